@@ -1,0 +1,42 @@
+# Two commands do all the set-up: `make run` and `make test`.
+# The newest interpreter that runs: one that is only a name on the PATH (a version manager's shim) doesn't.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c pass 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint format bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: pyproject.toml runner/__init__.py
+	$(PYTHON) -c 'import sys; sys.exit("runner needs Python 3.11 or newer; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+run: $(VENV)/.installed
+	rm -rf .run && mkdir .run
+	cd .run && ../$(BIN)/runner run ../examples/quickstart.json --state-dir state --log-dir logs --results results
+	@echo; echo "--- the jobs (runner status)"
+	@cd .run && ../$(BIN)/runner status --state-dir state --log-dir logs
+	@echo; echo "--- the state (.run/state/queue-state.json)"
+	@cat .run/state/queue-state.json
+	@echo; echo "--- the results (.run/results)"
+	@cd .run/results && find . -type f | sort
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .run .bench build dist *.egg-info
+
+bench: $(VENV)/.installed
+	$(BIN)/python tests/bench/bench.py

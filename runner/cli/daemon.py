@@ -1,0 +1,33 @@
+"""Be the service: work on submitted queues one after another, and answer on a socket."""
+
+from __future__ import annotations
+
+import argparse
+
+from runner.cli import options
+from runner.errors import ExitCode
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_folders(parser)
+    parser.add_argument("--run-dir", metavar="DIR", help="the folder of the sockets")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from runner.cli.journal import log_to_stderr
+    from runner.service.daemon import Daemon, check_user
+
+    settings = options.settings(arguments, run_dir=arguments.run_dir)
+    check_user(settings)
+    outlet = log_to_stderr()
+
+    async def serve() -> None:
+        await Daemon(settings).run()
+
+    try:
+        asyncio.run(serve())
+    finally:
+        outlet.finish()
+    return ExitCode.DONE

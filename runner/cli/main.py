@@ -1,0 +1,161 @@
+"""The front door: finds the verb, imports only its file, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+from runner import __version__
+from runner.cli.text import clean
+from runner.errors import ExitCode, RunnerError
+
+VERBS = {
+    "run": "run a queue here, in the foreground, to its end",
+    "validate": "check a document and print the order it would run in",
+    "schema": "print the JSON Schema of the document",
+    "daemon": "be the service that works on submitted queues",
+    "submit": "hand a queue to the daemon",
+    "queues": "list the queues",
+    "status": "show how a queue stands",
+    "logs": "show a job's output",
+    "wait": "wait for a queue to end",
+    "cancel": "end a queue, or some of its jobs",
+    "retry": "run failed, skipped and cancelled jobs again",
+    "pause": "start nothing new",
+    "unpause": "go on after a pause",
+    "stop": "interrupt the running jobs and stop the service",
+    "prune": "remove queues that ended long ago",
+}
+
+TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviated flags and ends wrong usage with our exit code."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ExitCode.USAGE, f"{self.prog}: {clean(message)}; see {self.prog} --help\n")
+
+
+def main() -> NoReturn:
+    """The command ``runner``."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def status() -> NoReturn:
+    """The command ``runner-status``: the same as ``runner status``."""
+    sys.exit(run_command(["status", *sys.argv[1:]], prog="runner-status"))
+
+
+def run_command(argv: list[str], prog: str | None = None) -> int:
+    """Run one command line; returns its exit code."""
+    _prepare_streams()
+    try:
+        return _run_verb(argv, prog or f"runner {argv[0]}" if argv else "runner")
+    except BrokenPipeError:
+        # Whoever read us (``| head``) has had enough.
+        return ExitCode.DONE
+    except KeyboardInterrupt:
+        return ExitCode.CTRL_C
+    except OSError as error:
+        # Of our own output; what a verb does with files has been said already.
+        print(f"runner: {clean(_os_error(error))}", file=sys.stderr)
+        return ExitCode.ERROR
+    finally:
+        _let_go_of_stdout()
+
+
+def _run_verb(argv: list[str], prog: str) -> int:
+    if argv[:1] == ["--version"]:
+        print(f"runner {__version__}")
+        code: int = ExitCode.DONE
+    elif not argv or argv[0] not in VERBS:
+        code = _overview(argv)
+    else:
+        code = _execute(argv, prog)
+    sys.stdout.flush()
+    return code
+
+
+def _execute(argv: list[str], prog: str) -> int:
+    module = import_module(f"runner.cli.{argv[0]}")
+    parser = Parser(prog=prog, description=module.__doc__)
+    module.configure(parser)
+    arguments = parser.parse_args(argv[1:])
+    try:
+        return int(module.execute(arguments))
+    except RunnerError as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        for line in str(error).split("\n"):
+            print(f"{prog}: {clean(line)}", file=sys.stderr)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        return _unexpected(prog, error)
+
+
+def _unexpected(prog: str, error: Exception) -> int:
+    if isinstance(error, OSError):
+        print(f"{prog}: {clean(_os_error(error))}", file=sys.stderr)
+    else:
+        told = clean(f"{type(error).__name__}: {error}")
+        print(f"{prog}: internal error: {told}", file=sys.stderr)
+        print(f"{prog}: with {TRACEBACK_VARIABLE}=1 it says where", file=sys.stderr)
+    return ExitCode.ERROR
+
+
+def _os_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _prepare_streams() -> None:
+    """Nothing that we print may fail for its letters, and no file of ours may become stdout."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Closed by the caller: the next file to be opened would get its number.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _let_go_of_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # It has been told, or nobody reads; the interpreter would say it again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _overview(argv: list[str]) -> int:
+    asked = argv[:1] in (["-h"], ["--help"])
+    out = sys.stdout if asked else sys.stderr
+    if argv and not asked:
+        print(f"runner: {_unknown(argv[0])}", file=sys.stderr)
+    print("usage: runner VERB [--help] …   |   runner --version\n", file=out)
+    for verb, what in VERBS.items():
+        print(f"  {verb:<10}{what}", file=out)
+    return ExitCode.DONE if asked else ExitCode.USAGE
+
+
+def _unknown(word: str) -> str:
+    import difflib
+
+    if word.startswith("-"):
+        return f"unknown flag {clean(word)}"
+    near = difflib.get_close_matches(word, VERBS, n=1)
+    return f"unknown verb '{clean(word)}'" + (f"; did you mean '{near[0]}'?" if near else "")

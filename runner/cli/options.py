@@ -1,0 +1,102 @@
+"""The flags that verbs share, and how they become settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.model.settings import Settings, load_settings
+from runner.model.wording import quoted
+
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""A queue_id, or the name of one that ``--fresh`` has set aside."""
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Where state, logs and settings are."""
+    group = parser.add_argument_group("where things are")
+    group.add_argument("--state-dir", metavar="DIR", help="the state folder")
+    group.add_argument("--log-dir", metavar="DIR", help="the folder of the jobs' logs")
+    group.add_argument("--config", metavar="FILE", help="the settings file (TOML)")
+
+
+def add_queue(parser: argparse.ArgumentParser) -> None:
+    """Which queue."""
+    parser.add_argument(
+        "--queue", metavar="ID", help="the queue (default: the current one, else the newest)"
+    )
+
+
+def queue(arguments: argparse.Namespace) -> str | None:
+    """The queue asked for. Raises UsageError for what can't be the name of one."""
+    name: str | None = getattr(arguments, "queue", None)
+    if name is not None and not _QUEUE.fullmatch(name):
+        raise UsageError(f"--queue: {quoted(name)} can't be the id of a queue")
+    return name
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Data for programs."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_document(parser: argparse.ArgumentParser) -> None:
+    """Which document."""
+    parser.add_argument("document", metavar="QUEUE.json", help="the queue document")
+
+
+def document(arguments: argparse.Namespace) -> Path:
+    """The path of the document. Raises UsageError for an empty one: it is no folder either."""
+    if not arguments.document:
+        raise UsageError("the path of the document is empty")
+    return Path(arguments.document)
+
+
+def add_again(parser: argparse.ArgumentParser) -> None:
+    """What becomes of a queue that exists already."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--fresh", action="store_true", help="set the former run aside and begin anew"
+    )
+    group.add_argument(
+        "--retry-failed", action="store_true", help="run failed, skipped and cancelled jobs again"
+    )
+    group.add_argument(
+        "--update", action="store_true", help="accept changes to jobs that have not started"
+    )
+
+
+def again(arguments: argparse.Namespace) -> str:
+    """The chosen way, by the value that requests carry."""
+    for name in ("fresh", "retry_failed", "update"):
+        if getattr(arguments, name):
+            return name
+    return "resume"
+
+
+def settings(arguments: argparse.Namespace, **more: Any) -> Settings:
+    """The one settings object: flags before variables before the file before defaults.
+
+    Raises UsageError also for a folder that is none: nothing has been touched yet.
+    """
+    overrides = {name: getattr(arguments, name, None) for name in ("state_dir", "log_dir")} | more
+    config = getattr(arguments, "config", None)
+    for name, value in {**overrides, "config": config}.items():
+        if value == "":
+            raise UsageError(f"--{name.replace('_', '-')} is empty")
+    made = load_settings(
+        os.environ,
+        root=os.geteuid() == 0,
+        home=Path(os.path.expanduser("~")),
+        config=Path(config) if config else None,
+        overrides=overrides,
+    )
+    for name in ("state_dir", "log_dir", "run_dir"):
+        folder = getattr(made, name)
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            raise UsageError(f"{name}: {folder} is not a folder")
+    return made

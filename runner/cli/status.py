@@ -1,0 +1,141 @@
+"""Show how a queue and its jobs stand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from runner.cli import options
+from runner.cli.connect import Connection, connection
+from runner.cli.exit_codes import of_queue
+from runner.cli.text import clean, columns, told
+from runner.errors import ExitCode, UsageError
+
+STATUSES = ["pending", "running", "completed", "failed", "cancelled", "interrupted", "skipped"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_queue(parser)
+    options.add_json(parser)
+    parser.add_argument("--job", metavar="ID", help="one job, with its story")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--failed", action="store_true", help="only jobs that failed")
+    which.add_argument(
+        "--status", choices=STATUSES, metavar="STATUS", help="only jobs in this state"
+    )
+    parser.add_argument("--watch", action="store_true", help="show it again and again to its end")
+    parser.add_argument(
+        "--exit-code", action="store_true", help="exit with the code of the queue's outcome"
+    )
+    options.add_folders(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    with connection(arguments) as there:
+        if arguments.job is not None:
+            return _one_job(there, arguments)
+        if arguments.watch:
+            from runner.cli.status_watch import watch
+
+            queue = watch(there, _states(arguments))
+        else:
+            answer = fetch(there, _states(arguments))
+            queue = answer["queue"]
+            print(json.dumps({**queue, "jobs": answer["jobs"]}) if arguments.json else show(answer))
+    return of_queue(queue) if arguments.exit_code else ExitCode.DONE
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.job is not None:
+        for flag in ("watch", "failed", "status", "exit_code"):
+            if getattr(arguments, flag):
+                raise UsageError(f"--job shows one job: not with --{flag.replace('_', '-')}")
+    if arguments.watch and arguments.json:
+        raise UsageError("--watch is for people: not with --json")
+
+
+def _states(arguments: argparse.Namespace) -> list[str] | None:
+    if arguments.failed:
+        return ["failed"]
+    return [arguments.status] if arguments.status else None
+
+
+def fetch(there: Connection, states: list[str] | None) -> dict[str, Any]:
+    """The summary and all jobs asked for, page by page."""
+    jobs: list[dict[str, Any]] = []
+    after: int | None = 0
+    answer: dict[str, Any] = {}
+    while after is not None:
+        answer = there.look("status", after=after, status=states)
+        jobs += answer["jobs"]
+        after = answer.get("after")
+    return {"queue": answer["queue"], "jobs": jobs}
+
+
+def show(answer: dict[str, Any]) -> str:
+    """The guide's real-time status, with reasons."""
+    queue = answer["queue"]
+    lines = [
+        f"Queue ID:    {queue['queue_id']}",
+        f"Name:        {clean(queue['queue_name'])}",
+        f"Status:      {queue['status']}" + (" (paused)" if queue.get("paused") else ""),
+    ]
+    for label, key in (
+        ("Reason", "reason"),
+        ("Held up", "blocked"),
+        ("Started", "started_at"),
+        ("Updated", "updated_at"),
+        ("Ended", "completed_at"),
+    ):
+        if queue.get(key):
+            lines.append(f"{label + ':':<13}{clean(queue[key])}")
+    lines += [f"Worked on:   {_worker(queue)}", f"Jobs:        {told(queue['counts'])}", ""]
+    rows = [_row(job) for job in answer["jobs"]]
+    return (
+        "\n".join(lines)
+        + "\n"
+        + columns(("JOB ID", "STATUS", "ATTEMPT", "EXIT", "TIME", "RESULTS", "REASON"), rows)
+    )
+
+
+def _worker(queue: dict[str, Any]) -> str:
+    if queue.get("worker"):
+        return f"by {clean(queue['worker'])}"
+    if queue.get("queued"):
+        return f"not yet: in the line of {clean(queue['queued'])}"
+    return "by nobody now"
+
+
+def _row(job: dict[str, Any]) -> tuple[str, ...]:
+    from runner.cli.rows import elapsed, why
+
+    uploaded = job.get("results_uploaded")
+    return (
+        job["job_id"],
+        job["status"],
+        str(job["attempt"]),
+        str(job.get("exit_code", job.get("signal", "-"))),
+        elapsed(job),
+        "-" if uploaded is None else "yes" if uploaded else "no",
+        why(job),
+    )
+
+
+def _one_job(there: Connection, arguments: argparse.Namespace) -> int:
+    answer = there.look("job", job=arguments.job)
+    if arguments.json:
+        print(json.dumps({**answer["job"], "story": answer["story"]}))
+        return ExitCode.DONE
+    for name, value in answer["job"].items():
+        print(f"{name + ':':<18}{clean(str(value))}")
+    print("story:")
+    for entry in answer["story"]:
+        wall = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["wall"]))
+        rest = " ".join(
+            f"{k}={clean(str(v))}" for k, v in entry.items() if k not in ("wall", "job", "event")
+        )
+        print(f"  {wall} {entry['event']} {rest}".rstrip())
+    return ExitCode.DONE

@@ -1,0 +1,55 @@
+"""Wait for a queue to end; exits with the code of its outcome."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+from runner.cli import options
+from runner.cli.connect import HELD, connection
+from runner.cli.exit_codes import of_queue
+from runner.cli.text import headline
+from runner.cli.waiting import AGAIN, until_ended
+from runner.errors import UsageError
+from runner.model.durations import parse_duration
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_queue(parser)
+    options.add_json(parser)
+    parser.add_argument("--timeout", metavar="DURATION", help="give up (exit 101) after, say, 30m")
+    options.add_folders(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    deadline = _deadline(arguments.timeout)
+    queue: dict[str, Any] = {}
+    with connection(arguments) as there:
+
+        def look() -> dict[str, Any]:
+            left = max(0.0, deadline - time.monotonic())
+            if there.live and queue:
+                return there.look("wait", timeout=min(left, HELD))
+            if queue:
+                time.sleep(min(left, AGAIN))  # reason: the disk tells nobody
+                there.renew()
+            # First a look: whoever is asked to wait may be gone before he has said anything.
+            return there.look("status", limit=0)
+
+        for answer in until_ended(there, "wait", look):
+            queue = answer["queue"]
+            if time.monotonic() >= deadline:
+                break
+    print(json.dumps(queue) if arguments.json else headline(queue))
+    return of_queue(queue)
+
+
+def _deadline(text: str | None) -> float:
+    if text is None:
+        return float("inf")
+    try:
+        return time.monotonic() + parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from None

@@ -1,0 +1,92 @@
+"""Showing a run as it goes: one line an event, or a live table on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from runner.cli.outlet import Outlet
+from runner.cli.rows import duration
+from runner.cli.text import clean
+from runner.service.foreground import Watcher
+
+if TYPE_CHECKING:
+    from runner.core.scheduler import StoryEntry
+    from runner.service.session import Session
+
+QUIET = {"session_opened", "attempt_intended"}
+"""Events that tell a person nothing that the next one doesn't."""
+
+
+class Showing(Watcher, Protocol):
+    """A watcher that may still be busy when the run has ended."""
+
+    def finish(self) -> None:
+        """Wait until all has been shown."""
+
+
+def watcher_for(*, json_output: bool) -> Showing:
+    """The watcher that suits the terminal; with ``--json`` stdout is left to the data."""
+    stream = sys.stderr if json_output else sys.stdout
+    if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from runner.cli.table import LiveTable
+
+        return LiveTable(stream)
+    return PlainLines(stream)
+
+
+class PlainLines:
+    """One plain line per event."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._session: Session | None = None
+        self._outlet = Outlet()
+
+    def opened(self, session: Session) -> None:
+        """See Watcher."""
+        self._session = session
+        queue = session.scheduler.queue
+        text = f"queue {session.queue_id}: {queue.status.value}, {len(session.job_ids)} jobs"
+        self._outlet.put(self._stream, lambda: _stamped(time.time(), text))
+
+    def story(self, entries: list[StoryEntry]) -> None:
+        """See Watcher."""
+        self._outlet.put(self._stream, lambda: self._told(entries))
+
+    def say(self, message: str) -> None:
+        """See Watcher."""
+        self._outlet.put(sys.stderr, lambda: f"runner run: {clean(message)}\n")
+
+    def closed(self) -> None:
+        """See Watcher."""
+
+    def finish(self) -> None:
+        """See Showing."""
+        self._outlet.finish()
+
+    def _told(self, entries: list[StoryEntry]) -> str:
+        assert self._session is not None
+        job_ids = self._session.job_ids
+        return "".join(
+            _stamped(entry.wall, line(entry, job_ids))
+            for entry in entries
+            if entry.event not in QUIET
+        )
+
+
+def _stamped(wall: float, text: str) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(wall))} {text}\n"
+
+
+def line(entry: StoryEntry, job_ids: list[str]) -> str:
+    """An event in words."""
+    who = "queue" if entry.job is None else job_ids[entry.job]
+    detail = dict(entry.detail or {})
+    what = entry.event.removeprefix("attempt_").removeprefix("queue_").replace("_", " ")
+    if (seconds := detail.pop("duration", None)) is not None:
+        detail["in"] = duration(seconds)
+    rest = " ".join(f"{name}={value}" for name, value in detail.items())
+    return clean(f"{who} {what} {rest}".rstrip())

@@ -1,0 +1,88 @@
+"""The client's side of the socket: small, synchronous, and quick to import."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+from runner.control.protocol import decode_answer, encode_request
+from runner.errors import UnreachableError
+
+
+class SilentError(UnreachableError):
+    """Somebody listens there, but has given no answer in time."""
+
+
+class Client:
+    """A connection to a daemon or a foreground run; use it as a context manager.
+
+    Raises UnreachableError when nobody listens or no answer comes within ``timeout`` seconds
+    (None: however long it takes), and the error an answer carries.
+    """
+
+    def __init__(self, path: Path, timeout: float | None = 30.0) -> None:
+        self.path = path
+        self.timeout = timeout
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._rest = b""
+        try:
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                # A full backlog has a blocking connect wait, and a non-blocking one fail (unix(7)).
+                whole, part = divmod(timeout or 0.0, 1)
+                patience = struct.pack("@ll", int(whole), int(part * 1e6))
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+                # By way of the descriptor: a path of more than 108 bytes has no other.
+                self._socket.connect(f"/proc/self/fd/{folder}/{path.name}")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            self._socket.close()
+            raise UnreachableError(f"nobody answers at {path}: {error.strerror}") from None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    @property
+    def peer(self) -> int:
+        """The process that listens (SO_PEERCRED); 0 if it can't be seen from here."""
+        size = struct.calcsize("3i")
+        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return int(struct.unpack("3i", raw)[0])
+
+    def ask(self, request: str, **fields: Any) -> dict[str, Any]:
+        """Send one request and return its answer."""
+        line = encode_request(request, **fields)
+        self._socket.settimeout(self.timeout)
+        try:
+            try:
+                self._socket.sendall(line)
+            except BrokenPipeError:
+                # Refused unread, perhaps with a reason.
+                pass
+            return decode_answer(self._line())
+        except TimeoutError:
+            waited = f"within {self.timeout:g} seconds" if self.timeout else "in time"
+            raise SilentError(f"no answer from {self.path} {waited}") from None
+        except OSError as error:
+            raise UnreachableError(f"no answer from {self.path}: {error.strerror}") from None
+
+    def _line(self) -> bytes:
+        chunks = [self._rest]
+        while b"\n" not in chunks[-1]:
+            chunk = self._socket.recv(1 << 16)
+            if not chunk:
+                raise UnreachableError(f"{self.path} closed the connection")
+            chunks.append(chunk)
+        line, _, self._rest = b"".join(chunks).partition(b"\n")
+        return line

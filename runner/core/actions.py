@@ -1,0 +1,57 @@
+"""What the scheduler wants done. Imperative; carried out only after the step is durable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.core.states import QueueStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Run the job's command as attempt ``attempt``, in record slot ``slot``, under ``token``.
+
+    ``previous`` is the attempt whose logs are the newest so far, 0 when there are none.
+    """
+
+    job: int
+    attempt: int
+    token: str
+    slot: int
+    previous: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalTree:
+    """Send SIGTERM, or SIGKILL, to the attempt's whole tree."""
+
+    job: int
+    token: str
+    slot: int
+    kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndBackground:
+    """End what the job left in the background: SIGTERM, a moment, SIGKILL."""
+
+    job: int
+    token: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectResults:
+    """Store the job's logs and, if it completed, its result files."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishQueue:
+    """Nothing is left to do: the queue has ended, or is interrupted and may be resumed."""
+
+    status: QueueStatus
+
+
+Action = StartAttempt | SignalTree | EndBackground | CollectResults | FinishQueue

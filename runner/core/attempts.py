@@ -1,0 +1,206 @@
+"""An attempt's life as the scheduler sees it: intended, started, void, ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from runner.core import closing
+from runner.core import events as ev
+from runner.core.actions import EndBackground, StartAttempt
+from runner.core.clocks import catch_up, out_of_time
+from runner.core.ending import end, forbidden, reconsider
+from runner.core.ledger import Ledger
+from runner.core.outcome import conclude
+from runner.core.states import (
+    ENDED,
+    JobState,
+    JobStatus,
+    Live,
+    QueueStatus,
+    StopReason,
+)
+
+
+def dispatch(ledger: Ledger, now: ev.Now) -> None:
+    """Start ready jobs in document order, as many as may run at once."""
+    room = ledger.document.max_parallel_jobs - len(ledger.live)
+    while room > 0 and _may_start(ledger):
+        index = ledger.frontier.take()
+        if index is None:
+            return
+        _start(ledger, now, index)
+        room -= 1
+
+
+def _may_start(ledger: Ledger) -> bool:
+    queue = ledger.queue
+    return not (
+        queue.paused
+        or queue.cancelling
+        or queue.timed_out
+        or queue.status is not QueueStatus.RUNNING
+        or ledger.blocked
+        or ledger.interrupting
+        or out_of_time(ledger)
+    )
+
+
+def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
+    before = ledger.jobs[index]
+    queue = ledger.queue = replace(ledger.queue, starts=ledger.queue.starts + 1)
+    attempt = before.attempt + 1
+    live = Live(f"{queue.run_id[:8]}-{queue.starts:x}", _free_slot(ledger), attempt, before)
+    after = JobState(
+        status=JobStatus.RUNNING,
+        attempt=attempt,
+        counted=before.counted,
+        interruptions=before.interruptions,
+        unannounced=before.unannounced,
+        started_at=now.wall,
+        live=live,
+    )
+    ledger.put(index, after)
+    ledger.tell(now.wall, index, "attempt_intended", attempt=attempt)
+    ledger.act(StartAttempt(index, attempt, live.token, live.slot, attempt - 1))
+
+
+def _free_slot(ledger: Ledger) -> int:
+    jobs = ledger.jobs
+    used = {live.slot for index in ledger.live if (live := jobs[index].live)}
+    used.update(slot for i in ledger.background if (slot := jobs[i].slot) is not None)
+    slot = 0
+    while slot in used:
+        slot += 1
+    return slot
+
+
+def on_started(ledger: Ledger, event: ev.AttemptStarted) -> None:
+    """It is claimed and runs; adopted: it has been running while nobody watched."""
+    live = ledger.attempt(event.job, event.token)
+    if live is None:
+        return
+    if event.adopted:
+        catch_up(ledger, event.now.mono)
+    state = ledger.jobs[event.job]
+    ledger.put(event.job, replace(state, pid=event.pid, live=replace(live, since=event.since)))
+    name = "attempt_adopted" if event.adopted else "attempt_started"
+    ledger.tell(event.now.wall, event.job, name, attempt=live.attempt, pid=event.pid)
+
+
+def on_command_ended(ledger: Ledger, event: ev.CommandEnded) -> None:
+    """It ended by itself: no stop from now on can claim the end."""
+    live = ledger.attempt(event.job, event.token)
+    if live is not None and live.stop is None:
+        ledger.put(event.job, replace(ledger.jobs[event.job], live=replace(live, over=True)))
+
+
+def on_voided(ledger: Ledger, event: ev.AttemptVoided) -> None:
+    """The start never was: the job is what it was before, and is treated as such."""
+    now, index = event.now, event.job
+    live = ledger.attempt(index, event.token)
+    if live is None:
+        return
+    ledger.tell(now.wall, index, "attempt_voided", reason=event.reason)
+    before = live.before
+    ledger.put(index, before)
+    ledger.changes.urgent = True
+    if live.last or live.stop is StopReason.CANCELLED:
+        end(ledger, now.wall, [(index, closing.cancelled(before))])
+    elif (after := forbidden(ledger, index, before)) is not None:
+        end(ledger, now.wall, [(index, after)])
+    else:
+        _put_waiting(ledger, now, index, _delayed(before, event))
+
+
+def _delayed(state: JobState, event: ev.AttemptVoided) -> JobState:
+    if not event.delay:
+        return state
+    return replace(
+        state,
+        reason=event.reason,
+        retry_due=event.now.mono + event.delay,
+        next_attempt_at=event.now.wall + event.delay,
+    )
+
+
+def on_ended(ledger: Ledger, event: ev.AttemptEnded) -> None:
+    """Its tree is gone: see what that means, and whether another attempt may follow."""
+    now, index = event.now, event.job
+    live = ledger.attempt(index, event.token)
+    if live is None:
+        return
+    _catch_up_with(ledger, live, event)
+    document = ledger.document
+    after = conclude(document.jobs[index], ledger.jobs[index], event, document.global_timeout)
+    _tell_end(ledger, event, live, after)
+    if after.status not in ENDED:
+        after = _without_future(ledger, index, live, after) or after
+    if event.background:
+        after = replace(after, background=True, slot=live.slot, token=live.token)
+    if after.status in ENDED:
+        end(ledger, now.wall, [(index, after)])
+    else:
+        _put_waiting(ledger, now, index, after)
+    if event.background and after.status is not JobStatus.COMPLETED:
+        end_background(ledger, index)
+
+
+def _without_future(ledger: Ledger, index: int, live: Live, after: JobState) -> JobState | None:
+    return closing.cancelled(after) if live.last else forbidden(ledger, index, after)
+
+
+def _put_waiting(ledger: Ledger, now: ev.Now, index: int, state: JobState) -> None:
+    ledger.put(index, state)
+    ledger.changes.urgent = True
+    if state.retry_due is not None:
+        ledger.frontier.wait(index, state.retry_due)
+    else:
+        reconsider(ledger, now.wall, (index,))
+
+
+def _catch_up_with(ledger: Ledger, live: Live, event: ev.AttemptEnded) -> None:
+    """Count what it worked unwatched, as far as it is known when that was."""
+    if ledger.open or event.duration is None:
+        return
+    since = ledger.queue.mono if live.since is None else live.since
+    catch_up(ledger, min(since + event.duration, event.now.mono))
+
+
+def _tell_end(ledger: Ledger, event: ev.AttemptEnded, live: Live, after: JobState) -> None:
+    detail: dict[str, Any] = {
+        "attempt": live.attempt,
+        "exit_code": after.exit_code,
+        "signal": after.signal,
+        "duration": after.duration,
+        "error_message": after.error_message,
+        "stopped": live.stop.value if live.stop else None,
+    }
+    name = f"attempt_{_ENDS.get(after.status, 'failed')}"
+    ledger.tell(event.now.wall, event.job, name, **detail)
+
+
+_ENDS = {
+    JobStatus.COMPLETED: "completed",
+    JobStatus.CANCELLED: "cancelled",
+    JobStatus.INTERRUPTED: "interrupted",
+}
+
+
+def end_background(ledger: Ledger, index: int) -> None:
+    """End what the job left in the background, once."""
+    state = ledger.jobs[index]
+    assert state.token is not None and state.slot is not None
+    if index not in ledger.told and ledger.act(EndBackground(index, state.token, state.slot)):
+        ledger.told.add(index)
+
+
+def on_background_ended(ledger: Ledger, event: ev.BackgroundEnded) -> None:
+    """What it left in the background is gone; a next attempt may have waited for that."""
+    state = ledger.jobs[event.job]
+    if not state.background or state.token != event.token:
+        return
+    ledger.told.discard(event.job)
+    ledger.put(event.job, replace(state, background=False, slot=None, token=None))
+    ledger.tell(event.now.wall, event.job, "background_ended")
+    reconsider(ledger, event.now.wall, (event.job,))

@@ -1,0 +1,55 @@
+"""How a job's record ends without another attempt. Pure: records in, records out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from runner.core.states import PENDING, JobState, JobStatus
+
+
+def failure_of(job_id: str) -> str:
+    """The reason that a failure gives to all that ends for it."""
+    return f"job '{job_id}' failed"
+
+
+def cancelled(state: JobState, reason: str = "cancelled") -> JobState:
+    """A person wants no more of it; what the last attempt came to stays to be read."""
+    return _closed(state, JobStatus.CANCELLED, reason)
+
+
+def skipped(state: JobState, reason: str) -> JobState:
+    """It is not its turn and never will be."""
+    return _closed(state, JobStatus.SKIPPED, reason)
+
+
+def without_retry(state: JobState, reason: str) -> JobState:
+    """Failed, with its last result: it would have gone on, but nothing does any more."""
+    closed = _closed(state, JobStatus.FAILED, f"no retry: {reason}")
+    return replace(closed, error_message=state.error_message or reason)
+
+
+def given_up(state: JobState, reason: str) -> JobState:
+    """The time is over: what has a result keeps it as its last, what has none is skipped."""
+    if state.counted or state.status is not JobStatus.PENDING:
+        return without_retry(state, reason)
+    return skipped(state, reason)
+
+
+def halted(state: JobState, reason: str, run_if: str) -> JobState | None:
+    """What ``on_failure: stop`` makes of a pending job; None if it is there for failures."""
+    if state.counted:
+        return without_retry(state, reason)
+    return skipped(state, reason) if run_if == "success" else None
+
+
+def _closed(state: JobState, status: JobStatus, reason: str) -> JobState:
+    if state is PENDING:
+        return _fresh(status, reason)
+    return replace(state, status=status, reason=reason, next_attempt_at=None, retry_due=None)
+
+
+@lru_cache(maxsize=8)
+def _fresh(status: JobStatus, reason: str) -> JobState:
+    """Shared: a hundred thousand jobs that one failure skips are one record."""
+    return JobState(status=status, reason=reason)

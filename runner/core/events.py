@@ -1,0 +1,213 @@
+"""What can happen to a queue. Past tense; every event brings the time it happened at.
+
+The core never asks for the time, draws no random number and looks at no process: all that it
+needs to know comes in one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Now(NamedTuple):
+    """A moment: ``wall`` is seconds since the epoch, ``mono`` the boot's monotonic seconds."""
+
+    wall: float
+    mono: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The command ended by itself with this exit code."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """The command was ended by this signal (``SIGKILL``)."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Nobody can say how it ended; ``machine`` when the machine went away with it."""
+
+    machine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunnable:
+    """The command could not be run, and trying again would not help."""
+
+    message: str
+
+
+Outcome = Exited | Signalled | Lost | NotRunnable
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A process took the queue up: anew, or after a stop, a crash or a boot.
+
+    ``collects``: there is a result store; ``new_store``: what earlier sessions stored isn't in it.
+    """
+
+    now: Now
+    boot_id: str
+    collects: bool
+    new_store: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SurvivorsTold:
+    """Every attempt of the session before has been accounted for: work may begin."""
+
+    now: Now
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """The shim has claimed the attempt and started the command; also: adopted alive."""
+
+    now: Now
+    job: int
+    token: str
+    pid: int | None
+    since: float
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptVoided:
+    """The start never came about, and never will: it costs no attempt.
+
+    With ``delay`` seconds (and the reason why) it is tried again no sooner.
+    """
+
+    now: Now
+    job: int
+    token: str
+    reason: str | None = None
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """The command has ended by itself, before what comes after this event; its tree still goes."""
+
+    now: Now
+    job: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """The command ended and its tree is gone (or is kept in the background on purpose).
+
+    ``ended_at`` is wall time, ``duration`` seconds, ``draw`` a number in [0, 1) for the jitter.
+    """
+
+    now: Now
+    job: int
+    token: str
+    outcome: Outcome
+    ended_at: float | None = None
+    duration: float | None = None
+    draw: float = 0.0
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundEnded:
+    """What a job had left running in the background is gone."""
+
+    now: Now
+    job: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsStored:
+    """The uploader is done with a job: ``ok``, and what there is to complain about."""
+
+    now: Now
+    job: int
+    ok: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The earliest deadline may have passed."""
+
+    now: Now
+
+
+@dataclass(frozen=True, slots=True)
+class StartsBlocked:
+    """Nothing can be started for a while (the disk is full); None when it can again."""
+
+    now: Now
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A person wants these jobs (None: the whole queue) to end."""
+
+    now: Now
+    jobs: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    """A person wants these jobs (None: all that failed, were skipped or cancelled) again."""
+
+    now: Now
+    jobs: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """A person wants nothing new to start (``paused``), or work to go on."""
+
+    now: Now
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptRequested:
+    """The service or the machine is to stop in an orderly way; at most ``grace`` seconds."""
+
+    now: Now
+    reason: str
+    grace: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KillRequested:
+    """No more grace: what is being ended is to be killed now."""
+
+    now: Now
+
+
+Event = (
+    SessionOpened
+    | SurvivorsTold
+    | AttemptStarted
+    | AttemptVoided
+    | CommandEnded
+    | AttemptEnded
+    | BackgroundEnded
+    | ResultsStored
+    | TimerFired
+    | StartsBlocked
+    | CancelRequested
+    | RetryRequested
+    | PauseRequested
+    | InterruptRequested
+    | KillRequested
+)

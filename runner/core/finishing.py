@@ -1,0 +1,55 @@
+"""When a session of work is over, and what the queue has come to."""
+
+from __future__ import annotations
+
+from runner.core.actions import FinishQueue
+from runner.core.attempts import end_background
+from runner.core.closing import failure_of
+from runner.core.ending import global_timeout_message
+from runner.core.events import Now
+from runner.core.ledger import Ledger
+from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
+
+
+def finish_if_done(ledger: Ledger, now: Now) -> None:
+    """Finish when nothing is left to do, or nothing but what an interruption leaves for later.
+
+    Unfinished uploads are left for later too: the interrupted queue is taken up again for them.
+    """
+    if ledger.live:
+        return
+    left = bool(ledger.unended or ledger.collecting)
+    if left and not ledger.interrupting:
+        return
+    for index in sorted(ledger.background):
+        end_background(ledger, index)
+    if ledger.background:
+        return
+    if ledger.queue.status not in QUEUE_ENDED:
+        if left:
+            ledger.set_status(now.wall, QueueStatus.INTERRUPTED, ledger.interrupting)
+        else:
+            status, reason = verdict(ledger)
+            ledger.set_status(now.wall, status, reason, completed_at=now.wall, paused=False)
+    ledger.act(FinishQueue(ledger.queue.status))
+    ledger.finished = True
+
+
+def verdict(ledger: Ledger) -> tuple[QueueStatus, str | None]:
+    """What a queue whose jobs have all ended has come to, and why."""
+    counts = ledger.counts
+    if ledger.queue.timed_out:
+        return QueueStatus.FAILED, global_timeout_message(ledger)
+    if ledger.queue.cancelling and counts[JobStatus.CANCELLED]:
+        return QueueStatus.CANCELLED, "cancelled"
+    if failed := counts[JobStatus.FAILED]:
+        more = f" ({failed - 1} more failed)" if failed > 1 else ""
+        return QueueStatus.FAILED, failure_of(_first_failed(ledger)) + more
+    if counts[JobStatus.CANCELLED]:
+        return QueueStatus.CANCELLED, "a job was cancelled"
+    return QueueStatus.COMPLETED, None
+
+
+def _first_failed(ledger: Ledger) -> str:
+    index = next(i for i, s in enumerate(ledger.jobs) if s.status is JobStatus.FAILED)
+    return ledger.document.jobs[index].job_id

@@ -1,0 +1,134 @@
+"""Which jobs may start: derived from the records, kept in step with them, never stored.
+
+Owns how many dependencies of each job are still to end, which jobs are ready, and which wait for a
+moment. It changes no record. Costs don't grow with the number of jobs: dependents are counted
+down, ready jobs and waits are heaps. An entry of a heap may be out of date, so each is checked
+against the record when it comes up.
+
+A job that completed but whose declared results are still being stored has not ended for its
+dependents: they might change the very files.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from heapq import heappop, heappush
+
+from runner.core.readiness import Readiness, Skip, judge
+from runner.core.states import ENDED, WAITING, JobState, JobStatus
+from runner.model.document import Queue
+from runner.model.graph import Graph
+
+
+class Frontier:
+    """What can be done next. ``jobs`` is the ledger's own list of records."""
+
+    def __init__(self, document: Queue, graph: Graph, jobs: list[JobState]) -> None:
+        self._document = document.jobs
+        self._dependencies = graph.dependencies
+        self._dependents = graph.dependents
+        self._jobs = jobs
+        self.settled = bytearray(len(jobs))
+        self.remaining = array("i", [len(deps) for deps in graph.dependencies])
+        self._ready: list[int] = []
+        self._waits: list[tuple[float, int]] = []
+        for index, state in enumerate(jobs):
+            if state.status in ENDED:
+                self.settle(index)
+            elif state.retry_due is not None:
+                self.wait(index, state.retry_due)
+
+    # -- dependents --------------------------------------------------------------------------
+
+    def settle(self, index: int) -> Sequence[int]:
+        """Count an ended job down at its dependents and return those; none if it was counted."""
+        if self.settled[index] or not self._lets_go(index):
+            return ()
+        self.settled[index] = 1
+        dependents = self._dependents[index]
+        for dependent in dependents:
+            self.remaining[dependent] -= 1
+        return dependents
+
+    def unsettle(self, index: int) -> None:
+        """The job is to be waited for again."""
+        if self.settled[index]:
+            self.settled[index] = 0
+            for dependent in self._dependents[index]:
+                self.remaining[dependent] += 1
+
+    def _lets_go(self, index: int) -> bool:
+        state = self._jobs[index]
+        if state.status is JobStatus.COMPLETED:
+            return not (state.collecting and self._document[index].result_paths)
+        return state.status in ENDED
+
+    def judge(self, index: int, look_at: Sequence[int] = ()) -> Readiness | Skip:
+        """Whether it is the job's turn.
+
+        While dependencies are still to end only ``look_at`` are looked at: they may be a reason to
+        skip already.
+        """
+        all_ended = not self.remaining[index]
+        look_at = self._dependencies[index] if all_ended else look_at
+        document, jobs = self._document, self._jobs
+        return judge(
+            document[index].run_if,
+            all_ended,
+            ((document[other].job_id, jobs[other].status) for other in look_at),
+        )
+
+    # -- ready jobs --------------------------------------------------------------------------
+
+    def offer(self, index: int) -> None:
+        """The job may start, as soon as nothing of its own holds it back."""
+        if self._may_start(index):
+            heappush(self._ready, index)
+
+    def take(self) -> int | None:
+        """The first ready job in document order; it is no longer on offer."""
+        while self._ready:
+            index = heappop(self._ready)
+            if self._may_start(index):
+                return index
+        return None
+
+    def _may_start(self, index: int) -> bool:
+        """Not while it waits, nor while a former attempt's tree lives or its files are stored."""
+        state = self._jobs[index]
+        return (
+            state.status in WAITING
+            and state.retry_due is None
+            and not state.background
+            and not state.collecting
+            and not self.remaining[index]
+        )
+
+    # -- waits -------------------------------------------------------------------------------
+
+    def wait(self, index: int, due: float) -> None:
+        """The job's next attempt is due at this monotonic time, which its record holds too."""
+        heappush(self._waits, (due, index))
+
+    def waiting(self) -> list[int]:
+        """All jobs that wait for a moment, the earliest first."""
+        waits = sorted({wait for wait in self._waits if self._is_current(*wait)})
+        return [index for _, index in waits]
+
+    def next_due(self) -> float | None:
+        """The earliest moment that a job waits for."""
+        while self._waits and not self._is_current(*self._waits[0]):
+            heappop(self._waits)
+        return self._waits[0][0] if self._waits else None
+
+    def take_due(self, mono: float) -> int | None:
+        """A job whose wait is over; the caller takes the wait out of its record."""
+        due = self.next_due()
+        if due is None or due > mono:
+            return None
+        return heappop(self._waits)[1]
+
+    def _is_current(self, due: float, index: int) -> bool:
+        state = self._jobs[index]
+        return state.retry_due == due and state.status in WAITING

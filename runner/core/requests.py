@@ -1,0 +1,141 @@
+"""What people and the machine ask for: cancel, retry, pause, interrupt, kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.core import closing, stopping
+from runner.core import events as ev
+from runner.core.ending import end, give_up, reconsider
+from runner.core.ledger import Ledger
+from runner.core.states import (
+    PENDING,
+    QUEUE_ENDED,
+    WAITING,
+    JobState,
+    JobStatus,
+    QueueStatus,
+    StopReason,
+)
+
+_RETRIED = frozenset({JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED})
+
+
+def on_cancel(ledger: Ledger, event: ev.CancelRequested) -> None:
+    """End these jobs, or the queue; where everything has ended there is nothing to cancel."""
+    if not ledger.unended:
+        return
+    ledger.changes.urgent = True
+    if event.jobs is None:
+        ledger.queue = replace(ledger.queue, cancelling=True)
+        ledger.tell(event.now.wall, None, "cancel_requested")
+        stopping.stop_all(ledger, event.now.mono, event.now.wall, StopReason.CANCELLED)
+        give_up(ledger, event.now.wall)
+    else:
+        _cancel_jobs(ledger, event.now, sorted(set(event.jobs)))
+
+
+def _cancel_jobs(ledger: Ledger, now: ev.Now, indices: list[int]) -> None:
+    ends = []
+    for index in indices:
+        state = ledger.jobs[index]
+        if state.live is not None:
+            stopping.stop(ledger, now.mono, now.wall, index, StopReason.CANCELLED)
+        elif state.status in WAITING:
+            ends.append((index, closing.cancelled(state)))
+    end(ledger, now.wall, ends)
+
+
+def on_retry(ledger: Ledger, event: ev.RetryRequested) -> None:
+    """Run jobs again, with a fresh budget; the queue too, if it had ended, with a fresh clock.
+
+    A session that has finished stays finished: the next one does the work.
+    """
+    again = _to_retry(ledger, event.jobs)
+    if not again:
+        return
+    now, queue = event.now, ledger.queue
+    ledger.changes.urgent = True
+    ledger.tell(now.wall, None, "retry_requested", jobs=len(again))
+    if event.jobs is None or ledger.ending or queue.status in QUEUE_ENDED:
+        queue = replace(
+            queue, worked=0.0, mono=now.mono, timed_out=False, cancelling=False, reason=None
+        )
+    ledger.queue = replace(queue, halted=None)
+    if queue.status in QUEUE_ENDED:
+        ledger.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None)
+    for index in again:
+        ledger.put(index, _as_new(ledger.jobs[index]))
+        ledger.frontier.unsettle(index)
+    reconsider(ledger, now.wall, again)
+
+
+def _as_new(state: JobState) -> JobState:
+    """Numbers go on; what still lives or is being stored of its last attempt goes on, too."""
+    return replace(
+        PENDING,
+        attempt=state.attempt,
+        interruptions=state.interruptions,
+        background=state.background,
+        slot=state.slot,
+        token=state.token,
+        collecting=state.collecting,
+    )
+
+
+def _to_retry(ledger: Ledger, wanted: tuple[int, ...] | None) -> list[int]:
+    """The jobs asked for and what was skipped for want of them, in document order.
+
+    When that takes away what had ended the whole queue, all that was skipped may run after all.
+    """
+    jobs = ledger.jobs
+    if wanted is None:
+        return [i for i, state in enumerate(jobs) if state.status in _RETRIED]
+    chosen = {i for i in wanted if jobs[i].status in _RETRIED}
+    if chosen and _lifts_stop(ledger, chosen):
+        candidates = set(range(len(jobs)))
+    else:
+        candidates = ledger.graph.descendants(chosen)
+    return sorted(chosen | {i for i in candidates if jobs[i].status is JobStatus.SKIPPED})
+
+
+def _lifts_stop(ledger: Ledger, chosen: set[int]) -> bool:
+    failed = sum(ledger.jobs[i].status is JobStatus.FAILED for i in chosen)
+    if failed < ledger.counts[JobStatus.FAILED] and ledger.halted:
+        return False
+    return ledger.halted or ledger.queue.timed_out
+
+
+def on_pause(ledger: Ledger, event: ev.PauseRequested) -> None:
+    """Start nothing new, or go on."""
+    if ledger.queue.status in QUEUE_ENDED or event.paused == ledger.queue.paused:
+        return
+    ledger.queue = replace(ledger.queue, paused=event.paused)
+    ledger.tell(event.now.wall, None, "paused" if event.paused else "unpaused")
+    ledger.changes.urgent = True
+
+
+def on_interrupt(ledger: Ledger, event: ev.InterruptRequested) -> None:
+    """End what runs so that it can be taken up again; asked again, it can only get shorter."""
+    if ledger.finished:
+        return
+    now = event.now
+    if not ledger.interrupting:
+        ledger.interrupting = event.reason
+        ledger.tell(now.wall, None, "interrupt_requested", why=event.reason)
+        ledger.changes.urgent = True
+    stopping.stop_all(ledger, now.mono, now.wall, StopReason.INTERRUPTED, event.grace)
+
+
+def on_kill(ledger: Ledger, event: ev.KillRequested) -> None:
+    """No more grace for what is being ended."""
+    for index in sorted(ledger.live):
+        stopping.kill(ledger, event.now.mono, index)
+
+
+def on_blocked(ledger: Ledger, event: ev.StartsBlocked) -> None:
+    """Nothing can be started for a while, or can again."""
+    if event.reason != ledger.blocked:
+        ledger.blocked = event.reason
+        name = "starts_blocked" if event.reason else "starts_unblocked"
+        ledger.tell(event.now.wall, None, name, reason=event.reason)

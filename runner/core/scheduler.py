@@ -1,0 +1,105 @@
+"""The scheduler: one door, ``handle(event) -> actions``, through which all state changes.
+
+Owns which event goes where, and what follows after each: ready jobs are started, a queue that is
+done is finished. What an event means is the business of the modules beside this one. It must not
+know processes, files, clocks or chance. Costs per event don't grow with the number of jobs.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from runner.core import events as ev
+from runner.core.actions import Action
+from runner.core.attempts import (
+    dispatch,
+    on_background_ended,
+    on_command_ended,
+    on_ended,
+    on_started,
+    on_voided,
+)
+from runner.core.clocks import account, next_deadline, on_timer
+from runner.core.finishing import finish_if_done
+from runner.core.ledger import Ledger
+from runner.core.requests import (
+    on_blocked,
+    on_cancel,
+    on_interrupt,
+    on_kill,
+    on_pause,
+    on_retry,
+)
+from runner.core.sessions import on_opened, on_survivors_told
+from runner.core.storing import on_results_stored
+from runner.core.story import Changes, StoryEntry
+
+__all__ = ["Changes", "Scheduler", "StoryEntry"]
+
+
+class Scheduler(Ledger):
+    """The state of one queue in one session, and the only code that changes it.
+
+    A session begins with SessionOpened; then come the survivors' ends and any requests, then
+    SurvivorsTold, from which on there are actions; FinishQueue is the last of them.
+    """
+
+    def handle(self, event: ev.Event) -> list[Action]:
+        """Apply one event; return what is to be done once the change is durable.
+
+        Raises IllegalTransition if the event contradicts the state: a bug.
+        """
+        self.actions = []
+        if not isinstance(event, ev.SessionOpened):
+            account(self, event.now)
+        self._apply(event)
+        if self.open and not self.finished and not isinstance(event, ev.CommandEnded):
+            dispatch(self, event.now)
+            finish_if_done(self, event.now)
+        if self.actions:
+            self.changes.urgent = True
+        return self.actions
+
+    def take_changes(self) -> Changes:
+        """Hand over what is to be written, and begin to collect anew."""
+        changes, self.changes = self.changes, Changes()
+        return changes
+
+    def next_deadline(self) -> float | None:
+        """Monotonic time at which TimerFired is due; None while there is nothing to wait for."""
+        return next_deadline(self)
+
+    def _apply(self, event: ev.Event) -> None:
+        match event:
+            case ev.AttemptStarted():
+                on_started(self, event)
+            case ev.AttemptEnded():
+                on_ended(self, event)
+            case ev.ResultsStored():
+                on_results_stored(self, event)
+            case ev.TimerFired(now):
+                on_timer(self, now)
+            case ev.CommandEnded():
+                on_command_ended(self, event)
+            case ev.AttemptVoided():
+                on_voided(self, event)
+            case ev.BackgroundEnded():
+                on_background_ended(self, event)
+            case ev.SessionOpened():
+                on_opened(self, event)
+            case ev.SurvivorsTold(now):
+                on_survivors_told(self, now)
+            case ev.StartsBlocked():
+                on_blocked(self, event)
+            case ev.CancelRequested():
+                on_cancel(self, event)
+            case ev.RetryRequested():
+                on_retry(self, event)
+            case ev.PauseRequested():
+                on_pause(self, event)
+            case ev.InterruptRequested():
+                on_interrupt(self, event)
+            case ev.KillRequested():
+                on_kill(self, event)
+            case _:
+                assert_never(event)

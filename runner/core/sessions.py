@@ -1,0 +1,93 @@
+"""A process takes the queue up: clocks are carried over, survivors accounted for, work begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.core import stopping
+from runner.core.attempts import end_background
+from runner.core.clocks import catch_up
+from runner.core.ending import end_halted, give_up, reconsider
+from runner.core.events import Now, SessionOpened
+from runner.core.ledger import Ledger
+from runner.core.states import QUEUE_ENDED, WAITING, JobStatus, QueueStatus
+from runner.core.storing import collect_again, forget_store
+
+
+def on_opened(ledger: Ledger, event: SessionOpened) -> None:
+    """Bring the clocks over: waits and the time worked go on from where they were.
+
+    Time that nobody watched is not worked, but for what attempts turn out to have done in it.
+    """
+    queue, now = ledger.queue, event.now
+    same_boot = queue.boot_id == event.boot_id
+    ledger.collects = event.collects
+    if event.new_store:
+        forget_store(ledger)
+    mono = queue.mono if same_boot else now.mono
+    ledger.queue = replace(queue, mono=mono, boot_id=event.boot_id, updated_at=now.wall)
+    if not same_boot:
+        _carry_waits(ledger, now, queue.mono)
+    ledger.tell(now.wall, None, "session_opened", same_boot=same_boot)
+
+
+def _carry_waits(ledger: Ledger, now: Now, saved: float) -> None:
+    for index in ledger.frontier.waiting():
+        state = ledger.jobs[index]
+        assert state.retry_due is not None
+        left = max(0.0, state.retry_due - saved)
+        after = replace(state, retry_due=now.mono + left, next_attempt_at=now.wall + left)
+        ledger.put(index, after)
+        ledger.frontier.wait(index, now.mono + left)
+
+
+def on_survivors_told(ledger: Ledger, now: Now) -> None:
+    """Work may begin. An ended queue only has its unfinished uploads done again."""
+    if ledger.live:
+        catch_up(ledger, now.mono)
+    ledger.queue = replace(ledger.queue, mono=now.mono)
+    ledger.open = True
+    collect_again(ledger, now.wall)
+    if ledger.queue.status in QUEUE_ENDED:
+        return
+    if not _cancelled_unseen(ledger):
+        _run(ledger, now)
+    if ledger.ending:
+        give_up(ledger, now.wall)
+    else:
+        if ledger.halted:
+            end_halted(ledger, now.wall)
+        _consider_waiting(ledger, now)
+    _repeat(ledger, now)
+
+
+def _cancelled_unseen(ledger: Ledger) -> bool:
+    """Whether the queue was cancelled before anybody worked on it."""
+    return ledger.queue.status is QueueStatus.PENDING and ledger.queue.cancelling
+
+
+def _run(ledger: Ledger, now: Now) -> None:
+    if ledger.queue.status is not QueueStatus.RUNNING:
+        started = ledger.queue.started_at or now.wall
+        ledger.set_status(now.wall, QueueStatus.RUNNING, None, started_at=started)
+
+
+def _consider_waiting(ledger: Ledger, now: Now) -> None:
+    """Judge every waiting job: a changed document or the session's start may free any."""
+    ended = len(ledger.jobs) - ledger.unended
+    trouble = ended > ledger.counts[JobStatus.COMPLETED]
+    remaining = ledger.frontier.remaining
+    waiting = (
+        index
+        for index, state in enumerate(ledger.jobs)
+        if state.status in WAITING and (trouble or not remaining[index])
+    )
+    reconsider(ledger, now.wall, waiting)
+
+
+def _repeat(ledger: Ledger, now: Now) -> None:
+    """Do again what the last session may have decided without getting to it."""
+    stopping.signal_again(ledger, now.mono)
+    for index in sorted(ledger.background):
+        if ledger.jobs[index].status is not JobStatus.COMPLETED:
+            end_background(ledger, index)

@@ -1,0 +1,218 @@
+"""What can be true of a job and of a queue, and which changes are legal.
+
+Owns the statuses, the one table of transitions, and the records of jobs and queue. A record is
+frozen: a change makes a new one, so a snapshot of ten thousand jobs is a copied list. It knows
+nothing of events, of the disk or of how a status is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any
+
+from runner.errors import IllegalTransition
+
+
+class JobStatus(str, Enum):
+    """Where a job stands; the value is what people read."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    SKIPPED = "skipped"
+
+
+class QueueStatus(str, Enum):
+    """Where a queue stands; the value is what people read."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+_J = JobStatus
+_Q = QueueStatus
+
+JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    _J.PENDING: frozenset({_J.RUNNING, _J.SKIPPED, _J.CANCELLED, _J.FAILED}),
+    _J.RUNNING: frozenset({_J.COMPLETED, _J.FAILED, _J.CANCELLED, _J.INTERRUPTED, _J.PENDING}),
+    _J.INTERRUPTED: frozenset({_J.RUNNING, _J.FAILED, _J.CANCELLED}),
+    _J.FAILED: frozenset({_J.PENDING}),
+    _J.SKIPPED: frozenset({_J.PENDING}),
+    _J.CANCELLED: frozenset({_J.PENDING}),
+    _J.COMPLETED: frozenset(),
+}
+"""Out of ``failed``, ``skipped`` and ``cancelled`` a job comes only by a request to retry."""
+
+QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
+    _Q.PENDING: frozenset({_Q.RUNNING, _Q.CANCELLED}),
+    _Q.RUNNING: frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED, _Q.INTERRUPTED}),
+    _Q.INTERRUPTED: frozenset({_Q.RUNNING}),
+    _Q.FAILED: frozenset({_Q.RUNNING}),
+    _Q.CANCELLED: frozenset({_Q.RUNNING}),
+    _Q.COMPLETED: frozenset({_Q.RUNNING}),
+}
+"""An ended queue runs again by a retry, or by an update that brings new jobs."""
+
+WAITING = frozenset({_J.PENDING, _J.INTERRUPTED})
+ENDED = frozenset({_J.COMPLETED, _J.FAILED, _J.CANCELLED, _J.SKIPPED})
+QUEUE_ENDED = frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED})
+
+
+class StopReason(str, Enum):
+    """Why we ended an attempt. Durable before the first signal of ours is sent."""
+
+    TIMEOUT = "timeout"
+    GLOBAL_TIMEOUT = "global_timeout"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """All that is remembered of one job. Wall times are seconds since the epoch, UTC.
+
+    ``attempt`` is the number of the newest start, ``counted`` how many executions used up the
+    retry budget, ``unannounced`` the interruptions in a row that nobody had announced.
+    ``retry_due`` is monotonic time of the boot that the queue's record names.
+    """
+
+    status: JobStatus = JobStatus.PENDING
+    attempt: int = 0
+    counted: int = 0
+    interruptions: int = 0
+    unannounced: int = 0
+    started_at: float | None = None
+    completed_at: float | None = None
+    duration: float | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    timed_out: bool = False
+    pid: int | None = None
+    error_message: str | None = None
+    reason: str | None = None
+    next_attempt_at: float | None = None
+    retry_due: float | None = None
+    results_uploaded: bool | None = None
+    result_error: str | None = None
+    collecting: bool = False
+    background: bool = False
+    live: Live | None = None
+    slot: int | None = None
+    token: str | None = None
+
+
+PENDING = JobState()
+"""The record of every job that nothing has happened to: shared, so that it costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """An attempt under way: from its intent until its whole tree is gone.
+
+    ``since`` is the monotonic time of its claim, None while it is only an intent; ``kill_at`` the
+    monotonic time of the next SIGKILL once a stop was decided. ``before`` is the record that the
+    job goes back to if the start turns out never to have happened. ``over``: the command has ended
+    by itself, only leftovers of its tree still go, so a stop can't claim the end for itself.
+    ``last``: a person cancelled the job when this end had come or been decided: the end stands,
+    but no attempt follows it.
+    """
+
+    token: str
+    slot: int
+    attempt: int
+    before: JobState = PENDING
+    since: float | None = None
+    stop: StopReason | None = None
+    kill_at: float | None = None
+    killed: bool = False
+    over: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """All that is remembered of the queue itself. ``worked`` is in seconds, up to ``mono``.
+
+    ``halted`` is the failure that stopped it (``on_failure: stop``) since the last request to
+    retry; ``starts`` the number of starts ever intended, void ones included.
+    """
+
+    run_id: str
+    status: QueueStatus = QueueStatus.PENDING
+    reason: str | None = None
+    started_at: float | None = None
+    updated_at: float | None = None
+    completed_at: float | None = None
+    worked: float = 0.0
+    mono: float = 0.0
+    boot_id: str = ""
+    paused: bool = False
+    cancelling: bool = False
+    timed_out: bool = False
+    halted: str | None = None
+    starts: int = 0
+
+
+def check_job_transition(
+    job_id: str, old: JobStatus, new: JobStatus, history: Iterable[str]
+) -> None:
+    """Raise IllegalTransition unless the table allows it; ``history`` is only read then."""
+    if new not in JOB_TRANSITIONS[old]:
+        story = "\n  ".join(history) or "(nothing)"
+        raise IllegalTransition(f"job {job_id!r}: {old.value} → {new.value}\n  {story}")
+
+
+def check_queue_transition(old: QueueStatus, new: QueueStatus) -> None:
+    """Raise IllegalTransition unless the table allows it."""
+    if new not in QUEUE_TRANSITIONS[old]:
+        raise IllegalTransition(f"queue: {old.value} → {new.value}")
+
+
+def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
+    """What the store keeps: the fields that differ from their default, enums by value."""
+    record: dict[str, Any] = {}
+    for name, default in _DEFAULTS[type(state)]:
+        value = getattr(state, name)
+        if value is default or value == default:
+            continue
+        if isinstance(value, Enum):
+            value = value.value
+        elif isinstance(value, Live | JobState):
+            value = to_record(value)
+        record[name] = value
+    return record
+
+
+def job_from_record(record: dict[str, Any]) -> JobState:
+    """The inverse of to_record; a key that this version doesn't know raises TypeError."""
+    record = dict(record)
+    record["status"] = JobStatus(record.get("status", "pending"))
+    if (live := record.get("live")) is not None:
+        live = dict(live)
+        if "before" in live:
+            live["before"] = job_from_record(live["before"])
+        if "stop" in live:
+            live["stop"] = StopReason(live["stop"])
+        record["live"] = Live(**live)
+    return JobState(**record)
+
+
+def queue_from_record(record: dict[str, Any]) -> QueueState:
+    """The inverse of to_record; a key that this version doesn't know raises TypeError."""
+    return QueueState(**{**record, "status": QueueStatus(record.get("status", "pending"))})
+
+
+_DEFAULTS: dict[type, list[tuple[str, Any]]] = {
+    # A field without a default compares equal to nothing: MISSING stands for "always written".
+    cls: [(f.name, f.default) for f in fields(cls)]
+    for cls in (Live, JobState, QueueState)
+}

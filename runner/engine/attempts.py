@@ -1,0 +1,256 @@
+"""The attempts of one session: started, signalled, found again, and what they tell as events.
+
+Owns the shims and the slot file; knows the scheduler's records but never changes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from runner.core import events as ev
+from runner.core.actions import StartAttempt
+from runner.core.scheduler import Scheduler
+from runner.engine.signals import end_background, signal_attempt
+from runner.engine.surroundings import Surroundings
+from runner.engine.sync import sync_for
+from runner.process.identity import Process
+from runner.process.slots import Exit, SlotFile
+from runner.process.spawner import Request, Spawner
+from runner.process.survivor import Found, Survivors, examine
+
+START_AGAIN_AFTER = 5.0
+"""Seconds after which a start that the system refused (no memory, no room) is tried again."""
+
+ENDERS = 64
+"""Threads that end trees: none waits for another's grace, or for a disk that syncs slowly."""
+
+SYNCERS = 8
+"""Threads that sync file systems: of their own, so that a slow disk holds up nothing else."""
+
+DURABLE_AFTER = 1.0
+"""Seconds an attempt has to have run for its files to be synced before it is called completed."""
+
+
+class Attempts:
+    """See Listener for what its shims call; ``post`` takes the events that come of it."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        scheduler: Scheduler,
+        boot_id: str,
+        post: Callable[[ev.Event], None],
+    ) -> None:
+        self.all_found = False
+        self._around = surroundings
+        self._scheduler = scheduler
+        self._boot_id = boot_id
+        self._post = post
+        self._loop = asyncio.get_running_loop()
+        self._slots = SlotFile.open(str(surroundings.paths.slots))
+        base = {**surroundings.environment, **scheduler.document.env}
+        self._spawner = Spawner(self._slots, self, base)
+        self._survivors = Survivors(self._slots, self._spawner, self)
+        self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
+        self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
+        self._tokens: dict[str, int] = {}
+        self._surviving: set[str] = set()
+        self._may_tell = False
+        self._closed = False
+
+    def warm_up(self) -> None:
+        """Have a shim ready before the first job needs it."""
+        self._spawner.warm_up()
+
+    def start(self, action: StartAttempt) -> None:
+        """Hand an attempt to a shim; one that the system refuses is void for a while."""
+        document = self._scheduler.document
+        job = document.jobs[action.job]
+        self._tokens[action.token] = action.job
+        logs = self._around.logs
+        cwd = self._around.working_directory(document, job)
+        try:
+            logs.rotate(job.job_id, action.previous)
+            self._spawner.start(
+                Request(
+                    token=action.token,
+                    slot=action.slot,
+                    command=job.command,
+                    cwd=cwd,
+                    environment=self._around.variables(job, action, cwd),
+                    stdout=logs.newest(job.job_id, "stdout"),
+                    stderr=logs.newest(job.job_id, "stderr"),
+                    keep_background=job.keep_background,
+                )
+            )
+        except OSError as error:
+            reason = f"could not be started: {error.strerror or error}"
+            self._void(action.token, reason, START_AGAIN_AFTER)
+
+    def signal(self, job: int, token: str, slot: int, kill: bool) -> None:
+        """SIGTERM or SIGKILL its whole tree."""
+        self._tokens[token] = job
+        shim = self._shim_of(token)
+        if shim is None and not self._spawner.knows(token):
+            return  # it has ended by itself, and that is about to be told
+        work = self._loop.run_in_executor(
+            self._enders, signal_attempt, self._slots, slot, token, kill, shim
+        )
+
+        def done(future: asyncio.Future[bool]) -> None:
+            if not self._closed and not future.cancelled() and future.result():
+                self.voided(token, None)
+
+        work.add_done_callback(done)
+
+    def _shim_of(self, token: str) -> Process | None:
+        return self._spawner.hold(token) or self._survivors.shim_of(token)
+
+    def end_background(self, job: int, token: str) -> None:
+        """The end of its shim tells that it is done; one that is dead has nobody to say so."""
+        self._tokens[token] = job
+        shim = self._shim_of(token)
+        if shim is not None:
+            self._loop.run_in_executor(self._enders, end_background, shim, self._slots.mark)
+        elif not self._spawner.knows(token):
+            self.background_ended(token)
+
+    # -- what the attempts tell (Listener) ---------------------------------------------------
+
+    def started(self, token: str, pid: int | None, since: float, adopted: bool) -> None:
+        """See Listener."""
+        job = self._tokens[token]
+        self._post(ev.AttemptStarted(now(), job, token, pid, since, adopted))
+
+    def ended(self, token: str, end: Exit | None, since: float | None, background: bool) -> None:
+        """See Listener. What ran for a while is synced to disk before it counts as completed."""
+        job = self._tokens[token]
+        duration = end.mono - since if end is not None and since is not None else None
+        event = ev.AttemptEnded(
+            now=now(),
+            job=job,
+            token=token,
+            outcome=_outcome(end),
+            ended_at=end.wall if end else None,
+            duration=duration,
+            draw=random.random(),
+            background=background,
+        )
+        if event.outcome == ev.Exited(0) and duration is not None and duration >= DURABLE_AFTER:
+            document = self._scheduler.document
+            described = document.jobs[job]
+            folder = self._around.working_directory(document, described)
+            work = self._loop.run_in_executor(
+                self._syncers, sync_for, folder, described.result_paths
+            )
+
+            def synced(_: asyncio.Future[None]) -> None:
+                if not self._closed:
+                    self._report(token, event)
+
+            work.add_done_callback(synced)
+        else:
+            self._report(token, event)
+
+    def voided(self, token: str, reason: str | None) -> None:
+        """See Listener."""
+        self._void(token, reason, START_AGAIN_AFTER if reason else 0.0)
+
+    def _void(self, token: str, reason: str | None, delay: float) -> None:
+        job = self._tokens[token]
+        self._report(token, ev.AttemptVoided(now(), job, token, reason, delay))
+
+    def background_ended(self, token: str) -> None:
+        """See Listener."""
+        self._report(token, ev.BackgroundEnded(now(), self._tokens[token], token))
+
+    def _report(self, token: str, event: ev.Event) -> None:
+        if not (isinstance(event, ev.AttemptEnded) and event.background):
+            self._tokens.pop(token, None)
+        self._post(event)
+        if token in self._surviving:
+            self._surviving.discard(token)
+            self._tell_if_all_found()
+
+    # -- survivors of the last session -------------------------------------------------------
+
+    def find_survivors(self) -> None:
+        """Account for every attempt of the session before, before anything new may start."""
+        scheduler = self._scheduler
+        for index in sorted(scheduler.live | scheduler.background):
+            state = scheduler.jobs[index]
+            live = state.live
+            token = live.token if live else state.token
+            slot = live.slot if live else state.slot
+            assert token is not None and slot is not None
+            self._tokens[token] = index
+            self._find(index, token, slot, background=live is None)
+
+    def _find(self, index: int, token: str, slot: int, *, background: bool) -> None:
+        keep = self._scheduler.document.jobs[index].keep_background
+        found, state = examine(self._slots, slot, token, self._boot_id)
+        if found is Found.ALIVE:
+            self._survivors.adopt(token, slot, state, keep_background=keep, background=background)
+            return
+        self._surviving.add(token)
+        live = self._scheduler.jobs[index].live
+        if found is Found.VOID and live is not None and live.since is None:
+            self._void(token, None, 0.0)
+        else:
+            # Also when the file has lost it: it is known here that it was claimed.
+            self._spawner.bury(token, slot, background=background)
+
+    def survivors_may_be_told(self) -> None:
+        """From now on SurvivorsTold may be posted: what must come before it has been."""
+        self._may_tell = True
+        self._tell_if_all_found()
+
+    def _tell_if_all_found(self) -> None:
+        if self._may_tell and not self._surviving:
+            self._may_tell = False
+            self.all_found = True
+            self._post(ev.SurvivorsTold(now()))
+
+    def ended_already(self, moment: ev.Now) -> Iterator[ev.CommandEnded]:
+        """Commands that have ended before this moment, though their trees still go.
+
+        An end that came before a stop was decided stands: look, before deciding.
+        """
+        for index in list(self._scheduler.live):
+            live = self._scheduler.jobs[index].live
+            if live is None or live.over:
+                continue
+            slot = self._slots.read(live.slot)
+            if slot.token == live.token and slot.exit is not None:
+                yield ev.CommandEnded(moment, index, live.token)
+
+    def close(self) -> None:
+        """Let go: what runs goes on."""
+        self._closed = True
+        self._survivors.close()
+        self._spawner.close()
+        # They use the slots' descriptor, and its number may be another file's in a moment.
+        self._enders.shutdown(wait=True, cancel_futures=True)
+        self._syncers.shutdown(wait=False, cancel_futures=True)
+        self._slots.close()
+
+
+def now() -> ev.Now:
+    """The moment, as events carry it."""
+    return ev.Now(time.time(), time.monotonic())
+
+
+def _outcome(end: Exit | None) -> ev.Outcome:
+    if end is None:
+        return ev.Lost(machine=False)
+    match end.kind:
+        case "exit":
+            return ev.Exited(int(end.value))
+        case "signal":
+            return ev.Signalled(end.value)
+        case _:
+            return ev.NotRunnable(end.value)

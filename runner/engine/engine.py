@@ -1,0 +1,384 @@
+"""The engine: one queue, one asyncio loop, one inbox. Only it touches the scheduler.
+
+Every child's end, timer, request and upload becomes an event in the inbox. A step takes all that
+are there, lets the scheduler decide, commits, and only then acts. When there is no room to commit
+nothing is done: running jobs go on, and the step is tried again until it is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from runner.core import events as ev
+from runner.core.actions import (
+    Action,
+    CollectResults,
+    EndBackground,
+    FinishQueue,
+    SignalTree,
+    StartAttempt,
+)
+from runner.core.scheduler import Changes, Scheduler, StoryEntry
+from runner.core.states import JobStatus, QueueStatus
+from runner.engine.attempts import Attempts, now
+from runner.engine.projecting import Projecting
+from runner.engine.surroundings import Surroundings
+from runner.engine.uploads import Uploads
+from runner.errors import DiskFullError, StateError
+from runner.process.identity import boot_id
+from runner.store.database import Database
+
+FLUSH_AFTER = 0.5
+"""Seconds that a change which nothing depends on (a pid, an upload's end) may wait to be stored."""
+
+RETRY_COMMIT = 0.5
+
+
+@dataclass(slots=True)
+class _Step:
+    """Changes and actions that wait for a commit."""
+
+    changes: Changes = field(default_factory=Changes)
+    actions: list[Action] = field(default_factory=list)
+    done: list[asyncio.Future[None]] = field(default_factory=list)
+
+
+class Engine:
+    """Runs one queue to its end, to an interruption, or until it is detached."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        database: Database,
+        scheduler: Scheduler,
+        observe: Callable[[list[StoryEntry]], None] | None = None,
+    ) -> None:
+        self.scheduler = scheduler
+        self.surroundings = surroundings
+        self._database = database
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._boot_id = boot_id()
+        self._job_ids = [job.job_id for job in scheduler.document.jobs]
+        self._attempts = Attempts(surroundings, scheduler, self._boot_id, self.post)
+        self._projecting = Projecting(surroundings, scheduler)
+        self._uploads: Uploads | None = None
+        if surroundings.results is not None:
+            self._uploads = Uploads(surroundings, scheduler, self._on_upload)
+        self._inbox: list[ev.Event] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._scheduled = False
+        self._held = _Step()
+        self._timer: asyncio.TimerHandle | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._put_timer: asyncio.TimerHandle | None = None
+        self._hold = False
+        self._closed = False
+        self._broken = False
+        self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
+        self._unwritten: str | None = None
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def run(self, *before: Callable[[ev.Now], ev.Event], hold: bool = False) -> QueueStatus:
+        """Take the queue up and work on it; returns the status it ended or stopped with.
+
+        ``before`` makes events that have to be applied before anything starts. With ``hold``
+        nothing starts, and it returns as soon as every stop that was asked for is done. Raises
+        StateError if the state can't be written any more.
+        """
+        self._hold = hold
+        self._attempts.warm_up()
+        store = self.surroundings.results
+        described = store.describe() if store is not None else None
+        new_store = described is not None and described != self._database.meta().get("results")
+        for event in self._opening(collects=store is not None, new_store=new_store):
+            self.post(event)
+        if hold:
+            self.post(ev.StartsBlocked(now(), "nobody works on this queue"))
+        self._step()
+        if new_store and described is not None and self._unwritten is None:
+            with suppress(DiskFullError):
+                self._database.write_meta({"results": described})
+        if self._uploads is not None:
+            # Not now: of a large queue it takes as long as many jobs' starts.
+            self._put_timer = self._loop.call_later(FLUSH_AFTER, self._put_queue)
+        self._attempts.find_survivors()
+        for make in before:
+            self.post(make(now()))
+        self._attempts.survivors_may_be_told()
+        try:
+            status = await asyncio.shield(self._finished)
+        finally:
+            self._stop_timers()
+        if self._uploads is not None:
+            await self._uploads.finish(status)
+        await self._last_words()
+        return status
+
+    def _opening(self, *, collects: bool, new_store: bool = False) -> list[ev.Event]:
+        """The events a session begins with; they belong into one step.
+
+        What ran in another boot went with it, whatever the slot file says: that is never synced,
+        so a claim may be missing from it that was there before the power went.
+        """
+        scheduler, moment = self.scheduler, now()
+        opening: list[ev.Event] = [ev.SessionOpened(moment, self._boot_id, collects, new_store)]
+        if scheduler.queue.boot_id == self._boot_id:
+            return opening
+        for index in sorted(scheduler.live | scheduler.background):
+            state = scheduler.jobs[index]
+            if state.live is not None:
+                lost = ev.Lost(machine=True)
+                opening.append(ev.AttemptEnded(moment, index, state.live.token, lost))
+            elif state.token is not None:
+                opening.append(ev.BackgroundEnded(moment, index, state.token))
+        return opening
+
+    def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
+        """Apply one event and store it; no attempt is looked at and nothing starts."""
+        scheduler = self.scheduler
+        for event in self._opening(collects=False):
+            scheduler.handle(event)
+        scheduler.handle(make(now()))
+        changes = scheduler.take_changes()
+        records = [(index, scheduler.jobs[index]) for index in changes.jobs]
+        self._database.commit(scheduler.queue, records, changes.story, self._job_ids)
+        self._projecting.write_now()
+
+    def detach(self) -> None:
+        """Let go: jobs go on, the next session adopts them."""
+        if not self._finished.done():
+            self._finished.set_result(self.scheduler.queue.status)
+
+    def close(self) -> None:
+        """Give back every descriptor. The engine must not be used afterwards."""
+        self._closed = True
+        self._refuse_waiters("it was let go just now; try again")
+        self._stop_timers()
+        self._projecting.stop()
+        self._attempts.close()
+        if self._uploads is not None:
+            self._uploads.close()
+
+    async def _last_words(self) -> None:
+        """Write what is still unwritten; the projection is exact at the end."""
+        self._step()
+        self._stop_timers()
+        with suppress(DiskFullError):
+            self._commit(force=True)
+        await self._projecting.finish()
+        if self._uploads is not None:
+            if self._put_timer is not None:
+                self._put_timer.cancel()
+                self._put_queue()
+            await self._uploads.put_state(self._projecting.rendered())
+
+    def now(self) -> ev.Now:
+        """The moment, as events carry it."""
+        return now()
+
+    # -- the inbox ---------------------------------------------------------------------------
+
+    def post(self, event: ev.Event) -> None:
+        """Put an event into the inbox; it is handled in the next step."""
+        self._inbox.append(event)
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._step)
+
+    async def request(self, event: ev.Event) -> None:
+        """Post an event and wait until what came of it is durable."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(done)
+        self.scheduler.changes.urgent = True
+        self.post(event)
+        await done
+
+    def _step(self) -> None:
+        self._scheduled = False
+        inbox, self._inbox = self._inbox, []
+        if self._broken:
+            return
+        held = self._held
+        try:
+            self._check_disk()
+            for event in inbox:
+                if isinstance(event, _MAY_STOP):
+                    for ended in self._attempts.ended_already(event.now):
+                        self.scheduler.handle(ended)
+                held.actions += self.scheduler.handle(event)
+        except Exception as error:
+            # Half an event must not be stored: the next session begins with what was before it.
+            self._break(error)
+            return
+        held.done += self._waiters
+        self._waiters.clear()
+        self._commit()
+        self._arm()
+        if self._hold and self._attempts.all_found and not self._stopping():
+            self.detach()
+
+    def _stopping(self) -> bool:
+        jobs = self.scheduler.jobs
+        return any((live := jobs[i].live) and live.stop for i in self.scheduler.live)
+
+    def _commit(self, *, force: bool = False) -> None:
+        if self._broken:
+            return
+        held = self._held
+        _merge(held.changes, self.scheduler.take_changes())
+        changes = held.changes
+        if not (changes.urgent or (force and (changes.jobs or changes.story))):
+            if (changes.jobs or changes.story) and self._flush_timer is None and not self._closed:
+                self._flush_timer = self._loop.call_later(FLUSH_AFTER, self._flush)
+            return
+        scheduler = self.scheduler
+        try:
+            self._database.commit(
+                scheduler.queue,
+                [(index, scheduler.jobs[index]) for index in changes.jobs],
+                changes.story,
+                self._job_ids,
+            )
+        except DiskFullError as error:
+            self._on_disk_full(str(error))
+            return
+        except Exception as error:
+            self._break(error)
+            return
+        self._unwritten = None
+        self._held = _Step()
+        self._projecting.changed(changes.jobs)
+        for future in held.done:
+            if not future.done():
+                future.set_result(None)
+        for action in held.actions:
+            self._act(action)
+        if self._observe is not None and changes.story:
+            self._observe(changes.story)
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        if not self._closed:
+            self._commit(force=True)
+
+    def _on_disk_full(self, message: str) -> None:
+        """Nothing of the step took effect. Running jobs go on; it is tried again."""
+        self._unwritten = message
+        if self._flush_timer is None:
+            self._held.changes.urgent = True
+            self._flush_timer = self._loop.call_later(RETRY_COMMIT, self._flush)
+
+    def _break(self, error: BaseException) -> None:
+        """The state can't be kept any more: stop working, leave the jobs alone."""
+        self._broken = True
+        self._refuse_waiters(str(error))
+        if not self._finished.done():
+            self._finished.set_exception(error)
+
+    def _refuse_waiters(self, why: str) -> None:
+        """Whoever waits for a step to be durable waits in vain."""
+        for future in (*self._held.done, *self._waiters):
+            if not future.done():
+                future.set_exception(StateError(f"the queue could not be worked on: {why}"))
+        self._waiters.clear()
+
+    def _check_disk(self) -> None:
+        reserve = self.surroundings.disk_reserve
+        scheduler = self.scheduler
+        if not reserve or scheduler.finished or self._hold:
+            return
+        stat = os.statvfs(self.surroundings.paths.root)
+        free = stat.f_bavail * stat.f_frsize
+        # A reserve that the disk can't ever have would stop the queue for good.
+        reserve = min(reserve, stat.f_blocks * stat.f_frsize // 2)
+        if free >= reserve:
+            if scheduler.blocked:
+                self._held.actions += scheduler.handle(ev.StartsBlocked(now(), None))
+            return
+        if not scheduler.blocked:
+            reason = f"disk full: {free >> 10} KiB free, {reserve >> 10} KiB are kept in reserve"
+            self._held.actions += scheduler.handle(ev.StartsBlocked(now(), reason))
+
+    def _arm(self) -> None:
+        """Set the one timer for the earliest deadline."""
+        due = self.scheduler.next_deadline()
+        if self.scheduler.blocked:
+            due = min(due or float("inf"), time.monotonic() + 1.0)
+        if due is None or due == float("inf") or self._closed:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        due = self.scheduler.next_deadline()
+        moment = now()
+        if due is not None and due <= moment.mono:
+            self._inbox.append(ev.TimerFired(moment))
+        self._step()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._flush_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._flush_timer = None
+
+    # -- actions -----------------------------------------------------------------------------
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case StartAttempt():
+                self._attempts.start(action)
+            case SignalTree(job, token, slot, kill):
+                self._attempts.signal(job, token, slot, kill)
+            case EndBackground(job, token, _):
+                self._attempts.end_background(job, token)
+            case CollectResults(job):
+                if self._uploads is not None:
+                    self._uploads.add(job)
+            case FinishQueue(status):
+                if not self._finished.done():
+                    self._finished.set_result(status)
+
+    def _on_upload(self, job: int, ok: bool, error: str | None) -> None:
+        self.post(ev.ResultsStored(now(), job, ok, error))
+
+    def _put_queue(self) -> None:
+        """Let the store know which queue and which run it holds."""
+        self._put_timer = None
+        if self._uploads is not None and not self._closed:
+            self._uploads.put_queue(self._database.document(), self._projecting.rendered())
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the state from being written, if anything does."""
+        return self._unwritten or self._projecting.error
+
+    @property
+    def exit_incomplete(self) -> bool:
+        """Whether results, or the state, are missing from the store at the end."""
+        if self._uploads is not None and self._uploads.state_error:
+            return True
+        return any(
+            state.results_uploaded is False and state.status is not JobStatus.PENDING
+            for state in self.scheduler.jobs
+        )
+
+
+_MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested)
+
+
+def _merge(into: Changes, more: Changes) -> None:
+    into.jobs |= more.jobs
+    into.story += more.story
+    into.urgent = into.urgent or more.urgent

@@ -1,0 +1,85 @@
+"""Keeping ``queue-state.json`` at most so old: rendered in slices, written in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from runner.core.scheduler import Scheduler
+from runner.engine.surroundings import Surroundings
+from runner.errors import StateError
+from runner.store.projection import Projection, write_projection
+
+
+class Projecting:
+    """The projection of one session. ``error`` is why it couldn't be written, if so."""
+
+    def __init__(self, surroundings: Surroundings, scheduler: Scheduler) -> None:
+        self.error: str | None = None
+        self._around = surroundings
+        self._scheduler = scheduler
+        self._loop = asyncio.get_running_loop()
+        names = [job.job_id for job in scheduler.document.jobs]
+        self._projection = Projection(surroundings.queue_id, scheduler.document.queue_name, names)
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stale = False
+        self._stopped = False
+
+    def changed(self, jobs: Iterable[int]) -> None:
+        """Have the file written anew soon; a change during the writing has it written again."""
+        for index in jobs:
+            self._projection.touch(index)
+        self._stale = True
+        if self._timer is None and self._task is None and not self._stopped:
+            self._timer = self._loop.call_later(self._around.projection_interval, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._task = self._loop.create_task(self._write_and_look())
+
+    async def _write_and_look(self) -> None:
+        await self._write()
+        self._task = None
+        if self._stale:
+            self.changed(())
+
+    async def _write(self) -> None:
+        self._stale = False
+        scheduler = self._scheduler
+        path = self._around.paths.projection
+        for pieces in self._projection.render(scheduler.queue, list(scheduler.jobs)):
+            if pieces is None:
+                await asyncio.sleep(0)
+                continue
+            try:
+                await self._loop.run_in_executor(None, write_projection, path, pieces)
+                self.error = None
+            except StateError as error:
+                # The truth is in the database; this is written again with the next change.
+                self.error = str(error)
+
+    async def finish(self) -> None:
+        """Write it exactly, for the last time."""
+        self.stop()
+        if self._task is not None:
+            await self._task
+        await self._write()
+
+    def write_now(self) -> None:
+        """Write it exactly, in one go. Raises StateError."""
+        write_projection(self._around.paths.projection, [self.rendered()])
+
+    def rendered(self) -> bytes:
+        """The file's content as of this moment."""
+        scheduler = self._scheduler
+        *_, pieces = self._projection.render(scheduler.queue, scheduler.jobs)
+        assert pieces is not None
+        return b"".join(pieces)
+
+    def stop(self) -> None:
+        """Begin no more writing by itself."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

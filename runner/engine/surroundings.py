@@ -1,0 +1,47 @@
+"""The place an engine runs in: what a job's process is given of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from runner.core.actions import StartAttempt
+from runner.model.document import Job, Queue
+from runner.process.tree import TOKEN_VARIABLE
+from runner.results.store import ResultStore
+from runner.store.paths import LogPaths, QueuePaths
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an engine needs to know of the place it runs in.
+
+    ``environment`` is the base of every job's, ``work_dir`` the working folder of a job that
+    names none, ``projection_interval`` in seconds, ``disk_reserve`` in bytes.
+    """
+
+    paths: QueuePaths
+    logs: LogPaths
+    queue_id: str
+    work_dir: str
+    environment: dict[str, str]
+    projection_interval: float = 1.0
+    disk_reserve: int = 0
+    results: ResultStore | None = None
+
+    def working_directory(self, document: Queue, job: Job) -> str:
+        """Where the job runs; a relative one is below the folder of a job that names none."""
+        named = job.working_directory or document.working_directory
+        return os.path.join(self.work_dir, named) if named else self.work_dir
+
+    def variables(self, job: Job, action: StartAttempt, cwd: str) -> dict[str, str]:
+        """What an attempt has on top of the queue's own environment."""
+        return {
+            **job.env,
+            "JOB_ID": job.job_id,
+            "JOB_ATTEMPT": str(action.attempt),
+            "QUEUE_ID": self.queue_id,
+            "RUNNER_WORK_DIR": cwd,
+            "RUNNER_SPOT_NOTICE": str(self.paths.spot_notice),
+            TOKEN_VARIABLE: action.token,
+        }

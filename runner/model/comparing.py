@@ -1,0 +1,95 @@
+"""What is different between two versions of a queue, in words for the user.
+
+Names the first difference with its place. Never shows a value of ``env`` nor a command: both may
+hold secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from runner.model.dumping import DURATIONS
+from runner.model.durations import format_duration
+from runner.model.queue import Job, Queue, Retry
+from runner.model.wording import quoted, step
+
+_NOT_SHOWN = frozenset({"command"})
+_SHOWN_ITEMS = 5
+
+
+def first_difference(a: Queue, b: Queue) -> str | None:
+    """How ``b`` first differs from ``a``: `jobs[2].timeout: 2h0m0s is now 1h0m0s`; None if equal.
+
+    The queue's own fields come first, then the jobs, matched by id. An index is a place in ``b``,
+    only that of a removed job is one in ``a``.
+    """
+    return _differs(a, b, "") or _jobs_differ(a.jobs, b.jobs)
+
+
+def _jobs_differ(a: tuple[Job, ...], b: tuple[Job, ...]) -> str | None:
+    if a == b:
+        return None
+    before = {job.job_id: job for job in a}
+    after = {job.job_id for job in b}
+    for index, job in enumerate(a):
+        if job.job_id not in after:
+            return f'jobs[{index}]: job "{job.job_id}" was removed'
+    for index, job in enumerate(b):
+        if job.job_id not in before:
+            return f'jobs[{index}]: job "{job.job_id}" was added'
+        if found := _differs(before[job.job_id], job, f"jobs[{index}]"):
+            return found
+    for index, (old, new) in enumerate(zip(a, b, strict=True)):
+        if old.job_id != new.job_id:
+            return f'jobs[{index}]: the order changed: "{old.job_id}" is now "{new.job_id}"'
+    return None
+
+
+def _differs(a: Queue | Job | Retry, b: Queue | Job | Retry, place: str) -> str | None:
+    for field in fields(a):
+        name = field.name
+        if name == "jobs":
+            continue
+        old, new = getattr(a, name), getattr(b, name)
+        if old == new:
+            continue
+        where = f"{place}.{name}".removeprefix(".")
+        if name == "env":
+            return _env_differs(old, new, where)
+        if isinstance(old, Retry) and isinstance(new, Retry):
+            return _differs(old, new, where)
+        if name in _NOT_SHOWN:
+            return f"{where} differs"
+        return f"{where}: {_shown(name, old)} is now {_shown(name, new)}"
+    return None
+
+
+def _env_differs(old: Mapping[str, str], new: Mapping[str, str], place: str) -> str:
+    name = min(key for key in {*old, *new} if old.get(key) != new.get(key))
+    if name not in new:
+        return f"{place}{step(name)} was removed"
+    if name not in old:
+        return f"{place}{step(name)} was added"
+    return f"{place}{step(name)} differs"
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "not set"
+    if name in DURATIONS:
+        return format_duration(value)
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return quoted(value)
+        case Retry():
+            return f"{value.max_attempts} attempts"
+        case tuple():
+            items = [_shown("", item) for item in value[:_SHOWN_ITEMS]]
+            more = [f"… ({len(value) - _SHOWN_ITEMS:,} more)"] if value[_SHOWN_ITEMS:] else []
+            return f"[{', '.join(items + more)}]"
+        case _:
+            return str(value)

@@ -1,0 +1,27 @@
+"""The queue document, all of it in one place for the floors above.
+
+The records are in ``queue``; what can be done with them is in a module each. This one owns nothing.
+"""
+
+from __future__ import annotations
+
+from runner.model.comparing import first_difference
+from runner.model.dumping import dump_document
+from runner.model.parsing import parse_document, read_document
+from runner.model.queue import Job, Queue, Retry
+from runner.model.schema import json_schema
+
+__all__ = [
+    "Job",
+    "Queue",
+    "Retry",
+    "dump_document",
+    "first_difference",
+    "grace",
+    "json_schema",
+    "parse_document",
+    "read_document",
+]
+
+grace = Queue.grace
+"""``grace(queue, job)``, the same as ``queue.grace(job)``."""

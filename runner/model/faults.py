@@ -1,0 +1,62 @@
+"""The errors found in one document, in the order they are found, and when enough is enough.
+
+A document of 100,000 jobs can hold a million errors: the first hundred are kept, the rest counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NoReturn
+
+from runner.errors import DocumentError
+from runner.model.wording import did_you_mean
+
+KEPT = 100
+GIVE_UP = 100_000
+
+
+class InvalidError(Exception):
+    """A value breaks its rule. ``faults`` holds (where inside the value, message)."""
+
+    def __init__(self, message: str = "", *, faults: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.faults = [("", message)] if faults is None else faults
+
+
+class Faults:
+    """Collects `place: message` lines; of several for one place the first stands."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def add(self, place: str, message: str, name: str = "", known: Collection[str] = ()) -> None:
+        """Note one error; if ``name`` is given, with the nearest of the ``known`` names.
+
+        Raises DocumentError at the hundred thousandth: nobody reads on.
+        """
+        if place in self.kept:
+            return
+        self._count += 1
+        if len(self.kept) < KEPT:
+            self.kept[place] = message + (did_you_mean(name, known) if name else "")
+        if self._count >= GIVE_UP:
+            self.fail(f"… and more errors: stopped after {GIVE_UP:,}")
+
+    def raise_any(self) -> None:
+        """Raise DocumentError if there was an error."""
+        if more := self._count - len(self.kept):
+            self.fail(f"… and {more} more error{'s' if more > 1 else ''}")
+        if self:
+            self.fail()
+
+    def fail(self, last: str | None = None) -> NoReturn:
+        """Raise DocumentError with what was found, and ``last`` below it."""
+        lines = [
+            f"{place.removeprefix('.') or 'document'}: {message}"
+            for place, message in self.kept.items()
+        ]
+        raise DocumentError([*lines, last] if last else lines)

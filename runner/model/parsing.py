@@ -1,0 +1,158 @@
+"""From a document's bytes to a valid Queue, or to all of its errors at once.
+
+Joins the reader, the checks of the single fields, and the rules that concern several jobs: ids are
+unique, dependencies exist, nothing waits for itself.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.model.faults import Faults
+from runner.model.fields import (
+    JOB_FIELDS,
+    JOB_REQUIRED,
+    QUEUE_FIELDS,
+    QUEUE_REQUIRED,
+    check_object,
+)
+from runner.model.graph import find_cycles
+from runner.model.queue import Job, Queue
+from runner.model.reading import JOBS, MAX_BYTES, Reader, decode
+from runner.model.wording import kind
+
+SPELLED = 20
+"""How many names of a cycle are written out."""
+
+_NO_ENV: Mapping[str, str] = {}
+# Stands in for what is wrong, so that the rest of a broken document can still be checked.
+_STAND_IN: dict[str, Any] = {"job_id": "", "command": "", "timeout": 0.0}
+
+
+def read_document(path: Path) -> Queue:
+    """Parse the file. Raises UsageError if it can't be read, else as parse_document does."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder, not a queue document")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"{path}: can't be read: {reason}")
+    # The bytes are let go before the jobs are built.
+    text = decode(raw, str(path))
+    del raw
+    return _parse(text)
+
+
+def parse_document(raw: bytes) -> Queue:
+    """The queue that a document describes.
+
+    Raises DocumentError with every error, `place: message` each; of more than a hundred the first
+    hundred and how many there are. ``x-…`` keys and ``$schema`` are dropped.
+    """
+    return _parse(decode(raw, "document"))
+
+
+def _parse(text: str) -> Queue:
+    faults = Faults()
+    with _no_collection():
+        fields, jobs = _read(Reader(text, faults), faults)
+        values = check_object(fields, QUEUE_FIELDS, QUEUE_REQUIRED, faults)
+        _check_ids(jobs, faults)
+        faults.raise_any()
+    values[JOBS] = tuple(jobs)
+    values.setdefault("queue_id", None)
+    return Queue(**values)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    # Each new job would count towards walks over all the others, and none of them is garbage:
+    # without the collector 100,000 jobs take a third less time.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read(reader: Reader, faults: Faults) -> tuple[dict[str, Any], list[Job]]:
+    """The queue's own fields as they stand, and its jobs."""
+    fields: dict[str, Any] = {}
+    jobs: list[Job] = []
+    builder = _JobBuilder(faults)
+    for key, index, value in reader.members():
+        if index is not None:
+            jobs.append(builder.build(value, f"{JOBS}[{index}]"))
+        else:
+            fields[key] = value
+            if key == JOBS and not isinstance(value, list):
+                faults.add(f".{JOBS}", f"must be an array of jobs, not {kind(value)}")
+    if fields.get(JOBS) == [] and not jobs:
+        faults.add(f".{JOBS}", "must hold at least one job")
+    return fields, jobs
+
+
+class _JobBuilder:
+    """Builds jobs that share what is equal in them: ids, names of variables, retries."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._shared: dict[Any, Any] = {}
+
+    def build(self, raw: Any, place: str) -> Job:
+        values = check_object(raw, JOB_FIELDS, JOB_REQUIRED, self._faults, place)
+        share = self._shared.setdefault
+        if not values.keys() >= JOB_REQUIRED:
+            values = _STAND_IN | values
+        job_id = values["job_id"]
+        values["job_id"] = share(job_id, job_id)
+        if names := values.get("depends_on"):
+            values["depends_on"] = tuple([share(name, name) for name in names])
+        if retry := values.get("retry"):
+            values["retry"] = share(retry, retry)
+        env = values.get("env")
+        values["env"] = {share(name, name): env[name] for name in env} if env else _NO_ENV
+        return Job(**values)
+
+
+def _check_ids(jobs: list[Job], faults: Faults) -> None:
+    index: dict[str, int] = {}
+    for at, job in enumerate(jobs):
+        first = index.setdefault(job.job_id, at)
+        if first != at and job.job_id:
+            faults.add(f"{JOBS}[{at}].job_id", f'"{job.job_id}" is also the id of {JOBS}[{first}]')
+    for at, job in enumerate(jobs):
+        if job.depends_on:
+            _check_dependencies(job.depends_on, f"{JOBS}[{at}].depends_on", index, faults)
+    for cycle in find_cycles(jobs):
+        faults.add(f"{JOBS}[{index[cycle[0]]}].depends_on", f"cycle: {spell_cycle(cycle)}")
+
+
+def _check_dependencies(
+    names: tuple[str, ...], place: str, index: dict[str, int], faults: Faults
+) -> None:
+    for at, name in enumerate(names):
+        if name not in index:
+            faults.add(f"{place}[{at}]", f'there is no job "{name}"', name, index)
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        for at, name in enumerate(names):
+            if name in seen:
+                faults.add(f"{place}[{at}]", f'"{name}" is named twice')
+            seen.add(name)
+
+
+def spell_cycle(cycle: list[str]) -> str:
+    """`a → b → a`; of a long one the first names and how many more there are."""
+    names = [*cycle, cycle[0]]
+    text = " → ".join(names[:SPELLED])
+    return text if len(names) <= SPELLED else f"{text} → … ({len(names) - SPELLED} more)"

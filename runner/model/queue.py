@@ -1,0 +1,83 @@
+"""What a queue is: the records that everything else works on.
+
+Frozen, slotted, and equal when they mean the same. How they are written, checked and compared is
+other modules' business. A document of 100,000 jobs is one Queue: the records share what is equal
+in them, so nobody may change a dict found inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+BASE_DELAYS = {"exponential": 1.0, "fixed": 5.0, "exponential-jitter": 1.0}
+"""The ways to back off, each with its ``base_delay`` in seconds when the document gives none."""
+
+RUN_IF = ("success", "failure", "always")
+ON_FAILURE = ("stop", "continue")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often and when a failed job is tried again. Delays are in seconds.
+
+    ``base_delay`` left out (or None) becomes the default of its ``backoff``. No
+    ``retry_on_codes`` means every exit code; ``dont_retry_on_codes`` wins.
+    """
+
+    max_attempts: int
+    backoff: str = "exponential"
+    base_delay: float = None  # type: ignore[assignment]  # never None once __post_init__ is over
+    max_delay: float = 300.0
+    retry_on_codes: tuple[int, ...] | None = None
+    dont_retry_on_codes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.base_delay is None:
+            object.__setattr__(self, "base_delay", BASE_DELAYS[self.backoff])
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One command of a queue. ``timeout`` and ``term_grace`` are in seconds.
+
+    None for ``working_directory`` or ``term_grace`` means the queue's. ``env`` may hold secrets,
+    so it is in no repr.
+    """
+
+    job_id: str
+    command: str
+    timeout: float
+    depends_on: tuple[str, ...] = ()
+    run_if: str = "success"
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    retry: Retry | None = None
+    result_paths: tuple[str, ...] = ()
+    keep_background: bool = False
+    working_directory: str | None = None
+    term_grace: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A valid document. ``global_timeout`` and ``term_grace`` are in seconds."""
+
+    queue_id: str | None
+    queue_name: str
+    jobs: tuple[Job, ...]
+    global_timeout: float
+    on_failure: str
+    result_s3_bucket: str | None = None
+    result_s3_prefix: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    working_directory: str | None = None
+    term_grace: float = 30.0
+    max_parallel_jobs: int = 1
+
+    def with_id(self, queue_id: str) -> Queue:
+        """The same queue under this id."""
+        return replace(self, queue_id=queue_id)
+
+    def grace(self, job: Job) -> float:
+        """Seconds between SIGTERM and SIGKILL for this job of the queue."""
+        return self.term_grace if job.term_grace is None else job.term_grace

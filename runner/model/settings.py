@@ -1,0 +1,208 @@
+"""Where the runner keeps its files, and the few numbers an administrator may change.
+
+Read once, at the start, from flags, the environment, a TOML file and defaults, in this order of
+precedence. Every setting `x_y` is the variable RUNNER_X_Y and the key `x_y` of the file; the file
+itself is named by --config or RUNNER_CONFIG. Other RUNNER_ variables are no errors: jobs carry
+some. An empty variable is as good as none. It must not know what the settings are used for, and
+imports little: `status` starts with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.model.durations import parse_duration
+from runner.model.wording import did_you_mean, kind, quoted, step
+
+CONFIG_VARIABLE = "RUNNER_CONFIG"
+
+_SIZE = r"([0-9]{1,15}) ?([KMGT]i?B|B)?"
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Folders are absolute; times are in seconds, sizes in bytes.
+
+    ``queue_retention``: how long finished queues are kept. ``disk_reserve``: with less free space
+    than this nothing new starts. ``projection_interval``: how old queue-state.json may get.
+    ``job_user``: whose rights a daemon that is root gives its jobs. ``config_file`` may not exist.
+    """
+
+    state_dir: Path
+    log_dir: Path
+    run_dir: Path
+    config_file: Path
+    queue_retention: float = 30 * 86_400.0
+    disk_reserve: int = 64 * 1024 * 1024
+    projection_interval: float = 2.0
+    job_user: str | None = None
+
+
+def load_settings(
+    environ: Mapping[str, str],
+    *,
+    root: bool,
+    home: Path,
+    config: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Join flags (``overrides``; None is not given), environment, file and defaults.
+
+    Relative folders are allowed in flags and variables: they are meant from where the command was
+    called. Raises UsageError that names the flag, variable, or file and key; also when a file was
+    named that doesn't exist.
+    """
+    named = config or environ.get(CONFIG_VARIABLE)
+    default = _config_default(environ, root, home)
+    config_file = _absolute(Path(named) if named else default)
+    given = _from_file(config_file, bool(named), home)
+    for name, read in _READERS.items():
+        variable = f"RUNNER_{name.upper()}"
+        if text := environ.get(variable):
+            given[name] = _read(read, text, variable)
+        if (value := (overrides or {}).get(name)) is not None:
+            given[name] = _read(read, value, f"--{name.replace('_', '-')}")
+    folders = _folder_defaults(environ, root, home, given.get("state_dir"))
+    return Settings(config_file=config_file, **{**folders, **given})
+
+
+def parse_size(value: Any) -> int:
+    """Bytes of `64MiB`, `1GB` (10^9), `4096`, or of a number. Raises ValueError for the user."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f'must be a size such as "64MiB", not {kind(value)}')
+    match = re.fullmatch(_SIZE, value)
+    if not match:
+        raise ValueError(f'{quoted(value)} is not a size such as "64MiB", "1GB" or "4096"')
+    unit = match[2] or "B"
+    factor: int = (1024 if "i" in unit else 1000) ** _UNITS[unit.rstrip("iB")]
+    return int(match[1]) * factor
+
+
+def _folder(value: Any) -> Path:
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be the path of a folder, not {kind(value)}")
+    if not value or "\0" in value:
+        raise ValueError("is not the path of a folder")
+    return _absolute(Path(value))
+
+
+def _interval(value: Any) -> float:
+    seconds = parse_duration(value)
+    if seconds > 2:
+        raise ValueError('must be at most "2s": queue-state.json is never older')
+    return seconds
+
+
+def _user(value: Any) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("must be the name of a user")
+    return value
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "state_dir": _folder,
+    "log_dir": _folder,
+    "run_dir": _folder,
+    "queue_retention": parse_duration,
+    "disk_reserve": parse_size,
+    "projection_interval": _interval,
+    "job_user": _user,
+}
+
+
+def _read(read: Callable[[Any], Any], value: Any, source: str) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}")
+
+
+def _from_file(path: Path, must_exist: bool, home: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        if must_exist:
+            raise UsageError(f"{path}: there is no such settings file")
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read: {error.strerror}")
+    except ValueError:
+        raise UsageError(f"{path}: is not UTF-8")
+    import tomllib
+
+    try:
+        raw = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: is not TOML: {error}")
+    return _file_values(raw, path, home)
+
+
+def _file_values(raw: dict[str, Any], path: Path, home: Path) -> dict[str, Any]:
+    errors: list[str] = []
+    given: dict[str, Any] = {}
+    for key, value in raw.items():
+        source = f"{path}: {step(key).removeprefix('.')}"
+        if key not in _READERS:
+            errors.append(f"{source}: unknown key{did_you_mean(key, _READERS)}")
+            continue
+        try:
+            given[key] = _READERS[key](_from_home(key, value, home))
+        except ValueError as error:
+            errors.append(f"{source}: {error}")
+    if errors:
+        raise UsageError("\n".join(errors))
+    return given
+
+
+def _from_home(key: str, value: Any, home: Path) -> Any:
+    """A file's folders must not depend on where a command was called."""
+    if not key.endswith("_dir") or not isinstance(value, str) or value.startswith("/"):
+        return value
+    if not value.startswith("~/"):
+        raise ValueError("must begin with '/' or '~/'")
+    return home / value[2:]
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
+
+
+def _xdg(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    # The XDG specification has relative paths ignored.
+    value = environ.get(name, "")
+    return Path(value) if value.startswith("/") else default
+
+
+def _config_default(environ: Mapping[str, str], root: bool, home: Path) -> Path:
+    if root:
+        return Path("/etc/runner/runner.toml")
+    return _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "runner" / "runner.toml"
+
+
+def _folder_defaults(
+    environ: Mapping[str, str], root: bool, home: Path, state_dir: Path | None
+) -> dict[str, Path]:
+    if root:
+        return {
+            "state_dir": Path("/var/lib/runner"),
+            "log_dir": Path("/var/log/runner"),
+            "run_dir": Path("/run/runner"),
+        }
+    state = state_dir or _xdg(environ, "XDG_STATE_HOME", home / ".local/state") / "runner"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    return {
+        "state_dir": state,
+        "log_dir": state / "logs",
+        "run_dir": Path(runtime) / "runner" if runtime.startswith("/") else state / "run",
+    }

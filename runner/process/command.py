@@ -1,0 +1,121 @@
+"""The start of a command: its logs, its folder, its process. Called by a shim, in the shim.
+
+A start that could not be tried leaves nothing behind and may be tried again (``void``); one that
+would fail every time is the attempt's end (``unrunnable``).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from runner.process.wire import Environment, Order
+
+_TRANSIENT = {
+    errno.EAGAIN,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EIO,
+    errno.EINTR,
+    errno.ESTALE,
+    errno.ETXTBSY,
+}
+_ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
+_NEW_LOG = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHELL = b"/bin/bash"
+
+
+class Unstarted(Exception):
+    """The command does not run: ``kind`` is ``void`` or ``unrunnable``, ``why`` is for people."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
+        self.why = why
+
+
+def start_command(order: Order, environment: Environment) -> int:
+    """Run the command in a session of its own; its pid. Raises Unstarted.
+
+    It inherits three descriptors and no signal that is blocked or ignored.
+    """
+    made: list[tuple[int, bytes]] = []
+    try:
+        for path in (order.stdout, order.stderr):
+            made.append((_open_log(path), path))
+        _enter(order.cwd)
+        return _spawn(order.command, environment, made[0][0], made[1][0])
+    except Unstarted as refusal:
+        if refusal.kind == "void":
+            for _, path in made:
+                _remove(path)
+        raise
+    finally:
+        for fd, _ in made:
+            os.close(fd)
+        os.chdir("/")
+
+
+def _open_log(path: bytes) -> int:
+    try:
+        return os.open(path, _NEW_LOG, 0o644)
+    except FileNotFoundError:
+        # Somebody tidied up.
+        pass
+    except OSError as error:
+        raise _void_log(error, path) from None
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, _NEW_LOG, 0o644)
+    except OSError as error:
+        raise _void_log(error, path) from None
+
+
+def _void_log(error: OSError, path: bytes) -> Unstarted:
+    return Unstarted("void", f"{error.strerror}: {os.fsdecode(path)}")
+
+
+def _remove(path: bytes) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def _enter(folder: bytes) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        name = os.fsdecode(folder)
+        if error.errno in _TRANSIENT:
+            raise Unstarted("void", f"{error.strerror}: {name}") from None
+        what = "does not exist" if error.errno == errno.ENOENT else f"({error.strerror})"
+        raise Unstarted("unrunnable", f"working directory {name} {what}") from None
+
+
+def _spawn(command: bytes, environment: Environment, out: int, err: int) -> int:
+    try:
+        return os.posix_spawn(
+            _SHELL,
+            (_SHELL, b"-c", command),
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, err, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_ALL_SIGNALS,
+        )
+    except OSError as error:
+        if error.errno in _TRANSIENT:
+            raise Unstarted("void", f"{error.strerror}: {os.fsdecode(_SHELL)}") from None
+        if error.errno == errno.E2BIG:
+            why = "the command and its environment are too large for this system"
+            raise Unstarted("unrunnable", f"command could not be run: {why}") from None
+        raise Unstarted("unrunnable", f"command could not be run: {error.strerror}") from None

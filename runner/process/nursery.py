@@ -1,0 +1,105 @@
+"""The nursery: a small process that forks shims, so that one costs 2 ms and not 20.
+
+Started by the daemon as ``python -I -S``, with its socket on descriptor 3 and nothing else open.
+The first message carries the record file and the base of all environments; each one after it
+carries the socket of a new shim. It ends when the daemon does; its shims don't. It adopts what a
+shim that was killed leaves behind, so that this can be told from everything else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import signal
+import socket
+
+from runner.process import shim, wire
+from runner.process.identity import boot_id
+from runner.process.slots import SlotFile
+
+CONTROL_FD = 3
+
+_PR_SET_NAME = 15  # <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36
+_KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+
+
+def main(open_files: int) -> None:
+    """Fork a shim for every socket that arrives, until the daemon is gone.
+
+    ``open_files`` is the soft limit that the daemon was given, and its jobs are to have.
+    """
+    _close_others()
+    os.chdir("/")
+    _ignore_signals()
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, b"runner-nursery", 0, 0, 0)
+    control = socket.socket(fileno=CONTROL_FD)
+    control.set_inheritable(False)
+    _, fds = _receive(control)
+    body = wire.read_message(control)
+    if body is None:
+        return
+    shared = shim.Shared(SlotFile(fds[0]), wire.decode_base(body), boot_id())
+    # A fork shares pages until they are written; the collector writes to all of them.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    while True:
+        data, fds = _receive(control)
+        if not data:
+            return
+        if fds:
+            _fork(libc, control, socket.socket(fileno=fds[0]), shared)
+
+
+def _close_others() -> None:
+    """Close what the daemon was called with: a lock of its caller's is no business of a job."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > CONTROL_FD:
+            try:
+                os.close(int(name))
+            except OSError:
+                # It was the listing's own.
+                pass
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    data, fds, _, _ = socket.recv_fds(control, 1, 1)
+    for fd in fds:
+        # Not by a flag of the call: Python 3.11's recv_fds drops it.
+        os.set_inheritable(fd, False)
+    return data, fds
+
+
+def _fork(
+    libc: ctypes.CDLL, control: socket.socket, channel: socket.socket, shared: shim.Shared
+) -> None:
+    try:
+        pid = os.fork()
+    except OSError:
+        # The daemon sees the socket close, and tries again later.
+        channel.close()
+        return
+    if pid == 0:
+        control.close()
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_NAME, b"runner-shim", 0, 0, 0)
+        shim.run(channel, shared)
+    channel.close()
+
+
+def _ignore_signals() -> None:
+    """A shim dies by SIGKILL or by a fault of its own, whatever its job sends to its parent."""
+    for number in signal.valid_signals():
+        if number not in _KEPT | _FAULTS:
+            signal.signal(number, signal.SIG_IGN)
+    # Nobody waits for a shim: the kernel is to reap it.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -1,0 +1,110 @@
+"""The daemon's end of the nursery: started at need, and again when it was killed.
+
+Owns the one child process of the daemon. What a shim says is ``spawner``'s business.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import runner
+from runner.process import wire
+from runner.process.identity import SHIM_MARK
+from runner.process.limits import given_descriptors
+from runner.process.nursery import CONTROL_FD
+from runner.process.slots import SlotFile
+
+SEND_TIMEOUT = 5.0
+"""Seconds that a nursery which doesn't read (somebody stopped it) may hold the daemon up."""
+
+_CODE = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from runner.process.nursery import main; main(int(sys.argv[2]))"
+)
+
+
+class Nursery:
+    """Makes shims for one record file. ``base`` is under the environment of every command."""
+
+    def __init__(self, slots: SlotFile, base: Mapping[str, str]) -> None:
+        self._slots = slots
+        self._base = wire.encode_base(base)
+        self._control: socket.socket | None = None
+        self._pid = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the nursery that runs now."""
+        return self._pid if self._control is not None else None
+
+    def open_channel(self) -> socket.socket:
+        """A socket to a shim that is on its way. Raises OSError when there can't be one now."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours.setblocking(False)
+            self._send(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def _send(self, channel: socket.socket) -> None:
+        for again in (True, False):
+            try:
+                if self._control is None:
+                    self._start()
+                assert self._control is not None
+                socket.send_fds(self._control, [b"+"], [channel.fileno()])
+                return
+            except OSError:
+                # It was killed, or stopped. Its shims live on; a new one takes over.
+                self.close()
+                if not again:
+                    raise
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                self._arguments(),
+                {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD),
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+                ],
+                # At once, and not by itself: a terminal's Ctrl-C must not meet it on its way.
+                setsid=True,
+                setsigmask=[],
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = ours
+        ours.settimeout(SEND_TIMEOUT)
+        socket.send_fds(ours, [b"="], [self._slots.fd])
+        ours.sendall(self._base)
+
+    def _arguments(self) -> list[str]:
+        root = str(Path(runner.__file__).parent.parent)
+        options = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE]
+        return [*options, root, str(given_descriptors()), SHIM_MARK, self._slots.mark]
+
+    def close(self) -> None:
+        """End it. It is our child and not reaped yet, so its pid is nobody else's."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)

@@ -1,0 +1,178 @@
+"""The record of attempts: a file of fixed slots that daemon and shims write, each its own part.
+
+A slot is 512 bytes of padded text lines, so that a person can read it: the daemon's intent, the
+claim, the command's identity, the exit. Taking a claim is "read, and write if it is free" under a
+byte-range lock, which the kernel releases when its holder dies. Nothing is ever fsynced: a record
+is only of use in the boot that wrote it, and names that boot. The shim imports this module:
+standard library only, and little of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import NamedTuple
+
+from runner.process.identity import Process
+
+SLOT = 512
+_CLAIM = 64
+_COMMAND = 192
+_EXIT = 256
+_BLANK = b" " * (SLOT - 1) + b"\n"
+
+
+class Claim(NamedTuple):
+    """Who took the attempt; ``mono`` is the boot's monotonic time in seconds."""
+
+    pid: int
+    start: int
+    mono: float
+    boot_id: str
+
+    @property
+    def shim(self) -> Process:
+        return Process(self.pid, self.start)
+
+
+class Exit(NamedTuple):
+    """How it ended: ``exit 3``, ``signal SIGKILL``, ``void TEXT`` or ``unrunnable TEXT``.
+
+    ``void``: the command was never run and may be tried again; ``mono`` and ``wall`` in seconds.
+    """
+
+    kind: str
+    value: str
+    mono: float
+    wall: float
+
+
+class Slot(NamedTuple):
+    """One slot as it stands; ``voided`` when a later daemon forbade the start."""
+
+    token: str
+    claim: Claim | None
+    voided: bool
+    command: Process | None
+    exit: Exit | None
+
+
+class SlotFile:
+    """The slots of one queue, over an open descriptor, which becomes its own. One a process."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        stat = os.fstat(fd)
+        self.mark = f"{stat.st_dev}:{stat.st_ino}"
+
+    @classmethod
+    def open(cls, path: str) -> SlotFile:
+        """Open the file, which is created at need. Raises OSError."""
+        return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def prepare(self, slot: int, token: str) -> None:
+        """Reset a slot for a new start. Raises OSError (ENOSPC) before anything depends on it."""
+        end = (slot + 1) * SLOT
+        if end > os.fstat(self.fd).st_size:
+            # Room for eight more at a time, so that neither claim nor exit can meet a full disk.
+            os.posix_fallocate(self.fd, 0, end + 7 * SLOT)
+        line = f"intent {token}\n".encode()
+        os.pwrite(self.fd, line.ljust(_CLAIM) + _BLANK[_CLAIM:], slot * SLOT)
+
+    def claim(self, slot: int, token: str, claim: Claim) -> bool:
+        """Take the attempt; False when it is taken, void or no longer meant."""
+        text = f"claim {token} {claim.pid} {claim.start} {claim.mono:.6f} {claim.boot_id}\n"
+        return self._take(slot, token, text)
+
+    def void(self, slot: int, token: str) -> bool:
+        """Forbid a start that has not claimed yet; False when it has, or isn't in the file."""
+        current = self.read(slot)
+        if current.token != token:
+            return False
+        return current.voided or self._take(slot, token, f"void {token}\n")
+
+    def _take(self, slot: int, token: str, text: str) -> bool:
+        offset = slot * SLOT
+        fcntl.lockf(self.fd, fcntl.LOCK_EX, SLOT, offset)
+        try:
+            now = os.pread(self.fd, _COMMAND, offset)
+            if now[:_CLAIM].split() != [b"intent", token.encode()] or now[_CLAIM:].strip():
+                return False
+            os.pwrite(self.fd, text.encode(), offset + _CLAIM)
+            return True
+        finally:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, SLOT, offset)
+
+    def write_command(self, slot: int, token: str, command: Process) -> None:
+        """Add who the command is. Raises OSError."""
+        self._add(slot, token, _COMMAND, f"command {token} {command.pid} {command.start}")
+
+    def write_exit(self, slot: int, token: str, end: Exit) -> None:
+        """Add how it ended, as much of the value as there is room for. Raises OSError."""
+        value = " ".join(end.value.split()) or "-"
+        text = f"exit {token} {end.mono:.6f} {end.wall:.6f} {end.kind} {value}"
+        self._add(slot, token, _EXIT, text)
+
+    def _add(self, slot: int, token: str, part: int, text: str) -> None:
+        """Write a part of an attempt's record, unless the slot is another's by now."""
+        offset = slot * SLOT
+        if os.pread(self.fd, _CLAIM, offset).split() == [b"intent", token.encode()]:
+            room = (_EXIT if part == _COMMAND else SLOT) - part - 1
+            line = text.encode("utf-8", "backslashreplace")[:room]
+            os.pwrite(self.fd, line + b"\n", offset + part)
+
+    def read(self, slot: int) -> Slot:
+        """The slot as it stands. A part that is torn, or of another token, reads as absent."""
+        raw = os.pread(self.fd, SLOT, slot * SLOT)
+        token = _words(raw[:_CLAIM], "intent")
+        if not token:
+            return Slot("", None, False, None, None)
+        name = token[0]
+        taken = raw[_CLAIM:_COMMAND]
+        voided = _words(taken, "void") == [name]
+        return Slot(
+            name,
+            _parse_claim(_own(_words(taken, "claim"), name)),
+            voided,
+            _parse_command(_own(_words(raw[_COMMAND:_EXIT], "command"), name)),
+            _parse_exit(_own(_words(raw[_EXIT:], "exit"), name)),
+        )
+
+
+def _words(part: bytes, kind: str) -> list[str]:
+    """The words after ``kind`` in a line that was written whole, else none."""
+    line, newline, _ = part.partition(b"\n")
+    words = line.decode("utf-8", "replace").split()
+    return words[1:] if newline and words[:1] == [kind] else []
+
+
+def _own(words: list[str], token: str) -> list[str]:
+    return words[1:] if words[:1] == [token] else []
+
+
+def _parse_claim(words: list[str]) -> Claim | None:
+    try:
+        pid, start, mono, boot_id = words
+        return Claim(int(pid), int(start), float(mono), boot_id)
+    except ValueError:
+        return None
+
+
+def _parse_command(words: list[str]) -> Process | None:
+    try:
+        pid, start = words
+        return Process(int(pid), int(start))
+    except ValueError:
+        return None
+
+
+def _parse_exit(words: list[str]) -> Exit | None:
+    if len(words) < 4:
+        return None
+    try:
+        return Exit(words[2], " ".join(words[3:]), float(words[0]), float(words[1]))
+    except ValueError:
+        return None

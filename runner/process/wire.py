@@ -1,0 +1,155 @@
+"""What daemon and shim say to each other: requests one way, reports the other.
+
+Everything of a request is bytes as the kernel takes them, between NULs, which none of it can
+hold: nothing is escaped, nothing depends on a locale, and a shim has nothing to decode. The shim
+imports this: standard library only, and little of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from runner.process.slots import Exit
+
+_HEADER = 8
+"""Bytes that say how long the message after them is, the highest first."""
+
+Environment = dict[bytes, bytes]
+
+
+class Request(NamedTuple):
+    """What a shim is to run. ``environment`` comes on top of the base, paths are absolute."""
+
+    token: str
+    slot: int
+    command: str
+    cwd: str
+    environment: Mapping[str, str]
+    stdout: str
+    stderr: str
+    keep_background: bool
+
+
+class Order(NamedTuple):
+    """A request as it arrives at a shim."""
+
+    token: str
+    slot: int
+    command: bytes
+    cwd: bytes
+    environment: Environment
+    stdout: bytes
+    stderr: bytes
+    keep_background: bool
+
+
+class Report(NamedTuple):
+    """How an attempt ended; ``since`` is the boot's monotonic time of its claim."""
+
+    token: str
+    since: float
+    end: Exit
+
+
+def encode_request(request: Request) -> bytes:
+    """The message for a request, its length included."""
+    return _framed(
+        b"\0".join(
+            (
+                request.token.encode(),
+                b"%d" % request.slot,
+                b"keep" if request.keep_background else b"",
+                _path(request.cwd),
+                _path(request.stdout),
+                _path(request.stderr),
+                _text(request.command),
+                *(_text(f"{name}={value}") for name, value in request.environment.items()),
+            )
+        )
+    )
+
+
+def decode_request(body: bytes) -> Order:
+    """The inverse, without the length."""
+    token, slot, keep, cwd, stdout, stderr, command, *pairs = body.split(b"\0")
+    environment = _environment(pairs)
+    return Order(
+        token.decode(), int(slot), command, cwd, environment, stdout, stderr, keep == b"keep"
+    )
+
+
+def encode_base(environment: Mapping[str, str]) -> bytes:
+    """The message with what all attempts have in their environment, its length included."""
+    return _framed(b"\0".join(_path(f"{name}={value}") for name, value in environment.items()))
+
+
+def decode_base(body: bytes) -> Environment:
+    """The inverse, without the length."""
+    return _environment(body.split(b"\0")) if body else {}
+
+
+def read_message(channel: socket.socket) -> bytes | None:
+    """The next message, without its length; None when the other end is gone."""
+    header = _read(channel, _HEADER)
+    return None if header is None else _read(channel, int.from_bytes(header, "big"))
+
+
+def _read(channel: socket.socket, size: int) -> bytes | None:
+    """Exactly so many bytes and none of what follows, which may carry descriptors."""
+    chunks = []
+    while size:
+        try:
+            chunk = channel.recv(min(size, 1 << 20))
+        except OSError:
+            return None
+        if not chunk:
+            return None
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
+
+
+def _framed(body: bytes) -> bytes:
+    """A message: its length, then itself."""
+    return len(body).to_bytes(_HEADER, "big") + body
+
+
+def encode_report(kind: str, token: str, since: float, end: Exit) -> bytes:
+    """One line: ``kind`` is E when all is over, B when a background tree is left."""
+    text = f"{kind} {token} {since:.6f} {end.mono:.6f} {end.wall:.6f} {end.kind} {end.value}"
+    return one_line(text).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def decode_report(words: list[str]) -> Report:
+    """The inverse, without the kind."""
+    token, since, mono, wall, kind, *value = words
+    return Report(token, float(since), Exit(kind, " ".join(value), float(mono), float(wall)))
+
+
+def one_line(text: str) -> str:
+    """The words of a text, with nothing between them that would end a line."""
+    return " ".join(text.split())
+
+
+def _environment(pairs: list[bytes]) -> Environment:
+    found = {}
+    for pair in pairs:
+        name, _, value = pair.partition(b"=")
+        found[name] = value
+    return found
+
+
+def _text(text: str) -> bytes:
+    """A document is UTF-8 whatever the locale."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _path(text: str) -> bytes:
+    """What came from the system goes back to it byte by byte."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return _text(text)

@@ -1,0 +1,202 @@
+"""Which files a job's `result_paths` mean, right now.
+
+Owns the walk and its rules for links and things that aren't files. Knows no store, and opens no
+file: what it finds is opened later, through `Source`, which refuses whatever has changed its kind.
+
+Rules:
+- Links in a pattern's fixed part, and a link that a pattern without a wildcard names, are followed:
+  the document names them. Such a link to a folder means the files below it.
+- Any other link is taken, as the file it points to, if that lies below the folder that the walk
+  began at; a link that leaves it or that points to a folder is left out and told.
+- Devices, fifos and sockets are left out and told, and never opened.
+- A file is taken once, by the first pattern that matches it; its identity is its path with the
+  links of its folder resolved, so a link beside its target is a file of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection as Container
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from runner.results.escape import shown
+from runner.results.layout import assign_names
+from runner.results.pattern import Matcher, Pattern, PatternError, Positions, parse
+from runner.results.source import Source, kind
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedFile:
+    """One matched file. `name`: its key below the job's prefix; `path`: as matched.
+
+    `size` in bytes, `mtime_ns` since the epoch, `mode` the permission bits, all of the link's
+    target if it is a link; `pattern`: the index of the pattern that took it; `source` opens it.
+    """
+
+    name: str
+    path: str
+    size: int
+    mtime_ns: int
+    mode: int
+    pattern: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """All files in a fixed order (patterns as given, each sorted by path), and what went wrong."""
+
+    files: tuple[CollectedFile, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    fixed: str
+    path: str
+    identity: str
+    real: str
+    stat: os.stat_result
+
+
+def collect(
+    patterns: Sequence[str], working_directory: str, *, skip: Container[str] = ()
+) -> Collection:
+    """Find the files that `patterns` match; relative ones are below `working_directory`.
+
+    `skip` names folders that are never entered, as real paths (the result store itself, say).
+    Raises nothing: what can't be read is a problem.
+    """
+    problems: list[str] = []
+    taken: dict[str, tuple[int, _Found]] = {}
+    for index, text in enumerate(patterns):
+        search = _Search(frozenset(skip))
+        try:
+            found = search.run(parse(text, working_directory))
+        except PatternError as error:
+            problems.append(f"pattern {shown(text)} {error}")
+            continue
+        problems += search.problems
+        if not found:
+            usable = " that can be stored" if search.problems else ""
+            problems.append(f"pattern {shown(text)} matched nothing{usable}")
+        for file in sorted(found, key=lambda file: os.fsencode(file.path)):
+            taken.setdefault(file.identity, (index, file))
+    names = assign_names((file.fixed, file.path) for _, file in taken.values())
+    files = (_collected(name, *found) for name, found in zip(names, taken.values(), strict=True))
+    return Collection(tuple(files), tuple(problems))
+
+
+def _collected(name: str, pattern: int, found: _Found) -> CollectedFile:
+    what = found.stat
+    mode = stat.S_IMODE(what.st_mode)
+    source = Source(found.real)
+    return CollectedFile(name, found.path, what.st_size, what.st_mtime_ns, mode, pattern, source)
+
+
+@dataclass(slots=True)
+class _Search:
+    """One pattern's walk."""
+
+    skip: frozenset[str]
+    problems: list[str] = field(default_factory=list)
+    fixed: str = ""
+    found: list[_Found] = field(default_factory=list)
+
+    def run(self, pattern: Pattern) -> list[_Found]:
+        self.fixed = pattern.folder
+        real = os.path.realpath(pattern.folder)
+        if pattern.literal:
+            name = pattern.parts[0]
+            self._take_named(os.path.join(pattern.folder, name), os.path.join(real, name))
+        else:
+            matcher = Matcher(pattern.parts)
+            self._walk(pattern.folder, real, matcher, matcher.start())
+        return self.found
+
+    def _take_named(self, path: str, identity: str) -> None:
+        """What a pattern without a wildcard names: a file, or a folder with all below it."""
+        try:
+            what = os.stat(path)
+            real = os.path.realpath(path, strict=True)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if os.path.islink(path):
+                self._tell(path, error)
+        except OSError as error:
+            self._tell(path, error)
+        else:
+            if stat.S_ISREG(what.st_mode):
+                self.found.append(_Found(self.fixed, path, identity, real, what))
+            elif stat.S_ISDIR(what.st_mode):
+                matcher = Matcher(("**",))
+                self._walk(path, real, matcher, matcher.start())
+            else:
+                self._leave_out(path, f"is {kind(what.st_mode)}")
+
+    def _walk(self, top: str, real_top: str, matcher: Matcher, start: Positions) -> None:
+        pending = [("", start)]
+        while pending:
+            below, at = pending.pop()
+            if self.skip and os.path.join(real_top, below).rstrip("/") in self.skip:
+                continue
+            for entry, reached in self._entries(os.path.join(top, below), matcher, at):
+                inner = f"{below}/{entry.name}" if below else entry.name
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append((inner, reached))
+                    else:
+                        self._meet(entry, real_top, inner, wanted=matcher.end in reached)
+                except OSError as error:
+                    self._tell(entry.path, error)
+
+    def _entries(
+        self, folder: str, matcher: Matcher, at: Positions
+    ) -> Iterator[tuple[os.DirEntry[str], Positions]]:
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if reached := matcher.step(at, entry.name):
+                        yield entry, reached
+        except (FileNotFoundError, NotADirectoryError):
+            return  # gone meanwhile, or a fixed part that was never there: nothing to match
+        except OSError as error:
+            self._tell(folder, error)
+
+    def _meet(self, entry: os.DirEntry[str], top: str, inner: str, *, wanted: bool) -> None:
+        """Take what isn't a folder, if it is `wanted`; a link to a folder is told in any case."""
+        identity = os.path.join(top, inner)
+        if entry.is_symlink():
+            self._meet_link(entry.path, top, identity, wanted=wanted)
+        elif wanted:
+            what = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(what.st_mode):
+                self.found.append(_Found(self.fixed, entry.path, identity, identity, what))
+            else:
+                self._leave_out(entry.path, f"is {kind(what.st_mode)}")
+
+    def _meet_link(self, path: str, top: str, identity: str, *, wanted: bool) -> None:
+        try:
+            real = os.path.realpath(path, strict=True)
+            what = os.stat(real)
+        except OSError:
+            if wanted:
+                raise
+            return
+        if stat.S_ISDIR(what.st_mode):
+            self._leave_out(path, "is a link to a folder")
+        elif not wanted:
+            return
+        elif not stat.S_ISREG(what.st_mode):
+            self._leave_out(path, f"is a link to {kind(what.st_mode)}")
+        elif not real.startswith(os.path.join(top, "")):
+            self._leave_out(path, f"is a link that leaves {shown(top)}")
+        else:
+            self.found.append(_Found(self.fixed, path, identity, real, what))
+
+    def _leave_out(self, path: str, why: str) -> None:
+        self.problems.append(f"{shown(path)} {why}: left out")
+
+    def _tell(self, path: str, error: OSError) -> None:
+        self.problems.append(f"{shown(path)} can't be read: {error.strerror}")

@@ -1,0 +1,139 @@
+"""Owns every key name: what a queue's and a job's files are called in a result store.
+
+Pure text; must not know any store, and never looks at a file.
+
+    queue.json                         the document
+    queue-state.json                   the state
+    jobs/<job_id>/<file>               a result: its path below the fixed part of its pattern
+    jobs/<job_id>/stdout.log           the newest attempt's, and stderr.log
+    jobs/<job_id>/attempts/<n>/…       the other attempts'
+    jobs/<job_id>/_abs/<whole path>    a result whose own name is taken or reserved
+    jobs/<job_id>/_abs/sha256/<hex>    a result whose path is too long; the manifest has the path
+    jobs/<job_id>/manifest.json        what is there; written last
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from runner.results.escape import escape_name, unescape
+
+MAX_NAME_BYTES = 640
+"""A name below a job's prefix. An S3 key has at most 1,024 bytes (S3 User Guide, "Naming objects");
+the bucket prefix and `jobs/<job_id>/` (up to 134) share the rest."""
+
+MAX_PART_BYTES = 255
+"""One part of a name: NAME_MAX of Linux file systems, so that a folder store can hold it."""
+
+Stream = Literal["stdout", "stderr"]
+
+_ABSOLUTE = "_abs"
+_ATTEMPTS = "attempts"
+_LOGS = frozenset({"stdout.log", "stderr.log"})
+_MANIFEST = "manifest.json"
+_RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE}
+
+
+class Layout:
+    """The keys of one queue, relative to the store's root. Keys never begin or end with `/`."""
+
+    document_key = "queue.json"
+    state_key = "queue-state.json"
+
+    def job_prefix(self, job_id: str) -> str:
+        """What all keys of a job begin with; ends with `/`, so that `a` isn't a prefix of `ab`."""
+        return f"jobs/{job_id}/"
+
+    def stdout_key(self, job_id: str) -> str:
+        """The newest attempt's stdout."""
+        return f"jobs/{job_id}/stdout.log"
+
+    def stderr_key(self, job_id: str) -> str:
+        """The newest attempt's stderr."""
+        return f"jobs/{job_id}/stderr.log"
+
+    def attempt_log_key(self, job_id: str, attempt: int, stream: Stream) -> str:
+        """A log of an attempt that isn't the newest."""
+        return f"jobs/{job_id}/{_ATTEMPTS}/{attempt}/{stream}.log"
+
+    def manifest_key(self, job_id: str) -> str:
+        """The list of what the job stored; nothing counts that it doesn't name."""
+        return f"jobs/{job_id}/{_MANIFEST}"
+
+    def file_key(self, job_id: str, name: str) -> str:
+        """The key of a result; `name` is one of `assign_names`."""
+        return f"jobs/{job_id}/{name}"
+
+    def is_log(self, name: str) -> bool:
+        """Whether a name below a job's prefix is a log's, and not a result's."""
+        return name in _LOGS or name.startswith(f"{_ATTEMPTS}/")
+
+    def local_name(self, name: str) -> str:
+        """The relative path that a download of `name` is written to, with its odd bytes again.
+
+        Raises ValueError for what no job of ours stores: a path that would leave its folder.
+        """
+        path = unescape(name)
+        if path.count("/") != name.count("/") or "\0" in path:
+            raise ValueError(f"not a name of a result: {name!r}")
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise ValueError(f"not a name of a result: {name!r}")
+        return path
+
+
+def assign_names(files: Iterable[tuple[str, str]]) -> list[str]:
+    """Names below a job's prefix for (fixed part of the pattern, path) pairs, in the same order.
+
+    Both are absolute, and the path lies below the fixed part. All names differ, none is reserved,
+    and none is a folder of another: of two files that ask for one place the later gets its whole
+    path under `_abs/`, and what is too long for a key a hash of it.
+    """
+    taken = _Taken()
+    return [taken.take(_candidates(fixed, path)) for fixed, path in files]
+
+
+def _candidates(fixed: str, path: str) -> Iterator[str]:
+    own = escape_name(path[len(fixed) :].strip("/"))
+    if own.partition("/")[0] not in _RESERVED:
+        yield own
+    yield f"{_ABSOLUTE}/{escape_name(path.strip('/'))}"
+    for again in itertools.count():
+        told = os.fsencode(path) + b"\0" * again
+        yield f"{_ABSOLUTE}/sha256/{hashlib.sha256(told).hexdigest()}"
+
+
+def _fits(name: str) -> bool:
+    if len(name) * 4 <= MAX_PART_BYTES:
+        return True
+    raw = name.encode()
+    return len(raw) <= MAX_NAME_BYTES and max(map(len, raw.split(b"/"))) <= MAX_PART_BYTES
+
+
+class _Taken:
+    """Names given away, and the folders that they need."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._folders: set[str] = set()
+
+    def take(self, candidates: Iterator[str]) -> str:
+        name = next(name for name in candidates if _fits(name) and self._is_free(name))
+        self._names.add(name)
+        self._folders.update(folders_of(name))
+        return name
+
+    def _is_free(self, name: str) -> bool:
+        if not name or name in self._names or name in self._folders:
+            return False
+        return not any(folder in self._names for folder in folders_of(name))
+
+
+def folders_of(key: str) -> Iterator[str]:
+    """Every proper folder of a key, innermost first: `a/b/c` → `a/b`, `a`."""
+    while (at := key.rfind("/")) > 0:
+        key = key[:at]
+        yield key

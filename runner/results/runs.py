@@ -1,0 +1,48 @@
+"""Keeping two runs apart in one results folder.
+
+A folder holds one run: the one its ``queue-state.json`` names. Another run's files are moved to
+``runs/<run_id>/`` before the first of ours is stored, never removed and never mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from runner.results.layout import Layout
+from runner.results.placing import sync_folder
+
+FORMER = "runs"
+
+
+def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
+    """Move another run's files away; returns where to, or None when there was none.
+
+    The state goes last: as long as it is there, a repetition after a crash finishes the move.
+    Raises OSError.
+    """
+    other = _run_of(root / layout.state_key)
+    if other is None or other == run_id:
+        return None
+    target = root / FORMER / other
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("jobs", layout.document_key, layout.state_key):
+        source, place = root / name, target / name
+        if not os.path.lexists(source):
+            continue
+        if os.path.lexists(place):
+            place = target / f"{name}.{os.stat(source).st_mtime_ns}"
+        os.rename(source, place)
+    sync_folder(os.fsencode(root))
+    return str(target)
+
+
+def _run_of(state: Path) -> str | None:
+    try:
+        run_id = json.loads(state.read_bytes()).get("run_id")
+    except (OSError, ValueError, AttributeError):
+        return None
+    fits = isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id)
+    return run_id if fits else None

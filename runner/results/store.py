@@ -1,0 +1,85 @@
+"""What a result store is: the protocol that the folder store and the S3 store share.
+
+Knows keys and bytes. Must not know jobs, patterns or what a key means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from runner.errors import RunnerError
+from runner.results.source import Source
+
+
+class StoreError(RunnerError):
+    """The store can't be written or read: no room, no network, an I/O error. Try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was really stored of a file, told by the bytes that were read.
+
+    `size` in bytes, `sha256` in hex, `mtime_ns` and `mode` (permission bits) of the version that
+    was read; `changed`: the file changed during every try, so the bytes may be of no one moment.
+    """
+
+    size: int
+    sha256: str
+    mtime_ns: int
+    mode: int
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of a store, and how many bytes it holds."""
+
+    key: str
+    size: int
+
+
+class ResultStore(Protocol):
+    """Keys are relative UTF-8 paths, of `Layout`; a prefix is "" or ends with `/`.
+
+    Each call may block for long and may be made from any thread; two calls at once never concern
+    one job's prefix. All raise StoreError. A key is there as a whole or not at all.
+    """
+
+    @property
+    def local_folder(self) -> str | None:
+        """The real path of the folder that the keys are in, if it is on this machine."""
+
+    def describe(self) -> str:
+        """Where this is, for people: `s3://bucket/prefix` or a path."""
+
+    def prepare(self) -> None:
+        """Try, before any job runs, whether results can be stored. Raises UsageError if not."""
+
+    def put_file(
+        self, key: str, source: Source, *, durable: bool = False, link: bool = False
+    ) -> Stored:
+        """Store a file's content, in place of what was there. Raises SourceError for its part.
+
+        `durable`: it survives a power cut once `flush` returned. `link`: nobody will write to the
+        file again, so the store may share its blocks.
+        """
+
+    def put_bytes(self, key: str, data: bytes, *, durable: bool = False) -> None:
+        """Store `data`, in place of what was there; `durable`: safe from a power cut on return."""
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """What `put_bytes` stored; None if there is no such key."""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """All keys below a prefix, in no order; nothing unfinished among them."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; it need not be there."""
+
+    def flush(self, prefix: str) -> None:
+        """Make every key below `prefix` that was put `durable` survive a power cut."""
+
+    def discard_unfinished(self, prefix: str) -> None:
+        """Remove what uploads below `prefix` that were killed left behind."""

@@ -1,0 +1,236 @@
+"""One job's upload: its result files and logs, then the manifest that makes them count.
+
+Owns the order of the steps, so that whatever instant it is cut at, a repetition ends in the same
+state. Must not know which store it is, nor when or in which thread it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.errors import StateError
+from runner.results.collect import collect
+from runner.results.escape import escape, shown
+from runner.results.layout import Layout, folders_of
+from runner.results.manifest import FileEntry, Manifest, parse_manifest
+from runner.results.source import Source, SourceError
+from runner.results.store import ResultStore, StoreError
+
+MAX_PROBLEMS = 1_000
+"""How many problems are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobUpload:
+    """What to upload of a job whose attempt `attempt` has ended.
+
+    `completed`: its result files count, not only its logs. `stdout`, `stderr`: that attempt's logs;
+    `earlier_attempts`: number and logs of the others. `durable`: what is stored survives a power
+    cut. `logs_final`: nobody writes to the logs any more, so the store may link them and a finished
+    upload need not look at them again; false for a job that keeps processes in the background.
+    """
+
+    job_id: str
+    run_id: str
+    epoch: int
+    attempt: int
+    completed: bool
+    patterns: tuple[str, ...]
+    working_directory: str
+    stdout: Path
+    stderr: Path
+    earlier_attempts: tuple[tuple[int, Path, Path], ...] = ()
+    durable: bool = False
+    logs_final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOutcome:
+    """`ok`: the manifest is in place, and all that could be read is stored; else try again.
+
+    `problems`: what was left out and why, or why it isn't ok. `files`, `bytes`: what the manifest
+    names, logs included.
+    """
+
+    ok: bool
+    problems: tuple[str, ...]
+    files: int
+    bytes: int
+
+
+def upload_job(store: ResultStore, layout: Layout, spec: JobUpload) -> UploadOutcome:
+    """Store what a job left behind. Blocks until it is done; raises nothing for its surroundings.
+
+    An attempt whose manifest is in place is done: repeating its upload changes nothing, whatever
+    has become of its files since. What is below the job's prefix and not in the manifest is removed
+    once that is in place.
+    """
+    try:
+        manifest = _Upload(store, layout, spec).run()
+    except StoreError as error:
+        return UploadOutcome(ok=False, problems=(str(error),), files=0, bytes=0)
+    size = sum(file.size for file in manifest.files)
+    return UploadOutcome(True, manifest.problems, len(manifest.files), size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One file to store; `path` is how a manifest tells where it was."""
+
+    key: str
+    attempt: int
+    source: Source
+    path: str
+    link: bool = False
+
+
+@dataclass(slots=True)
+class _Upload:
+    store: ResultStore
+    layout: Layout
+    spec: JobUpload
+    there: dict[str, int] = field(default_factory=dict)
+    known: dict[str, FileEntry] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def run(self) -> Manifest:
+        prefix = self.layout.job_prefix(self.spec.job_id)
+        self.store.discard_unfinished(prefix)
+        self.there = {entry.key: entry.size for entry in self.store.list(prefix)}
+        previous = self._previous()
+        if previous and self._is_done(previous):
+            manifest = previous
+        else:
+            manifest = self._store_all()
+        if self.spec.durable:
+            self.store.flush(prefix)
+        if manifest is not previous:
+            key = self.layout.manifest_key(self.spec.job_id)
+            self.store.put_bytes(key, manifest.to_bytes(), durable=self.spec.durable)
+        self._remove_all_but(manifest)
+        return manifest
+
+    def _previous(self) -> Manifest | None:
+        """This run's manifest of an earlier upload. Raises StoreError if it is of a later start."""
+        key = self.layout.manifest_key(self.spec.job_id)
+        data = self.store.get_bytes(key) if key in self.there else None
+        if data is None:
+            return None
+        try:
+            manifest = parse_manifest(data)
+        except StateError:
+            return None  # this upload replaces it
+        if manifest.run_id != self.spec.run_id:
+            return None
+        if manifest.epoch > self.spec.epoch:
+            raise StoreError(f"a later start of this run (epoch {manifest.epoch}) has stored {key}")
+        self.known = {file.key: file for file in manifest.files if self._is_there(file)}
+        return manifest
+
+    def _is_done(self, previous: Manifest) -> bool:
+        spec = self.spec
+        return (
+            spec.logs_final
+            and (previous.attempt, previous.completed) == (spec.attempt, spec.completed)
+            and len(self.known) == len(previous.files)
+        )
+
+    def _is_there(self, file: FileEntry) -> bool:
+        return self.there.get(file.key) == file.size
+
+    def _store_all(self) -> Manifest:
+        spec = self.spec
+        wanted = [*self._results(), *self._logs()]
+        self._make_way(wanted)
+        files = {file.key: entry for file in wanted if (entry := self._store(file))}
+        for file in self.known.values():
+            # Its source is gone (a tmpfs after a reboot), what was stored of it is not.
+            if file.attempt == spec.attempt and self._is_there(file):
+                files.setdefault(file.key, file)
+        if (more := len(self.problems) - MAX_PROBLEMS) > 0:
+            self.problems[MAX_PROBLEMS:] = [f"… ({more} more)"]
+        return Manifest(
+            run_id=spec.run_id,
+            epoch=spec.epoch,
+            job_id=spec.job_id,
+            attempt=spec.attempt,
+            completed=spec.completed,
+            files=tuple(files.values()),
+            problems=tuple(self.problems),
+        )
+
+    def _results(self) -> Iterator[_Wanted]:
+        spec = self.spec
+        if not (spec.completed and spec.patterns):
+            return
+        folder = self.store.local_folder
+        found = collect(spec.patterns, spec.working_directory, skip=(folder,) if folder else ())
+        self.problems += found.problems
+        for file in found.files:
+            key = self.layout.file_key(spec.job_id, file.name)
+            yield _Wanted(key, spec.attempt, file.source, file.path)
+
+    def _logs(self) -> Iterator[_Wanted]:
+        spec, layout = self.spec, self.layout
+        yield self._log(layout.stdout_key(spec.job_id), spec.attempt, spec.stdout)
+        yield self._log(layout.stderr_key(spec.job_id), spec.attempt, spec.stderr)
+        for attempt, stdout, stderr in spec.earlier_attempts:
+            key = layout.attempt_log_key(spec.job_id, attempt, "stdout")
+            yield self._log(key, attempt, stdout)
+            key = layout.attempt_log_key(spec.job_id, attempt, "stderr")
+            yield self._log(key, attempt, stderr)
+
+    def _log(self, key: str, attempt: int, path: Path) -> _Wanted:
+        text = str(path)
+        return _Wanted(key, attempt, Source(text, ours=True), text, self.spec.logs_final)
+
+    def _make_way(self, wanted: list[_Wanted]) -> None:
+        """Remove old keys that are a folder of a new one, or the other way round."""
+        if not self.there:
+            return
+        new = {file.key for file in wanted}
+        folders = {folder for key in new for folder in folders_of(key)}
+        for old in list(self.there):
+            if old in folders or not new.isdisjoint(folders_of(old)):
+                self.store.delete(old)
+                del self.there[old]
+
+    def _store(self, file: _Wanted) -> FileEntry | None:
+        known = self.known.get(file.key)
+        if known and not (known.attempt == file.attempt and self._is_there(known)):
+            known = None
+        try:
+            if known and _is_unchanged(known, file.source):
+                return known
+            durable = self.spec.durable
+            stored = self.store.put_file(file.key, file.source, durable=durable, link=file.link)
+        except SourceError as error:
+            if not known:
+                self.problems.append(f"{error}: left out")
+            return known
+        if stored.changed:
+            self.problems.append(f"{shown(file.path)} changed while it was read")
+        return FileEntry(
+            key=file.key,
+            name=file.key.removeprefix(self.layout.job_prefix(self.spec.job_id)),
+            size=stored.size,
+            sha256=stored.sha256,
+            mtime_ns=stored.mtime_ns,
+            mode=stored.mode,
+            source=escape(file.path),
+            attempt=file.attempt,
+        )
+
+    def _remove_all_but(self, manifest: Manifest) -> None:
+        named = {file.key for file in manifest.files}
+        named.add(self.layout.manifest_key(self.spec.job_id))
+        for key in self.there.keys() - named:
+            self.store.delete(key)
+
+
+def _is_unchanged(known: FileEntry, source: Source) -> bool:
+    now = source.stat()
+    mode = now.st_mode & 0o777
+    return (now.st_size, now.st_mtime_ns, mode) == (known.size, known.mtime_ns, known.mode)

@@ -1,0 +1,1 @@
+"""Who builds an engine and lives around it: the foreground run and the daemon."""

@@ -1,0 +1,351 @@
+"""``runner daemon``: works on submitted queues one after another, and answers on its sockets.
+
+Owns the lock of the state folder and the order of queues. The order is in the queues' databases,
+so it survives any crash. SIGTERM detaches: jobs go on, and the next start adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from runner.control.protocol import Peer
+from runner.control.server import Server
+from runner.core import events as ev
+from runner.core.scheduler import StoryEntry
+from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.model.document import Queue, parse_document
+from runner.model.settings import Settings
+from runner.process.limits import allow_descriptors
+from runner.service import requests
+from runner.service.desk import Desk
+from runner.service.environment import logins
+from runner.service.resting import act_on_resting
+from runner.service.session import Place, Session, apply_resting, end_attempts, update
+from runner.service.shelf import Again, Entry, Shelf
+from runner.service.state_files import write_stale
+from runner.service.views import Stored
+from runner.store.locks import Lock
+
+MAX_DESCRIPTORS = 8192
+PRUNE_EVERY = 24 * 3600.0
+LOCKED_RETRY = 5.0
+"""Seconds after which a queue that another process holds is tried again."""
+
+log = structlog.get_logger()
+
+
+def check_user(settings: Settings) -> None:
+    """Raise UsageError unless it has been said as whom jobs run: as root never by chance."""
+    if os.geteuid() == 0 and settings.job_user is None:
+        raise UsageError(
+            f"as root, the daemon needs the setting job_user in {settings.config_file}: the user "
+            'that jobs run as ("root" must be written out)'
+        )
+    if settings.job_user not in (None, "root"):
+        raise UsageError("job_user: running jobs as another user is not there yet")
+    if settings.job_user == "root" and os.geteuid() != 0:
+        raise UsageError("job_user = root: this daemon is not root")
+
+
+class Daemon(requests.Host):
+    """The host of all submitted queues of one state folder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.shelf = Shelf(settings.state_dir, settings.log_dir)
+        self.who = f"the daemon (pid {os.getpid()})"
+        self.stored = Stored(self.shelf.paths)
+        self.desk = Desk(lambda: self._session is not None)
+        self._settings = settings
+        self._place = Place(logins(os.environ), None)
+        self._session: Session | None = None
+        self._handling = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._change: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._broken: dict[str, str] = {}
+        self._prune_at = 0.0
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises LockedError if there is a daemon here already."""
+        # A thousand clients need a thousand; jobs get back the limit we began with.
+        allow_descriptors(MAX_DESCRIPTORS)
+        lock = Lock(self.shelf.paths.daemon_lock, f"{self.shelf.paths.root}", "runner daemon")
+        servers = [
+            self._server("runner.sock", 0o660, may_act=True),
+            self._server("runner-ro.sock", 0o666, may_act=False),
+        ]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        try:
+            for server in servers:
+                await server.start(_group())
+            log.info("daemon_started", state_dir=str(self.shelf.paths.root), pid=os.getpid())
+            await self._serve()
+        finally:
+            for server in servers:
+                await server.close()
+            lock.release()
+            self.desk.close()
+            log.info("daemon_stopped")
+
+    def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
+        path = self._settings.run_dir / name
+        # Without a group of our own the socket has this user's, and that may hold strangers.
+        uids = {0, os.geteuid()} if may_act and _group() is None else None
+        return Server(self._answer, path, mode=mode, may_act=may_act, uids=uids)
+
+    async def _answer(self, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        if message["request"] in requests.ACTING:
+            log.info("request", request=message["request"], uid=peer.uid, peer_pid=peer.pid)
+        return await requests.answer(self, message, peer)
+
+    # -- working on queues -------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        async with self._handling:
+            loop = asyncio.get_running_loop()
+            for name in await loop.run_in_executor(None, write_stale, self.shelf):
+                log.info("queue_state_rewritten", queue=name)
+        while not self._stopping:
+            self._prune_if_due()
+            self._wake.clear()
+            wait: float | None = PRUNE_EVERY
+            async with self._handling:
+                lock, wait = self._take_next()
+            if lock is None:
+                await self._sleep(wait)
+                continue
+            try:
+                await self._work()
+            finally:
+                self._close_session()
+                lock.release()
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    def _take_next(self) -> tuple[Lock | None, float]:
+        """Open the first queue that is to be worked on; its lock, or how long to wait."""
+        wait = PRUNE_EVERY
+        if self._stopping:
+            return None, wait
+        for entry in self.shelf.entries():
+            if entry.name in self._broken:
+                continue
+            if entry.error:
+                self._broken[entry.name] = entry.error
+                log.error("queue_unreadable", queue=entry.name, error=entry.error)
+                continue
+            if entry.meta.get("owner") != "daemon" or entry.aside or entry.ended:
+                continue
+            try:
+                lock = self.shelf.lock(entry.queue_id, "runner daemon")
+            except LockedError as error:
+                log.info("queue_locked", queue=entry.name, why=str(error))
+                wait = LOCKED_RETRY
+                continue
+            try:
+                self._open(entry.name)
+            except (RunnerError, OSError) as error:
+                lock.release()
+                self._broken[entry.name] = str(error)
+                log.error("queue_unreadable", queue=entry.name, error=str(error))
+                continue
+            return lock, wait
+        return None, wait
+
+    def _open(self, name: str) -> None:
+        self.shelf.set_current(name)
+        self._session = Session(self.shelf, self._settings, name, self._place, self._on_story)
+        log.info("queue_opened", queue=name)
+
+    async def _work(self) -> None:
+        session = self._session
+        assert session is not None
+        try:
+            status = await session.run()
+        except RunnerError as error:
+            self._broken[session.name] = str(error)
+            log.error("queue_broken", queue=session.name, error=str(error))
+            return
+        except Exception as error:
+            # A bug, met by one queue: the others are not to suffer for it.
+            self._broken[session.name] = f"internal error: {type(error).__name__}: {error}"
+            log.exception("queue_broken", queue=session.name)
+            return
+        log.info("queue_left", queue=session.name, status=status.value)
+
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+        self._tell_change()
+
+    def _prune_if_due(self) -> None:
+        if time.monotonic() < self._prune_at:
+            return
+        self._prune_at = time.monotonic() + PRUNE_EVERY
+        for name in self.shelf.prune(self._settings.queue_retention):
+            log.info("queue_pruned", queue=name)
+
+    def _on_story(self, entries: list[StoryEntry]) -> None:
+        session = self._session
+        if session is not None:
+            for entry in entries:
+                job = None if entry.job is None else session.job_ids[entry.job]
+                fields = {"queue": session.name, "job": job, **(entry.detail or {})}
+                log.info(entry.event, **{k: v for k, v in fields.items() if v is not None})
+        # A thousand who wait for the queue are not woken for each of its jobs.
+        if any(entry.job is None for entry in entries):
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        change, self._change = self._change, None
+        if change is not None and not change.done():
+            change.set_result(None)
+
+    # -- stopping ----------------------------------------------------------------------------
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        log.info(
+            "detaching",
+            signal=number.name,
+            hint="jobs go on, and the next start adopts them; `runner stop` ends them",
+        )
+        self._leave()
+
+    def _leave(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._session is not None:
+            self._session.engine.detach()
+
+    async def stop(self, *, interrupt: bool) -> None:
+        """See Host."""
+        session = self._session
+        self._stopping = True
+        if session is not None and interrupt:
+            engine = session.engine
+            engine.post(ev.InterruptRequested(engine.now(), "interrupted by runner stop"))
+            self._wake.set()
+        else:
+            self._leave()
+
+    # -- requests (Host) ---------------------------------------------------------------------
+
+    def session_of(self, name: str) -> Session | None:
+        """See Host."""
+        session = self._session
+        return session if session is not None and session.name == name else None
+
+    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+        """See Place. Called in the reader's thread: it only looks things up."""
+        if (why := self._broken.get(name)) is not None:
+            return {"blocked": why}
+        if owner != "daemon":
+            return {}
+        session = self._session
+        behind = {"blocked": f"waits for queue '{session.name}' to end"} if session else {}
+        return {"queued": self.who, **behind}
+
+    def changed(self) -> asyncio.Future[None]:
+        """See Host."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change
+
+    async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
+        """See Host."""
+        loop = asyncio.get_running_loop()
+        # A large document takes seconds: not on the loop.
+        given = await loop.run_in_executor(None, parse_document, raw)
+        async with self._handling:
+            queue_id = self.shelf.name_for(given)
+            document = given.with_id(queue_id)
+            created = again is Again.FRESH or not self.shelf.exists(queue_id)
+            await self._accept(document, again, anonymous=given.queue_id is None)
+        self._broken.pop(queue_id, None)
+        self._wake.set()
+        entry = self.shelf.find(queue_id)
+        assert entry.queue is not None
+        return {"queue_id": queue_id, "created": created, "status": entry.queue.status.value}
+
+    async def _accept(self, document: Queue, again: Again, *, anonymous: bool) -> None:
+        queue_id = document.queue_id
+        assert queue_id is not None
+        session = self.session_of(queue_id)
+        if session is not None and again is Again.RETRY_FAILED:
+            await self._check_same(document)
+            await session.engine.request(ev.RetryRequested(session.engine.now()))
+            return
+        if session is not None and again in (Again.FRESH, Again.UPDATE):
+            # The queue's loop takes it up again afterwards, and adopts what goes on.
+            session.engine.detach()
+            await self._until_left(queue_id)
+        elif session is not None:
+            await self._check_same(document)
+            return
+        lock = self.shelf.lock(queue_id, "runner daemon")
+        try:
+            await self._accept_resting(document, again, anonymous=anonymous)
+        finally:
+            lock.release()
+
+    async def _accept_resting(self, document: Queue, again: Again, *, anonymous: bool) -> None:
+        shelf, queue_id = self.shelf, document.queue_id
+        assert queue_id is not None
+        if shelf.exists(queue_id) and again is Again.FRESH:
+            await end_attempts(shelf, self._settings, queue_id, self._place)
+            shelf.set_aside(queue_id)
+        if not shelf.exists(queue_id):
+            await asyncio.to_thread(shelf.create, document, "daemon", anonymous=anonymous)
+            return
+        if again is Again.UPDATE:
+            await asyncio.to_thread(update, shelf, document)
+        else:
+            await self._check_same(document)
+        shelf.give_to(queue_id, "daemon")
+        if again is Again.RETRY_FAILED:
+            apply_resting(shelf, self._settings, queue_id, self._place, ev.RetryRequested)
+
+    async def _check_same(self, document: Queue) -> None:
+        """In a thread: reading the stored document again takes seconds if it is large."""
+        await asyncio.to_thread(self.shelf.check_same, document)
+
+    async def _until_left(self, name: str) -> None:
+        while self.session_of(name) is not None:
+            change = self.changed()
+            if self.session_of(name) is not None:
+                await change
+
+    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+        """See Host."""
+        async with self._handling:
+            if self.session_of(entry.name) is not None:
+                raise ConflictError(f"queue '{entry.name}' was just taken up; try again")
+            await act_on_resting(self.shelf, self._settings, entry, self._place, make)
+        self._wake.set()
+        self._tell_change()
+
+
+def _group() -> int | None:
+    """The id of the group ``runner``, for a daemon that may hand its socket to it."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return grp.getgrnam("runner").gr_gid
+    except KeyError:
+        return None

@@ -1,0 +1,239 @@
+"""``runner run``: one queue, here, to its end, with whoever watches looking at the terminal.
+
+Owns the signals of a foreground process and the socket through which other terminals reach it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.control.protocol import Peer
+from runner.control.server import Server
+from runner.core import events as ev
+from runner.core.scheduler import StoryEntry
+from runner.core.states import QueueStatus
+from runner.errors import ConflictError, ExitCode, StateError
+from runner.model.document import Queue
+from runner.model.settings import Settings
+from runner.process.limits import allow_descriptors
+from runner.service import requests
+from runner.service.desk import Desk
+from runner.service.session import Place, Session, end_attempts, update
+from runner.service.shelf import Again, Entry, Shelf
+from runner.service.views import Stored
+
+CLIENTS_DESCRIPTORS = 8192
+"""A thousand clients need a thousand descriptors."""
+
+STATUS_EXIT = {
+    QueueStatus.COMPLETED: ExitCode.DONE,
+    QueueStatus.FAILED: ExitCode.QUEUE_FAILED,
+    QueueStatus.CANCELLED: ExitCode.CANCELLED,
+    QueueStatus.INTERRUPTED: ExitCode.INTERRUPTED,
+    QueueStatus.RUNNING: ExitCode.NOT_FINISHED,
+    QueueStatus.PENDING: ExitCode.NOT_FINISHED,
+}
+
+
+class Watcher(Protocol):
+    """Whoever shows the run to a person."""
+
+    def opened(self, session: Session) -> None:
+        """The queue was taken up; nothing has started."""
+
+    def story(self, entries: list[StoryEntry]) -> None:
+        """This has happened and is durable."""
+
+    def say(self, message: str) -> None:
+        """A word from runner itself."""
+
+    def closed(self) -> None:
+        """Nothing more will happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the caller of ``run`` wants."""
+
+    document: Queue
+    again: Again
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended."""
+
+    queue_id: str
+    status: QueueStatus
+    exit_code: ExitCode
+    projection: Path
+
+
+def run(shelf: Shelf, settings: Settings, wish: Wish, watcher: Watcher) -> Ended:
+    """Run a queue in the foreground. Raises RunnerError before anything was started."""
+    return asyncio.run(_Foreground(shelf, settings, wish, watcher).run())
+
+
+class _Foreground(requests.Host):
+    """The host of one foreground run."""
+
+    def __init__(self, shelf: Shelf, settings: Settings, wish: Wish, watcher: Watcher) -> None:
+        self.shelf = shelf
+        self.who = f"runner run (pid {os.getpid()})"
+        self.stored = Stored(shelf.paths)
+        self.desk = Desk(lambda: True)
+        self._settings = settings
+        self._wish = wish
+        self._watcher = watcher
+        self._session: Session | None = None
+        self._change: asyncio.Future[None] | None = None
+        self._signals = 0
+        self._by: ExitCode | None = None
+
+    async def run(self) -> Ended:
+        allow_descriptors(CLIENTS_DESCRIPTORS)
+        wish, shelf = self._wish, self.shelf
+        queue_id = shelf.name_for(wish.document)
+        document = wish.document.with_id(queue_id)
+        shelf.check_daemon(queue_id)
+        lock = shelf.lock(queue_id, "runner run")
+        try:
+            await self._accept(document, anonymous=wish.document.queue_id is None)
+            shelf.set_current(queue_id)
+            return await self._work(queue_id, document)
+        except OSError as error:
+            raise StateError(f"{error.filename or shelf.paths.root}: {error.strerror}") from None
+        finally:
+            lock.release()
+            self.desk.close()
+
+    async def _accept(self, document: Queue, *, anonymous: bool) -> None:
+        assert document.queue_id is not None
+        queue_id, again, shelf = document.queue_id, self._wish.again, self.shelf
+        if shelf.exists(queue_id) and again is Again.FRESH:
+            await end_attempts(shelf, self._settings, queue_id, self._wish.place)
+            aside = shelf.set_aside(queue_id)
+            self._watcher.say(f"the former run is kept as {aside}")
+        if not shelf.exists(queue_id):
+            shelf.create(document, "run", anonymous=anonymous)
+        elif again is Again.UPDATE:
+            update(shelf, document)
+        else:
+            shelf.check_same(document)
+
+    async def _work(self, queue_id: str, document: Queue) -> Ended:
+        session = Session(
+            self.shelf, self._settings, queue_id, self._wish.place, self._on_story, document
+        )
+        server = Server(
+            self._answer,
+            self.shelf.queue_paths(queue_id).socket,
+            mode=0o600,
+            may_act=True,
+            uids={0, os.geteuid()},
+        )
+        self._session = session
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        try:
+            await server.start()
+            self._watcher.opened(session)
+            for number in handled:
+                loop.add_signal_handler(number, self._on_signal, number)
+            retry = self._wish.again is Again.RETRY_FAILED
+            status = await session.run(*([ev.RetryRequested] if retry else []))
+            return Ended(
+                queue_id,
+                status,
+                self._exit_code(status, session),
+                self.shelf.queue_paths(queue_id).projection,
+            )
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+            self._watcher.closed()
+            await server.close()
+            session.close()
+
+    def _exit_code(self, status: QueueStatus, session: Session) -> ExitCode:
+        if status is QueueStatus.INTERRUPTED and self._by is not None:
+            return self._by
+        code = STATUS_EXIT[status]
+        if code is ExitCode.DONE and session.engine.exit_incomplete:
+            return ExitCode.RESULTS_INCOMPLETE
+        return code
+
+    # -- signals -----------------------------------------------------------------------------
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        """The first interrupts in an orderly way; a second Ctrl-C kills at once."""
+        assert self._session is not None
+        engine = self._session.engine
+        self._signals += 1
+        if self._signals == 1:
+            by_hand = number is signal.SIGINT
+            self._by = ExitCode.CTRL_C if by_hand else ExitCode.INTERRUPTED
+            name = "Ctrl-C" if by_hand else number.name
+            engine.post(ev.InterruptRequested(engine.now(), f"interrupted by {name}"))
+            self._watcher.say(
+                f"{name}: ending the running jobs; the same command resumes the queue"
+                + (" (Ctrl-C again kills at once)" if by_hand else "")
+            )
+        elif number is signal.SIGINT:
+            engine.post(ev.KillRequested(engine.now()))
+
+    def _on_story(self, entries: list[StoryEntry]) -> None:
+        self._watcher.story(entries)
+        if all(entry.job is not None for entry in entries):
+            return
+        change, self._change = self._change, None
+        if change is not None and not change.done():
+            change.set_result(None)
+
+    # -- what the socket may ask (Host) ------------------------------------------------------
+
+    async def _answer(self, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        if message["request"] in requests.ACTING:
+            self._watcher.say(
+                f"{message['request']} asked for by process {peer.pid} of user {peer.uid}"
+            )
+        return await requests.answer(self, message, peer)
+
+    def session_of(self, name: str) -> Session | None:
+        """See Host."""
+        session = self._session
+        return session if session is not None and session.name == name else None
+
+    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+        """See Place."""
+        return {}
+
+    def changed(self) -> asyncio.Future[None]:
+        """See Host."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change
+
+    async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
+        """See Host."""
+        raise ConflictError("this is a foreground run of one queue: it takes no others")
+
+    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+        """See Host."""
+        raise ConflictError(f"queue '{entry.name}' is not the one that runs here")
+
+    async def stop(self, *, interrupt: bool) -> None:
+        """See Host."""
+        assert self._session is not None
+        if not interrupt:
+            raise ConflictError("a foreground run can't be detached: its jobs end with it")
+        engine = self._session.engine
+        self._by = ExitCode.INTERRUPTED
+        engine.post(ev.InterruptRequested(engine.now(), "interrupted by runner stop"))

@@ -1,0 +1,273 @@
+"""What may be looked at: the same answers from a daemon, a foreground run, or the bare disk.
+
+One function per request. They change nothing and wait for nothing. What costs more than a few
+milliseconds, because it reads files, is left to the function that they return instead of an
+answer: a host calls that in a thread, so that lookers never hold up a queue.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runner import __version__
+from runner.core.states import JobStatus
+from runner.errors import NotFoundError, RunnerError
+from runner.model.wording import did_you_mean, quoted
+from runner.service import fields as given
+from runner.service.fields import Fields
+from runner.service.shelf import Entry, Shelf
+from runner.service.views import PAGE, Snapshot, Stored, alive
+from runner.store.database import Database
+from runner.store.projection import rfc3339
+
+if TYPE_CHECKING:
+    from runner.service.session import Session
+
+LOG_PIECE = 256 * 1024
+"""Bytes of a log in one answer at most."""
+
+Answer = dict[str, Any]
+Look = Callable[["Place", Fields], Answer | Callable[[], Answer]]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+"""A queue's id, or that of one set aside with its date."""
+
+
+class Place(Protocol):
+    """Where queues are looked at. ``who`` names it to people."""
+
+    shelf: Shelf
+    who: str
+    stored: Stored
+
+    def session_of(self, name: str) -> Session | None:
+        """The session that works on this queue in this process, if there is one."""
+
+    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+        """What is to become of an unfinished queue that rests: ``queued``, ``blocked``."""
+
+
+def ping(place: Place, fields: Fields) -> Answer:
+    """Who answers, and for which state folder."""
+    state_dir = os.path.realpath(place.shelf.paths.root)
+    return {"version": __version__, "pid": os.getpid(), "who": place.who, "state_dir": state_dir}
+
+
+def queues(place: Place, fields: Fields) -> Callable[[], Answer]:
+    """Every queue that is kept, in the order they came in."""
+    return lambda: {"queues": [describe_entry(entry) for entry in place.shelf.entries()]}
+
+
+def describe_entry(entry: Entry) -> dict[str, Any]:
+    """A queue in a list of queues."""
+    view: dict[str, Any] = {"name": entry.name, "queue_id": entry.queue_id}
+    if entry.error:
+        view["error"] = entry.error
+    if entry.queue is not None:
+        view["status"] = entry.queue.status.value
+        view["reason"] = entry.queue.reason
+        view["started_at"] = rfc3339(entry.queue.started_at)
+        view["completed_at"] = rfc3339(entry.queue.completed_at)
+        view["paused"] = entry.queue.paused or None
+    view["owner"] = entry.meta.get("owner")
+    return {name: value for name, value in view.items() if value is not None}
+
+
+def status(place: Place, fields: Fields) -> Answer | Callable[[], Answer]:
+    """The summary, and a page of jobs: ``after``, ``limit``, ``status``, ``jobs`` choose it."""
+    limit = min(given.number(fields, "limit", PAGE), PAGE)
+    after = given.number(fields, "after", 0)
+    states = given.statuses(fields, "status")
+    names = given.words(fields, "jobs")
+
+    def page(snapshot: Snapshot) -> Answer:
+        answer: Answer = {"queue": snapshot.summary()}
+        if limit:
+            only = None if names is None else check_jobs(snapshot, names)
+            answer["jobs"], following = snapshot.page(after, limit, states, only)
+            if following is not None:
+                answer["after"] = following
+        return answer
+
+    return _on_snapshot(place, fields, page, going_on=after > 0)
+
+
+def job(place: Place, fields: Fields) -> Callable[[], Answer]:
+    """One job with its story."""
+    name = queue_name(place, fields)
+    job_id = given.word(fields, "job")
+    session = place.session_of(name)
+
+    def view(snapshot: Snapshot) -> dict[str, Any]:
+        return snapshot.job(check_jobs(snapshot, [job_id])[0])
+
+    live = view(live_snapshot(place.who, session)) if session is not None else None
+
+    def read() -> Answer:
+        found = view(stored_snapshot(place, name)) if live is None else live
+        opened = Database(place.shelf.queue_paths(name).database, read_only=True)
+        try:
+            return {"job": found, "story": opened.story(job_id)}
+        finally:
+            opened.close()
+
+    return read
+
+
+def logs(place: Place, fields: Fields) -> Callable[[], Answer]:
+    """A piece of a log from ``offset`` on (negative: from the end), as base64."""
+    name = queue_name(place, fields)
+    job_id = given.word(fields, "job")
+    attempt = given.number(fields, "attempt", None, least=1)
+    stream = given.choice(fields, "stream", ("stdout", "stderr"))
+    offset = given.number(fields, "offset", 0, least=-(2**62))
+    session = place.session_of(name)
+
+    def locate(snapshot: Snapshot) -> _Log:
+        return _locate(place, name, snapshot, job_id, attempt, stream)
+
+    live = locate(live_snapshot(place.who, session)) if session is not None else None
+
+    def read() -> Answer:
+        log = locate(stored_snapshot(place, name)) if live is None else live
+        data, begin, size = _read_piece(log.path, offset, log)
+        return {
+            "job": job_id,
+            "attempt": log.attempt,
+            "data": base64.b64encode(data).decode(),
+            "offset": begin + len(data),
+            "size": size,
+            "running": log.running,
+        }
+
+    return read
+
+
+class _Log:
+    """Where an attempt's log is. ``running`` was true, or not, before it is read."""
+
+    def __init__(self, path: str, attempt: int, running: bool) -> None:
+        self.path = path
+        self.attempt = attempt
+        self.running = running
+
+
+def _locate(
+    place: Place, name: str, snapshot: Snapshot, job_id: str, asked: int | None, stream: str
+) -> _Log:
+    (index,) = check_jobs(snapshot, [job_id])
+    state = snapshot.jobs[index]
+    if not state.attempt:
+        why = f" ({state.reason})" if state.reason else ""
+        raise NotFoundError(f"job '{job_id}' has not started: it is {state.status.value}{why}")
+    attempt = asked or state.attempt
+    if attempt > state.attempt:
+        raise NotFoundError(
+            f"job '{job_id}' has no attempt {attempt}: the newest is {state.attempt}"
+        )
+    path = place.shelf.log_paths(name).of_attempt(job_id, attempt, state.attempt, stream)
+    running = attempt == state.attempt and state.status is JobStatus.RUNNING
+    if running and snapshot.worker is None:
+        # Nobody will say when it ends.
+        running = alive(snapshot.queue, state)
+    return _Log(path, attempt, running)
+
+
+def _read_piece(path: str, offset: int, log: _Log) -> tuple[bytes, int, int]:
+    """The bytes, where they begin, and how many there are in all."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        if log.running:
+            return b"", max(0, offset), 0
+        raise NotFoundError(f"the log of attempt {log.attempt} is gone: {path}") from None
+    except OSError as error:
+        raise RunnerError(f"{path}: {error.strerror}") from None
+    try:
+        described = os.fstat(fd)
+        if not stat.S_ISREG(described.st_mode):
+            raise RunnerError(f"{path}: is not a file")
+        size = described.st_size
+        if offset < 0:
+            offset = max(0, size + offset)
+        return os.pread(fd, LOG_PIECE, min(offset, size)), offset, size
+    except OSError as error:
+        raise RunnerError(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+# -- what requests share ---------------------------------------------------------------------
+
+
+def queue_name(place: Place, fields: Fields) -> str:
+    """The name of the queue a request speaks of. Raises NotFoundError with the nearest name."""
+    asked = fields.get("queue")
+    if asked is None:
+        return place.shelf.current() or place.shelf.find(None).name
+    queue_id = given.word(fields, "queue")
+    if place.session_of(queue_id) is not None:
+        return queue_id
+    if not _NAME.fullmatch(queue_id) or not place.shelf.exists(queue_id):
+        hint = did_you_mean(queue_id, place.shelf.names())
+        where = place.shelf.paths.root
+        raise NotFoundError(f"there is no queue {quoted(queue_id)} in {where}{hint}")
+    return queue_id
+
+
+def _on_snapshot(
+    place: Place, fields: Fields, view: Callable[[Snapshot], Answer], *, going_on: bool
+) -> Answer | Callable[[], Answer]:
+    """The view of a queue that runs here, now; of one that rests, when its disk is read."""
+    name = queue_name(place, fields)
+    session = place.session_of(name)
+    if session is not None:
+        return view(live_snapshot(place.who, session))
+    return lambda: view(stored_snapshot(place, name, going_on=going_on))
+
+
+def live_snapshot(who: str, session: Session) -> Snapshot:
+    """The queue as its engine knows it: nothing is copied, so use it before the next step."""
+    scheduler = session.scheduler
+    blocked = scheduler.blocked or session.engine.trouble
+    return Snapshot(
+        queue_id=session.queue_id,
+        queue_name=scheduler.document.queue_name,
+        queue=scheduler.queue,
+        job_ids=session.job_ids,
+        timeouts=session.timeouts,
+        jobs=scheduler.jobs,
+        counts=scheduler.counts,
+        worker=who,
+        extra={"blocked": blocked} if blocked else {},
+    )
+
+
+def stored_snapshot(place: Place, name: str, *, going_on: bool = False) -> Snapshot:
+    """The queue as the disk has it. Raises StateError if it can't be read."""
+    snapshot = place.stored.snapshot(name, going_on=going_on)
+    return snapshot.with_more(place.outlook(name, snapshot.extra.get("owner")))
+
+
+def check_jobs(snapshot: Snapshot, names: list[str]) -> list[int]:
+    """The numbers of these jobs. Raises NotFoundError with the nearest name."""
+    places = {name: index for index, name in enumerate(snapshot.job_ids)}
+    for name in names:
+        if name not in places:
+            hint = did_you_mean(name, places)
+            raise NotFoundError(f"there is no job {quoted(name)} in '{snapshot.queue_id}'{hint}")
+    return [places[name] for name in names]
+
+
+LOOKS: dict[str, Look] = {
+    "ping": ping,
+    "queues": queues,
+    "status": status,
+    "job": job,
+    "logs": logs,
+}

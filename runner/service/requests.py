@@ -1,0 +1,267 @@
+"""What the requests that act, or wait, mean. One function per request.
+
+A request that acts answers only when what came of it is durable, and goes on to its end also when
+its client has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from runner.control.protocol import Peer
+from runner.core import events as ev
+from runner.core.states import QUEUE_ENDED, JobStatus
+from runner.errors import ConflictError, RunnerError, UsageError
+from runner.model.wording import did_you_mean, quoted
+from runner.service import fields as given
+from runner.service.desk import Desk
+from runner.service.fields import Fields
+from runner.service.looks import (
+    LOOKS,
+    Answer,
+    Place,
+    check_jobs,
+    live_snapshot,
+    queue_name,
+    stored_snapshot,
+)
+from runner.service.shelf import Again, Entry
+from runner.service.views import Snapshot
+
+MAX_WAIT = 60.0
+"""Seconds that one request is held at most; its client asks again."""
+
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at a log that is followed."""
+
+LOOK_ELSEWHERE = 1.0
+"""Seconds between two looks at a queue that another process works on: it doesn't tell us."""
+
+FORGET_AFTER = 5.0
+"""Seconds that a queue read from the disk is kept for the next page."""
+
+_T = TypeVar("_T")
+
+
+class Host(Place, Protocol):
+    """Where queues are worked on: a daemon, or a foreground run."""
+
+    desk: Desk
+
+    async def submit(self, raw: bytes, again: Again) -> Answer:
+        """Accept a document."""
+
+    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+        """Apply a request to a queue that nobody works on."""
+
+    async def stop(self, *, interrupt: bool) -> None:
+        """End the service."""
+
+    def changed(self) -> asyncio.Future[None]:
+        """Done at the next change of any queue's own state; a job's is none."""
+
+
+async def answer(host: Host, message: dict[str, Any], peer: Peer) -> Answer:
+    """Answer one decoded request of this peer."""
+    name = message["request"]
+    if name not in FIELDS:
+        raise UsageError(f"unknown request {quoted(name)}{did_you_mean(name, FIELDS)}")
+    if name in ACTING and not peer.may_act:
+        raise RunnerError(
+            f"'{name}' needs more rights: this socket is for looking only; root and the group "
+            "'runner' may act"
+        )
+    for field in message:
+        if field not in FIELDS[name] and field not in ("v", "request"):
+            raise UsageError(
+                f"'{name}' knows no {quoted(field)}{did_you_mean(field, FIELDS[name])}"
+            )
+    if name in ACTING:
+        return await _to_its_end(REQUESTS[name](host, message))
+    if name in REQUESTS:
+        return await REQUESTS[name](host, message)
+    return await _look(host, name, message)
+
+
+async def _look(host: Host, name: str, fields: Fields) -> Answer:
+    if name == "ping" or fields.get("limit") == 0:
+        # Microseconds, if it is about a queue that runs here.
+        found = LOOKS[name](host, fields)
+        return await _read(host, found) if callable(found) else found
+    async with host.desk.turn():
+        found = LOOKS[name](host, fields)
+        return await _read(host, found) if callable(found) else found
+
+
+async def _read(host: Host, read: Callable[[], _T]) -> _T:
+    try:
+        return await host.desk.read(read)
+    finally:
+        asyncio.get_running_loop().call_later(FORGET_AFTER, host.stored.forget)
+
+
+async def _to_its_end(acting: Awaitable[Answer]) -> Answer:
+    """Half an action is worse than an answer that nobody reads."""
+    task = asyncio.ensure_future(acting)
+    # Whoever asked may have gone: then nobody else looks at how it ended.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
+
+
+async def logs(host: Host, fields: Fields) -> Answer:
+    """See looks. With ``follow`` seconds it is held until there is more, or the attempt's end."""
+    deadline = time.monotonic() + min(given.seconds(fields, "follow", 0.0), MAX_WAIT)
+    while True:
+        found = await _look(host, "logs", fields)
+        if found["data"] or not found["running"] or time.monotonic() >= deadline:
+            return found
+        await asyncio.sleep(LOOK_AGAIN)
+
+
+async def wait(host: Host, fields: Fields) -> Answer:
+    """The summary, as soon as the queue has ended, or after ``timeout`` seconds.
+
+    At once, if nobody works on it and nobody is about to.
+    """
+    deadline = time.monotonic() + min(given.seconds(fields, "timeout", MAX_WAIT), MAX_WAIT)
+    name = queue_name(host, fields)
+    while True:
+        changed = host.changed()
+        snapshot = await _snapshot(host, name)
+        left = deadline - time.monotonic()
+        attended = snapshot.worker or "queued" in snapshot.extra
+        if snapshot.queue.status in QUEUE_ENDED or left <= 0 or not attended:
+            return {"queue": snapshot.summary()}
+        elsewhere = snapshot.worker not in (None, host.who)
+        await asyncio.wait([changed], timeout=min(left, LOOK_ELSEWHERE) if elsewhere else left)
+
+
+async def _snapshot(host: Host, name: str) -> Snapshot:
+    session = host.session_of(name)
+    if session is not None:
+        return live_snapshot(host.who, session)
+    return await _read(host, lambda: stored_snapshot(host, name))
+
+
+async def submit(host: Host, fields: Fields) -> Answer:
+    """Accept ``document`` (its text); ``again`` says what an existing queue is to become."""
+    raw = given.word(fields, "document")
+    again = Again(given.choice(fields, "again", [each.value for each in Again]))
+    return await host.submit(raw.encode("utf-8", "surrogatepass"), again)
+
+
+async def cancel(host: Host, fields: Fields) -> Answer:
+    """End the queue, or only ``jobs``."""
+    return await _act(host, fields, ev.CancelRequested, _CANCELLABLE, "has ended already")
+
+
+async def retry(host: Host, fields: Fields) -> Answer:
+    """Run what failed, was skipped or cancelled again; or only ``jobs``."""
+    return await _act(host, fields, ev.RetryRequested, _RETRYABLE, "has nothing to retry")
+
+
+_CANCELLABLE = {JobStatus.PENDING, JobStatus.RUNNING, JobStatus.INTERRUPTED}
+_RETRYABLE = {JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED}
+
+
+async def _act(
+    host: Host,
+    fields: Fields,
+    event: type[ev.CancelRequested] | type[ev.RetryRequested],
+    fitting: set[JobStatus],
+    otherwise: str,
+) -> Answer:
+    names = given.words(fields, "jobs")
+    if names is not None and not names:
+        raise UsageError('"jobs" is empty: leave it out for the whole queue')
+    name = _changeable(host, fields)
+    snapshot = await _snapshot(host, name)
+    chosen = None if names is None else tuple(sorted(set(check_jobs(snapshot, names))))
+    for index in chosen or ():
+        state = snapshot.jobs[index]
+        if state.status not in fitting:
+            raise ConflictError(
+                f"job '{snapshot.job_ids[index]}' {otherwise}: it is {state.status.value}"
+            )
+    if chosen is None and not any(snapshot.counts[status] for status in fitting):
+        raise ConflictError(f"queue '{name}' {otherwise}: it is {snapshot.queue.status.value}")
+    await _apply(host, name, lambda now: event(now, chosen))
+    return {"queue": (await _snapshot(host, name)).summary()}
+
+
+async def pause(host: Host, fields: Fields) -> Answer:
+    """Start nothing new; what runs goes on."""
+    return await _set_paused(host, fields, True)
+
+
+async def unpause(host: Host, fields: Fields) -> Answer:
+    """Go on."""
+    return await _set_paused(host, fields, False)
+
+
+async def _set_paused(host: Host, fields: Fields, paused: bool) -> Answer:
+    name = _changeable(host, fields)
+    snapshot = await _snapshot(host, name)
+    if snapshot.queue.status in QUEUE_ENDED:
+        raise ConflictError(f"queue '{name}' has ended: it is {snapshot.queue.status.value}")
+    await _apply(host, name, lambda now: ev.PauseRequested(now, paused))
+    return {"queue": (await _snapshot(host, name)).summary()}
+
+
+async def stop(host: Host, fields: Fields) -> Answer:
+    """End the service: its jobs are interrupted first, or (``detach``) left to the next start."""
+    await host.stop(interrupt=not given.flag(fields, "detach"))
+    return {"stopping": True}
+
+
+def _changeable(host: Host, fields: Fields) -> str:
+    name = queue_name(host, fields)
+    if host.session_of(name) is None:
+        entry = host.shelf.find(name)
+        if entry.error:
+            raise RunnerError(entry.error)
+        if entry.aside:
+            raise ConflictError(f"queue '{name}' was set aside by --fresh: it can't be changed")
+    return name
+
+
+async def _apply(host: Host, name: str, make: Callable[[ev.Now], ev.Event]) -> None:
+    session = host.session_of(name)
+    if session is not None:
+        await session.engine.request(make(session.engine.now()))
+    else:
+        await host.act_on_resting(host.shelf.find(name), make)
+
+
+REQUESTS: dict[str, Callable[[Host, Fields], Awaitable[Answer]]] = {
+    "logs": logs,
+    "wait": wait,
+    "submit": submit,
+    "cancel": cancel,
+    "retry": retry,
+    "pause": pause,
+    "unpause": unpause,
+    "stop": stop,
+}
+
+ACTING = frozenset(REQUESTS) - {"logs", "wait"}
+"""The requests that change something: not for the looking socket, and logged with who asked."""
+
+FIELDS: dict[str, set[str]] = {
+    "ping": set(),
+    "queues": set(),
+    "status": {"queue", "after", "limit", "status", "jobs"},
+    "job": {"queue", "job"},
+    "logs": {"queue", "job", "attempt", "stream", "offset", "follow"},
+    "wait": {"queue", "timeout"},
+    "submit": {"document", "again"},
+    "cancel": {"queue", "jobs"},
+    "retry": {"queue", "jobs"},
+    "pause": {"queue"},
+    "unpause": {"queue"},
+    "stop": {"detach"},
+}
+"""What each request may carry; ``logs``, ``status`` and their like are in ``looks``."""

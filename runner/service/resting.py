@@ -1,0 +1,99 @@
+"""Acting on queues without a daemon: what `cancel`, `retry`, `pause`, `unpause` do then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runner.control.protocol import Peer
+from runner.core import events as ev
+from runner.errors import ConflictError, LockedError, UnreachableError
+from runner.model.settings import Settings
+from runner.service import requests
+from runner.service.desk import Desk
+from runner.service.environment import callers
+from runner.service.fields import Fields
+from runner.service.session import Place, Session, apply_resting
+from runner.service.shelf import Again, Entry, Shelf
+from runner.service.views import Stored
+
+
+def act(shelf: Shelf, settings: Settings, request: str, fields: Fields) -> dict[str, Any]:
+    """Carry out one request in this process. Raises what the daemon would answer.
+
+    Raises UnreachableError if another process has the queue, but doesn't answer on its socket.
+    """
+    host = _Resting(shelf, settings)
+    peer = Peer(os.getpid(), os.geteuid(), may_act=True)
+    try:
+        return asyncio.run(_answer(host, {"request": request, **fields}, peer))
+    except LockedError as error:
+        raise UnreachableError(f"{error}, which doesn't answer on its socket") from None
+    finally:
+        host.desk.close()
+
+
+async def _answer(host: requests.Host, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
+    return await requests.answer(host, message, peer)
+
+
+class _Resting(requests.Host):
+    """A host of queues that nobody works on."""
+
+    def __init__(self, shelf: Shelf, settings: Settings) -> None:
+        self.shelf = shelf
+        self.who = f"runner (pid {os.getpid()})"
+        self.stored = Stored(shelf.paths)
+        self.desk = Desk(lambda: False)
+        self._settings = settings
+
+    def session_of(self, name: str) -> Session | None:
+        """See Place."""
+        return None
+
+    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+        """See Place."""
+        return {}
+
+    def changed(self) -> asyncio.Future[None]:
+        """See Host."""
+        return asyncio.get_running_loop().create_future()
+
+    async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
+        """See Host."""
+        raise UnreachableError("there is no daemon to submit to")
+
+    async def stop(self, *, interrupt: bool) -> None:
+        """See Host."""
+        raise UnreachableError("there is no daemon to stop")
+
+    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+        """See Host."""
+        if entry.queue is None:
+            raise ConflictError(f"queue '{entry.name}' can't be read")
+        place = Place(callers(os.environ), None)
+        await act_on_resting(self.shelf, self._settings, entry, place, make)
+
+
+async def act_on_resting(
+    shelf: Shelf,
+    settings: Settings,
+    entry: Entry,
+    place: Place,
+    make: Callable[[ev.Now], ev.Event],
+) -> None:
+    """Apply a request to a queue nobody works on: a cancel ends what may still run of it."""
+    lock = shelf.lock(entry.queue_id, "runner")
+    try:
+        if isinstance(make(ev.Now(0, 0)), ev.CancelRequested):
+            session = Session(shelf, settings, entry.name, place)
+            try:
+                await session.run(make, hold=True)
+            finally:
+                session.close()
+        else:
+            apply_resting(shelf, settings, entry.name, place, make)
+    finally:
+        lock.release()

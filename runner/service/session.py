@@ -1,0 +1,157 @@
+"""One session of work on one queue: from its database to an engine, and back.
+
+The caller holds the queue's lock. Nothing here decides when a session begins or why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.core import events as ev
+from runner.core.scheduler import Scheduler, StoryEntry
+from runner.core.states import QueueStatus
+from runner.core.update import carry_over
+from runner.engine.clearing import end_every_attempt
+from runner.engine.engine import Engine
+from runner.engine.surroundings import Surroundings
+from runner.errors import StateError, UsageError
+from runner.model.document import Queue, dump_document, parse_document
+from runner.model.graph import Graph
+from runner.model.settings import Settings
+from runner.results.folder import FolderStore
+from runner.results.layout import Layout
+from runner.results.runs import set_former_run_aside
+from runner.service.shelf import Shelf
+from runner.service.state_files import write_state_file
+from runner.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and as what a session's jobs run. ``work_dir`` None: the queue's own work folder."""
+
+    environment: dict[str, str]
+    work_dir: str | None
+    results: Path | None = None
+
+
+class Session:
+    """An open queue with its engine. Close it, also after an error."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: Settings,
+        name: str,
+        place: Place,
+        observe: Callable[[list[StoryEntry]], None] | None = None,
+        document: Queue | None = None,
+    ) -> None:
+        paths = shelf.queue_paths(name)
+        self.name = name
+        self.database = Database(paths.database)
+        try:
+            loaded = self.database.load()
+            self.queue_id = loaded.meta["queue_id"]
+            if document is None:
+                document = parse_document(self.database.document().encode())
+            scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
+            work_dir = place.work_dir
+            if work_dir is None:
+                paths.work.mkdir(mode=0o755, exist_ok=True)
+                work_dir = str(paths.work)
+            logs = shelf.log_paths(name)
+            logs.jobs.mkdir(parents=True, exist_ok=True)
+            around = Surroundings(
+                paths=paths,
+                logs=logs,
+                queue_id=self.queue_id,
+                work_dir=work_dir,
+                environment=place.environment,
+                # Half of it is waited, the other half is for the writing.
+                projection_interval=settings.projection_interval / 2,
+                disk_reserve=settings.disk_reserve,
+                results=_store(place.results, loaded.queue.run_id),
+            )
+            self.engine = Engine(around, self.database, scheduler, observe)
+        except BaseException:
+            self.database.close()
+            raise
+
+        self.job_ids = [job.job_id for job in scheduler.document.jobs]
+        self.timeouts = [job.timeout for job in scheduler.document.jobs]
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return self.engine.scheduler
+
+    async def run(self, *before: Callable[[ev.Now], ev.Event], hold: bool = False) -> QueueStatus:
+        """Work until the queue has ended, is interrupted, or is detached; see Engine.run."""
+        return await self.engine.run(*before, hold=hold)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.database.close()
+
+
+def _store(folder: Path | None, run_id: str) -> FolderStore | None:
+    """The result store, tried before anything starts. Raises UsageError if it can't be used."""
+    if folder is None:
+        return None
+    store = FolderStore(folder)
+    store.prepare()
+    try:
+        set_former_run_aside(folder, Layout(), run_id)
+    except OSError as error:
+        raise UsageError(f"{folder}: a former run can't be moved aside: {error.strerror}") from None
+    return store
+
+
+def update(shelf: Shelf, document: Queue) -> None:
+    """Accept a changed document for a queue that nobody works on.
+
+    Raises ConflictError if a job that has started, or an ancestor of one, is not the same.
+    """
+    assert document.queue_id is not None
+    opened = Database(shelf.queue_paths(document.queue_id).database)
+    try:
+        loaded = opened.load()
+        stored = parse_document(opened.document().encode())
+        if stored == document:
+            return
+        queue, jobs = carry_over(stored, document, loaded.queue, loaded.jobs)
+        opened.replace_all(dump_document(document), queue, sorted(jobs.items()))
+    finally:
+        opened.close()
+
+
+def apply_resting(
+    shelf: Shelf, settings: Settings, name: str, place: Place, make: Callable[[ev.Now], ev.Event]
+) -> None:
+    """Apply a request that starts and ends nothing (pause, retry) to a queue nobody works on."""
+    session = Session(shelf, settings, name, place)
+    try:
+        session.engine.apply_resting(make)
+    finally:
+        session.close()
+
+
+async def end_attempts(shelf: Shelf, settings: Settings, queue_id: str, place: Place) -> None:
+    """End what still runs of a queue, in an orderly way, before it is set aside."""
+    try:
+        session = Session(shelf, settings, queue_id, Place(place.environment, place.work_dir))
+    except StateError:
+        # Unreadable, and --fresh is the way out of that: only the record of attempts is left.
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, end_every_attempt, shelf.queue_paths(queue_id).slots)
+        return
+    try:
+        if session.scheduler.live or session.scheduler.background:
+            await session.run(lambda now: ev.InterruptRequested(now, "--fresh"))
+    finally:
+        session.close()
+    # A killed session may not have come to it, and nobody takes up what was set aside.
+    write_state_file(shelf.queue_paths(queue_id))

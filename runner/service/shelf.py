@@ -1,0 +1,323 @@
+"""The queues that are kept on this machine: found, accepted, moved aside, removed.
+
+Owns what may happen to a queue between two sessions of work on it. It starts nothing. `status`
+begins here: what only accepting a document needs is imported there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.core.states import QUEUE_ENDED, QueueState
+from runner.errors import ConflictError, LockedError, NotFoundError, RunnerError
+from runner.store import database
+from runner.store.database import Database
+from runner.store.locks import Lock, holder_of
+from runner.store.paths import LogPaths, QueuePaths, StatePaths, replace_link, sync_folder
+
+if TYPE_CHECKING:
+    from runner.model.document import Queue
+
+_PRUNED = ".pruned-"
+"""The name of a queue's folder begins so while it is being removed."""
+
+
+class Again(Enum):
+    """What is wanted of a queue that exists already."""
+
+    RESUME = "resume"
+    FRESH = "fresh"
+    UPDATE = "update"
+    RETRY_FAILED = "retry_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One queue on the shelf. ``name`` is its folder's; one set aside has another than its id."""
+
+    name: str
+    queue_id: str = ""
+    meta: dict[str, str] = field(default_factory=dict)
+    queue: QueueState | None = None
+    error: str | None = None
+
+    @property
+    def order(self) -> int:
+        return int(self.meta.get("order", "0"))
+
+    @property
+    def aside(self) -> bool:
+        """Whether ``--fresh`` has set it aside: nothing resumes it."""
+        return self.name != self.queue_id
+
+    @property
+    def ended(self) -> bool:
+        return self.queue is not None and self.queue.status in QUEUE_ENDED
+
+
+class Shelf:
+    """All queues under one state folder."""
+
+    def __init__(self, state_dir: Path, log_dir: Path) -> None:
+        self.paths = StatePaths(state_dir)
+        self.log_dir = log_dir
+
+    def queue_paths(self, name: str) -> QueuePaths:
+        return self.paths.queue(name)
+
+    def log_paths(self, name: str) -> LogPaths:
+        return LogPaths(self.log_dir, name)
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """Every queue, in the order they came in; one that can't be read says so."""
+        found = [self._entry(name) for name in self.names()]
+        return sorted(found, key=lambda entry: (entry.order, entry.name))
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            opened = Database(self.queue_paths(name).database, read_only=True)
+        except RunnerError as error:
+            return Entry(name, error=str(error))
+        try:
+            meta = opened.meta()
+            return Entry(name, meta.get("queue_id", name), meta, opened.queue())
+        except RunnerError as error:
+            return Entry(name, error=str(error))
+        finally:
+            opened.close()
+
+    def find(self, queue_id: str | None) -> Entry:
+        """The queue asked for; without an id the current one, else the newest.
+
+        Raises NotFoundError, or what made the queue unreadable.
+        """
+        if queue_id is None:
+            queue_id = self.current()
+        if queue_id is None:
+            entries = [e for e in self.entries() if not e.aside and not e.error]
+            if not entries:
+                raise NotFoundError(f"there is no queue in {self.paths.root}")
+            return entries[-1]
+        if not self.queue_paths(queue_id).root.is_dir():
+            raise NotFoundError(f"there is no queue '{queue_id}' in {self.paths.root}")
+        return self._entry(queue_id)
+
+    def names(self) -> list[str]:
+        """The names of all queues, in no order."""
+        try:
+            return [n for n in os.listdir(self.paths.queues) if not n.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def current(self) -> str | None:
+        """The name of the queue that was taken up last, if it is still there."""
+        try:
+            name = Path(os.readlink(self.paths.current_state)).parent.name
+        except OSError:
+            return None
+        return name if self.queue_paths(name).database.is_file() else None
+
+    def set_current(self, name: str) -> None:
+        """Point the links for people at this queue, as far as there is room for links."""
+        logs = self.log_paths(name)
+        logs.jobs.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            replace_link(self.paths.current_state, self.queue_paths(name).projection)
+        with suppress(OSError):
+            replace_link(logs.current, logs.jobs)
+
+    # -- accepting ---------------------------------------------------------------------------
+
+    def name_for(self, document: Queue) -> str:
+        """The id this document runs under: its own, that of its unfinished queue, or a new one."""
+        if document.queue_id is not None:
+            return document.queue_id
+        for entry in reversed(self.entries()):
+            if entry.meta.get("anonymous") and not entry.ended and not entry.aside:
+                stored = self.stored_document(entry.name)
+                if stored == document.with_id(entry.queue_id):
+                    return entry.queue_id
+        moment = time.time()
+        while True:
+            name = time.strftime("queue-%Y%m%d-%H%M%S", time.gmtime(moment))
+            if not self.queue_paths(name).root.exists():
+                return name
+            moment += 1
+
+    def stored_document(self, name: str) -> Queue:
+        """The document a queue was accepted with."""
+        from runner.model.document import parse_document
+
+        return parse_document(self._stored_text(name).encode())
+
+    def _stored_text(self, name: str) -> str:
+        opened = Database(self.queue_paths(name).database, read_only=True)
+        try:
+            return opened.document()
+        finally:
+            opened.close()
+
+    def lock(self, queue_id: str, holder: str) -> Lock:
+        """Own a queue. Raises LockedError naming who does."""
+        return Lock(self.paths.queue_lock(queue_id), f"queue '{queue_id}'", holder)
+
+    def check_daemon(self, queue_id: str) -> None:
+        """Raise LockedError if a living daemon has this queue to do."""
+        holder = holder_of(self.paths.daemon_lock)
+        if holder is None or not self.queue_paths(queue_id).database.is_file():
+            return
+        entry = self._entry(queue_id)
+        if entry.meta.get("owner") == "daemon" and not entry.ended:
+            raise LockedError(f"queue '{queue_id}' is in the care of {holder}")
+
+    def exists(self, queue_id: str) -> bool:
+        return self.queue_paths(queue_id).root.is_dir()
+
+    def create(self, document: Queue, owner: str, *, anonymous: bool) -> None:
+        """Put a new queue on the shelf, durably; the caller holds its lock."""
+        from runner.model.document import dump_document
+
+        queue_id = document.queue_id
+        assert queue_id is not None
+        self._set_stale_logs_aside(queue_id)
+        order = max((entry.order for entry in self.entries()), default=0) + 1
+        meta = {
+            "queue_id": queue_id,
+            "owner": owner,
+            "order": str(order),
+            "submitted_at": f"{time.time():.3f}",
+        }
+        if anonymous:
+            meta["anonymous"] = "1"
+        self.paths.queues.mkdir(parents=True, exist_ok=True)
+        state = QueueState(run_id=os.urandom(8).hex())
+        database.create(self.queue_paths(queue_id), dump_document(document), state, meta)
+
+    def check_same(self, document: Queue) -> None:
+        """Raise ConflictError unless this is the document the queue was accepted with."""
+        from runner.model.document import dump_document, first_difference, parse_document
+
+        assert document.queue_id is not None
+        text = self._stored_text(document.queue_id)
+        if text == dump_document(document):
+            # The usual case, and a third of the cost of reading the stored one.
+            return
+        stored = parse_document(text.encode())
+        if stored != document:
+            difference = first_difference(stored, document) or "it differs"
+            raise ConflictError(
+                f"queue '{document.queue_id}' was started with another document: {difference}\n"
+                "give it another queue_id, or use --update to accept the change (jobs that have "
+                "started must be the same), or --fresh to begin anew"
+            )
+
+    def give_to(self, queue_id: str, owner: str) -> None:
+        """Say whose business a queue is: the daemon's, or a foreground run's."""
+        opened = Database(self.queue_paths(queue_id).database)
+        try:
+            if opened.meta().get("owner") != owner:
+                opened.write_meta({"owner": owner})
+        finally:
+            opened.close()
+
+    # -- setting aside, removing -------------------------------------------------------------
+
+    def set_aside(self, queue_id: str) -> str:
+        """Move a queue's state, then its logs, to ``<queue_id>.<started_at>``; returns that name.
+
+        A crash in between leaves logs without a queue: ``create`` moves those after it.
+        """
+        name = self._aside_name(queue_id)
+        os.rename(self.queue_paths(queue_id).root, self.queue_paths(name).root)
+        sync_folder(self.paths.queues)
+        self._move_logs(queue_id, name)
+        return name
+
+    def _aside_name(self, queue_id: str) -> str:
+        try:
+            queue = self._entry(queue_id).queue
+            moment = queue.started_at if queue else None
+        except RunnerError:
+            moment = None
+        if moment is None:
+            moment = os.stat(self.queue_paths(queue_id).root).st_mtime
+        return self._free_name(queue_id, moment)
+
+    def _free_name(self, queue_id: str, moment: float) -> str:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
+        name, again = f"{queue_id}.{stamp}", 2
+        while self.queue_paths(name).root.exists() or self.log_paths(name).root.exists():
+            name, again = f"{queue_id}.{stamp}-{again}", again + 1
+        return name
+
+    def _move_logs(self, queue_id: str, name: str) -> None:
+        logs = self.log_paths(queue_id).root
+        if logs.is_dir():
+            os.rename(logs, self.log_paths(name).root)
+
+    def _set_stale_logs_aside(self, queue_id: str) -> None:
+        if not self.log_paths(queue_id).root.is_dir():
+            return
+        for entry in reversed(self.entries()):
+            is_former = entry.queue_id == queue_id and entry.aside
+            if is_former and not self.log_paths(entry.name).root.exists():
+                self._move_logs(queue_id, entry.name)
+                return
+        self._move_logs(queue_id, self._free_name(queue_id, time.time()))
+
+    def prune(
+        self, older_than: float, *, only: str | None = None, dry_run: bool = False
+    ) -> list[str]:
+        """Remove finished queues older than so many seconds, and their logs; returns the names."""
+        removed = []
+        if not dry_run:
+            self._finish_removing()
+        for entry in self.entries():
+            if only not in (None, entry.name) or not _is_old(entry, older_than):
+                continue
+            if not dry_run and not self._remove(entry, older_than):
+                continue
+            removed.append(entry.name)
+        return removed
+
+    def _remove(self, entry: Entry, older_than: float) -> bool:
+        try:
+            lock = self.lock(entry.queue_id, "runner prune")
+        except LockedError:
+            return False
+        try:
+            if not _is_old(self._entry(entry.name), older_than):
+                # It was taken up again before we had the lock.
+                return False
+            # The logs first: without its state nobody would know any more whose they are.
+            shutil.rmtree(self.log_paths(entry.name).root, ignore_errors=True)
+            doomed = self.paths.queues / f"{_PRUNED}{entry.name}-{os.getpid()}"
+            os.rename(self.queue_paths(entry.name).root, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        finally:
+            lock.release()
+        return True
+
+    def _finish_removing(self) -> None:
+        """Remove what a killed prune has left."""
+        if self.paths.queues.is_dir():
+            for doomed in self.paths.queues.glob(f"{_PRUNED}*"):
+                shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _is_old(entry: Entry, seconds: float) -> bool:
+    """Whether a queue has ended, or was set aside, so long ago."""
+    queue = entry.queue
+    if queue is None or not (entry.ended or entry.aside):
+        return False
+    moment = queue.completed_at or queue.updated_at or queue.started_at or 0.0
+    return time.time() - moment >= seconds

@@ -1,0 +1,74 @@
+"""``queue-state.json`` of queues that nobody works on, where the last word is missing.
+
+A runner that is killed between its last commit and the file leaves one that says the queue still
+runs, and nobody takes an ended queue up again. Owns no state: the database is right.
+"""
+
+from __future__ import annotations
+
+import json
+
+from runner.core.states import PENDING, QueueState
+from runner.errors import LockedError, RunnerError
+from runner.service.shelf import Shelf
+from runner.store.database import Database
+from runner.store.paths import QueuePaths
+from runner.store.projection import Projection, rfc3339, write_projection
+
+
+def write_stale(shelf: Shelf) -> list[str]:
+    """Bring the files of ended queues up to date; the names of those that were not.
+
+    Costs the first line of a file for each queue. One that another process holds, or that can't be
+    written, is left.
+    """
+    written = []
+    for entry in shelf.entries():
+        if entry.queue is None or not entry.ended or entry.aside:
+            continue
+        paths = shelf.queue_paths(entry.name)
+        if _is_true(paths, entry.queue):
+            continue
+        try:
+            lock = shelf.lock(entry.queue_id, "runner daemon")
+        except LockedError:
+            continue
+        try:
+            write_state_file(paths)
+            written.append(entry.name)
+        except RunnerError:
+            # Seen again at the next start; whoever looks is told what the database says.
+            pass
+        finally:
+            lock.release()
+    return written
+
+
+def _is_true(paths: QueuePaths, queue: QueueState) -> bool:
+    """Whether the file tells of this end: the first line holds the queue's own fields."""
+    try:
+        with open(paths.projection, "rb") as file:
+            told = json.loads(file.readline() + b"]}")
+    except (OSError, ValueError):
+        return False
+    wanted = (queue.run_id, queue.status.value, rfc3339(queue.completed_at))
+    return (told.get("run_id"), told.get("status"), told.get("completed_at")) == wanted
+
+
+def write_state_file(paths: QueuePaths) -> None:
+    """Write a queue's file as its database has it; the caller holds its lock.
+
+    Raises StateError if it can't be read or written.
+    """
+    database = Database(paths.database, read_only=True)
+    try:
+        loaded = database.load()
+        document = json.loads(database.document())
+    finally:
+        database.close()
+    ids = [job["job_id"] for job in document["jobs"]]
+    jobs = [loaded.jobs.get(index, PENDING) for index in range(len(ids))]
+    projection = Projection(loaded.meta["queue_id"], document["queue_name"], ids)
+    for pieces in projection.render(loaded.queue, jobs):
+        if pieces is not None:
+            write_projection(paths.projection, pieces)

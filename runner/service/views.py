@@ -1,0 +1,193 @@
+"""What a person may see of a queue: the same shape from a living engine and from the disk.
+
+Owns how long a picture from the disk is good for. It changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from runner.core.states import (
+    ENDED,
+    PENDING,
+    QUEUE_ENDED,
+    JobState,
+    JobStatus,
+    QueueState,
+)
+from runner.model.durations import format_duration
+from runner.process.identity import boot_id
+from runner.store.database import Database
+from runner.store.locks import holder_of
+from runner.store.paths import StatePaths
+from runner.store.projection import job_view, queue_view
+
+PAGE = 500
+"""Jobs in one answer at most: rendered in a few milliseconds."""
+
+SETTLED = 1.0
+"""Seconds after which two changes of a file can't have the same time any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of a queue. ``jobs`` holds a record for every job of the document.
+
+    ``worker`` names who works on it now, ``extra`` are more fields for the summary: what holds it
+    up (``blocked``), who will work on it (``queued``).
+    """
+
+    queue_id: str
+    queue_name: str
+    queue: QueueState
+    job_ids: Sequence[str]
+    timeouts: Sequence[float | str]
+    jobs: Sequence[JobState]
+    counts: Mapping[JobStatus, int]
+    worker: str | None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """The queue's fields, how many jobs stand where, and what holds it up."""
+        view = queue_view(self.queue_id, self.queue_name, self.queue)
+        view["counts"] = {status.value: self.counts[status] for status in JobStatus}
+        view["jobs_total"] = len(self.job_ids)
+        view["worked_seconds"] = round(self.queue.worked, 3)
+        if self.worker:
+            view["worker"] = self.worker
+        if self.queue.status in QUEUE_ENDED and self._incomplete():
+            view["results_incomplete"] = True
+        return {**view, **self.extra}
+
+    def with_more(self, extra: Mapping[str, str]) -> Snapshot:
+        """The same moment with more fields in its summary."""
+        return replace(self, extra={**self.extra, **extra}) if extra else self
+
+    def _incomplete(self) -> bool:
+        return any(s.results_uploaded is False and s.status in ENDED for s in self.jobs)
+
+    def page(
+        self, after: int, limit: int, status: Collection[str] | None, only: Sequence[int] | None
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Up to ``limit`` jobs from number ``after`` on that match; and where to go on."""
+        wanted = {JobStatus(value) for value in status} if status else None
+        if wanted is not None and not any(self.counts[each] for each in wanted):
+            return [], None
+        found: list[dict[str, Any]] = []
+        places = range(len(self.job_ids)) if only is None else sorted(set(only))
+        for index in places[after:] if only is None else [i for i in places if i >= after]:
+            if wanted is not None and self.jobs[index].status not in wanted:
+                continue
+            if len(found) >= limit:
+                return found, index
+            found.append(self.job(index))
+        return found, None
+
+    def job(self, index: int) -> dict[str, Any]:
+        """One job, with its timeout and how long it runs: what a progress display needs."""
+        state, timeout = self.jobs[index], self.timeouts[index]
+        view = job_view(self.job_ids[index], state)
+        view["timeout"] = timeout if isinstance(timeout, str) else format_duration(timeout)
+        if state.status is JobStatus.RUNNING:
+            view["elapsed_seconds"] = round(_elapsed(state), 3)
+            if self.worker is None:
+                view["reason"] = _left_alone(self.queue, state)
+        return view
+
+
+def _elapsed(state: JobState) -> float:
+    """How long an attempt has been under way. Its claim's clock is this boot's, if it is alive."""
+    since = state.live.since if state.live else None
+    if since is not None and (seconds := time.monotonic() - since) >= 0:
+        return seconds
+    return max(0.0, time.time() - (state.started_at or time.time()))
+
+
+def _left_alone(queue: QueueState, state: JobState) -> str:
+    if alive(queue, state):
+        return "goes on, and is adopted by the next start"
+    return "has ended; the next start records how"
+
+
+def alive(queue: QueueState, state: JobState) -> bool:
+    """Whether a running job's process is there, as far as can be seen: never signal by this.
+
+    Its pid may not have been stored before its service died: then it is taken to be there.
+    """
+    if queue.boot_id != boot_id():
+        return False
+    return state.pid is None or os.path.exists(f"/proc/{state.pid}")
+
+
+class Stored:
+    """Reads queues from the disk, and keeps the last one while its files don't change."""
+
+    def __init__(self, paths: StatePaths) -> None:
+        self._paths = paths
+        self._name = ""
+        self._stamp: tuple[tuple[int, int], ...] = ()
+        self._settled = False
+        self._kept: Snapshot | None = None
+
+    def snapshot(self, name: str, *, going_on: bool = False) -> Snapshot:
+        """The queue now; if ``going_on``, the moment of the page before. Raises StateError."""
+        kept = self._kept
+        if kept is not None and name == self._name:
+            if going_on or (self._settled and self._stamp == self._stamp_of(name)):
+                return kept
+        self._stamp = self._stamp_of(name)
+        newest = max(mtime for mtime, _ in self._stamp)
+        self._settled = time.time() - newest / 1e9 > SETTLED
+        self._kept = read_snapshot(self._paths, name)
+        self._name = name
+        return self._kept
+
+    def forget(self) -> None:
+        """Let the memory go."""
+        self._kept = None
+
+    def _stamp_of(self, name: str) -> tuple[tuple[int, int], ...]:
+        database = self._paths.queue(name).database
+        return tuple(_stamp(f"{database}{suffix}") for suffix in ("", "-wal"))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return (0, 0)
+    return (stat.st_mtime_ns, stat.st_size)
+
+
+def read_snapshot(paths: StatePaths, name: str) -> Snapshot:
+    """The queue as the disk has it, without the cost of validating its document again."""
+    database = Database(paths.queue(name).database, read_only=True)
+    try:
+        loaded = database.load()
+        document = json.loads(database.document())
+    finally:
+        database.close()
+    ids = [job["job_id"] for job in document["jobs"]]
+    jobs = [PENDING] * len(ids)
+    for index, state in loaded.jobs.items():
+        jobs[index] = state
+    counts = dict.fromkeys(JobStatus, 0)
+    for state in jobs:
+        counts[state.status] += 1
+    queue_id = loaded.meta["queue_id"]
+    return Snapshot(
+        queue_id=queue_id,
+        queue_name=document["queue_name"],
+        queue=loaded.queue,
+        job_ids=ids,
+        timeouts=[job["timeout"] for job in document["jobs"]],
+        jobs=jobs,
+        counts=counts,
+        worker=holder_of(paths.queue_lock(queue_id)) if queue_id == name else None,
+        extra={"owner": owner} if (owner := loaded.meta.get("owner")) else {},
+    )

@@ -1,0 +1,272 @@
+"""The truth about one queue: an SQLite database, one transaction per step of the scheduler.
+
+Owns the tables and their versions. A database that can't be read is left exactly as it is; the
+error names it. Records are JSON, so that a later version's optional field needs no migration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.core.states import (
+    PENDING,
+    JobState,
+    QueueState,
+    job_from_record,
+    queue_from_record,
+    to_record,
+)
+from runner.errors import DiskFullError, StateError
+from runner.store.paths import QueuePaths, sync_folder
+
+if TYPE_CHECKING:
+    from runner.core.story import StoryEntry
+
+SCHEMA_VERSION = 1
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE queue (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL);
+CREATE TABLE jobs (idx INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE events (seq INTEGER PRIMARY KEY, wall REAL NOT NULL, job TEXT, event TEXT NOT NULL,
+                     detail TEXT);
+"""
+
+_UPGRADES: dict[int, str] = {}
+"""From version N to N + 1: the statements. Version 1 is the first that was released."""
+
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a database holds, the document still as text."""
+
+    meta: dict[str, str]
+    queue: QueueState
+    jobs: dict[int, JobState]
+
+
+class Database:
+    """An open database. ``close`` it; its handle doesn't leak into jobs (close-on-exec)."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._read_only = read_only
+        self._reserve: bytes | None = None
+        if not path.is_file():
+            raise StateError(f"{path}: there is no state here")
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+        with _translated(path):
+            self._connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        if not self._read_only:
+            execute("PRAGMA journal_mode = WAL")
+            execute("PRAGMA synchronous = FULL")
+            # A checkpoint syncs the database as well as the log: seldom, and not too large.
+            execute("PRAGMA wal_autocheckpoint = 4000")
+        version = int(self.meta().get("schema_version", "0"))
+        if not 1 <= version <= SCHEMA_VERSION:
+            raise StateError(
+                f"{self.path}: this state has version {version}, and this runner knows 1 to "
+                f"{SCHEMA_VERSION}; use the version of runner that wrote it, or a newer one"
+            )
+        if version < SCHEMA_VERSION and not self._read_only:
+            self._upgrade(version)
+
+    def _upgrade(self, version: int) -> None:
+        with self._transaction():
+            for step in range(version, SCHEMA_VERSION):
+                for statement in _UPGRADES[step].split(";"):
+                    self._connection.execute(statement)
+            self.set_meta({"schema_version": str(SCHEMA_VERSION)})
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def meta(self) -> dict[str, str]:
+        """All of the meta table but the document, which may be large."""
+        with _translated(self.path):
+            query = "SELECT key, value FROM meta WHERE key <> 'document'"
+            return dict(self._connection.execute(query))
+
+    def document(self) -> str:
+        """The document as it was accepted, in canonical form."""
+        with _translated(self.path):
+            query = "SELECT value FROM meta WHERE key = 'document'"
+            row = self._connection.execute(query).fetchone()
+        if row is None:
+            raise StateError(f"{self.path}: holds no document; {_ADVICE}")
+        return str(row[0])
+
+    def queue(self) -> QueueState:
+        with _translated(self.path):
+            row = self._connection.execute("SELECT record FROM queue").fetchone()
+            if row is None:
+                raise StateError(f"{self.path}: holds no queue; {_ADVICE}")
+            return queue_from_record(json.loads(row[0]))
+
+    def load(self) -> Loaded:
+        """Everything, checked: a damaged database raises StateError and is left alone."""
+        with _translated(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+                if verdict != "ok":
+                    raise StateError(f"{self.path} is damaged ({verdict}); {_ADVICE}")
+                rows = self._connection.execute("SELECT idx, record FROM jobs")
+                jobs = {idx: job_from_record(json.loads(record)) for idx, record in rows}
+                return Loaded(self.meta(), self.queue(), jobs)
+            finally:
+                self._connection.execute("COMMIT")
+
+    def story(self, job: str | None = None, last: int = 1000) -> list[dict[str, Any]]:
+        """The newest ``last`` events, of one job or of all, oldest first."""
+        where, values = ("WHERE job = ?", [job]) if job is not None else ("", [])
+        query = f"SELECT wall, job, event, detail FROM events {where} ORDER BY seq DESC LIMIT ?"
+        with _translated(self.path):
+            rows = self._connection.execute(query, [*values, last]).fetchall()
+        return [
+            {"wall": wall, "job": name, "event": event, **json.loads(detail or "{}")}
+            for wall, name, event, detail in reversed(rows)
+        ]
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def commit(
+        self,
+        queue: QueueState,
+        jobs: Iterable[tuple[int, JobState]],
+        story: Iterable[StoryEntry],
+        job_ids: Sequence[str],
+    ) -> None:
+        """One step. Raises DiskFullError with nothing written; StateError if it's beyond repair."""
+        execute = self._connection.execute
+        with self._transaction():
+            for idx, state in jobs:
+                execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, _record(state)))
+            for entry in story:
+                job = None if entry.job is None else job_ids[entry.job]
+                detail = _dumps(entry.detail) if entry.detail else None
+                execute(
+                    "INSERT INTO events (wall, job, event, detail) VALUES (?, ?, ?, ?)",
+                    (entry.wall, job, entry.event, detail),
+                )
+            execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
+
+    def replace_all(
+        self, document: str, queue: QueueState, jobs: Iterable[tuple[int, JobState]]
+    ) -> None:
+        """Accept a changed document: its jobs have other numbers, so every record is new."""
+        execute = self._connection.execute
+        with self._transaction():
+            execute("DELETE FROM jobs")
+            for idx, state in jobs:
+                execute("INSERT INTO jobs VALUES (?, ?)", (idx, _record(state)))
+            execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
+            self.set_meta({"document": document})
+
+    def write_meta(self, values: dict[str, str]) -> None:
+        """Set some meta values, durably."""
+        with self._transaction():
+            self.set_meta(values)
+
+    def set_meta(self, values: dict[str, str]) -> None:
+        """Within a transaction of the caller's."""
+        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+_ADVICE = "it was left as it is: restore it from a copy, or begin anew with --fresh"
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise DiskFullError(f"{path}: {error}") from error
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise StateError(f"{path}: {error}; check the folder's permissions") from error
+        raise StateError(f"{path} can't be read as a state ({error}); {_ADVICE}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise StateError(
+            f"{path} holds a record that can't be read ({error}); {_ADVICE}"
+        ) from error
+
+
+def _record(state: JobState) -> str:
+    return _dumps(to_record(state))
+
+
+def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, str]) -> None:
+    """Make a queue's folder with its database: it is there whole, or not at all.
+
+    The caller holds the queue's lock; what a killed process left of an earlier try is removed.
+    """
+    temporary = paths.root.parent / f".new-{paths.root.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True, mode=0o711)
+        path = temporary / "state.db"
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        os.close(fd)
+        with _translated(path):
+            connection = sqlite3.connect(path, isolation_level=None)
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(f"BEGIN; {_TABLES}")
+                connection.execute("INSERT INTO queue VALUES (1, ?)", (_dumps(to_record(queue)),))
+                rows = {**meta, "document": document, "schema_version": str(SCHEMA_VERSION)}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+                connection.execute("COMMIT")
+                connection.execute("PRAGMA journal_mode = WAL")
+            finally:
+                connection.close()
+        sync_folder(temporary)
+        os.rename(temporary, paths.root)
+        sync_folder(paths.root.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StateError(f"{paths.root}: {error.strerror}") from None
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def pristine(state: JobState) -> bool:
+    """Whether a record needs no row."""
+    return state is PENDING or state == PENDING

@@ -1,0 +1,142 @@
+"""Every local path, by name. Nothing else joins file names to the state and log folders."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StatePaths:
+    """The state folder: queues, their locks, and the link to the current queue's state."""
+
+    root: Path
+
+    @property
+    def queues(self) -> Path:
+        return self.root / "queues"
+
+    @property
+    def daemon_lock(self) -> Path:
+        return self.root / "daemon.lock"
+
+    @property
+    def current_state(self) -> Path:
+        return self.root / "queue-state.json"
+
+    def queue_lock(self, queue_id: str) -> Path:
+        """Beside the queues and not inside: ``--fresh`` moves the queue's folder away."""
+        return self.root / "locks" / f"{queue_id}.lock"
+
+    def queue(self, name: str) -> QueuePaths:
+        return QueuePaths(self.queues / name)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePaths:
+    """One queue's folder in the state folder."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "state.db"
+
+    @property
+    def slots(self) -> Path:
+        return self.root / "attempts"
+
+    @property
+    def projection(self) -> Path:
+        return self.root / "queue-state.json"
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "control.sock"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def spot_notice(self) -> Path:
+        return self.root / "spot-notice"
+
+
+@dataclass(frozen=True, slots=True)
+class LogPaths:
+    """One queue's logs: the newest attempt's in ``jobs``, earlier ones in ``attempts``."""
+
+    log_dir: Path
+    name: str
+
+    @property
+    def root(self) -> Path:
+        return self.log_dir / "queues" / self.name
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def current(self) -> Path:
+        """The link that always shows the current queue's logs."""
+        return self.log_dir / "jobs"
+
+    def newest(self, job_id: str, stream: str) -> str:
+        """A str and not a Path: this is on the way from one job's end to the next's start."""
+        return f"{self.jobs}/{job_id}-{stream}.log"
+
+    def earlier(self, job_id: str, attempt: int, stream: str) -> str:
+        return f"{self.root}/attempts/{job_id}/{attempt}/{stream}.log"
+
+    def rotate(self, job_id: str, previous: int) -> None:
+        """Make way for a new attempt's logs; safe to repeat at any point of a crash."""
+        for stream in ("stdout", "stderr"):
+            newest = self.newest(job_id, stream)
+            if not os.path.lexists(newest):
+                continue
+            target = self.earlier(job_id, previous, stream)
+            if previous < 1 or os.path.lexists(target):
+                # Of a start that came to nothing: its number is used again.
+                target = f"{newest}.{os.stat(newest, follow_symlinks=False).st_mtime_ns}"
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(newest, target)
+
+    def of_attempt(self, job_id: str, attempt: int, newest: int, stream: str) -> str:
+        """Where an attempt's log is, given the number of the newest attempt."""
+        if attempt == newest:
+            return self.newest(job_id, stream)
+        return self.earlier(job_id, attempt, stream)
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Point ``link`` at ``target``, atomically, by a path relative to the link's folder."""
+    relative = os.path.relpath(target, link.parent)
+    try:
+        if os.readlink(link) == relative:
+            return
+    except OSError:
+        pass
+    _remove_stale(link)
+    temporary = link.parent / f".{link.name}.{os.getpid()}"
+    temporary.symlink_to(relative)
+    os.replace(temporary, link)
+
+
+def _remove_stale(link: Path) -> None:
+    """Remove what a process left that was killed before it could put its link in place."""
+    for stale in link.parent.glob(f".{link.name}.*"):
+        pid = stale.suffix[1:]
+        if pid == str(os.getpid()) or not os.path.exists(f"/proc/{pid}"):
+            stale.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename or a new file in this folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

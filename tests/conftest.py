@@ -1,0 +1,17 @@
+"""What tests of several folders share: a world of one's own for the real commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A clean folder with settings of its own; whatever was started in it is ended."""
+    made = World(tmp_path)
+    yield made
+    made.close()

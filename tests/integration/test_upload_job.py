@@ -1,0 +1,410 @@
+"""One job's upload: complete, repeatable, and cut at any instant without harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.results.escape import unescape
+from runner.results.folder import FolderStore
+from runner.results.layout import Layout
+from runner.results.manifest import FileEntry, Manifest, parse_manifest
+from runner.results.upload import JobUpload, UploadOutcome, upload_job
+
+
+class Scene:
+    """A job's working folder, its logs, and a store."""
+
+    def __init__(self, top: Path) -> None:
+        self.work = top / "work"
+        self.logs = top / "logs"
+        self.results = top / "results"
+        self.work.mkdir()
+        self.logs.mkdir()
+
+    def log(self, attempt: int) -> tuple[Path, Path]:
+        paths = (self.logs / f"{attempt}.out", self.logs / f"{attempt}.err")
+        for path in paths:
+            if not path.exists():
+                path.write_text(path.name)
+        return paths
+
+    def spec(self, **changes: Any) -> JobUpload:
+        attempt = changes.get("attempt", 1)
+        stdout, stderr = self.log(attempt)
+        spec = JobUpload(
+            job_id="j",
+            run_id="run-1",
+            epoch=1,
+            attempt=attempt,
+            completed=True,
+            patterns=(),
+            working_directory=str(self.work),
+            stdout=stdout,
+            stderr=stderr,
+        )
+        return dataclasses.replace(spec, **changes)
+
+    def upload(self, **changes: Any) -> UploadOutcome:
+        return upload_job(FolderStore(self.results), Layout(), self.spec(**changes))
+
+    def manifest(self) -> Manifest:
+        return parse_manifest((self.results / "jobs/j/manifest.json").read_bytes())
+
+    def stored(self) -> dict[str, bytes]:
+        top = self.results / "jobs/j"
+        files = (path for path in top.rglob("*") if path.is_file())
+        return {str(path.relative_to(top)): path.read_bytes() for path in files}
+
+    def check(self) -> dict[str, FileEntry]:
+        """What the manifest names is there, with these very bytes, and nothing else is."""
+        manifest, stored = self.manifest(), self.stored()
+        del stored["manifest.json"]
+        for file in manifest.files:
+            data = stored.pop(file.name)
+            assert file.key == f"jobs/j/{file.name}"
+            assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert not stored
+        return {file.name: file for file in manifest.files}
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_a_completed_jobs_files_and_logs_are_stored(scene: Scene) -> None:
+    """The guide's layout would not be what users find."""
+    (scene.work / "m.pt").write_text("model")
+    earlier = ((1, *scene.log(1)),)
+    outcome = scene.upload(attempt=2, patterns=("*.pt",), durable=True, earlier_attempts=earlier)
+    assert outcome == UploadOutcome(ok=True, problems=(), files=5, bytes=5 + 4 * 5)
+    files = scene.check()
+    assert {name: file.attempt for name, file in files.items()} == {
+        "m.pt": 2,
+        "stdout.log": 2,
+        "stderr.log": 2,
+        "attempts/1/stdout.log": 1,
+        "attempts/1/stderr.log": 1,
+    }
+    assert scene.stored()["stdout.log"] == b"2.out"
+    assert scene.stored()["attempts/1/stderr.log"] == b"1.err"
+
+
+def test_the_manifest_says_it_all(scene: Scene) -> None:
+    """Whoever reads a manifest, ours or not, would miss a field or its meaning."""
+    path = scene.work / "m.pt"
+    path.write_text("model")
+    path.chmod(0o600)
+    os.utime(path, ns=(0, 1_600_000_000_000_000_007))
+    scene.upload(patterns=("m.pt", "*.txt"))
+    document = json.loads((scene.results / "jobs/j/manifest.json").read_text())
+    logs = document["files"][1:]
+    assert [file["name"] for file in logs] == ["stdout.log", "stderr.log"]
+    assert document == {
+        "schema_version": 1,
+        "run_id": "run-1",
+        "epoch": 1,
+        "job_id": "j",
+        "attempt": 1,
+        "completed": True,
+        "files": [
+            {
+                "key": "jobs/j/m.pt",
+                "name": "m.pt",
+                "size": 5,
+                "sha256": hashlib.sha256(b"model").hexdigest(),
+                "mtime": "2020-09-13T12:26:40.000000007Z",
+                "mode": "0600",
+                "source": str(path),
+                "attempt": 1,
+            },
+            *logs,
+        ],
+        "problems": ["pattern '*.txt' matched nothing"],
+    }
+    assert parse_manifest(scene.manifest().to_bytes()) == scene.manifest()
+
+
+def test_a_job_that_did_not_complete_stores_only_logs(scene: Scene) -> None:
+    """Half-made results of a failed job would pass for good ones."""
+    (scene.work / "m.pt").write_text("half")
+    assert scene.upload(patterns=("*.pt",), completed=False).problems == ()
+    assert set(scene.check()) == {"stdout.log", "stderr.log"}
+
+
+def test_logs_are_linked_and_results_copied(scene: Scene) -> None:
+    """A job that rewrites a result in place would change what is stored."""
+    (scene.work / "m.pt").write_text("model")
+    scene.upload(patterns=("*.pt",))
+    stored = scene.results / "jobs/j"
+    assert (stored / "stdout.log").samefile(scene.logs / "1.out")
+    assert not (stored / "m.pt").samefile(scene.work / "m.pt")
+
+
+def test_logs_that_still_grow_are_copied_and_taken_again(scene: Scene) -> None:
+    """A background server's log would stop at its job's end, or differ from its manifest."""
+    scene.upload(logs_final=False)
+    with (scene.logs / "1.out").open("a") as log:
+        log.write("more")
+    assert scene.stored()["stdout.log"] == b"1.out"
+    scene.upload(logs_final=False)
+    assert scene.stored()["stdout.log"] == b"1.outmore"
+    scene.check()
+
+
+def test_a_repeated_upload_changes_nothing(scene: Scene) -> None:
+    """After a reboot the repetition of an unconfirmed upload would delete what was stored."""
+    (scene.work / "m.pt").write_text("model")
+    first = scene.upload(patterns=("*.pt",), durable=True)
+    before = scene.stored()
+    (scene.work / "m.pt").unlink()
+    (scene.logs / "1.out").unlink()
+    assert (
+        upload_job(
+            FolderStore(scene.results),
+            Layout(),
+            dataclasses.replace(scene.spec(patterns=("*.pt",), durable=True), epoch=2),
+        )
+        == first
+    )
+    assert scene.stored() == before
+
+
+def test_what_is_gone_here_but_stored_is_kept(scene: Scene) -> None:
+    """A second upload of one attempt would lose results whose sources are gone."""
+    (scene.work / "m.pt").write_text("model")
+    scene.upload(patterns=("*.pt",), logs_final=False)
+    (scene.work / "m.pt").unlink()
+    os.unlink(scene.logs / "1.err")
+    spec = dataclasses.replace(scene.spec(patterns=("*.pt",), logs_final=False))
+    os.unlink(scene.logs / "1.err")
+    assert upload_job(FolderStore(scene.results), Layout(), spec).ok
+    assert set(scene.check()) == {"m.pt", "stdout.log", "stderr.log"}
+
+
+def test_what_somebody_removed_from_the_store_comes_back(scene: Scene) -> None:
+    """A manifest would name files that aren't there."""
+    (scene.work / "m.pt").write_text("model")
+    scene.upload(patterns=("*.pt",))
+    (scene.results / "jobs/j/m.pt").unlink()
+    scene.upload(patterns=("*.pt",))
+    assert set(scene.check()) == {"m.pt", "stdout.log", "stderr.log"}
+
+
+def test_a_new_run_leaves_nothing_of_the_old(scene: Scene) -> None:
+    """Results of two runs would mix."""
+    (scene.work / "old").mkdir()
+    (scene.work / "old" / "x").write_text("1")
+    (scene.work / "both").write_text("1")
+    scene.upload(patterns=("old", "both"), attempt=2, earlier_attempts=((1, *scene.log(1)),))
+    (scene.work / "old" / "x").unlink()
+    (scene.work / "both").unlink()
+    (scene.work / "both").mkdir()
+    (scene.work / "both" / "y").write_text("2")
+    (scene.work / "old").rmdir()
+    (scene.work / "old").write_text("2")
+    scene.upload(run_id="run-2", patterns=("old", "both"))
+    assert set(scene.check()) == {"old", "both/y", "stdout.log", "stderr.log"}
+
+
+def test_a_machine_that_comes_back_late_changes_nothing(scene: Scene) -> None:
+    """An old machine would overwrite the results of the one that took over."""
+    scene.upload(epoch=2)
+    before = scene.stored()
+    outcome = scene.upload(epoch=1, attempt=2)
+    assert not outcome.ok
+    assert "epoch 2" in outcome.problems[0]
+    assert scene.stored() == before
+
+
+def test_a_broken_manifest_is_replaced(scene: Scene) -> None:
+    """A manifest cut by a power failure would keep a job's results from ever being stored."""
+    for broken in [b"", b"{", b"[]", b"null", b'{"schema_version": 1}', b"\xff", b"[" * 100_000]:
+        scene.upload()
+        (scene.results / "jobs/j/manifest.json").write_bytes(broken)
+        assert scene.upload().ok
+        scene.check()
+
+
+def test_problems_are_told_in_outcome_and_manifest(scene: Scene) -> None:
+    """What was left out, and why, would be known to nobody."""
+    os.mkfifo(scene.work / "fifo")
+    spec = dataclasses.replace(scene.spec(patterns=("*", "gone")), stdout=scene.logs / "none")
+    outcome = upload_job(FolderStore(scene.results), Layout(), spec)
+    assert outcome.ok
+    assert outcome.problems == (
+        f"'{scene.work}/fifo' is a fifo: left out",
+        "pattern '*' matched nothing that can be stored",
+        "pattern 'gone' matched nothing",
+        f"'{scene.logs}/none' can't be read: No such file or directory: left out",
+    )
+    assert scene.manifest().problems == outcome.problems
+
+
+def test_very_many_problems_are_counted(scene: Scene) -> None:
+    """A job with 100,000 links would make a state and a message nobody can load."""
+    for number in range(1_100):
+        (scene.work / f"{number}").symlink_to("nowhere")
+    problems = scene.upload(patterns=("*",)).problems
+    assert len(problems) == 1_001
+    assert problems[-1] == "… (101 more)"
+
+
+def test_the_stores_own_folder_is_not_collected(scene: Scene) -> None:
+    """Each upload would store all results stored before, again."""
+    (scene.work / "a").write_text("a")
+    spec = scene.spec(patterns=("**",))
+    store = FolderStore(scene.work / "results")
+    for run in "12":
+        upload_job(store, Layout(), dataclasses.replace(spec, run_id=run))
+    names = {entry.key for entry in store.list("")}
+    assert names == {
+        f"jobs/j/{name}" for name in ("a", "stdout.log", "stderr.log", "manifest.json")
+    }
+
+
+def test_no_room_is_an_outcome_and_can_be_repeated(scene: Scene) -> None:
+    """A full disk would raise in the engine, or leave results that look complete."""
+    (scene.work / "big").write_bytes(b"x" * 100_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        outcome = scene.upload(patterns=("big",), durable=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcome.ok, outcome.files, outcome.bytes) == (False, 0, 0)
+    assert outcome.problems[0].endswith("File too large")
+    assert scene.stored() == {}
+    assert scene.upload(patterns=("big",), durable=True).ok
+    assert set(scene.check()) == {"big", "stdout.log", "stderr.log"}
+
+
+def _upload_until_call(scene: Scene, call: int, **changes: Any) -> bool:
+    """Upload in a child that is killed at its `call`-th system call; False if it ended before."""
+    if child := os.fork():
+        return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    left = call
+
+    def count(_: object, event: str, function: Any) -> None:
+        nonlocal left
+        if event == "c_call" and function.__module__ == "posix":
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        sys.setprofile(count)
+        scene.upload(**changes)
+    finally:
+        os._exit(0)
+
+
+def test_killed_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
+    """After a kill a result would be half, missing, or followed by rubbish for ever."""
+    call, killed = 1, True
+    while killed:
+        top = tmp_path / f"{call}"
+        top.mkdir()
+        scene = Scene(top)
+        (scene.work / "d").mkdir()
+        (scene.work / "a").write_text("old a")
+        (scene.work / "d" / "b").write_text("old b")
+        scene.upload(run_id="run-0", patterns=("a", "d"))
+        (scene.work / "a").unlink()
+        (scene.work / "d" / "b").write_text("new b")
+        (scene.work / "c").write_text("new c")
+        after = {"attempt": 2, "earlier_attempts": ((1, *scene.log(1)),), "durable": True}
+        scene.log(2)
+        killed = _upload_until_call(scene, call, patterns=("?",), **after)
+        if scene.manifest().run_id == "run-1":
+            for file in scene.manifest().files:
+                data = (scene.results / file.key).read_bytes()
+                assert hashlib.sha256(data).hexdigest() == file.sha256
+        assert scene.upload(patterns=("?",), **after).ok
+        assert set(scene.check()) == {
+            "d/b",
+            "c",
+            "stdout.log",
+            "stderr.log",
+            "attempts/1/stdout.log",
+            "attempts/1/stderr.log",
+        }
+        call += 1
+    assert call > 50
+
+
+ODD = (
+    rb"""a b ..a ... -rf %41 stdout.log manifest.json attempts _abs .runner-tmp-1-1 [x] *""".split()
+)
+PART = st.sampled_from([*ODD, b"a\nb", b"\xff", b" ", b"x" * 250, b"\xff" * 120]) | st.binary(
+    min_size=1, max_size=8
+).filter(lambda name: not {0, 47} & set(name))
+TREE = st.dictionaries(
+    st.lists(PART, min_size=1, max_size=4).map(tuple), st.binary(max_size=20), max_size=8
+)
+PATTERN = st.sampled_from(
+    ["**", "*", "?/**", "**/*a*", "*/", "[ab]", "a", "..a", "?/*", "stdout.log"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TREE, st.lists(st.tuples(st.sampled_from("12"), PATTERN), min_size=1, max_size=5))
+def test_any_tree_is_stored_once_and_whole(
+    tree: dict[tuple[bytes, ...], bytes], patterns: list[tuple[str, str]]
+) -> None:
+    """Some file, with some name, would be lost, doubled, changed, or written elsewhere."""
+    with tempfile.TemporaryDirectory() as top:
+        scene = Scene(Path(top))
+        made: dict[bytes, bytes] = {}
+        for at, (parts, data) in enumerate(tree.items()):
+            path = os.path.join(os.fsencode(scene.work), b"%d" % (at % 2 + 1), *parts)
+            try:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "xb") as new:
+                    new.write(data)
+            except OSError:
+                continue  # `.`, `..`, or a file where a folder would be
+            made[os.path.realpath(path)] = data
+        asked = tuple(f"{folder}/{pattern}" for folder, pattern in patterns)
+        outcome = scene.upload(patterns=asked)
+        assert outcome.ok
+        results = [file for file in scene.check().values() if not Layout().is_log(file.name)]
+        sources = [os.fsencode(unescape(file.source)) for file in results]
+        assert len(set(sources)) == len(sources)
+        for file, source in zip(results, sources, strict=True):
+            assert (scene.results / file.key).read_bytes() == made[source]
+            Layout().local_name(file.name)
+        for folder in {folder for folder, pattern in patterns if pattern == "**"}:
+            whole = os.fsencode(scene.work) + b"/" + folder.encode() + b"/"
+            assert {path for path in made if path.startswith(whole)} <= set(sources)
+        outside = [path for path in scene.results.rglob("*") if path.is_file()]
+        assert len(outside) == outcome.files + 1
+        assert scene.upload(patterns=asked) == outcome
+
+
+def test_a_job_without_results_costs_little(tmp_path: Path) -> None:
+    """A queue of 1,000 no-op jobs would spend its time on storing empty logs."""
+    scene = Scene(tmp_path)
+    specs = [
+        dataclasses.replace(scene.spec(attempt=number), job_id=f"j{number}")
+        for number in range(300)
+    ]
+    store = FolderStore(scene.results)
+    start = time.process_time()
+    for spec in specs:
+        assert upload_job(store, Layout(), spec).ok
+    assert (time.process_time() - start) / len(specs) < 0.002  # 0.2 ms, with room for slow machines

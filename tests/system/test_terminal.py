@@ -1,0 +1,178 @@
+"""What a person sees on a terminal while a queue runs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+
+import pytest
+from world import RUNNER, World
+
+LONG = {"job_id": "long", "command": "touch began; exec sleep 60", "timeout": "2m"}
+OK = {"job_id": "ok", "command": "true", "timeout": "1m"}
+SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
+
+
+class Terminal:
+    """A terminal of 100 × 30 with one command on it; ``shown`` is all that it has received."""
+
+    def __init__(self, world: World, *arguments: str, **env: str) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        self._slave = slave
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [*RUNNER, *arguments],
+            cwd=world.home,
+            env={**world.env, "TERM": "xterm-256color", **env},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def read(self) -> None:
+        """Take what is there now."""
+        while select.select([self.master], [], [], 0)[0]:
+            self.shown += os.read(self.master, 65_536).decode()
+
+    def until(self, pattern: str) -> str:
+        """Read until a text is on the screen, in one picture."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            select.select([self.master], [], [], 0.1)
+            self.read()
+            if found := re.search(pattern, SEQUENCE.sub("", self.shown)):
+                return found[0]
+        raise AssertionError(f"{pattern!r} never came:\n{self.shown[-3000:]!r}")
+
+    def end(self) -> int:
+        """Wait for the command, reading on; its exit code."""
+        deadline = time.monotonic() + 20
+        while self.process.poll() is None and time.monotonic() < deadline:
+            select.select([self.master], [], [], 0.05)
+            self.read()
+        self.read()
+        return self.process.wait(1)
+
+    @property
+    def is_sane(self) -> bool:
+        """The cursor can be seen, and the terminal's modes are as they were."""
+        cursor = re.findall(r"\x1b\[\?25([hl])", self.shown)
+        return termios.tcgetattr(self._slave) == self.before and (not cursor or cursor[-1] == "h")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self._slave)
+
+
+@pytest.fixture
+def terminals(world: World) -> Iterator[list[Terminal]]:
+    """Keeps terminals until the end of the test."""
+    kept: list[Terminal] = []
+    yield kept
+    for each in kept:
+        each.close()
+
+
+def test_a_run_shows_a_live_table_and_ctrl_c_leaves_the_terminal_sane(
+    world: World, terminals: list[Terminal]
+) -> None:
+    """A user would see nothing of what goes on, or be left without a cursor."""
+    failed = {"job_id": "bad", "command": "exit 3", "timeout": "1m"}
+    world.document(failed, LONG, {**OK, "depends_on": ["long"]}, on_failure="continue")
+    terminals.append(terminal := Terminal(world, "run", "q.json"))
+    world.until_file("began")
+    terminal.until(r"JOB +STATE +ATTEMPT +ELAPSED +EXIT +REASON")
+    terminal.until(r"bad +failed +1 +\S+ +3 +command execution failed: exit status 3")
+    terminal.until(r"long +running +1 +1\.\d+s of 2m0s +- +PID \d+")
+    terminal.until(r"ok +pending +0 +- +-")
+    assert COLOUR.search(terminal.shown)
+    terminal.type(b"\x03")
+    assert terminal.end() == 130
+    terminal.until(r"runner run: Ctrl-C: ending the running jobs; the same command resumes")
+    terminal.until(r"q: interrupted")
+    terminal.until(r"to resume it, give the same command")
+    assert terminal.is_sane
+
+
+def test_no_color_is_heard(world: World, terminals: list[Terminal]) -> None:
+    """Who can't read our colours could not turn them off."""
+    world.document(OK)
+    terminals.append(run := Terminal(world, "run", "q.json", NO_COLOR="1"))
+    assert run.end() == 0
+    run.until(r"ok +completed +1")
+    terminals.append(watch := Terminal(world, "status", "--watch", NO_COLOR="1"))
+    assert watch.end() == 0
+    watch.until(r"ok +completed +1")
+    assert not COLOUR.search(run.shown + watch.shown)
+    assert run.is_sane and watch.is_sane
+
+
+def test_a_dumb_terminal_gets_plain_lines(world: World, terminals: list[Terminal]) -> None:
+    """A console that knows no sequences would be full of them."""
+    world.document(OK)
+    terminals.append(terminal := Terminal(world, "run", "q.json", TERM="dumb"))
+    assert terminal.end() == 0
+    assert "\x1b" not in terminal.shown and "ok completed attempt=1" in terminal.shown
+
+
+def test_a_watch_is_a_live_table_too(world: World, terminals: list[Terminal]) -> None:
+    """A queue of the daemon could only be looked at once."""
+    run = world.start("run", world.document(LONG, *({**OK, "job_id": f"j{n}"} for n in range(99))))
+    world.until_file("began")
+    terminals.append(terminal := Terminal(world, "status", "--watch", "--exit-code"))
+    terminal.until(r"q: running \(99 pending, 1 running\)")
+    terminal.until(r"long +running +1 +\S+ of 2m0s")
+    terminal.until(r"j9 +pending")
+    assert world.call("cancel", "--all").returncode == 0
+    assert terminal.end() == 103
+    terminal.until(r"q: cancelled \(100 cancelled\)")
+    assert run.wait(20) == 103 and terminal.is_sane
+
+
+def test_a_stopped_terminal_stops_no_queue(world: World, terminals: list[Terminal]) -> None:
+    """A Ctrl-S, or a selection with the mouse, would stop a night's work."""
+    gate = {"job_id": "gate", "command": "touch began; until [ -e go ]; do sleep 0.02; done"}
+    jobs = [{**OK, "job_id": f"j{n}"} for n in range(20)]
+    world.document({**gate, "timeout": "1m"}, *jobs)
+    terminals.append(terminal := Terminal(world, "run", "q.json"))
+    world.until_file("began")
+    terminal.until(r"gate +running")
+    terminal.type(b"\x13")
+    (world.home / "go").touch()
+    world.until(lambda: {job["status"] for job in world.jobs().values()} == {"completed"})
+    terminal.type(b"\x11")
+    assert terminal.end() == 0
+    terminal.until(r"q: completed \(21 completed\)")
+
+
+def test_a_log_is_followed_to_its_end(world: World) -> None:
+    """`logs -f` would end too early, or never."""
+    command = "for i in 1 2 3; do echo $i; until [ -e go$i ]; do sleep 0.02; done; done; echo end"
+    run = world.start("run", world.document({"job_id": "a", "command": command, "timeout": "1m"}))
+    world.until(lambda: world.jobs().get("a", {}).get("status") == "running")
+    logs = world.start("logs", "-f", "a", stdout=subprocess.PIPE)
+    assert logs.stdout is not None
+    for n in (1, 2, 3):
+        assert logs.stdout.readline() == b"%d\n" % n
+        (world.home / f"go{n}").touch()
+    assert logs.stdout.read() == b"end\n"
+    assert logs.wait(20) == 0 and run.wait(20) == 0

@@ -1,0 +1,229 @@
+"""What must be true of a scheduler after every event, whatever happened. Used by all core tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from runner.core.actions import (
+    Action,
+    CollectResults,
+    EndBackground,
+    FinishQueue,
+    SignalTree,
+    StartAttempt,
+)
+from runner.core.events import Event, RetryRequested, TimerFired
+from runner.core.scheduler import Scheduler
+from runner.core.states import ENDED, WAITING, JobState, JobStatus, QueueStatus, StopReason
+
+NOT_DONE = {JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED}
+
+
+def check(scheduler: Scheduler, event: Event | None = None, actions: Sequence[Action] = ()) -> None:
+    """All invariants of one moment, and of the step that led to it."""
+    check_records(scheduler)
+    check_derived(scheduler)
+    if scheduler.open and not scheduler.finished:
+        check_order(scheduler)
+        check_may_go_on(scheduler)
+    if event is not None:
+        check_actions(scheduler, actions)
+    if isinstance(event, TimerFired):
+        due = scheduler.next_deadline()
+        assert due is None or due > event.now.mono, "a timer that has fired is due again at once"
+
+
+def check_records(scheduler: Scheduler) -> None:
+    slots = []
+    for job, state in zip(scheduler.document.jobs, scheduler.jobs, strict=True):
+        assert (state.status is JobStatus.RUNNING) is (state.live is not None)
+        budget = job.retry.max_attempts if job.retry else 1
+        assert state.counted <= min(budget, state.attempt)
+        assert not (state.status is JobStatus.PENDING and state.counted >= budget)
+        assert (state.retry_due is None) is (state.next_attempt_at is None)
+        assert state.retry_due is None or state.status in WAITING
+        assert state.pid is None or state.live is not None
+        if state.live is not None:
+            assert state.live.attempt == state.attempt
+            assert (state.live.stop is None) is (state.live.kill_at is None)
+            assert not (state.live.over and state.live.stop)
+            slots.append(state.live.slot)
+        if state.background:
+            assert state.slot is not None
+            slots.append(state.slot)
+        if state.status is JobStatus.COMPLETED:
+            assert state.exit_code == 0
+            assert not state.timed_out
+    assert len(set(slots)) == len(slots), "two trees share a slot"
+    assert len(scheduler.live) <= scheduler.document.max_parallel_jobs
+
+
+def check_derived(scheduler: Scheduler) -> None:
+    """What is kept in step must be what the records say anew."""
+    jobs = scheduler.jobs
+    assert +scheduler.counts == Counter(state.status for state in jobs)
+    assert scheduler.live == {i for i, state in enumerate(jobs) if state.live}
+    assert scheduler.background == {i for i, state in enumerate(jobs) if state.background}
+    assert scheduler.collecting == {i for i, state in enumerate(jobs) if state.collecting}
+    anew = Scheduler(scheduler.document, scheduler.graph, scheduler.queue, dict(enumerate(jobs)))
+    assert scheduler.frontier.settled == anew.frontier.settled
+    assert scheduler.frontier.remaining == anew.frontier.remaining
+    assert scheduler.frontier.waiting() == anew.frontier.waiting()
+
+
+def rule_for(scheduler: Scheduler, index: int) -> str:
+    """An oracle, written from the page and not from the code: ``skip``, ``wait`` or ``ready``."""
+    job, state = scheduler.document.jobs[index], scheduler.jobs[index]
+    queue = scheduler.queue
+    if queue.timed_out or queue.cancelling:
+        return "end"
+    if scheduler.halted and state.status is JobStatus.PENDING:
+        if state.counted:
+            return "end"
+        if job.run_if == "success":
+            return "skip"
+    before = [scheduler.graph.index[name] for name in job.depends_on]
+    states = [scheduler.jobs[i] for i in before]
+    if job.run_if == "success" and any(s.status in NOT_DONE for s in states):
+        return "skip"
+    if not all(_has_ended(scheduler, i) for i in before):
+        return "wait"
+    if job.run_if == "failure" and not any(s.status is JobStatus.FAILED for s in states):
+        return "skip"
+    return "ready"
+
+
+def _has_ended(scheduler: Scheduler, index: int) -> bool:
+    state = scheduler.jobs[index]
+    stored = not (state.collecting and scheduler.document.jobs[index].result_paths)
+    return state.status in ENDED and (stored or state.status is not JobStatus.COMPLETED)
+
+
+def _free(state: JobState) -> bool:
+    return state.retry_due is None and not state.background and not state.collecting
+
+
+def check_order(scheduler: Scheduler) -> None:
+    """Nobody waits who may run, and nobody waits who never will."""
+    idle = len(scheduler.live) < scheduler.document.max_parallel_jobs
+    queue = scheduler.queue
+    startable = (
+        queue.status is QueueStatus.RUNNING
+        and not queue.paused
+        and not scheduler.blocked
+        and not scheduler.interrupting
+        and queue.worked < scheduler.document.global_timeout
+    )
+    for index, state in enumerate(scheduler.jobs):
+        if state.status not in WAITING:
+            continue
+        verdict = rule_for(scheduler, index)
+        assert verdict != "end", f"{index} waits in a queue where nothing goes on"
+        if verdict == "skip":
+            # What had begun runs again all the same; what waits for a moment is judged then.
+            assert state.status is JobStatus.INTERRUPTED or state.retry_due is not None, index
+        if verdict == "ready" and idle and startable and _free(state):
+            raise AssertionError(f"{index} is ready, there is room, and it doesn't run")
+
+
+def check_may_go_on(scheduler: Scheduler) -> None:
+    """Something must be able to move the queue, or it would stay as it is for ever."""
+    moves = (
+        scheduler.live
+        or scheduler.collecting
+        or scheduler.background
+        or scheduler.blocked
+        or scheduler.queue.paused
+        or scheduler.next_deadline() is not None
+    )
+    assert moves, "nothing can happen any more, and the queue has not finished"
+
+
+def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
+    """Its dependencies have ended, it is its turn, and nobody before it in the document waits."""
+    job = scheduler.document.jobs[index]
+    needed = [scheduler.graph.index[name] for name in job.depends_on]
+    assert all(_has_ended(scheduler, i) for i in needed), "a job before its dependencies"
+    assert before.status in WAITING and _free(before)
+    assert before.counted < (job.retry.max_attempts if job.retry else 1)
+    if before.status is JobStatus.PENDING:
+        statuses = {scheduler.jobs[i].status for i in needed}
+        assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
+        assert job.run_if != "failure" or JobStatus.FAILED in statuses
+    for earlier in range(index):
+        state = scheduler.jobs[earlier]
+        if state.status in WAITING and _free(state):
+            assert rule_for(scheduler, earlier) != "ready", f"{earlier} was passed by {index}"
+
+
+def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
+    """Whether some rule of the page says that this job is not to run."""
+    job = scheduler.document.jobs[index]
+    needed = [scheduler.graph.index[name] for name in job.depends_on]
+    statuses = {scheduler.jobs[i].status for i in needed}
+    return (
+        scheduler.queue.timed_out
+        or (scheduler.halted and job.run_if == "success")
+        or (job.run_if == "success" and bool(statuses & NOT_DONE))
+        or (job.run_if == "failure" and statuses <= ENDED - {JobStatus.FAILED})
+    )
+
+
+def check_changes(
+    scheduler: Scheduler, event: Event, before: list[JobStatus], cancelled: set[int]
+) -> None:
+    """Terminal stays terminal; nobody is skipped or cancelled for nothing."""
+    for index, (old, state) in enumerate(zip(before, scheduler.jobs, strict=True)):
+        new = state.status
+        if old is new:
+            continue
+        if old in ENDED:
+            assert isinstance(event, RetryRequested), f"{old} → {new}"
+        if new is JobStatus.SKIPPED:
+            assert may_be_skipped(scheduler, index), f"{index} was skipped for no reason"
+        if new is JobStatus.CANCELLED:
+            assert index in cancelled, f"{index} was cancelled by nobody"
+
+
+def check_verdict(scheduler: Scheduler) -> None:
+    """What an ended queue is called fits what became of its jobs."""
+    counts, queue = scheduler.counts, scheduler.queue
+    failed, cancelled = counts[JobStatus.FAILED], counts[JobStatus.CANCELLED]
+    if queue.status is QueueStatus.COMPLETED:
+        assert not failed and not cancelled
+    elif queue.status is QueueStatus.FAILED:
+        assert failed or queue.timed_out
+    else:
+        assert cancelled
+    assert not queue.paused
+
+
+def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
+    """Actions speak of what the records say, and the records go to the disk with this step."""
+    changes = scheduler.changes
+    assert not actions or changes.urgent
+    for number, action in enumerate(actions):
+        match action:
+            case StartAttempt(job, attempt, token, slot, previous):
+                live = scheduler.jobs[job].live
+                assert live is not None
+                assert (live.token, live.slot, live.attempt) == (token, slot, attempt)
+                assert previous == attempt - 1
+                assert job in changes.jobs, "a start without a durable intent"
+                check_start(scheduler, job, live.before)
+            case SignalTree(job, token, slot, kill):
+                live = scheduler.jobs[job].live
+                assert live is not None and (live.token, live.slot) == (token, slot)
+                assert isinstance(live.stop, StopReason)
+                assert live.killed or not kill
+            case EndBackground(job, token, slot):
+                state = scheduler.jobs[job]
+                assert state.background and (state.token, state.slot) == (token, slot)
+            case CollectResults(job):
+                assert scheduler.jobs[job].collecting
+            case FinishQueue(status):
+                assert scheduler.finished and status is scheduler.queue.status
+                assert status is not QueueStatus.RUNNING
+                assert not scheduler.live and not scheduler.background
+                assert number == len(actions) - 1, "something is wanted after the end"

@@ -1,0 +1,75 @@
+"""§8: an ended queue taken up again, and results that are not stored yet."""
+
+from __future__ import annotations
+
+from core_driver import drive, job
+
+
+def test_an_ended_queue_starts_nothing() -> None:
+    """The same command again would run jobs again."""
+    q = drive(job("a"), job("b", "a"))
+    q.fail("a")
+    ended = q.core.queue
+    q.crash(down=100.0, boot=True)
+    q.open()
+    assert [type(action).__name__ for action in q.did] == ["FinishQueue"]
+    assert (q.finish, q.core.next_deadline()) == (ended.status, None)
+    assert (q.core.queue.reason, q.core.queue.completed_at) == (ended.reason, ended.completed_at)
+    assert q.core.queue.worked == ended.worked
+
+
+def test_an_ended_queue_has_its_unfinished_uploads_done_again() -> None:
+    """Results that a full store refused would never come to it."""
+    q = drive(job("a"), job("b"), collects=True)
+    q.ok("a", "b")
+    q.stored("a", ok=False, error="no room")
+    q.stored("b")
+    assert (q.status, q["a"].results_uploaded) == ("completed", False)
+    q.crash(down=100.0)
+    q.open(collects=True)
+    assert (q.collects, q.starts, q.finish) == (["a"], [], None)
+    worked = q.core.queue.worked
+    assert q.core.next_deadline() is None
+    q.later(10_000.0)
+    q.save()
+    assert (q.status, q.core.queue.worked) == ("completed", worked), "its clock stands still"
+    q.stored("a")
+    assert (q.finish, q["a"].results_uploaded) == (q.core.queue.status, True)
+    assert q["a"].result_error is None
+
+
+def test_an_ended_queue_is_interrupted_in_its_uploads() -> None:
+    """Ctrl-C would have to wait for a store that doesn't answer, or change how the queue ended."""
+    q = drive(job("a"), collects=True)
+    q.fail("a")
+    q.stored("a", ok=False)
+    q.crash()
+    q.open(collects=True)
+    q.interrupt()
+    assert (q.status, q.finish) == ("failed", q.core.queue.status)
+
+
+def test_a_session_that_stores_nothing_holds_nobody_up() -> None:
+    """Without ``--results`` dependents would wait for an upload that nobody does."""
+    q = drive(job("a", result_paths=("out",)), job("b", "a"), collects=True)
+    q.ok("a")
+    assert q.starts == []
+    q.crash()
+    q.open(collects=False)
+    assert q.starts == ["b"]
+
+
+def test_results_stored_again_hold_dependents_up_again() -> None:
+    """Dependents would change files that are being stored, or wait for ever."""
+    q = drive(job("a", result_paths=("out",)), job("b"), job("c", "a b"), collects=True)
+    q.ok("a")
+    q.stored("a", ok=False, error="no room")
+    q.crash()
+    q.session(collects=True)
+    q.void("b")
+    q.told()
+    assert (q.collects, q.starts) == (["a"], ["b"])
+    q.ok("b")
+    assert q.starts == []
+    q.stored("a")
+    assert q.starts == ["c"]

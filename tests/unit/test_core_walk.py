@@ -1,0 +1,174 @@
+"""A random walk: random queues, random events, crashes at every step; the invariants always hold.
+
+Hypothesis prints the walk that failed, as small as it gets, and how to take it again.
+"""
+
+from __future__ import annotations
+
+from core_drain import run_to_the_end
+from core_world import World
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from runner.core import events as ev
+from runner.model.document import Job, Queue, Retry
+
+MAX_JOBS = 6
+PICK = st.integers(0, MAX_JOBS - 1)
+OUTCOMES = st.sampled_from(
+    [ev.Exited(0)] * 6
+    + [ev.Exited(1)] * 3
+    + [ev.Exited(9), ev.Signalled("SIGKILL"), ev.Lost(False), ev.NotRunnable("no such folder")]
+)
+STEPS = st.sampled_from([0.5, 3.0, 6.0, 25.0, 120.0])
+RETRIES = [
+    None,
+    None,
+    Retry(2, "fixed", base_delay=5.0),
+    Retry(3, "exponential-jitter", base_delay=2.0, dont_retry_on_codes=(9,)),
+]
+# What brings the work to a stand is rarer than what moves it, or a walk would see little of it.
+REQUESTS = st.sampled_from(
+    ["retry"] * 4 + ["unpause", "unblock"] * 3 + ["cancel", "pause", "block", "interrupt", "kill"]
+)
+SOME_JOBS = st.lists(PICK, min_size=1, max_size=2)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Queue:
+    """Small queues in which everything can happen."""
+    count = draw(st.integers(1, MAX_JOBS))
+    backwards = draw(st.booleans())
+    return Queue(
+        "q",
+        "a queue",
+        tuple(_job(draw, number, count, backwards) for number in range(count)),
+        global_timeout=draw(st.sampled_from([90.0, 10_000.0])),
+        on_failure=draw(st.sampled_from(["stop", "continue"])),
+        max_parallel_jobs=draw(st.integers(1, 3)),
+        term_grace=4.0,
+    )
+
+
+def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
+    others = range(number + 1, count) if backwards else range(number)
+    needs = draw(st.lists(st.sampled_from(others), unique=True, max_size=3)) if others else []
+    return Job(
+        f"j{number}",
+        "true",
+        timeout=20.0,
+        depends_on=tuple(f"j{other}" for other in needs),
+        run_if=draw(st.sampled_from(["success", "success", "failure", "always"])),
+        retry=draw(st.sampled_from(RETRIES)),
+        result_paths=("out",) if draw(st.booleans()) else (),
+        keep_background=draw(st.booleans()),
+    )
+
+
+class Walk(RuleBasedStateMachine):
+    """What may happen next, in any order."""
+
+    @initialize(document=documents(), collects=st.booleans())
+    def begin(self, document: Queue, collects: bool) -> None:
+        self.world = World(document, collects=collects)
+
+    def _pick(self, pick: int, *, claimed: bool) -> str:
+        tokens = self.world.tokens(claimed=claimed)
+        return tokens[pick % len(tokens)]
+
+    @precondition(lambda self: self.world.tokens(claimed=False))
+    @rule(pick=PICK, tell=st.booleans())
+    def claim(self, pick: int, tell: bool) -> None:
+        self.world.claim(self._pick(pick, claimed=False), tell=tell)
+
+    @precondition(lambda self: self.world.tokens(claimed=False))
+    @rule(pick=PICK, delay=st.sampled_from([0.0, 5.0]))
+    def void(self, pick: int, delay: float) -> None:
+        self.world.void(self._pick(pick, claimed=False), delay)
+
+    @precondition(lambda self: self.world.tokens(claimed=False))
+    @rule(outcome=OUTCOMES, kept=st.booleans())
+    def run(self, outcome: ev.Outcome, kept: bool) -> None:
+        """A whole attempt in one step: most walks should get somewhere."""
+        token = self._pick(0, claimed=False)
+        if token not in self.world.voids:
+            self.world.claim(token, tell=True)
+            self.world.end(token, outcome, kept=kept)
+            self.world.tell_end(token)
+
+    @precondition(lambda self: self.world.tokens(claimed=True))
+    @rule(pick=PICK, outcome=OUTCOMES, kept=st.booleans())
+    def end(self, pick: int, outcome: ev.Outcome, kept: bool) -> None:
+        self.world.end(self._pick(pick, claimed=True), outcome, kept=kept)
+
+    @precondition(lambda self: self.world.tokens(claimed=True))
+    @rule(pick=PICK, outcome=OUTCOMES, kept=st.booleans(), commit=st.booleans())
+    def tell_end(self, pick: int, outcome: ev.Outcome, kept: bool, commit: bool) -> None:
+        token = self._pick(pick, claimed=True)
+        self.world.end(token, outcome, kept=kept)
+        self.world.tell_end(token, commit=commit)
+
+    @precondition(lambda self: self.world.kept())
+    @rule(pick=PICK)
+    def end_kept(self, pick: int) -> None:
+        kept = self.world.kept()
+        self.world.end_kept(kept[pick % len(kept)])
+
+    @precondition(lambda self: self.world.uploads)
+    @rule(pick=PICK, ok=st.booleans())
+    def store(self, pick: int, ok: bool) -> None:
+        self.world.store(pick % len(self.world.uploads), ok=ok)
+
+    @rule(seconds=STEPS)
+    def pass_time(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @rule(name=REQUESTS)
+    def request(self, name: str) -> None:
+        self.world.request(name, None)
+
+    @rule(name=st.sampled_from(["cancel", "retry"]), pick=SOME_JOBS)
+    def request_for_jobs(self, name: str, pick: list[int]) -> None:
+        count = len(self.world.document.jobs)
+        self.world.request(name, tuple(number % count for number in pick))
+
+    @rule(
+        keep=st.sampled_from(["nothing", "committed", "acted"]),
+        reboot=st.sampled_from([False, False, True]),
+        collects=st.booleans(),
+        new_store=st.sampled_from([False, False, True]),
+        down=STEPS,
+        requests=st.lists(
+            st.sampled_from(["retry", "unpause", "cancel", "interrupt", "pause"]), max_size=2
+        ),
+        claim_late=st.booleans(),
+    )
+    def restart(
+        self,
+        keep: str,
+        reboot: bool,
+        collects: bool,
+        new_store: bool,
+        down: float,
+        requests: list[str],
+        claim_late: bool,
+    ) -> None:
+        """The process dies, or its session is over, and a new one begins."""
+        for token in self.world.tokens(claimed=False) if claim_late else []:
+            self.world.claim(token)
+        self.world.die(keep=keep, reboot=reboot, down=down)
+        self.world.open(requests, collects=collects, new_store=new_store)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            run_to_the_end(self.world)
+
+
+TestWalk = Walk.TestCase
+TestWalk.settings = settings(
+    max_examples=300,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

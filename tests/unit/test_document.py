@@ -1,0 +1,613 @@
+"""The queue document: every rule of its fields, how errors are told, and what is read back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from runner.errors import DocumentError, ExitCode, UsageError
+from runner.model import fields
+from runner.model.document import (
+    Job,
+    Queue,
+    Retry,
+    dump_document,
+    first_difference,
+    grace,
+    json_schema,
+    parse_document,
+    read_document,
+)
+
+QUEUE: dict[str, Any] = {"queue_name": "n", "global_timeout": "1h", "on_failure": "stop"}
+JOB: dict[str, Any] = {"job_id": "a", "command": "true", "timeout": "1m"}
+
+FULL: dict[str, Any] = {
+    "$schema": "x",
+    "x-owner": {"any": ["thing", None, {"x": 1}]},
+    "queue_id": "nightly-1",
+    "queue_name": "Nächtlich",
+    "jobs": [
+        {
+            "job_id": "prepare",
+            "command": "make 'data' # é 😀",
+            "timeout": "1h30m",
+            "x-note": 1,
+        },
+        {
+            "job_id": "train",
+            "command": "python train.py",
+            "timeout": "2h",
+            "depends_on": ["prepare"],
+            "run_if": "always",
+            "env": {"SEED": "7", "x-why": 5},
+            "retry": {
+                "max_attempts": 3,
+                "backoff": "fixed",
+                "base_delay": "2s",
+                "max_delay": "1m",
+                "retry_on_codes": [75, 255],
+                "dont_retry_on_codes": [1],
+                "x-because": "flaky",
+            },
+            "result_paths": ["/tmp/models/*.pt", "logs/**/*.log"],
+            "keep_background": True,
+            "working_directory": "/srv",
+            "term_grace": "500ms",
+        },
+    ],
+    "global_timeout": "8h",
+    "on_failure": "continue",
+    "result_s3_bucket": "spawn-results-us-east-1",
+    "result_s3_prefix": "queues/nightly",
+    "env": {"MODE": "test"},
+    "working_directory": "/work",
+    "term_grace": "10s",
+    "max_parallel_jobs": 4,
+}
+
+
+def raw(jobs: Any = None, /, **queue: Any) -> bytes:
+    """A document of these jobs, each over the smallest good one, and these fields."""
+    body = [{**JOB, **job} for job in (jobs or [{}])]
+    return json.dumps({**QUEUE, "jobs": body, **queue}).encode()
+
+
+def errors_of(document: bytes) -> list[str]:
+    with pytest.raises(DocumentError) as caught:
+        parse_document(document)
+    assert caught.value.exit_code is ExitCode.USAGE
+    return list(caught.value.errors)
+
+
+def test_reads_every_field() -> None:
+    """A field of the contract would be refused or lost."""
+    queue = parse_document(json.dumps(FULL).encode())
+    assert queue == Queue(
+        queue_id="nightly-1",
+        queue_name="Nächtlich",
+        jobs=(
+            Job("prepare", "make 'data' # é 😀", 5400.0),
+            Job(
+                "train",
+                "python train.py",
+                7200.0,
+                depends_on=("prepare",),
+                run_if="always",
+                env={"SEED": "7"},
+                retry=Retry(3, "fixed", 2.0, 60.0, (75, 255), (1,)),
+                result_paths=("/tmp/models/*.pt", "logs/**/*.log"),
+                keep_background=True,
+                working_directory="/srv",
+                term_grace=0.5,
+            ),
+        ),
+        global_timeout=28800.0,
+        on_failure="continue",
+        result_s3_bucket="spawn-results-us-east-1",
+        result_s3_prefix="queues/nightly",
+        env={"MODE": "test"},
+        working_directory="/work",
+        term_grace=10.0,
+        max_parallel_jobs=4,
+    )
+
+
+def test_defaults_are_the_contracts() -> None:
+    """A short document would not mean what the table says."""
+    queue = parse_document(raw())
+    assert queue == Queue(None, "n", (Job("a", "true", 60.0),), 3600.0, "stop")
+    assert (queue.term_grace, queue.max_parallel_jobs, queue.env) == (30.0, 1, {})
+    job = queue.jobs[0]
+    assert (job.run_if, job.retry, job.keep_background) == ("success", None, False)
+
+
+@pytest.mark.parametrize(
+    ("backoff", "base"),
+    [(None, 1.0), ("exponential", 1.0), ("fixed", 5.0), ("exponential-jitter", 1.0)],
+)
+def test_base_delay_depends_on_the_backoff(backoff: str | None, base: float) -> None:
+    """A fixed backoff would wait one second instead of the guide's five."""
+    retry: dict[str, Any] = {"max_attempts": 2} | ({"backoff": backoff} if backoff else {})
+    read = parse_document(raw([{"retry": retry}])).jobs[0].retry
+    assert read is not None
+    assert (read.base_delay, read.max_delay, read.retry_on_codes) == (base, 300.0, None)
+
+
+def test_grace_is_the_jobs_or_the_queues() -> None:
+    """A job that asks for a longer grace would be killed early."""
+    queue = parse_document(raw([{"term_grace": "2m"}, {"job_id": "b"}], term_grace="5s"))
+    assert [queue.grace(job) for job in queue.jobs] == [120.0, 5.0]
+    assert grace(queue, queue.jobs[1]) == 5.0
+
+
+def test_with_id() -> None:
+    """A queue without an id would not get the one made for it."""
+    queue = parse_document(raw())
+    assert queue.with_id("q").queue_id == "q"
+    assert queue.queue_id is None
+
+
+QUEUE_ERRORS: list[tuple[dict[str, Any], str]] = [
+    ({"queue_id": ""}, "queue_id: must not be empty"),
+    ({"queue_id": "-a"}, 'queue_id: "-a" is not an id'),
+    ({"queue_id": "a" * 129}, "is not an id"),
+    ({"queue_id": "a\n"}, 'queue_id: "a\\u000a" is not an id'),
+    ({"queue_id": 7}, "queue_id: must be a string, not a number"),
+    ({"queue_name": None}, "queue_name: must be a string, not null"),
+    ({"global_timeout": 90}, 'global_timeout: must be a duration in quotes such as "90s"'),
+    ({"global_timeout": "1d"}, 'write "24h"'),
+    ({"global_timeout": True}, "not true"),
+    ({"on_failure": "contine"}, 'must be "stop" or "continue", not "contine"; did you mean'),
+    ({"on_failure": []}, 'must be "stop" or "continue", not an array'),
+    ({"result_s3_bucket": "My_Bucket"}, 'result_s3_bucket: "My_Bucket" is not a bucket\'s name'),
+    ({"result_s3_bucket": "ab"}, "is not a bucket's name"),
+    ({"result_s3_bucket": "a..b"}, "is not a bucket's name"),
+    ({"result_s3_bucket": "10.0.0.1"}, "is not a bucket's name"),
+    ({"result_s3_prefix": "/a"}, "result_s3_prefix: must not begin or end with '/'"),
+    ({"result_s3_prefix": "a/"}, "must not begin or end with '/'"),
+    ({"result_s3_prefix": "a//b"}, "must not hold '//'"),
+    ({"result_s3_prefix": "a/../b"}, "must not hold '//'"),
+    ({"result_s3_prefix": "é" * 300}, "is too long: 600 bytes"),
+    ({"working_directory": ""}, "working_directory: must not be empty"),
+    ({"term_grace": "0s"}, "longer than 0"),
+    ({"max_parallel_jobs": 0}, "max_parallel_jobs: must be 1 to"),
+    ({"max_parallel_jobs": True}, "must be a whole number, not true"),
+    ({"max_parallel_jobs": 2.0}, "must be a whole number, not one with a point"),
+    ({"max_parallel_jobs": "2"}, "must be a whole number, not a string"),
+    ({"env": []}, "env: must be an object of names and strings, not an array"),
+    ({"env": {"1A": "x"}}, 'env["1A"]: is not a valid name'),
+    ({"env": {"A-B": "x"}}, "env.A-B: is not a valid name"),
+    ({"env": {"": "x"}}, 'env[""]: is not a valid name'),
+    ({"env": {"JOB_ID": "x"}}, "env.JOB_ID: is set by the runner itself"),
+    ({"env": {"RUNNER_X": "x"}}, "env.RUNNER_X: is set by the runner itself"),
+    ({"env": {"A": 1}}, "env.A: must be a string, not a number"),
+    ({"env": {"A": "x" * 131_071}}, "env.A: is too long: 131,073 bytes"),
+    ({"env": {f"A{i}": "" for i in range(10_001)}}, "env: has too many names"),
+    ({"jobs": []}, "jobs: must hold at least one job"),
+    ({"jobs": {}}, "jobs: must be an array of jobs, not an object"),
+    ({"jobs": [5]}, "jobs[0]: must be an object, not a number"),
+    ({"que_name": "n"}, 'que_name: unknown key; did you mean "queue_name"?'),
+    ({"zzz zzz": "n"}, '["zzz zzz"]: unknown key'),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), QUEUE_ERRORS)
+def test_rules_of_the_queues_fields(change: dict[str, Any], message: str) -> None:
+    """A document that breaks this rule would be accepted, or refused without saying why."""
+    (error,) = errors_of(raw(**change))
+    assert message in error
+
+
+JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
+    ({"job_id": "a/b"}, 'jobs[0].job_id: "a/b" is not an id'),
+    ({"job_id": "queue-state.json"}, "jobs[0].job_id: "),
+    ({"job_id": "queue.json"}, "one of our own files"),
+    ({"command": ""}, "jobs[0].command: must not be empty"),
+    ({"command": "x" * 131_072}, "jobs[0].command: is too long: 131,072 bytes, at most 131,071"),
+    ({"command": "é" * 65_536}, "jobs[0].command: is too long: 131,072 bytes"),
+    ({"command": ["ls"]}, "jobs[0].command: must be a string, not an array"),
+    ({"timeout": None}, 'jobs[0].timeout: must be a duration in quotes such as "90s", not null'),
+    ({"timeout": "1e3s"}, "jobs[0].timeout: "),
+    ({"timeoutt": "5s"}, 'jobs[0].timeoutt: unknown key; did you mean "timeout"?'),
+    ({"depends_on": "b"}, "jobs[0].depends_on: must be an array of job ids, not a string"),
+    ({"depends_on": [1]}, "jobs[0].depends_on[0]: must be a string, not a number"),
+    ({"run_if": "failed"}, 'jobs[0].run_if: must be "success", "failure" or "always"'),
+    ({"env": {"A": None}}, "jobs[0].env.A: must be a string, not null"),
+    ({"retry": 3}, "jobs[0].retry: must be an object, not a number"),
+    ({"retry": {}}, "jobs[0].retry.max_attempts: is required, but missing"),
+    ({"retry": {"max_attempts": 0}}, "jobs[0].retry.max_attempts: must be 1 to 100"),
+    ({"retry": {"max_attempts": 101}}, "jobs[0].retry.max_attempts: must be 1 to 100"),
+    ({"retry": {"max_attempts": 10**30}}, "jobs[0].retry.max_attempts: must be 1 to 100"),
+    ({"retry": {"max_attempts": 1, "max_atempts": 1}}, 'did you mean "max_attempts"?'),
+    ({"retry": {"max_attempts": 1, "backoff": "linear"}}, "jobs[0].retry.backoff: "),
+    ({"retry": {"max_attempts": 1, "base_delay": 1}}, "jobs[0].retry.base_delay: "),
+    (
+        {"retry": {"max_attempts": 1, "retry_on_codes": [256]}},
+        "retry_on_codes[0]: must be 1 to 255",
+    ),
+    ({"retry": {"max_attempts": 1, "retry_on_codes": [1, 0]}}, "jobs[0].retry.retry_on_codes[1]"),
+    ({"result_paths": [""]}, "jobs[0].result_paths[0]: must not be empty"),
+    ({"keep_background": 1}, "jobs[0].keep_background: must be true or false, not a number"),
+    ({"working_directory": 1}, "jobs[0].working_directory: must be a string"),
+    ({"term_grace": "1w"}, 'jobs[0].term_grace: "1w" is not a duration'),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), JOB_ERRORS)
+def test_rules_of_a_jobs_fields(change: dict[str, Any], message: str) -> None:
+    """A job that breaks this rule would be accepted, or refused without saying why."""
+    (error,) = errors_of(raw([change]))
+    assert message in error
+
+
+def test_a_command_may_fill_its_limit_exactly() -> None:
+    """The longest command that Linux takes would be refused."""
+    assert len(parse_document(raw([{"command": "x" * 131_071}])).jobs[0].command) == 131_071
+
+
+def test_all_errors_come_at_once_in_order() -> None:
+    """The user would meet a second error after the first was mended."""
+    document = raw(
+        [{"timeout": 5}, {"job_id": "b", "depends_on": ["c"], "retry": {"max_attempts": 0}}],
+        on_failure="halt",
+        colour="red",
+    )
+    assert [line.partition(": ")[0] for line in errors_of(document)] == [
+        "jobs[0].timeout",
+        "jobs[1].retry.max_attempts",
+        "on_failure",
+        "colour",
+        "jobs[1].depends_on[0]",
+    ]
+
+
+def test_everything_missing_is_named() -> None:
+    """An empty document would name only the first field it lacks."""
+    assert errors_of(b'{"jobs": [{}]}') == [
+        "jobs[0].command: is required, but missing",
+        "jobs[0].job_id: is required, but missing",
+        "jobs[0].timeout: is required, but missing",
+        "global_timeout: is required, but missing",
+        "on_failure: is required, but missing",
+        "queue_name: is required, but missing",
+    ]
+
+
+def test_a_hundred_errors_are_told_and_the_rest_counted() -> None:
+    """A document of 100,000 wrong jobs would fill the terminal."""
+    errors = errors_of(raw([{"job_id": f"j{i}", "timeout": 5} for i in range(250)]))
+    assert len(errors) == 101
+    assert errors[-1] == "… and 150 more errors"
+
+
+TEXT_ERRORS: list[tuple[bytes, str]] = [
+    (b"", "line 1, column 1: the document is empty"),
+    (b" \n ", "line 2, column 2: the document is empty"),
+    (b"[]", "line 1, column 1: must be an object, not an array"),
+    (b"NaN", "line 1, column 1: must be an object, not a number"),
+    (b"{", "line 1, column 2: expecting a key"),
+    (b'{"a" 1}', "line 1, column 6: expecting ':'"),
+    (b'{"a":}', "line 1, column 6: expecting a value"),
+    (b'{"a": 1,}', "line 1, column 9: expecting a key in double quotes"),
+    (b'{"a": 1\n "b": 2}', "line 2, column 2: expecting ',' or '}'"),
+    (b'{"jobs": [{} {}]}', "line 1, column 14: expecting ',' or ']'"),
+    (b'{"jobs": [{},]}', "line 1, column 14: expecting a value"),
+    (b'{"jobs": [', "line 1, column 11: expecting a value"),
+    (b'{"jobs": [{"a": 01}]}', "line 1, column 18: expecting ',' delimiter"),
+    (b"{} {}", "line 1, column 4: the document ends here, but more text follows"),
+    (b'{"a": "\0"}', "line 1, column 8: invalid control character"),
+    (b"// note\n{}", "line 1, column 1: expecting a value"),
+    (b"\xef\xbb\xbf{}", "document: begins with a byte order mark"),
+    (b"\xff\xfe{\0}\0", "document: is UTF-16"),
+    (b'{\n"a": "\xe9"}', "document: line 2, byte 8: is not UTF-8"),
+    (b"x" * (64 * 1024 * 1024 + 1), "document: too large"),
+]
+
+
+@pytest.mark.parametrize(("document", "message"), TEXT_ERRORS, ids=range(len(TEXT_ERRORS)))
+def test_text_that_is_no_json_object(document: bytes, message: str) -> None:
+    """A slip in the JSON would not be shown where it is."""
+    (error,) = errors_of(document)
+    assert error.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ('"true"', '"a\\u0000b"', "jobs[0].command: must not hold a NUL character"),
+        ('"true"', '"a\\ud800"', "jobs[0].command: character 2 is a lone surrogate (\\ud800)"),
+        ('"n"', '"\\udfff"', "queue_name: character 1 is a lone surrogate (\\udfff)"),
+        ('"n"', "NaN", "queue_name: NaN is not JSON"),
+        ('"1m"', "-Infinity", "jobs[0].timeout: -Infinity is not JSON"),
+        ('"1m"', '"1m", "timeout": "2m"', "jobs[0].timeout: is given twice"),
+        ('"n"', '"n", "queue_name": "m"', "queue_name: is given twice"),
+        ('"1m"', '"1m", "x-a": {"b": [1, NaN]}', "jobs[0].x-a.b[1]: NaN is not JSON"),
+        ('"1m"', '"1m", "env": {"A": "", "A": ""}', "jobs[0].env.A: is given twice"),
+        ('"1m"', '"1m", "env": {"A": "\\u0000"}', "jobs[0].env.A: must not hold a NUL"),
+        ('"1m"', '"1m", "result_paths": ["a", "\\u0000"]', "jobs[0].result_paths[1]: must not"),
+        ('"1m"', '"1m", "x-a": 1, "x-a": 2', "jobs[0].x-a: is given twice"),
+    ],
+)
+def test_what_json_lets_through(old: str, new: str, error: str) -> None:
+    """A value that can't be run, stored or sent would be accepted."""
+    (found,) = errors_of(raw().decode().replace(old, new, 1).encode())
+    assert found.startswith(error)
+
+
+def test_ignored_keys_may_hold_anything_json() -> None:
+    """A note of another program would make a document invalid, or differ."""
+    note = '"x-n": {"timeout": 5, "a": "\\u0000\\ud800", "b": {"c": 1, "c": 2}}, "$schema": [1],'
+    noted = raw([{"env": {"x-e": 1}}]).decode().replace('{"', f'{{{note} "')
+    assert parse_document(noted.encode()) == parse_document(raw())
+
+
+def test_a_pair_of_surrogates_is_a_character() -> None:
+    """An emoji written by json.dumps would be refused."""
+    assert b"\\ud83d\\ude00" in raw(queue_name="😀")
+    assert parse_document(raw(queue_name="😀")).queue_name == "😀"
+
+
+def test_values_of_env_are_never_shown() -> None:
+    """A secret would stand in an error message, a log or a traceback."""
+    env = {
+        "A": "hunter2",
+        "JOB_ID": "hunter2",
+        "a b": "hunter2",
+        "B": "hunter2\0",
+        "C": ["hunter2"],
+    }
+    assert "hunter2" not in "\n".join(errors_of(raw([{"env": env}], env=env)))
+    good = parse_document(raw([{"env": {"A": "hunter2"}}], env={"A": "hunter2"}))
+    assert "hunter2" not in repr(good)
+
+
+def test_errors_are_printable_and_short() -> None:
+    """A document could write escape sequences to the terminal, or fill it with one line."""
+    odd = "\x1b[31m\u202e\n" + "x" * 10_000
+    document = raw([{"job_id": odd, "run_if": odd, odd: 1, "env": {odd: ""}, "timeout": odd}])
+    for error in errors_of(document):
+        assert error.isprintable() and len(error) < 300
+
+
+GRAPH_ERRORS: list[tuple[list[dict[str, Any]], list[str]]] = [
+    (
+        [{"job_id": "preprocess"}, {"job_id": "b", "depends_on": ["prepocess"]}],
+        ['jobs[1].depends_on[0]: there is no job "prepocess"; did you mean "preprocess"?'],
+    ),
+    (
+        [{"job_id": "b"}, {"depends_on": ["b", "b"]}],
+        ['jobs[1].depends_on[1]: "b" is named twice'],
+    ),
+    ([{}, {"job_id": "b"}, {}], ['jobs[2].job_id: "a" is also the id of jobs[0]']),
+    ([{"depends_on": ["a"]}], ["jobs[0].depends_on: cycle: a → a"]),
+    (
+        [{"job_id": "x"}, {"depends_on": ["b"]}, {"job_id": "b", "depends_on": ["x", "a"]}],
+        ["jobs[1].depends_on: cycle: a → b → a"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("jobs", "errors"), GRAPH_ERRORS)
+def test_rules_between_jobs(jobs: list[dict[str, Any]], errors: list[str]) -> None:
+    """A queue that can never end would be started."""
+    assert errors_of(raw(jobs)) == errors
+
+
+def test_a_broken_job_is_still_a_dependency() -> None:
+    """One wrong timeout would bring an error for each job that waits for it."""
+    jobs = [{"timeout": 5}, {"job_id": "b", "depends_on": ["a"]}]
+    assert len(errors_of(raw(jobs))) == 1
+
+
+@pytest.mark.parametrize(("count", "end"), [(19, "j18 → j0"), (20, "j19 → … (1 more)")])
+def test_a_long_cycle_is_cut_after_twenty_names(count: int, end: str) -> None:
+    """A cycle of thousands of jobs would fill the terminal."""
+    jobs = [{"job_id": f"j{i}", "depends_on": [f"j{(i + 1) % count}"]} for i in range(count)]
+    (error,) = errors_of(raw(jobs))
+    assert error.startswith("jobs[0].depends_on: cycle: j0 → j1 → ") and error.endswith(end)
+
+
+HOSTILE: list[tuple[bytes, str]] = [
+    (b"[" * 1_000_000, "line 1, column 1: what begins here is nested too deeply"),
+    (b'{"a":' * 1_000_000, "nested too deeply"),
+    (b'{"jobs":[{"env":' + b"[" * 1_000_000, "line 1, column 10: what begins here is nested"),
+    (b'{"max_parallel_jobs":' + b"9" * 1_000_000 + b"}", "max_parallel_jobs: must be 1 to"),
+    (b'{"max_parallel_jobs":-' + b"9" * 5_000 + b"}", "max_parallel_jobs: must be 1 to"),
+    (b'{"max_parallel_jobs":1e999}', "max_parallel_jobs: must be a whole number"),
+    (b'{"jobs":[' + b"1," * 2_000_000 + b"1]}", "jobs[0]: must be an object"),
+    (b'{"queue_name":[' + b"NaN," * 500_000 + b"1]}", "queue_name[0]: NaN is not JSON"),
+    (b'{"' + b'a":1,"' * 100_000 + b'":1}', "a: is given twice"),
+    (b"{" + b",".join(b'"k%d":1' % i for i in range(100_000)) + b"}", "line 1, column"),
+]
+
+
+@pytest.mark.parametrize(("document", "message"), HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_documents_end_soon(document: bytes, message: str) -> None:
+    """A document could take the process down, or keep it busy for minutes."""
+    started = time.perf_counter()
+    errors = errors_of(document)
+    assert time.perf_counter() - started < 5
+    assert message in errors[0] and len(errors) <= 101
+
+
+def test_ten_thousand_jobs_take_a_moment() -> None:
+    """A queue of 100,000 jobs would take longer than the first job may wait."""
+    jobs = [{"job_id": f"j{i}", "depends_on": [f"j{i - 1}"] if i else []} for i in range(10_000)]
+    document = raw(jobs)
+    started = time.perf_counter()
+    assert len(parse_document(document).jobs) == 10_000
+    assert time.perf_counter() - started < 2
+
+
+def test_equal_parts_are_shared() -> None:
+    """100,000 jobs would take several times the memory."""
+    job = {"retry": {"max_attempts": 3}, "env": {"SOME_NAME": "1"}}
+    first, second = parse_document(
+        raw([{**job, "job_id": "first"}, {**job, "depends_on": ["first"]}])
+    ).jobs
+    assert second.depends_on[0] is first.job_id
+    assert second.retry is first.retry
+    assert next(iter(second.env)) is next(iter(first.env))
+    assert second.timeout is first.timeout
+
+
+def test_dump_reads_back_equal() -> None:
+    """A stored queue would not be the one that was submitted."""
+    queue = parse_document(json.dumps(FULL).encode())
+    text = dump_document(queue)
+    assert parse_document(text.encode()) == queue
+    assert "x-" not in text and "$schema" not in text
+
+
+def test_dump_is_canonical() -> None:
+    """The same document twice would be two queues."""
+    one = parse_document(raw([{"env": {"A": "1", "B": "2"}, "run_if": "success"}]))
+    two = parse_document(raw([{"env": {"B": "2", "A": "1"}, "timeout": "60s"}], term_grace="30s"))
+    assert dump_document(one) == dump_document(two)
+    assert json.loads(dump_document(two))["jobs"][0]["timeout"] == "1m0s"
+
+
+DIFFERENCES: list[tuple[bytes, bytes, str | None]] = [
+    (raw(), raw([{"x-a": 1}]), None),
+    (raw(), raw(global_timeout="2h"), "global_timeout: 1h0m0s is now 2h0m0s"),
+    (raw(), raw(queue_name="m"), 'queue_name: "n" is now "m"'),
+    (raw(), raw(result_s3_bucket="abc"), 'result_s3_bucket: not set is now "abc"'),
+    (raw(), raw([{"timeout": "2h"}]), "jobs[0].timeout: 1m0s is now 2h0m0s"),
+    (raw(), raw([{"term_grace": "5s"}]), "jobs[0].term_grace: not set is now 5s"),
+    (raw(), raw([{"command": "false"}]), "jobs[0].command differs"),
+    (raw(), raw([{"keep_background": True}]), "jobs[0].keep_background: false is now true"),
+    (raw([{"env": {"TOKEN": "s3"}}]), raw([{"env": {"TOKEN": "s4"}}]), "jobs[0].env.TOKEN differs"),
+    (raw(env={"TOKEN": "s3"}), raw(), "env.TOKEN was removed"),
+    (raw(), raw([{"env": {"TOKEN": "s3"}}]), "jobs[0].env.TOKEN was added"),
+    (raw(), raw([{"retry": {"max_attempts": 3}}]), "jobs[0].retry: not set is now 3 attempts"),
+    (
+        raw([{"retry": {"max_attempts": 3}}]),
+        raw([{"retry": {"max_attempts": 3, "max_delay": "1s"}}]),
+        "jobs[0].retry.max_delay: 5m0s is now 1s",
+    ),
+    (raw(), raw([{"job_id": "b"}, {}]), 'jobs[0]: job "b" was added'),
+    (raw([{}, {"job_id": "b"}]), raw(), 'jobs[1]: job "b" was removed'),
+    (
+        raw([{}, {"job_id": "b"}]),
+        raw([{"job_id": "b"}, {}]),
+        'jobs[0]: the order changed: "a" is now "b"',
+    ),
+    (
+        raw([{}, {"job_id": "b", "depends_on": ["a"]}]),
+        raw([{}, {"job_id": "b"}]),
+        'jobs[1].depends_on: ["a"] is now []',
+    ),
+    (
+        raw([{"result_paths": []}]),
+        raw([{"result_paths": [str(i) for i in range(9)]}]),
+        'jobs[0].result_paths: [] is now ["0", "1", "2", "3", "4", … (4 more)]',
+    ),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "difference"), DIFFERENCES, ids=range(len(DIFFERENCES)))
+def test_first_difference(a: bytes, b: bytes, difference: str | None) -> None:
+    """The user would not learn why the document was refused, or would read a secret."""
+    assert first_difference(parse_document(a), parse_document(b)) == difference
+
+
+def test_read_document(tmp_path: Path) -> None:
+    """A document could not be read from its file."""
+    path = tmp_path / "queue.json"
+    path.write_bytes(raw())
+    assert read_document(path) == parse_document(raw())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff", "is not UTF-8"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+    ],
+)
+def test_files_that_cannot_be_read_are_named(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    """The message would not say which file is meant."""
+    path = tmp_path / "queue.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        read_document(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_is_no_document(tmp_path: Path) -> None:
+    """`runner run .` would end in a traceback."""
+    with pytest.raises(UsageError, match="is a folder"):
+        read_document(tmp_path)
+
+
+def test_an_endless_file_is_too_large() -> None:
+    """A wrong path such as /dev/zero would take all memory."""
+    with pytest.raises(DocumentError, match="too large"):
+        read_document(Path("/dev/zero"))
+
+
+SCHEMA = Draft202012Validator(json_schema())
+
+
+def test_schema_is_a_schema() -> None:
+    """Editors would reject what `runner schema` prints."""
+    Draft202012Validator.check_schema(json_schema())
+
+
+def test_schema_accepts_good_documents() -> None:
+    """An editor would mark a good document as wrong."""
+    assert not list(SCHEMA.iter_errors(FULL))
+    assert not list(SCHEMA.iter_errors(json.loads(raw())))
+
+
+# What a schema can't say: sizes in bytes, names that are made of parts. And Python's $ allows a
+# line feed behind it, the one of other languages doesn't.
+BEYOND_SCHEMA = (
+    *("bytes", "too many", "with a point", "longer than 0", "'//'"),
+    *('"a..b"', '"10.0.0.1"', "\\u000a"),
+)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [(raw(**change), message) for change, message in QUEUE_ERRORS]
+    + [(raw([change]), message) for change, message in JOB_ERRORS],
+)
+def test_schema_refuses_what_the_parser_refuses(document: bytes, message: str) -> None:
+    """An editor would accept a document that the runner refuses."""
+    if not any(words in errors_of(document)[0] for words in BEYOND_SCHEMA):
+        assert list(SCHEMA.iter_errors(json.loads(document))), message
+
+
+def test_schema_knows_the_parsers_fields() -> None:
+    """A new field would be accepted and not be in the schema."""
+    schema = json_schema()
+    job, retry = schema["$defs"]["job"], schema["$defs"]["retry"]
+    for part, checks, required in (
+        (schema, fields.QUEUE_FIELDS, fields.QUEUE_REQUIRED),
+        (job, fields.JOB_FIELDS, fields.JOB_REQUIRED),
+        (retry, fields.RETRY_FIELDS, fields.RETRY_REQUIRED),
+    ):
+        assert set(part["properties"]) == {*checks, "$schema"}
+        assert set(part["required"]) == required
+        assert all(field.get("description") for field in part["properties"].values())
+
+
+def test_imports_stay_cheap() -> None:
+    """Every verb would start later, and the daemon would be larger."""
+    code = "import sys, runner.model.document; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pydantic", "durationpy", "difflib", "boto3", "structlog", "asyncio", "subprocess"}
+    assert not heavy & set(names.stdout.split())

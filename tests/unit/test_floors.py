@@ -1,0 +1,70 @@
+"""The floors of the house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "runner"
+FLOORS = [
+    {"errors", "__init__"},
+    {"model"},
+    {"core"},
+    {"aws"},
+    {"process", "store", "results", "host", "control"},
+    {"engine"},
+    {"service"},
+    {"targets", "report", "cli"},
+    {"__main__"},
+]
+LEVEL = {folder: level for level, floor in enumerate(FLOORS) for folder in floor}
+IMPURE = {"boto3", "subprocess", "socket", "threading", "asyncio", "structlog", "time"}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file names, for type checkers and inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def test_a_module_imports_lower_floors_and_its_own_folder_only() -> None:
+    """A change above would reach code below it, and no adapter could be had without the others."""
+    assert {p.stem for p in ROOT.iterdir() if p.suffix or (p / "__init__.py").exists()} <= {*LEVEL}
+    for path in ROOT.rglob("*.py"):
+        here = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        assert "" not in roots(path), f"{path}: a relative import hides its floor"
+        for there in {name.split(".")[1] for name in imports(path) if name.startswith("runner.")}:
+            above = there in LEVEL and there != here and LEVEL[there] >= LEVEL[here]
+            assert not above, f"{path.relative_to(ROOT)} imports {there}"
+
+
+@pytest.mark.parametrize("folder", ["model", "core"])
+def test_what_is_pure_stays_pure(folder: str) -> None:
+    """The rules could not be tested any more without processes and sleeps."""
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not IMPURE & roots(path), path
+
+
+def test_a_jobs_parent_needs_only_the_standard_library() -> None:
+    """A shim would grow with what it imports, once for each slot, and break with an upgrade."""
+    todo, seen = ["nursery"], {"nursery"}
+    while todo:
+        path = ROOT / "process" / f"{todo.pop()}.py"
+        assert roots(path) - {"runner"} <= sys.stdlib_module_names - {"asyncio"}, path
+        ours = {name for name in imports(path) if name.startswith("runner.")}
+        assert all(name.startswith("runner.process.") for name in ours), path
+        new = {name.split(".")[2] for name in ours} - seen
+        todo, seen = todo + list(new), seen | new
+    assert {"slots", "tree", "identity"} <= seen

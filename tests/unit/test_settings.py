@@ -1,0 +1,178 @@
+"""Settings: who wins, what the defaults are, and what the errors name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.errors import UsageError
+from runner.model.settings import Settings, load_settings, parse_size
+
+HOME = Path("/home/eve")
+
+
+def load(environ: dict[str, str], *, root: bool = False, **more: object) -> Settings:
+    return load_settings(environ, root=root, home=HOME, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The path of a settings file that a test may write."""
+    return tmp_path / "runner.toml"
+
+
+def test_defaults_of_root() -> None:
+    """The service would not find the folders that the package makes."""
+    settings = load({"XDG_STATE_HOME": "/x", "RUNNER_CONFIG": ""}, root=True)
+    assert settings.state_dir == Path("/var/lib/runner")
+    assert settings.log_dir == Path("/var/log/runner")
+    assert settings.run_dir == Path("/run/runner")
+    assert settings.config_file == Path("/etc/runner/runner.toml")
+    assert (settings.queue_retention, settings.job_user) == (30 * 86400, None)
+    assert (settings.projection_interval, settings.disk_reserve) == (2.0, 64 << 20)
+
+
+def test_defaults_without_xdg() -> None:
+    """A user without XDG variables would have no state, or share another's."""
+    settings = load({"XDG_STATE_HOME": "relative/is/ignored"})
+    assert settings.state_dir == HOME / ".local/state/runner"
+    assert settings.log_dir == settings.state_dir / "logs"
+    assert settings.run_dir == settings.state_dir / "run"
+    assert settings.config_file == HOME / ".config/runner/runner.toml"
+
+
+def test_defaults_follow_xdg() -> None:
+    """A user's own XDG folders would be passed over."""
+    settings = load(
+        {"XDG_STATE_HOME": "/s", "XDG_RUNTIME_DIR": "/r", "XDG_CONFIG_HOME": "/nowhere/c"}
+    )
+    assert settings.state_dir == Path("/s/runner")
+    assert settings.run_dir == Path("/r/runner")
+    assert settings.config_file == Path("/nowhere/c/runner/runner.toml")
+
+
+def test_logs_follow_a_moved_state_dir() -> None:
+    """`run --state-dir D` would leave its logs in the home folder."""
+    assert load({}, overrides={"state_dir": Path("/d")}).log_dir == Path("/d/logs")
+
+
+def test_flag_wins_over_variable_over_file(config: Path) -> None:
+    """A flag would be ignored silently."""
+    config.write_text('state_dir = "/file"\nlog_dir = "/file"\nrun_dir = "/file"\n')
+    environ = {"RUNNER_CONFIG": str(config), "RUNNER_STATE_DIR": "/env", "RUNNER_LOG_DIR": "/env"}
+    settings = load(environ, overrides={"state_dir": "/flag", "log_dir": None})
+    assert settings.state_dir == Path("/flag")
+    assert settings.log_dir == Path("/env")
+    assert settings.run_dir == Path("/file")
+    assert settings.config_file == config
+
+
+def test_config_flag_wins_over_variable(config: Path) -> None:
+    """`daemon --config F` would read another file."""
+    config.write_text('job_user = "ec2-user"')
+    settings = load({"RUNNER_CONFIG": "/does/not/exist"}, config=config)
+    assert settings.job_user == "ec2-user"
+
+
+def test_file_holds_every_kind_of_setting(config: Path) -> None:
+    """A setting would be there but not work."""
+    config.write_text(
+        'state_dir = "~/state"\nqueue_retention = "24h"\ndisk_reserve = "1GiB"\n'
+        'projection_interval = "500ms"\njob_user = "root"\n'
+    )
+    settings = load({}, config=config)
+    assert settings.state_dir == HOME / "state"
+    assert settings.queue_retention == 86400
+    assert settings.disk_reserve == 1 << 30
+    assert settings.projection_interval == 0.5
+    assert settings.job_user == "root"
+
+
+def test_variables_that_are_no_settings_are_no_errors() -> None:
+    """`runner run` inside a job would fail, because its environment names the job's folders."""
+    assert load({"RUNNER_WORK_DIR": "/w", "RUNNER_STATE_DIR": ""}) == load({})
+
+
+def test_relative_flag_is_from_here() -> None:
+    """A daemon that changes its folder would move its state."""
+    assert load({"RUNNER_STATE_DIR": "d"}).state_dir == Path.cwd() / "d"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('state_dri = "/x"', 'state_dri: unknown key; did you mean "state_dir"'),
+        ("state_dir = 5", "state_dir: must be the path of a folder, not a number"),
+        ('state_dir = ""', "state_dir: must begin with"),
+        ('log_dir = "logs"', "log_dir: must begin with"),
+        ("disk_reserve = -5", "disk_reserve: .* is not a size"),
+        ("disk_reserve = 1.5", "disk_reserve: must be a size"),
+        ('disk_reserve = "64 potatoes"', "disk_reserve: .* is not a size"),
+        ("queue_retention = 30", 'queue_retention: must be a duration in quotes such as "90s"'),
+        ('queue_retention = "30d"', 'queue_retention: .*write "720h"'),
+        ('projection_interval = "3s"', "projection_interval: must be at most"),
+        ("job_user = true", "job_user: must be the name of a user"),
+        ("state_dir", "is not TOML"),
+        ("x = " + "[" * 5000, "is not TOML"),
+    ],
+)
+def test_errors_name_file_and_key(config: Path, text: str, message: str) -> None:
+    """A wrong line in the settings would be ignored, or be hard to find."""
+    config.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load({}, config=config)
+    assert str(config) in str(caught.value)
+
+
+def test_all_wrong_keys_are_named_at_once(config: Path) -> None:
+    """The administrator would restart the service once for each error."""
+    config.write_text("a = 1\ndisk_reserve = true\n[table]\n")
+    with pytest.raises(UsageError) as caught:
+        load({}, config=config)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_errors_name_variable_and_flag() -> None:
+    """The user would not know where the wrong value comes from."""
+    with pytest.raises(UsageError, match="RUNNER_DISK_RESERVE: "):
+        load({"RUNNER_DISK_RESERVE": "lots"})
+    with pytest.raises(UsageError, match="--state-dir: "):
+        load({}, overrides={"state_dir": "a\0b"})
+
+
+def test_unreadable_files_are_named(config: Path) -> None:
+    """A named file that isn't there would be the same as none."""
+    with pytest.raises(UsageError, match="there is no such settings file"):
+        load({}, config=config)
+    with pytest.raises(UsageError, match="can't be read: Is a directory"):
+        load({}, config=config.parent)
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        load({}, config=config)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        (4096, 4096),
+        ("4096B", 4096),
+        ("64MiB", 64 << 20),
+        ("1 GB", 10**9),
+        ("2TiB", 2 << 40),
+    ],
+)
+def test_sizes(text: object, size: int) -> None:
+    """The reserve would be a thousand times too small."""
+    assert parse_size(text) == size
+
+
+def test_imports_little() -> None:
+    """`runner status` would take as long to start as what it asks about."""
+    code = "import sys, runner.model.settings; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pydantic", "json", "durationpy", "tomllib", "difflib", "boto3", "structlog"}
+    assert not heavy & set(names.stdout.split())
