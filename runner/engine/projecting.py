@@ -11,6 +11,10 @@ from runner.errors import StateError
 from runner.store.projection import Projection, write_projection
 
 
+SOON = 0.1
+"""Seconds a first change waits for its company, and for the starts that it goes with."""
+
+
 class Projecting:
     """The projection of one session. ``error`` is why it couldn't be written, if so."""
 
@@ -25,6 +29,7 @@ class Projecting:
         self._task: asyncio.Task[None] | None = None
         self._stale = False
         self._stopped = False
+        self._begun = float("-inf")
 
     def changed(self, jobs: Iterable[int]) -> None:
         """Have the file written anew soon; a change during the writing has it written again."""
@@ -32,10 +37,13 @@ class Projecting:
             self._projection.touch(index)
         self._stale = True
         if self._timer is None and self._task is None and not self._stopped:
-            self._timer = self._loop.call_later(self._around.projection_interval, self._begin)
+            interval = self._around.projection_interval
+            due = max(self._loop.time() + min(SOON, interval), self._begun + interval)
+            self._timer = self._loop.call_at(due, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
+        self._begun = self._loop.time()
         self._task = self._loop.create_task(self._write_and_look())
 
     async def _write_and_look(self) -> None:

@@ -406,7 +406,7 @@ def test_a_foreground_run_can_be_looked_at_and_acted_on(world: World) -> None:
     assert world.call("wait", "--timeout", "100ms").returncode == 101
     assert world.data("pause")["paused"] is True
     assert world.call("cancel", "long").returncode == 0
-    world.until(lambda: world.jobs()["long"]["status"] == "cancelled")
+    world.until(lambda: world.jobs().get("long", {}).get("status") == "cancelled")
     assert world.jobs()["after"]["status"] == "skipped"
     assert world.jobs()["free"]["status"] == "pending", "paused"
     again = world.call("cancel", "long")
