@@ -10,7 +10,6 @@ from runner.engine.surroundings import Surroundings
 from runner.errors import StateError
 from runner.store.projection import Projection, write_projection
 
-
 SOON = 0.1
 """Seconds a first change waits for its company, and for the starts that it goes with."""
 

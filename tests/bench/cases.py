@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab import RUNNER, Lab, Report, chain, floor, median, percentile, process, until
@@ -122,36 +123,44 @@ def restart(report: Report, root: Path) -> None:
 
 
 def asking(report: Report, root: Path) -> None:
-    """Status while 10,000 jobs are dispatched, and what a thousand clients cost."""
-    lab = Lab(root)
-    document = lab.document(chain(10_000))
+    """Status of a queue of 10,000 jobs while they are dispatched."""
     times = []
-    with process(lab.run_command(document), stdout=subprocess.DEVNULL, cwd=lab.root) as run:
+    with _dispatching(root, 10_000) as client:
+        until(lambda: client.ask("status", limit=0)["queue"]["counts"]["completed"] > 100)
+        for _ in range(500):
+            begun = time.perf_counter()
+            client.ask("status", limit=0)
+            times.append(time.perf_counter() - begun)
+            time.sleep(0.01)  # reason: spreads the requests over several projections
+    detail = f"p50 {median(times) * 1e3:.2f} ms"
+    title = "status of 10,000 jobs while dispatching, p99"
+    report.add(title, percentile(times, 0.99) * 1e3, 15, "ms", detail)
+
+
+def crowd(report: Report, root: Path) -> None:
+    """What a thousand clients cost; the queue is long enough to outlast them."""
+    with _dispatching(root, 40_000) as client:
+        until(lambda: client.ask("status", limit=0)["queue"]["counts"]["completed"] > 100)
+        quiet = rate(client, 4.0)
+        with Crowd(client.path, 1000, 10.0):
+            crowded = rate(client, 8.0)
+        quiet = (quiet + rate(client, 4.0)) / 2
+    detail = f"{quiet:.0f} jobs/s alone, {crowded:.0f} with them"
+    report.add("1,000 clients every 10 s cost", (1 - crowded / quiet) * 100, 10, "%", detail)
+
+
+@contextmanager
+def _dispatching(root: Path, count: int) -> Iterator[Client]:
+    """A client of a run that works on a chain of so many jobs."""
+    lab = Lab(root)
+    command = lab.run_command(lab.document(chain(count)))
+    with process(command, stdout=subprocess.DEVNULL, cwd=lab.root) as run:
         path = lab.state / "queues/bench/control.sock"
         until(path.exists, alive=run)
         with Client(path) as client:
-            until(lambda: client.ask("status", limit=0)["queue"]["counts"]["completed"] > 100)
-            for _ in range(500):
-                begun = time.perf_counter()
-                client.ask("status", limit=0)
-                times.append(time.perf_counter() - begun)
-                time.sleep(0.01)  # reason: spreads the requests over several projections
-            quiet = rate(client, 4.0)
-            with Crowd(path, 1000, 10.0):
-                crowded = rate(client, 8.0)
-            quiet = (quiet + rate(client, 4.0)) / 2
+            yield client
         run.send_signal(signal.SIGINT)
         run.wait(60)
-    detail = f"p50 {median(times) * 1e3:.2f} ms"
-    report.add(
-        "status of 10,000 jobs while dispatching, p99",
-        percentile(times, 0.99) * 1e3,
-        15,
-        "ms",
-        detail,
-    )
-    detail = f"{quiet:.0f} jobs/s alone, {crowded:.0f} with them"
-    report.add("1,000 clients every 10 s cost", (1 - crowded / quiet) * 100, 10, "%", detail)
 
 
 def rate(client: Client, seconds: float) -> float:
@@ -265,6 +274,7 @@ CASES: dict[str, Callable[[Report, Path], None]] = {
     "idle": idle,
     "dispatch": dispatch,
     "asking": asking,
+    "crowd": crowd,
     "large": large,
     "restart": restart,
 }

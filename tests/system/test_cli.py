@@ -415,7 +415,7 @@ def test_a_foreground_run_can_be_looked_at_and_acted_on(world: World) -> None:
     assert world.data("retry", "long")["counts"]["pending"] == 3
     assert "unpause asked for by process" not in world.stderr
     assert world.call("unpause").returncode == 0
-    assert "unpause asked for by process" in world.stderr
+    world.until(lambda: "unpause asked for by process" in world.stderr)
     world.until_file("began")
     world.until(lambda: world.jobs()["long"]["attempt"] == 2)
     stopped = world.data("stop")

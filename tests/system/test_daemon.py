@@ -110,7 +110,7 @@ def test_sigterm_leaves_the_jobs_to_the_next_start(world: World) -> None:
     release(world, "a")
     assert world.call("wait").returncode == 0
     assert starts(world, "a") == 1 and world.jobs()["a"]["attempt"] == 1
-    assert "attempt_adopted" in world.stderr
+    world.until(lambda: "attempt_adopted" in world.stderr)
 
 
 def test_stop_interrupts_the_jobs_and_the_next_start_resumes(world: World) -> None:
@@ -356,7 +356,7 @@ def test_a_queue_that_can_not_be_read_stops_no_other(world: World) -> None:
     world.daemon()
     submit(world, simple(), name="fine")
     assert world.call("wait", "--queue", "fine").returncode == 0
-    assert "event=queue_unreadable queue=broken" in world.stderr
+    world.until(lambda: "event=queue_unreadable queue=broken" in world.stderr)
     shown = world.call("status", "--queue", "broken")
     assert shown.returncode == 1 and "--fresh" in shown.stderr and str(database) in shown.stderr
     assert "unreadable" in world.call("queues").stdout
