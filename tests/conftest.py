@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_endpoint import Endpoint
 from world import World
 
 
@@ -15,3 +16,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[Endpoint]:
+    """One S3 endpoint for all tests of a session; each takes a bucket of its own."""
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.close()

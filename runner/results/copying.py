@@ -75,7 +75,7 @@ def _copy_once(source: Source, fd: int, target: int, size: int) -> tuple[int, st
     buffer = memoryview(bytearray(min(_CHUNK, size)))
     done = 0
     while done < size:
-        count = _read(source, fd, buffer[: size - done], done)
+        count = source.read_at(fd, buffer[: size - done], done)
         if not count:
             break
         digest.update(buffer[:count])
@@ -92,13 +92,6 @@ def _clone(fd: int, target: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _read(source: Source, fd: int, buffer: memoryview, at: int) -> int:
-    try:
-        return os.preadv(fd, [buffer], at)
-    except OSError as error:
-        raise source.error(error)
 
 
 def _write(target: int, data: memoryview, at: int) -> None:

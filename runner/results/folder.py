@@ -6,6 +6,7 @@ whose the keys are.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,8 @@ from runner.results.placing import (
     try_to_write,
     walk,
 )
-from runner.results.source import Source
-from runner.results.store import Entry, Stored, StoreError
+from runner.results.source import Source, SourceError
+from runner.results.store import ChangedError, Entry, Stored, StoreError, Versioned
 
 
 class FolderStore:
@@ -32,6 +33,8 @@ class FolderStore:
     Paths are bytes, for a key is UTF-8 whatever the locale is. Permissions (rwx) and mtime of
     stored files are those of their sources.
     """
+
+    parallel = 1
 
     def __init__(self, root: Path) -> None:
         self._root = os.fsencode(root.absolute())
@@ -86,6 +89,29 @@ class FolderStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
+    def swap_bytes(self, key: str, data: bytes, expected: str | None) -> str:
+        """One after the other, not at once: who writes to one folder shares a machine's lock."""
+        found = self.get_versioned(key)
+        if (found.version if found else None) != expected:
+            raise ChangedError(f"{key!r} has changed in {shown(self.describe())}")
+        self.put_bytes(key, data, durable=True)
+        return _version(data)
+
+    def get_versioned(self, key: str) -> Versioned | None:
+        data = self.get_bytes(key)
+        return None if data is None else Versioned(data, _version(data))
+
+    def get_file(self, key: str, target: int) -> bool:
+        source = Source(os.fsdecode(self._path(key)), ours=True)
+        try:
+            with source.open() as fd:
+                copy_file(source, fd, target)
+        except SourceError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return False
+            raise StoreError(str(error)) from error
+        return True
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """All regular files but temporaries; a name that isn't UTF-8 is no key, and not listed."""
         top = self._path(prefix)
@@ -131,6 +157,9 @@ class FolderStore:
                 if len(leftovers) == len(files):
                     remove_if_empty(folder)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _path(self, key: str) -> bytes:
         """Where a key is. Raises ValueError for one that would be outside: a bug of the caller."""
         key = key.removesuffix("/")
@@ -148,6 +177,10 @@ class FolderStore:
 
     def _told(self, key: str, action: str) -> _Told:
         return _Told(self._root, key, action)
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class _Told:

@@ -7,6 +7,8 @@ Pure text; must not know any store, and never looks at a file.
     jobs/<job_id>/<file>               a result: its path below the fixed part of its pattern
     jobs/<job_id>/stdout.log           the newest attempt's, and stderr.log
     jobs/<job_id>/attempts/<n>/…       the other attempts'
+    jobs/<job_id>/attempts/<n>/stdout.log.parts/<offset>
+                                       what an attempt has written so far, until its upload
     jobs/<job_id>/_abs/<whole path>    a result whose own name is taken or reserved
     jobs/<job_id>/_abs/sha256/<hex>    a result whose path is too long; the manifest has the path
     jobs/<job_id>/manifest.json        what is there; written last
@@ -59,6 +61,18 @@ class Layout:
     def attempt_log_key(self, job_id: str, attempt: int, stream: Stream) -> str:
         """A log of an attempt that isn't the newest."""
         return f"jobs/{job_id}/{_ATTEMPTS}/{attempt}/{stream}.log"
+
+    def log_parts_prefix(self, job_id: str, attempt: int, stream: Stream) -> str:
+        """Below this are the parts of a log that an attempt is writing; ends with `/`."""
+        return f"{self.attempt_log_key(job_id, attempt, stream)}.parts/"
+
+    def log_part_key(self, job_id: str, attempt: int, stream: Stream, offset: int) -> str:
+        """The bytes from `offset` on, up to where the next part begins; keys sort by offset."""
+        return f"{self.log_parts_prefix(job_id, attempt, stream)}{offset:020}"
+
+    def log_part_offset(self, key: str) -> int:
+        """The offset of a part's key. Raises ValueError if it isn't one."""
+        return int(key.rpartition("/")[2])
 
     def manifest_key(self, job_id: str) -> str:
         """The list of what the job stored; nothing counts that it doesn't name."""

@@ -9,7 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Event
 
 from runner.errors import RunnerError
 from runner.results.escape import shown
@@ -25,17 +26,23 @@ class SourceError(RunnerError):
     """
 
 
+class WithdrawnError(RunnerError):
+    """The file may be written to from now on: what was read of it so far is not to be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file to store. `path` is absolute.
 
     No part of a job's path may be a link (`ours` false): one that has become a link since it was
     looked at is refused, so no job can swap a folder under us. In a path of ours only the last
-    part is held to that.
+    part is held to that. Once `withdrawn` is set others may write to the file: no byte that was
+    read after that is passed on.
     """
 
     path: str
     ours: bool = False
+    withdrawn: Event | None = field(default=None, compare=False)
 
     def stat(self) -> os.stat_result:
         """What the file is, without opening it. Raises SourceError, also if it isn't regular."""
@@ -51,12 +58,22 @@ class Source:
         try:
             fd = os.open(self.path, _FILE) if self.ours else _open_without_links(self.path)
         except OSError as error:
-            raise self.error(error)
+            raise self.error(error) from error
         try:
             self._regular(os.fstat(fd))
             yield fd
         finally:
             os.close(fd)
+
+    def read_at(self, fd: int, buffer: memoryview, at: int) -> int:
+        """Read into `buffer` from the descriptor that `open` gave. Raises SourceError."""
+        try:
+            count = os.preadv(fd, [buffer], at)
+        except OSError as error:
+            raise self.error(error) from error
+        if self.withdrawn is not None and self.withdrawn.is_set():
+            raise WithdrawnError(f"{shown(self.path)} may be changed from now on")
+        return count
 
     def error(self, error: OSError) -> SourceError:
         """The error to raise when the OS refuses something about this file."""

@@ -17,6 +17,10 @@ class StoreError(RunnerError):
     """The store can't be written or read: no room, no network, an I/O error. Try again later."""
 
 
+class ChangedError(StoreError):
+    """A key isn't what it was when it was read: somebody else has written it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What was really stored of a file, told by the bytes that were read.
@@ -40,12 +44,24 @@ class Entry:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """What a key holds, and the store's name for that version of it."""
+
+    data: bytes
+    version: str
+
+
 class ResultStore(Protocol):
     """Keys are relative UTF-8 paths, of `Layout`; a prefix is "" or ends with `/`.
 
     Each call may block for long and may be made from any thread; two calls at once never concern
-    one job's prefix. All raise StoreError. A key is there as a whole or not at all.
+    one key. All raise StoreError. A key is there as a whole or not at all.
     """
+
+    @property
+    def parallel(self) -> int:
+        """How many files at once are stored or fetched in the least time."""
 
     @property
     def local_folder(self) -> str | None:
@@ -55,7 +71,10 @@ class ResultStore(Protocol):
         """Where this is, for people: `s3://bucket/prefix` or a path."""
 
     def prepare(self) -> None:
-        """Try, before any job runs, whether results can be stored. Raises UsageError if not."""
+        """Try, before any job runs, whether results can be stored.
+
+        Raises UsageError if a person has to change something first.
+        """
 
     def put_file(
         self, key: str, source: Source, *, durable: bool = False, link: bool = False
@@ -72,6 +91,21 @@ class ResultStore(Protocol):
     def get_bytes(self, key: str) -> bytes | None:
         """What `put_bytes` stored; None if there is no such key."""
 
+    def swap_bytes(self, key: str, data: bytes, expected: str | None) -> str:
+        """Store `data` if the key still has the version `expected` (None: isn't there).
+
+        Returns the new version. Raises ChangedError if it has another one.
+        """
+
+    def get_versioned(self, key: str) -> Versioned | None:
+        """What is stored, with its version for `swap_bytes`; None if there is no such key."""
+
+    def get_file(self, key: str, target: int) -> bool:
+        """Write what is stored into the empty file open as `target`; False if there is none.
+
+        Raises OSError where the target can't be written.
+        """
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """All keys below a prefix, in no order; nothing unfinished among them."""
 
@@ -83,3 +117,6 @@ class ResultStore(Protocol):
 
     def discard_unfinished(self, prefix: str) -> None:
         """Remove what uploads below `prefix` that were killed left behind."""
+
+    def close(self) -> None:
+        """Give back threads and connections."""

@@ -7,6 +7,7 @@ state. Must not know which store it is, nor when or in which thread it runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,7 +145,8 @@ class _Upload:
         spec = self.spec
         wanted = [*self._results(), *self._logs()]
         self._make_way(wanted)
-        files = {file.key: entry for file in wanted if (entry := self._store(file))}
+        stored = zip(wanted, self._each(wanted), strict=True)
+        files = {file.key: entry for file, entry in stored if entry}
         for file in self.known.values():
             # Its source is gone (a tmpfs after a reboot), what was stored of it is not.
             if file.attempt == spec.attempt and self._is_there(file):
@@ -160,6 +162,18 @@ class _Upload:
             files=tuple(files.values()),
             problems=tuple(self.problems),
         )
+
+    def _each(self, wanted: list[_Wanted]) -> Iterator[FileEntry | None]:
+        """Store them, as many at once as suits the store; in the same order."""
+        if self.store.parallel == 1 or len(wanted) < 2:
+            yield from map(self._store, wanted)
+            return
+        with ThreadPoolExecutor(self.store.parallel, thread_name_prefix="upload") as pool:
+            try:
+                yield from pool.map(self._store, wanted)
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
 
     def _results(self) -> Iterator[_Wanted]:
         spec = self.spec

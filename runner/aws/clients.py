@@ -1,0 +1,67 @@
+"""How a client is made: once, in whichever thread first needs it, and anew when its keys expired.
+
+boto3 takes 0.3 s to import and to make its first client, so nothing here is imported before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+class S3Client:
+    """One S3 client, shared by threads. Region, proxies and CA bundles are boto3's own settings."""
+
+    def __init__(self, connections: int, region: str | None = None) -> None:
+        self._connections = connections
+        self._region = region
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    @property
+    def compatible_only(self) -> bool:
+        """Whether another endpoint than AWS's own was named: it may know less than S3 does."""
+        return any(os.environ.get(name) for name in ENDPOINT_VARIABLES)
+
+    def get(self) -> Any:
+        """The client. Raises botocore's errors for settings that can't be used."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._make()
+            return self._client
+
+    def forget(self, used: Any) -> None:
+        """Make a new client the next time: ``used`` has credentials that have expired.
+
+        A new session reads files and variables again; a role's keys renew themselves.
+        """
+        with self._lock:
+            if self._client is used:
+                self._client = None
+
+    def _make(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        checksums = {}
+        if self.compatible_only:
+            # Not every S3-compatible store knows the checksums that boto3 sends by itself.
+            checksums = {
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            }
+        config = Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=self._connections,
+            user_agent_extra="queue-runner",
+            **checksums,
+        )
+        session = boto3.session.Session()
+        # S3 answers for every region's buckets, with a redirect that botocore follows.
+        region = self._region or session.region_name or "us-east-1"
+        return session.client("s3", region_name=region, config=config)

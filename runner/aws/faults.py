@@ -1,0 +1,128 @@
+"""What an answer of AWS, or the lack of one, means for us: one place that reads error codes.
+
+boto3 is imported late: whoever catches nothing pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from runner.errors import RunnerError
+
+
+class Kind(Enum):
+    """What can be done about a failed call."""
+
+    DENIED = "denied"
+    MISSING = "missing"
+    CONFLICT = "conflict"
+    UNSUPPORTED = "unsupported"
+    EXPIRED = "expired"
+    NO_CREDENTIALS = "no credentials"
+    INVALID = "invalid"
+    PASSING = "passing"
+
+
+class AwsError(RunnerError):
+    """A call to AWS failed; ``kind`` says what that means, ``code`` is AWS's own word for it."""
+
+    def __init__(self, kind: Kind, code: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
+
+
+_CODES: dict[str, Kind] = {
+    **dict.fromkeys(
+        ("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403",
+         "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId",
+         "UnauthorizedOperation", "AccessDeniedException", "KMS.AccessDeniedException"),
+        Kind.DENIED,
+    ),
+    **dict.fromkeys(
+        ("NoSuchBucket", "NoSuchKey", "NoSuchUpload", "NotFound", "404", "NoSuchVersion"),
+        Kind.MISSING,
+    ),
+    **dict.fromkeys(
+        ("PreconditionFailed", "ConditionalRequestConflict", "412", "409", "InvalidRange"),
+        Kind.CONFLICT,
+    ),
+    **dict.fromkeys(
+        ("NotImplemented", "MethodNotAllowed", "405", "501", "UnsupportedOperation"),
+        Kind.UNSUPPORTED,
+    ),
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired",
+         "InvalidToken"),
+        Kind.EXPIRED,
+    ),
+}  # fmt: skip
+"""S3 API reference, "Error responses"; KMS's and STS's codes come through S3. A HEAD has no body,
+so botocore tells the HTTP status instead."""
+
+_STATUS = {403: Kind.DENIED, 404: Kind.MISSING, 405: Kind.UNSUPPORTED, 501: Kind.UNSUPPORTED,
+           409: Kind.CONFLICT, 412: Kind.CONFLICT}  # fmt: skip
+
+
+def translate(error: Exception) -> AwsError | None:
+    """Our error for one that boto3 raised; None for what isn't about AWS: a bug, a local file."""
+    from botocore import exceptions as bc
+
+    if isinstance(error, AwsError):
+        return error
+    if isinstance(error, bc.ClientError):
+        return _of_answer(error)
+    if isinstance(error, bc.NoCredentialsError | bc.PartialCredentialsError):
+        return AwsError(Kind.NO_CREDENTIALS, "NoCredentials", "there are no AWS credentials")
+    if isinstance(error, bc.CredentialRetrievalError | bc.MetadataRetrievalError):
+        return AwsError(Kind.PASSING, type(error).__name__, _line(error))
+    if isinstance(error, bc.HTTPClientError | bc.IncompleteReadError | bc.FlexibleChecksumError):
+        return AwsError(Kind.PASSING, type(error).__name__, _line(error))
+    if isinstance(error, bc.ResponseStreamingError | bc.ConnectionError):
+        return AwsError(Kind.PASSING, type(error).__name__, _line(error))
+    if isinstance(error, bc.ParamValidationError | bc.NoRegionError | bc.ProfileNotFound):
+        return AwsError(Kind.INVALID, type(error).__name__, _line(error))
+    if isinstance(error, bc.BotoCoreError):
+        return AwsError(Kind.PASSING, type(error).__name__, _line(error))
+    return None
+
+
+def _of_answer(error: Any) -> AwsError:
+    told = error.response.get("Error", {})
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(told.get("Code") or status)
+    kind = _CODES.get(code) or _STATUS.get(status) or Kind.PASSING
+    if kind is Kind.PASSING and 400 <= status < 500 and status not in (408, 429):
+        kind = Kind.INVALID
+    if code in ("RequestTimeout", "SlowDown", "RequestTimeTooSkewed", "BadDigest", "IncompleteBody",
+                "XAmzContentChecksumMismatch", "InvalidDigest"):  # fmt: skip
+        kind = Kind.PASSING  # the bytes were lost on the way, or S3 is busy: 4xx all the same
+    message = str(told.get("Message") or "").rstrip(".")
+    return AwsError(kind, code, f"{code}: {message}" if message and message != code else code)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def calling(error_of: Callable[[AwsError], Exception]) -> Translated:
+    """A context in which boto3's errors become what ``error_of`` makes of ours."""
+    return Translated(error_of)
+
+
+class Translated:
+    """See ``calling``. A class, for it stands around every call."""
+
+    __slots__ = ("_error_of",)
+
+    def __init__(self, error_of: Callable[[AwsError], Exception]) -> None:
+        self._error_of = error_of
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and (ours := translate(error)) is not None:
+            raise self._error_of(ours) from error
