@@ -14,7 +14,9 @@ from runner.errors import ExitCode, UsageError
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_document(parser)
     parser.add_argument(
-        "--results", metavar="DIR", help="store logs and result files below this folder"
+        "--results",
+        metavar="DIR|s3://BUCKET/PREFIX",
+        help="store logs and result files there, and not where the document says",
     )
     options.add_again(parser)
     options.add_json(parser)
@@ -27,19 +29,14 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = options.settings(arguments)
     document = read_document(options.document(arguments))
     results = _results(arguments.results)
-    if results is None and document.result_s3_bucket:
-        print(
-            "runner run: results in S3 are not there yet; --results DIR keeps them in a folder",
-            file=sys.stderr,
-        )
     from runner.cli.watch import watcher_for
     from runner.service.environment import callers
     from runner.service.foreground import Wish, run
     from runner.service.session import Place
     from runner.service.shelf import Again, Shelf
 
-    place = Place(callers(os.environ), _working_folder(), results)
-    wish = Wish(document, Again(options.again(arguments)), place)
+    place = Place(callers(os.environ), _working_folder())
+    wish = Wish(document, Again(options.again(arguments)), place, results)
     shelf = Shelf(settings.state_dir, settings.log_dir)
     watcher = watcher_for(json_output=arguments.json)
     try:
@@ -56,19 +53,18 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(ended.exit_code)
 
 
-def _results(folder: str | None) -> Path | None:
-    if folder is None:
+def _results(where: str | None) -> str | None:
+    """The store that was asked for. Raises UsageError for what can't be one."""
+    if where is None:
         return None
-    if folder.startswith("s3://"):
-        raise UsageError("--results s3://…: results in S3 are not there yet; give a folder")
-    if not folder:
+    if not where:
         raise UsageError("--results is empty")
-    path = Path(folder).absolute()
-    from runner.results.folder import FolderStore
+    from runner.results.stores import is_s3, parse_s3
 
-    # Before anything is written elsewhere.
-    FolderStore(path).prepare()
-    return path
+    if is_s3(where):
+        parse_s3(where)
+        return where.removesuffix("/")
+    return str(Path(where).absolute())
 
 
 def _working_folder() -> str:

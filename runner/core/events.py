@@ -140,6 +140,27 @@ class ResultsStored:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultsDelayed:
+    """A job's files aren't stored yet: ``error`` says why, and it is tried again.
+
+    ``spooled``: copies of them are safe on this machine, so who waits for them may go on.
+    """
+
+    now: Now
+    job: int
+    error: str | None
+    spooled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoreClaimed:
+    """The result store knows that this run, and this machine, writes to it; ``epoch`` grows."""
+
+    now: Now
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """The earliest deadline may have passed."""
 
@@ -203,6 +224,8 @@ Event = (
     | AttemptEnded
     | BackgroundEnded
     | ResultsStored
+    | ResultsDelayed
+    | StoreClaimed
     | TimerFired
     | StartsBlocked
     | CancelRequested

@@ -85,6 +85,11 @@ class Ledger:
         counts = self.counts
         return counts[JobStatus.PENDING] + counts[JobStatus.RUNNING] + counts[JobStatus.INTERRUPTED]
 
+    @property
+    def only_uploads_left(self) -> bool:
+        """Whether the queue would be done if all files were stored."""
+        return bool(self.collecting) and not self.unended and not self.live
+
     def attempt(self, index: int, token: str) -> Live | None:
         """The attempt under way, if an event speaks of it and not of one that is history."""
         live = self.jobs[index].live

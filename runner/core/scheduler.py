@@ -31,7 +31,7 @@ from runner.core.requests import (
     on_retry,
 )
 from runner.core.sessions import on_opened, on_survivors_told
-from runner.core.storing import on_results_stored
+from runner.core.storing import on_results_delayed, on_results_stored, on_store_claimed
 from runner.core.story import Changes, StoryEntry
 
 __all__ = ["Changes", "Scheduler", "StoryEntry"]
@@ -77,6 +77,10 @@ class Scheduler(Ledger):
                 on_ended(self, event)
             case ev.ResultsStored():
                 on_results_stored(self, event)
+            case ev.ResultsDelayed():
+                on_results_delayed(self, event)
+            case ev.StoreClaimed():
+                on_store_claimed(self, event)
             case ev.TimerFired(now):
                 on_timer(self, now)
             case ev.CommandEnded():

@@ -82,7 +82,8 @@ class JobState:
 
     ``attempt`` is the number of the newest start, ``counted`` how many executions used up the
     retry budget, ``unannounced`` the interruptions in a row that nobody had announced.
-    ``retry_due`` is monotonic time of the boot that the queue's record names.
+    ``retry_due`` is monotonic time of the boot that the queue's record names. ``collecting``: its
+    files are on their way to the store; ``spooled``: from copies of them on this machine.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -104,6 +105,7 @@ class JobState:
     results_uploaded: bool | None = None
     result_error: str | None = None
     collecting: bool = False
+    spooled: bool = False
     background: bool = False
     live: Live | None = None
     slot: int | None = None
@@ -143,7 +145,8 @@ class QueueState:
     """All that is remembered of the queue itself. ``worked`` is in seconds, up to ``mono``.
 
     ``halted`` is the failure that stopped it (``on_failure: stop``) since the last request to
-    retry; ``starts`` the number of starts ever intended, void ones included.
+    retry; ``starts`` the number of starts ever intended, void ones included; ``epoch`` numbers
+    the machines and runs that have written to one result store.
     """
 
     run_id: str
@@ -160,6 +163,7 @@ class QueueState:
     timed_out: bool = False
     halted: str | None = None
     starts: int = 0
+    epoch: int = 0
 
 
 def check_job_transition(

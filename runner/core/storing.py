@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runner.core.actions import CollectResults
 from runner.core.ending import reconsider, settle
-from runner.core.events import ResultsStored
+from runner.core.events import ResultsDelayed, ResultsStored, StoreClaimed
 from runner.core.ledger import Ledger
 from runner.core.states import ENDED, JobStatus
 
@@ -22,11 +22,39 @@ def on_results_stored(ledger: Ledger, event: ResultsStored) -> None:
         ledger.put(index, replace(state, collecting=False))
         reconsider(ledger, event.now.wall, (index,))
         return
-    after = replace(state, collecting=False, results_uploaded=event.ok, result_error=event.error)
+    after = replace(
+        state,
+        collecting=False,
+        spooled=state.spooled and not event.ok,
+        results_uploaded=event.ok,
+        result_error=event.error,
+    )
     ledger.put(index, after)
     if event.error:
         ledger.tell(event.now.wall, index, "results_incomplete", error=event.error)
     settle(ledger, event.now.wall, [index])
+
+
+def on_results_delayed(ledger: Ledger, event: ResultsDelayed) -> None:
+    """It takes longer: people see why, and who waits goes on once there is a copy."""
+    index = event.job
+    state = ledger.jobs[index]
+    if not state.collecting:
+        return
+    if event.error and event.error != state.result_error:
+        ledger.tell(event.now.wall, index, "results_delayed", error=event.error)
+    error = event.error or state.result_error
+    ledger.put(index, replace(state, result_error=error, spooled=state.spooled or event.spooled))
+    if event.spooled and not state.spooled:
+        ledger.tell(event.now.wall, index, "results_spooled")
+        settle(ledger, event.now.wall, [index])
+
+
+def on_store_claimed(ledger: Ledger, event: StoreClaimed) -> None:
+    """Remember the number, so that a later owner of the store can be told from an earlier one."""
+    if event.epoch != ledger.queue.epoch:
+        ledger.queue = replace(ledger.queue, epoch=event.epoch)
+        ledger.changes.urgent = True
 
 
 def forget_store(ledger: Ledger) -> None:
@@ -34,6 +62,7 @@ def forget_store(ledger: Ledger) -> None:
     for index, state in enumerate(ledger.jobs):
         if state.results_uploaded:
             ledger.put(index, replace(state, results_uploaded=False))
+    ledger.queue = replace(ledger.queue, epoch=0)
 
 
 def collect_again(ledger: Ledger, wall: float) -> None:

@@ -66,10 +66,10 @@ class Engine:
         self._boot_id = boot_id()
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
         self._attempts = Attempts(surroundings, scheduler, self._boot_id, self.post)
-        self._projecting = Projecting(surroundings, scheduler)
+        self._projecting = Projecting(surroundings, scheduler, self._on_written)
         self._uploads: Uploads | None = None
         if surroundings.results is not None:
-            self._uploads = Uploads(surroundings, scheduler, self._on_upload)
+            self._uploads = Uploads(surroundings, scheduler, self.post)
         self._inbox: list[ev.Event] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._scheduled = False
@@ -107,7 +107,7 @@ class Engine:
                 self._database.write_meta({"results": described})
         if self._uploads is not None:
             # Not now: of a large queue it takes as long as many jobs' starts.
-            self._put_timer = self._loop.call_later(FLUSH_AFTER, self._put_queue)
+            self._put_timer = self._loop.call_later(FLUSH_AFTER, self._put_document)
         self._attempts.find_survivors()
         for make in before:
             self.post(make(now()))
@@ -176,8 +176,11 @@ class Engine:
         if self._uploads is not None:
             if self._put_timer is not None:
                 self._put_timer.cancel()
-                self._put_queue()
-            await self._uploads.put_state(self._projecting.rendered())
+                self._put_document()
+            await self._uploads.put_last_state(self._projecting.rendered())
+            self._step()
+            with suppress(DiskFullError):
+                self._commit(force=True)
 
     def now(self) -> ev.Now:
         """The moment, as events carry it."""
@@ -255,6 +258,8 @@ class Engine:
         self._unwritten = None
         self._held = _Step()
         self._projecting.changed(changes.jobs)
+        if self._uploads is not None:
+            self._uploads.last_ones(scheduler.only_uploads_left)
         for future in held.done:
             if not future.done():
                 future.set_result(None)
@@ -350,14 +355,15 @@ class Engine:
                 if not self._finished.done():
                     self._finished.set_result(status)
 
-    def _on_upload(self, job: int, ok: bool, error: str | None) -> None:
-        self.post(ev.ResultsStored(now(), job, ok, error))
-
-    def _put_queue(self) -> None:
-        """Let the store know which queue and which run it holds."""
+    def _put_document(self) -> None:
+        """Let the store know which queue it holds."""
         self._put_timer = None
         if self._uploads is not None and not self._closed:
-            self._uploads.put_queue(self._database.document(), self._projecting.rendered())
+            self._uploads.put_document(self._database.document())
+
+    def _on_written(self) -> None:
+        if self._uploads is not None:
+            self._uploads.state_changed()
 
     @property
     def trouble(self) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from runner.core.scheduler import Scheduler
 from runner.engine.surroundings import Surroundings
@@ -15,11 +15,17 @@ SOON = 0.1
 
 
 class Projecting:
-    """The projection of one session. ``error`` is why it couldn't be written, if so."""
+    """The projection of one session. ``error`` is why it couldn't be written, if so.
 
-    def __init__(self, surroundings: Surroundings, scheduler: Scheduler) -> None:
+    ``written`` is called each time it has been, but for the last.
+    """
+
+    def __init__(
+        self, surroundings: Surroundings, scheduler: Scheduler, written: Callable[[], None]
+    ) -> None:
         self.error: str | None = None
         self._around = surroundings
+        self._written = written
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         names = [job.job_id for job in scheduler.document.jobs]
@@ -48,6 +54,7 @@ class Projecting:
     async def _write_and_look(self) -> None:
         await self._write()
         self._task = None
+        self._written()
         if self._stale:
             self.changed(())
 

@@ -17,7 +17,7 @@ class Surroundings:
     """What an engine needs to know of the place it runs in.
 
     ``environment`` is the base of every job's, ``work_dir`` the working folder of a job that
-    names none, ``projection_interval`` in seconds, ``disk_reserve`` in bytes.
+    names none, ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
     paths: QueuePaths
@@ -28,6 +28,9 @@ class Surroundings:
     projection_interval: float = 1.0
     disk_reserve: int = 0
     results: ResultStore | None = None
+    upload_wait: float = 60.0
+    upload_timeout: float = 600.0
+    live_log_interval: float = 30.0
 
     def working_directory(self, document: Queue, job: Job) -> str:
         """Where the job runs; a relative one is below the folder of a job that names none."""

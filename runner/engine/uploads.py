@@ -1,66 +1,176 @@
-"""Results on their way to the store: one worker thread, no slot held, told when done."""
+"""Results and state on their way to the store: no slot held, tried again until they are there.
+
+Owns which uploads are under way or waiting for another try, the copies that are made when one
+takes too long for those who wait for it, and the claim on the store. What an upload consists of is
+the business of ``results``; what its end means, of the core.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.core.states import JobStatus, QueueStatus
+from runner.core.states import ENDED, JobStatus, QueueStatus
+from runner.engine.attempts import now
 from runner.engine.surroundings import Surroundings
 from runner.errors import RunnerError
+from runner.results.claim import Claim, SucceededError
+from runner.results.collect import collect
+from runner.results.folder import FolderStore
 from runner.results.layout import Layout
+from runner.results.store import StoreError
 from runner.results.upload import JobUpload, UploadOutcome, upload_job
+
+JOBS_AT_ONCE = 4
+"""Jobs whose files are uploaded at once, where files may go up in parallel at all."""
+
+FIRST_RETRY = 1.0
+LAST_RETRY = 60.0
+"""Seconds until an upload is tried again: doubled each time, half of it by chance."""
+
+STATE_EVERY = 3.0
+"""Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
+
+LAST_WORDS = 30.0
+"""Seconds that an interrupted queue's uploads have, and the last state of any."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A job whose files aren't stored yet. ``withdrawn`` ends the try that is under way."""
+
+    tries: int = 0
+    withdrawn: threading.Event = field(default_factory=threading.Event)
+    running: bool = False
+    timer: asyncio.TimerHandle | None = None
+    spool_timer: asyncio.TimerHandle | None = None
+    spooling: bool = False
 
 
 class Uploads:
-    """The uploads of one session. ``report(job, ok, error)`` is called on the loop."""
+    """The uploads of one session. ``post`` takes the events that come of them."""
 
     def __init__(
-        self,
-        surroundings: Surroundings,
-        scheduler: Scheduler,
-        report: Callable[[int, bool, str | None], None],
+        self, surroundings: Surroundings, scheduler: Scheduler, post: Callable[[ev.Event], None]
     ) -> None:
+        assert surroundings.results is not None
+        self.state_error: str | None = None
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
         self._scheduler = scheduler
-        self._report = report
+        self._post = post
         self._layout = Layout()
-        self.state_error: str | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="uploads")
+        self._store = surroundings.results
+        self._spool = FolderStore(surroundings.paths.spool)
+        queue = scheduler.queue
+        self._claim = Claim(self._store, self._layout, queue.run_id, queue.epoch)
+        self._claiming = threading.Lock()
+        self._claimed = False
+        self._succeeded: SucceededError | None = None
+        self._jobs: dict[int, _Pending] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._giving_up = False
+        self._last: asyncio.TimerHandle | None = None
+        self._state_timer: asyncio.TimerHandle | None = None
+        self._state_task: asyncio.Task[None] | None = None
+        self._state_due = 0.0
+        workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="uploads")
+        self._states = ThreadPoolExecutor(1, thread_name_prefix="upload-state")
+        self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
+
+    # -- one job's files ---------------------------------------------------------------------
 
     def add(self, job: int) -> None:
-        """Store a job's files as its record stands now."""
-        work = self._loop.run_in_executor(self._worker, self._upload, self._describe(job))
-        work.add_done_callback(lambda future: self._done(job, future))
+        """Store a job's files as its record stands now, however often it has to be tried."""
+        pending = self._jobs.setdefault(job, _Pending())
+        self._idle.clear()
+        if not pending.running and pending.timer is None:
+            self._start(job, pending)
+        if pending.spool_timer is None and self._is_waited_for(job):
+            wait = self._around.upload_wait
+            pending.spool_timer = self._loop.call_later(wait, self._begin_spooling, job, pending)
 
-    def _done(self, job: int, future: asyncio.Future[UploadOutcome]) -> None:
-        if future.cancelled():
+    def _start(self, job: int, pending: _Pending) -> None:
+        pending.timer = None
+        pending.running = True
+        pending.withdrawn = threading.Event()
+        spec = self._describe(job, pending)
+        work = self._loop.run_in_executor(self._workers, self._upload, spec)
+        work.add_done_callback(lambda future: self._ended(job, pending, future))
+
+    def _ended(self, job: int, pending: _Pending, future: asyncio.Future[UploadOutcome]) -> None:
+        pending.running = False
+        if future.cancelled() or self._closed or self._jobs.get(job) is not pending:
             return
         outcome = future.result()
-        self._report(job, outcome.ok, "; ".join(outcome.problems) or None)
+        error = "; ".join(outcome.problems) or None
+        if outcome.ok:
+            if self._scheduler.jobs[job].spooled:
+                self._remove_spool(job)
+            self._report(job, pending, ok=True, error=error)
+        elif self._giving_up or outcome.final:
+            self._report(job, pending, ok=False, error=error)
+        elif pending.withdrawn.is_set():
+            self._start(job, pending)  # from the copies
+        else:
+            pending.tries += 1
+            delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(pending.tries - 1, 10))
+            delay *= 0.5 + 0.5 * random.random()
+            pending.timer = self._loop.call_later(delay, self._start, job, pending)
+            self._post(ev.ResultsDelayed(now(), job, error))
 
-    def _upload(self, upload: JobUpload) -> UploadOutcome:
-        assert self._around.results is not None
-        return upload_job(self._around.results, self._layout, upload)
+    def _report(self, job: int, pending: _Pending, *, ok: bool, error: str | None) -> None:
+        for timer in (pending.timer, pending.spool_timer):
+            if timer is not None:
+                timer.cancel()
+        del self._jobs[job]
+        if not self._jobs:
+            self._idle.set()
+        self._post(ev.ResultsStored(now(), job, ok, error))
 
-    def _describe(self, job: int) -> JobUpload:
+    def _upload(self, spec: JobUpload) -> UploadOutcome:
+        try:
+            epoch = self._own_store()
+        except SucceededError as error:
+            return UploadOutcome(False, (str(error),), 0, 0, final=True)
+        except StoreError as error:
+            return UploadOutcome(False, (str(error),), 0, 0)
+        return upload_job(self._store, self._layout, spec.of_epoch(epoch))
+
+    def _own_store(self) -> int:
+        """The epoch in which the store is ours. Raises StoreError. In a worker's thread."""
+        with self._claiming:
+            if self._succeeded is not None:
+                raise self._succeeded
+            if not self._claimed:
+                self._claim.check()
+                self._claimed = True
+            return self._claim.epoch
+
+    def _describe(self, job: int, pending: _Pending) -> JobUpload:
         described = self._scheduler.document.jobs[job]
         state = self._scheduler.jobs[job]
         logs, name = self._around.logs, described.job_id
-        named = described.working_directory or self._scheduler.document.working_directory
-        base = Path(self._around.work_dir)
         return JobUpload(
             job_id=name,
             run_id=self._scheduler.queue.run_id,
-            epoch=1,
+            epoch=0,
             attempt=state.attempt,
             completed=state.status is JobStatus.COMPLETED,
             patterns=described.result_paths,
-            working_directory=str(base / named) if named else str(base),
+            working_directory=self._around.working_directory(self._scheduler.document, described),
             stdout=Path(logs.newest(name, "stdout")),
             stderr=Path(logs.newest(name, "stderr")),
             earlier_attempts=tuple(
@@ -69,36 +179,178 @@ class Uploads:
             ),
             durable=bool(described.result_paths),
             logs_final=not described.keep_background,
+            spool=self._spool if state.spooled else None,
+            withdrawn=pending.withdrawn,
         )
 
-    def put_queue(self, document: str, state: bytes) -> None:
-        """Store the document and the state: from now on the store is known to hold this run."""
-        self._loop.run_in_executor(self._worker, self._put_queue, document.encode(), state)
+    # -- copies for those who can't wait -----------------------------------------------------
 
-    def put_state(self, state: bytes) -> asyncio.Future[None]:
-        """Store the state as it is now."""
-        return self._loop.run_in_executor(self._worker, self._put_queue, None, state)
+    def _is_waited_for(self, job: int) -> bool:
+        scheduler = self._scheduler
+        state = scheduler.jobs[job]
+        if state.status is not JobStatus.COMPLETED or state.spooled:
+            return False
+        if not scheduler.document.jobs[job].result_paths:
+            return False
+        dependents = scheduler.graph.dependents[job]
+        return any(scheduler.jobs[other].status not in ENDED for other in dependents)
 
-    def _put_queue(self, document: bytes | None, state: bytes) -> None:
-        store, layout = self._around.results, self._layout
-        assert store is not None
+    def _begin_spooling(self, job: int, pending: _Pending) -> None:
+        pending.spool_timer = None
+        if self._jobs.get(job) is not pending or not self._is_waited_for(job):
+            return
+        work = self._loop.run_in_executor(self._copiers, self._copy, self._describe(job, pending))
+        work.add_done_callback(lambda future: self._spooled(job, pending, future))
+
+    def _copy(self, spec: JobUpload) -> str | None:
+        """Copy a job's result files aside; what keeps it from being done, if anything does."""
+        found = collect(spec.patterns, spec.working_directory)
+        size = sum(file.size for file in found.files)
+        stat = os.statvfs(self._around.paths.root)
+        free = stat.f_bavail * stat.f_frsize - self._around.disk_reserve
+        if size > free:
+            return f"no room for copies of {size} bytes"
+        outcome = upload_job(self._spool, self._layout, spec.for_copies())
+        return None if outcome.ok else "; ".join(outcome.problems)
+
+    def _spooled(self, job: int, pending: _Pending, future: asyncio.Future[str | None]) -> None:
+        if future.cancelled() or self._closed or self._jobs.get(job) is not pending:
+            return
+        if (trouble := future.result()) is not None:
+            wait = self._around.upload_wait
+            pending.spool_timer = self._loop.call_later(wait, self._begin_spooling, job, pending)
+            self._post(ev.ResultsDelayed(now(), job, f"not copied aside: {trouble}"))
+            return
+        # Before anybody may write to the originals: nothing that is read from now on is stored.
+        pending.withdrawn.set()
+        self._post(ev.ResultsDelayed(now(), job, None, spooled=True))
+
+    def _remove_spool(self, job: int) -> None:
+        name = self._scheduler.document.jobs[job].job_id
+        folder = self._around.paths.spool / self._layout.job_prefix(name)
+        self._loop.run_in_executor(self._copiers, lambda: shutil.rmtree(folder, ignore_errors=True))
+
+    # -- the queue's own files ---------------------------------------------------------------
+
+    def put_document(self, document: str) -> None:
+        """Store the document, once."""
+
+        def put() -> None:
+            try:
+                self._own_store()
+                self._store.put_bytes(self._layout.document_key, document.encode())
+            except RunnerError as error:
+                self.state_error = str(error)
+
+        self._loop.run_in_executor(self._states, put)
+
+    def state_changed(self) -> None:
+        """Have the state stored soon, as queue-state.json shows it then."""
+        if self._state_timer is None and self._state_task is None and not self._closed:
+            due = max(self._loop.time(), self._state_due)
+            self._state_timer = self._loop.call_at(due, self._begin_state)
+
+    def _begin_state(self) -> None:
+        self._state_timer = None
+        self._state_task = self._loop.create_task(self._store_state())
+
+    async def _store_state(self) -> None:
+        begun = self._loop.time()
         try:
-            store.put_bytes(layout.state_key, state, durable=True)
-            if document is not None:
-                store.put_bytes(layout.document_key, document)
+            state = await self._loop.run_in_executor(self._states, self._read_state)
+            if state is not None:
+                await self.put_state(state)
+        finally:
+            took = self._loop.time() - begun
+            self._state_due = self._loop.time() + max(STATE_EVERY, 20 * took)
+            self._state_task = None
+            if self.state_error is not None and not self._closed:
+                self.state_changed()
+
+    def _read_state(self) -> bytes | None:
+        try:
+            return self._around.paths.projection.read_bytes()
+        except OSError:
+            return None
+
+    async def put_state(self, state: bytes) -> None:
+        """Store the state as it is now; ``state_error`` tells why it couldn't be."""
+        self.state_error = await self._loop.run_in_executor(self._states, self._put_state, state)
+        epoch = self._claim.epoch
+        if self.state_error is None and epoch != self._scheduler.queue.epoch:
+            self._post(ev.StoreClaimed(now(), epoch))
+
+    def _put_state(self, state: bytes) -> str | None:
+        try:
+            self._own_store()
+            with self._claiming:
+                self._claim.put_state(state)
+        except SucceededError as error:
+            self._succeeded = error
+            return str(error)
         except RunnerError as error:
-            # The jobs' own uploads tell of a store that fails; the state is tried again later.
-            self.state_error = str(error)
-        else:
-            self.state_error = None
+            # The jobs' own uploads tell of a store that fails; this is tried again later.
+            return str(error)
+        return None
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def last_ones(self, only: bool) -> None:
+        """Whether nothing but uploads is left to be done: then they have so much time."""
+        if only and self._last is None and not self._closed:
+            self._last = self._loop.call_later(self._around.upload_timeout, self.give_up)
+        elif not only and self._last is not None:
+            self._last.cancel()
+            self._last = None
+
+    def give_up(self) -> None:
+        """No more tries: what isn't stored is reported so, what is under way is ended."""
+        self._giving_up = True
+        for job, pending in list(self._jobs.items()):
+            if pending.running:
+                pending.withdrawn.set()
+            else:
+                why = self._scheduler.jobs[job].result_error
+                self._report(job, pending, ok=False, error=why)
 
     async def finish(self, status: QueueStatus) -> None:
-        """At the end: the logs of what was interrupted too, then wait for the worker."""
-        if status is QueueStatus.INTERRUPTED:
-            for index, state in enumerate(self._scheduler.jobs):
-                if state.status is JobStatus.INTERRUPTED:
-                    self.add(index)
-        await self._loop.run_in_executor(self._worker, lambda: None)
+        """At the end of a session: an orderly interruption's last logs have a little time."""
+        if status is not QueueStatus.INTERRUPTED:
+            return
+        for index, state in enumerate(self._scheduler.jobs):
+            if state.status is JobStatus.INTERRUPTED:
+                self.add(index)
+        try:
+            await asyncio.wait_for(self._idle.wait(), LAST_WORDS)
+        except TimeoutError:
+            self.give_up()
+
+    async def put_last_state(self, state: bytes) -> None:
+        """Store the state for the last time, tried again for a while."""
+        if self._state_timer is not None:
+            self._state_timer.cancel()
+        if self._state_task is not None:
+            await self._state_task
+        deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
+        delay = FIRST_RETRY
+        while True:
+            await self.put_state(state)
+            if self.state_error is None or self._loop.time() + delay > deadline:
+                return
+            await asyncio.sleep(delay)
+            delay *= 2
 
     def close(self) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        """Begin nothing more, and end what is under way."""
+        self._closed = True
+        for pending in self._jobs.values():
+            pending.withdrawn.set()
+            for timer in (pending.timer, pending.spool_timer):
+                if timer is not None:
+                    timer.cancel()
+        for handle in (self._last, self._state_timer):
+            if handle is not None:
+                handle.cancel()
+        for pool in (self._workers, self._states, self._copiers):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self._store.close()

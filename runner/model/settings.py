@@ -33,6 +33,9 @@ class Settings:
     ``queue_retention``: how long finished queues are kept. ``disk_reserve``: with less free space
     than this nothing new starts. ``projection_interval``: how old queue-state.json may get.
     ``job_user``: whose rights a daemon that is root gives its jobs. ``config_file`` may not exist.
+    ``upload_wait``: how long dependants wait for results to be stored before they are copied aside.
+    ``upload_timeout``: how long a queue that is done otherwise waits for uploads that fail.
+    ``live_log_interval``: how old a running job's log in S3 may get.
     """
 
     state_dir: Path
@@ -43,6 +46,11 @@ class Settings:
     disk_reserve: int = 64 * 1024 * 1024
     projection_interval: float = 2.0
     job_user: str | None = None
+    upload_wait: float = 60.0
+    upload_timeout: float = 600.0
+    live_log_interval: float = 30.0
+    s3_kms_key: str | None = None
+    s3_storage_class: str | None = None
 
 
 def load_settings(
@@ -110,6 +118,12 @@ def _user(value: Any) -> str:
     return value
 
 
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{1,2048}", value):
+        raise ValueError("must be a word without spaces")
+    return value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "state_dir": _folder,
     "log_dir": _folder,
@@ -118,6 +132,11 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "disk_reserve": parse_size,
     "projection_interval": _interval,
     "job_user": _user,
+    "upload_wait": parse_duration,
+    "upload_timeout": parse_duration,
+    "live_log_interval": parse_duration,
+    "s3_kms_key": _word,
+    "s3_storage_class": _word,
 }
 
 

@@ -46,7 +46,7 @@ class FolderStore:
     def describe(self) -> str:
         return os.fsdecode(self._root)
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """Make the folder, try to write to it, and remove what killed writes left in its top."""
         told = f"results folder {shown(self.describe())}"
         try:
@@ -59,6 +59,7 @@ class FolderStore:
             raise UsageError(f"{told}: there is a file in its place")
         except OSError as error:
             raise UsageError(f"{told} can't be written to: {error.strerror}")
+        return []
 
     def put_file(
         self, key: str, source: Source, *, durable: bool = False, link: bool = False
@@ -102,7 +103,7 @@ class FolderStore:
         return None if data is None else Versioned(data, _version(data))
 
     def get_file(self, key: str, target: int) -> bool:
-        source = Source(os.fsdecode(self._path(key)), ours=True)
+        source = self.source(key)
         try:
             with source.open() as fd:
                 copy_file(source, fd, target)
@@ -156,6 +157,10 @@ class FolderStore:
                     os.unlink(file.path)
                 if len(leftovers) == len(files):
                     remove_if_empty(folder)
+
+    def source(self, key: str) -> Source:
+        """The file that holds a key."""
+        return Source(os.fsdecode(self._path(key)), ours=True)
 
     def close(self) -> None:
         """Nothing is held."""

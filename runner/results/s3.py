@@ -64,11 +64,12 @@ class S3Store:
     local_folder = None
     parallel = PARALLEL
 
-    def __init__(self, bucket: str, prefix: str = "", options: S3Options = S3Options()) -> None:
+    def __init__(self, bucket: str, prefix: str = "", options: S3Options | None = None) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._s3 = S3Client(connections=2 * PARALLEL + 2)
         self._extra: dict[str, str] = {}
+        options = options or S3Options()
         if options.kms_key:
             self._extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.kms_key}
         if options.storage_class:
@@ -77,19 +78,18 @@ class S3Store:
         self._parts = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
         self._lock = threading.Lock()
         self._abandoned: set[tuple[str, str]] | None = None
-        self.notes: list[str] = []
 
     def describe(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".removesuffix("/")
 
     # -- before anything else ----------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self) -> list[str]:
         """Put, list, read, delete and abort something small.
 
         Raises UsageError for what only a person can change (no such bucket, no permission, no
         credentials); StoreError where it may pass. What an S3-compatible store doesn't have is
-        noted in ``notes``.
+        returned as notes.
         """
         key = f".runner-probe-{uuid.uuid4().hex}"
         probes: list[Callable[[], object]] = [
@@ -100,28 +100,31 @@ class S3Store:
             lambda: self._probe_abort(key),
         ]
         try:
-            for probe in probes:
-                self._probe(probe)
-        finally:
+            notes = [self._probe(probe) for probe in probes]
+        except BaseException:
             try:
                 self._probe(lambda: self.delete(key))
-            except StoreError:
+            except (StoreError, UsageError):
                 pass  # the probe's own error is what matters, and the object is small
+            raise
+        notes.append(self._probe(lambda: self.delete(key)))
+        return [note for note in notes if note]
 
     def _probe_abort(self, key: str) -> None:
         upload = self._call("CreateMultipartUpload", Key=self._key(key), **self._extra)
         self._call("AbortMultipartUpload", Key=self._key(key), UploadId=upload["UploadId"])
 
-    def _probe(self, probe: Callable[[], object]) -> None:
+    def _probe(self, probe: Callable[[], object]) -> str | None:
         try:
             probe()
         except S3Error as error:
             if error.kind is Kind.UNSUPPORTED:
-                self.notes.append(f"{self.describe()}: {error}: done without")
+                return f"{self.describe()}: {error}: done without"
             elif error.kind in (Kind.DENIED, Kind.MISSING, Kind.NO_CREDENTIALS, Kind.INVALID):
                 raise UsageError(f"results in {error}") from error
             else:
                 raise
+        return None
 
     # -- storing -----------------------------------------------------------------------------
 

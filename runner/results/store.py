@@ -70,8 +70,8 @@ class ResultStore(Protocol):
     def describe(self) -> str:
         """Where this is, for people: `s3://bucket/prefix` or a path."""
 
-    def prepare(self) -> None:
-        """Try, before any job runs, whether results can be stored.
+    def prepare(self) -> list[str]:
+        """Try, before any job runs, whether results can be stored; returns what is worth a word.
 
         Raises UsageError if a person has to change something first.
         """

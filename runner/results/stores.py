@@ -7,6 +7,7 @@ what is in a store.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
 from runner.model.faults import InvalidError
@@ -14,18 +15,21 @@ from runner.model.fields import check_bucket, check_prefix
 from runner.model.wording import quoted
 from runner.results.store import ResultStore
 
+if TYPE_CHECKING:
+    from runner.results.s3 import S3Options
+
 SCHEME = "s3://"
 
 
-def open_store(where: str) -> ResultStore:
+def open_store(where: str, options: S3Options | None = None) -> ResultStore:
     """The store at `s3://bucket[/prefix]` or in a folder. Nothing is asked of it, or made, yet.
 
-    Raises UsageError for what can't be a store.
+    `options` are for a store in S3. Raises UsageError for what can't be a store.
     """
     if is_s3(where):
         from runner.results.s3 import S3Store
 
-        return S3Store(*parse_s3(where))
+        return S3Store(*parse_s3(where), options)
     if not where or "\0" in where:
         raise UsageError(f"{quoted(where)} is no folder, and no {SCHEME}bucket/prefix")
     from runner.results.folder import FolderStore

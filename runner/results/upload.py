@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Event
 
 from runner.errors import StateError
 from runner.results.collect import collect
-from runner.results.escape import escape, shown
+from runner.results.escape import escape, shown, unescape
+from runner.results.folder import FolderStore
 from runner.results.layout import Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
-from runner.results.source import Source, SourceError
+from runner.results.source import Source, SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
 
 MAX_PROBLEMS = 1_000
@@ -31,6 +33,9 @@ class JobUpload:
     `earlier_attempts`: number and logs of the others. `durable`: what is stored survives a power
     cut. `logs_final`: nobody writes to the logs any more, so the store may link them and a finished
     upload need not look at them again; false for a job that keeps processes in the background.
+    `logs`: false for result files alone. `spool`: copies of the result files that an upload has
+    made: they are taken from there, for dependants may change the originals.
+    Once `withdrawn` is set the upload ends as soon as it can, without success.
     """
 
     job_id: str
@@ -45,6 +50,17 @@ class JobUpload:
     earlier_attempts: tuple[tuple[int, Path, Path], ...] = ()
     durable: bool = False
     logs_final: bool = True
+    logs: bool = True
+    spool: FolderStore | None = None
+    withdrawn: Event | None = None
+
+    def of_epoch(self, epoch: int) -> JobUpload:
+        """The same upload, by the store's owner of this epoch."""
+        return replace(self, epoch=epoch)
+
+    def for_copies(self) -> JobUpload:
+        """The same result files, for a store that keeps copies of them on this machine."""
+        return replace(self, logs=False, spool=None, withdrawn=None, durable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +68,14 @@ class UploadOutcome:
     """`ok`: the manifest is in place, and all that could be read is stored; else try again.
 
     `problems`: what was left out and why, or why it isn't ok. `files`, `bytes`: what the manifest
-    names, logs included.
+    names, logs included. `final`: trying again would not help.
     """
 
     ok: bool
     problems: tuple[str, ...]
     files: int
     bytes: int
+    final: bool = False
 
 
 def upload_job(store: ResultStore, layout: Layout, spec: JobUpload) -> UploadOutcome:
@@ -70,7 +87,7 @@ def upload_job(store: ResultStore, layout: Layout, spec: JobUpload) -> UploadOut
     """
     try:
         manifest = _Upload(store, layout, spec).run()
-    except StoreError as error:
+    except (StoreError, WithdrawnError) as error:
         return UploadOutcome(ok=False, problems=(str(error),), files=0, bytes=0)
     size = sum(file.size for file in manifest.files)
     return UploadOutcome(True, manifest.problems, len(manifest.files), size)
@@ -179,15 +196,34 @@ class _Upload:
         spec = self.spec
         if not (spec.completed and spec.patterns):
             return
+        if spec.spool is not None and (spooled := self._spooled(spec.spool)):
+            self.problems += spooled.problems
+            for entry in spooled.files:
+                source = self._open_to_withdrawal(spec.spool.source(entry.key))
+                yield _Wanted(entry.key, entry.attempt, source, unescape(entry.source))
+            return
         folder = self.store.local_folder
         found = collect(spec.patterns, spec.working_directory, skip=(folder,) if folder else ())
         self.problems += found.problems
         for file in found.files:
             key = self.layout.file_key(spec.job_id, file.name)
-            yield _Wanted(key, spec.attempt, file.source, file.path)
+            yield _Wanted(key, spec.attempt, self._open_to_withdrawal(file.source), file.path)
+
+    def _spooled(self, spool: FolderStore) -> Manifest | None:
+        """The manifest of the copies, if all of them were made."""
+        data = spool.get_bytes(self.layout.manifest_key(self.spec.job_id))
+        manifest = parse_manifest(data) if data is not None else None
+        if manifest is None or manifest.run_id != self.spec.run_id:
+            return None
+        return manifest if manifest.attempt == self.spec.attempt else None
+
+    def _open_to_withdrawal(self, source: Source) -> Source:
+        return replace(source, withdrawn=self.spec.withdrawn)
 
     def _logs(self) -> Iterator[_Wanted]:
         spec, layout = self.spec, self.layout
+        if not spec.logs:
+            return
         yield self._log(layout.stdout_key(spec.job_id), spec.attempt, spec.stdout)
         yield self._log(layout.stderr_key(spec.job_id), spec.attempt, spec.stderr)
         for attempt, stdout, stderr in spec.earlier_attempts:
@@ -198,7 +234,8 @@ class _Upload:
 
     def _log(self, key: str, attempt: int, path: Path) -> _Wanted:
         text = str(path)
-        return _Wanted(key, attempt, Source(text, ours=True), text, self.spec.logs_final)
+        source = self._open_to_withdrawal(Source(text, ours=True))
+        return _Wanted(key, attempt, source, text, self.spec.logs_final)
 
     def _make_way(self, wanted: list[_Wanted]) -> None:
         """Remove old keys that are a folder of a new one, or the other way round."""

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,14 +21,17 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
-from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.core.states import QueueStatus
+from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
+from runner.results.store import ResultStore
 from runner.service import requests
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.resting import act_on_resting
+from runner.service.result_stores import opened, prepared, wanted
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.state_files import write_stale
@@ -38,6 +42,10 @@ MAX_DESCRIPTORS = 8192
 PRUNE_EVERY = 24 * 3600.0
 LOCKED_RETRY = 5.0
 """Seconds after which a queue that another process holds is tried again."""
+
+REFUSED_RETRY = 60.0
+"""Seconds after which a queue whose result store can't be used is tried again: somebody may have
+mended it."""
 
 log = structlog.get_logger()
 
@@ -71,6 +79,7 @@ class Daemon(requests.Host):
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
         self._broken: dict[str, str] = {}
+        self._refused: dict[str, tuple[str, float]] = {}
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -119,9 +128,7 @@ class Daemon(requests.Host):
         while not self._stopping:
             self._prune_if_due()
             self._wake.clear()
-            wait: float | None = PRUNE_EVERY
-            async with self._handling:
-                lock, wait = self._take_next()
+            lock, wait = await self._take_next()
             if lock is None:
                 await self._sleep(wait)
                 continue
@@ -137,39 +144,94 @@ class Daemon(requests.Host):
         except TimeoutError:
             pass
 
-    def _take_next(self) -> tuple[Lock | None, float]:
-        """Open the first queue that is to be worked on; its lock, or how long to wait."""
+    async def _take_next(self) -> tuple[Lock | None, float]:
+        """Open the first queue that is to be worked on; its lock, or how long to wait.
+
+        Its store is tried before, with nothing held: a network may take a minute to say no.
+        """
         wait = PRUNE_EVERY
-        if self._stopping:
-            return None, wait
         for entry in self.shelf.entries():
-            if entry.name in self._broken:
+            if self._stopping:
+                break
+            if entry.name in self._broken or not self._is_ours(entry):
                 continue
-            if entry.error:
-                self._broken[entry.name] = entry.error
-                log.error("queue_unreadable", queue=entry.name, error=entry.error)
-                continue
-            if entry.meta.get("owner") != "daemon" or entry.aside or entry.ended:
-                continue
-            try:
-                lock = self.shelf.lock(entry.queue_id, "runner daemon")
-            except LockedError as error:
-                log.info("queue_locked", queue=entry.name, why=str(error))
-                wait = LOCKED_RETRY
+            refused = self._refused.get(entry.name)
+            if refused is not None and (left := refused[1] - time.monotonic()) > 0:
+                wait = min(wait, left)
                 continue
             try:
-                self._open(entry.name)
-            except (RunnerError, OSError) as error:
-                lock.release()
-                self._broken[entry.name] = str(error)
-                log.error("queue_unreadable", queue=entry.name, error=str(error))
+                store = await asyncio.to_thread(self._store_of, entry)
+            except RunnerError as error:
+                self._refuse(entry.name, error)
+                wait = min(wait, REFUSED_RETRY)
                 continue
-            return lock, wait
+            async with self._handling:
+                lock = self._take(entry.name, store)
+            if lock is not None:
+                return lock, wait
+            if store is not None:
+                store.close()
+            wait = min(wait, LOCKED_RETRY)
         return None, wait
 
-    def _open(self, name: str) -> None:
+    def _is_ours(self, entry: Entry) -> bool:
+        if entry.error:
+            self._break(entry.name, entry.error)
+            return False
+        return entry.meta.get("owner") == "daemon" and not entry.aside and not entry.ended
+
+    def _store_of(self, entry: Entry) -> ResultStore | None:
+        """In a thread. Raises RunnerError if its first job must not start before it is mended."""
+        document = self.shelf.stored_document(entry.name)
+
+        def say(note: str) -> None:
+            log.warning("result_store", queue=entry.name, note=note)
+
+        want = wanted(document)
+        try:
+            return prepared(want, self._settings, say)
+        except UsageError as error:
+            if entry.queue is None or entry.queue.status is QueueStatus.PENDING:
+                raise
+            # What runs is to be adopted, and what it makes is to be kept until it is mended.
+            say(str(error))
+            return opened(want, self._settings)
+
+    def _refuse(self, name: str, error: RunnerError) -> None:
+        if isinstance(error, StateError):
+            self._break(name, str(error))
+            return
+        self._refused[name] = (str(error), time.monotonic() + REFUSED_RETRY)
+        log.error("queue_refused", queue=name, error=str(error), again_in=REFUSED_RETRY)
+        self._tell_change()
+
+    def _break(self, name: str, error: str) -> None:
+        self._broken[name] = error
+        log.error("queue_unreadable", queue=name, error=error)
+
+    def _take(self, name: str, store: ResultStore | None) -> Lock | None:
+        """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
+        entry = self.shelf.find(name) if self.shelf.exists(name) else None
+        if entry is None or self._stopping or not self._is_ours(entry):
+            return None
+        try:
+            lock = self.shelf.lock(entry.queue_id, "runner daemon")
+        except LockedError as error:
+            log.info("queue_locked", queue=name, why=str(error))
+            return None
+        try:
+            self._open(name, store)
+        except (RunnerError, OSError) as error:
+            lock.release()
+            self._break(name, str(error))
+            return None
+        return lock
+
+    def _open(self, name: str, store: ResultStore | None) -> None:
+        self._refused.pop(name, None)
         self.shelf.set_current(name)
-        self._session = Session(self.shelf, self._settings, name, self._place, self._on_story)
+        place = replace(self._place, results=store)
+        self._session = Session(self.shelf, self._settings, name, place, self._on_story)
         log.info("queue_opened", queue=name)
 
     async def _work(self) -> None:
@@ -255,6 +317,8 @@ class Daemon(requests.Host):
         """See Place. Called in the reader's thread: it only looks things up."""
         if (why := self._broken.get(name)) is not None:
             return {"blocked": why}
+        if (refused := self._refused.get(name)) is not None:
+            return {"queued": self.who, "blocked": refused[0]}
         if owner != "daemon":
             return {}
         session = self._session
@@ -278,6 +342,7 @@ class Daemon(requests.Host):
             created = again is Again.FRESH or not self.shelf.exists(queue_id)
             await self._accept(document, again, anonymous=given.queue_id is None)
         self._broken.pop(queue_id, None)
+        self._refused.pop(queue_id, None)
         self._wake.set()
         entry = self.shelf.find(queue_id)
         assert entry.queue is not None

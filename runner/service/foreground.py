@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
 from runner.service import requests
 from runner.service.desk import Desk
+from runner.service.result_stores import prepared, wanted
 from runner.service.session import Place, Session, end_attempts, update
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.views import Stored
@@ -59,11 +60,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the caller of ``run`` wants."""
+    """What the caller of ``run`` wants; ``results`` is a store that stands for the document's."""
 
     document: Queue
     again: Again
     place: Place
+    results: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class _Foreground(requests.Host):
         self._settings = settings
         self._wish = wish
         self._watcher = watcher
+        self._place = wish.place
         self._session: Session | None = None
         self._change: asyncio.Future[None] | None = None
         self._signals = 0
@@ -103,6 +106,11 @@ class _Foreground(requests.Host):
         queue_id = shelf.name_for(wish.document)
         document = wish.document.with_id(queue_id)
         shelf.check_daemon(queue_id)
+        # Before anything is written elsewhere, and not on the loop's time.
+        store = await asyncio.to_thread(
+            prepared, wanted(document, wish.results), self._settings, self._watcher.say
+        )
+        self._place = replace(wish.place, results=store)
         lock = shelf.lock(queue_id, "runner run")
         try:
             await self._accept(document, anonymous=wish.document.queue_id is None)
@@ -130,7 +138,7 @@ class _Foreground(requests.Host):
 
     async def _work(self, queue_id: str, document: Queue) -> Ended:
         session = Session(
-            self.shelf, self._settings, queue_id, self._wish.place, self._on_story, document
+            self.shelf, self._settings, queue_id, self._place, self._on_story, document
         )
         server = Server(
             self._answer,

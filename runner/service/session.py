@@ -21,9 +21,9 @@ from runner.errors import StateError, UsageError
 from runner.model.document import Queue, dump_document, parse_document
 from runner.model.graph import Graph
 from runner.model.settings import Settings
-from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.runs import set_former_run_aside
+from runner.results.store import ResultStore
 from runner.service.shelf import Shelf
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
@@ -35,7 +35,7 @@ class Place:
 
     environment: dict[str, str]
     work_dir: str | None
-    results: Path | None = None
+    results: ResultStore | None = None
 
 
 class Session:
@@ -74,7 +74,10 @@ class Session:
                 # Half of it is waited, the other half is for the writing.
                 projection_interval=settings.projection_interval / 2,
                 disk_reserve=settings.disk_reserve,
-                results=_store(place.results, loaded.queue.run_id),
+                results=_set_aside_former(place.results, loaded.queue.run_id),
+                upload_wait=settings.upload_wait,
+                upload_timeout=settings.upload_timeout,
+                live_log_interval=settings.live_log_interval,
             )
             self.engine = Engine(around, self.database, scheduler, observe)
         except BaseException:
@@ -97,16 +100,18 @@ class Session:
         self.database.close()
 
 
-def _store(folder: Path | None, run_id: str) -> FolderStore | None:
-    """The result store, tried before anything starts. Raises UsageError if it can't be used."""
-    if folder is None:
-        return None
-    store = FolderStore(folder)
-    store.prepare()
-    try:
-        set_former_run_aside(folder, Layout(), run_id)
-    except OSError as error:
-        raise UsageError(f"{folder}: a former run can't be moved aside: {error.strerror}") from None
+def _set_aside_former(store: ResultStore | None, run_id: str) -> ResultStore | None:
+    """The store, without another run's files in its way. Raises UsageError if they can't be moved.
+
+    In S3 moving is copying: there the new run's files replace the former's, job by job.
+    """
+    if store is not None and store.local_folder is not None:
+        folder = Path(store.describe())
+        try:
+            set_former_run_aside(folder, Layout(), run_id)
+        except OSError as error:
+            told = f"{folder}: a former run can't be moved aside: {error.strerror}"
+            raise UsageError(told) from None
     return store
 
 

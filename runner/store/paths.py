@@ -60,6 +60,11 @@ class QueuePaths:
         return self.root / "work"
 
     @property
+    def spool(self) -> Path:
+        """Copies of results whose upload takes too long for those who wait for it."""
+        return self.root / "spool"
+
+    @property
     def spot_notice(self) -> Path:
         return self.root / "spot-notice"
 

@@ -1,0 +1,112 @@
+"""Whose a result store is: one run's on one machine at a time, told by the state that is in it.
+
+Every state that is stored names its run, its epoch and its holder. Who takes a store over from
+another run or machine stores the next epoch; who finds a later epoch than its own has been
+succeeded and stores nothing more. Each state replaces only the one that was seen before it, so two
+that start at once can't both believe the store is theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.results.layout import Layout
+from runner.results.store import ChangedError, ResultStore, StoreError, Versioned
+
+_MACHINE_ID = Path("/etc/machine-id")
+_APPLICATION = b"queue-runner result store holder\0"
+
+
+class SucceededError(StoreError):
+    """Another run, or this run on another machine, writes to the store now. Final."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    run_id: str
+    epoch: int
+    holder: str | None
+
+
+class Claim:
+    """One run's right to write to a store, kept with each state that is stored.
+
+    ``epoch``: the last that this run is known to have had in this store, 0 for none. Not for two
+    threads at once.
+    """
+
+    def __init__(self, store: ResultStore, layout: Layout, run_id: str, epoch: int) -> None:
+        self.epoch = epoch
+        self._store = store
+        self._key = layout.state_key
+        self._run_id = run_id
+        self._holder = holder(run_id)
+        self._seen: str | None = None
+        self._looked = False
+
+    def check(self) -> None:
+        """See that the store is ours or may become so; sets ``epoch``.
+
+        Raises SucceededError, or StoreError.
+        """
+        found = self._store.get_versioned(self._key)
+        mark = _mark_of(found)
+        if mark is None:
+            self.epoch = max(1, self.epoch)
+        elif (mark.run_id, mark.holder) == (self._run_id, self._holder):
+            self.epoch = max(self.epoch, mark.epoch)
+        elif self.epoch and mark.epoch > self.epoch:
+            raise SucceededError(
+                f"{self._store.describe()} was taken over by run {mark.run_id} "
+                f"(epoch {mark.epoch}, ours is {self.epoch}): nothing more is stored there"
+            )
+        else:
+            self.epoch = max(self.epoch, mark.epoch) + 1
+        self._seen = found.version if found else None
+        self._looked = True
+
+    def put_state(self, state: bytes) -> None:
+        """Store the state, signed, in place of the one seen last. Raises like ``check``."""
+        if not self._looked:
+            self.check()
+        for again in (True, False):
+            try:
+                self._seen = self._store.swap_bytes(self._key, self._signed(state), self._seen)
+                return
+            except ChangedError:
+                if not again:
+                    raise
+                # Perhaps by ourselves: an answer that was lost, or a daemon before us.
+                self.check()
+
+    def _signed(self, state: bytes) -> bytes:
+        """The state, a JSON object of one or more fields, with two more in front."""
+        mark = {"epoch": self.epoch, "holder": self._holder}
+        return json.dumps(mark)[:-1].encode() + b", " + state.removeprefix(b"{")
+
+
+def holder(run_id: str) -> str:
+    """A name for this machine's hold on a run that doesn't tell which machine it is.
+
+    machine-id(5) asks for it never to be shown: it is hashed with a key of our own.
+    """
+    try:
+        machine = _MACHINE_ID.read_bytes().strip()
+    except OSError:
+        machine = b""
+    return hashlib.sha256(_APPLICATION + machine + run_id.encode()).hexdigest()[:16]
+
+
+def _mark_of(found: Versioned | None) -> _Mark | None:
+    """Who stored a state; None for none, or for one that isn't ours to read."""
+    if found is None:
+        return None
+    try:
+        record = json.loads(found.data)
+        epoch = record.get("epoch", 0)
+        return _Mark(str(record.get("run_id")), int(epoch), record.get("holder"))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return None
