@@ -48,10 +48,17 @@ class CollectResults:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreOutputs:
+    """See whether the job's declared results are still there, and bring back what is gone."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
 class FinishQueue:
     """Nothing is left to do: the queue has ended, or is interrupted and may be resumed."""
 
     status: QueueStatus
 
 
-Action = StartAttempt | SignalTree | EndBackground | CollectResults | FinishQueue
+Action = StartAttempt | SignalTree | EndBackground | CollectResults | RestoreOutputs | FinishQueue

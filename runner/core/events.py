@@ -153,6 +153,19 @@ class ResultsDelayed:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputsChecked:
+    """A completed job's declared results were looked at after a boot.
+
+    ``restored``: how many files were brought back. ``lost``: why some can't be, else None.
+    """
+
+    now: Now
+    job: int
+    restored: int = 0
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoreClaimed:
     """The result store knows that this run, and this machine, writes to it; ``epoch`` grows."""
 
@@ -225,6 +238,7 @@ Event = (
     | BackgroundEnded
     | ResultsStored
     | ResultsDelayed
+    | OutputsChecked
     | StoreClaimed
     | TimerFired
     | StartsBlocked

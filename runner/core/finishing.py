@@ -18,7 +18,7 @@ def finish_if_done(ledger: Ledger, now: Now) -> None:
     """
     if ledger.live:
         return
-    left = bool(ledger.unended or ledger.collecting)
+    left = bool(ledger.unended or ledger.collecting or ledger.restoring)
     if left and not ledger.interrupting:
         return
     for index in sorted(ledger.background):

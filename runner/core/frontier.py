@@ -61,6 +61,8 @@ class Frontier:
     def _lets_go(self, index: int) -> bool:
         state = self._jobs[index]
         if state.status is JobStatus.COMPLETED:
+            if state.restoring:
+                return False
             waits = state.collecting and not state.spooled
             return not (waits and self._document[index].result_paths)
         return state.status in ENDED

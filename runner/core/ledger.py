@@ -52,6 +52,7 @@ class Ledger:
         self.live: set[int] = set()
         self.background: set[int] = set()
         self.collecting: set[int] = set()
+        self.restoring: set[int] = set()
         for index, state in (jobs or {}).items():
             self.jobs[index] = state
             self._keep_sets(index, PENDING, state)
@@ -87,8 +88,9 @@ class Ledger:
 
     @property
     def only_uploads_left(self) -> bool:
-        """Whether the queue would be done if all files were stored."""
-        return bool(self.collecting) and not self.unended and not self.live
+        """Whether the queue would be done if all files were where they belong."""
+        files = self.collecting or self.restoring
+        return bool(files) and not self.unended and not self.live
 
     def attempt(self, index: int, token: str) -> Live | None:
         """The attempt under way, if an event speaks of it and not of one that is history."""
@@ -120,6 +122,8 @@ class Ledger:
             (self.background.add if state.background else self.background.discard)(index)
         if old.collecting is not state.collecting:
             (self.collecting.add if state.collecting else self.collecting.discard)(index)
+        if old.restoring is not state.restoring:
+            (self.restoring.add if state.restoring else self.restoring.discard)(index)
 
     def set_status(self, wall: float, status: QueueStatus, reason: str | None, **more: Any) -> None:
         """Change the queue's status. Raises IllegalTransition."""

@@ -65,12 +65,12 @@ def on_retry(ledger: Ledger, event: ev.RetryRequested) -> None:
     if queue.status in QUEUE_ENDED:
         ledger.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None)
     for index in again:
-        ledger.put(index, _as_new(ledger.jobs[index]))
+        ledger.put(index, as_new(ledger.jobs[index]))
         ledger.frontier.unsettle(index)
     reconsider(ledger, now.wall, again)
 
 
-def _as_new(state: JobState) -> JobState:
+def as_new(state: JobState) -> JobState:
     """Numbers go on; what still lives or is being stored of its last attempt goes on, too."""
     return replace(
         PENDING,

@@ -22,6 +22,7 @@ from runner.core.attempts import (
 from runner.core.clocks import account, next_deadline, on_timer
 from runner.core.finishing import finish_if_done
 from runner.core.ledger import Ledger
+from runner.core.outputs import on_outputs_checked
 from runner.core.requests import (
     on_blocked,
     on_cancel,
@@ -79,6 +80,8 @@ class Scheduler(Ledger):
                 on_results_stored(self, event)
             case ev.ResultsDelayed():
                 on_results_delayed(self, event)
+            case ev.OutputsChecked():
+                on_outputs_checked(self, event)
             case ev.StoreClaimed():
                 on_store_claimed(self, event)
             case ev.TimerFired(now):

@@ -10,6 +10,7 @@ from runner.core.clocks import catch_up
 from runner.core.ending import end_halted, give_up, reconsider
 from runner.core.events import Now, SessionOpened
 from runner.core.ledger import Ledger
+from runner.core.outputs import check_doubted, doubt_all
 from runner.core.states import QUEUE_ENDED, WAITING, JobStatus, QueueStatus
 from runner.core.storing import collect_again, forget_store
 
@@ -28,6 +29,8 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
     ledger.queue = replace(queue, mono=mono, boot_id=event.boot_id, updated_at=now.wall)
     if not same_boot:
         _carry_waits(ledger, now, queue.mono)
+        if event.collects:
+            doubt_all(ledger)
     ledger.tell(now.wall, None, "session_opened", same_boot=same_boot)
 
 
@@ -48,6 +51,7 @@ def on_survivors_told(ledger: Ledger, now: Now) -> None:
     ledger.queue = replace(ledger.queue, mono=now.mono)
     ledger.open = True
     collect_again(ledger, now.wall)
+    check_doubted(ledger, now.wall)
     if ledger.queue.status in QUEUE_ENDED:
         return
     if not _cancelled_unseen(ledger):

@@ -48,9 +48,10 @@ JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _J.FAILED: frozenset({_J.PENDING}),
     _J.SKIPPED: frozenset({_J.PENDING}),
     _J.CANCELLED: frozenset({_J.PENDING}),
-    _J.COMPLETED: frozenset(),
+    _J.COMPLETED: frozenset({_J.PENDING}),
 }
-"""Out of ``failed``, ``skipped`` and ``cancelled`` a job comes only by a request to retry."""
+"""Out of ``failed``, ``skipped`` and ``cancelled`` a job comes only by a request to retry, out of
+``completed`` only when a reboot has lost what it made and somebody needs that."""
 
 QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
     _Q.PENDING: frozenset({_Q.RUNNING, _Q.CANCELLED}),
@@ -83,7 +84,8 @@ class JobState:
     ``attempt`` is the number of the newest start, ``counted`` how many executions used up the
     retry budget, ``unannounced`` the interruptions in a row that nobody had announced.
     ``retry_due`` is monotonic time of the boot that the queue's record names. ``collecting``: its
-    files are on their way to the store; ``spooled``: from copies of them on this machine.
+    files are on their way to the store; ``spooled``: from copies of them on this machine;
+    ``restoring``: whether its results outlived a reboot is not known yet.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -106,6 +108,7 @@ class JobState:
     result_error: str | None = None
     collecting: bool = False
     spooled: bool = False
+    restoring: bool = False
     background: bool = False
     live: Live | None = None
     slot: int | None = None

@@ -39,7 +39,7 @@ def on_results_delayed(ledger: Ledger, event: ResultsDelayed) -> None:
     """It takes longer: people see why, and who waits goes on once there is a copy."""
     index = event.job
     state = ledger.jobs[index]
-    if not state.collecting:
+    if not (state.collecting or state.restoring):
         return
     if event.error and event.error != state.result_error:
         ledger.tell(event.now.wall, index, "results_delayed", error=event.error)
@@ -69,6 +69,8 @@ def collect_again(ledger: Ledger, wall: float) -> None:
     """Store what the sessions before have not, if this session stores at all."""
     for index, state in enumerate(ledger.jobs):
         ran = state.status in ENDED and state.attempt > 0
+        if state.restoring:
+            continue  # first it has to be seen whether there is anything left to be stored
         if ran and ledger.collects and (state.collecting or not state.results_uploaded):
             ledger.frontier.unsettle(index)
             ledger.put(index, replace(state, collecting=True, results_uploaded=False))

@@ -20,6 +20,7 @@ from runner.core.actions import (
     CollectResults,
     EndBackground,
     FinishQueue,
+    RestoreOutputs,
     SignalTree,
     StartAttempt,
 )
@@ -348,6 +349,9 @@ class Engine:
                 self._attempts.signal(job, token, slot, kill)
             case EndBackground(job, token, _):
                 self._attempts.end_background(job, token)
+            case RestoreOutputs(job):
+                if self._uploads is not None:
+                    self._uploads.restore(job)
             case CollectResults(job):
                 if self._uploads is not None:
                     self._uploads.add(job)

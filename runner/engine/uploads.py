@@ -27,6 +27,7 @@ from runner.results.claim import Claim, SucceededError
 from runner.results.collect import collect
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
+from runner.results.restore import Restored, Wanted, restore_job
 from runner.results.store import StoreError
 from runner.results.upload import JobUpload, UploadOutcome, upload_job
 
@@ -35,7 +36,7 @@ JOBS_AT_ONCE = 4
 
 FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
-"""Seconds until an upload is tried again: doubled each time, half of it by chance."""
+"""Seconds between two tries of one upload."""
 
 STATE_EVERY = 3.0
 """Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
@@ -126,8 +127,7 @@ class Uploads:
             self._start(job, pending)  # from the copies
         else:
             pending.tries += 1
-            delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(pending.tries - 1, 10))
-            delay *= 0.5 + 0.5 * random.random()
+            delay = _backoff(pending.tries)
             pending.timer = self._loop.call_later(delay, self._start, job, pending)
             self._post(ev.ResultsDelayed(now(), job, error))
 
@@ -182,6 +182,38 @@ class Uploads:
             spool=self._spool if state.spooled else None,
             withdrawn=pending.withdrawn,
         )
+
+    # -- after a boot ------------------------------------------------------------------------
+
+    def restore(self, job: int, tries: int = 0) -> None:
+        """See whether a job's result files are still there; bring back what is gone."""
+        described = self._scheduler.document.jobs[job]
+        state = self._scheduler.jobs[job]
+        if self._closed or not state.restoring:
+            return
+        wanted = Wanted(
+            described.job_id,
+            self._scheduler.queue.run_id,
+            state.attempt,
+            described.result_paths,
+            self._around.working_directory(self._scheduler.document, described),
+        )
+        stores = (self._spool, self._store)
+        work = self._loop.run_in_executor(self._workers, restore_job, stores, self._layout, wanted)
+
+        def done(future: asyncio.Future[Restored]) -> None:
+            if future.cancelled() or self._closed:
+                return
+            if isinstance(error := future.exception(), StoreError) and not self._giving_up:
+                self._loop.call_later(_backoff(tries + 1), self.restore, job, tries + 1)
+                self._post(ev.ResultsDelayed(now(), job, f"not restored yet: {error}"))
+            elif error is not None:
+                self._post(ev.OutputsChecked(now(), job, 0, f"{error}"))
+            else:
+                found = future.result()
+                self._post(ev.OutputsChecked(now(), job, found.files, found.lost))
+
+        work.add_done_callback(done)
 
     # -- copies for those who can't wait -----------------------------------------------------
 
@@ -354,3 +386,9 @@ class Uploads:
         for pool in (self._workers, self._states, self._copiers):
             pool.shutdown(wait=True, cancel_futures=True)
         self._store.close()
+
+
+def _backoff(tries: int) -> float:
+    """Seconds until the next try after so many: doubled each time, half of it by chance."""
+    delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
+    return delay * (0.5 + 0.5 * random.random())

@@ -512,7 +512,8 @@ def test_results_that_are_missing_have_a_code_of_their_own(world: World) -> None
     spoiled = world.home / "spoiled"
     (spoiled / "jobs").mkdir(parents=True)
     (spoiled / "jobs" / "ok").write_text("a file where a folder has to be")
-    ran = world.call("run", "q.json", "--fresh", "--results", str(spoiled))
+    soon = {"RUNNER_UPLOAD_TIMEOUT": "100ms"}
+    ran = world.call("run", "q.json", "--fresh", "--results", str(spoiled), env=soon)
     assert ran.returncode == 105, ran
     assert world.call("wait").returncode == 105
     assert world.call("status", "--exit-code").returncode == 105

@@ -142,7 +142,7 @@ def test_full_results_disk_is_told_and_made_good(bed: Bed, small_disk: Path) -> 
     ballast.write_bytes(b"x" * (1 << 20))
     make = "head -c 3500000 /dev/urandom > big"
     document = bed.document([{"job_id": "a", "command": make, "result_paths": ["big"]}])
-    code, told = bed.run("run", document, results=True)
+    code, told = bed.run("run", document, results=True, RUNNER_UPLOAD_TIMEOUT="100ms")
     assert code == 105, told
     job = bed.job("a")
     assert job["status"] == "completed"

@@ -14,6 +14,7 @@ from runner.core.actions import (
     CollectResults,
     EndBackground,
     FinishQueue,
+    RestoreOutputs,
     SignalTree,
     StartAttempt,
 )
@@ -32,7 +33,7 @@ from runner.model.graph import Graph
 
 EPOCH = 1_700_000_000.0
 BOOT = "boot-1"
-_JobAction = type[StartAttempt] | type[EndBackground] | type[CollectResults]
+_JobAction = type[StartAttempt] | type[EndBackground] | type[CollectResults] | type[RestoreOutputs]
 
 
 def job(name: str, after: str = "", run_if: str = "success", **more: Any) -> Job:
@@ -124,6 +125,12 @@ class Driver:
 
     def stored(self, name: str, *, ok: bool = True, error: str | None = None) -> None:
         self.send(ev.ResultsStored(self.now(), self.at(name), ok, error))
+
+    def delayed(self, name: str, error: str | None = "slow", *, spooled: bool = False) -> None:
+        self.send(ev.ResultsDelayed(self.now(), self.at(name), error, spooled))
+
+    def checked(self, name: str, lost: str | None = None, restored: int = 0) -> None:
+        self.send(ev.OutputsChecked(self.now(), self.at(name), restored, lost))
 
     def background_ended(self, name: str) -> None:
         token = self[name].token
@@ -242,6 +249,10 @@ class Driver:
     @property
     def collects(self) -> list[str]:
         return self.names(CollectResults)
+
+    @property
+    def restores(self) -> list[str]:
+        return self.names(RestoreOutputs)
 
     @property
     def ended_backgrounds(self) -> list[str]:

@@ -10,10 +10,11 @@ from runner.core.actions import (
     CollectResults,
     EndBackground,
     FinishQueue,
+    RestoreOutputs,
     SignalTree,
     StartAttempt,
 )
-from runner.core.events import Event, RetryRequested, TimerFired
+from runner.core.events import Event, OutputsChecked, RetryRequested, TimerFired
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, WAITING, JobState, JobStatus, QueueStatus, StopReason
 
@@ -65,6 +66,7 @@ def check_derived(scheduler: Scheduler) -> None:
     assert +scheduler.counts == Counter(state.status for state in jobs)
     assert scheduler.live == {i for i, state in enumerate(jobs) if state.live}
     assert scheduler.background == {i for i, state in enumerate(jobs) if state.background}
+    assert scheduler.restoring == {i for i, state in enumerate(jobs) if state.restoring}
     assert scheduler.collecting == {i for i, state in enumerate(jobs) if state.collecting}
     anew = Scheduler(scheduler.document, scheduler.graph, scheduler.queue, dict(enumerate(jobs)))
     assert scheduler.frontier.settled == anew.frontier.settled
@@ -96,7 +98,8 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
 
 def _has_ended(scheduler: Scheduler, index: int) -> bool:
     state = scheduler.jobs[index]
-    stored = not (state.collecting and scheduler.document.jobs[index].result_paths)
+    waits = state.collecting and not state.spooled
+    stored = not (waits and scheduler.document.jobs[index].result_paths) and not state.restoring
     return state.status in ENDED and (stored or state.status is not JobStatus.COMPLETED)
 
 
@@ -132,6 +135,7 @@ def check_may_go_on(scheduler: Scheduler) -> None:
     moves = (
         scheduler.live
         or scheduler.collecting
+        or scheduler.restoring
         or scheduler.background
         or scheduler.blocked
         or scheduler.queue.paused
@@ -179,7 +183,8 @@ def check_changes(
         if old is new:
             continue
         if old in ENDED:
-            assert isinstance(event, RetryRequested), f"{old} → {new}"
+            remade = isinstance(event, OutputsChecked) and event.lost and event.job == index
+            assert remade or isinstance(event, RetryRequested), f"{old} → {new}"
         if new is JobStatus.SKIPPED:
             assert may_be_skipped(scheduler, index), f"{index} was skipped for no reason"
         if new is JobStatus.CANCELLED:
@@ -222,6 +227,8 @@ def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
                 assert state.background and (state.token, state.slot) == (token, slot)
             case CollectResults(job):
                 assert scheduler.jobs[job].collecting
+            case RestoreOutputs(job):
+                assert scheduler.jobs[job].restoring
             case FinishQueue(status):
                 assert scheduler.finished and status is scheduler.queue.status
                 assert status is not QueueStatus.RUNNING

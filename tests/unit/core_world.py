@@ -20,6 +20,7 @@ from runner.core.actions import (
     CollectResults,
     EndBackground,
     FinishQueue,
+    RestoreOutputs,
     SignalTree,
     StartAttempt,
 )
@@ -132,6 +133,9 @@ class World:
             case CollectResults(job):
                 assert job not in self.uploads, "one job's files are stored twice at once"
                 self.uploads.append(job)
+            case RestoreOutputs(job):
+                assert job not in self.checks, "one job's files are looked at twice at once"
+                self.checks.append(job)
             case FinishQueue():
                 self.finishes += 1
                 assert self.finishes == 1, "a session finishes twice"
@@ -153,6 +157,7 @@ class World:
         self.voids = []
         self.ending = []
         self.uploads = []
+        self.checks = []
         self.finishes = 0
 
     def open(
@@ -275,6 +280,15 @@ class World:
     def store(self, at: int, *, ok: bool) -> None:
         job = self.uploads.pop(at)
         self.send(ev.ResultsStored(self.now, job, ok, None if ok else "no room"))
+
+    def delay(self, at: int, *, spooled: bool) -> None:
+        """An upload takes longer; perhaps its files are copied aside."""
+        self.send(ev.ResultsDelayed(self.now, self.uploads[at], "slow", spooled))
+
+    def check_outputs(self, at: int, *, lost: bool) -> None:
+        """What a reboot has left of a job's results is known."""
+        job = self.checks.pop(at)
+        self.send(ev.OutputsChecked(self.now, job, 1, "gone" if lost else None))
 
     # -- time, people, the machine -----------------------------------------------------------
 

@@ -32,7 +32,7 @@ JOB_TABLE = """
     failed -> pending
     skipped -> pending
     cancelled -> pending
-    completed ->
+    completed -> pending
 """
 
 QUEUE_TABLE = """
@@ -123,6 +123,8 @@ FULL = JobState(
     results_uploaded=False,
     result_error="e",
     collecting=True,
+    spooled=True,
+    restoring=True,
     background=True,
     live=Live(
         "t",
@@ -154,6 +156,7 @@ QUEUE = QueueState(
     timed_out=True,
     halted="job 'a' failed",
     starts=9,
+    epoch=3,
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core_driver import drive, job
+from core_driver import Driver, drive, job
 
 from runner.core import events as ev
 
@@ -31,3 +31,117 @@ def test_another_store_gets_everything_again() -> None:
     q.crash()
     q.open(collects=True)
     assert q.collects == []
+
+
+# -- uploads that take long ----------------------------------------------------------------------
+
+
+def test_a_copy_on_this_machine_is_as_good_for_those_who_wait() -> None:
+    """A slow network would hold up the whole chain."""
+    q = drive(job("a", result_paths=("out",)), job("b", "a"), collects=True)
+    q.ok("a")
+    q.delayed("a", "503 SlowDown")
+    assert (q.starts, q["a"].result_error) == ([], "503 SlowDown")
+    q.delayed("a", None, spooled=True)
+    assert (q.starts, q["a"].collecting) == (["b"], True)
+    q.ok("b")
+    assert q.finish is None, "the upload itself is still to be waited for"
+    q.stored("b")
+    q.stored("a")
+    assert q.finish is not None
+    assert (q["a"].spooled, q["a"].results_uploaded, q["a"].result_error) == (False, True, None)
+
+
+def test_after_a_crash_nobody_waits_for_what_has_been_copied() -> None:
+    """The next session would stop what has long been running on."""
+    q = drive(job("a", result_paths=("out",)), job("b", "a"), job("c", "b"), collects=True)
+    q.ok("a")
+    q.delayed("a", None, spooled=True)
+    q.crash()
+    q.session(collects=True)
+    q.void("b")
+    q.told()
+    assert (q.collects, q.starts) == (["a"], ["b"])
+
+
+def test_what_was_given_up_is_stored_by_the_next_start_from_its_copy() -> None:
+    """The copies would be forgotten, and the originals may have been changed since."""
+    q = drive(job("a", result_paths=("out",)), job("b", "a"), collects=True)
+    q.ok("a")
+    q.delayed("a", None, spooled=True)
+    q.stored("a", ok=False, error="no network")
+    assert (q["a"].spooled, q["a"].results_uploaded) == (True, False)
+
+
+# -- after a boot --------------------------------------------------------------------------------
+
+
+def _rebooted() -> Driver:
+    q = drive(
+        job("a", result_paths=("x",)), job("b", "a", result_paths=("y",)), job("c", "b"),
+        collects=True,
+    )  # fmt: skip
+    q.ok("a")
+    q.stored("a")
+    q.ok("b")
+    q.stored("b")
+    q.crash(boot=True)
+    q.session(collects=True)
+    q.lose("c", machine=True)
+    q.told()
+    return q
+
+
+def test_after_a_boot_outputs_are_looked_at_before_anybody_uses_them() -> None:
+    """On a tmpfs they are gone, and the next job would fail for want of its input."""
+    q = _rebooted()
+    assert (q.restores, q.starts) == (["b"], []), "nobody needs what 'a' made"
+    q.checked("b", restored=2)
+    assert q.starts == ["c"]
+
+
+def test_what_can_not_be_brought_back_is_made_again() -> None:
+    """The queue would fail, or go on without its data."""
+    q = _rebooted()
+    q.checked("b", lost="'/tmp/y' is gone")
+    assert (q["b"].status.value, q["b"].reason) == ("pending", "outputs lost at reboot")
+    assert q.restores == ["a"], "what it needs itself may be gone too"
+    q.checked("a", lost="'/tmp/x' is gone")
+    assert q.starts == ["a"]
+    q.ok("a")
+    q.stored("a")
+    assert q.starts == ["b"]
+    assert q["b"].attempt == 2, "numbers go on"
+
+
+def test_a_start_on_the_same_boot_looks_at_nothing() -> None:
+    """Every restart of the service would read all results again."""
+    q = drive(job("a", result_paths=("x",)), job("b", "a"), collects=True)
+    q.ok("a")
+    q.stored("a")
+    q.crash()
+    q.session(collects=True)
+    q.void("b")
+    q.told()
+    assert (q.restores, q.starts) == ([], ["b"])
+
+
+def test_an_upload_that_a_reboot_cut_off_is_done_after_the_look() -> None:
+    """An empty folder would be stored as the results of a job that made some."""
+    q = drive(job("a", result_paths=("x",)), job("b", "a"), collects=True)
+    q.ok("a")
+    q.crash(boot=True)
+    q.open(collects=True)
+    assert (q.collects, q.restores) == ([], ["a"])
+    q.checked("a")
+    assert (q.collects, q.starts) == (["a"], [])
+    q.stored("a")
+    assert q.starts == ["b"]
+
+
+def test_the_claims_number_is_remembered() -> None:
+    """A machine that comes back late could not know that it was succeeded."""
+    q = drive(job("a"), collects=True)
+    q.send(ev.StoreClaimed(q.now(), 4))
+    q.crash()
+    assert q.core.queue.epoch == 4

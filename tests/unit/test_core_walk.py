@@ -120,6 +120,16 @@ class Walk(RuleBasedStateMachine):
     def store(self, pick: int, ok: bool) -> None:
         self.world.store(pick % len(self.world.uploads), ok=ok)
 
+    @precondition(lambda self: self.world.uploads)
+    @rule(pick=PICK, spooled=st.booleans())
+    def delay(self, pick: int, spooled: bool) -> None:
+        self.world.delay(pick % len(self.world.uploads), spooled=spooled)
+
+    @precondition(lambda self: self.world.checks)
+    @rule(pick=PICK, lost=st.booleans())
+    def check_outputs(self, pick: int, lost: bool) -> None:
+        self.world.check_outputs(pick % len(self.world.checks), lost=lost)
+
     @rule(seconds=STEPS)
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)

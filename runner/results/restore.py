@@ -1,0 +1,111 @@
+"""Whether a job's result files still are where it left them, and bringing back those that are gone.
+
+Owns what counts as gone: a file that isn't there, or that was cut short without being written to.
+What has been changed since is somebody's work, and left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from runner.errors import StateError
+from runner.results.collect import collect
+from runner.results.copying import hash_file
+from runner.results.escape import shown, unescape
+from runner.results.layout import Layout
+from runner.results.manifest import FileEntry, Manifest, parse_manifest
+from runner.results.placing import replacing
+from runner.results.store import ResultStore
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Whose files: the attempt that made them, and where it looked for its patterns' matches."""
+
+    job_id: str
+    run_id: str
+    attempt: int
+    patterns: tuple[str, ...]
+    working_directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """``files``: how many were brought back; ``lost``: why what is gone can't be, else None."""
+
+    files: int = 0
+    lost: str | None = None
+
+
+def restore_job(stores: tuple[ResultStore, ...], layout: Layout, wanted: Wanted) -> Restored:
+    """Look at every result file that a manifest names; fetch what is gone from that store.
+
+    The first of ``stores`` that has this attempt's manifest counts. Without any the patterns have
+    to match something. Raises StoreError where trying again may help.
+    """
+    for store in stores:
+        manifest = _manifest(store, layout, wanted)
+        if manifest is not None:
+            return _restore(store, layout, manifest)
+    found = collect(wanted.patterns, wanted.working_directory)
+    missing = next((text for text in found.problems if "matched nothing" in text), None)
+    return Restored(lost=missing)
+
+
+def _manifest(store: ResultStore, layout: Layout, wanted: Wanted) -> Manifest | None:
+    data = store.get_bytes(layout.manifest_key(wanted.job_id))
+    if data is None:
+        return None
+    try:
+        manifest = parse_manifest(data)
+    except StateError:
+        return None
+    ours = (manifest.run_id, manifest.attempt, manifest.completed)
+    return manifest if ours == (wanted.run_id, wanted.attempt, True) else None
+
+
+def _restore(store: ResultStore, layout: Layout, manifest: Manifest) -> Restored:
+    count = 0
+    for entry in manifest.files:
+        if layout.is_log(entry.name):
+            continue
+        path = unescape(entry.source)
+        if not _is_gone(path, entry):
+            continue
+        if (trouble := _fetch(store, entry, path)) is not None:
+            return Restored(count, f"{shown(path)} {trouble}")
+        count += 1
+    return Restored(count)
+
+
+def _is_gone(path: str, entry: FileEntry) -> bool:
+    """A size that differs under the same mtime is what a power cut leaves."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return True
+    untouched = found.st_mtime_ns == entry.mtime_ns
+    return not stat.S_ISREG(found.st_mode) or (untouched and found.st_size != entry.size)
+
+
+def _fetch(store: ResultStore, entry: FileEntry, path: str) -> str | None:
+    """Why it can't be brought back, or None when it has been."""
+    try:
+        with replacing(os.fsencode(path), durable=True) as target:
+            if not store.get_file(entry.key, target):
+                raise _Missing
+            if hash_file(target, entry.size) != entry.sha256:
+                raise _Missing
+            os.fchmod(target, entry.mode)
+            os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
+    except _Missing:
+        return f"is gone, and {store.describe()} has no copy of it"
+    except OSError as error:
+        return f"is gone, and can't be written again: {error.strerror}"
+    return None
+
+
+class _Missing(Exception):
+    """The store doesn't have what the manifest says."""
