@@ -260,7 +260,7 @@ class Engine:
         self._held = _Step()
         self._projecting.changed(changes.jobs)
         if self._uploads is not None:
-            self._uploads.last_ones(scheduler.only_uploads_left)
+            self._uploads.poke()
         for future in held.done:
             if not future.done():
                 future.set_result(None)

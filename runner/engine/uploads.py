@@ -21,6 +21,7 @@ from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import now
+from runner.engine.live_logs import LiveLogs
 from runner.engine.surroundings import Surroundings
 from runner.errors import RunnerError
 from runner.results.claim import Claim, SucceededError
@@ -90,6 +91,9 @@ class Uploads:
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="uploads")
         self._states = ThreadPoolExecutor(1, thread_name_prefix="upload-state")
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._live: LiveLogs | None = None
+        if self._store.local_folder is None:
+            self._live = LiveLogs(surroundings, scheduler, self._states, self._own_store)
 
     # -- one job's files ---------------------------------------------------------------------
 
@@ -143,6 +147,9 @@ class Uploads:
     def _upload(self, spec: JobUpload) -> UploadOutcome:
         try:
             epoch = self._own_store()
+            if self._live is not None:
+                # A part that is still on its way would stay beside the whole log.
+                self._states.submit(lambda: None).result()
         except SucceededError as error:
             return UploadOutcome(False, (str(error),), 0, 0, final=True)
         except StoreError as error:
@@ -182,6 +189,12 @@ class Uploads:
             spool=self._spool if state.spooled else None,
             withdrawn=pending.withdrawn,
         )
+
+    def poke(self) -> None:
+        """A step was taken: something may run whose log is worth a look."""
+        self.last_ones(self._scheduler.only_uploads_left)
+        if self._live is not None:
+            self._live.poke()
 
     # -- after a boot ------------------------------------------------------------------------
 
@@ -375,6 +388,8 @@ class Uploads:
     def close(self) -> None:
         """Begin nothing more, and end what is under way."""
         self._closed = True
+        if self._live is not None:
+            self._live.close()
         for pending in self._jobs.values():
             pending.withdrawn.set()
             for timer in (pending.timer, pending.spool_timer):

@@ -277,8 +277,13 @@ class _Upload:
     def _remove_all_but(self, manifest: Manifest) -> None:
         named = {file.key for file in manifest.files}
         named.add(self.layout.manifest_key(self.spec.job_id))
-        for key in self.there.keys() - named:
-            self.store.delete(key)
+        left = sorted(self.there.keys() - named)
+        if self.store.parallel == 1 or len(left) < 2:
+            for key in left:
+                self.store.delete(key)
+            return
+        with ThreadPoolExecutor(self.store.parallel, thread_name_prefix="delete") as pool:
+            list(pool.map(self.store.delete, left))
 
 
 def _is_unchanged(known: FileEntry, source: Source) -> bool:

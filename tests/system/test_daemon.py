@@ -107,10 +107,10 @@ def test_sigterm_leaves_the_jobs_to_the_next_start(world: World) -> None:
     assert "jobs go on, and the next start adopts them; `runner stop` ends them" in world.stderr
     os.kill(int((world.home / "began.a").read_text()), 0)
     world.daemon()
+    world.until(lambda: "attempt_adopted" in world.stderr)
     release(world, "a")
     assert world.call("wait").returncode == 0
     assert starts(world, "a") == 1 and world.jobs()["a"]["attempt"] == 1
-    world.until(lambda: "attempt_adopted" in world.stderr)
 
 
 def test_stop_interrupts_the_jobs_and_the_next_start_resumes(world: World) -> None:

@@ -145,8 +145,8 @@ class Walk(RuleBasedStateMachine):
 
     @rule(
         keep=st.sampled_from(["nothing", "committed", "acted"]),
-        reboot=st.sampled_from([False, False, True]),
-        collects=st.booleans(),
+        reboot=st.booleans(),
+        collects=st.sampled_from([True, True, False]),
         new_store=st.sampled_from([False, False, True]),
         down=STEPS,
         requests=st.lists(
