@@ -9,6 +9,14 @@ import os
 import threading
 from typing import Any
 
+from runner.aws.faults import AwsError, Kind
+
+CONNECT_TIMEOUT = 10
+READ_TIMEOUT = 60
+"""Seconds without a byte, of one attempt."""
+
+ATTEMPTS = 3
+
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
@@ -27,7 +35,7 @@ class S3Client:
         return any(os.environ.get(name) for name in ENDPOINT_VARIABLES)
 
     def get(self) -> Any:
-        """The client. Raises botocore's errors for settings that can't be used."""
+        """The client. Raises botocore's errors, or AwsError, for settings that can't be used."""
         with self._lock:
             if self._client is None:
                 self._client = self._make()
@@ -54,9 +62,9 @@ class S3Client:
                 "response_checksum_validation": "when_required",
             }
         config = Config(
-            connect_timeout=10,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=self._connections,
             user_agent_extra="queue-runner",
             **checksums,
@@ -64,4 +72,7 @@ class S3Client:
         session = boto3.session.Session()
         # S3 answers for every region's buckets, with a redirect that botocore follows.
         region = self._region or session.region_name or "us-east-1"
-        return session.client("s3", region_name=region, config=config)
+        try:
+            return session.client("s3", region_name=region, config=config)
+        except ValueError as error:  # an endpoint that is no URL
+            raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error

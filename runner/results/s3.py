@@ -11,8 +11,10 @@ import hashlib
 import os
 import threading
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +52,22 @@ _PERMISSIONS = {
 """Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3"."""
 
 
+_PROBE = b"probe"
+
+_FOR_PEOPLE = (
+    Kind.DENIED,
+    Kind.MISSING,
+    Kind.NO_CREDENTIALS,
+    Kind.EXPIRED,
+    Kind.INVALID,
+    Kind.UNSUPPORTED,
+)
+
+_SHA256 = "runner-sha256"
+_SWAP = "runner-swap"
+"""Metadata of objects: what their bytes are, and which call of `swap_bytes` wrote them."""
+
+
 @dataclass(frozen=True, slots=True)
 class S3Options:
     """How objects are stored. ``kms_key``: an id or ARN; None is the bucket's own default."""
@@ -76,8 +94,10 @@ class S3Store:
             self._extra["StorageClass"] = options.storage_class
         self._room = _Budget(IN_FLIGHT)
         self._parts = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
-        self._lock = threading.Lock()
-        self._abandoned: set[tuple[str, str]] | None = None
+        self._discarding = threading.Lock()
+        self._listed = False
+        self._abandoned: set[tuple[str, str]] = set()
+        self._unsure: dict[str, set[str]] = {}
 
     def describe(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".removesuffix("/")
@@ -85,45 +105,47 @@ class S3Store:
     # -- before anything else ----------------------------------------------------------------
 
     def prepare(self) -> list[str]:
-        """Put, list, read, delete and abort something small.
+        """Put, list, read, abort and delete something small.
 
         Raises UsageError for what only a person can change (no such bucket, no permission, no
-        credentials); StoreError where it may pass. What an S3-compatible store doesn't have is
+        credentials); StoreError where it may pass. What an S3-compatible store can be without is
         returned as notes.
         """
         key = f".runner-probe-{uuid.uuid4().hex}"
-        probes: list[Callable[[], object]] = [
-            lambda: self.put_bytes(key, b"probe"),
-            lambda: next(self.list(""), None),
-            lambda: self.get_bytes(key),
-            lambda: self._call("ListMultipartUploads", Prefix=self._prefix, MaxUploads=1),
-            lambda: self._probe_abort(key),
-        ]
         try:
-            notes = [self._probe(probe) for probe in probes]
+            notes = [
+                self._probe(lambda: self.put_bytes(key, _PROBE), optional=False),
+                self._probe(lambda: next(self.list(""), None)),
+                self._probe(lambda: self._probe_read(key), optional=False),
+                self._probe(self._probe_open_uploads),
+                self._probe(lambda: self._probe_abort(key)),
+                self._probe(lambda: self.delete(key)),
+            ]
         except BaseException:
-            try:
-                self._probe(lambda: self.delete(key))
-            except (StoreError, UsageError):
-                pass  # the probe's own error is what matters, and the object is small
+            with suppress(StoreError):  # what failed first is what matters
+                self.delete(key)
             raise
-        notes.append(self._probe(lambda: self.delete(key)))
         return [note for note in notes if note]
 
-    def _probe_abort(self, key: str) -> None:
-        upload = self._call("CreateMultipartUpload", Key=self._key(key), **self._extra)
-        self._call("AbortMultipartUpload", Key=self._key(key), UploadId=upload["UploadId"])
+    def _probe_read(self, key: str) -> None:
+        if self.get_bytes(key) != _PROBE:
+            raise StoreError(f"{self.describe()}: what was stored there doesn't come back")
 
-    def _probe(self, probe: Callable[[], object]) -> str | None:
+    def _probe_open_uploads(self) -> None:
+        self._call("ListMultipartUploads", Prefix=self._prefix, MaxUploads=1)
+
+    def _probe_abort(self, key: str) -> None:
+        self._call("AbortMultipartUpload", Key=self._key(key), UploadId=self._create(key))
+
+    def _probe(self, probe: Callable[[], object], *, optional: bool = True) -> str | None:
         try:
             probe()
         except S3Error as error:
-            if error.kind is Kind.UNSUPPORTED:
+            if error.kind is Kind.UNSUPPORTED and optional:
                 return f"{self.describe()}: {error}: done without"
-            elif error.kind in (Kind.DENIED, Kind.MISSING, Kind.NO_CREDENTIALS, Kind.INVALID):
+            if error.kind in _FOR_PEOPLE:
                 raise UsageError(f"results in {error}") from error
-            else:
-                raise
+            raise
         return None
 
     # -- storing -----------------------------------------------------------------------------
@@ -152,34 +174,64 @@ class S3Store:
         return Stored(reader.done, reader.sha256, before.st_mtime_ns, mode, changed)
 
     def put_bytes(self, key: str, data: bytes, *, durable: bool = False) -> None:
-        self._put(key, data)
+        self._put(key, data, Metadata=_metadata(data))
 
     def swap_bytes(self, key: str, data: bytes, expected: str | None) -> str:
-        """By If-Match and If-None-Match; a store that knows neither just takes the bytes."""
+        """By If-Match and If-None-Match; a store that knows neither just takes the bytes.
+
+        An answer that was lost is no conflict: a call that isn't known to have failed leaves its
+        mark on the object, and what bears one of our marks was written by nobody else.
+        """
+        mark = uuid.uuid4().hex
+        metadata = {**_metadata(data), _SWAP: mark}
+        unsure = self._unsure.setdefault(key, set())
+        unsure.add(mark)
+        try:
+            version = self._swap(key, data, expected, Metadata=metadata)
+        except S3Error as error:
+            if error.kind not in (Kind.CONFLICT, Kind.MISSING) or error.code == "NoSuchBucket":
+                raise
+            found, written_by = self._get(key) or (None, None)
+            if found is not None and written_by == mark:
+                version = found.version
+            elif found is not None and written_by in unsure:
+                version = self._swap(key, data, found.version, Metadata=metadata)
+            elif (found.version if found else None) == expected:
+                raise  # two at once: S3 lets neither win, and it may pass
+            else:
+                raise ChangedError(f"{key!r} has changed in {self.describe()}") from error
+        unsure.clear()
+        return version
+
+    def _swap(self, key: str, data: bytes, expected: str | None, **extra: Any) -> str:
         condition = {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
         try:
-            return self._put(key, data, **condition)
+            return self._put(key, data, **extra, **condition)
         except S3Error as error:
             if error.kind is Kind.UNSUPPORTED:
-                return self._put(key, data)
-            if error.kind in (Kind.CONFLICT, Kind.MISSING):
-                raise ChangedError(f"{key!r} has changed in {self.describe()}") from error
+                return self._put(key, data, **extra)
             raise
 
-    def _put(self, key: str, data: bytes | bytearray, **condition: str) -> str:
+    def _put(self, key: str, data: bytes | bytearray, **extra: Any) -> str:
         answer = self._call(
             "PutObject",
             Key=self._key(key),
             Body=data,
             **self._checksum(data),
             **self._extra,
-            **condition,
+            **extra,
         )
-        return str(answer["ETag"])
+        return str(self._field(answer, "ETag", "PutObject"))
+
+    def _create(self, key: str) -> str:
+        """Open a multipart upload; which checksums its parts have is to be told beforehand."""
+        known = {} if self._s3.compatible_only else {"ChecksumAlgorithm": "CRC32"}
+        answer = self._call("CreateMultipartUpload", Key=self._key(key), **known, **self._extra)
+        return str(self._field(answer, "UploadId", "CreateMultipartUpload"))
 
     def _put_parts(self, key: str, reader: _Reader) -> None:
         """Parts go up in parallel while the next are read; they become an object all at once."""
-        upload = self._call("CreateMultipartUpload", Key=self._key(key), **self._extra)["UploadId"]
+        upload = self._create(key)
         part = max(PART, -(-reader.size // MAX_PARTS))
         futures: list[Future[dict[str, Any]]] = []
         try:
@@ -198,6 +250,7 @@ class S3Store:
                     break  # it has become shorter
                 number = len(futures) + 1
                 futures.append(self._parts.submit(self._put_part, key, upload, number, data, part))
+                del data  # while we wait for room only the budget's parts are in memory
             done = [future.result() for future in futures]
             self._call(
                 "CompleteMultipartUpload",
@@ -209,31 +262,39 @@ class S3Store:
             for future in futures:
                 if future.cancel():
                     self._room.give(part)
-            self._abandon(key, upload)
+            wait(futures)  # a part that arrives after the abort would stay, and be paid for
+            self._discard(self._key(key), upload)
             raise
 
     def _put_part(
         self, key: str, upload: str, number: int, data: bytes | bytearray, room: int
     ) -> dict[str, Any]:
         try:
+            checksum = self._checksum(data)
             answer = self._call(
                 "UploadPart",
                 Key=self._key(key),
                 UploadId=upload,
                 PartNumber=number,
                 Body=data,
-                **self._checksum(data),
+                **checksum,
             )
         finally:
             self._room.give(room)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        checksum.pop("ContentMD5", None)
+        etag = self._field(answer, "ETag", "UploadPart")
+        return {"PartNumber": number, "ETag": etag, **checksum}
 
     def _checksum(self, data: bytes | bytearray) -> dict[str, str]:
-        """What S3 compares a body with. MD5 is the one that every compatible store knows."""
+        """What S3 compares a body with. MD5 is the one that every compatible store knows.
+
+        The CRC is told and not left to boto3: S3 wants each part's again when an upload is
+        completed (API reference, "CompleteMultipartUpload"), and boto3 copies what it hashes.
+        """
         if self._s3.compatible_only:
             digest = hashlib.md5(data, usedforsecurity=False).digest()
             return {"ContentMD5": base64.b64encode(digest).decode()}
-        return {}  # boto3 sends a CRC
+        return {"ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()}
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -242,30 +303,53 @@ class S3Store:
         return found.data if found else None
 
     def get_versioned(self, key: str) -> Versioned | None:
+        found = self._get(key)
+        return found[0] if found else None
+
+    def _get(self, key: str) -> tuple[Versioned, str | None] | None:
+        """What is stored, and the mark of the swap that stored it."""
         try:
             answer = self._call("GetObject", Key=self._key(key))
             with self._told("GetObject", self._key(key)):
-                return Versioned(answer["Body"].read(), answer["ETag"])
+                data = answer["Body"].read()
         except S3Error as error:
             if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
                 return None
             raise
+        metadata = answer.get("Metadata", {})
+        if metadata.get(_SHA256, "") not in ("", *_metadata(data).values()):
+            raise StoreError(f"{key!r} of {self.describe()} came with other bytes than were stored")
+        version = self._field(answer, "ETag", "GetObject")
+        return Versioned(data, version), metadata.get(_SWAP)
 
     def get_file(self, key: str, target: int) -> bool:
-        """In ranges at once where it is large; a version that changes meanwhile is an error."""
+        """In ranges at once where it is large; a version that changes meanwhile is an error.
+
+        What arrives isn't checked where a store sends no checksum: the manifest has the sha256.
+        """
         from boto3.s3.transfer import TransferConfig
 
-        config = TransferConfig(multipart_chunksize=PART, max_concurrency=4, io_chunksize=1 << 20)
-        with open(os.dup(target), "wb") as file:
-            try:
-                with self._told("GetObject", self._key(key)):
-                    self._s3.get().download_fileobj(
-                        self._bucket, self._key(key), file, Config=config
-                    )
-            except S3Error as error:
-                if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
-                    return False
-                raise
+        config = TransferConfig(
+            multipart_chunksize=PART, max_concurrency=4, io_chunksize=1 << 20, max_io_queue=16
+        )
+
+        begun = False
+
+        def fetch(client: Any) -> None:
+            nonlocal begun
+            if begun:  # the keys expired on the way: what came so far may be of another version
+                os.ftruncate(target, 0)
+                os.lseek(target, 0, os.SEEK_SET)
+            begun = True
+            with open(os.dup(target), "wb") as file:
+                client.download_fileobj(self._bucket, self._key(key), file, Config=config)
+
+        try:
+            self._ask("GetObject", self._key(key), fetch)
+        except S3Error as error:
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                return False
+            raise
         return True
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -276,14 +360,20 @@ class S3Store:
                 key = item["Key"][len(self._prefix) :]
                 if key and not key.endswith("/"):
                     yield Entry(key, item["Size"])
-            if not page.get("IsTruncated"):
+            if not self._field(page, "IsTruncated", "ListObjectsV2"):
                 return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+            token = {
+                "ContinuationToken": self._field(page, "NextContinuationToken", "ListObjectsV2")
+            }
 
     # -- removing ----------------------------------------------------------------------------
 
     def delete(self, key: str) -> None:
-        self._call("DeleteObject", Key=self._key(key))
+        try:
+            self._call("DeleteObject", Key=self._key(key))
+        except S3Error as error:
+            if error.kind is not Kind.MISSING or error.code == "NoSuchBucket":
+                raise
 
     def flush(self, prefix: str) -> None:
         """Nothing to do: S3 has stored what it answered for."""
@@ -291,22 +381,28 @@ class S3Store:
     def discard_unfinished(self, prefix: str) -> None:
         """Abort what killed processes left open, once; later only what we couldn't abort ourselves.
 
-        One request for all of a store, and not one for each job.
+        One request for all of a store, and not one for each job. Whoever comes meanwhile waits: an
+        upload that began before the list was complete would be taken for one of the dead.
         """
-        with self._lock:
-            first, known = self._abandoned is None, self._abandoned or set()
-            self._abandoned = set()
-        if first:
-            known = set(self._open_uploads())
-        for key, upload in known:
-            try:
-                self._call("AbortMultipartUpload", Key=key, UploadId=upload)
-            except S3Error as error:
-                if error.kind is not Kind.MISSING:
-                    with self._lock:
-                        self._abandoned.add((key, upload))
-                    if error.kind is not Kind.UNSUPPORTED:
-                        raise
+        with self._discarding:
+            if not self._listed:
+                self._abandoned.update(self._open_uploads())
+                self._listed = True
+            failed = [error for each in list(self._abandoned) if (error := self._discard(*each))]
+        for error in failed:
+            if error.kind is not Kind.UNSUPPORTED:
+                raise error
+
+    def _discard(self, key: str, upload: str) -> S3Error | None:
+        """Abort it; if that fails, it is for the next time."""
+        try:
+            self._call("AbortMultipartUpload", Key=key, UploadId=upload)
+        except S3Error as error:
+            if error.kind is not Kind.MISSING:
+                self._abandoned.add((key, upload))
+                return error
+        self._abandoned.discard((key, upload))
+        return None
 
     def _open_uploads(self) -> Iterator[tuple[str, str]]:
         marker: dict[str, str] = {}
@@ -316,8 +412,6 @@ class S3Store:
             except S3Error as error:
                 if error.kind is Kind.UNSUPPORTED:
                     return
-                with self._lock:
-                    self._abandoned = None
                 raise
             for upload in page.get("Uploads", ()):
                 yield upload["Key"], upload["UploadId"]
@@ -327,14 +421,6 @@ class S3Store:
                 "KeyMarker": page["NextKeyMarker"],
                 "UploadIdMarker": page["NextUploadIdMarker"],
             }
-
-    def _abandon(self, key: str, upload: str) -> None:
-        try:
-            self._call("AbortMultipartUpload", Key=self._key(key), UploadId=upload)
-        except StoreError:
-            with self._lock:
-                if self._abandoned is not None:
-                    self._abandoned.add((self._key(key), upload))
 
     def close(self) -> None:
         """Let its threads go."""
@@ -346,13 +432,18 @@ class S3Store:
         return self._prefix + key
 
     def _call(self, operation: str, **arguments: Any) -> Any:
+        def call(client: Any) -> Any:
+            return getattr(client, _METHODS[operation])(Bucket=self._bucket, **arguments)
+
+        return self._ask(operation, arguments.get("Key"), call)
+
+    def _ask(self, operation: str, key: str | None, ask: Callable[[Any], Any]) -> Any:
         """One call; once more with new credentials if these have expired. Raises StoreError."""
         for again in (True, False):
             client = None
             try:
                 client = self._s3.get()
-                method = getattr(client, _METHODS[operation])
-                return method(Bucket=self._bucket, **arguments)
+                return ask(client)
             except Exception as error:
                 ours = translate(error)
                 if ours is None:
@@ -360,8 +451,16 @@ class S3Store:
                 if ours.kind is Kind.EXPIRED and again and client is not None:
                     self._s3.forget(client)
                     continue
-                raise self._error(operation, arguments.get("Key"), ours) from error
+                raise self._error(operation, key, ours) from error
         raise AssertionError
+
+    def _field(self, answer: dict[str, Any], name: str, operation: str) -> Any:
+        """What S3 always tells; a proxy's login page, which comes with status 200, doesn't."""
+        try:
+            return answer[name]
+        except KeyError:
+            text = f"{self.describe()}: {operation} was answered without {name}: is this S3?"
+            raise StoreError(text) from None
 
     def _told(self, operation: str, key: str | None) -> Any:
         return calling(lambda ours: self._error(operation, key, ours))
@@ -388,6 +487,10 @@ class S3Error(StoreError):
         super().__init__(message)
         self.kind = kind
         self.code = code
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    return {_SHA256: hashlib.sha256(data).hexdigest()}
 
 
 _METHODS = {

@@ -1,0 +1,643 @@
+"""The S3 store behind a proxy that makes faults: survived, or told as what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from s3_endpoint import Endpoint, env_for
+from s3_faults import (
+    ABORT,
+    COMPLETE,
+    CREATE,
+    DELETE,
+    DENIED,
+    EXPIRED,
+    GET,
+    INTERNAL,
+    LIST,
+    LIST_UPLOADS,
+    NOT_ALLOWED,
+    NOT_IMPLEMENTED,
+    PART,
+    PUT,
+    SLOW_DOWN,
+    WAIT,
+    Answer,
+    Canned,
+    Fault,
+    FaultProxy,
+    Flip,
+    Garbage,
+    Match,
+    Nothing,
+    ResetAnswer,
+    ResetRequest,
+    Stall,
+    Truncate,
+    WrongETag,
+)
+
+from runner.aws import clients
+from runner.errors import UsageError
+from runner.results import s3
+from runner.results.s3 import S3Store
+from runner.results.source import Source, WithdrawnError
+from runner.results.store import ChangedError, StoreError
+
+SMALL_PART = 5 << 20
+"""The least that S3 takes as a part that isn't the last."""
+
+LARGE = SMALL_PART + 100_000
+"""Two parts."""
+
+ALWAYS = 1_000
+
+BACKOFF = "botocore.retries.standard.ExponentialBackoff.delay_amount"
+
+
+@pytest.fixture
+def proxy(endpoint: Endpoint) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(endpoint.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def bucket(endpoint: Endpoint, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in env_for(proxy.url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(s3, "PART", SMALL_PART)
+    monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
+    return endpoint.bucket()
+
+
+@pytest.fixture
+def store(bucket: str) -> Iterator[S3Store]:
+    store = S3Store(bucket, "q")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return _file(tmp_path / "small", 100_000)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    return _file(tmp_path / "large", LARGE)
+
+
+def _file(path: Path, size: int) -> Path:
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+def _source(path: Path, withdrawn: threading.Event | None = None) -> Source:
+    return Source(os.path.realpath(path), withdrawn=withdrawn)
+
+
+def _fetch(store: S3Store, key: str, target: Path) -> bytes:
+    with target.open("w+b") as file:
+        assert store.get_file(key, file.fileno())
+    return target.read_bytes()
+
+
+def _round(store: S3Store, small: Path, large: Path) -> None:
+    """Every call once; what comes back is what was stored, and nothing else is there."""
+    target = small.parent / "back"
+    for path in (small, large):
+        stored = store.put_file(path.name, _source(path))
+        data = path.read_bytes()
+        assert (stored.size, stored.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert _fetch(store, path.name, target) == data
+    store.put_bytes("bytes", b"some bytes")
+    assert store.get_bytes("bytes") == b"some bytes"
+    version = store.swap_bytes("swapped", b"1", None)
+    store.swap_bytes("swapped", b"2", version)
+    found = store.get_versioned("swapped")
+    assert found is not None and found.data == b"2"
+    assert {entry.key: entry.size for entry in store.list("")} == {
+        "small": 100_000,
+        "large": LARGE,
+        "bytes": 10,
+        "swapped": 1,
+    }
+    store.discard_unfinished("")
+    for key in ("small", "large", "bytes", "swapped"):
+        store.delete(key)
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize(
+    ("matching", "fault"),
+    [
+        *((each, INTERNAL) for each in (PUT, LIST, LIST_UPLOADS, CREATE, PART, COMPLETE, DELETE)),
+        *((each, SLOW_DOWN) for each in (GET, PART)),
+        *((each, ResetRequest(after=50_000)) for each in (PUT, PART)),
+        *((each, ResetRequest()) for each in (GET, LIST, DELETE)),
+        *((each, ResetAnswer()) for each in (PUT, PART, CREATE, LIST, DELETE)),
+        (Match("GET", "q/small"), Truncate()),
+        (Match("GET", "q/large"), ResetAnswer()),
+        (LIST, Truncate()),
+    ],
+)
+def test_a_fault_that_passes_is_survived(
+    store: S3Store,
+    proxy: FaultProxy,
+    small: Path,
+    large: Path,
+    matching: Match,
+    fault: Fault,
+) -> None:
+    """A result would be refused, or be stored half, for a second's trouble of the network."""
+    rule = proxy.fail(matching, fault, times=2 if isinstance(fault, Answer) else 1)
+    _round(store, small, large)
+    assert rule.left == 0
+
+
+def test_a_refused_connection_is_tried_again(
+    store: S3Store, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endpoint that restarts would fail the upload of that moment."""
+    store.put_bytes("a", b"1")
+    refused: list[float] = []
+
+    def reopened(*_: object) -> float:
+        if not refused:
+            proxy.open_door()
+        refused.append(0.0)
+        return 0.0
+
+    monkeypatch.setattr(BACKOFF, reopened)
+    proxy.close_door()
+    store.put_bytes("a", b"2")
+    assert refused
+    assert store.get_bytes("a") == b"2"
+
+
+CALLS: dict[str, Callable[[S3Store, Path, Path], object]] = {
+    "put_file": lambda store, small, _: store.put_file("f", _source(small)),
+    "put_file large": lambda store, _, large: store.put_file("f", _source(large)),
+    "put_bytes": lambda store, *_: store.put_bytes("f", b"x"),
+    "get_bytes": lambda store, *_: store.get_bytes("there"),
+    "get_file": lambda store, small, _: _fetch(store, "there", small.parent / "back"),
+    "swap_bytes": lambda store, *_: store.swap_bytes("f", b"x", None),
+    "swap_bytes again": lambda store, *_: store.swap_bytes("f", b"x", '"1"'),
+    "list": lambda store, *_: list(store.list("")),
+    "delete": lambda store, *_: store.delete("there"),
+    "discard": lambda store, *_: store.discard_unfinished(""),
+    "prepare": lambda store, *_: store.prepare(),
+}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [INTERNAL, SLOW_DOWN, ResetRequest(), ResetAnswer(), Truncate(), Garbage(), None],
+    ids=lambda fault: getattr(fault, "code", type(fault).__name__),
+)
+def test_a_fault_that_stays_is_a_store_error(
+    store: S3Store, proxy: FaultProxy, small: Path, large: Path, fault: Fault | None
+) -> None:
+    """The engine would get an exception that it doesn't expect, or believe that all is well."""
+    store.put_bytes("there", b"1234")
+    if fault:
+        proxy.fail(Match(), fault, times=ALWAYS)
+    else:
+        proxy.close_door()
+    believed = set()
+    for name, call in CALLS.items():
+        try:
+            call(store, small, large)
+        except StoreError:
+            pass
+        else:
+            believed.add(name)
+    if isinstance(fault, Garbage):
+        # Any bytes may be a file's; whoever fetches one knows its sha256.
+        assert believed == {"get_file"}
+    elif isinstance(fault, Truncate):
+        # An answer without a body can't be cut.
+        assert believed <= {"put_file", "put_bytes", "swap_bytes", "swap_bytes again", "delete"}
+    else:
+        assert believed == set()
+
+
+@pytest.mark.parametrize("fault", [Flip(), WrongETag(), ResetAnswer(), Truncate()])
+def test_wrong_bytes_are_never_taken_for_a_state(
+    store: S3Store, proxy: FaultProxy, fault: Fault
+) -> None:
+    """A state with a flipped or a missing byte would be gone on with."""
+    version = store.swap_bytes("state", b"state" * 1_000, None)
+    proxy.fail(GET, fault)
+    try:
+        found = store.get_versioned("state")
+    except StoreError:
+        pass
+    else:
+        assert found is not None and found.data == b"state" * 1_000
+        assert found.version != version
+        with pytest.raises(ChangedError):
+            store.swap_bytes("state", b"new", found.version)
+    assert store.get_bytes("state") == b"state" * 1_000
+
+
+def test_a_flipped_byte_of_a_file_shows_in_its_sha256(
+    store: S3Store, proxy: FaultProxy, small: Path, tmp_path: Path
+) -> None:
+    """Whoever fetches a result compares the manifest's sha256, which must be of the true bytes."""
+    stored = store.put_file("f", _source(small))
+    rule = proxy.fail(GET, Flip())
+    data = _fetch(store, "f", tmp_path / "back")
+    assert rule.done and len(data) == stored.size
+    assert hashlib.sha256(data).hexdigest() != stored.sha256
+
+
+def test_a_part_that_is_not_what_was_sent_makes_no_object(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path
+) -> None:
+    """An object would be made of other parts than ours."""
+    proxy.fail(PART, WrongETag())
+    with pytest.raises(StoreError, match="InvalidPart"):
+        store.put_file("f", _source(large))
+    assert (endpoint.keys(bucket), endpoint.open_uploads(bucket)) == ({}, [])
+
+
+# -- conditional writes ----------------------------------------------------------------------
+
+
+def test_a_swap_whose_answer_was_lost_is_no_conflict(store: S3Store, proxy: FaultProxy) -> None:
+    """A machine would think that another has taken over, and give up its queue."""
+    for fault in (ResetAnswer(), INTERNAL):
+        proxy.fail(PUT, fault)
+    first = store.swap_bytes("state", b"1", None)
+    proxy.fail(PUT, ResetAnswer())
+    second = store.swap_bytes("state", b"2", first)
+    found = store.get_versioned("state")
+    assert found is not None and (found.data, found.version) == (b"2", second)
+
+
+def test_a_swap_that_failed_but_was_done_can_be_repeated(
+    store: S3Store, proxy: FaultProxy, bucket: str
+) -> None:
+    """After an outage a machine would take its own last state for another machine's."""
+    first = store.swap_bytes("state", b"1", None)
+    for data in (b"2", b"3"):
+        proxy.fail(PUT, ResetAnswer(), times=clients.ATTEMPTS)
+        with pytest.raises(StoreError):
+            store.swap_bytes("state", data, first)
+    second = store.swap_bytes("state", b"4", first)
+    with pytest.raises(ChangedError):
+        store.swap_bytes("state", b"5", first)
+    proxy.fail(PUT, ResetAnswer(), times=clients.ATTEMPTS)
+    with pytest.raises(StoreError):
+        store.swap_bytes("state", b"6", second)
+    other = S3Store(bucket, "q")
+    found = other.get_versioned("state")
+    assert found is not None and found.data == b"6"
+    other.swap_bytes("state", b"theirs", found.version)
+    other.close()
+    with pytest.raises(ChangedError):
+        store.swap_bytes("state", b"7", second)
+    assert store.get_bytes("state") == b"theirs"
+
+
+@pytest.mark.parametrize(
+    "fault", [Answer(409, "ConditionalRequestConflict"), Answer(404, "NoSuchBucket")]
+)
+def test_only_another_version_is_a_change(store: S3Store, proxy: FaultProxy, fault: Fault) -> None:
+    """A machine would give up its queue although nobody else has written."""
+    first = store.swap_bytes("state", b"1", None)
+    proxy.fail(PUT, fault)
+    with pytest.raises(StoreError) as caught:
+        store.swap_bytes("state", b"2", first)
+    assert not isinstance(caught.value, ChangedError)
+    store.swap_bytes("state", b"2", first)
+
+
+# -- credentials and permissions -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("matching", [PUT, GET, LIST, LIST_UPLOADS, CREATE, PART, COMPLETE, DELETE])
+def test_expired_keys_are_read_again(
+    store: S3Store,
+    proxy: FaultProxy,
+    small: Path,
+    large: Path,
+    matching: Match,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A queue of two days would lose its results when the first night's keys end."""
+
+    def renew() -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "renewed")
+
+    rule = proxy.fail(matching, EXPIRED, before=renew)
+    _round(store, small, large)
+    assert rule.done
+    assert "Credential=renewed/" in proxy.requests[-1].headers["authorization"]
+
+
+def test_keys_that_expire_in_mid_download_are_read_again(
+    store: S3Store, proxy: FaultProxy, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fetch of a large file would fail when keys end, or mix what came before and after."""
+    monkeypatch.setattr(s3, "PART", 1 << 20)
+    store.put_bytes("f", large.read_bytes())
+    rule = proxy.fail(GET, EXPIRED, skip=2)
+    assert _fetch(store, "f", tmp_path / "back") == large.read_bytes()
+    assert rule.done
+
+
+def test_keys_that_stay_expired_are_told(store: S3Store, proxy: FaultProxy) -> None:
+    """An upload would go round for ever, or nobody be told what to renew."""
+    proxy.fail(Match(), EXPIRED, times=ALWAYS)
+    with pytest.raises(StoreError, match="ExpiredToken"):
+        store.put_bytes("f", b"")
+    with pytest.raises(UsageError, match="ExpiredToken"):
+        store.prepare()
+
+
+PROBES = [
+    (PUT, "s3:PutObject"),
+    (LIST, "s3:ListBucket"),
+    (GET, "s3:GetObject"),
+    (LIST_UPLOADS, "s3:ListBucketMultipartUploads"),
+    (CREATE, "s3:PutObject"),
+    (ABORT, "s3:AbortMultipartUpload"),
+    (DELETE, "s3:DeleteObject"),
+]
+
+
+@pytest.mark.parametrize(("matching", "permission"), PROBES)
+def test_a_missing_permission_is_named_before_any_job_runs(
+    store: S3Store,
+    proxy: FaultProxy,
+    endpoint: Endpoint,
+    bucket: str,
+    matching: Match,
+    permission: str,
+) -> None:
+    """After hours of computing nothing could be stored, and nobody would know what is missing."""
+    proxy.fail(matching, DENIED, times=ALWAYS)
+    with pytest.raises(UsageError, match=f"it needs the permission {permission}$"):
+        store.prepare()
+    assert len(endpoint.keys(bucket)) == (matching is DELETE)
+
+
+def test_of_several_missing_permissions_the_first_is_named(
+    store: S3Store, proxy: FaultProxy
+) -> None:
+    """With keys that may only read, a person would be sent after s3:DeleteObject first."""
+    proxy.fail(Match(), DENIED, times=ALWAYS)
+    with pytest.raises(UsageError, match=r"it needs the permission s3:PutObject$"):
+        store.prepare()
+
+
+@pytest.mark.parametrize("fault", [NOT_ALLOWED, NOT_IMPLEMENTED])
+def test_a_store_that_can_not_list_uploads_is_taken(
+    store: S3Store, proxy: FaultProxy, fault: Fault
+) -> None:
+    """Compatible stores that do all we need would be refused."""
+    proxy.fail(LIST_UPLOADS, fault, times=ALWAYS)
+    (note,) = store.prepare()
+    assert "doesn't know ListMultipartUploads" in note
+    store.discard_unfinished("")
+
+
+@pytest.mark.parametrize("matching", [PUT, GET, LIST, CREATE, ABORT, DELETE])
+def test_a_server_that_is_no_object_store_is_refused(
+    store: S3Store, proxy: FaultProxy, matching: Match
+) -> None:
+    """A web server's address given for S3's would be found out when the first result is lost."""
+    proxy.fail(matching, NOT_ALLOWED, times=ALWAYS)
+    with pytest.raises(UsageError, match="the store doesn't know"):
+        store.prepare()
+
+
+def test_an_endpoint_that_is_no_url_is_the_users_to_change(
+    monkeypatch: pytest.MonkeyPatch, bucket: str
+) -> None:
+    """A mistyped variable would end in a traceback."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "no url")
+    with pytest.raises(UsageError, match="no url"):
+        S3Store(bucket).prepare()
+
+
+# -- uploads in parts ------------------------------------------------------------------------
+
+
+def test_a_failed_upload_in_parts_is_aborted(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path
+) -> None:
+    """Parts that no listing shows would be paid for."""
+    for matching in (PART, COMPLETE):
+        rule = proxy.fail(matching, INTERNAL, times=ALWAYS)
+        with pytest.raises(StoreError, match="InternalError"):
+            store.put_file("f", _source(large))
+        rule.left = 0
+        assert (endpoint.keys(bucket), endpoint.open_uploads(bucket)) == ({}, [])
+
+
+def test_an_upload_whose_end_nobody_heard_of_can_be_repeated(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path
+) -> None:
+    """The next try would fail at what the first has left."""
+    proxy.fail(COMPLETE, ResetAnswer(), times=clients.ATTEMPTS)
+    with pytest.raises(StoreError, match="CompleteMultipartUpload"):
+        store.put_file("f", _source(large))
+    store.discard_unfinished("")
+    store.put_file("f", _source(large))
+    assert endpoint.read(bucket, "q/f") == large.read_bytes()
+    assert endpoint.open_uploads(bucket) == []
+
+
+def test_what_could_not_be_aborted_is_aborted_later(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path
+) -> None:
+    """An outage would leave parts that are paid for until the queue is started again."""
+    store.discard_unfinished("")
+    for key in ("a", "b"):
+        proxy.fail(PART, DENIED, times=1)
+        proxy.fail(ABORT, INTERNAL, times=clients.ATTEMPTS)
+        with pytest.raises(StoreError, match="s3:PutObject"):
+            store.put_file(key, _source(large))
+    assert sorted(endpoint.open_uploads(bucket)) == ["q/a", "q/b"]
+    proxy.fail(ABORT, INTERNAL, times=clients.ATTEMPTS)
+    with pytest.raises(StoreError, match="AbortMultipartUpload"):
+        store.discard_unfinished("")
+    assert len(endpoint.open_uploads(bucket)) == 1
+    store.discard_unfinished("")
+    assert endpoint.open_uploads(bucket) == []
+    assert len(proxy.seen(LIST_UPLOADS)) == 1
+
+
+def test_an_upload_is_aborted_after_its_last_part(
+    store: S3Store, proxy: FaultProxy, large: Path
+) -> None:
+    """A part that arrives after the abort stays, says S3, and is paid for."""
+    aborting = threading.Event()
+    proxy.fail(ABORT, Nothing(), before=aborting.set)
+    proxy.fail(PART, Stall())
+    proxy.fail(PART, DENIED)
+    with ThreadPoolExecutor(1) as pool:
+        put = pool.submit(store.put_file, "f", _source(large))
+        proxy.wait_stalled()
+        assert not aborting.wait(0.3)
+        proxy.release()
+        with pytest.raises(StoreError, match="s3:PutObject"):
+            put.result(WAIT)
+    assert aborting.is_set()
+
+
+def test_an_upload_that_runs_is_not_taken_for_a_dead_one(
+    store: S3Store, proxy: FaultProxy, large: Path
+) -> None:
+    """Of two jobs that end at once, one would abort the other's upload."""
+    proxy.fail(LIST_UPLOADS, Stall())
+    creating = threading.Event()
+    proxy.fail(CREATE, Nothing(), before=creating.set)
+
+    def upload() -> int:
+        store.discard_unfinished("jobs/b/")
+        return store.put_file("jobs/b/f", _source(large)).size
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.discard_unfinished, "jobs/a/")
+        proxy.wait_stalled()
+        second = pool.submit(upload)
+        assert not creating.wait(0.3)
+        proxy.release()
+        first.result(WAIT)
+        assert second.result(WAIT) == LARGE
+
+
+def test_a_withdrawn_source_leaves_nothing(
+    proxy: FaultProxy,
+    endpoint: Endpoint,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bytes of the next attempt would be stored as the last one's, or parts stay open."""
+    monkeypatch.setattr(s3, "IN_FLIGHT", SMALL_PART)
+    withdrawn = threading.Event()
+    proxy.fail(PART, ResetRequest(), before=withdrawn.set)
+    store = S3Store(bucket, "q")
+    path = _file(tmp_path / "f", 3 * SMALL_PART)
+    with pytest.raises(WithdrawnError):
+        store.put_file("f", _source(path, withdrawn))
+    with pytest.raises(WithdrawnError):
+        store.put_file("small", _source(_file(tmp_path / "small", 1), withdrawn))
+    assert len(proxy.seen(PART)) <= 3
+    assert (endpoint.keys(bucket), endpoint.open_uploads(bucket)) == ({}, [])
+    store.put_file("f", _source(path))
+    store.close()
+
+
+@pytest.mark.parametrize("times", [1, ALWAYS])
+def test_a_large_file_that_changes_is_read_again(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path, times: int
+) -> None:
+    """A mixture of two versions would be stored as if it were a result."""
+    changes = iter(range(1, ALWAYS))
+
+    def change() -> None:
+        with large.open("r+b") as file:
+            file.write(b"changed")
+        os.utime(large, ns=(0, next(changes)))
+
+    rule = proxy.fail(COMPLETE, Nothing(), times=times, before=change)
+    stored = store.put_file("f", _source(large))
+    data = endpoint.read(bucket, "q/f")
+    assert hashlib.sha256(data).hexdigest() == stored.sha256
+    assert data.startswith(b"changed")
+    assert (stored.changed, rule.done) == ((False, 1) if times == 1 else (True, 3))
+    assert endpoint.open_uploads(bucket) == []
+
+
+def test_real_s3_is_told_the_checksums_of_parts(
+    store: S3Store, proxy: FaultProxy, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses parts whose kind of checksum wasn't told, and a list of parts without theirs."""
+    monkeypatch.setattr(clients.S3Client, "compatible_only", False)
+    store.put_file("f", _source(large))
+    (created,) = proxy.seen(CREATE)
+    assert created.headers["x-amz-checksum-algorithm"] == "CRC32"
+    (completed,) = proxy.seen(COMPLETE)
+    parts = proxy.seen(PART)
+    assert len(parts) == 2
+    for part in parts:
+        crc = part.headers["x-amz-checksum-crc32"]
+        assert f"<ChecksumCRC32>{crc}</ChecksumCRC32>".encode() in completed.body
+    store.put_bytes("b", b"")
+    assert proxy.seen(PUT)[-1].headers["x-amz-checksum-crc32"] == "AAAAAA=="
+
+
+# -- time and memory -------------------------------------------------------------------------
+
+
+def test_a_stalled_request_is_given_up_and_tried_again(
+    bucket: str, proxy: FaultProxy, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that a router forgot would hold an upload for ever."""
+    monkeypatch.setattr(clients, "READ_TIMEOUT", 0.2)
+    store = S3Store(bucket, "q")
+    proxy.fail(PUT, Stall(served=True))
+    store.put_file("f", _source(small))
+    assert len(proxy.seen(PUT)) == 2
+    proxy.fail(PUT, Stall(served=True), times=ALWAYS)
+    with pytest.raises(StoreError, match="Read timeout"):
+        store.put_file("f", _source(small))
+    assert len(proxy.seen(PUT)) == 2 + clients.ATTEMPTS
+    store.close()
+
+
+_UPLOAD = """
+import resource, sys
+from runner.aws.clients import S3Client
+from runner.results.s3 import S3Store
+from runner.results.source import Source
+if sys.argv[2] == "aws":
+    S3Client.compatible_only = False
+store = S3Store("b", "q")
+store.put_bytes("warm", b"x")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stored = store.put_file("f", Source(sys.argv[1]))
+print(stored.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+store.close()
+"""
+
+
+@pytest.mark.parametrize("checksums", ["aws", "compatible"])
+def test_a_large_file_needs_little_memory(
+    proxy: FaultProxy, tmp_path: Path, checksums: str
+) -> None:
+    """A checkpoint of 40 GB would take the memory of the machine that trains."""
+    path = tmp_path / "f"
+    with path.open("wb") as file:
+        file.truncate(300_000_000)
+    proxy.fail(PUT, Canned(), times=ALWAYS)
+    proxy.fail(PART, Canned(), times=ALWAYS)
+    proxy.fail(CREATE, Canned("<Result><UploadId>u</UploadId></Result>"))
+    proxy.fail(COMPLETE, Canned("<CompleteMultipartUploadResult/>"))
+    told = subprocess.run(
+        [sys.executable, "-c", _UPLOAD, os.path.realpath(path), checksums],
+        env={**os.environ, **env_for(proxy.url)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    size, growth = map(int, told.stdout.split())
+    assert size == sum(part.size for part in proxy.seen(PART)) == 300_000_000
+    assert growth < 90_000, f"{growth} KiB more than before"
