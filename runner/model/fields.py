@@ -210,7 +210,8 @@ def _variable_fault(name: str, text: Any) -> str | None:
     return None
 
 
-def _bucket(value: Any) -> str:
+def check_bucket(value: Any) -> str:
+    """The name of a bucket."""
     text = _text(value)
     if not _BUCKET.fullmatch(text) or ".." in text or _IP_ADDRESS.fullmatch(text):
         rule = "3 to 63 lower-case letters, digits, '-' and '.', first and last no sign"
@@ -218,7 +219,8 @@ def _bucket(value: Any) -> str:
     return text
 
 
-def _prefix(value: Any) -> str:
+def check_prefix(value: Any) -> str:
+    """What all keys in a bucket begin with, without the `/` that follows it."""
     text = _text(value)
     if text[0] == "/" or text[-1] == "/":
         raise InvalidError("must not begin or end with '/'")
@@ -272,8 +274,8 @@ QUEUE_FIELDS: dict[str, Check] = {
     "jobs": lambda value: value,
     "global_timeout": _duration,
     "on_failure": _choice(ON_FAILURE),
-    "result_s3_bucket": _bucket,
-    "result_s3_prefix": _prefix,
+    "result_s3_bucket": check_bucket,
+    "result_s3_prefix": check_prefix,
     "env": _environment,
     "working_directory": _text,
     "term_grace": _duration,
