@@ -73,8 +73,8 @@ def _fetch(arguments: argparse.Namespace, store: ResultStore, queue: StoredQueue
         with progress_bar() as progress:
             verify = arguments.verify
             report = fetch(store, queue, output, jobs, part, verify=verify, progress=progress)
-            if not verify and (problem := put_queue(store, queue, output)):
-                report.problems.append(problem)
+            if not verify:
+                put_queue(store, queue, output, report)
     except KeyboardInterrupt:
         output.clean_up()
         # Threads may be in the middle of a large file, and an ordinary end would wait for them.

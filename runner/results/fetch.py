@@ -319,17 +319,20 @@ class _WrongError(Exception):
     """What arrived isn't what the manifest names."""
 
 
-def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder) -> str | None:
+def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, report: Report) -> None:
     """Write the document and the state; afterwards the folder is known to hold this run.
 
-    Returns a problem, if there is one. Raises StoreError, and RunnerError if there is no room.
+    Raises StoreError, and RunnerError if there is no room.
     """
     layout = Layout()
+    known = os.path.lexists(output.path(layout.state_key))
     try:
         document = store.get_bytes(layout.document_key)
-        if document is not None:
+        if document is not None and not known and os.path.lexists(output.path(layout.document_key)):
+            # Somebody's own document: nobody asked for it to be written over.
+            report.notes.append(f"{layout.document_key} is there already: left as it is")
+        elif document is not None:
             output.put(layout.document_key, document, 0o600)
         output.put(layout.state_key, queue.raw, 0o644)
     except PlaceError as error:
-        return f"{layout.state_key}: {error}"
-    return None
+        report.problems.append(f"{layout.state_key}: {error}")

@@ -70,9 +70,9 @@ class OutputFolder:
     def _refusal(self, folder: bytes) -> str | None:
         real = os.path.realpath(folder)
         if real != folder:
-            return f"a link on the way leads to {shown(os.fsdecode(real))}: nothing is written"
+            return f"is not written: a link on the way leads to {shown(os.fsdecode(real))}"
         if self._is_in_store(folder):
-            return "that is where the results are stored: nothing is written"
+            return "is not written: that is where the results are stored"
         return None
 
     def _is_in_store(self, folder: bytes) -> bool:

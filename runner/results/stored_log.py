@@ -24,7 +24,7 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class StoredLog:
-    """`size` bytes of a log. `running`: there may be more. `problem`: bytes are missing or wrong."""
+    """`size` bytes of a log. `running`: there may be more. `problem`: some are missing or wrong."""
 
     attempt: int
     size: int
