@@ -62,8 +62,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _fetch(arguments: argparse.Namespace, store: ResultStore, queue: StoredQueue) -> int:
     from runner.cli.progress import progress_bar
-    from runner.results.fetch import Part, fetch, put_queue
+    from runner.results.fetch import fetch, put_queue
     from runner.results.output import OutputFolder
+    from runner.results.wanted import Part
 
     jobs = _chosen(queue, arguments.job)
     output = OutputFolder(Path(arguments.output), store.local_folder)

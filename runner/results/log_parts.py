@@ -39,24 +39,19 @@ class Joined:
     gap: tuple[int, int] | None = None
     gone: bool = False
 
+    @property
+    def problem(self) -> str | None:
+        """The gap in words."""
+        if self.gap is None:
+            return None
+        return f"ends at byte {self.gap[0]}: what is stored goes on at {self.gap[1]}"
+
 
 def find_parts(store: ResultStore, layout: Layout, job_id: str) -> list[LogParts]:
     """All logs of a job that are in parts, by attempt and stream. Raises StoreError."""
-    return _group(store, layout, job_id, layout.attempts_prefix(job_id))
-
-
-def parts_of(
-    store: ResultStore, layout: Layout, job_id: str, attempt: int, stream: Stream
-) -> LogParts | None:
-    """The parts of one log, if there are any. Raises StoreError."""
-    found = _group(store, layout, job_id, layout.log_parts_prefix(job_id, attempt, stream))
-    return found[0] if found else None
-
-
-def _group(store: ResultStore, layout: Layout, job_id: str, prefix: str) -> list[LogParts]:
     logs: dict[tuple[int, Stream], list[tuple[int, str]]] = {}
     sizes: dict[tuple[int, Stream], int] = {}
-    for entry in store.list(prefix):
+    for entry in store.list(layout.attempts_prefix(job_id)):
         if part := layout.log_part_of(job_id, entry.key):
             attempt, stream, offset = part
             logs.setdefault((attempt, stream), []).append((offset, entry.key))

@@ -17,6 +17,7 @@ from runner.results.copying import hash_file
 from runner.results.escape import TEMPORARY, shown
 from runner.results.manifest import FileEntry
 from runner.results.placing import replacing
+from runner.results.wanted import Wanted
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LEFTOVER = re.compile(re.escape(TEMPORARY.encode()) + rb"([0-9]+)-[0-9]+")
@@ -52,6 +53,10 @@ class OutputFolder:
     def path(self, name: str) -> bytes:
         """The path of a file; `name` is relative, and no part of it is `.` or `..`."""
         return self.root + b"/" + os.fsencode(name)
+
+    def path_of(self, file: Wanted) -> bytes:
+        """The path of a job's file."""
+        return self.path(f"{file.job_id}/{file.name}")
 
     def check(self, path: bytes) -> None:
         """Raise PlaceError unless a file may be written there.

@@ -13,7 +13,7 @@ from runner.errors import NotFoundError
 from runner.results.copying import hash_file
 from runner.results.escape import shown
 from runner.results.layout import Layout, Stream
-from runner.results.log_parts import join_parts, parts_of
+from runner.results.log_parts import find_parts, join_parts
 from runner.results.manifest import FileEntry, Manifest
 from runner.results.store import ResultStore
 from runner.results.stored import StoredJob, StoredQueue, read_manifest
@@ -48,9 +48,11 @@ def get_log(
     layout = Layout()
     for left in reversed(range(_TRIES)):
         manifest = read_manifest(store, layout, queue, job.job_id)
-        newest = max(job.attempt, manifest.attempt if manifest else 0)
+        live = find_parts(store, layout, job.job_id)
+        newest = max(job.attempt, manifest.attempt if manifest else 0, *(p.attempt for p in live))
         asked = attempt or newest
         _check(job, asked, newest)
+        parts = [log for log in live if (log.attempt, log.stream) == (asked, stream)]
         running = asked == newest and job.status is JobStatus.RUNNING and queue.unfinished
         if file := _entry(layout, manifest, asked, stream):
             running = False
@@ -59,13 +61,11 @@ def get_log(
                 same = size == file.size and hash_file(target, size) == file.sha256
                 problem = None if same else f"{shown(file.key)} is not as the manifest says"
                 return StoredLog(asked, size, running, problem)
-        elif log := parts_of(store, layout, job.job_id, asked, stream):
-            joined = join_parts(store, log, target, scratch)
-            problem = joined.gap and "it ends at byte {}: what follows begins at {}".format(
-                *joined.gap
-            )
+        elif parts:
+            joined = join_parts(store, parts[0], target, scratch)
             if not joined.gone or not left:
-                return StoredLog(asked, joined.size, running, problem or None)
+                problem = joined.problem and f"the log {joined.problem}"
+                return StoredLog(asked, joined.size, running, problem)
         elif running:
             return StoredLog(asked, 0, running)
         os.ftruncate(target, 0)

@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_endpoint import Endpoint
+from s3_endpoint import Endpoint, env_for
+from test_terminal import COLOUR, Terminal
 from world import RUNNER, World
 
 from runner.results.fetch import Report, fetch
@@ -591,6 +594,70 @@ def test_only_the_leavings_of_the_dead_are_removed(stock: Stock, tmp_path: Path)
     assert {path.name for path in one.glob(".runner*")} == {".runner-tmp-1-0"}
 
 
+class Stalled(ThreadingHTTPServer):
+    """S3 as far as it is needed; of a file called ``large`` it sends only the first half."""
+
+    def __init__(self, stock: Stock) -> None:
+        self.over = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer()
+
+            def do_GET(self) -> None:
+                data = self.answer()
+                stalls = self.path.endswith("/large")
+                self.wfile.write(data[: len(data) // 2] if stalls else data)
+                if stalls:
+                    server.over.wait()
+
+            def answer(self) -> bytes:
+                key = self.path.partition("?")[0].removeprefix("/bucket/")
+                data = stock.store.get_bytes(key)
+                self.send_response(200 if data is not None else 404)
+                self.send_header("Content-Length", str(len(data or b"")))
+                self.send_header("ETag", '"e"')
+                self.end_headers()
+                return data or b""
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        server = self
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}).start()
+
+    def close(self) -> None:
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+
+@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}])
+def test_ctrl_c_ends_it_at_once_and_leaves_nothing_unfinished(
+    world: World, stock: Stock, env: dict[str, str]
+) -> None:
+    """Who sees that it takes too long would wait for its end all the same, or clean up by hand."""
+    stock.upload("one", {"a": b"1", "large": b"x" * 4_000_000})
+    server = Stalled(stock)
+    aws = env_for(f"http://127.0.0.1:{server.server_port}")
+    terminal = Terminal(world, "results", "s3://bucket", "--output", "got", **aws, **env)
+    try:
+        terminal.until(r"━.*/4\.0 MB")
+        world.until(lambda: any(size > 1e6 for size in sizes(world.home / "got")))
+        terminal.type(b"\x03")
+        assert terminal.end() == 130 and terminal.is_sane
+        assert bool(COLOUR.search(terminal.shown)) == (not env)
+        assert set(tree(world.home / "got")) <= {"one/a", "one/stdout.log", "one/stderr.log"}
+    finally:
+        terminal.close()
+        server.close()
+
+
+def sizes(top: Path) -> list[int]:
+    return [path.lstat().st_size for path in top.rglob("*")]
+
+
 # -- logs in parts -----------------------------------------------------------------------------
 
 
@@ -599,14 +666,18 @@ def test_a_running_attempts_log_is_put_together(world: World, either: Stock) -> 
     either.upload("j", {}, completed=False)
     either.job("j", "running", 3)
     either.job("quiet", "running", 1)
+    either.job("late", "pending", 1)
     either.put_state("running")
     either.part("j", 0, b"second", attempt=2)
     for offset, data in ((0, b"0123"), (4, b"456789"), (8, b"89ab"), (8, b"89ab"), (2, b"23")):
         either.part("j", offset, data, attempt=3)
+    either.part("late", 0, b"the state knows nothing of this attempt", attempt=2)
     where = either.store.describe()
     done = call(world, "results", where)
     assert (done.returncode, done.stderr) == (0, "")
     got = tree(world.home / "results")
+    assert b"knows nothing" in got["late/stdout.log"]
+    assert "knows nothing" in call(world, "logs", "late", "--from", where).stdout
     assert (got["j/stdout.log"], got["j/attempts/2/stdout.log"]) == (b"0123456789ab", b"second")
     assert got["j/attempts/1/stdout.log"] == b"j 1 stdout\n"
     logs = ("logs", "j", "--from", where)
@@ -628,7 +699,7 @@ def test_a_log_with_a_gap_ends_there_and_says_so(world: World, stock: Stock) -> 
     stock.part("j", 5, b"5678")
     done = world.call("results", "../store", "--output", "got")
     assert done.returncode == 105
-    assert "'stdout.log' ends at byte 4: what follows begins at 5" in done.stderr
+    assert "'stdout.log' ends at byte 4: what is stored goes on at 5" in done.stderr
     assert (world.home / "got/j/stdout.log").read_bytes() == b"0123"
     log = world.call("logs", "j", "--from", "../store")
     assert (log.returncode, log.stdout) == (105, "0123") and "ends at byte 4" in log.stderr
