@@ -252,7 +252,9 @@ class S3Store:
         """In ranges at once where it is large; a version that changes meanwhile is an error."""
         from boto3.s3.transfer import TransferConfig
 
-        config = TransferConfig(multipart_chunksize=PART, max_concurrency=4, io_chunksize=1 << 20)
+        config = TransferConfig(
+            multipart_chunksize=PART, max_concurrency=4, io_chunksize=1 << 20, max_io_queue=8
+        )
         with open(os.dup(target), "wb") as file:
             try:
                 with self._told("GetObject", self._key(key)):
