@@ -26,6 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--attempt", type=int, metavar="N", help="an earlier attempt (default: the newest)"
     )
     parser.add_argument("--tail", type=int, metavar="BYTES", help="only the last so many bytes")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="s3://BUCKET/PREFIX|FOLDER",
+        help="as it is stored there, wherever the job ran",
+    )
     options.add_json(parser)
     options.add_folders(parser)
 
@@ -37,6 +43,10 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("--tail needs at least one byte")
     if arguments.json and arguments.follow:
         raise UsageError("--json shows a log as it is now: not with --follow")
+    if arguments.source is not None:
+        from runner.cli.logs_from import execute as show_stored
+
+        return show_stored(arguments)
     with connection(arguments) as there:
         return _show(there, arguments)
 

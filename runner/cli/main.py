@@ -21,6 +21,7 @@ VERBS = {
     "queues": "list the queues",
     "status": "show how a queue stands",
     "logs": "show a job's output",
+    "results": "fetch a queue's results and logs into a folder",
     "wait": "wait for a queue to end",
     "cancel": "end a queue, or some of its jobs",
     "retry": "run failed, skipped and cancelled jobs again",

@@ -95,7 +95,8 @@ def _identifier(value: Any) -> str:
     return text
 
 
-def _job_id(value: Any) -> str:
+def check_job_id(value: Any) -> str:
+    """The id of a job; it is also the name of a folder."""
     text = _identifier(value)
     if text in RESERVED_JOB_IDS:
         raise InvalidError(f'"{text}" is the name of one of our own files')
@@ -253,7 +254,7 @@ RETRY_FIELDS: dict[str, Check] = {
 }
 
 JOB_FIELDS: dict[str, Check] = {
-    "job_id": _job_id,
+    "job_id": check_job_id,
     "command": _command,
     "timeout": _duration,
     "depends_on": _each(_identifier, "job ids"),

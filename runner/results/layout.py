@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
@@ -37,6 +38,7 @@ _ABSOLUTE = "_abs"
 _ATTEMPTS = "attempts"
 _LOGS = frozenset({"stdout.log", "stderr.log"})
 _MANIFEST = "manifest.json"
+_PART = re.compile(r"([1-9][0-9]{0,8})/(stdout|stderr)\.log\.parts/([0-9]{20})")
 _RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE}
 
 
@@ -74,6 +76,21 @@ class Layout:
         """The offset of a part's key. Raises ValueError if it isn't one."""
         return int(key.rpartition("/")[2])
 
+    def attempts_prefix(self, job_id: str) -> str:
+        """Below this are the other attempts' logs, and all parts of logs; ends with `/`."""
+        return f"jobs/{job_id}/{_ATTEMPTS}/"
+
+    def log_part_of(self, job_id: str, key: str) -> tuple[int, Stream, int] | None:
+        """Attempt, stream and offset of a part's key below `attempts_prefix`; None for others."""
+        found = _PART.fullmatch(key.removeprefix(self.attempts_prefix(job_id)))
+        if found is None:
+            return None
+        return int(found[1]), "stdout" if found[2] == "stdout" else "stderr", int(found[3])
+
+    def log_name(self, attempt: int, newest: int, stream: Stream) -> str:
+        """The name, below the job's prefix, of the log of one attempt of so many."""
+        return f"{stream}.log" if attempt == newest else f"{_ATTEMPTS}/{attempt}/{stream}.log"
+
     def manifest_key(self, job_id: str) -> str:
         """The list of what the job stored; nothing counts that it doesn't name."""
         return f"jobs/{job_id}/{_MANIFEST}"
@@ -85,6 +102,12 @@ class Layout:
     def is_log(self, name: str) -> bool:
         """Whether a name below a job's prefix is a log's, and not a result's."""
         return name in _LOGS or name.startswith(f"{_ATTEMPTS}/")
+
+    def stream_of(self, name: str) -> Stream | None:
+        """Which log a file of that name is; None for a result."""
+        if not self.is_log(name):
+            return None
+        return "stderr" if name.endswith("stderr.log") else "stdout"
 
     def local_name(self, name: str) -> str:
         """The relative path that a download of `name` is written to, with its odd bytes again.

@@ -83,7 +83,7 @@ def parse_manifest(data: bytes) -> Manifest:
             files=tuple(_file_from_json(file) for file in document["files"]),
             problems=tuple(document["problems"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateError(f"not a manifest: {error}") from error
 
 

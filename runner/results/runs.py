@@ -23,7 +23,7 @@ def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
     The state goes last: as long as it is there, a repetition after a crash finishes the move.
     Raises OSError.
     """
-    other = _run_of(root / layout.state_key)
+    other = run_of(root / layout.state_key)
     if other is None or other == run_id:
         return None
     target = root / FORMER / other
@@ -39,7 +39,8 @@ def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
     return str(target)
 
 
-def _run_of(state: Path) -> str | None:
+def run_of(state: Path) -> str | None:
+    """The run that a folder's state names; None if there is no such state."""
     try:
         run_id = json.loads(state.read_bytes()).get("run_id")
     except (OSError, ValueError, AttributeError):

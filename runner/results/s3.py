@@ -330,7 +330,7 @@ class S3Store:
         from boto3.s3.transfer import TransferConfig
 
         config = TransferConfig(
-            multipart_chunksize=PART, max_concurrency=4, io_chunksize=1 << 20, max_io_queue=16
+            multipart_chunksize=PART, max_concurrency=4, io_chunksize=1 << 20, max_io_queue=8
         )
 
         begun = False

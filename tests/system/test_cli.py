@@ -25,7 +25,7 @@ LONG = {"job_id": "long", "command": "touch began; exec sleep 60", "timeout": "2
 AFTER = {"job_id": "after", "command": "true", "timeout": "1m", "depends_on": ["long"]}
 VERBS = [
     *("run", "validate", "schema", "daemon", "submit", "queues", "status", "logs", "wait"),
-    *("cancel", "retry", "pause", "unpause", "stop", "prune"),
+    *("cancel", "retry", "pause", "unpause", "stop", "prune", "results"),
 ]
 
 
@@ -170,7 +170,7 @@ def test_each_verb_explains_itself(folder: World, typed: Typed, verb: str) -> No
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        *((verb, 102) for verb in ("status", "wait", "retry", "pause", "unpause")),
+        *((verb, 102) for verb in ("status", "wait", "retry", "pause", "unpause", "results")),
         *((f"{verb} --queue q", 102) for verb in ("status", "pause", "queues", "prune")),
         *(("logs ok", 102), ("cancel --all", 102), ("cancel ok", 102), ("status --job ok", 102)),
         *(("stop", 106), ("submit q.json", 106), ("queues", 0), ("prune", 0)),

@@ -1,0 +1,210 @@
+"""Fetch a queue's results and logs into a folder. The same command goes on where it was cut."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.cli import options
+from runner.cli.text import clean
+from runner.errors import ExitCode, NotFoundError, StateError, UsageError
+from runner.model.wording import did_you_mean, quoted
+
+if TYPE_CHECKING:
+    from runner.results.fetch import Report
+    from runner.results.output import OutputFolder
+    from runner.results.store import ResultStore
+    from runner.results.stored import StoredJob, StoredQueue
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "where",
+        nargs="?",
+        metavar="QUEUE_ID|s3://BUCKET/PREFIX|FOLDER",
+        help="a queue of this machine (default: the current one), or where results are stored",
+    )
+    options.add_queue(parser)
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default="results",
+        help="fetch into this folder (default: results)",
+    )
+    parser.add_argument(
+        "--job", metavar="ID", action="append", default=[], help="only this job; may be repeated"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--logs-only", action="store_true", help="only logs")
+    which.add_argument("--no-logs", action="store_true", help="only result files")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="fetch nothing: compare the folder with what is stored",
+    )
+    options.add_json(parser)
+    options.add_folders(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if not arguments.output:
+        raise UsageError("--output is empty")
+    store, queue = _find(arguments)
+    try:
+        return _fetch(arguments, store, queue)
+    finally:
+        store.close()
+
+
+def _fetch(arguments: argparse.Namespace, store: ResultStore, queue: StoredQueue) -> int:
+    from runner.cli.progress import progress_bar
+    from runner.results.fetch import fetch, put_queue
+    from runner.results.output import OutputFolder
+    from runner.results.wanted import Part
+
+    jobs = _chosen(queue, arguments.job)
+    output = OutputFolder(Path(arguments.output), store.local_folder)
+    part = Part.LOGS if arguments.logs_only else Part.RESULTS if arguments.no_logs else Part.ALL
+    _warn_of_another_run(output, queue)
+    try:
+        with progress_bar() as progress:
+            verify = arguments.verify
+            report = fetch(store, queue, output, jobs, part, verify=verify, progress=progress)
+            if not verify:
+                put_queue(store, queue, output, report)
+    except KeyboardInterrupt:
+        output.clean_up()
+        # Threads may be in the middle of a large file, and an ordinary end would wait for them.
+        os._exit(ExitCode.CTRL_C)
+    _tell(arguments, report, queue, output)
+    return ExitCode.RESULTS_INCOMPLETE if report.problems else ExitCode.DONE
+
+
+def _tell(
+    arguments: argparse.Namespace, report: Report, queue: StoredQueue, output: OutputFolder
+) -> None:
+    for line in [*report.notes, *report.problems]:
+        _say(line)
+    if arguments.json:
+        view = {
+            "output": os.fsdecode(output.root),
+            "queue_id": queue.queue_id,
+            "run_id": queue.run_id,
+            "files": report.files,
+            "bytes": report.bytes,
+            "fetched": report.fetched,
+            "present": report.present,
+            "problems": report.problems,
+            "notes": report.notes,
+        }
+        print(json.dumps(view))
+        return
+    rest = "as they were stored" if arguments.verify else f"({report.present:,} already there)"
+    print(f"{report.files:,} files, {report.bytes:,} bytes in {clean(arguments.output)} {rest}")
+
+
+def _say(line: str) -> None:
+    print(f"runner results: {clean(line)}", file=sys.stderr)
+
+
+def _warn_of_another_run(output: OutputFolder, queue: StoredQueue) -> None:
+    from runner.results.layout import Layout
+    from runner.results.runs import run_of
+
+    other = run_of(Path(os.fsdecode(output.path(Layout.state_key))))
+    if other not in (None, queue.run_id):
+        _say(f"{output.told} has files of another run too ({other}): they stay")
+
+
+def _chosen(queue: StoredQueue, names: list[str]) -> list[StoredJob]:
+    for name in names:
+        if name not in queue.jobs:
+            hint = did_you_mean(name, queue.jobs)
+            raise UsageError(f"--job: there is no job {quoted(name)} in '{queue.queue_id}'{hint}")
+    return [queue.jobs[name] for name in dict.fromkeys(names or queue.jobs)]
+
+
+# -- where the results are ---------------------------------------------------------------------
+
+
+def _find(arguments: argparse.Namespace) -> tuple[ResultStore, StoredQueue]:
+    """The store, and the queue in it. Raises NotFoundError with what can be done."""
+    from runner.results.layout import Layout
+    from runner.results.stored import read_queue
+    from runner.results.stores import open_store
+
+    settings = options.settings(arguments)
+    where = arguments.where
+    if where is not None and arguments.queue is not None:
+        raise UsageError("give a queue, or where its results are: not both")
+    run_id = None
+    if where is None or not _is_store(where):
+        if where is not None:
+            arguments.queue = where
+        where, run_id = _results_of(settings.state_dir, settings.log_dir, arguments)
+    store = open_store(where)
+    try:
+        queue = read_queue(store, Layout())
+        if run_id in (None, queue.run_id):
+            return store, queue
+    except BaseException:
+        store.close()
+        raise
+    store.close()
+    return _set_aside(where, str(run_id), queue)
+
+
+def _is_store(where: str) -> bool:
+    from runner.results.layout import Layout
+    from runner.results.stores import is_s3
+
+    return is_s3(where) or "/" in where or os.path.isfile(os.path.join(where, Layout.state_key))
+
+
+def _results_of(
+    state_dir: Path, log_dir: Path, arguments: argparse.Namespace
+) -> tuple[str, str | None]:
+    """Where a queue of this machine stores its results, and as which run."""
+    from runner.service.shelf import Shelf
+
+    name = options.queue(arguments)
+    shelf = Shelf(state_dir, log_dir)
+    if name is not None and not shelf.exists(name):
+        hint = did_you_mean(name, shelf.names())
+        if not hint and os.path.isdir(name):
+            hint = f"; for the folder, give ./{name}"
+        raise NotFoundError(f"there is no queue {quoted(name)} in {state_dir}{hint}")
+    entry = shelf.find(name)
+    if entry.error or entry.queue is None:
+        raise StateError(entry.error or f"queue '{entry.name}' can't be read")
+    if not (where := entry.meta.get("results")):
+        raise NotFoundError(
+            f"queue '{entry.name}' was run without --results: nothing of it is stored\n"
+            f"its logs are here: runner logs JOB --queue {entry.name}\n"
+            "the same runner run with --results stores what has ended"
+        )
+    return where, entry.queue.run_id
+
+
+def _set_aside(where: str, run_id: str, other: StoredQueue) -> tuple[ResultStore, StoredQueue]:
+    """What a later run in the same place has set aside."""
+    from runner.results.layout import Layout
+    from runner.results.runs import FORMER
+    from runner.results.stored import read_queue
+    from runner.results.stores import open_store
+
+    store = open_store(f"{where}/{FORMER}/{run_id}")
+    try:
+        return store, read_queue(store, Layout())
+    except NotFoundError:
+        store.close()
+        raise NotFoundError(
+            f"{where} has the results of another run now: queue '{other.queue_id}', {other.run_id}"
+        ) from None
+    except BaseException:
+        store.close()
+        raise

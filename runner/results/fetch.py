@@ -1,0 +1,255 @@
+"""Getting results back: what a store has of a queue, into a folder, file by file.
+
+Owns that each file arrives as it was stored, and what is told if one doesn't. Must not know the
+command line, nor who ran the queue.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from runner.errors import StateError
+from runner.results.at_once import at_once
+from runner.results.copying import hash_file
+from runner.results.layout import Layout
+from runner.results.log_parts import LogParts, join_parts
+from runner.results.manifest import FileEntry
+from runner.results.output import OutputFolder, PlaceError, difference, dress
+from runner.results.placing import replacing
+from runner.results.store import ResultStore, StoreError
+from runner.results.stored import StoredJob, StoredQueue
+from runner.results.wanted import JobPlan, Part, Planner, Wanted
+
+PASSES = 3
+"""How often a job is looked at whose files change while they are fetched."""
+
+AHEAD = 1000
+"""Files that are begun, or done, behind a large one that isn't."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of it. `files`, `bytes`: what is in the folder now and belongs there.
+
+    `problems` make it incomplete; `notes` don't. Both are one line each.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    fetched: int = 0
+    present: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+Progress = Callable[[int, int], None]
+"""Told, in one thread, how many bytes more are to be had, and how many have been dealt with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """`there`: with `size` bytes. `stale`: it looks as if the job was stored anew meanwhile."""
+
+    file: Wanted
+    there: bool
+    size: int = 0
+    fetched: bool = False
+    problem: str | None = None
+    stale: bool = False
+
+
+def fetch(
+    store: ResultStore,
+    queue: StoredQueue,
+    output: OutputFolder,
+    jobs: Iterable[StoredJob],
+    part: Part = Part.ALL,
+    *,
+    verify: bool = False,
+    progress: Progress = lambda planned, done: None,
+) -> Report:
+    """Have what these jobs stored in the folder; with `verify` only compare, and write nothing.
+
+    A file that is there as it was stored isn't fetched. Each is put in place as a whole; what else
+    is in the folder stays. Raises StoreError, and RunnerError where the folder has no room.
+    """
+    planner = Planner(store, queue, part, live=not verify)
+    work = _Comparing(output) if verify else _Having(store, output)
+    return _Fetch(planner, work, queue, store.parallel, progress).run(jobs)
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """Goes through jobs and files, many at once, and counts."""
+
+    planner: Planner
+    work: _Comparing | _Having
+    queue: StoredQueue
+    parallel: int
+    progress: Progress
+    report: Report = field(default_factory=Report)
+
+    def run(self, jobs: Iterable[StoredJob]) -> Report:
+        pool = ThreadPoolExecutor(self.parallel, thread_name_prefix="fetch")
+        try:
+            for left in reversed(range(PASSES)):
+                changed = list(self._one_pass(pool, jobs, last=not left))
+                jobs = [self.queue.jobs[job_id] for job_id in changed]
+        except BaseException as error:
+            # Who pressed Ctrl-C doesn't wait for the end of a large file.
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
+        pool.shutdown()
+        return self.report
+
+    def _one_pass(
+        self, pool: ThreadPoolExecutor, jobs: Iterable[StoredJob], *, last: bool
+    ) -> Iterator[str]:
+        """Yields the jobs that seem to have been stored anew meanwhile; they aren't counted yet."""
+        plans = at_once(pool, self.planner.plan, jobs, 4 * self.parallel)
+
+        def steps() -> Iterator[JobPlan | Wanted]:
+            for plan in plans:
+                self.progress(plan.size, 0)
+                yield plan
+                yield from plan.files.values()
+
+        def take(step: JobPlan | Wanted) -> JobPlan | _Outcome:
+            return step if isinstance(step, JobPlan) else self.work.deal_with(step)
+
+        plan: JobPlan | None = None
+        outcomes: list[_Outcome] = []
+        for done in at_once(pool, take, steps(), AHEAD):
+            if isinstance(done, _Outcome):
+                self.progress(0, done.file.size)
+                outcomes.append(done)
+                continue
+            if plan is not None and not self._settle(plan, outcomes, last):
+                yield plan.job_id
+            plan, outcomes = done, []
+        if plan is not None and not self._settle(plan, outcomes, last):
+            yield plan.job_id
+
+    def _settle(self, plan: JobPlan, outcomes: list[_Outcome], last: bool) -> bool:
+        """Count a job whose files have been dealt with; False if it is to be done again."""
+        if not last and any(each.stale for each in outcomes) and self._has_changed(plan):
+            return False
+        report = self.report
+        report.problems += plan.problems
+        report.notes += plan.notes
+        for outcome in outcomes:
+            if outcome.problem:
+                report.problems.append(f"{outcome.file.told} {outcome.problem}")
+            if outcome.there:
+                report.files += 1
+                report.bytes += outcome.size
+                report.fetched += outcome.fetched
+                report.present += not outcome.fetched
+        return True
+
+    def _has_changed(self, plan: JobPlan) -> bool:
+        try:
+            return self.planner.manifest(plan.job_id) != plan.manifest
+        except StateError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparing:
+    """One file: is it as it was stored?"""
+
+    output: OutputFolder
+
+    def deal_with(self, file: Wanted) -> _Outcome:
+        assert isinstance(file.what, FileEntry)
+        problem = difference(self.output.path_of(file), file.what, mend=False)
+        return _Outcome(file, problem is None, file.size, problem=problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Having:
+    """One file: see that it is there."""
+
+    store: ResultStore
+    output: OutputFolder
+
+    def deal_with(self, file: Wanted) -> _Outcome:
+        """Raises StoreError, and RunnerError if there is no room."""
+        path = self.output.path_of(file)
+        try:
+            self.output.check(path)
+            if isinstance(file.what, LogParts):
+                return self._join(file, file.what, path)
+            if difference(path, file.what, mend=True) is None:
+                return _Outcome(file, True, file.size)
+            # Bytes may be lost on the way: what isn't as it was stored is fetched once more.
+            problem = self._get(file.what, path, last=False) and self._get(
+                file.what, path, last=True
+            )
+        except PlaceError as error:
+            return _Outcome(file, False, problem=str(error))
+        except OSError as error:
+            told = self.output.error(error)
+            if not isinstance(told, PlaceError):
+                raise told from error
+            return _Outcome(file, False, problem=str(told))
+        if problem:
+            return _Outcome(file, False, problem=problem, stale=True)
+        return _Outcome(file, True, file.size, fetched=True)
+
+    def _get(self, file: FileEntry, path: bytes, *, last: bool) -> str | None:
+        """Fetch a file; what is wrong, if it isn't what was stored: then nothing changed."""
+        try:
+            with replacing(path, durable=False) as fd:
+                if not self.store.get_file(file.key, fd):
+                    raise _WrongError("is named in the manifest, but gone from the store")
+                size = os.fstat(fd).st_size
+                if size != file.size or hash_file(fd, size) != file.sha256:
+                    raise _WrongError("is not in the store as the manifest says: other bytes")
+                dress(fd, file)
+        except _WrongError as wrong:
+            return str(wrong)
+        except StoreError:
+            if last:
+                raise
+            return "can't be fetched"
+        return None
+
+    def _join(self, file: Wanted, log: LogParts, path: bytes) -> _Outcome:
+        scratch = os.fsdecode(os.path.dirname(path))
+        os.makedirs(scratch, exist_ok=True)
+        try:
+            with replacing(path, durable=False) as fd:
+                joined = join_parts(self.store, log, fd, scratch)
+                if joined.gone:
+                    raise _WrongError("is incomplete: a part of it went away meanwhile")
+                os.fchmod(fd, 0o644)
+        except _WrongError as wrong:
+            return _Outcome(file, False, problem=str(wrong), stale=True)
+        return _Outcome(file, True, joined.size, fetched=True, problem=joined.problem)
+
+
+class _WrongError(Exception):
+    """What arrived isn't what the manifest names."""
+
+
+def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, report: Report) -> None:
+    """Write the document and the state; afterwards the folder is known to hold this run.
+
+    Raises StoreError, and RunnerError if there is no room.
+    """
+    layout = Layout()
+    known = os.path.lexists(output.path(layout.state_key))
+    try:
+        document = store.get_bytes(layout.document_key)
+        if document is not None and not known and os.path.lexists(output.path(layout.document_key)):
+            # Somebody's own document: nobody asked for it to be written over.
+            report.notes.append(f"{layout.document_key} is there already: left as it is")
+        elif document is not None:
+            output.put(layout.document_key, document, 0o600)
+        output.put(layout.state_key, queue.raw, 0o644)
+    except PlaceError as error:
+        report.problems.append(f"{layout.state_key}: {error}")
