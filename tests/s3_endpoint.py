@@ -12,21 +12,33 @@ import sys
 import uuid
 from typing import Any
 
-_SERVER = """
+_SERVER = r"""
 import sys
+from moto.moto_server.utilities import RegexConverter
 from moto.server import ThreadedMotoServer
+
+class AnyKey(RegexConverter):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.regex = self.regex.replace(".+", r"[\s\S]+")
+
+sys.modules["moto.moto_server.werkzeug_app"].RegexConverter = AnyKey
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 """
-"""It ends when its stdin is closed: with whoever started it, however that ends."""
+"""It ends when its stdin is closed: with whoever started it, however that ends.
+
+moto's routes take no newline in a key, which S3 does.
+"""
 
 
 class Endpoint:
     """Start it, use ``env`` for every process that is to talk to it, and close it."""
 
     def __init__(self) -> None:
+        self._client: Any = None
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", _SERVER],
             stdin=subprocess.PIPE,
@@ -52,13 +64,15 @@ class Endpoint:
         """A client that goes straight to it, whatever the environment says."""
         import boto3
 
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        if self._client is None:
+            self._client = boto3.client(
+                "s3",
+                endpoint_url=self.url,
+                region_name="us-east-1",
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+            )
+        return self._client
 
     def keys(self, bucket: str, prefix: str = "") -> dict[str, int]:
         """Every key below a prefix, with its size."""
@@ -81,6 +95,8 @@ class Endpoint:
 
     def close(self) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
+        if self._client is not None:
+            self._client.close()
         self._process.stdin.close()
         try:
             self._process.wait(10)

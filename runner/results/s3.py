@@ -418,8 +418,8 @@ class S3Store:
             if not page.get("IsTruncated"):
                 return
             marker = {
-                "KeyMarker": page["NextKeyMarker"],
-                "UploadIdMarker": page["NextUploadIdMarker"],
+                "KeyMarker": self._field(page, "NextKeyMarker", "ListMultipartUploads"),
+                "UploadIdMarker": self._field(page, "NextUploadIdMarker", "ListMultipartUploads"),
             }
 
     def close(self) -> None:

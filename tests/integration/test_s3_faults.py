@@ -480,6 +480,23 @@ def test_what_could_not_be_aborted_is_aborted_later(
     assert len(proxy.seen(LIST_UPLOADS)) == 1
 
 
+def test_open_uploads_have_more_than_one_page(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str
+) -> None:
+    """Of 1,001 killed uploads the last would be paid for for ever; moto itself has no pages."""
+    first, _ = (
+        endpoint.client().create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        for key in ("q/a", "q/b")
+    )
+    page = f"<Upload><Key>q/a</Key><UploadId>{first}</UploadId></Upload><IsTruncated>true"
+    more = "<NextKeyMarker>q/a</NextKeyMarker><NextUploadIdMarker>n</NextUploadIdMarker>"
+    proxy.fail(LIST_UPLOADS, Canned(f"<Result>{page}</IsTruncated>{more}</Result>"))
+    store.discard_unfinished("")
+    assert endpoint.open_uploads(bucket) == []
+    query = proxy.seen(LIST_UPLOADS)[1].query
+    assert (query["key-marker"], query["upload-id-marker"]) == ("q/a", "n")
+
+
 def test_an_upload_is_aborted_after_its_last_part(
     store: S3Store, proxy: FaultProxy, large: Path
 ) -> None:

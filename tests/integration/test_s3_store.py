@@ -1,19 +1,21 @@
-"""The S3 store against a real endpoint: whole objects, bounded memory, clear refusals."""
+"""The S3 store against a real endpoint: what no folder has, pages and prefixes and buckets.
+
+What it has in common with the folder store is in test_stores.py, what goes wrong on the way in
+test_s3_faults.py.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_endpoint import Endpoint
 
+from runner.aws.clients import S3Client
 from runner.errors import UsageError
 from runner.results.s3 import S3Store
-from runner.results.source import Source
-from runner.results.store import ChangedError
+from runner.results.store import Entry
 
 
 @pytest.fixture
@@ -30,23 +32,6 @@ def store(bucket: str) -> Iterator[S3Store]:
     store.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, 8 << 20, (8 << 20) + 1, 30_000_000])
-def test_a_file_goes_up_and_comes_back(
-    store: S3Store, endpoint: Endpoint, bucket: str, tmp_path: Path, size: int
-) -> None:
-    """A result would differ from what the job wrote, or a multipart upload stay open."""
-    path = tmp_path / "f"
-    path.write_bytes(os.urandom(size))
-    stored = store.put_file("jobs/j/f", Source(os.path.realpath(path)))
-    assert (stored.size, stored.sha256) == (size, hashlib.sha256(path.read_bytes()).hexdigest())
-    with open(tmp_path / "back", "w+b") as target:
-        assert store.get_file("jobs/j/f", target.fileno())
-        assert not store.get_file("jobs/j/none", target.fileno())
-    assert (tmp_path / "back").read_bytes() == path.read_bytes()
-    assert endpoint.keys(bucket) == {"queues/q/jobs/j/f": size}
-    assert endpoint.open_uploads(bucket) == []
-
-
 def test_what_is_tried_before_the_first_job_leaves_nothing(
     store: S3Store, endpoint: Endpoint, bucket: str
 ) -> None:
@@ -57,18 +42,6 @@ def test_what_is_tried_before_the_first_job_leaves_nothing(
         S3Store("no-such-bucket-here", "x").prepare()
 
 
-def test_a_swap_is_only_for_who_has_seen_the_last_one(store: S3Store) -> None:
-    """A machine that comes back late would write over what its successor has written."""
-    first = store.swap_bytes("queue-state.json", b"1", None)
-    with pytest.raises(ChangedError):
-        store.swap_bytes("queue-state.json", b"2", None)
-    second = store.swap_bytes("queue-state.json", b"2", first)
-    with pytest.raises(ChangedError):
-        store.swap_bytes("queue-state.json", b"3", first)
-    found = store.get_versioned("queue-state.json")
-    assert found is not None and (found.data, found.version) == (b"2", second)
-
-
 def test_open_uploads_of_killed_processes_are_aborted(
     store: S3Store, endpoint: Endpoint, bucket: str
 ) -> None:
@@ -77,3 +50,50 @@ def test_open_uploads_of_killed_processes_are_aborted(
         endpoint.client().create_multipart_upload(Bucket=bucket, Key=key)
     store.discard_unfinished("jobs/j/")
     assert endpoint.open_uploads(bucket) == ["queues/other/b"]
+
+
+def test_a_store_has_its_prefix_for_itself(store: S3Store, endpoint: Endpoint, bucket: str) -> None:
+    """Two queues in one bucket would see each other's results, and remove them."""
+    whole, other = S3Store(bucket), S3Store(bucket, "queues/qq")
+    store.put_bytes("a", b"1")
+    other.put_bytes("a", b"22")
+    endpoint.client().put_object(Bucket=bucket, Key="queues/q/", Body=b"")  # a console's "folder"
+    assert list(store.list("")) == [Entry("a", 1)]
+    assert list(other.list("")) == [Entry("a", 2)]
+    assert {entry.key for entry in whole.list("")} == {"queues/q/a", "queues/qq/a"}
+    assert store.describe() == f"s3://{bucket}/queues/q"
+    assert whole.describe() == f"s3://{bucket}"
+    for each in (whole, other):
+        each.close()
+
+
+def test_a_list_has_more_than_one_page(
+    store: S3Store, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a job with 1,001 files the last would be missing, or never be removed."""
+    keys = {f"jobs/j/{number} \n+" for number in range(25)}
+    for key in keys:
+        store.put_bytes(key, b"")
+    pages = _in_pages_of(10, monkeypatch)
+    paged = S3Store(bucket, "queues/q")
+    assert {entry.key for entry in paged.list("jobs/j/")} == keys
+    assert len(pages) == 3
+    paged.close()
+
+
+def _in_pages_of(size: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on new clients ask for so few keys at once; grows with each page."""
+    asked: list[int] = []
+    make = S3Client._make
+
+    def made(self: S3Client) -> Any:
+        def fewer(params: dict[str, Any], **_: object) -> None:
+            asked.append(size)
+            params["MaxKeys"] = size
+
+        client = make(self)
+        client.meta.events.register("before-parameter-build.s3.ListObjectsV2", fewer)
+        return client
+
+    monkeypatch.setattr(S3Client, "_make", made)
+    return asked

@@ -9,16 +9,12 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from runner.results.escape import unescape
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
@@ -345,55 +341,6 @@ def test_killed_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
         }
         call += 1
     assert call > 50
-
-
-ODD = (
-    rb"""a b ..a ... -rf %41 stdout.log manifest.json attempts _abs .runner-tmp-1-1 [x] *""".split()
-)
-PART = st.sampled_from([*ODD, b"a\nb", b"\xff", b" ", b"x" * 250, b"\xff" * 120]) | st.binary(
-    min_size=1, max_size=8
-).filter(lambda name: not {0, 47} & set(name))
-TREE = st.dictionaries(
-    st.lists(PART, min_size=1, max_size=4).map(tuple), st.binary(max_size=20), max_size=8
-)
-PATTERN = st.sampled_from(
-    ["**", "*", "?/**", "**/*a*", "*/", "[ab]", "a", "..a", "?/*", "stdout.log"]
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(TREE, st.lists(st.tuples(st.sampled_from("12"), PATTERN), min_size=1, max_size=5))
-def test_any_tree_is_stored_once_and_whole(
-    tree: dict[tuple[bytes, ...], bytes], patterns: list[tuple[str, str]]
-) -> None:
-    """Some file, with some name, would be lost, doubled, changed, or written elsewhere."""
-    with tempfile.TemporaryDirectory() as top:
-        scene = Scene(Path(top))
-        made: dict[bytes, bytes] = {}
-        for at, (parts, data) in enumerate(tree.items()):
-            path = os.path.join(os.fsencode(scene.work), b"%d" % (at % 2 + 1), *parts)
-            try:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "xb") as new:
-                    new.write(data)
-            except OSError:
-                continue  # `.`, `..`, or a file where a folder would be
-            made[os.path.realpath(path)] = data
-        asked = tuple(f"{folder}/{pattern}" for folder, pattern in patterns)
-        outcome = scene.upload(patterns=asked)
-        assert outcome.ok
-        results = [file for file in scene.check().values() if not Layout().is_log(file.name)]
-        sources = [os.fsencode(unescape(file.source)) for file in results]
-        assert len(set(sources)) == len(sources)
-        for file, source in zip(results, sources, strict=True):
-            assert (scene.results / file.key).read_bytes() == made[source]
-            Layout().local_name(file.name)
-        for folder in {folder for folder, pattern in patterns if pattern == "**"}:
-            whole = os.fsencode(scene.work) + b"/" + folder.encode() + b"/"
-            assert {path for path in made if path.startswith(whole)} <= set(sources)
-        outside = [path for path in scene.results.rglob("*") if path.is_file()]
-        assert len(outside) == outcome.files + 1
-        assert scene.upload(patterns=asked) == outcome
 
 
 def test_a_job_without_results_costs_little(tmp_path: Path) -> None:
