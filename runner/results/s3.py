@@ -94,6 +94,7 @@ class S3Store:
             self._extra["StorageClass"] = options.storage_class
         self._room = _Budget(IN_FLIGHT)
         self._parts = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
+        self._probing = False
         self._discarding = threading.Lock()
         self._listed = False
         self._abandoned: set[tuple[str, str]] = set()
@@ -112,6 +113,7 @@ class S3Store:
         returned as notes.
         """
         key = f".runner-probe-{uuid.uuid4().hex}"
+        self._probing = True
         try:
             notes = [
                 self._probe(lambda: self.put_bytes(key, _PROBE), optional=False),
@@ -125,6 +127,8 @@ class S3Store:
             with suppress(StoreError):  # what failed first is what matters
                 self.delete(key)
             raise
+        finally:
+            self._probing = False
         return [note for note in notes if note]
 
     def _probe_read(self, key: str) -> None:
@@ -353,9 +357,15 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> Iterator[Entry]:
+        """Nothing where the store can't list: all is stored anew, and nothing old removed."""
         token: dict[str, str] = {}
         while True:
-            page = self._call("ListObjectsV2", Prefix=self._prefix + prefix, **token)
+            try:
+                page = self._call("ListObjectsV2", Prefix=self._prefix + prefix, **token)
+            except S3Error as error:
+                if error.kind is Kind.UNSUPPORTED and not self._probing:
+                    return
+                raise
             for item in page.get("Contents", ()):
                 key = item["Key"][len(self._prefix) :]
                 if key and not key.endswith("/"):
@@ -372,6 +382,8 @@ class S3Store:
         try:
             self._call("DeleteObject", Key=self._key(key))
         except S3Error as error:
+            if error.kind is Kind.UNSUPPORTED and not self._probing:
+                return
             if error.kind is not Kind.MISSING or error.code == "NoSuchBucket":
                 raise
 

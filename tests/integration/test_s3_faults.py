@@ -50,7 +50,7 @@ from runner.errors import UsageError
 from runner.results import s3
 from runner.results.s3 import S3Store
 from runner.results.source import Source, WithdrawnError
-from runner.results.store import ChangedError, StoreError
+from runner.results.store import ChangedError, Entry, StoreError
 
 SMALL_PART = 5 << 20
 """The least that S3 takes as a part that isn't the last."""
@@ -403,17 +403,20 @@ def test_of_several_missing_permissions_the_first_is_named(
 
 
 @pytest.mark.parametrize("fault", [NOT_ALLOWED, NOT_IMPLEMENTED])
-def test_a_store_that_can_not_list_uploads_is_taken(
-    store: S3Store, proxy: FaultProxy, fault: Fault
+@pytest.mark.parametrize("matching", [LIST, LIST_UPLOADS, CREATE, ABORT, DELETE])
+def test_what_a_store_does_not_have_is_noted(
+    store: S3Store, proxy: FaultProxy, fault: Fault, matching: Match
 ) -> None:
-    """Compatible stores that do all we need would be refused."""
-    proxy.fail(LIST_UPLOADS, fault, times=ALWAYS)
+    """Compatible stores that do what most queues need would be refused."""
+    proxy.fail(matching, fault, times=ALWAYS)
     (note,) = store.prepare()
-    assert "doesn't know ListMultipartUploads" in note
+    assert "the store doesn't know" in note
     store.discard_unfinished("")
+    store.put_bytes("jobs/j/x", b"")
+    assert list(store.list("jobs/")) == ([] if matching is LIST else [Entry("jobs/j/x", 0)])
 
 
-@pytest.mark.parametrize("matching", [PUT, GET, LIST, CREATE, ABORT, DELETE])
+@pytest.mark.parametrize("matching", [PUT, GET])
 def test_a_server_that_is_no_object_store_is_refused(
     store: S3Store, proxy: FaultProxy, matching: Match
 ) -> None:
