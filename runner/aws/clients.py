@@ -54,7 +54,8 @@ class S3Client:
         import boto3
         from botocore.config import Config
 
-        checksums = {}
+        # A body has a CRC of its own, and TLS: no need to hash it once more for the signature.
+        checksums: dict[str, Any] = {"s3": {"payload_signing_enabled": False}}
         if self.compatible_only:
             # Not every S3-compatible store knows the checksums that boto3 sends by itself.
             checksums = {

@@ -13,7 +13,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +97,7 @@ class S3Store:
         self._probing = False
         self._discarding = threading.Lock()
         self._listed = False
+        self._closed = False
         self._abandoned: set[tuple[str, str]] = set()
         self._unsure: dict[str, set[str]] = {}
 
@@ -262,12 +263,14 @@ class S3Store:
                 UploadId=upload,
                 MultipartUpload={"Parts": done or [self._put_part(key, upload, 1, b"", 0)]},
             )
-        except BaseException:
+        except BaseException as error:
             for future in futures:
                 if future.cancel():
                     self._room.give(part)
             wait(futures)  # a part that arrives after the abort would stay, and be paid for
             self._discard(self._key(key), upload)
+            if self._closed and isinstance(error, CancelledError | RuntimeError):
+                raise StoreError(f"{key!r} isn't stored: the store was closed") from error
             raise
 
     def _put_part(
@@ -435,7 +438,8 @@ class S3Store:
             }
 
     def close(self) -> None:
-        """Let its threads go."""
+        """Let its threads go. An upload in parts that still runs fails with StoreError."""
+        self._closed = True
         self._parts.shutdown(wait=False, cancel_futures=True)
 
     # -- calling -----------------------------------------------------------------------------
