@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from runner.errors import StateError
 from runner.results.at_once import at_once
@@ -242,14 +243,15 @@ def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, repo
     Raises StoreError, and RunnerError if there is no room.
     """
     layout = Layout()
-    known = os.path.lexists(output.path(layout.state_key))
+    there = Path(os.fsdecode(output.path(layout.document_key)))
     try:
         document = store.get_bytes(layout.document_key)
-        if document is not None and not known and os.path.lexists(output.path(layout.document_key)):
-            # Somebody's own document: nobody asked for it to be written over.
-            report.notes.append(f"{layout.document_key} is there already: left as it is")
+        if document is not None and os.path.lexists(there):
+            if not there.is_file() or there.read_bytes() != document:
+                # It may be somebody's own: nobody asked for it to be written over.
+                report.notes.append(f"{layout.document_key} is there and differs: left as it is")
         elif document is not None:
             output.put(layout.document_key, document, 0o600)
         output.put(layout.state_key, queue.raw, 0o644)
-    except PlaceError as error:
-        report.problems.append(f"{layout.state_key}: {error}")
+    except (PlaceError, OSError) as error:
+        report.problems.append(f"{layout.document_key}, {layout.state_key}: {error}")
