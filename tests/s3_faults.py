@@ -291,6 +291,10 @@ class FaultProxy:
             return False
         method, target = line[0], line[1]
         headers = _headers(stream)
+        if self._listener is None:
+            # This thread was already reading when the door was closed.
+            _reset(connection)
+            return False
         request = _request(method, target, headers)
         rule = self._rule(request)
         fault = rule.fault if rule else None
