@@ -122,7 +122,7 @@ async def logs(host: Host, fields: Fields) -> Answer:
 
 
 async def wait(host: Host, fields: Fields) -> Answer:
-    """The summary, as soon as the queue has ended, or after ``timeout`` seconds.
+    """The summary, as soon as the queue has ended and is left, or after ``timeout`` seconds.
 
     At once, if nobody works on it and nobody is about to.
     """
@@ -133,7 +133,9 @@ async def wait(host: Host, fields: Fields) -> Answer:
         snapshot = await _snapshot(host, name)
         left = deadline - time.monotonic()
         attended = snapshot.worker or "queued" in snapshot.extra
-        if snapshot.queue.status in QUEUE_ENDED or left <= 0 or not attended:
+        # What has ended is waited for until its last files are stored as well.
+        over = snapshot.queue.status in QUEUE_ENDED and host.session_of(name) is None
+        if over or left <= 0 or not attended:
             return {"queue": snapshot.summary()}
         elsewhere = snapshot.worker not in (None, host.who)
         await asyncio.wait([changed], timeout=min(left, LOOK_ELSEWHERE) if elsewhere else left)

@@ -1,10 +1,9 @@
-"""Queues whose document names a bucket: what is stored there, when, and what is said if it can't."""
+"""Queues whose document names a bucket: what is stored there, when, and what is said if not."""
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,8 +36,8 @@ class Cloud:
 
 
 @pytest.fixture
-def cloud(world: World, endpoint: Endpoint) -> Iterator[Cloud]:
-    yield Cloud(world, endpoint)
+def cloud(world: World, endpoint: Endpoint) -> Cloud:
+    return Cloud(world, endpoint)
 
 
 def job(name: str, command: str = "true", **more: Any) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def test_what_can_not_be_stored_is_told_before_anything_is_done(cloud: Cloud) ->
     assert "s3://there-is-no-such-bucket: there is no such bucket" in done.stderr
     assert "--results DIR keeps this run's results in a folder" in done.stderr
     cloud.document(job("a"))
-    none = {name: "" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    none = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
     done = world.call("run", "q.json", env=none)
     assert (done.returncode, "there are no AWS credentials" in done.stderr) == (2, True)
     done = world.call("run", "q.json", "--results", "s3://Bad_Bucket/x")
