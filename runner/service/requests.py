@@ -57,6 +57,9 @@ class Host(Place, Protocol):
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply a request to a queue that nobody works on."""
 
+    async def finish_uploads(self, entry: Entry) -> None:
+        """Try to store what is missing of an ended queue; returns when that is over."""
+
     async def stop(self, *, interrupt: bool) -> None:
         """End the service."""
 
@@ -213,6 +216,24 @@ async def _set_paused(host: Host, fields: Fields, paused: bool) -> Answer:
     return {"queue": (await _snapshot(host, name)).summary()}
 
 
+async def upload(host: Host, fields: Fields) -> Answer:
+    """Store what an ended queue's uploads have left undone; answers when that has been tried."""
+    name = _changeable(host, fields)
+    snapshot = await _snapshot(host, name)
+    if snapshot.worker is not None:
+        raise ConflictError(
+            f"queue '{name}' is being worked on by {snapshot.worker}: uploads that fail are tried "
+            "again all the time"
+        )
+    if snapshot.queue.status not in QUEUE_ENDED:
+        raise ConflictError(
+            f"queue '{name}' has not ended, it is {snapshot.queue.status.value}: its next start "
+            "uploads what is missing"
+        )
+    await host.finish_uploads(host.shelf.find(name))
+    return {"queue": (await _snapshot(host, name)).summary()}
+
+
 async def stop(host: Host, fields: Fields) -> Answer:
     """End the service: its jobs are interrupted first, or (``detach``) left to the next start."""
     await host.stop(interrupt=not given.flag(fields, "detach"))
@@ -246,6 +267,7 @@ REQUESTS: dict[str, Callable[[Host, Fields], Awaitable[Answer]]] = {
     "retry": retry,
     "pause": pause,
     "unpause": unpause,
+    "upload": upload,
     "stop": stop,
 }
 
@@ -264,6 +286,7 @@ FIELDS: dict[str, set[str]] = {
     "retry": {"queue", "jobs"},
     "pause": {"queue"},
     "unpause": {"queue"},
+    "upload": {"queue"},
     "stop": {"detach"},
 }
 """What each request may carry; ``logs``, ``status`` and their like are in ``looks``."""

@@ -164,3 +164,63 @@ def test_a_queue_without_its_bucket_waits_until_somebody_mends_it(cloud: Cloud) 
     cloud.endpoint.client().create_bucket(Bucket="not-there-yet")
     world.call("submit", "bad.json")
     assert world.call("wait", "--queue", "bad").returncode == 0
+
+
+# -- when the network is away --------------------------------------------------------------------
+
+AWAY = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "RUNNER_UPLOAD_TIMEOUT": "100ms"}
+"""Nobody listens there."""
+
+
+def test_what_could_not_be_stored_is_stored_when_asked_for(cloud: Cloud) -> None:
+    """Results would be lost for a network that was away when the queue ended."""
+    world = cloud.world
+    document = cloud.document(job("a", "echo 1 > r", result_paths=["r"]), job("b", "cat r"))
+    done = world.call("run", document, env=AWAY)
+    assert done.returncode == 105, done
+    assert "work goes on" in done.stderr
+    assert world.jobs()["a"]["status"] == "completed"
+    assert world.jobs()["a"]["results_uploaded"] is False
+    assert "PutObject" in world.jobs()["a"]["result_error"] or world.jobs()["a"]["result_error"]
+    assert cloud.keys() == set()
+    assert world.call("upload", env=AWAY).returncode == 105
+    done = world.call("upload")
+    assert (done.returncode, done.stdout) == (0, "q completed: results stored\n")
+    assert cloud.read("jobs/a/r") == b"1\n"
+    assert cloud.state()["status"] == "completed"
+    assert world.jobs()["a"]["attempt"] == 1
+    assert world.call("wait").returncode == 0
+
+
+def test_a_service_stores_what_it_could_not_before(cloud: Cloud) -> None:
+    """A daemon's queue would stay incomplete until somebody notices."""
+    world = cloud.world
+    daemon = world.daemon(env=AWAY)
+    world.call("submit", cloud.document(job("a", "echo 1 > r", result_paths=["r"])))
+    assert world.call("wait").returncode == 105
+    asked = world.call("upload")
+    assert asked.returncode == 105 and "results are incomplete" in asked.stdout
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+    world.daemon()
+    world.until(lambda: cloud.keys("queues/q/jobs/a/r"))
+    world.until(lambda: world.call("wait").returncode == 0)
+    assert world.call("upload").returncode == 0, "there is nothing left to be done"
+    assert world.jobs()["a"]["attempt"] == 1
+
+
+def test_there_is_nothing_to_upload_of_a_queue_that_goes_on(cloud: Cloud) -> None:
+    """Two would upload the same files, or a waiting queue be taken for a finished one."""
+    world = cloud.world
+    run = world.start("run", cloud.document(job("a", "touch began; sleep 60")))
+    world.until_file("began")
+    refused = world.call("upload")
+    assert refused.returncode == 2 and "is being worked on by runner run" in refused.stderr
+    run.send_signal(signal.SIGINT)
+    assert run.wait(20) == 130
+    refused = world.call("upload")
+    assert refused.returncode == 2 and "its next start uploads what is missing" in refused.stderr
+    world.document(job("a"), name="nowhere")
+    assert world.call("run", "nowhere.json").returncode == 0
+    refused = world.call("upload", "--queue", "nowhere")
+    assert refused.returncode == 2 and "stores its results nowhere" in refused.stderr
