@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kill_proof import Expected, check, stored, verdict
 from kill_queues import Document, job, made, queue, retry
@@ -54,31 +55,46 @@ def uploading_chain(proof: Path) -> Document:
 
 @dataclass
 class S3World(World):
-    """A world whose document names a bucket of its own."""
+    """A world whose document names a bucket of its own. ``settings``: variables; "" for none."""
 
     endpoint: Endpoint | None = None
     bucket: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
         assert self.endpoint is not None
         ours = {"RUNNER_LIVE_LOG_INTERVAL": LIVE_LOGS}
-        return super().environment | self.endpoint.env | ours
+        told = super().environment | self.endpoint.env | ours | self.settings
+        return {name: value for name, value in told.items() if value}
 
     def run_words(self, *flags: str) -> list[str]:
         return ["run", str(self.path), *flags]
+
+    def job_states(self) -> dict[str, dict[str, Any]]:
+        """Every job's part of queue-state.json."""
+        return {job["job_id"]: job for job in self.projection()["jobs"]}
+
+    def key(self, name: str) -> str:
+        """The whole key of what a queue calls ``name``."""
+        return f"queues/{self.queue_id}/{name}"
+
+    def in_s3(self, name: str) -> bytes:
+        """What the bucket holds under that name."""
+        assert self.endpoint is not None
+        return self.endpoint.read(self.bucket, self.key(name))
+
+    def said_by_runner(self) -> str:
+        """What the commands have printed so far."""
+        return (self.root / "output").read_text()
 
     def copy_bucket(self) -> None:
         """Copy all that is in the bucket to ``results``; nothing may be beside the queue's."""
         assert self.endpoint is not None
         prefix = f"queues/{self.queue_id}/"
         keys = self.endpoint.keys(self.bucket)
-        strays = [
-            key
-            for key in keys
-            if not key.startswith(f"{prefix}jobs/")
-            and key not in (f"{prefix}queue.json", f"{prefix}queue-state.json")
-        ]
+        own = {f"{prefix}queue.json", f"{prefix}queue-state.json"}
+        strays = [key for key in keys if not key.startswith(f"{prefix}jobs/") and key not in own]
         assert not strays, strays
         assert not self.endpoint.open_uploads(self.bucket)
 
@@ -93,12 +109,15 @@ class S3World(World):
 
 
 @contextmanager
-def s3_world(root: Path, build: Build, endpoint: Endpoint) -> Iterator[S3World]:
+def s3_world(
+    root: Path, build: Build, endpoint: Endpoint, settings: dict[str, str] | None = None
+) -> Iterator[S3World]:
     """A world with a bucket; whatever happens, no process of it is left running."""
     bucket = endpoint.bucket()
+    root.mkdir(exist_ok=True)
     made = S3World(
         root, lambda proof: {**build(proof), "result_s3_bucket": bucket},
-        endpoint=endpoint, bucket=bucket,
+        endpoint=endpoint, bucket=bucket, settings=settings or {},
     )  # fmt: skip
     try:
         yield made
