@@ -219,13 +219,13 @@ class FaultProxy:
 
     def close_door(self) -> None:
         """Refuse connections, and reset those that are open."""
-        listener, self._listener = self._listener, None
+        with self._lock:
+            listener, self._listener = self._listener, None
+            still, self._open = self._open, set()
         if listener is not None:
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
             listener.close()
-        with self._lock:
-            still, self._open = self._open, set()
         for connection in still:
             _reset(connection)
 
@@ -264,8 +264,13 @@ class FaultProxy:
             except OSError:
                 return
             with self._lock:
-                self._open.add(connection)
-            _start(self._serve, connection)
+                welcome = listener is self._listener
+                if welcome:
+                    self._open.add(connection)
+            if welcome:
+                _start(self._serve, connection)
+            else:
+                _reset(connection)
 
     def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -287,7 +292,9 @@ class FaultProxy:
     ) -> bool:
         """Whether the connection can be used again."""
         line = stream.readline().decode("latin-1").split()
-        if not line:
+        with self._lock:
+            sent_away = connection not in self._open  # data may come after a SHUT_RD all the same
+        if sent_away or not line:
             return False
         method, target = line[0], line[1]
         headers = _headers(stream)

@@ -22,6 +22,7 @@ VERBS = {
     "status": "show how a queue stands",
     "logs": "show a job's output",
     "results": "fetch a queue's results and logs into a folder",
+    "upload": "store what an ended queue's uploads have left undone",
     "wait": "wait for a queue to end",
     "cancel": "end a queue, or some of its jobs",
     "retry": "run failed, skipped and cancelled jobs again",

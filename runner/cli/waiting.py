@@ -28,7 +28,7 @@ def until_ended(
         answer = look()
         queue = answer["queue"]
         yield answer
-        if queue["status"] in ENDED:
+        if queue["status"] in ENDED and not queue.get("worker"):
             return
         if queue.get("worker") or queue.get("queued"):
             seen, missing = True, None

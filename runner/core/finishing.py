@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runner.core.actions import FinishQueue
 from runner.core.attempts import end_background
 from runner.core.closing import failure_of
 from runner.core.ending import global_timeout_message
 from runner.core.events import Now
 from runner.core.ledger import Ledger
-from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
+from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
 
 
 def finish_if_done(ledger: Ledger, now: Now) -> None:
@@ -31,6 +33,10 @@ def finish_if_done(ledger: Ledger, now: Now) -> None:
         else:
             status, reason = verdict(ledger)
             ledger.set_status(now.wall, status, reason, completed_at=now.wall, paused=False)
+    incomplete = any(s.results_uploaded is False and s.status in ENDED for s in ledger.jobs)
+    if incomplete is not ledger.queue.incomplete:
+        ledger.queue = replace(ledger.queue, incomplete=incomplete)
+        ledger.changes.urgent = True
     ledger.act(FinishQueue(ledger.queue.status))
     ledger.finished = True
 

@@ -149,7 +149,8 @@ class QueueState:
 
     ``halted`` is the failure that stopped it (``on_failure: stop``) since the last request to
     retry; ``starts`` the number of starts ever intended, void ones included; ``epoch`` numbers
-    the machines and runs that have written to one result store.
+    the machines and runs that have written to one result store. ``incomplete``: when the
+    queue was left there were files that should have been stored.
     """
 
     run_id: str
@@ -167,6 +168,7 @@ class QueueState:
     halted: str | None = None
     starts: int = 0
     epoch: int = 0
+    incomplete: bool = False
 
 
 def check_job_transition(

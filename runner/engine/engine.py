@@ -178,7 +178,7 @@ class Engine:
             if self._put_timer is not None:
                 self._put_timer.cancel()
                 self._put_document()
-            await self._uploads.put_last_state(self._projecting.rendered())
+            await self._uploads.state.put_last(self._projecting.rendered())
             self._step()
             with suppress(DiskFullError):
                 self._commit(force=True)
@@ -363,11 +363,11 @@ class Engine:
         """Let the store know which queue it holds."""
         self._put_timer = None
         if self._uploads is not None and not self._closed:
-            self._uploads.put_document(self._database.document())
+            self._uploads.state.put_document(self._database.document())
 
     def _on_written(self) -> None:
         if self._uploads is not None:
-            self._uploads.state_changed()
+            self._uploads.state.changed()
 
     @property
     def trouble(self) -> str | None:
@@ -377,7 +377,7 @@ class Engine:
     @property
     def exit_incomplete(self) -> bool:
         """Whether results, or the state, are missing from the store at the end."""
-        if self._uploads is not None and self._uploads.state_error:
+        if self._uploads is not None and self._uploads.state.error:
             return True
         return any(
             state.results_uploaded is False and state.status is not JobStatus.PENDING

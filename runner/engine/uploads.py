@@ -1,16 +1,14 @@
-"""Results and state on their way to the store: no slot held, tried again until they are there.
+"""Jobs' files on their way to the store: no slot held, tried again until they are there.
 
-Owns which uploads are under way or waiting for another try, the copies that are made when one
-takes too long for those who wait for it, and the claim on the store. What an upload consists of is
-the business of ``results``; what its end means, of the core.
+Owns which uploads are under way or waiting for another try, and when copies are made because one
+takes too long for those who wait for it. What an upload consists of is the business of
+``results``; what its end means, of the core.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +20,10 @@ from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import now
 from runner.engine.live_logs import LiveLogs
+from runner.engine.spool import Spool
+from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
-from runner.errors import RunnerError
-from runner.results.claim import Claim, SucceededError
-from runner.results.collect import collect
-from runner.results.folder import FolderStore
+from runner.results.claim import SucceededError
 from runner.results.layout import Layout
 from runner.results.restore import Restored, Wanted, restore_job
 from runner.results.store import StoreError
@@ -39,23 +36,23 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 """Seconds between two tries of one upload."""
 
-STATE_EVERY = 3.0
-"""Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
-
 LAST_WORDS = 30.0
-"""Seconds that an interrupted queue's uploads have, and the last state of any."""
+"""Seconds that an interrupted queue's uploads have."""
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A job whose files aren't stored yet. ``withdrawn`` ends the try that is under way."""
+    """A job whose files aren't stored yet. ``withdrawn`` ends the try that is under way.
+
+    ``spooled``: from now on they are taken from copies; its record says so a step later.
+    """
 
     tries: int = 0
     withdrawn: threading.Event = field(default_factory=threading.Event)
     running: bool = False
     timer: asyncio.TimerHandle | None = None
     spool_timer: asyncio.TimerHandle | None = None
-    spooling: bool = False
+    spooled: bool = False
 
 
 class Uploads:
@@ -65,41 +62,39 @@ class Uploads:
         self, surroundings: Surroundings, scheduler: Scheduler, post: Callable[[ev.Event], None]
     ) -> None:
         assert surroundings.results is not None
-        self.state_error: str | None = None
+        self.state = StoredState(surroundings, scheduler, post)
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
         self._scheduler = scheduler
         self._post = post
         self._layout = Layout()
         self._store = surroundings.results
-        self._spool = FolderStore(surroundings.paths.spool)
-        queue = scheduler.queue
-        self._claim = Claim(self._store, self._layout, queue.run_id, queue.epoch)
-        self._claiming = threading.Lock()
-        self._claimed = False
-        self._succeeded: SucceededError | None = None
+        self._spool = Spool(surroundings)
         self._jobs: dict[int, _Pending] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self._giving_up = False
         self._last: asyncio.TimerHandle | None = None
-        self._state_timer: asyncio.TimerHandle | None = None
-        self._state_task: asyncio.Task[None] | None = None
-        self._state_due = 0.0
         workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="uploads")
-        self._states = ThreadPoolExecutor(1, thread_name_prefix="upload-state")
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:
-            self._live = LiveLogs(surroundings, scheduler, self._states, self._own_store)
+            self._live = LiveLogs(surroundings, scheduler, self.state.pool, self.state.own)
+        spooled = {
+            scheduler.document.jobs[index].job_id
+            for index, state in enumerate(scheduler.jobs)
+            if state.spooled
+        }
+        self._loop.run_in_executor(self._copiers, self._spool.remove_all_but, spooled)
 
     # -- one job's files ---------------------------------------------------------------------
 
     def add(self, job: int) -> None:
         """Store a job's files as its record stands now, however often it has to be tried."""
-        pending = self._jobs.setdefault(job, _Pending())
+        spooled = self._scheduler.jobs[job].spooled
+        pending = self._jobs.setdefault(job, _Pending(spooled=spooled))
         self._idle.clear()
         if not pending.running and pending.timer is None:
             self._start(job, pending)
@@ -122,7 +117,7 @@ class Uploads:
         outcome = future.result()
         error = "; ".join(outcome.problems) or None
         if outcome.ok:
-            if self._scheduler.jobs[job].spooled:
+            if pending.spooled:
                 self._remove_spool(job)
             self._report(job, pending, ok=True, error=error)
         elif self._giving_up or outcome.final:
@@ -146,25 +141,15 @@ class Uploads:
 
     def _upload(self, spec: JobUpload) -> UploadOutcome:
         try:
-            epoch = self._own_store()
+            epoch = self.state.own()
             if self._live is not None:
                 # A part that is still on its way would stay beside the whole log.
-                self._states.submit(lambda: None).result()
+                self.state.pool.submit(lambda: None).result()
         except SucceededError as error:
             return UploadOutcome(False, (str(error),), 0, 0, final=True)
         except StoreError as error:
             return UploadOutcome(False, (str(error),), 0, 0)
         return upload_job(self._store, self._layout, spec.of_epoch(epoch))
-
-    def _own_store(self) -> int:
-        """The epoch in which the store is ours. Raises StoreError. In a worker's thread."""
-        with self._claiming:
-            if self._succeeded is not None:
-                raise self._succeeded
-            if not self._claimed:
-                self._claim.check()
-                self._claimed = True
-            return self._claim.epoch
 
     def _describe(self, job: int, pending: _Pending) -> JobUpload:
         described = self._scheduler.document.jobs[job]
@@ -186,7 +171,7 @@ class Uploads:
             ),
             durable=bool(described.result_paths),
             logs_final=not described.keep_background,
-            spool=self._spool if state.spooled else None,
+            spool=self._spool.store if pending.spooled else None,
             withdrawn=pending.withdrawn,
         )
 
@@ -211,7 +196,7 @@ class Uploads:
             described.result_paths,
             self._around.working_directory(self._scheduler.document, described),
         )
-        stores = (self._spool, self._store)
+        stores = (self._spool.store, self._store)
         work = self._loop.run_in_executor(self._workers, restore_job, stores, self._layout, wanted)
 
         def done(future: asyncio.Future[Restored]) -> None:
@@ -244,22 +229,15 @@ class Uploads:
         pending.spool_timer = None
         if self._jobs.get(job) is not pending or not self._is_waited_for(job):
             return
-        work = self._loop.run_in_executor(self._copiers, self._copy, self._describe(job, pending))
+        spec = self._describe(job, pending)
+        work = self._loop.run_in_executor(self._copiers, self._spool.copy, spec)
         work.add_done_callback(lambda future: self._spooled(job, pending, future))
 
-    def _copy(self, spec: JobUpload) -> str | None:
-        """Copy a job's result files aside; what keeps it from being done, if anything does."""
-        found = collect(spec.patterns, spec.working_directory)
-        size = sum(file.size for file in found.files)
-        stat = os.statvfs(self._around.paths.root)
-        free = stat.f_bavail * stat.f_frsize - self._around.disk_reserve
-        if size > free:
-            return f"no room for copies of {size} bytes"
-        outcome = upload_job(self._spool, self._layout, spec.for_copies())
-        return None if outcome.ok else "; ".join(outcome.problems)
-
     def _spooled(self, job: int, pending: _Pending, future: asyncio.Future[str | None]) -> None:
-        if future.cancelled() or self._closed or self._jobs.get(job) is not pending:
+        if future.cancelled() or self._closed:
+            return
+        if self._jobs.get(job) is not pending:
+            self._remove_spool(job)  # it was stored meanwhile
             return
         if (trouble := future.result()) is not None:
             wait = self._around.upload_wait
@@ -267,76 +245,13 @@ class Uploads:
             self._post(ev.ResultsDelayed(now(), job, f"not copied aside: {trouble}"))
             return
         # Before anybody may write to the originals: nothing that is read from now on is stored.
+        pending.spooled = True
         pending.withdrawn.set()
         self._post(ev.ResultsDelayed(now(), job, None, spooled=True))
 
     def _remove_spool(self, job: int) -> None:
         name = self._scheduler.document.jobs[job].job_id
-        folder = self._around.paths.spool / self._layout.job_prefix(name)
-        self._loop.run_in_executor(self._copiers, lambda: shutil.rmtree(folder, ignore_errors=True))
-
-    # -- the queue's own files ---------------------------------------------------------------
-
-    def put_document(self, document: str) -> None:
-        """Store the document, once."""
-
-        def put() -> None:
-            try:
-                self._own_store()
-                self._store.put_bytes(self._layout.document_key, document.encode())
-            except RunnerError as error:
-                self.state_error = str(error)
-
-        self._loop.run_in_executor(self._states, put)
-
-    def state_changed(self) -> None:
-        """Have the state stored soon, as queue-state.json shows it then."""
-        if self._state_timer is None and self._state_task is None and not self._closed:
-            due = max(self._loop.time(), self._state_due)
-            self._state_timer = self._loop.call_at(due, self._begin_state)
-
-    def _begin_state(self) -> None:
-        self._state_timer = None
-        self._state_task = self._loop.create_task(self._store_state())
-
-    async def _store_state(self) -> None:
-        begun = self._loop.time()
-        try:
-            state = await self._loop.run_in_executor(self._states, self._read_state)
-            if state is not None:
-                await self.put_state(state)
-        finally:
-            took = self._loop.time() - begun
-            self._state_due = self._loop.time() + max(STATE_EVERY, 20 * took)
-            self._state_task = None
-            if self.state_error is not None and not self._closed:
-                self.state_changed()
-
-    def _read_state(self) -> bytes | None:
-        try:
-            return self._around.paths.projection.read_bytes()
-        except OSError:
-            return None
-
-    async def put_state(self, state: bytes) -> None:
-        """Store the state as it is now; ``state_error`` tells why it couldn't be."""
-        self.state_error = await self._loop.run_in_executor(self._states, self._put_state, state)
-        epoch = self._claim.epoch
-        if self.state_error is None and epoch != self._scheduler.queue.epoch:
-            self._post(ev.StoreClaimed(now(), epoch))
-
-    def _put_state(self, state: bytes) -> str | None:
-        try:
-            self._own_store()
-            with self._claiming:
-                self._claim.put_state(state)
-        except SucceededError as error:
-            self._succeeded = error
-            return str(error)
-        except RunnerError as error:
-            # The jobs' own uploads tell of a store that fails; this is tried again later.
-            return str(error)
-        return None
+        self._loop.run_in_executor(self._copiers, self._spool.remove, name)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -370,21 +285,6 @@ class Uploads:
         except TimeoutError:
             self.give_up()
 
-    async def put_last_state(self, state: bytes) -> None:
-        """Store the state for the last time, tried again for a while."""
-        if self._state_timer is not None:
-            self._state_timer.cancel()
-        if self._state_task is not None:
-            await self._state_task
-        deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
-        delay = FIRST_RETRY
-        while True:
-            await self.put_state(state)
-            if self.state_error is None or self._loop.time() + delay > deadline:
-                return
-            await asyncio.sleep(delay)
-            delay *= 2
-
     def close(self) -> None:
         """Begin nothing more, and end what is under way."""
         self._closed = True
@@ -395,11 +295,11 @@ class Uploads:
             for timer in (pending.timer, pending.spool_timer):
                 if timer is not None:
                     timer.cancel()
-        for handle in (self._last, self._state_timer):
-            if handle is not None:
-                handle.cancel()
-        for pool in (self._workers, self._states, self._copiers):
+        if self._last is not None:
+            self._last.cancel()
+        for pool in (self._workers, self._copiers):
             pool.shutdown(wait=True, cancel_futures=True)
+        self.state.close()
         self._store.close()
 
 

@@ -80,6 +80,7 @@ class Daemon(requests.Host):
         self._stopping = False
         self._broken: dict[str, str] = {}
         self._refused: dict[str, tuple[str, float]] = {}
+        self._finishing: set[str] = set()
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -125,6 +126,9 @@ class Daemon(requests.Host):
             loop = asyncio.get_running_loop()
             for name in await loop.run_in_executor(None, write_stale, self.shelf):
                 log.info("queue_state_rewritten", queue=name)
+            for entry in self.shelf.entries():
+                if entry.ended and entry.queue is not None and entry.queue.incomplete:
+                    self._finishing.add(entry.name)
         while not self._stopping:
             self._prune_if_due()
             self._wake.clear()
@@ -150,7 +154,8 @@ class Daemon(requests.Host):
         Its store is tried before, with nothing held: a network may take a minute to say no.
         """
         wait = PRUNE_EVERY
-        for entry in self.shelf.entries():
+        # Uploads of queues that have ended are in nobody's way.
+        for entry in sorted(self.shelf.entries(), key=lambda entry: entry.ended):
             if self._stopping:
                 break
             if entry.name in self._broken or not self._is_ours(entry):
@@ -178,7 +183,9 @@ class Daemon(requests.Host):
         if entry.error:
             self._break(entry.name, entry.error)
             return False
-        return entry.meta.get("owner") == "daemon" and not entry.aside and not entry.ended
+        if entry.meta.get("owner") != "daemon" or entry.aside:
+            return False
+        return not entry.ended or entry.name in self._finishing
 
     def _store_of(self, entry: Entry) -> ResultStore | None:
         """In a thread. Raises RunnerError if its first job must not start before it is mended."""
@@ -201,12 +208,14 @@ class Daemon(requests.Host):
         if isinstance(error, StateError):
             self._break(name, str(error))
             return
+        self._finishing.discard(name)
         self._refused[name] = (str(error), time.monotonic() + REFUSED_RETRY)
         log.error("queue_refused", queue=name, error=str(error), again_in=REFUSED_RETRY)
         self._tell_change()
 
     def _break(self, name: str, error: str) -> None:
         self._broken[name] = error
+        self._finishing.discard(name)
         log.error("queue_unreadable", queue=name, error=error)
 
     def _take(self, name: str, store: ResultStore | None) -> Lock | None:
@@ -229,7 +238,8 @@ class Daemon(requests.Host):
 
     def _open(self, name: str, store: ResultStore | None) -> None:
         self._refused.pop(name, None)
-        self.shelf.set_current(name)
+        if name not in self._finishing:
+            self.shelf.set_current(name)
         place = replace(self._place, results=store)
         self._session = Session(self.shelf, self._settings, name, place, self._on_story)
         log.info("queue_opened", queue=name)
@@ -253,6 +263,7 @@ class Daemon(requests.Host):
     def _close_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
+            self._finishing.discard(session.name)
             session.close()
         self._tell_change()
 
@@ -344,6 +355,8 @@ class Daemon(requests.Host):
         self._broken.pop(queue_id, None)
         self._refused.pop(queue_id, None)
         self._wake.set()
+        if self._session is not None and self._session.name in self._finishing:
+            self._session.engine.detach()
         entry = self.shelf.find(queue_id)
         assert entry.queue is not None
         return {"queue_id": queue_id, "created": created, "status": entry.queue.status.value}
@@ -395,6 +408,20 @@ class Daemon(requests.Host):
             change = self.changed()
             if self.session_of(name) is not None:
                 await change
+
+    async def finish_uploads(self, entry: Entry) -> None:
+        """See Host."""
+        if entry.meta.get("owner") != "daemon":
+            raise ConflictError(
+                f"queue '{entry.name}' was run in the foreground: the same command finishes it"
+            )
+        self._refused.pop(entry.name, None)
+        self._finishing.add(entry.name)
+        self._wake.set()
+        while entry.name in self._finishing and not self._stopping:
+            await self.changed()
+        if (refused := self._refused.get(entry.name)) is not None:
+            raise UsageError(refused[0])
 
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""

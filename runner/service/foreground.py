@@ -237,6 +237,10 @@ class _Foreground(requests.Host):
         """See Host."""
         raise ConflictError(f"queue '{entry.name}' is not the one that runs here")
 
+    async def finish_uploads(self, entry: Entry) -> None:
+        """See Host."""
+        raise ConflictError(f"queue '{entry.name}' is not the one that runs here")
+
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
         assert self._session is not None

@@ -57,6 +57,9 @@ class Host(Place, Protocol):
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply a request to a queue that nobody works on."""
 
+    async def finish_uploads(self, entry: Entry) -> None:
+        """Try to store what is missing of an ended queue; returns when that is over."""
+
     async def stop(self, *, interrupt: bool) -> None:
         """End the service."""
 
@@ -122,7 +125,7 @@ async def logs(host: Host, fields: Fields) -> Answer:
 
 
 async def wait(host: Host, fields: Fields) -> Answer:
-    """The summary, as soon as the queue has ended, or after ``timeout`` seconds.
+    """The summary, as soon as the queue has ended and is left, or after ``timeout`` seconds.
 
     At once, if nobody works on it and nobody is about to.
     """
@@ -133,7 +136,9 @@ async def wait(host: Host, fields: Fields) -> Answer:
         snapshot = await _snapshot(host, name)
         left = deadline - time.monotonic()
         attended = snapshot.worker or "queued" in snapshot.extra
-        if snapshot.queue.status in QUEUE_ENDED or left <= 0 or not attended:
+        # What has ended is waited for until its last files are stored as well.
+        over = snapshot.queue.status in QUEUE_ENDED and host.session_of(name) is None
+        if over or left <= 0 or not attended:
             return {"queue": snapshot.summary()}
         elsewhere = snapshot.worker not in (None, host.who)
         await asyncio.wait([changed], timeout=min(left, LOOK_ELSEWHERE) if elsewhere else left)
@@ -211,6 +216,24 @@ async def _set_paused(host: Host, fields: Fields, paused: bool) -> Answer:
     return {"queue": (await _snapshot(host, name)).summary()}
 
 
+async def upload(host: Host, fields: Fields) -> Answer:
+    """Store what an ended queue's uploads have left undone; answers when that has been tried."""
+    name = _changeable(host, fields)
+    snapshot = await _snapshot(host, name)
+    if snapshot.worker is not None:
+        raise ConflictError(
+            f"queue '{name}' is being worked on by {snapshot.worker}: uploads that fail are tried "
+            "again all the time"
+        )
+    if snapshot.queue.status not in QUEUE_ENDED:
+        raise ConflictError(
+            f"queue '{name}' has not ended, it is {snapshot.queue.status.value}: its next start "
+            "uploads what is missing"
+        )
+    await host.finish_uploads(host.shelf.find(name))
+    return {"queue": (await _snapshot(host, name)).summary()}
+
+
 async def stop(host: Host, fields: Fields) -> Answer:
     """End the service: its jobs are interrupted first, or (``detach``) left to the next start."""
     await host.stop(interrupt=not given.flag(fields, "detach"))
@@ -244,6 +267,7 @@ REQUESTS: dict[str, Callable[[Host, Fields], Awaitable[Answer]]] = {
     "retry": retry,
     "pause": pause,
     "unpause": unpause,
+    "upload": upload,
     "stop": stop,
 }
 
@@ -262,6 +286,7 @@ FIELDS: dict[str, set[str]] = {
     "retry": {"queue", "jobs"},
     "pause": {"queue"},
     "unpause": {"queue"},
+    "upload": {"queue"},
     "stop": {"detach"},
 }
 """What each request may carry; ``logs``, ``status`` and their like are in ``looks``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ from runner.service import requests
 from runner.service.desk import Desk
 from runner.service.environment import callers
 from runner.service.fields import Fields
-from runner.service.session import Place, Session, apply_resting
+from runner.service.result_stores import prepared, wanted
+from runner.service.session import WORK_DIR, Place, Session, apply_resting
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.views import Stored
 
@@ -69,12 +71,41 @@ class _Resting(requests.Host):
         """See Host."""
         raise UnreachableError("there is no daemon to stop")
 
+    async def finish_uploads(self, entry: Entry) -> None:
+        """See Host."""
+        await finish_uploads(self.shelf, self._settings, entry)
+
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
         if entry.queue is None:
             raise ConflictError(f"queue '{entry.name}' can't be read")
         place = Place(callers(os.environ), None)
         await act_on_resting(self.shelf, self._settings, entry, place, make)
+
+
+async def finish_uploads(shelf: Shelf, settings: Settings, entry: Entry) -> None:
+    """Take an ended queue up for nothing but its uploads, into the store it had last.
+
+    Raises UsageError if that store can't be used, or if it never had one.
+    """
+
+    def say(note: str) -> None:
+        print(f"runner upload: {note}", file=sys.stderr)
+
+    lock = shelf.lock(entry.queue_id, "runner upload")
+    try:
+        want = wanted(shelf.stored_document(entry.name), entry.meta.get("results"))
+        if want.where is None:
+            raise ConflictError(f"queue '{entry.name}' stores its results nowhere")
+        store = await asyncio.to_thread(prepared, want, settings, say)
+        place = Place(callers(os.environ), entry.meta.get(WORK_DIR), store)
+        session = Session(shelf, settings, entry.name, place)
+        try:
+            await session.run()
+        finally:
+            session.close()
+    finally:
+        lock.release()
 
 
 async def act_on_resting(

@@ -6,7 +6,8 @@ The caller holds the queue's lock. Nothing here decides when a session begins or
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from runner.core.update import carry_over
 from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
-from runner.errors import StateError, UsageError
+from runner.errors import DiskFullError, StateError, UsageError
 from runner.model.document import Queue, dump_document, parse_document
 from runner.model.graph import Graph
 from runner.model.settings import Settings
@@ -27,6 +28,9 @@ from runner.results.store import ResultStore
 from runner.service.shelf import Shelf
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
+
+WORK_DIR = "work_dir"
+"""The key under which a foreground run's folder is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ class Session:
                 document = parse_document(self.database.document().encode())
             scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
             work_dir = place.work_dir
-            if work_dir is None:
+            if work_dir is not None:
+                self._remember(loaded.meta, work_dir)
+            else:
                 paths.work.mkdir(mode=0o755, exist_ok=True)
                 work_dir = str(paths.work)
             logs = shelf.log_paths(name)
@@ -86,6 +92,12 @@ class Session:
 
         self.job_ids = [job.job_id for job in scheduler.document.jobs]
         self.timeouts = [job.timeout for job in scheduler.document.jobs]
+
+    def _remember(self, meta: Mapping[str, str], work_dir: str) -> None:
+        """Relative result paths are meant from there, also by who uploads them later."""
+        if meta.get(WORK_DIR) != work_dir:
+            with suppress(DiskFullError):
+                self.database.write_meta({WORK_DIR: work_dir})
 
     @property
     def scheduler(self) -> Scheduler:

@@ -10,8 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from cases import CASES
+import cases
+import s3
 from lab import Report, folder
+
+CASES = {**cases.CASES, **s3.CASES}
 
 
 def main() -> int:

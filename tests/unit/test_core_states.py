@@ -157,6 +157,7 @@ QUEUE = QueueState(
     halted="job 'a' failed",
     starts=9,
     epoch=3,
+    incomplete=True,
 )
 
 

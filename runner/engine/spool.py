@@ -1,0 +1,51 @@
+"""Copies of result files on this machine, for dependants that can't wait for an upload.
+
+A spool is a folder store: an upload of the result files alone, with a manifest of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Set
+
+from runner.engine.surroundings import Surroundings
+from runner.results.collect import collect
+from runner.results.folder import FolderStore
+from runner.results.layout import Layout
+from runner.results.upload import JobUpload, upload_job
+
+
+class Spool:
+    """All of it blocks, and is called in one thread."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.store = FolderStore(surroundings.paths.spool)
+        self._root = surroundings.paths.spool
+        self._state_dir = surroundings.paths.root
+        self._reserve = surroundings.disk_reserve
+        self._layout = Layout()
+
+    def copy(self, spec: JobUpload) -> str | None:
+        """Copy a job's result files aside; what kept it from being done, if anything did.
+
+        Blocks are shared where the file system can. It never takes the disk's reserve.
+        """
+        found = collect(spec.patterns, spec.working_directory)
+        size = sum(file.size for file in found.files)
+        stat = os.statvfs(self._state_dir)
+        if size > stat.f_bavail * stat.f_frsize - self._reserve:
+            return f"no room for copies of {size} bytes"
+        outcome = upload_job(self.store, self._layout, spec.for_copies())
+        return None if outcome.ok else "; ".join(outcome.problems)
+
+    def remove(self, job_id: str) -> None:
+        """Remove a job's copies: they have been stored, or nobody knows of them."""
+        shutil.rmtree(self._root / self._layout.job_prefix(job_id), ignore_errors=True)
+
+    def remove_all_but(self, job_ids: Set[str]) -> None:
+        """Remove what a killed session copied without getting to say so."""
+        jobs = self._root / "jobs"
+        if jobs.is_dir():
+            for name in set(os.listdir(jobs)) - job_ids:
+                self.remove(name)

@@ -1,0 +1,147 @@
+"""The queue's own files in the result store: its document, its state, and with it the claim.
+
+Owns when the state is stored anew, and whether the store is still ours to write to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from runner.core import events as ev
+from runner.core.scheduler import Scheduler
+from runner.engine.attempts import now
+from runner.engine.surroundings import Surroundings
+from runner.errors import RunnerError
+from runner.results.claim import Claim, SucceededError
+from runner.results.layout import Layout
+
+EVERY = 3.0
+"""Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
+
+LAST_WORDS = 30.0
+"""Seconds that are tried to store the last state of a session."""
+
+FIRST_RETRY = 1.0
+
+
+class StoredState:
+    """``error`` tells why the last state couldn't be stored, if so. One thread: ``pool``."""
+
+    def __init__(
+        self, surroundings: Surroundings, scheduler: Scheduler, post: Callable[[ev.Event], None]
+    ) -> None:
+        assert surroundings.results is not None
+        self.error: str | None = None
+        self.pool = ThreadPoolExecutor(1, thread_name_prefix="upload-state")
+        self._around = surroundings
+        self._scheduler = scheduler
+        self._post = post
+        self._store = surroundings.results
+        self._layout = Layout()
+        self._loop = asyncio.get_running_loop()
+        queue = scheduler.queue
+        self._claim = Claim(self._store, self._layout, queue.run_id, queue.epoch)
+        self._claiming = threading.Lock()
+        self._claimed = False
+        self._succeeded: SucceededError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._due = 0.0
+        self._closed = False
+
+    def own(self) -> int:
+        """The epoch in which the store is ours. Raises StoreError. Called in a thread."""
+        with self._claiming:
+            if self._succeeded is not None:
+                raise self._succeeded
+            if not self._claimed:
+                self._claim.check()
+                self._claimed = True
+            return self._claim.epoch
+
+    def put_document(self, document: str) -> None:
+        """Store the document; its state, which comes after it, tells if that fails."""
+
+        def put() -> None:
+            try:
+                self.own()
+                self._store.put_bytes(self._layout.document_key, document.encode())
+            except RunnerError as error:
+                self.error = str(error)
+
+        self._loop.run_in_executor(self.pool, put)
+
+    def changed(self) -> None:
+        """Have the state stored soon, as queue-state.json shows it then."""
+        if self._timer is None and self._task is None and not self._closed:
+            self._timer = self._loop.call_at(max(self._loop.time(), self._due), self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._task = self._loop.create_task(self._store_now())
+
+    async def _store_now(self) -> None:
+        begun = self._loop.time()
+        try:
+            state = await self._loop.run_in_executor(self.pool, self._read)
+            if state is not None:
+                await self.put(state)
+        finally:
+            took = self._loop.time() - begun
+            self._due = self._loop.time() + max(EVERY, 20 * took)
+            self._task = None
+        if self.error is not None and self._succeeded is None:
+            self.changed()
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._around.paths.projection.read_bytes()
+        except OSError:
+            return None
+
+    async def put(self, state: bytes) -> None:
+        """Store the state as it is now."""
+        self.error = await self._loop.run_in_executor(self.pool, self._put, state)
+        epoch = self._claim.epoch
+        if self.error is None and epoch != self._scheduler.queue.epoch:
+            self._post(ev.StoreClaimed(now(), epoch))
+
+    def _put(self, state: bytes) -> str | None:
+        try:
+            self.own()
+            with self._claiming:
+                self._claim.put_state(state)
+        except SucceededError as error:
+            self._succeeded = error
+            return str(error)
+        except RunnerError as error:
+            # The jobs' own uploads tell of a store that fails; this is tried again later.
+            return str(error)
+        return None
+
+    async def put_last(self, state: bytes) -> None:
+        """Store the state for the last time, tried again for a while."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            await self._task
+        deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
+        delay = FIRST_RETRY
+        while True:
+            await self.put(state)
+            if self.error is None or self._succeeded is not None:
+                return
+            if self._loop.time() + delay > deadline:
+                return
+            await asyncio.sleep(delay)
+            delay *= 2
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,226 @@
+"""Queues whose document names a bucket: what is stored there, when, and what is said if not."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+from s3_endpoint import Endpoint
+from world import World
+
+
+class Cloud:
+    """A world whose commands talk to the endpoint, and a bucket of its own."""
+
+    def __init__(self, world: World, endpoint: Endpoint) -> None:
+        self.world = world
+        self.endpoint = endpoint
+        self.bucket = endpoint.bucket()
+        world.env.update(endpoint.env)
+
+    def document(self, *jobs: dict[str, Any], name: str = "q", **queue: Any) -> str:
+        return self.world.document(*jobs, name=name, **{"result_s3_bucket": self.bucket, **queue})
+
+    def keys(self, prefix: str = "queues/q/") -> set[str]:
+        found = self.endpoint.keys(self.bucket, prefix)
+        return {key.removeprefix(prefix) for key in found}
+
+    def read(self, key: str) -> bytes:
+        return self.endpoint.read(self.bucket, f"queues/q/{key}")
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.read("queue-state.json"))
+        return state
+
+
+@pytest.fixture
+def cloud(world: World, endpoint: Endpoint) -> Cloud:
+    return Cloud(world, endpoint)
+
+
+def job(name: str, command: str = "true", **more: Any) -> dict[str, Any]:
+    return {"job_id": name, "command": command, "timeout": "2m", **more}
+
+
+def test_all_of_a_queue_is_in_its_bucket(cloud: Cloud) -> None:
+    """Results, logs or the state would be lost with the machine."""
+    document = cloud.document(
+        job(
+            "a", "echo hello; mkdir -p out/x; echo 1 > out/x/1; : > out/2", result_paths=["out/**"]
+        ),
+        job("b", "echo $JOB_ATTEMPT; exit 3", retry={"max_attempts": 2, "base_delay": "10ms"}),
+        job("c", "cat out/x/1", depends_on=["a"]),
+        on_failure="continue",
+    )
+    assert cloud.world.call("run", document).returncode == 100
+    logs = {"stdout.log", "stderr.log", "manifest.json"}
+    assert cloud.keys() == {
+        "queue.json",
+        "queue-state.json",
+        *(f"jobs/{name}/{log}" for name in "abc" for log in logs),
+        *(f"jobs/b/attempts/1/{log}" for log in ("stdout.log", "stderr.log")),
+        "jobs/a/x/1",
+        "jobs/a/2",
+    }
+    assert cloud.read("jobs/b/stdout.log") == b"2\n"
+    assert cloud.read("jobs/b/attempts/1/stdout.log") == b"1\n"
+    state = cloud.state()
+    assert (state["status"], state["epoch"]) == ("failed", 1)
+    assert {each["results_uploaded"] for each in state["jobs"]} == {True}
+    manifest = json.loads(cloud.read("jobs/a/manifest.json"))
+    assert (manifest["run_id"], manifest["epoch"]) == (state["run_id"], 1)
+    assert cloud.endpoint.open_uploads(cloud.bucket) == []
+
+
+def test_a_flag_stands_for_the_documents_bucket(cloud: Cloud) -> None:
+    """Who has no AWS account could not try a colleague's queue."""
+    document = cloud.document(job("a", "echo hello"))
+    elsewhere = f"s3://{cloud.bucket}/else/where/"
+    assert cloud.world.call("run", document, "--results", elsewhere).returncode == 0
+    assert cloud.keys() == set()
+    assert "jobs/a/stdout.log" in cloud.keys("else/where/")
+    folder = str(cloud.world.home / "here")
+    assert cloud.world.call("run", document, "--results", folder).returncode == 0
+    assert (cloud.world.home / "here/jobs/a/stdout.log").read_text() == "hello\n"
+
+
+def test_what_can_not_be_stored_is_told_before_anything_is_done(cloud: Cloud) -> None:
+    """A night of training would end with nowhere to put the model."""
+    world = cloud.world
+    cloud.document(job("a"), result_s3_bucket="there-is-no-such-bucket")
+    done = world.call("run", "q.json")
+    assert done.returncode == 2
+    assert "s3://there-is-no-such-bucket: there is no such bucket" in done.stderr
+    assert "--results DIR keeps this run's results in a folder" in done.stderr
+    cloud.document(job("a"))
+    none = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "")
+    done = world.call("run", "q.json", env=none)
+    assert (done.returncode, "there are no AWS credentials" in done.stderr) == (2, True)
+    done = world.call("run", "q.json", "--results", "s3://Bad_Bucket/x")
+    assert done.returncode == 2 and "is not a bucket's name" in done.stderr
+    assert not world.state.exists() and not world.logs.exists()
+
+
+def test_a_running_jobs_log_can_be_read_elsewhere(cloud: Cloud) -> None:
+    """With the machine lost, nobody could see what the job had done in its ten hours."""
+    world, often = cloud.world, {"RUNNER_LIVE_LOG_INTERVAL": "50ms"}
+    go = world.home / "go"
+    command = f"echo one; touch began; until [ -e {go} ]; do sleep 0.02; done; echo two"
+    document = cloud.document(job("a", command, retry={"max_attempts": 1}))
+    run = world.start("run", document, env=often)
+    where = f"s3://{cloud.bucket}/queues/q"
+    log = ["logs", "a", "--from", where]
+    parts = "jobs/a/attempts/1/stdout.log.parts/"
+    world.until(lambda: cloud.keys(f"queues/q/{parts}") == {"0" * 20})
+    world.until(lambda: world.call(*log).stdout == "one\n")
+    run.kill()
+    run.wait()
+    again = world.start("run", document, env=often)
+    world.until(lambda: world.jobs()["a"].get("pid"))
+    go.touch()
+    assert again.wait(20) == 0
+    assert cloud.read("jobs/a/stdout.log") == b"one\ntwo\n"
+    assert not cloud.keys(f"queues/q/{parts}"), "the whole log replaces its parts"
+    assert world.call(*log).stdout == "one\ntwo\n"
+
+
+def test_the_log_of_a_try_before_the_last_is_there_while_the_next_runs(cloud: Cloud) -> None:
+    """What went wrong the first time would be known only when all is over."""
+    world = cloud.world
+    command = "echo try $JOB_ATTEMPT; [ $JOB_ATTEMPT = 1 ] && { sleep 0.3; exit 1; }; sleep 60"
+    document = cloud.document(job("a", command, retry={"max_attempts": 2, "base_delay": "200ms"}))
+    run = world.start("run", document, env={"RUNNER_LIVE_LOG_INTERVAL": "50ms"})
+    where = ["logs", "a", "--from", f"s3://{cloud.bucket}/queues/q"]
+    world.until(lambda: world.call(*where, "--attempt", "2").stdout == "try 2\n")
+    assert world.call(*where, "--attempt", "1").stdout == "try 1\n"
+    run.send_signal(signal.SIGINT)
+    assert run.wait(20) == 130
+    assert cloud.read("jobs/a/stdout.log") == b"try 2\n"
+    assert cloud.state()["jobs"][0]["status"] == "interrupted"
+
+
+def test_the_daemon_stores_what_the_document_says(cloud: Cloud) -> None:
+    """Results of a service's queues would stay on the machine that is about to be ended."""
+    world = cloud.world
+    world.daemon()
+    world.call("submit", cloud.document(job("a", "echo hi > r", result_paths=["r"])))
+    assert world.call("wait").returncode == 0
+    assert cloud.read("jobs/a/r") == b"hi\n"
+    assert cloud.state()["status"] == "completed"
+
+
+def test_a_queue_without_its_bucket_waits_until_somebody_mends_it(cloud: Cloud) -> None:
+    """Jobs would run for hours for nothing, or a queue be lost for a bucket made too late."""
+    world = cloud.world
+    world.daemon()
+    world.call("submit", cloud.document(job("a"), name="bad", result_s3_bucket="not-there-yet"))
+    told = world.until(lambda: world.data("status", "--queue", "bad").get("blocked"))
+    assert "s3://not-there-yet: there is no such bucket" in told
+    world.call("submit", cloud.document(job("b")))
+    assert world.call("wait", "--queue", "q").returncode == 0, "others go on"
+    assert world.jobs("bad").get("a", {}).get("attempt", 0) == 0
+    cloud.endpoint.client().create_bucket(Bucket="not-there-yet")
+    world.call("submit", "bad.json")
+    assert world.call("wait", "--queue", "bad").returncode == 0
+
+
+# -- when the network is away --------------------------------------------------------------------
+
+AWAY = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "RUNNER_UPLOAD_TIMEOUT": "100ms"}
+"""Nobody listens there."""
+
+
+def test_what_could_not_be_stored_is_stored_when_asked_for(cloud: Cloud) -> None:
+    """Results would be lost for a network that was away when the queue ended."""
+    world = cloud.world
+    document = cloud.document(job("a", "echo 1 > r", result_paths=["r"]), job("b", "cat r"))
+    done = world.call("run", document, env=AWAY)
+    assert done.returncode == 105, done
+    assert "work goes on" in done.stderr
+    assert world.jobs()["a"]["status"] == "completed"
+    assert world.jobs()["a"]["results_uploaded"] is False
+    assert "PutObject" in world.jobs()["a"]["result_error"] or world.jobs()["a"]["result_error"]
+    assert cloud.keys() == set()
+    assert world.call("upload", env=AWAY).returncode == 105
+    done = world.call("upload")
+    assert (done.returncode, done.stdout) == (0, "q completed: results stored\n")
+    assert cloud.read("jobs/a/r") == b"1\n"
+    assert cloud.state()["status"] == "completed"
+    assert world.jobs()["a"]["attempt"] == 1
+    assert world.call("wait").returncode == 0
+
+
+def test_a_service_stores_what_it_could_not_before(cloud: Cloud) -> None:
+    """A daemon's queue would stay incomplete until somebody notices."""
+    world = cloud.world
+    daemon = world.daemon(env=AWAY)
+    world.call("submit", cloud.document(job("a", "echo 1 > r", result_paths=["r"])))
+    assert world.call("wait").returncode == 105
+    asked = world.call("upload")
+    assert asked.returncode == 105 and "results are incomplete" in asked.stdout
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+    world.daemon()
+    world.until(lambda: cloud.keys("queues/q/jobs/a/r"))
+    world.until(lambda: world.call("wait").returncode == 0)
+    assert world.call("upload").returncode == 0, "there is nothing left to be done"
+    assert world.jobs()["a"]["attempt"] == 1
+
+
+def test_there_is_nothing_to_upload_of_a_queue_that_goes_on(cloud: Cloud) -> None:
+    """Two would upload the same files, or a waiting queue be taken for a finished one."""
+    world = cloud.world
+    run = world.start("run", cloud.document(job("a", "touch began; sleep 60")))
+    world.until_file("began")
+    refused = world.call("upload")
+    assert refused.returncode == 2 and "is being worked on by runner run" in refused.stderr
+    run.send_signal(signal.SIGINT)
+    assert run.wait(20) == 130
+    refused = world.call("upload")
+    assert refused.returncode == 2 and "its next start uploads what is missing" in refused.stderr
+    world.document(job("a"), name="nowhere")
+    assert world.call("run", "nowhere.json").returncode == 0
+    refused = world.call("upload", "--queue", "nowhere")
+    assert refused.returncode == 2 and "stores its results nowhere" in refused.stderr
