@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,9 @@ FILES = Match("PUT", key=".*/jobs/.*", without=("partNumber",))
 """Results, logs and manifests in one piece; not the probe, nor the state."""
 
 STATE = ".*/queue-state.json"
+
+LOOKS = 4.0
+"""Seconds for which a run that has looked whose the store is believes that it is its own."""
 
 LATER = 5.0
 """Seconds by which a busy machine may delay what a fault must not delay at all."""
@@ -120,7 +123,7 @@ def test_stalls(
     proxy.fail(PART, Stall(served=True), times=2)
     with s3_world(tmp_path / "w", uploading, endpoint, through(proxy)) as place:
         process = place.start(*place.run_words())
-        proxy.wait_stalled(2)
+        proxy.wait_stalled()
         until("all have run", lambda: place.said("last", "end-0"))
         assert process.poll() is None
         proxy.release()
@@ -263,3 +266,61 @@ def test_denied_in_mid_queue(tmp_path: Path, endpoint: Endpoint, proxy: FaultPro
         check_evidence(place)
         check_projection(place)
         check_nothing_left(place)
+
+
+# -- whose the store is ----------------------------------------------------------------------
+
+
+def claimed(proof: Path) -> dict[str, Any]:
+    """When it is let go one job ends that has results."""
+    late = job("late", "until_let_go; make late.txt", result_paths=made("late", proof))
+    return queue("claimed", [job("early", "true"), late], proof, max_parallel_jobs=2)
+
+
+def test_taken_over_in_mid_run(tmp_path: Path, endpoint: Endpoint, proxy: FaultProxy) -> None:
+    """Two runs would write to one prefix, and each spoil what the other has stored."""
+    with s3_world(tmp_path / "w", claimed, endpoint, through(proxy)) as place:
+        process = place.start(*place.run_words())
+        until("the other job's files are stored", lambda: _is_stored(place, "early"))
+        until("so is the state", lambda: b'"results_uploaded":true' in _packed(place))
+        until("its last look is some time ago", lambda: _quiet_since(proxy) > LOOKS)
+        state = json.loads(place.in_s3("queue-state.json"))
+        other = {**state, "run_id": "another", "holder": "elsewhere", "epoch": state["epoch"] + 1}
+        theirs = {
+            "queue-state.json": json.dumps(other).encode(),
+            "jobs/late/manifest.json": json.dumps({"schema_version": 1, "run_id": "another"}),
+            "jobs/late/late.txt": b"theirs",
+            "jobs/late/more.txt": b"theirs too",
+        }
+        client = endpoint.client()
+        for name, content in theirs.items():
+            client.put_object(Bucket=place.bucket, Key=place.key(name), Body=content)
+        before = _contents(place)
+        place.let_go()
+        assert process.wait(PATIENCE) == 105, place.said_by_runner()
+        assert _contents(place) == before
+        late = place.job_states()["late"]
+        assert late["status"] == "completed" and late["results_uploaded"] is False
+        assert "taken over by run another" in late["result_error"], late
+        assert "taken over by run another" in place.said_by_runner()
+        check_projection(place)
+
+
+def _quiet_since(proxy: FaultProxy) -> float:
+    """Seconds since anything was asked."""
+    return time.monotonic() - proxy.last_asked
+
+
+def _is_stored(place: S3World, job_id: str) -> bool:
+    return (place.stored_job(job_id) or {}).get("results_uploaded") is True
+
+
+def _packed(place: S3World) -> bytes:
+    return place.in_s3("queue-state.json").replace(b" ", b"")
+
+
+def _contents(place: S3World) -> dict[str, bytes]:
+    """All that the bucket holds but parts of logs, which a running job may have had stored."""
+    assert place.endpoint is not None
+    keys = place.endpoint.keys(place.bucket)
+    return {key: place.endpoint.read(place.bucket, key) for key in keys if ".parts/" not in key}
