@@ -41,7 +41,7 @@ def uploading(proof: Path) -> Document:
 
 
 def uploading_chain(proof: Path) -> Document:
-    """One after the other, each waits until the one before is stored; a server in the background."""
+    """One after the other, each waits until the one before is stored; one leaves a server."""
     jobs = [
         job("server", "sleep 60 &", keep_background=True),
         job("a", "make a.txt", result_paths=made("a", proof)),

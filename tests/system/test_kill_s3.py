@@ -1,4 +1,4 @@
-"""The runner is SIGKILLed at random instants while it stores into S3: all gets there, and nothing else.
+"""The runner is SIGKILLed at random instants while it stores into S3: all gets there, no more.
 
 Set S3_KILLS for more instants, KILL_SEED for others.
 """

@@ -12,7 +12,6 @@ import pytest
 from kill_proof import Expected, check_evidence, check_nothing_left, check_projection
 from kill_queues import job, made, queue
 from kill_s3 import S3World, check_in_s3, expected_in_s3, s3_world, uploading
-from kill_support import Build
 from kill_timing import PATIENCE, until
 from s3_endpoint import Endpoint
 from s3_faults import (
