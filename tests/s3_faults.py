@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -183,6 +184,7 @@ class FaultProxy:
         self._open: set[socket.socket] = set()
         self.requests: list[Request] = []
         self.stalled = 0
+        self.last_asked = time.monotonic()
         self._listener: socket.socket | None = None
         self.port = 0
         self.open_door()
@@ -341,6 +343,7 @@ class FaultProxy:
         whole = Request(request.method, request.key, request.query, request.headers, size, kept)
         with self._lock:
             self.requests.append(whole)
+            self.last_asked = time.monotonic()
 
     def _hold(self) -> None:
         with self._changed:

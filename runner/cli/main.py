@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -48,12 +50,21 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> NoReturn:
     """The command ``runner``."""
-    sys.exit(run_command(sys.argv[1:]))
+    _exit(run_command(sys.argv[1:]))
 
 
 def status() -> NoReturn:
     """The command ``runner-status``: the same as ``runner status``."""
-    sys.exit(run_command(["status", *sys.argv[1:]], prog="runner-status"))
+    _exit(run_command(["status", *sys.argv[1:]], prog="runner-status"))
+
+
+def _exit(code: int) -> NoReturn:
+    """End now: a thread may hang in a call to a network that is away, for minutes."""
+    if threading.active_count() > 1:
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run_command(argv: list[str], prog: str | None = None) -> int:

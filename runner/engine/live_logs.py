@@ -115,7 +115,6 @@ class LiveLogs:
 
     def _upload(self, opened: list[tuple[_Log, int]]) -> None:
         try:
-            self._may_write()
             for log, fd in opened:
                 if self._closed:
                     return
@@ -128,8 +127,9 @@ class LiveLogs:
 
     def _upload_one(self, log: _Log, fd: int) -> None:
         size = os.fstat(fd).st_size
-        if size == 0:
+        if size == (log.done or 0):
             return
+        self._may_write()
         if log.done is None:
             log.done = self._stored(log)
         while log.done < size:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.engine.attempts import now
 from runner.engine.surroundings import Surroundings
+from runner.engine.workers import GRACE, Workers
 from runner.errors import RunnerError
 from runner.results.claim import Claim, SucceededError
 from runner.results.layout import Layout
@@ -35,17 +37,17 @@ class StoredState:
     ) -> None:
         assert surroundings.results is not None
         self.error: str | None = None
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="upload-state")
         self._around = surroundings
         self._scheduler = scheduler
         self._post = post
         self._store = surroundings.results
+        self.pool = Workers(1, "upload-state", self._store)
         self._layout = Layout()
         self._loop = asyncio.get_running_loop()
         queue = scheduler.queue
         self._claim = Claim(self._store, self._layout, queue.run_id, queue.epoch)
         self._claiming = threading.Lock()
-        self._claimed = False
+        self._claimed_until = 0.0
         self._succeeded: SucceededError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -53,14 +55,30 @@ class StoredState:
         self._closed = False
 
     def own(self) -> int:
-        """The epoch in which the store is ours. Raises StoreError. Called in a thread."""
+        """The epoch in which the store is ours. Raises StoreError. Called in a thread.
+
+        It is looked at again after a while: somebody may have taken it over while a job ran for
+        hours, and what he has stored since is not to be replaced.
+        """
         with self._claiming:
             if self._succeeded is not None:
                 raise self._succeeded
-            if not self._claimed:
-                self._claim.check()
-                self._claimed = True
+            if time.monotonic() >= self._claimed_until:
+                with self._looking():
+                    self._claim.check()
             return self._claim.epoch
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Believe for a while what comes of it; the state of many jobs is large."""
+        begun = time.monotonic()
+        try:
+            yield
+        except SucceededError as error:
+            self._succeeded = error
+            raise
+        ended = time.monotonic()
+        self._claimed_until = ended + max(EVERY, 4 * (ended - begun))
 
     def put_document(self, document: str) -> None:
         """Store the document; its state, which comes after it, tells if that fails."""
@@ -112,11 +130,8 @@ class StoredState:
     def _put(self, state: bytes) -> str | None:
         try:
             self.own()
-            with self._claiming:
+            with self._claiming, self._looking():
                 self._claim.put_state(state)
-        except SucceededError as error:
-            self._succeeded = error
-            return str(error)
         except RunnerError as error:
             # The jobs' own uploads tell of a store that fails; this is tried again later.
             return str(error)
@@ -126,12 +141,16 @@ class StoredState:
         """Store the state for the last time, tried again for a while."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            await self._task
         deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=deadline - self._loop.time() + GRACE)
         delay = FIRST_RETRY
         while True:
-            await self.put(state)
+            try:
+                await asyncio.wait_for(self.put(state), deadline - self._loop.time() + GRACE)
+            except TimeoutError:
+                self.error = f"{self._store.describe()} did not answer in time"
+                return
             if self.error is None or self._succeeded is not None:
                 return
             if self._loop.time() + delay > deadline:
@@ -144,4 +163,4 @@ class StoredState:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool.end()

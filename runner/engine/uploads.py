@@ -23,6 +23,7 @@ from runner.engine.live_logs import LiveLogs
 from runner.engine.spool import Spool
 from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
+from runner.engine.workers import GRACE, Workers
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
 from runner.results.restore import Restored, Wanted, restore_job
@@ -38,6 +39,8 @@ LAST_RETRY = 60.0
 
 LAST_WORDS = 30.0
 """Seconds that an interrupted queue's uploads have."""
+
+NO_ANSWER = "the result store did not answer in time"
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class Uploads:
         self._giving_up = False
         self._last: asyncio.TimerHandle | None = None
         workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
-        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="uploads")
+        self._workers = Workers(workers, "uploads", self._store)
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:
@@ -272,6 +275,16 @@ class Uploads:
             else:
                 why = self._scheduler.jobs[job].result_error
                 self._report(job, pending, ok=False, error=why)
+        if self._store.local_folder is None:
+            self._loop.call_later(GRACE, self._abandon)
+
+    def _abandon(self) -> None:
+        """A call that hangs in a network that is away holds nobody's end up."""
+        if self._closed:
+            return
+        for job, pending in list(self._jobs.items()):
+            why = self._scheduler.jobs[job].result_error or NO_ANSWER
+            self._report(job, pending, ok=False, error=why)
 
     async def finish(self, status: QueueStatus) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""
@@ -297,8 +310,8 @@ class Uploads:
                     timer.cancel()
         if self._last is not None:
             self._last.cancel()
-        for pool in (self._workers, self._copiers):
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._workers.end()
+        self._copiers.shutdown(wait=True, cancel_futures=True)
         self.state.close()
         self._store.close()
 

@@ -455,6 +455,9 @@ class S3Store:
 
     def _ask(self, operation: str, key: str | None, ask: Callable[[Any], Any]) -> Any:
         """One call; once more with new credentials if these have expired. Raises StoreError."""
+        if self._closed and operation != "AbortMultipartUpload":
+            # By a thread that nobody waited for: others may write to these keys by now.
+            raise StoreError(f"{self.describe()}: {operation} came after the store was closed")
         for again in (True, False):
             client = None
             try:

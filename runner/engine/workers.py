@@ -1,0 +1,37 @@
+"""Threads for calls that may hang for minutes in a network that is away.
+
+Owns how long an end waits for them: a folder's are always waited for, S3's only a moment. What a
+call that nobody waits for does yet is done again by the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from runner.results.store import ResultStore
+
+GRACE = 2.0
+"""Seconds in which a call that is told to end, or a last one, comes back if S3 answers at all."""
+
+
+class Workers(ThreadPoolExecutor):
+    """So many threads for one store."""
+
+    def __init__(self, count: int, name: str, store: ResultStore) -> None:
+        super().__init__(count, thread_name_prefix=name)
+        self._patience = None if store.local_folder is not None else GRACE
+        self._under_way: set[Future[Any]] = set()
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        """See Executor."""
+        future = super().submit(call, *args, **named)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
+
+    def end(self) -> None:
+        """Begin nothing more, and wait for what is under way, if it ends at all."""
+        self.shutdown(wait=False, cancel_futures=True)
+        wait(list(self._under_way), self._patience)

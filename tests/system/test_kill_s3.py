@@ -1,0 +1,144 @@
+"""The runner is SIGKILLed at random instants while it stores into S3: all gets there, no more.
+
+Set S3_KILLS for more instants, KILL_SEED for others.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from kill_proof import Expected
+from kill_s3 import S3World, check_in_s3, expected_in_s3, s3_world, uploading, uploading_chain
+from kill_support import Build
+from kill_timing import PATIENCE, SEED, at_random, until
+from s3_endpoint import Endpoint
+
+KILLS = int(os.environ.get("S3_KILLS", "100"))
+"""How many random instants are tried in all."""
+
+QUEUES: list[Build] = [uploading, uploading_chain]
+AT_ONCE = 3
+SPAN = 0.8
+"""Seconds in which a kill falls, from when the runner has taken the queue up."""
+
+EARLY = 0.7
+"""Seconds of those that fall anywhere from the process's start: while the store is tried."""
+
+MOST = 12
+"""Kills of one queue; then it may end."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, endpoint: Endpoint
+) -> dict[str, Expected]:
+    """What every queue comes to, and stores, when nobody kills anything."""
+    found = {}
+    for build in QUEUES:
+        with s3_world(tmp_path_factory.mktemp("undisturbed") / "w", build, endpoint) as quiet:
+            found[build.__name__] = expected_in_s3(quiet)
+    return found
+
+
+def test_run_killed_while_it_stores(
+    tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
+) -> None:
+    """A killed `run`, started again, would lose or mix up results, or leave rubbish to be paid."""
+    _matrix(tmp_path, endpoint, undisturbed, _run_until_done, KILLS * 3 // 4)
+
+
+def test_daemon_killed_while_it_stores(
+    tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
+) -> None:
+    """A killed daemon, started again, would lose or mix up results, or leave rubbish."""
+    _matrix(tmp_path, endpoint, undisturbed, _daemon_until_done, KILLS - KILLS * 3 // 4)
+
+
+Story = Callable[[S3World, random.Random, int], int]
+
+
+def _matrix(
+    tmp_path: Path, endpoint: Endpoint, wanted: dict[str, Expected], story: Story, kills: int
+) -> None:
+    """Tell the story of one queue after another, until there were so many kills."""
+    numbers = iter(range(10_000))
+    done: list[int] = []
+    failed = threading.Event()
+
+    def work() -> None:
+        while sum(done) < kills and not failed.is_set():
+            number = next(numbers)
+            build = QUEUES[number % len(QUEUES)]
+            dice = random.Random(f"{SEED}-{number}")
+            with s3_world(tmp_path / str(number), build, endpoint) as killed:
+                try:
+                    done.append(story(killed, dice, wanted[build.__name__].exit_code))
+                    check_in_s3(killed, wanted[build.__name__])
+                except BaseException as error:
+                    failed.set()
+                    error.add_note(f"{build.__name__} {number}, KILL_SEED={SEED}: {killed.root}")
+                    raise
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
+            worker.result()
+    print(f"{sum(done)} kills in {len(done)} queues, KILL_SEED={SEED}")
+
+
+def _run_until_done(killed: S3World, dice: random.Random, code: int) -> int:
+    """Kill `run` after `run`; the last one is left alone. How many were killed."""
+    for kills in range(MOST):
+        process = killed.start(*killed.run_words())
+        if _ends_before_kill(killed, process, dice):
+            assert process.returncode == code, (killed.root / "output").read_text()
+            return kills
+    assert killed.run() == code, (killed.root / "output").read_text()
+    return MOST
+
+
+def _ends_before_kill(
+    killed: S3World, process: subprocess.Popen[bytes], dice: random.Random
+) -> bool:
+    """Wait until it has taken the queue up, and a random time; kill it, unless it has ended."""
+    if dice.random() < 0.85:
+        until("taken up", lambda: process.poll() is not None or killed.is_taken_up())
+        at_random(SPAN, dice)
+    else:
+        at_random(EARLY, dice)
+    if process.poll() is not None:
+        return True
+    process.kill()
+    process.wait()
+    return False
+
+
+def _daemon_until_done(killed: S3World, dice: random.Random, _: int) -> int:
+    """Kill daemon after daemon until the queue has ended. How many were killed."""
+    kills, submitted = 0, False
+    while True:
+        daemon = killed.start("daemon")
+        if not submitted:
+            until("the daemon answers", killed.daemon_answers)
+            assert killed.submit()["ok"]
+            submitted = True
+        if kills < MOST:
+            if dice.random() < 0.85:
+                until("taken up", lambda: killed.ended() or killed.is_taken_up())
+            at_random(SPAN, dice)
+        else:
+            until("the queue has ended", killed.ended)
+        if killed.ended():
+            until("the daemon has left the queue", lambda: not killed.is_taken_up())
+            daemon.terminate()
+            assert daemon.wait(PATIENCE) == 0
+            return kills
+        daemon.kill()
+        daemon.wait()
+        kills += 1
