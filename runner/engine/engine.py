@@ -168,20 +168,23 @@ class Engine:
             self._uploads.close()
 
     async def _last_words(self) -> None:
-        """Write what is still unwritten; the projection is exact at the end."""
-        self._step()
-        self._stop_timers()
-        with suppress(DiskFullError):
-            self._commit(force=True)
-        await self._projecting.finish()
+        """Write what is still unwritten; the projection is exact at the end, here and stored."""
         if self._uploads is not None:
             if self._put_timer is not None:
                 self._put_timer.cancel()
                 self._put_document()
-            await self._uploads.state.put_last(self._projecting.rendered())
-            self._step()
-            with suppress(DiskFullError):
-                self._commit(force=True)
+            await self._uploads.state.settle()
+        self._commit_all()
+        last = await self._projecting.finish()
+        if self._uploads is not None:
+            await self._uploads.state.put_last(last)
+            self._commit_all()
+
+    def _commit_all(self) -> None:
+        self._step()
+        self._stop_timers()
+        with suppress(DiskFullError):
+            self._commit(force=True)
 
     def now(self) -> ev.Now:
         """The moment, as events carry it."""
