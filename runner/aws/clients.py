@@ -54,11 +54,11 @@ class S3Client:
         import boto3
         from botocore.config import Config
 
-        # A body has a CRC of its own, and TLS: no need to hash it once more for the signature.
+        # A body has a checksum of its own: no need to hash it once more for the signature.
         checksums: dict[str, Any] = {"s3": {"payload_signing_enabled": False}}
         if self.compatible_only:
             # Not every S3-compatible store knows the checksums that boto3 sends by itself.
-            checksums = {
+            checksums |= {
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             }
