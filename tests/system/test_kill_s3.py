@@ -24,19 +24,22 @@ from s3_faults import FaultProxy, Match, Nothing, ResetRequest
 KILLS = int(os.environ.get("S3_KILLS", "100"))
 """How many random instants are tried in all."""
 
-REQUESTS = 24
+REQUESTS = 20
 """Kills at one request each: twice the first of a start, twice the second, and so on."""
 
 QUEUES: list[Build] = [uploading, uploading_chain]
-AT_ONCE = 3
-SPAN = 0.8
+AT_ONCE = 4
+SPAN = 0.6
 """Seconds in which a kill falls, from when the runner has taken the queue up."""
 
 EARLY = 0.7
 """Seconds of those that fall anywhere from the process's start: while the store is tried."""
 
-MOST = 12
+MOST = 15
 """Kills of one queue; then it may end."""
+
+EACH = 14
+"""Kills of one queue, as a rule."""
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +99,12 @@ def _matrix(
     """Tell the story of one queue after another, until there were so many kills."""
     numbers = iter(range(10_000))
     done: list[int] = []
+    begun: list[int] = []
     failed = threading.Event()
 
     def work() -> None:
-        while sum(done) < kills and not failed.is_set():
-            number = next(numbers)
+        while sum(done) + EACH * (len(begun) - len(done)) < kills and not failed.is_set():
+            begun.append(number := next(numbers))
             build = QUEUES[number % len(QUEUES)]
             dice = random.Random(f"{SEED}-{number}")
             with s3_world(tmp_path / str(number), build, endpoint) as killed:
