@@ -54,6 +54,9 @@ _PERMISSIONS = {
 
 _PROBE = b"probe"
 
+_PROBE_KEY = ".runner-probe"
+"""Always the same: what a start that was killed left there is removed by the next."""
+
 _FOR_PEOPLE = (
     Kind.DENIED,
     Kind.MISSING,
@@ -113,14 +116,14 @@ class S3Store:
         credentials); StoreError where it may pass. What an S3-compatible store can be without is
         returned as notes.
         """
-        key = f".runner-probe-{uuid.uuid4().hex}"
+        key = _PROBE_KEY
         self._probing = True
         try:
             notes = [
                 self._probe(lambda: self.put_bytes(key, _PROBE), optional=False),
                 self._probe(lambda: next(self.list(""), None)),
                 self._probe(lambda: self._probe_read(key), optional=False),
-                self._probe(self._probe_open_uploads),
+                self._probe(lambda: self._probe_open_uploads(key)),
                 self._probe(lambda: self._probe_abort(key)),
                 self._probe(lambda: self.delete(key)),
             ]
@@ -136,11 +139,16 @@ class S3Store:
         if self.get_bytes(key) != _PROBE:
             raise StoreError(f"{self.describe()}: what was stored there doesn't come back")
 
-    def _probe_open_uploads(self) -> None:
-        self._call("ListMultipartUploads", Prefix=self._prefix, MaxUploads=1)
+    def _probe_open_uploads(self, key: str) -> None:
+        """See what is open; of that the probe's own is left by a start that was killed."""
+        page = self._call("ListMultipartUploads", Prefix=self._key(key))
+        for upload in page.get("Uploads", ()):
+            if upload["Key"] == self._key(key):
+                self._discard(upload["Key"], upload["UploadId"])
 
     def _probe_abort(self, key: str) -> None:
-        self._call("AbortMultipartUpload", Key=self._key(key), UploadId=self._create(key))
+        if (error := self._discard(self._key(key), self._create(key))) is not None:
+            raise error
 
     def _probe(self, probe: Callable[[], object], *, optional: bool = True) -> str | None:
         try:

@@ -19,20 +19,27 @@ from kill_s3 import S3World, check_in_s3, expected_in_s3, s3_world, uploading, u
 from kill_support import Build
 from kill_timing import PATIENCE, SEED, at_random, until
 from s3_endpoint import Endpoint
+from s3_faults import FaultProxy, Match, Nothing, ResetRequest
 
 KILLS = int(os.environ.get("S3_KILLS", "100"))
 """How many random instants are tried in all."""
 
+REQUESTS = 20
+"""Kills at one request each: twice the first of a start, twice the second, and so on."""
+
 QUEUES: list[Build] = [uploading, uploading_chain]
-AT_ONCE = 3
-SPAN = 0.8
+AT_ONCE = 4
+SPAN = 0.6
 """Seconds in which a kill falls, from when the runner has taken the queue up."""
 
 EARLY = 0.7
 """Seconds of those that fall anywhere from the process's start: while the store is tried."""
 
-MOST = 12
+MOST = 15
 """Kills of one queue; then it may end."""
+
+EACH = 14
+"""Kills of one queue, as a rule."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,28 @@ def test_daemon_killed_while_it_stores(
     _matrix(tmp_path, endpoint, undisturbed, _daemon_until_done, KILLS - KILLS * 3 // 4)
 
 
+def test_run_killed_at_each_request(
+    tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
+) -> None:
+    """What a request has done, and nobody was told, would be left behind or done wrong again."""
+    proxy = FaultProxy(endpoint.port)
+    settings = {"AWS_ENDPOINT_URL": proxy.url}
+    wanted = undisturbed["uploading_chain"]
+    try:
+        with s3_world(tmp_path / "w", uploading_chain, endpoint, settings) as killed:
+            for number in range(REQUESTS):
+                process = killed.start(*killed.run_words())
+                # Alternately: S3 has done what was asked, S3 has never heard of it.
+                fault = Nothing() if number % 2 else ResetRequest()
+                proxy.fail(Match(), fault, skip=number // 2, before=process.kill)
+                assert process.wait(PATIENCE) == -9, killed.said_by_runner()
+            killed.settings = {}
+            assert killed.run() == wanted.exit_code, killed.said_by_runner()
+            check_in_s3(killed, wanted)
+    finally:
+        proxy.close()
+
+
 Story = Callable[[S3World, random.Random, int], int]
 
 
@@ -70,11 +99,12 @@ def _matrix(
     """Tell the story of one queue after another, until there were so many kills."""
     numbers = iter(range(10_000))
     done: list[int] = []
+    begun: list[int] = []
     failed = threading.Event()
 
     def work() -> None:
-        while sum(done) < kills and not failed.is_set():
-            number = next(numbers)
+        while sum(done) + EACH * (len(begun) - len(done)) < kills and not failed.is_set():
+            begun.append(number := next(numbers))
             build = QUEUES[number % len(QUEUES)]
             dice = random.Random(f"{SEED}-{number}")
             with s3_world(tmp_path / str(number), build, endpoint) as killed:
