@@ -25,15 +25,13 @@ from runner.core.states import (
 
 def dispatch(ledger: Ledger, now: ev.Now) -> None:
     """Start ready jobs in document order, as many as may run at once; others get their inputs."""
-    if _may_start(ledger):
-        begin_fetches(ledger, now)
+    if not _may_start(ledger):
+        return
     room = ledger.document.max_parallel_jobs - len(ledger.live)
-    while room > 0 and _may_start(ledger):
-        index = ledger.frontier.take()
-        if index is None:
-            return
+    while room > 0 and (index := ledger.frontier.take()) is not None:
         _start(ledger, now, index)
         room -= 1
+    begin_fetches(ledger, now)
 
 
 def _may_start(ledger: Ledger) -> bool:
