@@ -9,18 +9,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import threading
 import uuid
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling, translate
 from runner.errors import UsageError
+from runner.results.copying import write_at
 from runner.results.source import Source
 from runner.results.store import ChangedError, Entry, Stored, StoreError, Versioned
 
@@ -36,11 +39,17 @@ MAX_PARTS = 10_000
 IN_FLIGHT = 5 * PART
 """Bytes of parts that are in memory at once, whatever their number and size."""
 
+RANGES = 4
+"""Ranges of one file that are fetched at once."""
+
+_CHUNK = 1 << 20
+_MD5 = re.compile(r'"[0-9a-f]{32}"')
 _TRIES = 3
 
 _PERMISSIONS = {
     "PutObject": "s3:PutObject",
     "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
     "DeleteObject": "s3:DeleteObject",
     "ListObjectsV2": "s3:ListBucket",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
@@ -359,6 +368,82 @@ class S3Store:
             raise
         return True
 
+    def look_up(self, key: str) -> Entry | None:
+        """One key, as `list` tells it; None if there is no such key."""
+        try:
+            answer = self._call("HeadObject", Key=self._key(key))
+        except S3Error as error:
+            if error.kind is not Kind.MISSING:
+                raise
+            answer = self._look_closer(key)
+        if answer is None:
+            return None
+        size = self._field(answer, "ContentLength", "HeadObject")
+        return Entry(key, size, self._field(answer, "ETag", "HeadObject"))
+
+    def _look_closer(self, key: str) -> Any:
+        """The answer to a HEAD has no body that could say that it is the bucket that is missing."""
+        try:
+            answer = self._call("GetObject", Key=self._key(key))
+        except S3Error as error:
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                return None
+            raise
+        answer["Body"].close()
+        return answer
+
+    def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> bool:
+        """Write this very version of a key into the empty file `target`, in ranges at once.
+
+        Returns whether its ETag is the MD5 of its bytes. `between` is called again and again, and
+        ends it by raising. Raises OSError where the target can't be written; S3Error, of kind
+        CONFLICT if the key holds another version by now, or MISSING.
+        """
+        tells_md5 = self._get_range(entry, target, 0, between)
+        begun: deque[Future[bool]] = deque()
+        try:
+            for start in range(PART, entry.size, PART):
+                begun.append(self._parts.submit(self._get_range, entry, target, start, between))
+                if len(begun) >= RANGES:
+                    begun.popleft().result()
+            while begun:
+                begun.popleft().result()
+        except (CancelledError, RuntimeError) as error:
+            if not self._closed:
+                raise
+            raise StoreError(f"{entry.key!r} hasn't come: the store was closed") from error
+        finally:
+            for future in begun:
+                future.cancel()
+            wait(begun)  # once we are gone the descriptor may be another file's
+        return tells_md5
+
+    def _get_range(
+        self, entry: Entry, target: int, start: int, between: Callable[[], None]
+    ) -> bool:
+        end = min(start + PART, entry.size)
+        extra = {"Range": f"bytes={start}-{end - 1}"} if entry.size > PART else {}
+        if entry.etag:
+            extra["IfMatch"] = entry.etag
+        answer = self._call("GetObject", Key=self._key(entry.key), **extra)
+        at = start
+        with self._told("GetObject", self._key(entry.key)), closing(answer["Body"]) as body:
+            while data := body.read(_CHUNK):
+                between()
+                if at + len(data) > end:
+                    break
+                write_at(target, data, at)
+                at += len(data)
+        if at != end or data:
+            where = f"s3://{self._bucket}/{self._key(entry.key)}"
+            raise StoreError(
+                f"{where}: other than the {end - start} bytes that were asked for came"
+            )
+        # S3 API reference, "Object": of what KMS or the customer encrypts the ETag is no digest.
+        by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        known = _MD5.fullmatch(entry.etag) is not None
+        return known and not by_kms and "SSECustomerAlgorithm" not in answer
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """Nothing where the store can't list: all is stored anew, and nothing old removed."""
         token: dict[str, str] = {}
@@ -372,7 +457,7 @@ class S3Store:
             for item in page.get("Contents", ()):
                 key = item["Key"][len(self._prefix) :]
                 if key and not key.endswith("/"):
-                    yield Entry(key, item["Size"])
+                    yield Entry(key, item["Size"], item.get("ETag", ""))
             if not self._field(page, "IsTruncated", "ListObjectsV2"):
                 return
             token = {
@@ -512,6 +597,7 @@ def _metadata(data: bytes) -> dict[str, str]:
 _METHODS = {
     "PutObject": "put_object",
     "GetObject": "get_object",
+    "HeadObject": "head_object",
     "DeleteObject": "delete_object",
     "ListObjectsV2": "list_objects_v2",
     "ListMultipartUploads": "list_multipart_uploads",

@@ -38,10 +38,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of a store, and how many bytes it holds."""
+    """One key of a store, and how many bytes it holds; ``etag``: S3's name for this version."""
 
     key: str
     size: int
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
