@@ -7,7 +7,6 @@ definite. Must not know queues, threads' lives or when to try again.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import stat
@@ -26,6 +25,7 @@ from runner.model.document import InputPath
 from runner.model.fields import S3_SCHEME
 from runner.results.at_once import at_once
 from runner.results.escape import shown
+from runner.results.etags import parts_of, plain_etag
 from runner.results.output import remove_leftovers
 from runner.results.placing import replacing, sync_folder
 from runner.results.s3 import S3Error
@@ -35,8 +35,6 @@ _TRIES = 3
 """Times that a file is fetched in a row when other bytes come than were stored."""
 
 _MODE = 0o644
-_HEX_MD5 = 32
-_CHUNK = 1 << 20
 _SAVE_COSTS = 20
 """The record is written so seldom that it takes no more than 1/20 of the time."""
 
@@ -68,8 +66,8 @@ class InputStore(Protocol):
     def list(self, prefix: str) -> Iterator[Entry]:
         """All keys that begin so."""
 
-    def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> bool:
-        """Write it into a file; whether its ETag is the MD5."""
+    def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
+        """Write it into a file; the ETag of what came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,28 +204,29 @@ class _Fetch:
         if _holds(path, entry, self._check):
             self._record.note(path, entry)
             return 0
-        for left in reversed(range(_TRIES)):
-            if self._came(entry, path):
-                break
-            if not left:
-                where = f"{self._path.s3}: {shown(entry.key)}"
-                raise StoreError(f"{where} came with other bytes than were stored")
-        self._record.note(path, entry)
-        return 1
+        taken = {entry.etag}
+        for _ in range(_TRIES):
+            etag = self._fetch(entry, path, taken)
+            if etag in taken:
+                self._record.note(path, entry)
+                return 1
+            if parts_of(entry.etag):
+                # Parts may be of any size: what comes the same twice is what is stored.
+                taken.add(etag)
+        where = f"{self._path.s3}: {shown(entry.key)}"
+        raise StoreError(f"{where} came with other bytes than were stored")
 
-    def _came(self, entry: Entry, path: str) -> bool:
-        """Fetch it; False, and nothing is changed, if the bytes aren't what was stored."""
+    def _fetch(self, entry: Entry, path: str, taken: set[str]) -> str:
+        """Fetch it; the ETag of what came: it is only put in place if it is one of ``taken``."""
         self._check_room(entry, path)
         try:
             with replacing(os.fsencode(path), durable=True) as target:
-                tells_md5 = self._store.get_version(entry, target, self._check)
-                if os.fstat(target).st_size != entry.size:
-                    raise _OtherBytes
-                if tells_md5 and _md5(target, self._check) != entry.etag.strip('"'):
+                etag = self._store.get_version(entry, target, self._check)
+                if etag not in taken:
                     raise _OtherBytes
                 os.fchmod(target, _MODE)
         except _OtherBytes:
-            return False
+            return etag
         except OSError as error:
             error.filename = path  # and not the temporary's
             raise
@@ -235,7 +234,7 @@ class _Fetch:
             if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
                 raise StoreError(f"{error}: it was there a moment ago") from error
             raise
-        return True
+        return etag
 
     def _check_room(self, entry: Entry, path: str) -> None:
         found = os.statvfs(os.path.dirname(path))
@@ -268,8 +267,7 @@ class _OtherBytes(Exception):
 
 def _holds(path: str, entry: Entry, between: Callable[[], None]) -> bool:
     """Whether a file that nobody has a record of holds these bytes: reading it costs less."""
-    etag = entry.etag.strip('"')
-    if len(etag) != _HEX_MD5:
+    if parts_of(entry.etag) != 0:
         return False
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -279,21 +277,11 @@ def _holds(path: str, entry: Entry, between: Callable[[], None]) -> bool:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
             return False
-        return _md5(fd, between) == etag
+        return plain_etag(fd, between) == entry.etag
     except OSError:
         return False
     finally:
         os.close(fd)
-
-
-def _md5(fd: int, between: Callable[[], None]) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    at = 0
-    while data := os.pread(fd, _CHUNK, at):
-        between()
-        digest.update(data)
-        at += len(data)
-    return digest.hexdigest()
 
 
 class _Record:

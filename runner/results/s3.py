@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 import threading
 import uuid
 import zlib
@@ -24,6 +23,7 @@ from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling, translate
 from runner.errors import UsageError
 from runner.results.copying import write_at
+from runner.results.etags import etag_in_parts, parts_of, plain_etag
 from runner.results.source import Source
 from runner.results.store import ChangedError, Entry, Stored, StoreError, Versioned
 
@@ -43,7 +43,6 @@ RANGES = 4
 """Ranges of one file that are fetched at once."""
 
 _CHUNK = 1 << 20
-_MD5 = re.compile(r'"[0-9a-f]{32}"')
 _TRIES = 3
 
 _PERMISSIONS = {
@@ -392,14 +391,14 @@ class S3Store:
         answer["Body"].close()
         return answer
 
-    def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> bool:
+    def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
         """Write this very version of a key into the empty file `target`, in ranges at once.
 
-        Returns whether its ETag is the MD5 of its bytes. `between` is called again and again, and
-        ends it by raising. Raises OSError where the target can't be written; S3Error, of kind
-        CONFLICT if the key holds another version by now, or MISSING.
+        Returns the ETag that the bytes which came have: the entry's own where that can't be told.
+        `between` is called again and again, and ends it by raising. Raises OSError where the target
+        can't be written; S3Error, of kind CONFLICT if the key holds another version by now.
         """
-        tells_md5 = self._get_range(entry, target, 0, between)
+        is_digest = self._get_range(entry, target, 0, between)
         begun: deque[Future[bool]] = deque()
         try:
             for start in range(PART, entry.size, PART):
@@ -416,11 +415,12 @@ class S3Store:
             for future in begun:
                 future.cancel()
             wait(begun)  # once we are gone the descriptor may be another file's
-        return tells_md5
+        return self._etag_of(entry, target, between) if is_digest else entry.etag
 
     def _get_range(
         self, entry: Entry, target: int, start: int, between: Callable[[], None]
     ) -> bool:
+        """Fetch up to a part; whether the ETag is a digest, as far as the answer tells."""
         end = min(start + PART, entry.size)
         extra = {"Range": f"bytes={start}-{end - 1}"} if entry.size > PART else {}
         if entry.etag:
@@ -439,10 +439,29 @@ class S3Store:
             raise StoreError(
                 f"{where}: other than the {end - start} bytes that were asked for came"
             )
-        # S3 API reference, "Object": of what KMS or the customer encrypts the ETag is no digest.
         by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
-        known = _MD5.fullmatch(entry.etag) is not None
-        return known and not by_kms and "SSECustomerAlgorithm" not in answer
+        return not by_kms and "SSECustomerAlgorithm" not in answer
+
+    def _etag_of(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
+        parts = parts_of(entry.etag)
+        if parts is None:
+            return entry.etag
+        if not parts:
+            return plain_etag(target, between)
+        size = self._part_size(entry)
+        if size is None or -(-entry.size // size) != parts:
+            return entry.etag
+        return etag_in_parts(target, entry.size, size, between)
+
+    def _part_size(self, entry: Entry) -> int | None:
+        """Bytes of the first part of what went up in parts; None where the store can't say."""
+        try:
+            answer = self._call("HeadObject", Key=self._key(entry.key), PartNumber=1)
+        except S3Error as error:
+            if error.kind in (Kind.UNSUPPORTED, Kind.INVALID, Kind.CONFLICT):
+                return None
+            raise
+        return answer.get("ContentLength") or None
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Nothing where the store can't list: all is stored anew, and nothing old removed."""

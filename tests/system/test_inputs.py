@@ -179,7 +179,9 @@ def test_other_bytes_than_were_stored_are_fetched_again(
     assert len(proxy.seen(GET)) == 2
 
 
-def test_ctrl_c_does_not_wait_for_a_store_that_is_not_there(world: World, endpoint: Endpoint, bucket: str) -> None:
+def test_ctrl_c_does_not_wait_for_a_store_that_is_not_there(
+    world: World, endpoint: Endpoint, bucket: str
+) -> None:
     """A person could not stop a queue that waits for the network."""
     put(endpoint, bucket, k=b"1")
     document = world.document(job("read", "true", (f"s3://{bucket}/k", "k")))
