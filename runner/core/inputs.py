@@ -78,7 +78,7 @@ def on_inputs_delayed(ledger: Ledger, event: InputsDelayed) -> None:
 
 
 def call_off_all(ledger: Ledger) -> None:
-    """What the last session was fetching is to be fetched by this one."""
+    """What a session leaves unfetched is for the next to fetch."""
     for index in sorted(ledger.fetching):
         ledger.put(index, replace(ledger.jobs[index], fetching=False, reason=None))
 

@@ -123,6 +123,7 @@ class Engine:
         if self._uploads is not None:
             await self._uploads.finish(status)
         await self._last_words()
+        await self._fetching.finish()
         return status
 
     def _opening(self, *, collects: bool, new_store: bool = False) -> list[ev.Event]:

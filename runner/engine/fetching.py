@@ -133,11 +133,19 @@ class Fetching:
             if timer is not None:
                 timer.cancel()
 
-    def close(self) -> None:
-        """End what is under way; the next session goes on with it."""
+    async def finish(self) -> None:
+        """End what is under way, the next session goes on with it; a read may hang for a minute."""
+        self._call_off_all()
+        await self._loop.run_in_executor(None, self._workers.shutdown)
+
+    def _call_off_all(self) -> None:
         self._closed = True
         for job in list(self._jobs):
             self._call_off(job)
+
+    def close(self) -> None:
+        """Give back threads and connections, also where nobody came to ``finish``."""
+        self._call_off_all()
         self._workers.shutdown(wait=True, cancel_futures=True)
         for store in self._stores.values():
             store.close()

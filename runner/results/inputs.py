@@ -199,9 +199,7 @@ class _Fetch:
         entry, path = item
         self._check()
         self._enter(os.path.dirname(path))
-        if self._record.knows(path, entry):
-            return 0
-        if _holds(path, entry, self._check):
+        if self._record.knows(path, entry) or _holds(path, entry, self._check):
             self._record.note(path, entry)
             return 0
         taken = {entry.etag}
@@ -285,30 +283,45 @@ def _holds(path: str, entry: Entry, between: Callable[[], None]) -> bool:
 
 
 class _Record:
-    """Which version of which key each file is, in one file of the queue's folder.
+    """Which version of which key each file is, in one file of the queue's folder for each job.
 
-    A record that can't be read or written costs a second look, and nothing else.
+    What another job has had fetched to the same place counts as well. A record that can't be read
+    or written costs a second look, and nothing else.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._files = dict(_read(path))
+        self._others: dict[str, _Stamp] | None = None
         self._lock = threading.Lock()
         self._changed = False
         self._due = 0.0
 
     def knows(self, path: str, entry: Entry) -> bool:
         """Whether the file is there, untouched, and this version of the key."""
-        noted = self._files.get(path)
-        if noted is None:
+        stamp = _stamp(path, entry.etag)
+        if stamp is None or stamp[1] != entry.size:
             return False
-        return noted == _stamp(path, entry.etag) and noted[1] == entry.size
+        return stamp == self._files.get(path) or stamp == self._of_others().get(path)
+
+    def _of_others(self) -> dict[str, _Stamp]:
+        with self._lock:
+            if self._others is None:
+                self._others = {}
+                for record in self._path.parent.glob("*.json"):
+                    for name, stamp in _read(record):
+                        known = self._others.get(name)
+                        if known is None or known[2] < stamp[2]:
+                            self._others[name] = stamp
+            return self._others
 
     def note(self, path: str, entry: Entry) -> None:
         """The file is this version of the key."""
         if (stamp := _stamp(path, entry.etag)) is None:
             return
         with self._lock:
+            if self._files.get(path) == stamp:
+                return
             self._files[path] = stamp
             self._changed = True
             if time.monotonic() >= self._due:

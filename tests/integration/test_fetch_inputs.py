@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from s3_endpoint import Endpoint, env_for
-from s3_faults import GET, Answer, FaultProxy, Flip, Match, Truncate
+from s3_faults import EXPIRED, GET, Answer, FaultProxy, Flip, Match, Truncate
 
 from runner.model.document import InputPath
 from runner.results import s3
@@ -188,6 +188,16 @@ def test_a_fetch_that_is_called_off_ends_and_keeps_what_it_has(bench: Bench) -> 
     assert bench.fetch(keys) == 20 - came
 
 
+def test_what_another_job_fetched_to_the_same_place_is_there(bench: Bench) -> None:
+    """Ten jobs that read one data set would fetch it ten times, one under the other's hands."""
+    parts = Told(f'"{32 * "0"}-3"')
+    assert bench.fetch(parts, "s3://b/k", "k") == 1
+    count = len(parts.got)
+    bench.record = bench.record.with_name("other.json")
+    assert bench.fetch(parts, "s3://b/k", "k") == 0
+    assert len(parts.got) == count
+
+
 class Told(Keys):
     """A bucket whose keys have this ETag, and of whose bytes it tells another."""
 
@@ -283,6 +293,17 @@ def test_empty_files_and_odd_keys_come_too(
     assert bench.files["in/d/a b+c%20é"] == "a b+c%20é".encode()
 
 
+def test_expired_keys_are_renewed_also_where_a_head_can_not_say_so(
+    bench: Bench, store: S3Store, endpoint: Endpoint, proxy: FaultProxy
+) -> None:
+    """A role's keys that expire at the wrong moment would fail a job for good."""
+    bucket = store.describe().removeprefix("s3://")
+    endpoint.client().put_object(Bucket=bucket, Key="k", Body=b"1")
+    proxy.fail(Match("HEAD"), EXPIRED)
+    proxy.fail(GET, EXPIRED)
+    assert bench.fetch(store, f"s3://{bucket}/k", "k") == 1
+
+
 def test_what_is_denied_is_definite_and_names_the_permission(
     bench: Bench, store: S3Store, endpoint: Endpoint, proxy: FaultProxy
 ) -> None:
@@ -290,5 +311,6 @@ def test_what_is_denied_is_definite_and_names_the_permission(
     bucket = store.describe().removeprefix("s3://")
     endpoint.client().put_object(Bucket=bucket, Key="k", Body=b"1")
     proxy.fail(Match("HEAD"), Answer(403, "AccessDenied"))
+    proxy.fail(GET, Answer(403, "AccessDenied"))
     with pytest.raises(InputError, match=f"input s3://{bucket}/k: .* permission s3:GetObject"):
         bench.fetch(store, f"s3://{bucket}/k", "k")

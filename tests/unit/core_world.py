@@ -312,7 +312,7 @@ class World:
         if not self.core.jobs[job].fetching:
             before = self.core.jobs[job]
             self.send(ev.InputsFetched(self.now, job, 1.0, error))
-            assert self.core.jobs[job] == before or before.live, "a late fetch changes a job"
+            assert self.core.jobs[job] == before, "a late fetch changes a job"
 
     # -- time, people, the machine -----------------------------------------------------------
 

@@ -175,6 +175,7 @@ def test_an_interrupted_queue_leaves_its_fetch_to_the_next_start() -> None:
     q = drive(needy("a"))
     q.interrupt()
     assert (q.finish, q["a"].status.value) == (QueueStatus.INTERRUPTED, "pending")
+    assert (q["a"].fetching, q["a"].reason) == (False, None), "nobody fetches it now"
     q.fetched("a", error="denied")
     assert q["a"].status.value == "pending"
     q.crash()
