@@ -39,10 +39,12 @@ _SAVE_COSTS = 20
 """The record is written so seldom that it takes no more than 1/20 of the time."""
 
 _PASSING_KINDS = frozenset({Kind.PASSING, Kind.CONFLICT, Kind.EXPIRED})
-_PASSING_ERRNOS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE,
-     errno.ESTALE, errno.EBUSY}
+_DEFINITE_ERRNOS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+     errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ,
+     errno.EFBIG, errno.ENXIO, errno.ENODEV}
 )  # fmt: skip
+"""What a file system says of a wrong path. All else (no room, a disk that hangs) may pass."""
 
 
 class InputError(RunnerError):
@@ -96,8 +98,8 @@ def fill(path: InputPath, queue_id: str, job_id: str) -> InputPath:
 def fetch_inputs(store_of: Callable[[str], InputStore], wanted: InputsWanted) -> int:
     """Have all inputs where they belong; returns how many files came, others were there already.
 
-    ``store_of`` gives a bucket's store. Raises InputError where it can't be done; StoreError or
-    OSError where trying again may help; CalledOff.
+    ``store_of`` gives a bucket's store. Raises InputError where it can't be done; StoreError
+    where trying again may help; CalledOff.
     """
     record = _Record(wanted.record)
     count = 0
@@ -106,23 +108,31 @@ def fetch_inputs(store_of: Callable[[str], InputStore], wanted: InputsWanted) ->
             bucket, _, key = path.s3.removeprefix(S3_SCHEME).partition("/")
             try:
                 count += _Fetch(store_of(bucket), path, key, wanted, record).run()
+            except OSError as error:
+                raise _told(error, path) from error
             except S3Error as error:
-                if error.kind in _PASSING_KINDS:
+                if _passes(error):
                     raise
                 raise InputError(f"input {error}") from error
-            except OSError as error:
-                if error.errno in _PASSING_ERRNOS:
-                    raise StoreError(f"{_place(error, path)}: {error.strerror}") from error
-                told = f"input {path.s3}: {_place(error, path)} can't be written"
-                raise InputError(f"{told}: {error.strerror}") from error
     finally:
         record.save()
     return count
 
 
-def _place(error: OSError, path: InputPath) -> str:
+def _passes(error: Exception) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, S3Error):
+        return error.kind in _PASSING_KINDS
+    if isinstance(error, OSError):
+        return error.errno not in _DEFINITE_ERRNOS
+    return isinstance(error, StoreError)
+
+
+def _told(error: OSError, path: InputPath) -> RunnerError:
     name = error.filename
-    return shown(os.fsdecode(name)) if isinstance(name, str | bytes) else shown(path.path)
+    place = shown(os.fsdecode(name)) if isinstance(name, str | bytes) else shown(path.path)
+    text = f"{place} can't be written: {error.strerror or error}"
+    return StoreError(text) if _passes(error) else InputError(f"input {path.s3}: {text}")
 
 
 class _Fetch:
@@ -149,20 +159,39 @@ class _Fetch:
         in_folder = path.path.endswith("/")
         self._root = self._target if in_folder else os.path.dirname(self._target)
         self._over = threading.Event()
+        self._error: Exception | None = None
         self._lock = threading.Lock()
         self._folders: dict[str, str | None] = {}
 
     def run(self) -> int:
+        """Have it all there; how many files came. What is under way when one fails is finished,
+        if only that may pass; of what can't be had no more is fetched."""
         with ThreadPoolExecutor(self._store.parallel, thread_name_prefix="inputs") as pool:
-            found = at_once(pool, self._have, self._plan(), 2 * self._store.parallel)
             try:
-                count = sum(found)
-            except BaseException:
+                count = sum(at_once(pool, self._try, self._plan(), 2 * self._store.parallel))
+            except BaseException as error:
                 self._over.set()  # or the pool would wait until the other files are there
-                raise
+                raise self._error or error from None
+        if self._error is not None:
+            raise self._error
         for folder in self._folders:
             sync_folder(os.fsencode(folder))
         return count
+
+    def _try(self, item: tuple[Entry, str]) -> int:
+        if self._error is not None:
+            return 0
+        try:
+            return self._have(*item)
+        except CalledOff:
+            raise
+        except Exception as error:
+            passes = _passes(error)
+            if self._error is None or not passes:
+                self._error = error
+            if not passes:
+                self._over.set()
+            return 0
 
     def _plan(self) -> Iterator[tuple[Entry, str]]:
         """Every key with the path it goes to."""
@@ -179,6 +208,8 @@ class _Fetch:
         for entry in self._store.list(self._key):
             empty = False
             self._check()
+            if self._error is not None:
+                return
             yield entry, self._below(entry, entry.key[len(self._key) :])
         if empty:
             raise InputError(f"input {self._path.s3}: there is nothing below it")
@@ -194,9 +225,8 @@ class _Fetch:
         if self._wanted.called_off.is_set() or self._over.is_set():
             raise CalledOff
 
-    def _have(self, item: tuple[Entry, str]) -> int:
+    def _have(self, entry: Entry, path: str) -> int:
         """Have one file there; 1 if it had to be fetched."""
-        entry, path = item
         self._check()
         self._enter(os.path.dirname(path))
         if self._record.knows(path, entry) or _holds(path, entry, self._check):

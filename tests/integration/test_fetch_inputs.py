@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,47 @@ def test_no_room_passes_and_a_wrong_place_does_not(bench: Bench) -> None:
         fetch_inputs(
             lambda _: keys, InputsWanted((InputPath("s3://b/d/", "in/"),), "/none", bench.record)
         )
+
+
+def test_trouble_with_one_file_takes_nothing_from_the_others(bench: Bench) -> None:
+    """One key that keeps failing would keep large files beside it from ever being whole."""
+    keys = Keys(**{f"d/{n}": b"1" for n in range(200)})
+    others = threading.Event()
+
+    def before(key: str) -> None:
+        if key == "d/0":
+            others.set()
+            raise StoreError("503 SlowDown")
+        assert others.wait(10)
+
+    keys.before = before
+    with pytest.raises(StoreError, match="503 SlowDown"):
+        bench.fetch(keys)
+    came = len(bench.files)
+    assert 0 < came < 199, "what was under way came, and nothing new was begun"
+    keys.before = len
+    assert bench.fetch(keys) == 200 - came
+
+
+def test_a_definite_error_ends_what_is_under_way(bench: Bench) -> None:
+    """A wrong path would be told after hours of download."""
+    keys = Keys(**{"d/a": b"1", "d/file/x": b"1"})
+    (bench.home / "in").mkdir()
+    (bench.home / "in/file").write_bytes(b"")
+    failed = threading.Event()
+
+    class Slow(Keys):
+        def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
+            failed.wait(0.1)
+            for _ in range(1000):
+                between()
+                failed.wait(0.01)
+            return super().get_version(entry, target, between)
+
+    slow = Slow(**keys.files)
+    with pytest.raises(InputError, match=r"Not a directory|File exists"):
+        bench.fetch(slow)
+    assert slow.got == []
 
 
 def test_a_fetch_that_is_called_off_ends_and_keeps_what_it_has(bench: Bench) -> None:
