@@ -21,17 +21,16 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
-from runner.core.states import QueueStatus
-from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
+from runner.errors import ConflictError, LockedError, RunnerError, UsageError
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
 from runner.results.store import ResultStore
 from runner.service import requests
+from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.resting import act_on_resting
-from runner.service.result_stores import opened, prepared, wanted
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.state_files import write_stale
@@ -42,10 +41,6 @@ MAX_DESCRIPTORS = 8192
 PRUNE_EVERY = 24 * 3600.0
 LOCKED_RETRY = 5.0
 """Seconds after which a queue that another process holds is tried again."""
-
-REFUSED_RETRY = 60.0
-"""Seconds after which a queue whose result store can't be used is tried again: somebody may have
-mended it."""
 
 log = structlog.get_logger()
 
@@ -78,9 +73,7 @@ class Daemon(requests.Host):
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
-        self._broken: dict[str, str] = {}
-        self._refused: dict[str, tuple[str, float]] = {}
-        self._finishing: set[str] = set()
+        self._candidates = Candidates(self.shelf, settings)
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -126,9 +119,7 @@ class Daemon(requests.Host):
             loop = asyncio.get_running_loop()
             for name in await loop.run_in_executor(None, write_stale, self.shelf):
                 log.info("queue_state_rewritten", queue=name)
-            for entry in self.shelf.entries():
-                if entry.ended and entry.queue is not None and entry.queue.incomplete:
-                    self._finishing.add(entry.name)
+            self._candidates.find_incomplete()
         while not self._stopping:
             self._prune_if_due()
             self._wake.clear()
@@ -151,24 +142,17 @@ class Daemon(requests.Host):
     async def _take_next(self) -> tuple[Lock | None, float]:
         """Open the first queue that is to be worked on; its lock, or how long to wait.
 
-        Its store is tried before, with nothing held: a network may take a minute to say no.
+        Its store is opened before, with nothing held.
         """
         wait = PRUNE_EVERY
-        # Uploads of queues that have ended are in nobody's way.
-        for entry in sorted(self.shelf.entries(), key=lambda entry: entry.ended):
+        for entry in self._candidates:
             if self._stopping:
                 break
-            if entry.name in self._broken or not self._is_ours(entry):
-                continue
-            refused = self._refused.get(entry.name)
-            if refused is not None and (left := refused[1] - time.monotonic()) > 0:
-                wait = min(wait, left)
-                continue
             try:
-                store = await asyncio.to_thread(self._store_of, entry)
+                store = await asyncio.to_thread(self._candidates.store_of, entry)
             except RunnerError as error:
-                self._refuse(entry.name, error)
-                wait = min(wait, REFUSED_RETRY)
+                self._candidates.refuse(entry.name, error)
+                self._tell_change()
                 continue
             async with self._handling:
                 lock = self._take(entry.name, store)
@@ -176,52 +160,13 @@ class Daemon(requests.Host):
                 return lock, wait
             if store is not None:
                 store.close()
-            wait = min(wait, LOCKED_RETRY)
-        return None, wait
-
-    def _is_ours(self, entry: Entry) -> bool:
-        if entry.error:
-            self._break(entry.name, entry.error)
-            return False
-        if entry.meta.get("owner") != "daemon" or entry.aside:
-            return False
-        return not entry.ended or entry.name in self._finishing
-
-    def _store_of(self, entry: Entry) -> ResultStore | None:
-        """In a thread. Raises RunnerError if its first job must not start before it is mended."""
-        document = self.shelf.stored_document(entry.name)
-
-        def say(note: str) -> None:
-            log.warning("result_store", queue=entry.name, note=note)
-
-        want = wanted(document)
-        try:
-            return prepared(want, self._settings, say)
-        except UsageError as error:
-            if entry.queue is None or entry.queue.status is QueueStatus.PENDING:
-                raise
-            # What runs is to be adopted, and what it makes is to be kept until it is mended.
-            say(str(error))
-            return opened(want, self._settings)
-
-    def _refuse(self, name: str, error: RunnerError) -> None:
-        if isinstance(error, StateError):
-            self._break(name, str(error))
-            return
-        self._finishing.discard(name)
-        self._refused[name] = (str(error), time.monotonic() + REFUSED_RETRY)
-        log.error("queue_refused", queue=name, error=str(error), again_in=REFUSED_RETRY)
-        self._tell_change()
-
-    def _break(self, name: str, error: str) -> None:
-        self._broken[name] = error
-        self._finishing.discard(name)
-        log.error("queue_unreadable", queue=name, error=error)
+            wait = LOCKED_RETRY
+        return None, min(wait, self._candidates.wait())
 
     def _take(self, name: str, store: ResultStore | None) -> Lock | None:
         """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
         entry = self.shelf.find(name) if self.shelf.exists(name) else None
-        if entry is None or self._stopping or not self._is_ours(entry):
+        if entry is None or self._stopping or not self._candidates.is_ours(entry):
             return None
         try:
             lock = self.shelf.lock(entry.queue_id, "runner daemon")
@@ -232,13 +177,13 @@ class Daemon(requests.Host):
             self._open(name, store)
         except (RunnerError, OSError) as error:
             lock.release()
-            self._break(name, str(error))
+            self._candidates.drop(name, str(error))
             return None
         return lock
 
     def _open(self, name: str, store: ResultStore | None) -> None:
-        self._refused.pop(name, None)
-        if name not in self._finishing:
+        self._candidates.forgive(name)
+        if name not in self._candidates.finishing:
             self.shelf.set_current(name)
         place = replace(self._place, results=store)
         self._session = Session(self.shelf, self._settings, name, place, self._on_story)
@@ -250,20 +195,20 @@ class Daemon(requests.Host):
         try:
             status = await session.run()
         except RunnerError as error:
-            self._broken[session.name] = str(error)
-            log.error("queue_broken", queue=session.name, error=str(error))
+            self._candidates.drop(session.name, str(error))
             return
         except Exception as error:
             # A bug, met by one queue: the others are not to suffer for it.
-            self._broken[session.name] = f"internal error: {type(error).__name__}: {error}"
             log.exception("queue_broken", queue=session.name)
+            what = f"internal error: {type(error).__name__}: {error}"
+            self._candidates.drop(session.name, what)
             return
         log.info("queue_left", queue=session.name, status=status.value)
 
     def _close_session(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self._finishing.discard(session.name)
+            self._candidates.finishing.discard(session.name)
             session.close()
         self._tell_change()
 
@@ -326,10 +271,10 @@ class Daemon(requests.Host):
 
     def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
         """See Place. Called in the reader's thread: it only looks things up."""
-        if (why := self._broken.get(name)) is not None:
+        if (why := self._candidates.broken(name)) is not None:
             return {"blocked": why}
-        if (refused := self._refused.get(name)) is not None:
-            return {"queued": self.who, "blocked": refused[0]}
+        if (why := self._candidates.refused(name)) is not None:
+            return {"queued": self.who, "blocked": why}
         if owner != "daemon":
             return {}
         session = self._session
@@ -352,10 +297,9 @@ class Daemon(requests.Host):
             document = given.with_id(queue_id)
             created = again is Again.FRESH or not self.shelf.exists(queue_id)
             await self._accept(document, again, anonymous=given.queue_id is None)
-        self._broken.pop(queue_id, None)
-        self._refused.pop(queue_id, None)
+        self._candidates.forgive(queue_id)
         self._wake.set()
-        if self._session is not None and self._session.name in self._finishing:
+        if self._session is not None and self._session.name in self._candidates.finishing:
             self._session.engine.detach()
         entry = self.shelf.find(queue_id)
         assert entry.queue is not None
@@ -415,13 +359,13 @@ class Daemon(requests.Host):
             raise ConflictError(
                 f"queue '{entry.name}' was run in the foreground: the same command finishes it"
             )
-        self._refused.pop(entry.name, None)
-        self._finishing.add(entry.name)
+        self._candidates.forgive(entry.name)
+        self._candidates.finishing.add(entry.name)
         self._wake.set()
-        while entry.name in self._finishing and not self._stopping:
+        while entry.name in self._candidates.finishing and not self._stopping:
             await self.changed()
-        if (refused := self._refused.get(entry.name)) is not None:
-            raise UsageError(refused[0])
+        if (why := self._candidates.refused(entry.name)) is not None:
+            raise UsageError(why)
 
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
