@@ -28,11 +28,16 @@ class S3Client:
         self._region = region
         self._lock = threading.Lock()
         self._client: Any = None
+        self._configured: bool | None = None
 
     @property
     def compatible_only(self) -> bool:
         """Whether another endpoint than AWS's own was named: it may know less than S3 does."""
-        return any(os.environ.get(name) for name in ENDPOINT_VARIABLES)
+        if any(os.environ.get(name) for name in ENDPOINT_VARIABLES):
+            return True
+        if self._configured is None:
+            self._configured = _names_endpoint()
+        return self._configured
 
     def get(self) -> Any:
         """The client. Raises botocore's errors, or AwsError, for settings that can't be used."""
@@ -54,11 +59,11 @@ class S3Client:
         import boto3
         from botocore.config import Config
 
-        # A body has a CRC of its own, and TLS: no need to hash it once more for the signature.
+        # A body has a checksum of its own: no need to hash it once more for the signature.
         checksums: dict[str, Any] = {"s3": {"payload_signing_enabled": False}}
         if self.compatible_only:
             # Not every S3-compatible store knows the checksums that boto3 sends by itself.
-            checksums = {
+            checksums |= {
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             }
@@ -77,3 +82,22 @@ class S3Client:
             return session.client("s3", region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
+
+
+def _names_endpoint() -> bool:
+    """Whether the profile in ~/.aws/config names an endpoint, for S3 or for all services.
+
+    SDKs and Tools Reference Guide, "Service-specific endpoints". A file that can't be read is told
+    when the client is made.
+    """
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import get_session
+
+    session = get_session()
+    try:
+        profile = session.get_scoped_config()
+        services = session.full_config.get("services", {}).get(profile.get("services"), {})
+    except BotoCoreError:
+        return False
+    of_s3 = services.get("s3", {})
+    return bool(profile.get("endpoint_url") or of_s3.get("endpoint_url"))

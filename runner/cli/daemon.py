@@ -9,6 +9,7 @@ from runner.errors import ExitCode
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_storing(parser)
     options.add_folders(parser)
     parser.add_argument("--run-dir", metavar="DIR", help="the folder of the sockets")
 

@@ -24,6 +24,13 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config", metavar="FILE", help="the settings file (TOML)")
 
 
+def add_storing(parser: argparse.ArgumentParser) -> None:
+    """How objects are stored in S3."""
+    group = parser.add_argument_group("results in S3")
+    group.add_argument("--kms-key", metavar="ID|ARN", help="encrypt with this KMS key")
+    group.add_argument("--storage-class", metavar="CLASS", help="STANDARD_IA, GLACIER_IR, …")
+
+
 def add_queue(parser: argparse.ArgumentParser) -> None:
     """Which queue."""
     parser.add_argument(
@@ -83,7 +90,8 @@ def settings(arguments: argparse.Namespace, **more: Any) -> Settings:
 
     Raises UsageError also for a folder that is none: nothing has been touched yet.
     """
-    overrides = {name: getattr(arguments, name, None) for name in ("state_dir", "log_dir")} | more
+    names = ("state_dir", "log_dir", "kms_key", "storage_class")
+    overrides = {name: getattr(arguments, name, None) for name in names} | more
     config = getattr(arguments, "config", None)
     for name, value in {**overrides, "config": config}.items():
         if value == "":

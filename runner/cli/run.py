@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_again(parser)
     options.add_json(parser)
+    options.add_storing(parser)
     options.add_folders(parser)
 
 

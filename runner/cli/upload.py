@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from runner.cli import acting
+from runner.cli import acting, options
 from runner.cli.connect import connection
 from runner.cli.exit_codes import of_queue
 from runner.cli.text import headline
@@ -13,6 +13,7 @@ from runner.cli.text import headline
 
 def configure(parser: argparse.ArgumentParser) -> None:
     acting.configure(parser)
+    options.add_storing(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:

@@ -55,10 +55,25 @@ class RestoreOutputs:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchInputs:
+    """Bring the job's inputs to where it will look for them."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
 class FinishQueue:
     """Nothing is left to do: the queue has ended, or is interrupted and may be resumed."""
 
     status: QueueStatus
 
 
-Action = StartAttempt | SignalTree | EndBackground | CollectResults | RestoreOutputs | FinishQueue
+Action = (
+    StartAttempt
+    | SignalTree
+    | EndBackground
+    | CollectResults
+    | RestoreOutputs
+    | FetchInputs
+    | FinishQueue
+)

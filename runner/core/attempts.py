@@ -10,6 +10,7 @@ from runner.core import events as ev
 from runner.core.actions import CollectResults, EndBackground, StartAttempt
 from runner.core.clocks import catch_up, out_of_time
 from runner.core.ending import end, forbidden, reconsider, settle
+from runner.core.inputs import begin_fetches
 from runner.core.ledger import Ledger
 from runner.core.outcome import conclude
 from runner.core.states import (
@@ -23,14 +24,14 @@ from runner.core.states import (
 
 
 def dispatch(ledger: Ledger, now: ev.Now) -> None:
-    """Start ready jobs in document order, as many as may run at once."""
+    """Start ready jobs in document order, as many as may run at once; others get their inputs."""
+    if not _may_start(ledger):
+        return
     room = ledger.document.max_parallel_jobs - len(ledger.live)
-    while room > 0 and _may_start(ledger):
-        index = ledger.frontier.take()
-        if index is None:
-            return
+    while room > 0 and (index := ledger.frontier.take()) is not None:
         _start(ledger, now, index)
         room -= 1
+    begin_fetches(ledger, now)
 
 
 def _may_start(ledger: Ledger) -> bool:
@@ -58,6 +59,8 @@ def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
         interruptions=before.interruptions,
         unannounced=before.unannounced,
         started_at=now.wall,
+        fetched=before.fetched,
+        input_seconds=before.input_seconds,
         live=live,
     )
     ledger.put(index, after)
@@ -103,6 +106,8 @@ def on_voided(ledger: Ledger, event: ev.AttemptVoided) -> None:
         return
     ledger.tell(now.wall, index, "attempt_voided", reason=event.reason)
     before = live.before
+    if before.fetched and not ledger.jobs[index].fetched:
+        before = replace(before, fetched=False, input_seconds=0.0)
     ledger.put(index, before)
     ledger.changes.urgent = True
     if live.last or live.stop is StopReason.CANCELLED:

@@ -46,7 +46,14 @@ def halted(state: JobState, reason: str, run_if: str) -> JobState | None:
 def _closed(state: JobState, status: JobStatus, reason: str) -> JobState:
     if state is PENDING:
         return _fresh(status, reason)
-    return replace(state, status=status, reason=reason, next_attempt_at=None, retry_due=None)
+    return replace(
+        state,
+        status=status,
+        reason=reason,
+        next_attempt_at=None,
+        retry_due=None,
+        fetching=False,
+    )
 
 
 @lru_cache(maxsize=8)

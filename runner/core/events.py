@@ -166,6 +166,25 @@ class OutputsChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class InputsFetched:
+    """A job's inputs are there after so many seconds; or never will be, for this ``error``."""
+
+    now: Now
+    job: int
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputsDelayed:
+    """A job's inputs aren't there yet: ``error`` says why, and it is tried again."""
+
+    now: Now
+    job: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoreClaimed:
     """The result store knows that this run, and this machine, writes to it; ``epoch`` grows."""
 
@@ -239,6 +258,8 @@ Event = (
     | ResultsStored
     | ResultsDelayed
     | OutputsChecked
+    | InputsFetched
+    | InputsDelayed
     | StoreClaimed
     | TimerFired
     | StartsBlocked

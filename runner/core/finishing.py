@@ -9,6 +9,7 @@ from runner.core.attempts import end_background
 from runner.core.closing import failure_of
 from runner.core.ending import global_timeout_message
 from runner.core.events import Now
+from runner.core.inputs import call_off_all
 from runner.core.ledger import Ledger
 from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
 
@@ -29,6 +30,7 @@ def finish_if_done(ledger: Ledger, now: Now) -> None:
         return
     if ledger.queue.status not in QUEUE_ENDED:
         if left:
+            call_off_all(ledger)
             ledger.set_status(now.wall, QueueStatus.INTERRUPTED, ledger.interrupting)
         else:
             status, reason = verdict(ledger)

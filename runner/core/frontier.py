@@ -32,6 +32,7 @@ class Frontier:
         self.settled = bytearray(len(jobs))
         self.remaining = array("i", [len(deps) for deps in graph.dependencies])
         self._ready: list[int] = []
+        self._lacking: list[int] = []
         self._waits: list[tuple[float, int]] = []
         for index, state in enumerate(jobs):
             if state.status in ENDED:
@@ -85,26 +86,43 @@ class Frontier:
     # -- ready jobs --------------------------------------------------------------------------
 
     def offer(self, index: int) -> None:
-        """The job may start, as soon as nothing of its own holds it back."""
-        if self._may_start(index):
-            heappush(self._ready, index)
+        """The job may start, or have its inputs fetched, once nothing of its own holds it back."""
+        if self.is_free(index):
+            heappush(self._lacking if self._lacks_inputs(index) else self._ready, index)
 
     def take(self) -> int | None:
         """The first ready job in document order; it is no longer on offer."""
         while self._ready:
             index = heappop(self._ready)
-            if self._may_start(index):
+            if self.is_free(index) and not self._lacks_inputs(index):
                 return index
         return None
 
-    def _may_start(self, index: int) -> bool:
-        """Not while it waits, nor while a former attempt's tree lives or its files are stored."""
+    def take_lacking(self) -> int | None:
+        """The first job that would be ready if it had its inputs; it is no longer on offer."""
+        while self._lacking:
+            index = heappop(self._lacking)
+            if self.is_free(index) and self._lacks_inputs(index):
+                return index
+        return None
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether asking for one that lacks its inputs may be worth it."""
+        return bool(self._lacking)
+
+    def _lacks_inputs(self, index: int) -> bool:
+        return bool(self._document[index].input_paths) and not self._jobs[index].fetched
+
+    def is_free(self, index: int) -> bool:
+        """Nothing holds it: no wait, no fetch, no former attempt's tree or files to be stored."""
         state = self._jobs[index]
         return (
             state.status in WAITING
             and state.retry_due is None
             and not state.background
             and not state.collecting
+            and not state.fetching
             and not self.remaining[index]
         )
 

@@ -15,6 +15,7 @@ from runner.core.actions import Action
 from runner.core.frontier import Frontier
 from runner.core.states import (
     PENDING,
+    WAITING,
     JobState,
     JobStatus,
     Live,
@@ -35,7 +36,7 @@ class Ledger:
     """What is true of a queue now, and what this session has made of it.
 
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
-    tree has been asked to end.
+    tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Ledger:
         self.background: set[int] = set()
         self.collecting: set[int] = set()
         self.restoring: set[int] = set()
+        self.fetching: set[int] = set()
+        self.ahead: set[int] = set()
         for index, state in (jobs or {}).items():
             self.jobs[index] = state
             self._keep_sets(index, PENDING, state)
@@ -124,6 +127,11 @@ class Ledger:
             (self.collecting.add if state.collecting else self.collecting.discard)(index)
         if old.restoring is not state.restoring:
             (self.restoring.add if state.restoring else self.restoring.discard)(index)
+        if old.fetching is not state.fetching:
+            (self.fetching.add if state.fetching else self.fetching.discard)(index)
+        if old.fetched or state.fetched or old.fetching or state.fetching:
+            waits = state.status in WAITING and (state.fetching or state.fetched)
+            (self.ahead.add if waits else self.ahead.discard)(index)
 
     def set_status(self, wall: float, status: QueueStatus, reason: str | None, **more: Any) -> None:
         """Change the queue's status. Raises IllegalTransition."""

@@ -43,6 +43,8 @@ def conclude(job: Job, state: JobState, ended: AttemptEnded, global_timeout: flo
             )
         case StopReason.TIMEOUT:
             message = f"command timed out after {format_duration(job.timeout)}"
+            if state.input_seconds:
+                message += f", {format_duration(round(state.input_seconds, 3))} of it for inputs"
             return _counted(job, replace(after, timed_out=True), ended, message)
         case None:
             return _by_itself(job, after, ended)
@@ -62,6 +64,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         duration=ended.duration,
         exit_code=outcome.code if isinstance(outcome, Exited) else None,
         signal=outcome.signal if isinstance(outcome, Signalled) else None,
+        fetched=state.fetched,
     )
 
 

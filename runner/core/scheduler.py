@@ -21,6 +21,7 @@ from runner.core.attempts import (
 )
 from runner.core.clocks import account, next_deadline, on_timer
 from runner.core.finishing import finish_if_done
+from runner.core.inputs import on_inputs_delayed, on_inputs_fetched
 from runner.core.ledger import Ledger
 from runner.core.outputs import on_outputs_checked
 from runner.core.requests import (
@@ -82,6 +83,10 @@ class Scheduler(Ledger):
                 on_results_delayed(self, event)
             case ev.OutputsChecked():
                 on_outputs_checked(self, event)
+            case ev.InputsFetched():
+                on_inputs_fetched(self, event)
+            case ev.InputsDelayed():
+                on_inputs_delayed(self, event)
             case ev.StoreClaimed():
                 on_store_claimed(self, event)
             case ev.TimerFired(now):

@@ -9,6 +9,7 @@ from runner.core.attempts import end_background
 from runner.core.clocks import catch_up
 from runner.core.ending import end_halted, give_up, reconsider
 from runner.core.events import Now, SessionOpened
+from runner.core.inputs import call_off_all, forget_all
 from runner.core.ledger import Ledger
 from runner.core.outputs import check_doubted, doubt_all
 from runner.core.states import QUEUE_ENDED, WAITING, JobStatus, QueueStatus
@@ -27,7 +28,9 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
         forget_store(ledger)
     mono = queue.mono if same_boot else now.mono
     ledger.queue = replace(queue, mono=mono, boot_id=event.boot_id, updated_at=now.wall)
+    call_off_all(ledger)
     if not same_boot:
+        forget_all(ledger)
         _carry_waits(ledger, now, queue.mono)
         if event.collects:
             doubt_all(ledger)

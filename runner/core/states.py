@@ -85,7 +85,9 @@ class JobState:
     retry budget, ``unannounced`` the interruptions in a row that nobody had announced.
     ``retry_due`` is monotonic time of the boot that the queue's record names. ``collecting``: its
     files are on their way to the store; ``spooled``: from copies of them on this machine;
-    ``restoring``: whether its results outlived a reboot is not known yet.
+    ``restoring``: whether its results outlived a reboot is not known yet. ``fetching``: its inputs
+    are on their way; ``fetched``: they are there; ``input_seconds`` of that time are the next
+    attempt's.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -109,6 +111,9 @@ class JobState:
     collecting: bool = False
     spooled: bool = False
     restoring: bool = False
+    fetching: bool = False
+    fetched: bool = False
+    input_seconds: float = 0.0
     background: bool = False
     live: Live | None = None
     slot: int | None = None

@@ -80,13 +80,14 @@ def signal_again(ledger: Ledger, mono: float) -> None:
 
 def next_deadline(ledger: Ledger, index: int) -> float | None:
     """Monotonic time at which an attempt is to be stopped, or killed."""
-    live = ledger.jobs[index].live
+    state = ledger.jobs[index]
+    live = state.live
     assert live is not None
     if live.kill_at is not None:
         return live.kill_at
     if live.since is None or live.over:
         return None
-    return live.since + ledger.document.jobs[index].timeout
+    return live.since + ledger.document.jobs[index].timeout - state.input_seconds
 
 
 def check_deadline(ledger: Ledger, mono: float, wall: float, index: int) -> None:

@@ -19,6 +19,7 @@ from runner.core.actions import (
     Action,
     CollectResults,
     EndBackground,
+    FetchInputs,
     FinishQueue,
     RestoreOutputs,
     SignalTree,
@@ -27,6 +28,7 @@ from runner.core.actions import (
 from runner.core.scheduler import Changes, Scheduler, StoryEntry
 from runner.core.states import JobStatus, QueueStatus
 from runner.engine.attempts import Attempts, now
+from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import Uploads
@@ -68,6 +70,7 @@ class Engine:
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
         self._attempts = Attempts(surroundings, scheduler, self._boot_id, self.post)
         self._projecting = Projecting(surroundings, scheduler, self._on_written)
+        self._fetching = Fetching(surroundings, scheduler, self.post)
         self._uploads: Uploads | None = None
         if surroundings.results is not None:
             self._uploads = Uploads(surroundings, scheduler, self.post)
@@ -120,6 +123,7 @@ class Engine:
         if self._uploads is not None:
             await self._uploads.finish(status)
         await self._last_words()
+        await self._fetching.finish()
         return status
 
     def _opening(self, *, collects: bool, new_store: bool = False) -> list[ev.Event]:
@@ -164,24 +168,28 @@ class Engine:
         self._stop_timers()
         self._projecting.stop()
         self._attempts.close()
+        self._fetching.close()
         if self._uploads is not None:
             self._uploads.close()
 
     async def _last_words(self) -> None:
-        """Write what is still unwritten; the projection is exact at the end."""
-        self._step()
-        self._stop_timers()
-        with suppress(DiskFullError):
-            self._commit(force=True)
-        await self._projecting.finish()
+        """Write what is still unwritten; the projection is exact at the end, here and stored."""
         if self._uploads is not None:
             if self._put_timer is not None:
                 self._put_timer.cancel()
                 self._put_document()
-            await self._uploads.state.put_last(self._projecting.rendered())
-            self._step()
-            with suppress(DiskFullError):
-                self._commit(force=True)
+            await self._uploads.state.settle()
+        self._commit_all()
+        last = await self._projecting.finish()
+        if self._uploads is not None:
+            await self._uploads.state.put_last(last)
+            self._commit_all()
+
+    def _commit_all(self) -> None:
+        self._step()
+        self._stop_timers()
+        with suppress(DiskFullError):
+            self._commit(force=True)
 
     def now(self) -> ev.Now:
         """The moment, as events carry it."""
@@ -261,6 +269,7 @@ class Engine:
         self._projecting.changed(changes.jobs)
         if self._uploads is not None:
             self._uploads.poke()
+        self._fetching.poke()
         for future in held.done:
             if not future.done():
                 future.set_result(None)
@@ -355,6 +364,8 @@ class Engine:
             case CollectResults(job):
                 if self._uploads is not None:
                     self._uploads.add(job)
+            case FetchInputs(job):
+                self._fetching.add(job)
             case FinishQueue(status):
                 if not self._finished.done():
                     self._finished.set_result(status)

@@ -58,7 +58,7 @@ class Projecting:
         if self._stale:
             self.changed(())
 
-    async def _write(self) -> None:
+    async def _write(self) -> list[bytes]:
         self._stale = False
         scheduler = self._scheduler
         path = self._around.paths.projection
@@ -72,13 +72,15 @@ class Projecting:
             except StateError as error:
                 # The truth is in the database; this is written again with the next change.
                 self.error = str(error)
+            return pieces
+        raise AssertionError("a projection that never ends")
 
-    async def finish(self) -> None:
-        """Write it exactly, for the last time."""
+    async def finish(self) -> bytes:
+        """Write it exactly, for the last time; returns what was, or would have been, written."""
         self.stop()
         if self._task is not None:
             await self._task
-        await self._write()
+        return b"".join(await self._write())
 
     def write_now(self) -> None:
         """Write it exactly, in one go. Raises StateError."""

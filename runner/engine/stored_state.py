@@ -52,7 +52,7 @@ class StoredState:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._due = 0.0
-        self._closed = False
+        self._settled = False
 
     def own(self) -> int:
         """The epoch in which the store is ours. Raises StoreError. Called in a thread.
@@ -94,7 +94,7 @@ class StoredState:
 
     def changed(self) -> None:
         """Have the state stored soon, as queue-state.json shows it then."""
-        if self._timer is None and self._task is None and not self._closed:
+        if self._timer is None and self._task is None and not self._settled:
             self._timer = self._loop.call_at(max(self._loop.time(), self._due), self._begin)
 
     def _begin(self) -> None:
@@ -137,13 +137,19 @@ class StoredState:
             return str(error)
         return None
 
-    async def put_last(self, state: bytes) -> None:
-        """Store the state for the last time, tried again for a while."""
+    async def settle(self) -> None:
+        """Begin nothing more by itself; what it posts has been posted when this returns."""
+        self._settled = True
         if self._timer is not None:
             self._timer.cancel()
-        deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
+            self._timer = None
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=deadline - self._loop.time() + GRACE)
+            patience = min(LAST_WORDS, self._around.upload_timeout) + GRACE
+            await asyncio.wait([self._task], timeout=patience)
+
+    async def put_last(self, state: bytes) -> None:
+        """Store the state for the last time, tried again for a while."""
+        deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
         delay = FIRST_RETRY
         while True:
             try:
@@ -160,7 +166,7 @@ class StoredState:
 
     def close(self) -> None:
         """Begin nothing more, and wait for what is under way."""
-        self._closed = True
+        self._settled = True
         if self._timer is not None:
             self._timer.cancel()
         self.pool.end()

@@ -129,7 +129,7 @@ class Uploads:
             self._start(job, pending)  # from the copies
         else:
             pending.tries += 1
-            delay = _backoff(pending.tries)
+            delay = backoff(pending.tries)
             pending.timer = self._loop.call_later(delay, self._start, job, pending)
             self._post(ev.ResultsDelayed(now(), job, error))
 
@@ -206,7 +206,7 @@ class Uploads:
             if future.cancelled() or self._closed:
                 return
             if isinstance(error := future.exception(), StoreError) and not self._giving_up:
-                self._loop.call_later(_backoff(tries + 1), self.restore, job, tries + 1)
+                self._loop.call_later(backoff(tries + 1), self.restore, job, tries + 1)
                 self._post(ev.ResultsDelayed(now(), job, f"not restored yet: {error}"))
             elif error is not None:
                 self._post(ev.OutputsChecked(now(), job, 0, f"{error}"))
@@ -316,7 +316,7 @@ class Uploads:
         self._store.close()
 
 
-def _backoff(tries: int) -> float:
+def backoff(tries: int) -> float:
     """Seconds until the next try after so many: doubled each time, half of it by chance."""
     delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
     return delay * (0.5 + 0.5 * random.random())

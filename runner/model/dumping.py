@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from runner.model.durations import format_duration
-from runner.model.queue import BASE_DELAYS, Job, Queue, Retry
+from runner.model.queue import BASE_DELAYS, InputPath, Job, Queue, Retry
 
 DURATIONS = frozenset({"timeout", "global_timeout", "term_grace", "base_delay", "max_delay"})
 
@@ -29,7 +29,7 @@ def dump_document(queue: Queue) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
-def _plain(record: Queue | Job | Retry, defaults: dict[str, Any]) -> dict[str, Any]:
+def _plain(record: Queue | Job | Retry | InputPath, defaults: dict[str, Any]) -> dict[str, Any]:
     """What the document says of a record: no defaults, and not the jobs of a queue."""
     plain: dict[str, Any] = {}
     for name, default in defaults.items():
@@ -42,6 +42,8 @@ def _plain(record: Queue | Job | Retry, defaults: dict[str, Any]) -> dict[str, A
             value = dict(sorted(value.items()))
         elif isinstance(value, Retry):
             value = _plain_retry(value)
+        elif name == "input_paths":
+            value = [_plain(each, _INPUT_DEFAULTS) for each in value]
         plain[name] = value
     return plain
 
@@ -53,7 +55,7 @@ def _plain_retry(retry: Retry) -> dict[str, Any]:
     return plain
 
 
-def _defaults(record: type[Queue | Job | Retry]) -> dict[str, Any]:
+def _defaults(record: type[Queue | Job | Retry | InputPath]) -> dict[str, Any]:
     """Each field's default; for a required one MISSING, which equals no value."""
     return {
         field.name: field.default if field.default_factory is MISSING else field.default_factory()
@@ -65,3 +67,4 @@ def _defaults(record: type[Queue | Job | Retry]) -> dict[str, Any]:
 _QUEUE_DEFAULTS = _defaults(Queue) | {"queue_id": None}
 _JOB_DEFAULTS = _defaults(Job)
 _RETRY_DEFAULTS = _defaults(Retry)
+_INPUT_DEFAULTS = _defaults(InputPath)

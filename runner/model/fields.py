@@ -19,7 +19,7 @@ from typing import Any
 
 from runner.model.durations import parse_duration
 from runner.model.faults import KEPT, Faults, InvalidError
-from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, Retry
+from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputPath, Retry
 from runner.model.reading import is_ignored
 from runner.model.wording import did_you_mean, kind, one_of, quoted, step
 
@@ -39,6 +39,15 @@ MAX_ARGUMENT_BYTES = 131_071
 MAX_PREFIX_BYTES = 512
 """An S3 key has 1,024 bytes; half of them stay for the job and its file."""
 
+MAX_KEY_BYTES = 1024
+"""S3 User Guide, "Naming objects"."""
+
+S3_SCHEME = "s3://"
+
+PLACEHOLDERS = ("{queue_id}", "{job_id}")
+PLACEHOLDER_PATTERN = r"\{[A-Za-z_][A-Za-z0-9_]*\}"
+"""What looks like a placeholder. Any other `{` is just a character: S3's keys may hold it."""
+
 MAX_PARALLEL_JOBS = 1_000_000
 
 MAX_VARIABLES = 10_000
@@ -47,6 +56,7 @@ MAX_VARIABLES = 10_000
 _ID = re.compile(ID_PATTERN)
 _VARIABLE = re.compile(VARIABLE_PATTERN)
 _BUCKET = re.compile(BUCKET_PATTERN)
+_PLACEHOLDER = re.compile(PLACEHOLDER_PATTERN)
 _IP_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
 
@@ -240,6 +250,43 @@ def _retry(value: Any) -> Retry:
     return Retry(**values)
 
 
+def _filled(value: Any) -> str:
+    """A text in which placeholders may stand."""
+    text = _text(value)
+    for found in _PLACEHOLDER.findall(text):
+        if found not in PLACEHOLDERS:
+            known = one_of(PLACEHOLDERS)
+            raise InvalidError(f"{quoted(found)} can't be filled in: only {known} can")
+    return text
+
+
+def _s3_source(value: Any) -> str:
+    text = _filled(value)
+    if not text.startswith(S3_SCHEME):
+        raise InvalidError(f"must begin with {S3_SCHEME}, as in s3://bucket/key or s3://bucket/a/")
+    bucket, slash, key = text.removeprefix(S3_SCHEME).partition("/")
+    try:
+        check_bucket(bucket)
+    except InvalidError as error:
+        raise InvalidError(f"the bucket {error}") from None
+    if not slash:
+        raise InvalidError(f"names no key; s3://{bucket}/ is the whole bucket")
+    if (size := _size(key)) > MAX_KEY_BYTES:
+        raise InvalidError(f"its key is too long: {size:,} bytes, at most {MAX_KEY_BYTES:,}")
+    return text
+
+
+def _input(value: Any) -> InputPath:
+    faults = Faults()
+    values = check_object(value, INPUT_FIELDS, INPUT_REQUIRED, faults)
+    path = values.get("path", "/")
+    if values.get("s3", "").endswith("/") and not path.endswith("/"):
+        faults.add(".path", "must end with '/': the keys below a prefix go into a folder")
+    if faults:
+        raise InvalidError(faults=list(faults.kept.items()))
+    return InputPath(**values)
+
+
 _CODES = _each(_whole(1, 255), "exit codes")
 _STRINGS = _each(_text, "strings")
 
@@ -253,6 +300,9 @@ RETRY_FIELDS: dict[str, Check] = {
     "dont_retry_on_codes": _CODES,
 }
 
+INPUT_FIELDS: dict[str, Check] = {"s3": _s3_source, "path": _filled}
+INPUT_REQUIRED = frozenset(INPUT_FIELDS)
+
 JOB_FIELDS: dict[str, Check] = {
     "job_id": check_job_id,
     "command": _command,
@@ -262,6 +312,8 @@ JOB_FIELDS: dict[str, Check] = {
     "env": _environment,
     "retry": _retry,
     "result_paths": _STRINGS,
+    "input_paths": _each(_input, 'objects with "s3" and "path"'),
+    "inputs_in_timeout": _boolean,
     "keep_background": _boolean,
     "working_directory": _text,
     "term_grace": _duration,

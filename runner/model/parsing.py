@@ -119,6 +119,8 @@ class _JobBuilder:
             values["depends_on"] = tuple([share(name, name) for name in names])
         if retry := values.get("retry"):
             values["retry"] = share(retry, retry)
+        if inputs := values.get("input_paths"):
+            values["input_paths"] = tuple([share(each, each) for each in inputs])
         env = values.get("env")
         values["env"] = {share(name, name): env[name] for name in env} if env else _NO_ENV
         return Job(**values)

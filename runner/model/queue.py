@@ -38,11 +38,23 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class InputPath:
+    """What to fetch before a job starts: a key, or all keys below a prefix, which ends with `/`.
+
+    A ``path`` that ends with `/` is a folder. `{queue_id}` and `{job_id}` stand in both as written.
+    """
+
+    s3: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One command of a queue. ``timeout`` and ``term_grace`` are in seconds.
 
     None for ``working_directory`` or ``term_grace`` means the queue's. ``env`` may hold secrets,
-    so it is in no repr.
+    so it is in no repr. ``inputs_in_timeout``: the time that its inputs take counts as the
+    attempt's.
     """
 
     job_id: str
@@ -53,6 +65,8 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     retry: Retry | None = None
     result_paths: tuple[str, ...] = ()
+    input_paths: tuple[InputPath, ...] = ()
+    inputs_in_timeout: bool = False
     keep_background: bool = False
     working_directory: str | None = None
     term_grace: float | None = None

@@ -27,6 +27,7 @@ def json_schema() -> dict[str, Any]:
         "$defs": {
             "job": _object(_job_fields(), fields.JOB_REQUIRED),
             "retry": _object(_retry_fields(), fields.RETRY_REQUIRED),
+            "input": _input(),
             "env": _environment(),
             "duration": {
                 "type": "string",
@@ -114,6 +115,18 @@ def _job_fields() -> _Schema:
             "description": "Globs of the files to keep after success; ** is recursive.",
             "examples": [["/tmp/models/*.pt", "/logs/**/*.log"]],
         },
+        "input_paths": {
+            "type": "array",
+            "items": {"$ref": "#/$defs/input"},
+            "default": [],
+            "description": "What is fetched from S3 before the first attempt.",
+            "examples": [[{"s3": "s3://bucket/data/", "path": "/data/in/"}]],
+        },
+        "inputs_in_timeout": {
+            "type": "boolean",
+            "default": False,
+            "description": "Count the time that the inputs take as the attempt's.",
+        },
         "keep_background": {
             "type": "boolean",
             "default": False,
@@ -140,6 +153,31 @@ def _retry_fields() -> _Schema:
             "default": [],
             "description": "These exit codes are never tried again.",
         },
+    }
+
+
+def _input() -> _Schema:
+    known = "|".join(name.strip("{}") for name in fields.PLACEHOLDERS)
+    pattern = fields.PLACEHOLDER_PATTERN.replace(r"\{", rf"\{{(?!(?:{known})\}})", 1)
+    filled = rf"^(?![\s\S]*{pattern})"
+    end = r"(?![\s\S])"  # not $, which some languages let a line feed follow
+    ends = f"/{end}"
+    s3 = {"s3": {"pattern": ends}, "path": {"not": {"pattern": ends}}}
+    return {
+        **_object(
+            {
+                "s3": {
+                    **_text("s3://bucket/key, or s3://bucket/prefix/ for all keys below it."),
+                    "pattern": f"{filled}{fields.S3_SCHEME}{fields.BUCKET_PATTERN}/",
+                },
+                "path": {
+                    **_text("Where it goes: a file's name, or with a / at its end a folder."),
+                    "pattern": filled,
+                },
+            },
+            fields.INPUT_REQUIRED,
+        ),
+        "not": {"properties": s3, "required": ["path", "s3"]},
     }
 
 

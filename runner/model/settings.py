@@ -35,7 +35,8 @@ class Settings:
     ``job_user``: whose rights a daemon that is root gives its jobs. ``config_file`` may not exist.
     ``upload_wait``: how long dependants wait for results to be stored before they are copied aside.
     ``upload_timeout``: how long a queue that is done otherwise waits for uploads that fail.
-    ``live_log_interval``: how old a running job's log in S3 may get.
+    ``live_log_interval``: how old a running job's log in S3 may get. ``kms_key``,
+    ``storage_class``: of what is stored there; None is the bucket's own default.
     """
 
     state_dir: Path
@@ -49,8 +50,8 @@ class Settings:
     upload_wait: float = 60.0
     upload_timeout: float = 600.0
     live_log_interval: float = 30.0
-    s3_kms_key: str | None = None
-    s3_storage_class: str | None = None
+    kms_key: str | None = None
+    storage_class: str | None = None
 
 
 def load_settings(
@@ -135,8 +136,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "upload_wait": parse_duration,
     "upload_timeout": parse_duration,
     "live_log_interval": parse_duration,
-    "s3_kms_key": _word,
-    "s3_storage_class": _word,
+    "kms_key": _word,
+    "storage_class": _word,
 }
 
 

@@ -79,7 +79,9 @@ def _copy_once(source: Source, fd: int, target: int, size: int) -> tuple[int, st
         if not count:
             break
         digest.update(buffer[:count])
-        _write(target, buffer[:count], done)
+        data = buffer[:count]
+        if not _ZEROS.startswith(data):  # left as a hole: a sparse file stays sparse
+            write_at(target, data, done)
         done += count
     os.ftruncate(target, done)  # a hole at the end has to be made
     return done, digest.hexdigest()
@@ -94,9 +96,9 @@ def _clone(fd: int, target: int) -> bool:
     return True
 
 
-def _write(target: int, data: memoryview, at: int) -> None:
-    if _ZEROS.startswith(data):
-        return  # left as a hole: a sparse file stays sparse
-    while data:
-        count = os.pwrite(target, data, at)
-        data, at = data[count:], at + count
+def write_at(target: int, data: bytes | memoryview, at: int) -> None:
+    """Write all of `data` at this offset. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        count = os.pwrite(target, rest, at)
+        rest, at = rest[count:], at + count

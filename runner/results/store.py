@@ -6,7 +6,7 @@ Knows keys and bytes. Must not know jobs, patterns or what a key means.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from runner.errors import RunnerError
@@ -38,10 +38,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of a store, and how many bytes it holds."""
+    """One key of a store, and how many bytes it holds; ``etag``: S3's name for this version.
+
+    Two entries are equal when keys and sizes are: not every store has ETags.
+    """
 
     key: str
     size: int
+    etag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,4 +60,4 @@ def opened(want: Wanted, settings: Settings) -> ResultStore | None:
         return None if want.where is None else open_store(want.where)
     from runner.results.s3 import S3Options
 
-    return open_store(want.where, S3Options(settings.s3_kms_key, settings.s3_storage_class))
+    return open_store(want.where, S3Options(settings.kms_key, settings.storage_class))

@@ -64,6 +64,10 @@ class QueuePaths:
         """Copies of results whose upload takes too long for those who wait for it."""
         return self.root / "spool"
 
+    def inputs(self, job_id: str) -> Path:
+        """What is known of the inputs that were fetched for a job."""
+        return self.root / "inputs" / f"{job_id}.json"
+
     @property
     def spot_notice(self) -> Path:
         return self.root / "spot-notice"

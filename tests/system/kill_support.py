@@ -159,8 +159,8 @@ class World:
         try:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
                 row = database.execute(query).fetchone()
-        except sqlite3.OperationalError:
-            # Not there yet, or just being moved aside.
+        except sqlite3.DatabaseError:
+            # Not there yet, or just being moved aside: a database without its log.
             return None
         return json.loads(row[0]) if row else None
 

@@ -86,6 +86,21 @@ def test_a_flag_stands_for_the_documents_bucket(cloud: Cloud) -> None:
     assert (cloud.world.home / "here/jobs/a/stdout.log").read_text() == "hello\n"
 
 
+def test_objects_are_encrypted_and_classed_as_asked_for(cloud: Cloud) -> None:
+    """Patients' data would lie in the bucket under the wrong key, or cost five times as much."""
+    big = "head -c 9000000 /dev/urandom > big; echo small > small"
+    document = cloud.document(job("a", big, result_paths=["big", "small"]))
+    flags = ["--kms-key", "alias/of-ours", "--storage-class", "STANDARD_IA"]
+    assert cloud.world.call("run", document, *flags).returncode == 0
+    for name in ("jobs/a/big", "jobs/a/small", "jobs/a/manifest.json", "queue-state.json"):
+        head = cloud.endpoint.client().head_object(Bucket=cloud.bucket, Key=f"queues/q/{name}")
+        assert head["ServerSideEncryption"] == "aws:kms", name
+        assert head["SSEKMSKeyId"].endswith("alias/of-ours"), name
+        assert head["StorageClass"] == "STANDARD_IA", name
+    wrong = cloud.world.call("run", document, "--kms-key", "")
+    assert wrong.returncode == 2 and "--kms-key is empty" in wrong.stderr
+
+
 def test_what_can_not_be_stored_is_told_before_anything_is_done(cloud: Cloud) -> None:
     """A night of training would end with nowhere to put the model."""
     world = cloud.world

@@ -34,6 +34,8 @@ def _drain(world: World) -> None:
             world.store(0, ok=True)
         elif world.checks:
             world.check_outputs(0, lost=False)
+        elif world.fetches:
+            world.fetch(0, seconds=1.0)
         elif not _end_one(world, turn):
             due = world.core.next_deadline()
             assert due is not None, "nothing is left to happen"

@@ -13,6 +13,7 @@ from runner.core.actions import (
     Action,
     CollectResults,
     EndBackground,
+    FetchInputs,
     FinishQueue,
     RestoreOutputs,
     SignalTree,
@@ -33,7 +34,7 @@ from runner.model.graph import Graph
 
 EPOCH = 1_700_000_000.0
 BOOT = "boot-1"
-_JobAction = type[StartAttempt] | type[EndBackground] | type[CollectResults] | type[RestoreOutputs]
+_JobAction = type[StartAttempt | EndBackground | CollectResults | RestoreOutputs | FetchInputs]
 
 
 def job(name: str, after: str = "", run_if: str = "success", **more: Any) -> Job:
@@ -131,6 +132,12 @@ class Driver:
 
     def checked(self, name: str, lost: str | None = None, restored: int = 0) -> None:
         self.send(ev.OutputsChecked(self.now(), self.at(name), restored, lost))
+
+    def fetched(self, name: str, seconds: float = 1.0, error: str | None = None) -> None:
+        self.send(ev.InputsFetched(self.now(), self.at(name), seconds, error))
+
+    def hampered(self, name: str, error: str = "503 SlowDown") -> None:
+        self.send(ev.InputsDelayed(self.now(), self.at(name), error))
 
     def background_ended(self, name: str) -> None:
         token = self[name].token
@@ -255,6 +262,10 @@ class Driver:
         return self.names(RestoreOutputs)
 
     @property
+    def fetches(self) -> list[str]:
+        return self.names(FetchInputs)
+
+    @property
     def ended_backgrounds(self) -> list[str]:
         return self.names(EndBackground)
 
@@ -275,6 +286,8 @@ class Driver:
                 return
             for index in sorted(self.core.live):
                 self.ok(self.document.jobs[index].job_id)
+            for index in sorted(self.core.fetching):
+                self.fetched(self.document.jobs[index].job_id)
             for index in sorted(self.core.collecting):
                 self.stored(self.document.jobs[index].job_id)
             for index in sorted(self.core.background):

@@ -9,12 +9,14 @@ from runner.core.actions import (
     Action,
     CollectResults,
     EndBackground,
+    FetchInputs,
     FinishQueue,
     RestoreOutputs,
     SignalTree,
     StartAttempt,
 )
 from runner.core.events import Event, OutputsChecked, RetryRequested, TimerFired
+from runner.core.inputs import AHEAD
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, WAITING, JobState, JobStatus, QueueStatus, StopReason
 
@@ -53,6 +55,11 @@ def check_records(scheduler: Scheduler) -> None:
         if state.background:
             assert state.slot is not None
             slots.append(state.slot)
+        if state.fetching:
+            assert job.input_paths and state.status in WAITING and not state.fetched
+        if state.live is not None and job.input_paths and not state.live.over:
+            assert state.live.before.fetched, "it runs without its inputs"
+        assert job.inputs_in_timeout or not state.input_seconds
         if state.status is JobStatus.COMPLETED:
             assert state.exit_code == 0
             assert not state.timed_out
@@ -66,6 +73,7 @@ def check_derived(scheduler: Scheduler) -> None:
     assert +scheduler.counts == Counter(state.status for state in jobs)
     assert scheduler.live == {i for i, state in enumerate(jobs) if state.live}
     assert scheduler.background == {i for i, state in enumerate(jobs) if state.background}
+    assert scheduler.fetching == {i for i, state in enumerate(jobs) if state.fetching}
     assert scheduler.restoring == {i for i, state in enumerate(jobs) if state.restoring}
     assert scheduler.collecting == {i for i, state in enumerate(jobs) if state.collecting}
     anew = Scheduler(scheduler.document, scheduler.graph, scheduler.queue, dict(enumerate(jobs)))
@@ -104,7 +112,22 @@ def _has_ended(scheduler: Scheduler, index: int) -> bool:
 
 
 def _free(state: JobState) -> bool:
-    return state.retry_due is None and not state.background and not state.collecting
+    held = state.background or state.collecting or state.fetching
+    return state.retry_due is None and not held
+
+
+def _lacks(scheduler: Scheduler, index: int, state: JobState) -> bool:
+    return bool(scheduler.document.jobs[index].input_paths) and not state.fetched
+
+
+def _ahead(scheduler: Scheduler) -> int:
+    """How many jobs have inputs here, or on their way, and could run."""
+    count = 0
+    for index, state in enumerate(scheduler.jobs):
+        if state.status in WAITING and state.fetched:
+            count += _free(state) and rule_for(scheduler, index) == "ready"
+        count += state.fetching
+    return count
 
 
 def check_order(scheduler: Scheduler) -> None:
@@ -126,7 +149,10 @@ def check_order(scheduler: Scheduler) -> None:
         if verdict == "skip":
             # What had begun runs again all the same; what waits for a moment is judged then.
             assert state.status is JobStatus.INTERRUPTED or state.retry_due is not None, index
-        if verdict == "ready" and idle and startable and _free(state):
+        if verdict == "ready" and startable and _free(state) and _lacks(scheduler, index, state):
+            most = scheduler.document.max_parallel_jobs + AHEAD
+            assert _ahead(scheduler) >= most, f"{index} could have its inputs fetched"
+        elif verdict == "ready" and idle and startable and _free(state):
             raise AssertionError(f"{index} is ready, there is room, and it doesn't run")
 
 
@@ -136,6 +162,7 @@ def check_may_go_on(scheduler: Scheduler) -> None:
         scheduler.live
         or scheduler.collecting
         or scheduler.restoring
+        or scheduler.fetching
         or scheduler.background
         or scheduler.blocked
         or scheduler.queue.paused
@@ -149,7 +176,7 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
     job = scheduler.document.jobs[index]
     needed = [scheduler.graph.index[name] for name in job.depends_on]
     assert all(_has_ended(scheduler, i) for i in needed), "a job before its dependencies"
-    assert before.status in WAITING and _free(before)
+    assert before.status in WAITING and _free(before) and not _lacks(scheduler, index, before)
     assert before.counted < (job.retry.max_attempts if job.retry else 1)
     if before.status is JobStatus.PENDING:
         statuses = {scheduler.jobs[i].status for i in needed}
@@ -157,7 +184,7 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
         assert job.run_if != "failure" or JobStatus.FAILED in statuses
     for earlier in range(index):
         state = scheduler.jobs[earlier]
-        if state.status in WAITING and _free(state):
+        if state.status in WAITING and _free(state) and not _lacks(scheduler, earlier, state):
             assert rule_for(scheduler, earlier) != "ready", f"{earlier} was passed by {index}"
 
 
@@ -229,6 +256,9 @@ def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
                 assert scheduler.jobs[job].collecting
             case RestoreOutputs(job):
                 assert scheduler.jobs[job].restoring
+            case FetchInputs(job):
+                assert scheduler.jobs[job].fetching
+                assert job in changes.jobs, "a fetch that no record tells of"
             case FinishQueue(status):
                 assert scheduler.finished and status is scheduler.queue.status
                 assert status is not QueueStatus.RUNNING

@@ -19,6 +19,7 @@ from runner.core.actions import (
     Action,
     CollectResults,
     EndBackground,
+    FetchInputs,
     FinishQueue,
     RestoreOutputs,
     SignalTree,
@@ -63,6 +64,8 @@ class World:
     voids: list[str]
     ending: list[str]
     uploads: list[int]
+    checks: list[int]
+    fetches: list[int]
     finishes: int
 
     def __init__(self, document: Queue, *, collects: bool) -> None:
@@ -88,6 +91,7 @@ class World:
         before = [state.status for state in self.core.jobs]
         was_finished = self.core.finished
         actions = self.core.handle(event)
+        self.fetches = [job for job in self.fetches if self.core.jobs[job].fetching]
         check(self.core, event, actions)
         check_changes(self.core, event, before, self.cancelled)
         assert not (was_finished and actions), "a finished session wants something"
@@ -136,6 +140,10 @@ class World:
             case RestoreOutputs(job):
                 assert job not in self.checks, "one job's files are looked at twice at once"
                 self.checks.append(job)
+            case FetchInputs(job):
+                assert job not in self.fetches, "one job's inputs are fetched twice at once"
+                if self.core.jobs[job].fetching:
+                    self.fetches.append(job)
             case FinishQueue():
                 self.finishes += 1
                 assert self.finishes == 1, "a session finishes twice"
@@ -158,6 +166,7 @@ class World:
         self.ending = []
         self.uploads = []
         self.checks = []
+        self.fetches = []
         self.finishes = 0
 
     def open(
@@ -289,6 +298,21 @@ class World:
         """What a reboot has left of a job's results is known."""
         job = self.checks.pop(at)
         self.send(ev.OutputsChecked(self.now, job, 1, "gone" if lost else None))
+
+    def fetch(self, at: int, *, seconds: float, error: str | None = None) -> None:
+        """A job's inputs are there, or never will be."""
+        self.send(ev.InputsFetched(self.now, self.fetches.pop(at), seconds, error))
+
+    def hamper(self, job: int) -> None:
+        """A fetch takes longer, or one that was called off says so too late."""
+        self.send(ev.InputsDelayed(self.now, job, "slow"))
+
+    def fetch_late(self, job: int, error: str | None) -> None:
+        """A fetch that was called off ends all the same."""
+        if not self.core.jobs[job].fetching:
+            before = self.core.jobs[job]
+            self.send(ev.InputsFetched(self.now, job, 1.0, error))
+            assert self.core.jobs[job] == before, "a late fetch changes a job"
 
     # -- time, people, the machine -----------------------------------------------------------
 

@@ -125,6 +125,9 @@ FULL = JobState(
     collecting=True,
     spooled=True,
     restoring=True,
+    fetching=True,
+    fetched=True,
+    input_seconds=1.5,
     background=True,
     live=Live(
         "t",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from runner.core import events as ev
-from runner.model.document import Job, Queue, Retry
+from runner.model.document import InputPath, Job, Queue, Retry
 
 MAX_JOBS = 6
 PICK = st.integers(0, MAX_JOBS - 1)
@@ -32,6 +32,7 @@ RETRIES = [
 REQUESTS = st.sampled_from(
     ["retry"] * 4 + ["unpause", "unblock"] * 3 + ["cancel", "pause", "block", "interrupt", "kill"]
 )
+INPUTS = (InputPath("s3://bucket/key", "in/"),)
 SOME_JOBS = st.lists(PICK, min_size=1, max_size=2)
 
 
@@ -63,6 +64,8 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
         retry=draw(st.sampled_from(RETRIES)),
         result_paths=("out",) if draw(st.booleans()) else (),
         keep_background=draw(st.booleans()),
+        input_paths=INPUTS if draw(st.booleans()) else (),
+        inputs_in_timeout=draw(st.booleans()),
     )
 
 
@@ -129,6 +132,23 @@ class Walk(RuleBasedStateMachine):
     @rule(pick=PICK, lost=st.booleans())
     def check_outputs(self, pick: int, lost: bool) -> None:
         self.world.check_outputs(pick % len(self.world.checks), lost=lost)
+
+    @precondition(lambda self: self.world.fetches)
+    @rule(
+        pick=PICK,
+        seconds=st.sampled_from([1.0, 19.0, 30.0]),
+        error=st.sampled_from([None, None, None, "there is no such key"]),
+    )
+    def fetch(self, pick: int, seconds: float, error: str | None) -> None:
+        self.world.fetch(pick % len(self.world.fetches), seconds=seconds, error=error)
+
+    @rule(pick=PICK)
+    def hamper(self, pick: int) -> None:
+        self.world.hamper(pick % len(self.world.document.jobs))
+
+    @rule(pick=PICK, error=st.sampled_from([None, "there is no such key"]))
+    def fetch_late(self, pick: int, error: str | None) -> None:
+        self.world.fetch_late(pick % len(self.world.document.jobs), error)
 
     @rule(seconds=STEPS)
     def pass_time(self, seconds: float) -> None:

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from runner.errors import DocumentError, ExitCode, UsageError
 from runner.model import fields
 from runner.model.document import (
+    InputPath,
     Job,
     Queue,
     Retry,
@@ -58,6 +59,11 @@ FULL: dict[str, Any] = {
                 "x-because": "flaky",
             },
             "result_paths": ["/tmp/models/*.pt", "logs/**/*.log"],
+            "input_paths": [
+                {"s3": "s3://data-1/sets/{queue_id}/", "path": "in/{job_id}/", "x-n": 1},
+                {"s3": "s3://data-1/a {b c} {", "path": "/srv/a"},
+            ],
+            "inputs_in_timeout": True,
             "keep_background": True,
             "working_directory": "/srv",
             "term_grace": "500ms",
@@ -104,6 +110,11 @@ def test_reads_every_field() -> None:
                 env={"SEED": "7"},
                 retry=Retry(3, "fixed", 2.0, 60.0, (75, 255), (1,)),
                 result_paths=("/tmp/models/*.pt", "logs/**/*.log"),
+                input_paths=(
+                    InputPath("s3://data-1/sets/{queue_id}/", "in/{job_id}/"),
+                    InputPath("s3://data-1/a {b c} {", "/srv/a"),
+                ),
+                inputs_in_timeout=True,
                 keep_background=True,
                 working_directory="/srv",
                 term_grace=0.5,
@@ -235,6 +246,32 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"retry": {"max_attempts": 1, "retry_on_codes": [1, 0]}}, "jobs[0].retry.retry_on_codes[1]"),
     ({"result_paths": [""]}, "jobs[0].result_paths[0]: must not be empty"),
+    ({"input_paths": {}}, 'input_paths: must be an array of objects with "s3" and "path", not an'),
+    ({"input_paths": ["s3://bkt/k"]}, "jobs[0].input_paths[0]: must be an object, not a string"),
+    (
+        {"input_paths": [{"s3": "s3://bkt/k", "path": "p"}, {"path": "p"}]},
+        "jobs[0].input_paths[1].s3: is required, but missing",
+    ),
+    (
+        {"input_paths": [{"s3": "s3://bkt/k", "path": "p", "pth": 1}]},
+        'jobs[0].input_paths[0].pth: unknown key; did you mean "path"?',
+    ),
+    ({"input_paths": [{"s3": "/bkt/k", "path": "p"}]}, "input_paths[0].s3: must begin with s3://"),
+    ({"input_paths": [{"s3": "S3://bkt/k", "path": "p"}]}, "must begin with s3://"),
+    ({"input_paths": [{"s3": "s3://B/k", "path": "p"}]}, 'the bucket "B" is not a bucket\'s name'),
+    ({"input_paths": [{"s3": "s3://bkt", "path": "p/"}]}, "s3://bkt/ is the whole bucket"),
+    ({"input_paths": [{"s3": "s3://bkt/" + "é" * 513, "path": "p"}]}, "too long: 1,026 bytes"),
+    (
+        {"input_paths": [{"s3": "s3://bkt/{job}", "path": "p"}]},
+        '[0].s3: "{job}" can\'t be filled in: only "{queue_id}" or "{job_id}" can',
+    ),
+    ({"input_paths": [{"s3": "s3://bkt/k", "path": "{{x}}"}]}, '.path: "{x}" can\'t be filled in'),
+    (
+        {"input_paths": [{"s3": "s3://bkt/", "path": "p"}]},
+        "[0].path: must end with '/': the keys below a prefix go into a folder",
+    ),
+    ({"input_paths": [{"s3": "s3://bkt/k", "path": ""}]}, "[0].path: must not be empty"),
+    ({"inputs_in_timeout": 1}, "jobs[0].inputs_in_timeout: must be true or false, not a number"),
     ({"keep_background": 1}, "jobs[0].keep_background: must be true or false, not a number"),
     ({"working_directory": 1}, "jobs[0].working_directory: must be a string"),
     ({"term_grace": "1w"}, 'jobs[0].term_grace: "1w" is not a duration'),
@@ -266,6 +303,18 @@ def test_all_errors_come_at_once_in_order() -> None:
         "on_failure",
         "colour",
         "jobs[1].depends_on[0]",
+    ]
+
+
+def test_all_errors_of_inputs_come_at_once() -> None:
+    """A job with ten inputs would have to be mended ten times."""
+    inputs = [{"s3": "x", "path": ""}, {"s3": "s3://bkt/a/", "path": "b", "c": 1}, 5]
+    assert [line.partition(": ")[0] for line in errors_of(raw([{"input_paths": inputs}]))] == [
+        "jobs[0].input_paths[0].s3",
+        "jobs[0].input_paths[0].path",
+        "jobs[0].input_paths[1].c",
+        "jobs[0].input_paths[1].path",
+        "jobs[0].input_paths[2]",
     ]
 
 
@@ -449,12 +498,17 @@ def test_ten_thousand_jobs_take_a_moment() -> None:
 
 def test_equal_parts_are_shared() -> None:
     """100,000 jobs would take several times the memory."""
-    job = {"retry": {"max_attempts": 3}, "env": {"SOME_NAME": "1"}}
+    job = {
+        "retry": {"max_attempts": 3},
+        "env": {"SOME_NAME": "1"},
+        "input_paths": [{"s3": "s3://bkt/k", "path": "p"}],
+    }
     first, second = parse_document(
         raw([{**job, "job_id": "first"}, {**job, "depends_on": ["first"]}])
     ).jobs
     assert second.depends_on[0] is first.job_id
     assert second.retry is first.retry
+    assert second.input_paths[0] is first.input_paths[0]
     assert next(iter(second.env)) is next(iter(first.env))
     assert second.timeout is first.timeout
 
@@ -509,6 +563,11 @@ DIFFERENCES: list[tuple[bytes, bytes, str | None]] = [
         raw([{"result_paths": []}]),
         raw([{"result_paths": [str(i) for i in range(9)]}]),
         'jobs[0].result_paths: [] is now ["0", "1", "2", "3", "4", … (4 more)]',
+    ),
+    (
+        raw(),
+        raw([{"input_paths": [{"s3": "s3://bkt/k", "path": "p"}]}]),
+        'jobs[0].input_paths: [] is now ["s3://bkt/k" to "p"]',
     ),
 ]
 
@@ -594,11 +653,12 @@ def test_schema_refuses_what_the_parser_refuses(document: bytes, message: str) -
 def test_schema_knows_the_parsers_fields() -> None:
     """A new field would be accepted and not be in the schema."""
     schema = json_schema()
-    job, retry = schema["$defs"]["job"], schema["$defs"]["retry"]
+    job, retry, given = (schema["$defs"][name] for name in ("job", "retry", "input"))
     for part, checks, required in (
         (schema, fields.QUEUE_FIELDS, fields.QUEUE_REQUIRED),
         (job, fields.JOB_FIELDS, fields.JOB_REQUIRED),
         (retry, fields.RETRY_FIELDS, fields.RETRY_REQUIRED),
+        (given, fields.INPUT_FIELDS, fields.INPUT_REQUIRED),
     ):
         assert set(part["properties"]) == {*checks, "$schema"}
         assert set(part["required"]) == required

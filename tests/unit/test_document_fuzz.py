@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from runner.errors import DocumentError
 from runner.model.document import dump_document, first_difference, json_schema, parse_document
-from runner.model.fields import JOB_FIELDS, QUEUE_FIELDS, RETRY_FIELDS
+from runner.model.fields import INPUT_FIELDS, JOB_FIELDS, QUEUE_FIELDS, RETRY_FIELDS
 from runner.model.graph import Graph
 
 GOOD: dict[str, Any] = {
@@ -29,6 +29,7 @@ GOOD: dict[str, Any] = {
             "run_if": "always",
             "retry": {"max_attempts": 3, "backoff": "fixed", "retry_on_codes": [1, 2]},
             "result_paths": ["/tmp/**/*.log"],
+            "input_paths": [{"s3": "s3://bkt/{queue_id}/a/", "path": "in/"}],
             "term_grace": "300ms",
         },
         {"job_id": "c", "command": "x", "timeout": "1ms", "depends_on": ["a", "b"]},
@@ -41,8 +42,24 @@ GOOD: dict[str, Any] = {
 }
 
 SCHEMA = Draft202012Validator(json_schema())
-KEYS = sorted({*QUEUE_FIELDS, *JOB_FIELDS, *RETRY_FIELDS, "x-a", "$schema", "env", "A", "", "\0"})
-WORDS = ["a", "b", "c", "1m", "1d", "0s", "stop", "always", "fixed", "a/b", "\0", "\ud800", "é😀"]
+FIELDS = {*QUEUE_FIELDS, *JOB_FIELDS, *RETRY_FIELDS, *INPUT_FIELDS}
+KEYS = sorted({*FIELDS, "x-a", "$schema", "env", "A", "", "\0"})
+WORDS = [
+    "a",
+    "b",
+    "c",
+    "1m",
+    "1d",
+    "0s",
+    "stop",
+    "always",
+    "fixed",
+    "a/b",
+    "s3://bkt/{job_id}/",
+    "\0",
+    "\ud800",
+    "é😀",
+]
 
 text = st.sampled_from(WORDS) | st.text(max_size=8) | st.text(st.characters(), max_size=4)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | text

@@ -81,7 +81,9 @@ def test_file_holds_every_kind_of_setting(config: Path) -> None:
     """A setting would be there but not work."""
     config.write_text(
         'state_dir = "~/state"\nqueue_retention = "24h"\ndisk_reserve = "1GiB"\n'
-        'projection_interval = "500ms"\njob_user = "root"\n'
+        'projection_interval = "500ms"\njob_user = "root"\nupload_wait = "5s"\n'
+        'upload_timeout = "1h"\nlive_log_interval = "1m"\nkms_key = "alias/k"\n'
+        'storage_class = "GLACIER_IR"\n'
     )
     settings = load({}, config=config)
     assert settings.state_dir == HOME / "state"
@@ -89,6 +91,9 @@ def test_file_holds_every_kind_of_setting(config: Path) -> None:
     assert settings.disk_reserve == 1 << 30
     assert settings.projection_interval == 0.5
     assert settings.job_user == "root"
+    times = (settings.upload_wait, settings.upload_timeout, settings.live_log_interval)
+    assert times == (5.0, 3600.0, 60.0)
+    assert (settings.kms_key, settings.storage_class) == ("alias/k", "GLACIER_IR")
 
 
 def test_variables_that_are_no_settings_are_no_errors() -> None:
@@ -115,6 +120,7 @@ def test_relative_flag_is_from_here() -> None:
         ('queue_retention = "30d"', 'queue_retention: .*write "720h"'),
         ('projection_interval = "3s"', "projection_interval: must be at most"),
         ("job_user = true", "job_user: must be the name of a user"),
+        ('kms_key = "a b"', "kms_key: must be a word without spaces"),
         ("state_dir", "is not TOML"),
         ("x = " + "[" * 5000, "is not TOML"),
     ],

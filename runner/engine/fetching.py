@@ -1,0 +1,151 @@
+"""Inputs on their way to the jobs that need them: tried again until they are there.
+
+Owns which fetches are under way, waiting for another try or called off, and their threads. What is
+fetched, and which errors are definite, is the business of ``results``; what follows, of the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from runner.core import events as ev
+from runner.core.scheduler import Scheduler
+from runner.engine.attempts import now
+from runner.engine.surroundings import Surroundings
+from runner.engine.uploads import backoff
+from runner.results.inputs import InputError, InputsWanted, fetch_inputs, fill
+from runner.results.s3 import S3Store
+from runner.results.store import StoreError
+
+JOBS_AT_ONCE = 2
+"""Jobs whose inputs are fetched at once; of each several files are."""
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """A job's inputs on their way. ``since``: the loop's time at which work on them began."""
+
+    tries: int = 0
+    since: float | None = None
+    called_off: threading.Event = field(default_factory=threading.Event)
+    timer: asyncio.TimerHandle | None = None
+    deadline: asyncio.TimerHandle | None = None
+
+
+class Fetching:
+    """The fetches of one session. ``post`` takes the events that come of them."""
+
+    def __init__(
+        self, surroundings: Surroundings, scheduler: Scheduler, post: Callable[[ev.Event], None]
+    ) -> None:
+        self._around = surroundings
+        self._scheduler = scheduler
+        self._post = post
+        self._loop = asyncio.get_running_loop()
+        self._workers = ThreadPoolExecutor(JOBS_AT_ONCE, thread_name_prefix="fetching")
+        self._stores: dict[str, S3Store] = {}
+        self._opening = threading.Lock()
+        self._jobs: dict[int, _Fetch] = {}
+        self._closed = False
+
+    def add(self, job: int) -> None:
+        """Fetch a job's inputs, however often it has to be tried."""
+        if self._scheduler.jobs[job].fetching:
+            self._call_off(job)  # another fetch, from before the job was asked for anew
+            fetch = self._jobs[job] = _Fetch()
+            self._start(job, fetch)
+
+    def poke(self) -> None:
+        """A step was taken: nobody may want some of the inputs any more."""
+        for job in [job for job in self._jobs if not self._scheduler.jobs[job].fetching]:
+            self._call_off(job)
+
+    def _start(self, job: int, fetch: _Fetch) -> None:
+        fetch.timer = None
+        wanted = self._describe(job, fetch)
+        work = self._loop.run_in_executor(self._workers, self._work, job, fetch, wanted)
+        work.add_done_callback(lambda future: self._ended(job, fetch, future))
+
+    def _describe(self, job: int, fetch: _Fetch) -> InputsWanted:
+        document, around = self._scheduler.document, self._around
+        described = document.jobs[job]
+        return InputsWanted(
+            tuple(fill(path, around.queue_id, described.job_id) for path in described.input_paths),
+            around.working_directory(document, described),
+            around.paths.inputs(described.job_id),
+            around.disk_reserve,
+            fetch.called_off,
+        )
+
+    def _work(self, job: int, fetch: _Fetch, wanted: InputsWanted) -> int:
+        self._loop.call_soon_threadsafe(self._begun, job, fetch)
+        return fetch_inputs(self._store_of, wanted)
+
+    def _store_of(self, bucket: str) -> S3Store:
+        with self._opening:
+            if bucket not in self._stores:
+                self._stores[bucket] = S3Store(bucket)
+            return self._stores[bucket]
+
+    def _begun(self, job: int, fetch: _Fetch) -> None:
+        """Its turn has come: from now on it may be the job's time."""
+        if fetch.since is not None or self._jobs.get(job) is not fetch:
+            return
+        fetch.since = self._loop.time()
+        described = self._scheduler.document.jobs[job]
+        if described.inputs_in_timeout:
+            fetch.deadline = self._loop.call_later(described.timeout, self._too_long, job, fetch)
+
+    def _too_long(self, job: int, fetch: _Fetch) -> None:
+        if self._jobs.get(job) is fetch:
+            timeout = self._scheduler.document.jobs[job].timeout
+            self._call_off(job)
+            self._post(ev.InputsFetched(now(), job, timeout))
+
+    def _ended(self, job: int, fetch: _Fetch, future: asyncio.Future[int]) -> None:
+        if future.cancelled() or self._closed or self._jobs.get(job) is not fetch:
+            if not future.cancelled():
+                future.exception()  # seen: nobody is interested
+            return
+        error = future.exception()
+        if isinstance(error, StoreError | OSError):
+            fetch.tries += 1
+            fetch.timer = self._loop.call_later(backoff(fetch.tries), self._start, job, fetch)
+            self._post(ev.InputsDelayed(now(), job, str(error)))
+            return
+        seconds = self._loop.time() - fetch.since if fetch.since is not None else 0.0
+        told = str(error) if error is not None else None
+        if error is not None and not isinstance(error, InputError):
+            told = f"input: {error!r}"  # a bug: better told than waited for
+        self._call_off(job)
+        self._post(ev.InputsFetched(now(), job, seconds, told))
+
+    def _call_off(self, job: int) -> None:
+        fetch = self._jobs.pop(job, None)
+        if fetch is None:
+            return
+        fetch.called_off.set()
+        for timer in (fetch.timer, fetch.deadline):
+            if timer is not None:
+                timer.cancel()
+
+    async def finish(self) -> None:
+        """End what is under way, the next session goes on with it; a read may hang for a minute."""
+        self._call_off_all()
+        await self._loop.run_in_executor(None, self._workers.shutdown)
+
+    def _call_off_all(self) -> None:
+        self._closed = True
+        for job in list(self._jobs):
+            self._call_off(job)
+
+    def close(self) -> None:
+        """Give back threads and connections, also where nobody came to ``finish``."""
+        self._call_off_all()
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        for store in self._stores.values():
+            store.close()

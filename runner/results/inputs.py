@@ -1,0 +1,395 @@
+"""Fetching what a job needs from S3: each file as a whole, checked, and only if it isn't there.
+
+Owns where a key goes below a target, what counts as being there already, and which errors are
+definite. Must not know queues, threads' lives or when to try again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from runner.aws.faults import Kind
+from runner.errors import RunnerError
+from runner.model.document import InputPath
+from runner.model.fields import S3_SCHEME
+from runner.results.at_once import at_once
+from runner.results.escape import shown
+from runner.results.etags import parts_of, plain_etag
+from runner.results.output import remove_leftovers
+from runner.results.placing import replacing, sync_folder
+from runner.results.s3 import S3Error
+from runner.results.store import Entry, StoreError
+
+_TRIES = 3
+"""Times that a file is fetched in a row when other bytes come than were stored."""
+
+_MODE = 0o644
+_SAVE_COSTS = 20
+"""The record is written so seldom that it takes no more than 1/20 of the time."""
+
+_PASSING_KINDS = frozenset({Kind.PASSING, Kind.CONFLICT, Kind.EXPIRED})
+_DEFINITE_ERRNOS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+     errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ,
+     errno.EFBIG, errno.ENXIO, errno.ENODEV}
+)  # fmt: skip
+"""What a file system says of a wrong path. All else (no room, a disk that hangs) may pass."""
+
+
+class InputError(RunnerError):
+    """An input can't be had, and trying again would not help."""
+
+
+class CalledOff(Exception):
+    """Nobody wants the inputs any more."""
+
+
+class InputStore(Protocol):
+    """What is asked of a bucket: see S3Store."""
+
+    @property
+    def parallel(self) -> int:
+        """Files at once."""
+
+    def look_up(self, key: str) -> Entry | None:
+        """One key, or None."""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """All keys that begin so."""
+
+    def get_version(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
+        """Write it into a file; the ETag of what came."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputsWanted:
+    """A job's inputs. ``paths`` are filled in; ``record`` is the file that remembers what came.
+
+    So many bytes of ``reserve`` stay free on each disk; ``called_off`` ends it.
+    """
+
+    paths: tuple[InputPath, ...]
+    working_directory: str
+    record: Path
+    reserve: int = 0
+    called_off: threading.Event = field(default_factory=threading.Event)
+
+
+def fill(path: InputPath, queue_id: str, job_id: str) -> InputPath:
+    """The input with its placeholders filled in."""
+
+    def filled(text: str) -> str:
+        return text.replace("{queue_id}", queue_id).replace("{job_id}", job_id)
+
+    return InputPath(filled(path.s3), filled(path.path))
+
+
+def fetch_inputs(store_of: Callable[[str], InputStore], wanted: InputsWanted) -> int:
+    """Have all inputs where they belong; returns how many files came, others were there already.
+
+    ``store_of`` gives a bucket's store. Raises InputError where it can't be done; StoreError
+    where trying again may help; CalledOff.
+    """
+    record = _Record(wanted.record)
+    count = 0
+    try:
+        for path in wanted.paths:
+            bucket, _, key = path.s3.removeprefix(S3_SCHEME).partition("/")
+            try:
+                count += _Fetch(store_of(bucket), path, key, wanted, record).run()
+            except OSError as error:
+                raise _told(error, path) from error
+            except S3Error as error:
+                if _passes(error):
+                    raise
+                raise InputError(f"input {error}") from error
+    finally:
+        record.save()
+    return count
+
+
+def _passes(error: Exception) -> bool:
+    """Whether trying again may help."""
+    if isinstance(error, S3Error):
+        return error.kind in _PASSING_KINDS
+    if isinstance(error, OSError):
+        return error.errno not in _DEFINITE_ERRNOS
+    return isinstance(error, StoreError)
+
+
+def _told(error: OSError, path: InputPath) -> RunnerError:
+    name = error.filename
+    place = shown(os.fsdecode(name)) if isinstance(name, str | bytes) else shown(path.path)
+    text = f"{place} can't be written: {error.strerror or error}"
+    return StoreError(text) if _passes(error) else InputError(f"input {path.s3}: {text}")
+
+
+class _Fetch:
+    """One input of a job."""
+
+    def __init__(
+        self,
+        store: InputStore,
+        path: InputPath,
+        key: str,
+        wanted: InputsWanted,
+        record: _Record,
+    ) -> None:
+        self._store = store
+        self._path = path
+        self._key = key
+        self._wanted = wanted
+        self._record = record
+        self._is_prefix = not key or key.endswith("/")
+        base = wanted.working_directory
+        if not os.path.isabs(path.path) and not os.path.isdir(base):
+            raise InputError(f"working directory {base} does not exist")
+        self._target = os.path.join(base, path.path)
+        in_folder = path.path.endswith("/")
+        self._root = self._target if in_folder else os.path.dirname(self._target)
+        self._over = threading.Event()
+        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._folders: dict[str, str | None] = {}
+
+    def run(self) -> int:
+        """Have it all there; how many files came. What is under way when one fails is finished,
+        if only that may pass; of what can't be had no more is fetched."""
+        with ThreadPoolExecutor(self._store.parallel, thread_name_prefix="inputs") as pool:
+            try:
+                count = sum(at_once(pool, self._try, self._plan(), 2 * self._store.parallel))
+            except BaseException as error:
+                self._over.set()  # or the pool would wait until the other files are there
+                raise self._error or error from None
+        if self._error is not None:
+            raise self._error
+        for folder in self._folders:
+            sync_folder(os.fsencode(folder))
+        return count
+
+    def _try(self, item: tuple[Entry, str]) -> int:
+        if self._error is not None:
+            return 0
+        try:
+            return self._have(*item)
+        except CalledOff:
+            raise
+        except Exception as error:
+            passes = _passes(error)
+            if self._error is None or not passes:
+                self._error = error
+            if not passes:
+                self._over.set()
+            return 0
+
+    def _plan(self) -> Iterator[tuple[Entry, str]]:
+        """Every key with the path it goes to."""
+        if not self._is_prefix:
+            entry = self._store.look_up(self._key)
+            if entry is None:
+                raise InputError(f"input {self._path.s3}: there is no such key")
+            if not self._path.path.endswith("/"):
+                yield entry, self._target
+            else:
+                yield entry, self._below(entry, self._key.rpartition("/")[2])
+            return
+        empty = True
+        for entry in self._store.list(self._key):
+            empty = False
+            self._check()
+            if self._error is not None:
+                return
+            yield entry, self._below(entry, entry.key[len(self._key) :])
+        if empty:
+            raise InputError(f"input {self._path.s3}: there is nothing below it")
+
+    def _below(self, entry: Entry, name: str) -> str:
+        """Where a key goes in the folder. No key leads out of it."""
+        if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+            where = f"the key {shown(entry.key)}"
+            raise InputError(f"input {self._path.s3}: {where} can't be a path in a folder")
+        return os.path.join(self._root, name)
+
+    def _check(self) -> None:
+        if self._wanted.called_off.is_set() or self._over.is_set():
+            raise CalledOff
+
+    def _have(self, entry: Entry, path: str) -> int:
+        """Have one file there; 1 if it had to be fetched."""
+        self._check()
+        self._enter(os.path.dirname(path))
+        if self._record.knows(path, entry) or _holds(path, entry, self._check):
+            self._record.note(path, entry)
+            return 0
+        taken = {entry.etag}
+        for _ in range(_TRIES):
+            etag = self._fetch(entry, path, taken)
+            if etag in taken:
+                self._record.note(path, entry)
+                return 1
+            if parts_of(entry.etag):
+                # Parts may be of any size: what comes the same twice is what is stored.
+                taken.add(etag)
+        where = f"{self._path.s3}: {shown(entry.key)}"
+        raise StoreError(f"{where} came with other bytes than were stored")
+
+    def _fetch(self, entry: Entry, path: str, taken: set[str]) -> str:
+        """Fetch it; the ETag of what came: it is only put in place if it is one of ``taken``."""
+        self._check_room(entry, path)
+        try:
+            with replacing(os.fsencode(path), durable=True) as target:
+                etag = self._store.get_version(entry, target, self._check)
+                if etag not in taken:
+                    raise _OtherBytes
+                os.fchmod(target, _MODE)
+        except _OtherBytes:
+            return etag
+        except OSError as error:
+            error.filename = path  # and not the temporary's
+            raise
+        except S3Error as error:
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                raise StoreError(f"{error}: it was there a moment ago") from error
+            raise
+        return etag
+
+    def _check_room(self, entry: Entry, path: str) -> None:
+        found = os.statvfs(os.path.dirname(path))
+        free = found.f_bavail * found.f_frsize
+        if entry.size + self._wanted.reserve > free:
+            text = f"{shown(path)} needs {entry.size:,} bytes, and {free:,} are free"
+            if self._wanted.reserve:
+                text += f", of which {self._wanted.reserve:,} are kept in reserve"
+            raise StoreError(f"no room: {text}")
+
+    def _enter(self, folder: str) -> None:
+        """Make a folder, and see, once, that no link in the target leads out of it."""
+        with self._lock:
+            if folder not in self._folders:
+                root = os.path.realpath(self._root)
+                real = os.path.realpath(folder)
+                outside = os.path.commonpath([root, real]) != root
+                self._folders[folder] = shown(real) if outside else None
+                if not outside:
+                    os.makedirs(folder, exist_ok=True)
+                    remove_leftovers(os.fsencode(folder))
+            if real_one := self._folders[folder]:
+                text = f"{shown(folder)} leads out of the folder, to {real_one}"
+                raise InputError(f"input {self._path.s3}: {text}")
+
+
+class _OtherBytes(Exception):
+    """What came is not what was stored."""
+
+
+def _holds(path: str, entry: Entry, between: Callable[[], None]) -> bool:
+    """Whether a file that nobody has a record of holds these bytes: reading it costs less."""
+    if parts_of(entry.etag) != 0:
+        return False
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
+            return False
+        return plain_etag(fd, between) == entry.etag
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+class _Record:
+    """Which version of which key each file is, in one file of the queue's folder for each job.
+
+    What another job has had fetched to the same place counts as well. A record that can't be read
+    or written costs a second look, and nothing else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files = dict(_read(path))
+        self._others: dict[str, _Stamp] | None = None
+        self._lock = threading.Lock()
+        self._changed = False
+        self._due = 0.0
+
+    def knows(self, path: str, entry: Entry) -> bool:
+        """Whether the file is there, untouched, and this version of the key."""
+        stamp = _stamp(path, entry.etag)
+        if stamp is None or stamp[1] != entry.size:
+            return False
+        return stamp == self._files.get(path) or stamp == self._of_others().get(path)
+
+    def _of_others(self) -> dict[str, _Stamp]:
+        with self._lock:
+            if self._others is None:
+                self._others = {}
+                for record in self._path.parent.glob("*.json"):
+                    for name, stamp in _read(record):
+                        known = self._others.get(name)
+                        if known is None or known[2] < stamp[2]:
+                            self._others[name] = stamp
+            return self._others
+
+    def note(self, path: str, entry: Entry) -> None:
+        """The file is this version of the key."""
+        if (stamp := _stamp(path, entry.etag)) is None:
+            return
+        with self._lock:
+            if self._files.get(path) == stamp:
+                return
+            self._files[path] = stamp
+            self._changed = True
+            if time.monotonic() >= self._due:
+                self._save()
+
+    def save(self) -> None:
+        """Write it, if there is something new in it."""
+        with self._lock:
+            if self._changed:
+                self._save()
+
+    def _save(self) -> None:
+        begun = time.monotonic()
+        data = json.dumps({"version": 1, "files": self._files}, separators=(",", ":"))
+        with suppress(OSError), replacing(os.fsencode(self._path), durable=False) as fd:
+            os.fchmod(fd, 0o600)
+            rest = memoryview(data.encode())
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        self._changed = False
+        ended = time.monotonic()
+        self._due = ended + _SAVE_COSTS * (ended - begun)
+
+
+_Stamp = tuple[str, int, int]
+
+
+def _stamp(path: str, etag: str) -> _Stamp | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return (etag, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+def _read(path: Path) -> Iterable[tuple[str, _Stamp]]:
+    try:
+        files = json.loads(path.read_bytes())["files"]
+        return [(name, (str(e), int(size), int(mtime))) for name, (e, size, mtime) in files.items()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return []

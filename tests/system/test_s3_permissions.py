@@ -1,0 +1,104 @@
+"""The permissions that the README names are enough, and none of them is too much."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from s3_endpoint import Endpoint, env_for
+from world import World
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+class Guarded:
+    """An endpoint of its own that enforces IAM, with a user whose policy can be changed."""
+
+    def __init__(self) -> None:
+        self.endpoint = Endpoint()
+        self.bucket = self.endpoint.bucket()
+        self._iam = boto3.client(
+            "iam",
+            endpoint_url=self.endpoint.url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        self._iam.create_user(UserName="runner")
+        key = self._iam.create_access_key(UserName="runner")["AccessKey"]
+        self.env = {
+            **env_for(self.endpoint.url),
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+
+    def allow(self, policy: dict[str, Any]) -> None:
+        """Give the user this policy and no other, and have it enforced from now on."""
+        self._enforce(False)
+        document = json.dumps(policy)
+        self._iam.put_user_policy(UserName="runner", PolicyName="p", PolicyDocument=document)
+        self._enforce(True)
+
+    def _enforce(self, on: bool) -> None:
+        body = b"0" if on else b"inf"
+        where, plain = f"{self.endpoint.url}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+        asked = urllib.request.Request(where, data=body, headers=plain)
+        urllib.request.urlopen(asked, timeout=10).close()
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    guarded = Guarded()
+    yield guarded
+    guarded.endpoint.close()
+
+
+def told(bucket: str) -> dict[str, Any]:
+    """The policy as the README has it, for this bucket and a queue's default prefix."""
+    found = re.search(r"```json\n(\{\"Version\".*?)```", README.read_text(), re.DOTALL)
+    assert found is not None
+    text = found[1].replace("BUCKET", bucket).replace("PREFIX", "queues/q")
+    policy: dict[str, Any] = json.loads(text)
+    return policy
+
+
+ACTIONS = [action for each in told("b")["Statement"] for action in each["Action"]]
+JOB = {
+    "job_id": "a",
+    "command": "head -c 9000000 /dev/zero > big; echo x > small",
+    "timeout": "1m",
+    "result_paths": ["big", "small"],
+}
+
+
+def test_what_the_readme_names_is_enough(world: World, guarded: Guarded) -> None:
+    """Who follows the README would be refused."""
+    guarded.allow(told(guarded.bucket))
+    world.env.update(guarded.env)
+    document = world.document(JOB, result_s3_bucket=guarded.bucket)
+    done = world.call("run", document)
+    assert done.returncode == 0, done
+    assert "work goes on" not in done.stderr and "done without" not in done.stderr
+    fetched = world.call("results", f"s3://{guarded.bucket}/queues/q", "--output", "back")
+    assert fetched.returncode == 0, fetched
+    assert (world.home / "back/a/big").stat().st_size == 9_000_000
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_is_missing_is_named(world: World, guarded: Guarded, action: str) -> None:
+    """A person would have to guess which of six permissions a role lacks."""
+    policy = told(guarded.bucket)
+    for statement in policy["Statement"]:
+        statement["Action"] = [each for each in statement["Action"] if each != action]
+    guarded.allow(policy)
+    world.env.update(guarded.env)
+    done = world.call("run", world.document(JOB, result_s3_bucket=guarded.bucket))
+    assert done.returncode == 2, done
+    assert f"needs the permission {action}" in done.stderr
+    assert not world.state.exists()
