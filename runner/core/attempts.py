@@ -7,9 +7,9 @@ from typing import Any
 
 from runner.core import closing
 from runner.core import events as ev
-from runner.core.actions import EndBackground, StartAttempt
+from runner.core.actions import CollectResults, EndBackground, StartAttempt
 from runner.core.clocks import catch_up, out_of_time
-from runner.core.ending import end, forbidden, reconsider
+from runner.core.ending import end, forbidden, reconsider, settle
 from runner.core.inputs import begin_fetches
 from runner.core.ledger import Ledger
 from runner.core.outcome import conclude
@@ -206,6 +206,16 @@ def on_background_ended(ledger: Ledger, event: ev.BackgroundEnded) -> None:
     if not state.background or state.token != event.token:
         return
     ledger.told.discard(event.job)
-    ledger.put(event.job, replace(state, background=False, slot=None, token=None))
+    state = replace(state, background=False, slot=None, token=None)
+    # Its logs were stored as they were when the command ended; nobody is to wait for that again.
+    stored = ledger.collects and state.status in ENDED and state.results_uploaded is True
+    again = stored and not (ledger.unended and ledger.document.jobs[event.job].result_paths)
+    if again:
+        ledger.frontier.unsettle(event.job)
+        state = replace(state, collecting=True, results_uploaded=False)
+    ledger.put(event.job, state)
     ledger.tell(event.now.wall, event.job, "background_ended")
+    if again:
+        ledger.act(CollectResults(event.job))
+        settle(ledger, event.now.wall, [event.job])
     reconsider(ledger, event.now.wall, (event.job,))

@@ -112,6 +112,7 @@ class _Upload:
     there: dict[str, int] = field(default_factory=dict)
     known: dict[str, FileEntry] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    stored: Manifest | None = None
 
     def run(self) -> Manifest:
         prefix = self.layout.job_prefix(self.spec.job_id)
@@ -121,6 +122,8 @@ class _Upload:
         if previous and self._is_done(previous):
             manifest = previous
         else:
+            if previous and self._has_results(previous):
+                self.stored = previous
             manifest = self._store_all()
         if self.spec.durable:
             self.store.flush(prefix)
@@ -148,12 +151,13 @@ class _Upload:
         return manifest
 
     def _is_done(self, previous: Manifest) -> bool:
+        return self.spec.logs_final and self._has_results(previous)
+
+    def _has_results(self, previous: Manifest) -> bool:
         spec = self.spec
-        return (
-            spec.logs_final
-            and (previous.attempt, previous.completed) == (spec.attempt, spec.completed)
-            and len(self.known) == len(previous.files)
-        )
+        return (previous.attempt, previous.completed) == (spec.attempt, spec.completed) and len(
+            self.known
+        ) == len(previous.files)
 
     def _is_there(self, file: FileEntry) -> bool:
         return self.there.get(file.key) == file.size
@@ -195,6 +199,10 @@ class _Upload:
     def _results(self) -> Iterator[_Wanted]:
         spec = self.spec
         if not (spec.completed and spec.patterns):
+            return
+        if self.stored:
+            # Only the logs have grown since: others may have written to the originals by now.
+            self.problems += self.stored.problems
             return
         if spec.spool is not None and (spooled := self._spooled(spec.spool)):
             self.problems += spooled.problems

@@ -162,6 +162,18 @@ def test_logs_that_still_grow_are_copied_and_taken_again(scene: Scene) -> None:
     scene.check()
 
 
+def test_results_are_not_read_again_with_the_logs(scene: Scene) -> None:
+    """A server's last words would bring what a dependant has made of its results with them."""
+    (scene.work / "m.pt").write_text("model")
+    scene.upload(patterns=("*.pt",), logs_final=False)
+    (scene.work / "m.pt").write_text("changed")
+    with (scene.logs / "1.out").open("a") as log:
+        log.write("more")
+    scene.upload(patterns=("*.pt",), logs_final=False)
+    assert (scene.stored()["m.pt"], scene.stored()["stdout.log"]) == (b"model", b"1.outmore")
+    scene.check()
+
+
 def test_a_repeated_upload_changes_nothing(scene: Scene) -> None:
     """After a reboot the repetition of an unconfirmed upload would delete what was stored."""
     (scene.work / "m.pt").write_text("model")

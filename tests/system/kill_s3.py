@@ -23,6 +23,9 @@ LIVE_LOGS = "150ms"
 
 _TALKS = "for n in 1 2 3 4 5 6; do echo line $n; work 0.07; done"
 
+_SERVES = 'trap "echo served; exit" TERM; while :; do sleep 0.05; done'
+"""In the background until the queue ends; it has the last word."""
+
 
 def uploading(proof: Path) -> Document:
     """Three at a time; a large result, many small ones, one of a retry, one that is waited for."""
@@ -43,7 +46,7 @@ def uploading(proof: Path) -> Document:
 def uploading_chain(proof: Path) -> Document:
     """One after the other, each waits until the one before is stored; one leaves a server."""
     jobs = [
-        job("server", "sleep 60 &", keep_background=True),
+        job("server", f"({_SERVES}) &", keep_background=True),
         job("a", "make a.txt", result_paths=made("a", proof)),
         job("b", f"{_TALKS}; make b.txt", "a", result_paths=made("b", proof)),
         job("c", "fail_first 1 3; make c.txt", "b", retry=retry(2),

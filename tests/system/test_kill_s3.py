@@ -54,6 +54,12 @@ def undisturbed(
     return found
 
 
+def test_last_words_of_a_server(undisturbed: dict[str, Expected]) -> None:
+    """What a server wrote after the job that started it had ended would never be stored."""
+    log = undisturbed["uploading_chain"].stored["jobs/server/stdout.log"]
+    assert log == b"output of server\nserved\n"
+
+
 def test_run_killed_while_it_stores(
     tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
 ) -> None:
