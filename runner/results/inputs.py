@@ -7,14 +7,11 @@ definite. Must not know queues, threads' lives or when to try again.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +23,7 @@ from runner.model.fields import S3_SCHEME
 from runner.results.at_once import at_once
 from runner.results.escape import shown
 from runner.results.etags import parts_of, plain_etag
+from runner.results.input_record import InputRecord
 from runner.results.output import remove_leftovers
 from runner.results.placing import replacing, sync_folder
 from runner.results.s3 import S3Error
@@ -35,9 +33,6 @@ _TRIES = 3
 """Times that a file is fetched in a row when other bytes come than were stored."""
 
 _MODE = 0o644
-_SAVE_COSTS = 20
-"""The record is written so seldom that it takes no more than 1/20 of the time."""
-
 _PASSING_KINDS = frozenset({Kind.PASSING, Kind.CONFLICT, Kind.EXPIRED})
 _DEFINITE_ERRNOS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
@@ -101,7 +96,7 @@ def fetch_inputs(store_of: Callable[[str], InputStore], wanted: InputsWanted) ->
     ``store_of`` gives a bucket's store. Raises InputError where it can't be done; StoreError
     where trying again may help; CalledOff.
     """
-    record = _Record(wanted.record)
+    record = InputRecord(wanted.record)
     count = 0
     try:
         for path in wanted.paths:
@@ -144,7 +139,7 @@ class _Fetch:
         path: InputPath,
         key: str,
         wanted: InputsWanted,
-        record: _Record,
+        record: InputRecord,
     ) -> None:
         self._store = store
         self._path = path
@@ -310,86 +305,3 @@ def _holds(path: str, entry: Entry, between: Callable[[], None]) -> bool:
         return False
     finally:
         os.close(fd)
-
-
-class _Record:
-    """Which version of which key each file is, in one file of the queue's folder for each job.
-
-    What another job has had fetched to the same place counts as well. A record that can't be read
-    or written costs a second look, and nothing else.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._files = dict(_read(path))
-        self._others: dict[str, _Stamp] | None = None
-        self._lock = threading.Lock()
-        self._changed = False
-        self._due = 0.0
-
-    def knows(self, path: str, entry: Entry) -> bool:
-        """Whether the file is there, untouched, and this version of the key."""
-        stamp = _stamp(path, entry.etag)
-        if stamp is None or stamp[1] != entry.size:
-            return False
-        return stamp == self._files.get(path) or stamp == self._of_others().get(path)
-
-    def _of_others(self) -> dict[str, _Stamp]:
-        with self._lock:
-            if self._others is None:
-                self._others = {}
-                for record in self._path.parent.glob("*.json"):
-                    for name, stamp in _read(record):
-                        known = self._others.get(name)
-                        if known is None or known[2] < stamp[2]:
-                            self._others[name] = stamp
-            return self._others
-
-    def note(self, path: str, entry: Entry) -> None:
-        """The file is this version of the key."""
-        if (stamp := _stamp(path, entry.etag)) is None:
-            return
-        with self._lock:
-            if self._files.get(path) == stamp:
-                return
-            self._files[path] = stamp
-            self._changed = True
-            if time.monotonic() >= self._due:
-                self._save()
-
-    def save(self) -> None:
-        """Write it, if there is something new in it."""
-        with self._lock:
-            if self._changed:
-                self._save()
-
-    def _save(self) -> None:
-        begun = time.monotonic()
-        data = json.dumps({"version": 1, "files": self._files}, separators=(",", ":"))
-        with suppress(OSError), replacing(os.fsencode(self._path), durable=False) as fd:
-            os.fchmod(fd, 0o600)
-            rest = memoryview(data.encode())
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        self._changed = False
-        ended = time.monotonic()
-        self._due = ended + _SAVE_COSTS * (ended - begun)
-
-
-_Stamp = tuple[str, int, int]
-
-
-def _stamp(path: str, etag: str) -> _Stamp | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return (etag, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
-
-
-def _read(path: Path) -> Iterable[tuple[str, _Stamp]]:
-    try:
-        files = json.loads(path.read_bytes())["files"]
-        return [(name, (str(e), int(size), int(mtime))) for name, (e, size, mtime) in files.items()]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return []

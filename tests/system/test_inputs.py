@@ -190,3 +190,25 @@ def test_ctrl_c_does_not_wait_for_a_store_that_is_not_there(
     run.send_signal(signal.SIGINT)
     assert run.wait(20) == 130
     assert (world.jobs()["read"]["status"], world.jobs()["read"].get("reason")) == ("pending", None)
+
+
+def test_a_cancelled_fetch_is_called_off(
+    world: World, endpoint: Endpoint, bucket: str, proxy: FaultProxy
+) -> None:
+    """A download that nobody wants would go on, or its file appear long after."""
+    put(endpoint, bucket, d__a=b"1", d__b=b"2")
+    proxy.fail(Match("GET", key="d/."), Stall(), times=2)
+    document = world.document(
+        job("read", "true", (f"s3://{bucket}/d/", "in/")),
+        job("other", "until [ -e go ]; do sleep 0.02; done"),
+    )
+    run = world.start("run", document)
+    proxy.wait_stalled(2)
+    folder = world.home / "in"
+    assert len(list(folder.iterdir())) == 2, "what is unfinished"
+    world.call("cancel", "read")
+    proxy.release()
+    world.until(lambda: not list(folder.glob(".runner-tmp-*")))
+    assert list(folder.iterdir()) == []
+    (world.home / "go").touch()
+    assert run.wait(20) == 103

@@ -259,6 +259,8 @@ def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
             case FetchInputs(job):
                 assert scheduler.jobs[job].fetching
                 assert job in changes.jobs, "a fetch that no record tells of"
+                most = scheduler.document.max_parallel_jobs + AHEAD
+                assert _ahead(scheduler) <= most, "the disk fills with what nobody reads yet"
             case FinishQueue(status):
                 assert scheduler.finished and status is scheduler.queue.status
                 assert status is not QueueStatus.RUNNING

@@ -120,6 +120,8 @@ class World:
         if act:
             for action in actions:
                 self._act(action)
+            if self.core.open:
+                assert set(self.fetches) == self.core.fetching, "nobody fetches what is waited for"
 
     def _act(self, action: Action) -> None:
         match action:
