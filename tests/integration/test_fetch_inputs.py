@@ -179,13 +179,15 @@ def test_no_room_passes_and_a_wrong_place_does_not(bench: Bench) -> None:
 def test_trouble_with_one_file_takes_nothing_from_the_others(bench: Bench) -> None:
     """One key that keeps failing would keep large files beside it from ever being whole."""
     keys = Keys(**{f"d/{n}": b"1" for n in range(200)})
-    others = threading.Event()
+    begun, failed = threading.Event(), threading.Event()
 
     def before(key: str) -> None:
         if key == "d/0":
-            others.set()
+            assert begun.wait(10)
+            failed.set()
             raise StoreError("503 SlowDown")
-        assert others.wait(10)
+        begun.set()
+        assert failed.wait(10)
 
     keys.before = before
     with pytest.raises(StoreError, match="503 SlowDown"):
