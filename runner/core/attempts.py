@@ -15,6 +15,7 @@ from runner.core.ledger import Ledger
 from runner.core.outcome import conclude
 from runner.core.states import (
     ENDED,
+    LOST,
     JobState,
     JobStatus,
     Live,
@@ -59,6 +60,8 @@ def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
         interruptions=before.interruptions,
         unannounced=before.unannounced,
         started_at=now.wall,
+        # Why a job that had completed runs at all is asked for as long as it does.
+        reason=LOST if before.reason == LOST else None,
         fetched=before.fetched,
         input_seconds=before.input_seconds,
         live=live,

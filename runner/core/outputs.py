@@ -15,9 +15,7 @@ from runner.core.ending import reconsider, settle
 from runner.core.events import OutputsChecked
 from runner.core.ledger import Ledger
 from runner.core.requests import as_new
-from runner.core.states import ENDED, JobStatus
-
-LOST = "outputs lost at reboot"
+from runner.core.states import ENDED, LOST, JobStatus
 
 
 def doubt_all(ledger: Ledger) -> None:

@@ -63,6 +63,9 @@ QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
 }
 """An ended queue runs again by a retry, or by an update that brings new jobs."""
 
+LOST = "outputs lost at reboot"
+"""The reason of a job that had completed and runs again."""
+
 WAITING = frozenset({_J.PENDING, _J.INTERRUPTED})
 ENDED = frozenset({_J.COMPLETED, _J.FAILED, _J.CANCELLED, _J.SKIPPED})
 QUEUE_ENDED = frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from runner.core import events as ev
@@ -17,6 +16,7 @@ from runner.core.scheduler import Scheduler
 from runner.engine.attempts import now
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import backoff
+from runner.engine.workers import Workers
 from runner.results.inputs import InputError, InputsWanted, fetch_inputs, fill
 from runner.results.s3 import S3Store
 from runner.results.store import StoreError
@@ -46,7 +46,7 @@ class Fetching:
         self._scheduler = scheduler
         self._post = post
         self._loop = asyncio.get_running_loop()
-        self._workers = ThreadPoolExecutor(JOBS_AT_ONCE, thread_name_prefix="fetching")
+        self._workers = Workers(JOBS_AT_ONCE, "fetching")
         self._stores: dict[str, S3Store] = {}
         self._opening = threading.Lock()
         self._jobs: dict[int, _Fetch] = {}
@@ -146,6 +146,6 @@ class Fetching:
     def close(self) -> None:
         """Give back threads and connections, also where nobody came to ``finish``."""
         self._call_off_all()
-        self._workers.shutdown(wait=True, cancel_futures=True)
         for store in self._stores.values():
             store.close()
+        self._workers.end()

@@ -15,7 +15,7 @@ from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.engine.attempts import now
 from runner.engine.surroundings import Surroundings
-from runner.engine.workers import GRACE, Workers
+from runner.engine.workers import GRACE, Workers, patience_with
 from runner.errors import RunnerError
 from runner.results.claim import Claim, SucceededError
 from runner.results.layout import Layout
@@ -41,7 +41,7 @@ class StoredState:
         self._scheduler = scheduler
         self._post = post
         self._store = surroundings.results
-        self.pool = Workers(1, "upload-state", self._store)
+        self.pool = Workers(1, "upload-state", patience_with(self._store))
         self._layout = Layout()
         self._loop = asyncio.get_running_loop()
         queue = scheduler.queue

@@ -23,7 +23,7 @@ from runner.engine.live_logs import LiveLogs
 from runner.engine.spool import Spool
 from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
-from runner.engine.workers import GRACE, Workers
+from runner.engine.workers import GRACE, Workers, patience_with
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
 from runner.results.restore import Restored, Wanted, restore_job
@@ -80,7 +80,7 @@ class Uploads:
         self._giving_up = False
         self._last: asyncio.TimerHandle | None = None
         workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
-        self._workers = Workers(workers, "uploads", self._store)
+        self._workers = Workers(workers, "uploads", patience_with(self._store))
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:

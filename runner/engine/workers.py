@@ -16,12 +16,17 @@ GRACE = 2.0
 """Seconds in which a call that is told to end, or a last one, comes back if S3 answers at all."""
 
 
-class Workers(ThreadPoolExecutor):
-    """So many threads for one store."""
+def patience_with(store: ResultStore) -> float | None:
+    """Seconds to wait for a store's calls at the end; None as long as they take."""
+    return None if store.local_folder is not None else GRACE
 
-    def __init__(self, count: int, name: str, store: ResultStore) -> None:
+
+class Workers(ThreadPoolExecutor):
+    """So many threads, whose end is waited for ``patience`` seconds."""
+
+    def __init__(self, count: int, name: str, patience: float | None = GRACE) -> None:
         super().__init__(count, thread_name_prefix=name)
-        self._patience = None if store.local_folder is not None else GRACE
+        self._patience = patience
         self._under_way: set[Future[Any]] = set()
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:

@@ -26,7 +26,7 @@ from runner.results.etags import parts_of, plain_etag
 from runner.results.input_record import InputRecord
 from runner.results.output import remove_leftovers
 from runner.results.placing import replacing, sync_folder
-from runner.results.s3 import S3Error
+from runner.results.s3_calls import S3Error
 from runner.results.store import Entry, StoreError
 
 _TRIES = 3

@@ -15,7 +15,7 @@ from s3_endpoint import Endpoint, env_for
 from s3_faults import EXPIRED, GET, Answer, FaultProxy, Flip, Match, Truncate
 
 from runner.model.document import InputPath
-from runner.results import s3
+from runner.results import s3_parts
 from runner.results.inputs import CalledOff, InputError, InputsWanted, fetch_inputs
 from runner.results.s3 import S3Store
 from runner.results.source import Source
@@ -275,7 +275,7 @@ def proxy(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     proxy = FaultProxy(endpoint.port)
     for name, value in env_for(proxy.url).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "PART", SMALL_PART)
+    monkeypatch.setattr(s3_parts, "PART", SMALL_PART)
     monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
     yield proxy
     proxy.close()

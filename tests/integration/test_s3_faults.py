@@ -47,7 +47,7 @@ from s3_faults import (
 
 from runner.aws import clients
 from runner.errors import UsageError
-from runner.results import s3
+from runner.results import s3_parts
 from runner.results.s3 import S3Store
 from runner.results.source import Source, WithdrawnError
 from runner.results.store import ChangedError, Entry, StoreError
@@ -74,7 +74,7 @@ def proxy(endpoint: Endpoint) -> Iterator[FaultProxy]:
 def bucket(endpoint: Endpoint, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in env_for(proxy.url).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "PART", SMALL_PART)
+    monkeypatch.setattr(s3_parts, "PART", SMALL_PART)
     monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
     return endpoint.bucket()
 
@@ -350,7 +350,7 @@ def test_keys_that_expire_in_mid_download_are_read_again(
     store: S3Store, proxy: FaultProxy, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fetch of a large file would fail when keys end, or mix what came before and after."""
-    monkeypatch.setattr(s3, "PART", 1 << 20)
+    monkeypatch.setattr(s3_parts, "PART", 1 << 20)
     store.put_bytes("f", large.read_bytes())
     rule = proxy.fail(GET, EXPIRED, skip=2)
     assert _fetch(store, "f", tmp_path / "back") == large.read_bytes()
@@ -548,7 +548,7 @@ def test_a_withdrawn_source_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bytes of the next attempt would be stored as the last one's, or parts stay open."""
-    monkeypatch.setattr(s3, "IN_FLIGHT", SMALL_PART)
+    monkeypatch.setattr(s3_parts, "IN_FLIGHT", SMALL_PART)
     withdrawn = threading.Event()
     proxy.fail(PART, ResetRequest(), before=withdrawn.set)
     store = S3Store(bucket, "q")
@@ -571,7 +571,7 @@ def test_a_store_that_is_closed_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The end of the daemon would be a traceback of an upload, and its parts be paid for."""
-    monkeypatch.setattr(s3, "IN_FLIGHT", SMALL_PART)
+    monkeypatch.setattr(s3_parts, "IN_FLIGHT", SMALL_PART)
     proxy.fail(PART, Stall())
     store = S3Store(bucket, "q")
     with ThreadPoolExecutor(1) as pool:
@@ -674,7 +674,7 @@ def test_a_large_file_needs_little_memory(
     with path.open("wb") as file:
         file.truncate(300_000_000)
     proxy.fail(PUT, Canned(), times=ALWAYS)
-    in_flight = s3.IN_FLIGHT // s3.PART
+    in_flight = s3_parts.IN_FLIGHT // s3_parts.PART
     together = threading.Barrier(in_flight, timeout=WAIT)
     proxy.fail(PART, Canned(), times=in_flight, before=together.wait)  # as many as may be at once
     proxy.fail(PART, Canned(), times=ALWAYS)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from s3_endpoint import Endpoint
 
-from runner.results import s3
+from runner.results import s3_parts
 from runner.results.escape import TEMPORARY, escape_name, unescape
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
@@ -65,7 +65,7 @@ def _s3_bed(endpoint: Endpoint) -> Bed:
 def s3_bed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     for name, value in endpoint.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "PART", PART)
+    monkeypatch.setattr(s3_parts, "PART", PART)
     bed = _s3_bed(endpoint)
     yield bed
     bed.store.close()
