@@ -71,7 +71,6 @@ def translate(error: Exception) -> AwsError | None:
     from boto3.exceptions import Boto3Error
     from botocore import exceptions as bc
     from botocore.parsers import ResponseParserError
-    from s3transfer import exceptions as transfer
     from urllib3.exceptions import HTTPError
 
     if isinstance(error, AwsError):
@@ -88,12 +87,7 @@ def translate(error: Exception) -> AwsError | None:
         return AwsError(Kind.PASSING, type(error).__name__, _line(error))
     if isinstance(error, bc.ParamValidationError | bc.NoRegionError | bc.ProfileNotFound):
         return AwsError(Kind.INVALID, type(error).__name__, _line(error))
-    if isinstance(error, transfer.RetriesExceededError) and error.last_exception:
-        last = error.last_exception
-        return translate(last) or AwsError(Kind.PASSING, type(last).__name__, _line(last))
     # Not all that boto3 raises is botocore's: a page that isn't S3's, a body that ends too soon.
-    if isinstance(error, transfer.RetriesExceededError | transfer.S3DownloadFailedError):
-        return AwsError(Kind.PASSING, type(error).__name__, _line(error))
     if isinstance(error, bc.BotoCoreError | ResponseParserError | Boto3Error | HTTPError):
         return AwsError(Kind.PASSING, type(error).__name__, _line(error))
     return None

@@ -173,35 +173,7 @@ class S3Store:
 
         What arrives isn't checked where a store sends no checksum: the manifest has the sha256.
         """
-        from boto3.s3.transfer import TransferConfig
-
-        config = TransferConfig(
-            multipart_chunksize=s3_parts.PART,
-            max_concurrency=4,
-            io_chunksize=1 << 20,
-            max_io_queue=8,
-        )
-
-        begun = False
-
-        def fetch(client: Any) -> None:
-            nonlocal begun
-            if begun:  # the keys expired on the way: what came so far may be of another version
-                os.ftruncate(target, 0)
-                os.lseek(target, 0, os.SEEK_SET)
-            begun = True
-            with open(os.dup(target), "wb") as file:
-                client.download_fileobj(
-                    self._calls.bucket, self._calls.key(key), file, Config=config
-                )
-
-        try:
-            self._calls.ask("GetObject", self._calls.key(key), fetch)
-        except S3Error as error:
-            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
-                return False
-            raise
-        return True
+        return self._versions.get_newest(key, target)
 
     def look_up(self, key: str) -> Entry | None:
         """One key, as `list` tells it; None if there is no such key."""

@@ -23,6 +23,14 @@ _EXPRESS = "--x-s3"
 """S3 User Guide, "Directory buckets": how their names end; their ETags are no digests."""
 
 
+_TRIES = 3
+"""Tries of a body that breaks off: botocore tries again only what comes before it."""
+
+
+def _go_on() -> None:
+    """Nobody ends it."""
+
+
 class Versions:
     """``threads`` fetch ranges; they are shared with what goes up."""
 
@@ -63,9 +71,48 @@ class Versions:
         can't be written; S3Error, of kind CONFLICT if the key holds another version by now.
         """
         is_digest = self._get_range(entry, target, 0, between)
+        self._get_rest(entry, target, s3_parts.PART, between)
+        return self._etag_of(entry, target, between) if is_digest else entry.etag
+
+    def get_newest(self, key: str, target: int) -> bool:
+        """Write what a key holds into the empty file `target`; False if there is no such key.
+
+        One request for what fits into a part: how large it is comes with the first of it.
+        """
+        for tries in reversed(range(_TRIES)):
+            try:
+                answer = self._begin(key)
+            except S3Error as error:
+                if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                    return False
+                raise
+            end = self._calls.field(answer, "ContentLength", "GetObject")
+            whole = str(answer.get("ContentRange", "")).rpartition("/")[2]
+            size = int(whole) if whole.isdecimal() else end
+            entry = Entry(key, size, self._calls.field(answer, "ETag", "GetObject"))
+            try:
+                self._write(answer, entry, target, 0, end, _go_on)
+            except StoreError:
+                if not tries:
+                    raise
+                continue
+            self._get_rest(entry, target, end, _go_on)
+            return True
+        raise AssertionError
+
+    def _begin(self, key: str) -> Any:
+        first = f"bytes=0-{s3_parts.PART - 1}"
+        try:
+            return self._calls.call("GetObject", Key=self._calls.key(key), Range=first)
+        except S3Error as error:
+            if error.code != "InvalidRange":
+                raise
+            return self._calls.call("GetObject", Key=self._calls.key(key))  # it is empty
+
+    def _get_rest(self, entry: Entry, target: int, first: int, between: Callable[[], None]) -> None:
         begun: deque[Future[bool]] = deque()
         try:
-            for start in range(s3_parts.PART, entry.size, s3_parts.PART):
+            for start in range(first, entry.size, s3_parts.PART):
                 begun.append(self._threads.submit(self._get_range, entry, target, start, between))
                 if len(begun) >= RANGES:
                     begun.popleft().result()
@@ -79,7 +126,6 @@ class Versions:
             for future in begun:
                 future.cancel()
             wait(begun)  # once we are gone the descriptor may be another file's
-        return self._etag_of(entry, target, between) if is_digest else entry.etag
 
     def _get_range(
         self, entry: Entry, target: int, start: int, between: Callable[[], None]
@@ -89,7 +135,27 @@ class Versions:
         extra = {"Range": f"bytes={start}-{end - 1}"} if entry.size > s3_parts.PART else {}
         if entry.etag:
             extra["IfMatch"] = entry.etag
-        answer = self._calls.call("GetObject", Key=self._calls.key(entry.key), **extra)
+        for tries in reversed(range(_TRIES)):
+            answer = self._calls.call("GetObject", Key=self._calls.key(entry.key), **extra)
+            try:
+                self._write(answer, entry, target, start, end, between)
+                break
+            except StoreError:
+                if not tries:
+                    raise
+        by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
+        return not by_kms and "SSECustomerAlgorithm" not in answer
+
+    def _write(
+        self,
+        answer: Any,
+        entry: Entry,
+        target: int,
+        start: int,
+        end: int,
+        between: Callable[[], None],
+    ) -> None:
+        """Write an answer's body to its place. Raises StoreError if that isn't what was meant."""
         at = start
         with (
             self._calls.told("GetObject", self._calls.key(entry.key)),
@@ -106,8 +172,6 @@ class Versions:
             raise StoreError(
                 f"{where}: other than the {end - start} bytes that were asked for came"
             )
-        by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
-        return not by_kms and "SSECustomerAlgorithm" not in answer
 
     def _etag_of(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
         parts = parts_of(entry.etag)
