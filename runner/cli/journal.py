@@ -23,6 +23,9 @@ _NAMED = {"event": "RUNNER_EVENT"}
 _ABOUT = ("event", "level", "exception", "queue", "job")
 """What a line says in its own way; all else follows as name=value."""
 
+_LINE = 2000
+"""Characters of a line for people; the fields have it all."""
+
 
 def log_events() -> Outlet:
     """Have events logged as it suits stderr; returns the outlet to be finished at the end.
@@ -87,6 +90,8 @@ def sentence(fields: Mapping[str, Any]) -> str:
     who = f"{queue}: {job}" if queue and job else str(queue or "runner")
     detail = {name: value for name, value in fields.items() if name not in _ABOUT}
     text = in_words(who, fields["event"], detail)
+    if len(text) > _LINE:
+        text = text[:_LINE] + "…"
     return f"{text}\n{fields['exception']}" if "exception" in fields else text
 
 

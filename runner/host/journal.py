@@ -17,8 +17,8 @@ SOCKET = Path("/run/systemd/journal/socket")
 LONGEST = 16 * 1024
 """Bytes of one value: a datagram has room for some 200 KiB (the default of net.core.wmem_max)."""
 
-SEND_TIMEOUT = 5.0
-"""Seconds that a journal which doesn't read may hold up the sending thread, for one record."""
+PATIENCE = 1.0
+"""Seconds that a journal which doesn't read is waited for; and no more until it reads again."""
 
 
 def is_journal(fd: int, environ: Mapping[str, str]) -> bool:
@@ -39,7 +39,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(SEND_TIMEOUT)
+        self._socket.settimeout(PATIENCE)
 
     def send(self, fields: Mapping[str, str]) -> bool:
         """Send one record; whether the journal has taken it."""
@@ -47,8 +47,14 @@ class Journal:
             # By name each time: a journal that was restarted has a new socket.
             self._socket.sendto(encode(fields), self._path)
         except OSError:
+            self._socket.settimeout(0.0)
             return False
+        self._socket.settimeout(PATIENCE)
         return True
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._socket.close()
 
 
 def encode(fields: Mapping[str, str]) -> bytes:
