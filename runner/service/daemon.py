@@ -32,7 +32,7 @@ from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.resting import act_on_resting
-from runner.service.saying import progress
+from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.state_files import write_stale
@@ -238,7 +238,8 @@ class Daemon(requests.Host):
             for entry in entries:
                 job = None if entry.job is None else session.job_ids[entry.job]
                 fields = {"queue": session.name, "job": job, **(entry.detail or {})}
-                log.info(entry.event, **{k: v for k, v in fields.items() if v is not None})
+                say = log.warning if entry.event in TROUBLE else log.info
+                say(entry.event, **{k: v for k, v in fields.items() if v is not None})
         self._notifier.changed()
         # A thousand who wait for the queue are not woken for each of its jobs.
         if any(entry.job is None for entry in entries):

@@ -1,9 +1,29 @@
-"""The daemon's progress in one line, for whoever asks the service manager. Changes nothing."""
+"""What the daemon says of a queue unasked: its progress in one line, and what is a warning.
+
+Changes nothing.
+"""
 
 from __future__ import annotations
 
 from runner.core.states import ENDED, JobStatus
 from runner.service.session import Session
+
+TROUBLE = frozenset(
+    {
+        "attempt_failed",
+        "failed",
+        "global_timeout",
+        "halted",
+        "inputs_delayed",
+        "inputs_failed",
+        "outputs_lost",
+        "queue_failed",
+        "results_delayed",
+        "results_incomplete",
+        "starts_blocked",
+    }
+)
+"""Lines of a story that somebody who reads warnings only wants to see."""
 
 
 def progress(session: Session) -> str:

@@ -77,6 +77,8 @@ def test_every_event_has_its_fields(world: World, journal: Journal) -> None:
     )
     assert (started["QUEUE"], started["ATTEMPT"], started["PRIORITY"]) == ("q", "1", "6")
     assert started["MESSAGE"] == f"q: loud started attempt=1 pid={started['PID']}"
+    warnings = {r.get("JOB", "-"): r["MESSAGE"] for r in records if r["PRIORITY"] == "4"}
+    assert warnings.keys() == {"loud", "-"} and "loud failed attempt=1" in warnings["loud"]
     assert {record["SYSLOG_IDENTIFIER"] for record in records} == {"runner"}
     everything = b"".join(journal.all)
     assert b"s3cr3t" not in everything and b"an-output" not in everything
