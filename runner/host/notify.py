@@ -112,6 +112,9 @@ class Notifier:
         self._at(self._loop.time() + self._every, self._beat)
 
     def _tell(self) -> None:
+        if not self._ready:
+            # What there is to do isn't known yet.
+            return
         text = _one_line(self._status())
         self._told_at = self._loop.time()
         if text != self._told:

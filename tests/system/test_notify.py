@@ -50,8 +50,12 @@ def test_ready_means_that_both_sockets_answer_and_jobs_are_adopted(
     first.kill()
     first.wait()
     seen = len(manager.told)
-    world.start("daemon", env={"NOTIFY_SOCKET": str(manager.path)})
-    world.until(lambda: "READY=1" in manager.told[seen:])
+    variables = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "1000000"}
+    world.start("daemon", env=variables)
+    world.until(lambda: any(text.startswith("STATUS=") for text in manager.told[seen:]))
+    assert "READY=1" in manager.told[seen:]
+    first_words = next(text for text in manager.told[seen:] if text.startswith("STATUS="))
+    assert first_words.startswith("STATUS=q: "), "and not that there is no queue"
     assert world.ask("status")["queue"]["status"] == "running"
     world.until(lambda: manager.status == "q: 0 of 1 jobs done, 1 running")
     assert starts(world, "a") == 1
