@@ -44,6 +44,7 @@ class Notifier:
         self._told = ""
         self._told_at = float("-inf")
         self._ready = False
+        self._ending = False
         self._owed: list[str] = []
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._every = _half_of_watchdog()
@@ -55,8 +56,8 @@ class Notifier:
             self._beat()
 
     def ready(self) -> None:
-        """The daemon does its work from now on. Once: what follows is not told."""
-        if not self._ready:
+        """The daemon does its work from now on. Told once, and not by one that is about to end."""
+        if not (self._ready or self._ending):
             self._ready = True
             self._send("READY=1")
             self.changed()
@@ -73,13 +74,14 @@ class Notifier:
 
     def reloaded(self) -> None:
         """The settings were asked to be read again, and that is over."""
-        if not self._ready:
+        if not self._ready or self._ending:
             return
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._send("READY=1")
 
     def stopping(self, *, slowly: bool = False) -> None:
         """The daemon is about to end; ``slowly``: it ends its jobs first."""
+        self._ending = True
         self._send("STOPPING=1")
         if self._manager is not None:
             self._tell()
@@ -90,7 +92,9 @@ class Notifier:
         """Nothing more will be told."""
         for timer in self._timers.values():
             timer.cancel()
-        self._manager = None
+        if self._manager is not None:
+            self._manager.socket.close()
+            self._manager = None
 
     # -- the moments -------------------------------------------------------------------------
 
@@ -130,6 +134,8 @@ class Notifier:
     def _send(self, message: str, *, may_be_lost: bool = False) -> None:
         if self._manager is None or (may_be_lost and self._owed):
             return
+        if message.startswith("STATUS="):
+            self._owed = [owed for owed in self._owed if not owed.startswith("STATUS=")]
         self._owed.append(message)
         if self._flush not in self._timers:
             self._flush()

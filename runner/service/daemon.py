@@ -267,8 +267,7 @@ class Daemon(requests.Host):
     def _on_reload(self) -> None:
         """SIGHUP. Settings are read once, so there is nothing to do, and that is said."""
         log.info("nothing_reloaded", hint="settings are read at the start; a restart ends no job")
-        if not self._stopping:
-            self._notifier.reloaded()
+        self._notifier.reloaded()
 
     def _on_signal(self, number: signal.Signals) -> None:
         log.info(

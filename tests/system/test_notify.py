@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from manager import Manager
 from test_daemon import begun, gate, release, simple, starts, submit
 from world import World, talk
+
+from runner.host import notify
 
 WATCHDOG = 0.6
 """Seconds of patience that the daemon is told to have with it."""
@@ -175,3 +180,49 @@ def test_without_a_manager_there_is_no_cost() -> None:
     )
     env = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_a_manager_that_is_busy_is_told_later_and_briefly(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY would be lost while systemd is executed anew, and the start be called a failure."""
+    monkeypatch.setattr(notify, "AGAIN_AFTER", 0.02)
+    monkeypatch.setattr(notify, "STATUS_EVERY", 0.0)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
+    full = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    full.setblocking(False)
+    with full, suppress(BlockingIOError):
+        while True:
+            full.sendto(b"X", str(manager.path))
+
+    async def main() -> None:
+        progress = iter(["one", "two", "three ü"])
+        told = notify.Notifier(lambda: next(progress))
+        told.ready()
+        for _ in range(3):
+            told.changed()
+            await asyncio.sleep(0.005)
+        assert set(manager.told) == {"X"}
+        async with asyncio.timeout(10):
+            while manager.status != "three ü":
+                await asyncio.sleep(0.01)
+        told.close()
+
+    asyncio.run(main())
+    assert [text for text in manager.told if text != "X"] == ["READY=1", "STATUS=three ü"]
+
+
+def test_who_is_asked_to_stop_while_it_starts_is_never_ready(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd would start what waits for a service that is gone in a moment."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(manager.path))
+
+    async def main() -> None:
+        told = notify.Notifier(lambda: "x")
+        told.stopping()
+        told.ready()
+        told.close()
+
+    asyncio.run(main())
+    assert manager.told == ["STOPPING=1"]
