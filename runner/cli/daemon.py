@@ -16,13 +16,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     import asyncio
+    import faulthandler
 
-    from runner.cli.journal import log_to_stderr
+    from runner.cli.journal import log_events
     from runner.service.daemon import Daemon, check_user
 
     settings = options.settings(arguments, run_dir=arguments.run_dir)
     check_user(settings)
-    outlet = log_to_stderr()
+    outlet = log_events()
+    # The watchdog's SIGABRT: where a loop hung is written down (functions and lines, no values).
+    faulthandler.enable()
 
     async def serve() -> None:
         await Daemon(settings).run()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol, TextIO
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from runner.cli.outlet import Outlet
 from runner.cli.rows import duration
@@ -82,10 +83,15 @@ def _stamped(wall: float, text: str) -> str:
 
 
 def line(entry: StoryEntry, job_ids: list[str]) -> str:
-    """An event in words."""
+    """A line of the story in words."""
     who = "queue" if entry.job is None else job_ids[entry.job]
-    detail = dict(entry.detail or {})
-    what = entry.event.removeprefix("attempt_").removeprefix("queue_").replace("_", " ")
+    return in_words(who, entry.event, entry.detail or {})
+
+
+def in_words(who: str, event: str, fields: Mapping[str, Any]) -> str:
+    """``train completed attempt=1 in=2.1s``; without control characters."""
+    detail = dict(fields)
+    what = event.removeprefix("attempt_").removeprefix("queue_").replace("_", " ")
     if (seconds := detail.pop("duration", None)) is not None:
         detail["in"] = duration(seconds)
     rest = " ".join(f"{name}={value}" for name, value in detail.items())

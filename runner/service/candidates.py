@@ -107,3 +107,7 @@ class Candidates:
     def refused(self, name: str) -> str | None:
         """Why the queue has to wait for somebody to mend something."""
         return self._refused.get(name, (None, 0.0))[0]
+
+    def refusals(self) -> dict[str, str]:
+        """The queues that have to wait for somebody to mend something, and why."""
+        return {name: why for name, (why, _) in self._refused.items()}

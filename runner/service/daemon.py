@@ -22,6 +22,7 @@ from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
 from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.host.notify import Notifier
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
@@ -31,6 +32,7 @@ from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.resting import act_on_resting
+from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.state_files import write_stale
@@ -41,6 +43,10 @@ MAX_DESCRIPTORS = 8192
 PRUNE_EVERY = 24 * 3600.0
 LOCKED_RETRY = 5.0
 """Seconds after which a queue that another process holds is tried again."""
+
+READY_WITHIN = 10.0
+"""Seconds, once it is known what there is to do: a result store that doesn't answer must not look
+like a daemon that doesn't start."""
 
 log = structlog.get_logger()
 
@@ -59,7 +65,7 @@ def check_user(settings: Settings) -> None:
 
 
 class Daemon(requests.Host):
-    """The host of all submitted queues of one state folder."""
+    """The host of all submitted queues of one state folder. Made in the running loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.shelf = Shelf(settings.state_dir, settings.log_dir)
@@ -73,6 +79,8 @@ class Daemon(requests.Host):
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
+        self._ending_jobs = False
+        self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
         self._prune_at = 0.0
 
@@ -88,7 +96,7 @@ class Daemon(requests.Host):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         try:
             for server in servers:
                 await server.start(_group())
@@ -99,6 +107,7 @@ class Daemon(requests.Host):
                 await server.close()
             lock.release()
             self.desk.close()
+            self._notifier.close()
             log.info("daemon_stopped")
 
     def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
@@ -120,11 +129,13 @@ class Daemon(requests.Host):
             for name in await loop.run_in_executor(None, write_stale, self.shelf):
                 log.info("queue_state_rewritten", queue=name)
             self._candidates.find_incomplete()
+        self._notifier.ready_within(READY_WITHIN)
         while not self._stopping:
             self._prune_if_due()
             self._wake.clear()
             lock, wait = await self._take_next()
             if lock is None:
+                self._notifier.ready()
                 await self._sleep(wait)
                 continue
             try:
@@ -192,6 +203,8 @@ class Daemon(requests.Host):
     async def _work(self) -> None:
         session = self._session
         assert session is not None
+        # After what a session does at once: it adopts what goes on from before.
+        asyncio.get_running_loop().call_soon(self._notifier.ready)
         try:
             status = await session.run()
         except RunnerError as error:
@@ -225,17 +238,36 @@ class Daemon(requests.Host):
             for entry in entries:
                 job = None if entry.job is None else session.job_ids[entry.job]
                 fields = {"queue": session.name, "job": job, **(entry.detail or {})}
-                log.info(entry.event, **{k: v for k, v in fields.items() if v is not None})
+                say = log.warning if entry.event in TROUBLE else log.info
+                say(entry.event, **{k: v for k, v in fields.items() if v is not None})
+        self._notifier.changed()
         # A thousand who wait for the queue are not woken for each of its jobs.
         if any(entry.job is None for entry in entries):
             self._tell_change()
 
     def _tell_change(self) -> None:
+        self._notifier.changed()
         change, self._change = self._change, None
         if change is not None and not change.done():
             change.set_result(None)
 
+    def _progress(self) -> str:
+        session = self._session
+        if self._stopping and not self._ending_jobs:
+            return "detached: jobs go on, and the next start adopts them"
+        if session is not None:
+            return progress(session) + ("; ending its jobs" if self._ending_jobs else "")
+        waiting = self._candidates.refusals()
+        if waiting:
+            return "; ".join(f"{name} waits: {why}" for name, why in waiting.items())
+        return "no queue to work on"
+
     # -- stopping ----------------------------------------------------------------------------
+
+    def _on_reload(self) -> None:
+        """SIGHUP. Settings are read once, so there is nothing to do, and that is said."""
+        log.info("nothing_reloaded", hint="settings are read at the start; a restart ends no job")
+        self._notifier.reloaded()
 
     def _on_signal(self, number: signal.Signals) -> None:
         log.info(
@@ -247,6 +279,8 @@ class Daemon(requests.Host):
 
     def _leave(self) -> None:
         self._stopping = True
+        self._ending_jobs = False
+        self._notifier.stopping()
         self._wake.set()
         if self._session is not None:
             self._session.engine.detach()
@@ -257,6 +291,8 @@ class Daemon(requests.Host):
         self._stopping = True
         if session is not None and interrupt:
             engine = session.engine
+            self._ending_jobs = True
+            self._notifier.stopping(slowly=True)
             engine.post(ev.InterruptRequested(engine.now(), "interrupted by runner stop"))
             self._wake.set()
         else:

@@ -1,0 +1,42 @@
+"""What the daemon says of a queue unasked: its progress in one line, and what is a warning.
+
+Changes nothing.
+"""
+
+from __future__ import annotations
+
+from runner.core.states import ENDED, JobStatus
+from runner.service.session import Session
+
+TROUBLE = frozenset(
+    {
+        "attempt_failed",
+        "failed",
+        "global_timeout",
+        "halted",
+        "inputs_delayed",
+        "inputs_failed",
+        "outputs_lost",
+        "queue_failed",
+        "results_delayed",
+        "results_incomplete",
+        "starts_blocked",
+    }
+)
+"""Lines of a story that somebody who reads warnings only wants to see."""
+
+
+def progress(session: Session) -> str:
+    """``nightly: 12 of 40 jobs done, 2 running``, and what holds it up."""
+    scheduler = session.scheduler
+    counts = scheduler.counts
+    done = sum(counts[status] for status in ENDED)
+    text = f"{session.name}: {done} of {len(session.job_ids)} jobs done"
+    for status in (JobStatus.RUNNING, JobStatus.FAILED):
+        if counts[status]:
+            text += f", {counts[status]} {status.value}"
+    if scheduler.queue.paused:
+        text += ", paused"
+    if (why := scheduler.blocked or session.engine.trouble) is not None:
+        text += f"; blocked: {why}"
+    return text
