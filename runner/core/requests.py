@@ -120,7 +120,8 @@ def on_interrupt(ledger: Ledger, event: ev.InterruptRequested) -> None:
     if ledger.finished:
         return
     now = event.now
-    if not ledger.interrupting:
+    if not ledger.interrupting or ledger.departure is not None:
+        ledger.departure = None
         ledger.interrupting = event.reason
         ledger.tell(now.wall, None, "interrupt_requested", why=event.reason)
         ledger.changes.urgent = True
