@@ -183,4 +183,4 @@ def _is_whole(answer: bytes) -> bool:
     """Whether it says how long it is, and is: a service may keep its connection open."""
     head, end, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *([0-9]{1,9})", head)
-    return bool(end and length) and len(body) >= int(length[1])
+    return length is not None and bool(end) and len(body) >= int(length[1])

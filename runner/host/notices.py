@@ -16,10 +16,9 @@ SPOT_PATH = "spot/instance-action"
 REBALANCE_PATH = "events/recommendations/rebalance"
 MAINTENANCE_PATH = "events/maintenance/scheduled"
 
-_SPOT_ACTIONS = frozenset({"stop", "terminate", "hibernate"})
-_MAINTENANCE_CODES = frozenset(
-    {"instance-stop", "instance-retirement", "instance-reboot", "system-reboot"}
-)
+# Tuples: what is looked for may be anything that JSON has, not only what can be hashed.
+_SPOT_ACTIONS = ("stop", "terminate", "hibernate")
+_MAINTENANCE_CODES = ("instance-stop", "instance-retirement", "instance-reboot", "system-reboot")
 
 
 class Kind(Enum):

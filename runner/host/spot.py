@@ -89,6 +89,9 @@ class SpotWatcher:
                 self._note(None)
             except MetadataError as error:
                 self._note(error)
+            except Exception:
+                # A bug, met by one answer: the next may be the notice.
+                log.exception("spot_watcher_broken")
             every = self._every if self._answers else self._probe_every
             self._stop.wait(max(0.0, began + every - time.monotonic()))
 

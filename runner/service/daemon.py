@@ -285,7 +285,7 @@ class Daemon(requests.Host):
         if owner != "daemon":
             return {}
         if self._spot.leaving is not None:
-            return {"queued": self.who, "blocked": self._spot.leaving}
+            return {"blocked": self._spot.leaving}
         session = self._session
         behind = {"blocked": f"waits for queue '{session.name}' to end"} if session else {}
         return {"queued": self.who, **behind}

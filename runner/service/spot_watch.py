@@ -16,9 +16,9 @@ from pathlib import Path
 import structlog
 
 from runner.core import events as ev
+from runner.host import spot
 from runner.host.metadata import Metadata
 from runner.host.notices import Kind, Notice, rfc3339
-from runner.host.spot import SpotWatcher, is_expected
 from runner.model.settings import Settings
 from runner.service.session import Session
 
@@ -33,15 +33,16 @@ class SpotWatch:
         self._settings = settings
         self._session = session
         self._notice: Notice | None = None
-        self._watcher: SpotWatcher | None = None
+        self._watcher: spot.SpotWatcher | None = None
 
     def start(self, environ: Mapping[str, str]) -> None:
         """Begin to watch, from the running loop."""
-        self._watcher = SpotWatcher(
+        self._watcher = spot.SpotWatcher(
             Metadata.from_environment(environ),
             asyncio.get_running_loop(),
             self.hear,
-            expected=is_expected(environ),
+            expected=spot.is_expected(environ),
+            every=spot.POLL_EVERY,
         )
         self._watcher.start()
 
