@@ -41,8 +41,6 @@ class World:
             user + "".join(f"{k} = {json.dumps(str(v))}\n" for k, v in folders.items())
         )
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
-        # Should the tests run on EC2, its notices are not theirs.
-        ours["AWS_EC2_METADATA_DISABLED"] = "true"
         self.env = {**ours, "RUNNER_CONFIG": str(self.config), "HOME": str(self.home)}
 
     # -- documents and commands --------------------------------------------------------------
