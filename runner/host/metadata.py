@@ -44,10 +44,7 @@ class Metadata:
     """A client for one endpoint; ``endpoint`` None: there is none, and nothing is asked."""
 
     def __init__(self, endpoint: str | None = ENDPOINT) -> None:
-        self._address: tuple[str, int] | None = None
-        if endpoint is not None:
-            parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
-            self._address = (parts.hostname or "", parts.port or 80)
+        self._endpoint = endpoint
         self._lock = threading.Lock()
         self._token = ""
         self._token_until = 0.0
@@ -62,7 +59,7 @@ class Metadata:
     @property
     def disabled(self) -> bool:
         """Whether it was switched off by whoever set our environment."""
-        return self._address is None
+        return self._endpoint is None
 
     def get(self, path: str) -> str | None:
         """What is at ``path`` below ``meta-data/``; None if it is not set. Raises MetadataError."""
@@ -133,9 +130,9 @@ class Metadata:
 
     def _call(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """Status and body. http.client knows no proxies, which is what is wanted here."""
-        if self._address is None:
+        if self._endpoint is None:
             raise MetadataError(f"switched off by {DISABLED_VARIABLE}")
-        host, port = self._address
+        host, port = _address(self._endpoint)
         connection = http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
         try:
             connection.request(method, path, headers={**headers, "Connection": "close"})
@@ -148,6 +145,17 @@ class Metadata:
             raise MetadataError(f"{path}: {type(error).__name__}: {error}") from None
         finally:
             connection.close()
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    """A wrong one is trouble like any other: a daemon starts all the same."""
+    try:
+        parts = urlsplit(endpoint)
+        if parts.hostname and parts.scheme == "http":
+            return parts.hostname, parts.port or 80
+    except ValueError:
+        pass
+    raise MetadataError(f"{ENDPOINT_VARIABLE}: {endpoint!r} is no address such as {ENDPOINT}")
 
 
 class _Answer:

@@ -103,6 +103,13 @@ def test_switched_off_is_switched_off(imds: Imds, value: str) -> None:
     assert client.disabled and client.instance_id() is None and imds.asked == []
 
 
+@pytest.mark.parametrize("endpoint", ["", "x", "http://", "http://h:port", "http://[", "ftp://h"])
+def test_a_wrong_endpoint_is_trouble_and_no_crash(endpoint: str) -> None:
+    """A daemon with a typing error in its environment would not start."""
+    with pytest.raises(MetadataError, match="is no address"):
+        Metadata(endpoint).get("instance-id")
+
+
 def test_where_a_service_is_expected() -> None:
     """A named endpoint would be asked once a minute, as on a laptop."""
     assert is_expected({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})

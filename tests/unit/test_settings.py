@@ -122,6 +122,8 @@ def test_relative_flag_is_from_here() -> None:
         ('projection_interval = "3s"', "projection_interval: must be at most"),
         ("job_user = true", "job_user: must be the name of a user"),
         ('kms_key = "a b"', "kms_key: must be a word without spaces"),
+        ('rebalance = "Drain"', 'rebalance: must be "note" or "drain"'),
+        ("spot_lead = 45", "spot_lead: "),
         ("state_dir", "is not TOML"),
         ("x = " + "[" * 5000, "is not TOML"),
     ],
