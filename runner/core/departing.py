@@ -54,6 +54,14 @@ def end_if_due(ledger: Ledger, now: Now) -> None:
     stopping.stop_all(ledger, now.mono, now.wall, StopReason.INTERRUPTED, grace)
 
 
+def overtake(ledger: Ledger, now: Now) -> float | None:
+    """Something else ends what runs, now; the seconds that the departure leaves it, if limited."""
+    departure, ledger.departure = ledger.departure, None
+    if departure is None or departure.gone_at == inf:
+        return None
+    return grace_within(departure.gone_at - now.mono)
+
+
 def grace_within(left: float) -> float:
     """Seconds that a job may take for its end when the machine goes in ``left`` seconds."""
     return max(0.0, min(MAX_GRACE, max(left - LAST_UPLOADS, left / 2)))

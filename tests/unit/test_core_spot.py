@@ -118,6 +118,11 @@ def test_a_recommendation_lets_what_runs_end_by_itself() -> None:
     assert q.signals == [("a", False)]
     q.ends("a", TERM)
     assert q.core.queue.reason == WHY
+    q = drive(job("a", timeout=9000.0, term_grace=600.0))
+    q.started("a")
+    notice(q, None)
+    q.interrupt()
+    assert kill_in(q, "a") == 600.0, "there is no end to be in time for"
 
 
 def test_a_later_word_only_shortens_what_is_left() -> None:
@@ -139,11 +144,13 @@ def test_a_later_word_only_shortens_what_is_left() -> None:
 
 def test_an_interruption_by_hand_does_not_wait_for_the_lead() -> None:
     """`runner stop` would take as long as the machine has left."""
-    q = drive(job("a", timeout=9000.0))
+    q = drive(job("a", timeout=9000.0, term_grace=600.0))
     q.started("a")
     notice(q, 120.0, lead=10.0)
     q.interrupt()
-    assert q.signals == [("a", False)]
+    assert q.signals == [("a", False)] and kill_in(q, "a") == 60.0
+    q.tick(0.0)
+    assert q.core.departure is None
     q.ends("a", TERM)
     assert q.core.queue.reason == "machine stops"
     q = drive(job("a", timeout=9000.0, term_grace=600.0))
