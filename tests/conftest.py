@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from world import World
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in the background, by nohup or a CI's shell: what tests start is to hear Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Should the tests run on EC2: its notices are not for their daemons.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
 @pytest.fixture

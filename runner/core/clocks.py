@@ -6,8 +6,10 @@ All of it is in monotonic seconds that arrive with the events; nothing here read
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isfinite
 
 from runner.core import stopping
+from runner.core.departing import end_if_due
 from runner.core.ending import give_up, global_timeout_message, reconsider
 from runner.core.events import Now
 from runner.core.ledger import Ledger
@@ -54,7 +56,8 @@ def out_of_time(ledger: Ledger) -> bool:
 
 def _global_deadline(ledger: Ledger) -> float | None:
     queue = ledger.queue
-    if ledger.ending or ledger.interrupting or queue.status is not QueueStatus.RUNNING:
+    being_ended = ledger.interrupting and ledger.departure is None
+    if ledger.ending or being_ended or queue.status is not QueueStatus.RUNNING:
         return None
     if not _runs(ledger) and not out_of_time(ledger):
         return None
@@ -68,6 +71,8 @@ def next_deadline(ledger: Ledger) -> float | None:
     dues = [_global_deadline(ledger), ledger.frontier.next_due()]
     if _runs(ledger):
         dues.append(ledger.queue.mono + SAVE_CLOCK_EVERY)
+    if ledger.departure is not None and isfinite(ledger.departure.stop_at):
+        dues.append(ledger.departure.stop_at)
     dues += [stopping.next_deadline(ledger, index) for index in ledger.live]
     return min((due for due in dues if due is not None), default=None)
 
@@ -77,6 +82,7 @@ def on_timer(ledger: Ledger, now: Now) -> None:
     if not ledger.open:
         return
     ledger.changes.urgent = True
+    end_if_due(ledger, now)
     for index in sorted(ledger.live):
         stopping.check_deadline(ledger, now.mono, now.wall, index)
     while (due_index := ledger.frontier.take_due(now.mono)) is not None:

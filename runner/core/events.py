@@ -241,6 +241,20 @@ class InterruptRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SpotNotice:
+    """The machine is to be taken away at ``deadline`` (wall seconds): nothing new starts.
+
+    What runs is ended ``lead`` seconds before it; None: at once. Without a deadline it is only
+    likely to be taken away, and what runs goes on to its end.
+    """
+
+    now: Now
+    reason: str
+    deadline: float | None = None
+    lead: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KillRequested:
     """No more grace: what is being ended is to be killed now."""
 
@@ -267,5 +281,6 @@ Event = (
     | RetryRequested
     | PauseRequested
     | InterruptRequested
+    | SpotNotice
     | KillRequested
 )

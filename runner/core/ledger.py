@@ -8,7 +8,7 @@ is for the modules above it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.core.actions import Action
@@ -32,11 +32,20 @@ REMEMBERED = 200
 """Lines of the story that are kept in memory for an error message."""
 
 
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Monotonic times: what runs is ended at ``stop_at``, the machine is gone at ``gone_at``."""
+
+    stop_at: float
+    gone_at: float
+
+
 class Ledger:
     """What is true of a queue now, and what this session has made of it.
 
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
-    tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way.
+    tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
+    ``interrupting``: why the session stops; ``departure``: what runs may go on until then.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class Ledger:
         self.collects = False
         self.blocked: str | None = None
         self.interrupting: str | None = None
+        self.departure: Departure | None = None
         self.told: set[int] = set()
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.core import closing, stopping
+from runner.core import closing, departing, stopping
 from runner.core import events as ev
 from runner.core.ending import end, give_up, reconsider
 from runner.core.ledger import Ledger
@@ -120,11 +120,13 @@ def on_interrupt(ledger: Ledger, event: ev.InterruptRequested) -> None:
     if ledger.finished:
         return
     now = event.now
-    if not ledger.interrupting:
+    if not ledger.interrupting or ledger.departure is not None:
         ledger.interrupting = event.reason
         ledger.tell(now.wall, None, "interrupt_requested", why=event.reason)
         ledger.changes.urgent = True
-    stopping.stop_all(ledger, now.mono, now.wall, StopReason.INTERRUPTED, event.grace)
+    limits = (event.grace, departing.overtake(ledger, now))
+    grace = min((limit for limit in limits if limit is not None), default=None)
+    stopping.stop_all(ledger, now.mono, now.wall, StopReason.INTERRUPTED, grace)
 
 
 def on_kill(ledger: Ledger, event: ev.KillRequested) -> None:

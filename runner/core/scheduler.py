@@ -20,6 +20,7 @@ from runner.core.attempts import (
     on_voided,
 )
 from runner.core.clocks import account, next_deadline, on_timer
+from runner.core.departing import on_spot_notice
 from runner.core.finishing import finish_if_done
 from runner.core.inputs import on_inputs_delayed, on_inputs_fetched
 from runner.core.ledger import Ledger
@@ -111,6 +112,8 @@ class Scheduler(Ledger):
                 on_pause(self, event)
             case ev.InterruptRequested():
                 on_interrupt(self, event)
+            case ev.SpotNotice():
+                on_spot_notice(self, event)
             case ev.KillRequested():
                 on_kill(self, event)
             case _:

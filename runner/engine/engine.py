@@ -396,7 +396,7 @@ class Engine:
         )
 
 
-_MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested)
+_MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested, ev.SpotNotice)
 
 
 def _merge(into: Changes, more: Changes) -> None:

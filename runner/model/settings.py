@@ -36,7 +36,9 @@ class Settings:
     ``upload_wait``: how long dependants wait for results to be stored before they are copied aside.
     ``upload_timeout``: how long a queue that is done otherwise waits for uploads that fail.
     ``live_log_interval``: how old a running job's log in S3 may get. ``kms_key``,
-    ``storage_class``: of what is stored there; None is the bucket's own default.
+    ``storage_class``: of what is stored there; None is the bucket's own default. ``spot_lead``: how
+    long before a spot machine's end its jobs get SIGTERM; None is at once. ``rebalance``: what
+    follows from EC2's recommendation, ``note`` (jobs are told) or ``drain`` (nothing new starts).
     """
 
     state_dir: Path
@@ -52,6 +54,8 @@ class Settings:
     live_log_interval: float = 30.0
     kms_key: str | None = None
     storage_class: str | None = None
+    spot_lead: float | None = None
+    rebalance: str = "note"
 
 
 def load_settings(
@@ -125,6 +129,12 @@ def _word(value: Any) -> str:
     return value
 
 
+def _rebalance(value: Any) -> str:
+    if value not in ("note", "drain"):
+        raise ValueError('must be "note" or "drain"')
+    return str(value)
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "state_dir": _folder,
     "log_dir": _folder,
@@ -138,6 +148,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "live_log_interval": parse_duration,
     "kms_key": _word,
     "storage_class": _word,
+    "spot_lead": parse_duration,
+    "rebalance": _rebalance,
 }
 
 

@@ -205,13 +205,19 @@ def send(process: Process, *signals: int) -> bool:
 def terminate(shim: Process) -> int:
     """SIGTERM, once, to every process below the shim; returns how many there were.
 
-    SIGCONT follows, so that a stopped one can act on it.
+    SIGCONT follows, so that a stopped one can act on it. What is started after that isn't told: it
+    is what a trap begins to save its work with.
     """
+    there = frozenset(descendants(shim))
+    begun = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+
+    def those_there() -> list[Process]:
+        return [each for each in descendants(shim) if each in there or each.start < int(begun)]
 
     def tell(process: Process) -> None:
         send(process, signal.SIGTERM, signal.SIGCONT)
 
-    return len(_each(lambda: descendants(shim), tell))
+    return len(_each(those_there, tell))
 
 
 def kill(shim: Process) -> int:

@@ -35,6 +35,7 @@ from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
 from runner.service.shelf import Again, Entry, Shelf
+from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
 from runner.service.views import Stored
 from runner.store.locks import Lock
@@ -82,6 +83,7 @@ class Daemon(requests.Host):
         self._ending_jobs = False
         self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
+        self._spot = SpotWatch(settings, lambda: self._session)
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -101,8 +103,10 @@ class Daemon(requests.Host):
             for server in servers:
                 await server.start(_group())
             log.info("daemon_started", state_dir=str(self.shelf.paths.root), pid=os.getpid())
+            self._spot.start(os.environ)
             await self._serve()
         finally:
+            self._spot.stop()
             for server in servers:
                 await server.close()
             lock.release()
@@ -157,8 +161,8 @@ class Daemon(requests.Host):
         """
         wait = PRUNE_EVERY
         for entry in self._candidates:
-            if self._stopping:
-                break
+            if self._stopping or self._spot.leaving:
+                return None, PRUNE_EVERY
             try:
                 store = await asyncio.to_thread(self._candidates.store_of, entry)
             except RunnerError as error:
@@ -177,7 +181,9 @@ class Daemon(requests.Host):
     def _take(self, name: str, store: ResultStore | None) -> Lock | None:
         """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
         entry = self.shelf.find(name) if self.shelf.exists(name) else None
-        if entry is None or self._stopping or not self._candidates.is_ours(entry):
+        if entry is None or not self._candidates.is_ours(entry):
+            return None
+        if self._stopping or self._spot.leaving:
             return None
         try:
             lock = self.shelf.lock(entry.queue_id, "runner daemon")
@@ -198,6 +204,7 @@ class Daemon(requests.Host):
             self.shelf.set_current(name)
         place = replace(self._place, results=store)
         self._session = Session(self.shelf, self._settings, name, place, self._on_story)
+        self._spot.opened(self._session)
         log.info("queue_opened", queue=name)
 
     async def _work(self) -> None:
@@ -313,6 +320,8 @@ class Daemon(requests.Host):
             return {"queued": self.who, "blocked": why}
         if owner != "daemon":
             return {}
+        if self._spot.leaving is not None:
+            return {"blocked": self._spot.leaving}
         session = self._session
         behind = {"blocked": f"waits for queue '{session.name}' to end"} if session else {}
         return {"queued": self.who, **behind}
@@ -399,6 +408,8 @@ class Daemon(requests.Host):
         self._candidates.finishing.add(entry.name)
         self._wake.set()
         while entry.name in self._candidates.finishing and not self._stopping:
+            if self._spot.leaving is not None:
+                raise ConflictError(f"nothing is taken up any more: {self._spot.leaving}")
             await self.changed()
         if (why := self._candidates.refused(entry.name)) is not None:
             raise UsageError(why)

@@ -234,7 +234,7 @@ def _on_snapshot(
 def live_snapshot(who: str, session: Session) -> Snapshot:
     """The queue as its engine knows it: nothing is copied, so use it before the next step."""
     scheduler = session.scheduler
-    blocked = scheduler.blocked or session.engine.trouble
+    blocked = scheduler.interrupting or scheduler.blocked or session.engine.trouble
     return Snapshot(
         queue_id=session.queue_id,
         queue_name=scheduler.document.queue_name,

@@ -56,6 +56,7 @@ class Session:
     ) -> None:
         paths = shelf.queue_paths(name)
         self.name = name
+        self.spot_notice = paths.spot_notice
         self.database = Database(paths.database)
         try:
             loaded = self.database.load()
@@ -85,6 +86,8 @@ class Session:
                 upload_timeout=settings.upload_timeout,
                 live_log_interval=settings.live_log_interval,
             )
+            # Of an earlier machine, or of one that was not taken away after all.
+            paths.spot_notice.unlink(missing_ok=True)
             self.engine = Engine(around, self.database, scheduler, observe)
         except BaseException:
             self.database.close()

@@ -243,7 +243,9 @@ def idle(report: Report, root: Path) -> None:
     config = lab.root / "runner.toml"
     folders = "".join(f'{n}_dir = "{lab.root / n}"\n' for n in ("state", "log", "run"))
     config.write_text(('job_user = "root"\n' if os.geteuid() == 0 else "") + folders)
-    env = {**os.environ, "RUNNER_CONFIG": str(config)}
+    # As on EC2 while its metadata service is down: asked every 5 s, wherever the bench runs.
+    nobody = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
+    env = {**os.environ, **nobody, "RUNNER_CONFIG": str(config)}
     with process([*RUNNER, "daemon"], env=env, stderr=subprocess.DEVNULL) as daemon:
         until((lab.root / "run/runner.sock").exists)
         time.sleep(1)  # reason: settled after its start

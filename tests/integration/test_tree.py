@@ -94,6 +94,27 @@ def test_terminate_reaches_a_stopped_one(
     eventually(saved.exists, "its trap")
 
 
+def test_what_a_trap_begins_may_end_its_work(
+    started: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that saves its work on SIGTERM would have the very `cp` ended that saves it."""
+    marker, saved, script = (tmp_path / name for name in ("pid", "saved", "script"))
+    save = f"sleep 0.2 && echo >{saved}"
+    script.write_text(f"trap '{save}; exit' TERM; echo $$ >{marker}; while :; do :; done")
+    root = shell(started, f"bash {script}; true")
+    pid = named(marker)
+    send = tree.send
+
+    def slowly(process: Process, *signals: int) -> None:
+        send(process, *signals)
+        if process.pid == pid:
+            eventually(lambda: len(tree.descendants(root)) == 2, "what the trap begins")
+
+    monkeypatch.setattr(tree, "send", slowly)
+    assert tree.terminate(root) == 1
+    eventually(saved.exists, "what the trap saves")
+
+
 def test_kill_is_faster_than_forking(
     started: list[subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:

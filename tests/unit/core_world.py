@@ -341,6 +341,11 @@ class World:
         elif name == "interrupt":
             self._note_ended()
             self.send(ev.InterruptRequested(self.now, "machine stops", 2.0))
+        elif name in ("spot", "spot later", "rebalance"):
+            self._note_ended()
+            deadline = None if name == "rebalance" else self.now.wall + 40.0
+            lead = 15.0 if name == "spot later" else None
+            self.send(ev.SpotNotice(self.now, name, deadline, lead))
         elif name == "kill":
             self.send(ev.KillRequested(self.now))
         elif name in ("block", "unblock"):

@@ -30,7 +30,9 @@ RETRIES = [
 ]
 # What brings the work to a stand is rarer than what moves it, or a walk would see little of it.
 REQUESTS = st.sampled_from(
-    ["retry"] * 4 + ["unpause", "unblock"] * 3 + ["cancel", "pause", "block", "interrupt", "kill"]
+    ["retry"] * 4
+    + ["unpause", "unblock"] * 3
+    + ["cancel", "pause", "block", "interrupt", "kill", "spot", "spot later", "rebalance"]
 )
 INPUTS = (InputPath("s3://bucket/key", "in/"),)
 SOME_JOBS = st.lists(PICK, min_size=1, max_size=2)
@@ -170,7 +172,8 @@ class Walk(RuleBasedStateMachine):
         new_store=st.sampled_from([False, False, True]),
         down=STEPS,
         requests=st.lists(
-            st.sampled_from(["retry", "unpause", "cancel", "interrupt", "pause"]), max_size=2
+            st.sampled_from(["retry", "unpause", "cancel", "interrupt", "pause", "spot"]),
+            max_size=2,
         ),
         claim_late=st.booleans(),
     )

@@ -83,7 +83,7 @@ def test_file_holds_every_kind_of_setting(config: Path) -> None:
         'state_dir = "~/state"\nqueue_retention = "24h"\ndisk_reserve = "1GiB"\n'
         'projection_interval = "500ms"\njob_user = "root"\nupload_wait = "5s"\n'
         'upload_timeout = "1h"\nlive_log_interval = "1m"\nkms_key = "alias/k"\n'
-        'storage_class = "GLACIER_IR"\n'
+        'storage_class = "GLACIER_IR"\nspot_lead = "45s"\nrebalance = "drain"\n'
     )
     settings = load({}, config=config)
     assert settings.state_dir == HOME / "state"
@@ -94,6 +94,7 @@ def test_file_holds_every_kind_of_setting(config: Path) -> None:
     times = (settings.upload_wait, settings.upload_timeout, settings.live_log_interval)
     assert times == (5.0, 3600.0, 60.0)
     assert (settings.kms_key, settings.storage_class) == ("alias/k", "GLACIER_IR")
+    assert (settings.spot_lead, settings.rebalance) == (45.0, "drain")
 
 
 def test_variables_that_are_no_settings_are_no_errors() -> None:
@@ -121,6 +122,8 @@ def test_relative_flag_is_from_here() -> None:
         ('projection_interval = "3s"', "projection_interval: must be at most"),
         ("job_user = true", "job_user: must be the name of a user"),
         ('kms_key = "a b"', "kms_key: must be a word without spaces"),
+        ('rebalance = "Drain"', 'rebalance: must be "note" or "drain"'),
+        ("spot_lead = 45", "spot_lead: "),
         ("state_dir", "is not TOML"),
         ("x = " + "[" * 5000, "is not TOML"),
     ],

@@ -1,0 +1,109 @@
+"""What the daemon does about EC2's announcements: jobs are told, and work ends in time.
+
+Owns the file that RUNNER_SPOT_NOTICE names, and what follows from which announcement. The machine
+is never powered off from here: EC2 would take that for the user's wish, and not start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from runner.core import events as ev
+from runner.host import spot
+from runner.host.metadata import Metadata
+from runner.host.notices import Kind, Notice, rfc3339
+from runner.model.settings import Settings
+from runner.service.session import Session
+
+log = structlog.get_logger()
+
+
+class SpotWatch:
+    """``leaving``: why no queue is taken up any more; it stays until the machine is back."""
+
+    def __init__(self, settings: Settings, session: Callable[[], Session | None]) -> None:
+        self.leaving: str | None = None
+        self._settings = settings
+        self._session = session
+        self._notice: Notice | None = None
+        self._watcher: spot.SpotWatcher | None = None
+
+    def start(self, environ: Mapping[str, str]) -> None:
+        """Begin to watch, from the running loop."""
+        self._watcher = spot.SpotWatcher(
+            Metadata.from_environment(environ),
+            asyncio.get_running_loop(),
+            self.hear,
+            expected=spot.is_expected(environ),
+            every=spot.POLL_EVERY,
+        )
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Hear nothing more."""
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    def opened(self, session: Session) -> None:
+        """A queue was taken up: its jobs are to find what was announced before."""
+        if self._notice is not None:
+            _show(self._notice, session.spot_notice)
+
+    def hear(self, notice: Notice) -> None:
+        """Act on one announcement."""
+        if notice.kind is Kind.SPOT and notice.time < _booted_at():
+            # A machine that was stopped and started again may still be shown its former end.
+            log.info("notice_ignored", notice=str(notice), why="it is from before this boot")
+            return
+        log.warning("notice", notice=str(notice), action=notice.action)
+        match notice.kind:
+            case Kind.SPOT:
+                self._let_jobs_know(notice)
+                # What is hibernated goes on where it was.
+                if notice.action != "hibernate":
+                    self._leave(notice, notice.time)
+            case Kind.REBALANCE:
+                if self._notice is None or self._notice.kind is not Kind.SPOT:
+                    self._let_jobs_know(notice)
+                if self._settings.rebalance == "drain":
+                    self._leave(notice, None)
+            case Kind.MAINTENANCE:
+                # Days ahead, and an orderly shutdown when it comes: for people to know.
+                pass
+
+    def _let_jobs_know(self, notice: Notice) -> None:
+        self._notice = notice
+        session = self._session()
+        if session is not None:
+            _show(notice, session.spot_notice)
+
+    def _leave(self, notice: Notice, deadline: float | None) -> None:
+        if deadline is not None or self.leaving is None:
+            self.leaving = str(notice)
+        session = self._session()
+        if session is not None:
+            engine, lead = session.engine, self._settings.spot_lead
+            engine.post(ev.SpotNotice(engine.now(), str(notice), deadline, lead))
+
+
+def _show(notice: Notice, path: Path) -> None:
+    """Put the file in its place, whole, for any user to read. That it can't be stops nothing."""
+    text = json.dumps({"action": notice.action, "time": rfc3339(notice.time)}) + "\n"
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        log.warning("notice_not_shown", path=str(path), error=str(error))
+
+
+def _booted_at() -> float:
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,111 @@
+"""What follows from which announcement: the file, the event, and whether work is taken up."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from runner.core.events import Now, SpotNotice
+from runner.host.notices import Kind, Notice
+from runner.model.settings import Settings
+from runner.service.session import Session
+from runner.service.spot_watch import SpotWatch
+
+SOON = float(int(time.time()) + 120)
+STOP = Notice(Kind.SPOT, "stop", SOON)
+REBALANCE = Notice(Kind.REBALANCE, "rebalance-recommendation", SOON)
+
+
+class Open:
+    """An open session, as far as a watch needs one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spot_notice = folder / "spot-notice"
+        self.engine = self
+        self.posted: list[SpotNotice] = []
+
+    def now(self) -> Now:
+        return Now(0.0, 0.0)
+
+    def post(self, event: SpotNotice) -> None:
+        self.posted.append(event)
+
+    @property
+    def shown(self) -> str | None:
+        """The action that jobs find in their file."""
+        if not self.spot_notice.exists():
+            return None
+        return str(json.loads(self.spot_notice.read_text())["action"])
+
+
+def watch_of(folder: Path, session: Open | None, **more: Any) -> SpotWatch:
+    settings = Settings(folder, folder, folder, folder / "none", **more)
+    return SpotWatch(settings, lambda: cast(Session, session))
+
+
+@pytest.mark.parametrize(
+    ("notice", "rebalance", "shown", "leaves"),
+    [
+        (STOP, "note", "stop", True),
+        (Notice(Kind.SPOT, "terminate", SOON), "note", "terminate", True),
+        (Notice(Kind.SPOT, "hibernate", SOON), "drain", "hibernate", False),
+        (Notice(Kind.SPOT, "stop", 1000.0), "note", None, False),
+        (REBALANCE, "note", "rebalance-recommendation", False),
+        (REBALANCE, "drain", "rebalance-recommendation", True),
+        (Notice(Kind.MAINTENANCE, "instance-stop", SOON), "drain", None, False),
+    ],
+)
+def test_what_follows(
+    tmp_path: Path, notice: Notice, rebalance: str, shown: str | None, leaves: bool
+) -> None:
+    """Jobs would be ended for something that leaves them alone, or not be told of their end."""
+    session = Open(tmp_path)
+    watch = watch_of(tmp_path, session, rebalance=rebalance, spot_lead=30.0)
+    watch.hear(notice)
+    assert session.shown == shown
+    assert (watch.leaving is not None) is leaves is bool(session.posted)
+    for event in session.posted:
+        assert event.reason == str(notice) == watch.leaving
+        assert event.deadline == (SOON if notice.kind is Kind.SPOT else None)
+
+
+def test_a_notice_outranks_a_recommendation(tmp_path: Path) -> None:
+    """Both come together: a job would read that it has time."""
+    session = Open(tmp_path)
+    watch = watch_of(tmp_path, session, rebalance="drain")
+    watch.hear(REBALANCE)
+    watch.hear(STOP)
+    watch.hear(Notice(Kind.REBALANCE, "rebalance-recommendation", SOON + 1))
+    assert session.shown == "stop" and watch.leaving == str(STOP)
+
+
+def test_a_queue_taken_up_later_is_told(tmp_path: Path) -> None:
+    """The jobs of the next queue would not know what those of the last did."""
+    session = Open(tmp_path)
+    watch = watch_of(tmp_path, None)
+    watch.opened(cast(Session, session))
+    assert session.shown is None
+    watch.hear(REBALANCE)
+    watch.opened(cast(Session, session))
+    assert session.shown == "rebalance-recommendation"
+
+
+def test_other_users_may_read_it_and_a_file_that_cant_be_written_stops_nothing(
+    tmp_path: Path,
+) -> None:
+    """A strict umask would hide it from jobs; a full disk would keep them from their SIGTERM."""
+    session = Open(tmp_path)
+    before = os.umask(0o077)
+    try:
+        watch_of(tmp_path, session).hear(STOP)
+    finally:
+        os.umask(before)
+    assert session.spot_notice.stat().st_mode & 0o777 == 0o644
+    nowhere = Open(tmp_path / "nowhere")
+    watch_of(tmp_path, nowhere).hear(STOP)
+    assert nowhere.posted
