@@ -26,7 +26,7 @@ from runner.core.actions import (
     StartAttempt,
 )
 from runner.core.scheduler import Changes, Scheduler, StoryEntry
-from runner.core.states import JobStatus, QueueStatus
+from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import Attempts, now
 from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
@@ -40,6 +40,13 @@ FLUSH_AFTER = 0.5
 """Seconds that a change which nothing depends on (a pid, an upload's end) may wait to be stored."""
 
 RETRY_COMMIT = 0.5
+
+LAST_WORDS = 30.0
+"""Seconds in which the last logs and the last state of a session get to the store, or don't: of the
+two minutes before a spot machine goes, jobs have had up to a minute."""
+
+LET_GO = 2.0
+"""The same for a session whose jobs go on: the next one stores what this one hasn't."""
 
 
 @dataclass(slots=True)
@@ -120,9 +127,10 @@ class Engine:
             status = await asyncio.shield(self._finished)
         finally:
             self._stop_timers()
+        until = self._loop.time() + self._patience(status)
         if self._uploads is not None:
-            await self._uploads.finish(status)
-        await self._last_words()
+            await self._uploads.finish(status, until)
+        await self._last_words(until)
         await self._fetching.finish()
         return status
 
@@ -172,17 +180,23 @@ class Engine:
         if self._uploads is not None:
             self._uploads.close()
 
-    async def _last_words(self) -> None:
+    def _patience(self, status: QueueStatus) -> float:
+        """Seconds that a store which doesn't answer may hold up the end of a session."""
+        if status in QUEUE_ENDED:
+            return min(LAST_WORDS, self.surroundings.upload_timeout)
+        return LAST_WORDS if status is QueueStatus.INTERRUPTED else LET_GO
+
+    async def _last_words(self, until: float) -> None:
         """Write what is still unwritten; the projection is exact at the end, here and stored."""
         if self._uploads is not None:
             if self._put_timer is not None:
                 self._put_timer.cancel()
                 self._put_document()
-            await self._uploads.state.settle()
+            await self._uploads.state.settle(until)
         self._commit_all()
         last = await self._projecting.finish()
         if self._uploads is not None:
-            await self._uploads.state.put_last(last)
+            await self._uploads.state.put_last(last, until)
             self._commit_all()
 
     def _commit_all(self) -> None:

@@ -23,9 +23,6 @@ from runner.results.layout import Layout
 EVERY = 3.0
 """Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
 
-LAST_WORDS = 30.0
-"""Seconds that are tried to store the last state of a session."""
-
 FIRST_RETRY = 1.0
 
 
@@ -137,29 +134,29 @@ class StoredState:
             return str(error)
         return None
 
-    async def settle(self) -> None:
+    async def settle(self, until: float) -> None:
         """Begin nothing more by itself; what it posts has been posted when this returns."""
         self._settled = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._task is not None:
-            patience = min(LAST_WORDS, self._around.upload_timeout) + GRACE
-            await asyncio.wait([self._task], timeout=patience)
+            left = max(0.0, until - self._loop.time())
+            await asyncio.wait([self._task], timeout=left + GRACE)
 
-    async def put_last(self, state: bytes) -> None:
-        """Store the state for the last time, tried again for a while."""
-        deadline = self._loop.time() + min(LAST_WORDS, self._around.upload_timeout)
+    async def put_last(self, state: bytes, until: float) -> None:
+        """Store the state for the last time, tried again until then, and once in any case."""
         delay = FIRST_RETRY
         while True:
             try:
-                await asyncio.wait_for(self.put(state), deadline - self._loop.time() + GRACE)
+                left = max(0.0, until - self._loop.time())
+                await asyncio.wait_for(self.put(state), left + GRACE)
             except TimeoutError:
                 self.error = f"{self._store.describe()} did not answer in time"
                 return
             if self.error is None or self._succeeded is not None:
                 return
-            if self._loop.time() + delay > deadline:
+            if self._loop.time() + delay > until:
                 return
             await asyncio.sleep(delay)
             delay *= 2

@@ -37,9 +37,6 @@ FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 """Seconds between two tries of one upload."""
 
-LAST_WORDS = 30.0
-"""Seconds that an interrupted queue's uploads have."""
-
 NO_ANSWER = "the result store did not answer in time"
 
 
@@ -286,7 +283,7 @@ class Uploads:
             why = self._scheduler.jobs[job].result_error or NO_ANSWER
             self._report(job, pending, ok=False, error=why)
 
-    async def finish(self, status: QueueStatus) -> None:
+    async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""
         if status is not QueueStatus.INTERRUPTED:
             return
@@ -294,7 +291,7 @@ class Uploads:
             if state.status is JobStatus.INTERRUPTED:
                 self.add(index)
         try:
-            await asyncio.wait_for(self._idle.wait(), LAST_WORDS)
+            await asyncio.wait_for(self._idle.wait(), until - self._loop.time())
         except TimeoutError:
             self.give_up()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from s3_endpoint import Endpoint
+from s3_faults import FaultProxy, Match, Stall
 from world import World
 
 
@@ -239,3 +240,26 @@ def test_there_is_nothing_to_upload_of_a_queue_that_goes_on(cloud: Cloud) -> Non
     assert world.call("run", "nowhere.json").returncode == 0
     refused = world.call("upload", "--queue", "nowhere")
     assert refused.returncode == 2 and "stores its results nowhere" in refused.stderr
+
+
+def test_a_service_lets_go_of_a_network_that_hangs(cloud: Cloud) -> None:
+    """An upgrade would wait for minutes, and be taken for a service that has to be killed."""
+    world = cloud.world
+    proxy = FaultProxy(cloud.endpoint.port)
+    try:
+        daemon = world.daemon(env={"AWS_ENDPOINT_URL": proxy.url})
+        command = "echo 1 > r; touch began; until [ -e go ]; do sleep 0.02; done"
+        jobs = [job("a", "echo 1 > r", result_paths=["r"]), job("b", f"cd {world.home}; {command}")]
+        world.call("submit", cloud.document(*jobs, max_parallel_jobs=2))
+        world.until_file("began")
+        proxy.fail(Match(), Stall(), times=1_000_000)
+        world.until(lambda: proxy.seen(Match("PUT", key=".*/queue-state.json")) or None)
+        daemon.terminate()
+        assert daemon.wait(20) == 0
+    finally:
+        proxy.close()
+    world.daemon()
+    (world.home / "go").touch()
+    assert world.call("wait").returncode == 0
+    assert cloud.read("jobs/a/r") == b"1\n"
+    assert world.jobs()["b"]["attempt"] == 1
