@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,11 +46,15 @@ def counted() -> Iterator[Callable[[], int]]:
         return trace
 
     before = sys.gettrace()
+    # What other tests have left is collected now, and not while lines are counted.
+    gc.collect()
+    gc.disable()
     sys.settrace(trace)
     try:
         yield lambda: lines
     finally:
         sys.settrace(before)
+        gc.enable()
 
 
 def cost(work: Callable[[], object]) -> int:
