@@ -35,6 +35,7 @@ class AwsError(RunnerError):
 
 
 _CODES: dict[str, Kind] = {
+    "InvalidObjectState": Kind.INVALID,  # it is in an archive; S3 says so with a 403
     **dict.fromkeys(
         ("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403",
          "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId",

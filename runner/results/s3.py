@@ -35,7 +35,10 @@ _SWAP = "runner-swap"
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """How objects are stored. ``kms_key``: an id or ARN; None is the bucket's own default."""
+    """How objects are stored. ``kms_key``: an id or ARN; None is the bucket's own default.
+
+    ``storage_class`` is that of files (results and logs), not of manifests and the state.
+    """
 
     kms_key: str | None = None
     storage_class: str | None = None
@@ -52,11 +55,13 @@ class S3Store:
         self._extra: dict[str, str] = {}
         if options.kms_key:
             self._extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.kms_key}
-        if options.storage_class:
-            self._extra["StorageClass"] = options.storage_class
+        # What is written again and again, and read by us, is never put into an archive.
+        self._class = {"StorageClass": options.storage_class} if options.storage_class else {}
         self._calls = Calls(bucket, prefix, connections=2 * PARALLEL + 2)
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
-        self._parts = s3_parts.PartUploads(self._calls, self._extra, self._threads)
+        self._parts = s3_parts.PartUploads(
+            self._calls, {**self._extra, **self._class}, self._threads
+        )
         self._versions = Versions(self._calls, self._threads)
         self._unsure: dict[str, set[str]] = {}
 
@@ -65,7 +70,7 @@ class S3Store:
 
     def prepare(self) -> list[str]:
         """See `probe`."""
-        return probe(self._calls, self._parts)
+        return probe(self._calls, self._parts, self._extra)
 
     # -- storing -----------------------------------------------------------------------------
 
@@ -82,7 +87,7 @@ class S3Store:
                 reader = FileReader(source, fd, before.st_size)
                 if before.st_size <= s3_parts.PART:
                     with self._parts.room.taken(before.st_size):
-                        self._put(key, reader.read(before.st_size))
+                        self._put(key, reader.read(before.st_size), **self._class)
                 else:
                     self._parts.put(key, reader)
                 after = os.fstat(fd)

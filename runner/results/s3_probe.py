@@ -26,8 +26,8 @@ _FOR_PEOPLE = (
 )
 
 
-def probe(calls: Calls, parts: PartUploads) -> list[str]:
-    """Put, list, read, abort and delete something small.
+def probe(calls: Calls, parts: PartUploads, extra: dict[str, str]) -> list[str]:
+    """Put, list, read, abort and delete something small. ``extra`` is how it is encrypted.
 
     Raises UsageError for what only a person can change (no such bucket, no permission, no
     credentials); StoreError where it may pass. What an S3-compatible store can be without is
@@ -36,7 +36,7 @@ def probe(calls: Calls, parts: PartUploads) -> list[str]:
     key = calls.key(_KEY)
     try:
         notes = [
-            _try(calls, lambda: _put(calls, parts), optional=False),
+            _try(calls, lambda: _put(calls, parts, extra), optional=False),
             _try(calls, lambda: calls.call("ListObjectsV2", Prefix=calls.prefix, MaxKeys=1)),
             _try(calls, lambda: _read(calls, key), optional=False),
             _try(calls, lambda: _discard_leftovers(calls, parts, key)),
@@ -50,9 +50,9 @@ def probe(calls: Calls, parts: PartUploads) -> list[str]:
     return [note for note in notes if note]
 
 
-def _put(calls: Calls, parts: PartUploads) -> None:
+def _put(calls: Calls, parts: PartUploads, extra: dict[str, str]) -> None:
     answer = calls.call(
-        "PutObject", Key=calls.key(_KEY), Body=_BODY, **parts.checksum(_BODY), **parts.extra
+        "PutObject", Key=calls.key(_KEY), Body=_BODY, **parts.checksum(_BODY), **extra
     )
     calls.field(answer, "ETag", "PutObject")
 

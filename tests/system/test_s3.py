@@ -97,7 +97,8 @@ def test_objects_are_encrypted_and_classed_as_asked_for(cloud: Cloud) -> None:
         head = cloud.endpoint.client().head_object(Bucket=cloud.bucket, Key=f"queues/q/{name}")
         assert head["ServerSideEncryption"] == "aws:kms", name
         assert head["SSEKMSKeyId"].endswith("alias/of-ours"), name
-        assert head["StorageClass"] == "STANDARD_IA", name
+        kept = "STANDARD_IA" if name.endswith(("big", "small")) else None
+        assert head.get("StorageClass") == kept, "an archive can't be read and written again"
     wrong = cloud.world.call("run", document, "--kms-key", "")
     assert wrong.returncode == 2 and "--kms-key is empty" in wrong.stderr
 
