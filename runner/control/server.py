@@ -130,6 +130,10 @@ def _bind(path: Path, mode: int, group: int | None) -> socket.socket:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
+    for stale in path.parent.glob(f".{path.name}.*"):
+        # Of a process that was killed before its socket had its name.
+        if not os.path.exists(f"/proc/{stale.suffix[1:]}"):
+            stale.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
