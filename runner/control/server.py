@@ -128,12 +128,9 @@ def _bind(path: Path, mode: int, group: int | None) -> socket.socket:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Always the same: the caller holds a lock, and what a killed start has left is in its way.
+    temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*"):
-        # Of a process that was killed before its socket had its name.
-        if not os.path.exists(f"/proc/{stale.suffix[1:]}"):
-            stale.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
