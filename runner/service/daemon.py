@@ -1,7 +1,8 @@
 """``runner daemon``: works on submitted queues one after another, and answers on its sockets.
 
-Owns the lock of the state folder and the order of queues. The order is in the queues' databases,
-so it survives any crash. SIGTERM detaches: jobs go on, and the next start adopts them.
+Owns the lock of the state folder and the one session there is. Which queue is next is Candidates'
+business, from what the queues' databases say, so the order survives any crash. SIGTERM detaches:
+jobs go on, and the next start adopts them.
 """
 
 from __future__ import annotations
