@@ -79,6 +79,7 @@ class Fetching:
             around.paths.inputs(described.job_id),
             around.disk_reserve,
             fetch.called_off,
+            around.rights,
         )
 
     def _work(self, job: int, fetch: _Fetch, wanted: InputsWanted) -> int:
