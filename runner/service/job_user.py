@@ -77,7 +77,7 @@ def check_folders(settings: Settings, user: JobUser) -> None:
         place = place.parent
     try:
         with acting_as(user.rights):
-            os.stat(place / ".")
+            os.stat(f"{place}/.")
     except OSError as error:
         raise UsageError(
             f"job_user = {name}: {name} can't pass through {place} to the jobs' work folders "
