@@ -267,6 +267,34 @@ def test_a_folder_swapped_during_collection_leads_nowhere(world: World, cloud: C
     assert os.listdir(vault) == ["f"]
 
 
+def test_root_acts_for_the_user_also_without_a_daemon(world: World, cloud: Cloud) -> None:
+    """`runner upload` by hand would read with root's rights what the daemon did not."""
+    (world.home / "secret").write_bytes(SECRET)
+    (world.home / "secret").chmod(0o600)
+    with world.config.open("a") as config:
+        config.write('upload_timeout = "500ms"\n')
+    daemon = world.daemon(env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    ends = f"ln -s {world.home}/secret soft; echo fine > fine"
+    submit(
+        world,
+        job("a", ends, result_paths=["soft", "fine"]),
+        result_s3_bucket=cloud.bucket,
+    )
+    assert world.call("wait").returncode == 105
+    submit(world, job("b", "echo $$ > pid; sleep 300"), name="r")
+    pid = world.state / "queues/r/work/pid"
+    world.until(lambda: pid.exists() and pid.read_text())
+    daemon.kill()
+    daemon.wait()
+    done = world.call("cancel", "--all", "--queue", "r")
+    assert done.returncode == 0 and "cancelled" in done.stdout, done.stderr
+    assert attempts_alive(world.state) == []
+    done = world.call("upload", "--queue", "q")
+    assert done.returncode in (0, 105), done.stderr
+    assert cloud.results() == {"jobs/a/fine": b"fine\n"}
+    assert "secret' can't be read: Permission denied" in world.jobs()["a"]["result_error"]
+
+
 def test_prune_ends_with_whatever_a_job_has_left(world: World) -> None:
     """A tree too deep for a recursion would end the daemon, each day anew; a link lead it out."""
     keep = world.home / "keep"
@@ -292,13 +320,14 @@ def test_a_user_that_cannot_be_is_told_before_anything_is_written(
     world: World, name: str, why: str
 ) -> None:
     """The daemon would fail at the first job, or trust a folder that jobs can replace."""
-    world.config.write_text(
-        world.config.read_text().replace('job_user = "nobody"', f'job_user = "{name}"')
-    )
-    os.chown(world.home.parent, NOBODY.pw_uid, 0)
+    world.config.write_text(world.config.read_text().replace('"nobody"', f'"{name}"'))
+    elsewhere = world.home / "elsewhere"
+    (elsewhere / "state").mkdir(parents=True)
+    os.chown(elsewhere, NOBODY.pw_uid, 0)
+    world.state.symlink_to(elsewhere / "state")
     refused = world.call("daemon")
     assert refused.returncode == 2 and why in refused.stderr
-    assert not world.state.exists() and not world.run_dir.exists()
+    assert os.listdir(world.state) == [] and not world.run_dir.exists()
 
 
 def test_a_user_that_cannot_pass_is_told(world: World) -> None:
