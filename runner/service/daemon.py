@@ -23,6 +23,7 @@ from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
 from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.host import jobs_unit
 from runner.host.notify import Notifier
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
@@ -85,6 +86,7 @@ class Daemon(requests.Host):
             os.umask(0o022)
         prepare_folders(self.shelf.paths)
         lock = Lock(self.shelf.paths.daemon_lock, f"{self.shelf.paths.root}", "runner daemon")
+        self._place = replace(self._place, jobs_unit=_jobs_unit())
         servers = [
             self._server("runner.sock", 0o660, may_act=True),
             self._server("runner-ro.sock", 0o666, may_act=False),
@@ -437,3 +439,16 @@ def _group() -> int | None:
         return grp.getgrnam("runner").gr_gid
     except KeyError:
         return None
+
+
+def _jobs_unit() -> str | None:
+    """The folder of the unit that jobs live in, ready for them."""
+    folder = jobs_unit.find()
+    if folder is None:
+        return None
+    try:
+        jobs_unit.prepare(folder)
+    except OSError as error:
+        log.warning("jobs_unit_unusable", path=str(folder), why=str(error))
+        return None
+    return str(folder)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
