@@ -23,6 +23,11 @@ from runner.model.wording import did_you_mean, kind, quoted, step
 CONFIG_VARIABLE = "RUNNER_CONFIG"
 
 _SIZE = r"([0-9]{1,15}) ?([KMGT]i?B|B)?"
+_ROOTS_FOLDERS = {
+    "state_dir": Path("/var/lib/runner"),
+    "log_dir": Path("/var/log/runner"),
+    "run_dir": Path("/run/runner"),
+}
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -39,6 +44,8 @@ class Settings:
     ``storage_class``: of what is stored there; None is the bucket's own default. ``spot_lead``: how
     long before a spot machine's end its jobs get SIGTERM; None is at once. ``rebalance``: what
     follows from EC2's recommendation, ``note`` (jobs are told) or ``drain`` (nothing new starts).
+    ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
+    no folders; else None.
     """
 
     state_dir: Path
@@ -56,6 +63,7 @@ class Settings:
     storage_class: str | None = None
     spot_lead: float | None = None
     rebalance: str = "note"
+    machine_run_dir: Path | None = None
 
 
 def load_settings(
@@ -83,7 +91,9 @@ def load_settings(
         if (value := (overrides or {}).get(name)) is not None:
             given[name] = _read(read, value, f"--{name.replace('_', '-')}")
     folders = _folder_defaults(environ, root, home, given.get("state_dir"))
-    return Settings(config_file=config_file, **{**folders, **given})
+    chosen = root or not folders.keys().isdisjoint(given)
+    machines = None if chosen else _ROOTS_FOLDERS["run_dir"]
+    return Settings(config_file=config_file, **{**folders, **given, "machine_run_dir": machines})
 
 
 def parse_size(value: Any) -> int:
@@ -226,11 +236,7 @@ def _folder_defaults(
     environ: Mapping[str, str], root: bool, home: Path, state_dir: Path | None
 ) -> dict[str, Path]:
     if root:
-        return {
-            "state_dir": Path("/var/lib/runner"),
-            "log_dir": Path("/var/log/runner"),
-            "run_dir": Path("/run/runner"),
-        }
+        return _ROOTS_FOLDERS
     state = state_dir or _xdg(environ, "XDG_STATE_HOME", home / ".local/state") / "runner"
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     return {

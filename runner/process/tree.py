@@ -121,21 +121,36 @@ class Lost(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
     ``nursery`` is the parent of the shims of the record file with this ``mark``, if it lives: all
+<<<<<<< HEAD
     that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of.
     ``group``: its control group, if it may have one.
+=======
+    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of,
+    None for everybody's.
+>>>>>>> wt-a
     """
 
     token: str
     command: Process | None
     nursery: int | None
     mark: str
+<<<<<<< HEAD
     makers: frozenset[int]
     group: Group | None = None
+=======
+    makers: frozenset[int] | None
+>>>>>>> wt-a
 
 
-def makers(user: User | None) -> frozenset[int]:
-    """Whose processes a job of this user can have made: no other can be meant to end with it."""
-    return frozenset({os.geteuid()} if user is None else {os.geteuid(), user.uid})
+def makers(user: User | None) -> frozenset[int] | None:
+    """Whose processes a job of this user can have made: no other can be meant to end with it.
+
+    Its own, and root's by a set-user-ID program; a job of root's, anybody's.
+    """
+    own = os.geteuid()
+    if user is None:
+        return frozenset({own}) if own else None
+    return frozenset({own, user.uid})
 
 
 def orphans(lost: Lost) -> list[Process]:
@@ -167,7 +182,7 @@ def _roots(table: _Table, lost: Lost) -> tuple[list[int], bool]:
             continue
         carries = _carries(pid, mark)
         if (
-            (carries and lost.makers & users_of(pid))
+            (carries and (lost.makers is None or lost.makers & users_of(pid)))
             or (session is not None and entry.session == session)
             or (lost.nursery == entry.parent and not is_shim(entry.process, lost.mark))
         ):

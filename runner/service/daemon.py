@@ -138,7 +138,7 @@ class Daemon(requests.Host):
             self._candidates.find_incomplete()
         self._notifier.ready_within(READY_WITHIN)
         while not self._stopping:
-            self._prune_if_due()
+            await self._prune_if_due()
             self._wake.clear()
             lock, wait = await self._take_next()
             if lock is None:
@@ -239,12 +239,15 @@ class Daemon(requests.Host):
             session.close()
         self._tell_change()
 
-    def _prune_if_due(self) -> None:
+    async def _prune_if_due(self) -> None:
+        """In a thread: a job may have left a million files."""
         if time.monotonic() < self._prune_at:
             return
         self._prune_at = time.monotonic() + PRUNE_EVERY
-        for name in self.shelf.prune(self._settings.queue_retention):
-            log.info("queue_pruned", queue=name)
+        async with self._handling:
+            age = self._settings.queue_retention
+            for name in await asyncio.to_thread(self.shelf.prune, age):
+                log.info("queue_pruned", queue=name)
 
     def _on_story(self, entries: list[StoryEntry]) -> None:
         session = self._session

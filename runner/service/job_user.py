@@ -64,37 +64,36 @@ def check_folders(settings: Settings, user: JobUser) -> None:
     """
     if user.rights is None:
         return
+    name = user.account.pw_name
     for folder in (settings.state_dir, settings.log_dir):
         for part in (folder, *folder.parents):
-            _check_owner(folder, part)
+            if _may_change(part, user.rights, itself=part == folder):
+                raise UsageError(
+                    f"{part} may be written to by {name}, the job_user, who could put another "
+                    f"folder in the place of {folder}, which jobs are not to change"
+                )
     place = settings.state_dir
     while not place.exists():
         place = place.parent
     try:
         with acting_as(user.rights):
-            os.stat(place / ".")
+            os.stat(f"{place}/.")
     except OSError as error:
-        name = user.account.pw_name
         raise UsageError(
             f"job_user = {name}: {name} can't pass through {place} to the jobs' work folders "
-            f"({error.strerror}); it needs the x permission there and in all folders above"
+            f"({error.strerror}): it needs the permission x there and in all folders above"
         ) from None
 
 
-def _check_owner(folder: Path, part: Path) -> None:
-    """Whoever may write to a folder, or to one above it, may put another in its place."""
+def _may_change(folder: Path, rights: Rights, *, itself: bool) -> bool:
+    """Whether the user may write to a folder; what is in a sticky one is its owners' business."""
     try:
-        found = os.stat(part)
+        found = os.stat(folder)
     except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"{part}: {error.strerror}") from None
-    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not (
-        found.st_mode & stat.S_ISVTX and part != folder
-    )
-    if found.st_uid != 0 or shared:
-        whose = "may be written to by others" if shared else f"belongs to user {found.st_uid}"
-        raise UsageError(
-            f"{part} {whose}, who could put another folder in the place of {folder}: it holds "
-            "what jobs are not to change, so it must be root's alone (chown root, chmod go-w)"
-        )
+        return False
+    if found.st_uid == rights.uid:
+        return True
+    if found.st_mode & stat.S_ISVTX and not itself:
+        return False
+    by_group = found.st_mode & stat.S_IWGRP and found.st_gid in rights.groups
+    return bool(by_group or found.st_mode & stat.S_IWOTH)
