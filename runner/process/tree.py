@@ -121,25 +121,16 @@ class Lost(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
     ``nursery`` is the parent of the shims of the record file with this ``mark``, if it lives: all
-<<<<<<< HEAD
-    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of.
-    ``group``: its control group, if it may have one.
-=======
-    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of,
-    None for everybody's.
->>>>>>> wt-a
+    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of;
+    None: anybody's. ``group``: its control group, if it may have one.
     """
 
     token: str
     command: Process | None
     nursery: int | None
     mark: str
-<<<<<<< HEAD
-    makers: frozenset[int]
-    group: Group | None = None
-=======
     makers: frozenset[int] | None
->>>>>>> wt-a
+    group: Group | None = None
 
 
 def makers(user: User | None) -> frozenset[int] | None:

@@ -25,6 +25,7 @@ from runner.core.scheduler import StoryEntry
 from runner.errors import ConflictError, LockedError, RunnerError, UsageError
 from runner.host import jobs_unit
 from runner.host.notify import Notifier
+from runner.host.shutdown import GRACE, machine_goes_down
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
@@ -71,6 +72,7 @@ class Daemon(requests.Host):
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
+        self._leaving: asyncio.Task[None] | None = None
         self._ending_jobs = False
         self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
@@ -287,6 +289,16 @@ class Daemon(requests.Host):
         self._notifier.reloaded()
 
     def _on_signal(self, number: signal.Signals) -> None:
+        self._stopping = True
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave_or_end(number))
+
+    async def _leave_or_end(self, number: signal.Signals) -> None:
+        """Jobs outlive the service, but not the machine: there they get an orderly end."""
+        if await asyncio.to_thread(machine_goes_down):
+            log.info("machine_goes_down", hint="jobs are interrupted, and resumed after the boot")
+            self._end_jobs("the machine was shut down", GRACE)
+            return
         log.info(
             "detaching",
             signal=number.name,
@@ -304,16 +316,22 @@ class Daemon(requests.Host):
 
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
-        session = self._session
-        self._stopping = True
-        if session is not None and interrupt:
-            engine = session.engine
-            self._ending_jobs = True
-            self._notifier.stopping(slowly=True)
-            engine.post(ev.InterruptRequested(engine.now(), "interrupted by runner stop"))
-            self._wake.set()
+        if interrupt:
+            self._end_jobs("interrupted by runner stop")
         else:
             self._leave()
+
+    def _end_jobs(self, why: str, grace: float | None = None) -> None:
+        """Interrupt what runs, see its logs and the state stored, and go."""
+        if self._session is None:
+            self._leave()
+            return
+        self._stopping = True
+        self._ending_jobs = True
+        self._notifier.stopping(slowly=True)
+        engine = self._session.engine
+        engine.post(ev.InterruptRequested(engine.now(), why, grace))
+        self._wake.set()
 
     # -- requests (Host) ---------------------------------------------------------------------
 
