@@ -30,4 +30,4 @@ def machine_goes_down() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    return told.get("ActiveState") in ("active", "activating") or told.get("Job", "0") != "0"
+    return told.get("ActiveState") in ("active", "activating") or told.get("Job", "") not in ("", "0")
