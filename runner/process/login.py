@@ -54,11 +54,14 @@ def start(
     Raises FolderError, or OSError for anything else that the system refuses.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
+    # What is sent to the program before it is one must wait for it: a shim ignores it.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
     try:
         pid = os.fork() if group is None else group.fork()
         if pid == 0:
             _run(login, folder, arguments, environment, out, err, tell)
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(tell)
         # Empty once the program runs: its end of the pipe was closed by that.
         trouble = _all_of(told)

@@ -58,16 +58,17 @@ def job_user(settings: Settings) -> JobUser:
 
 
 def check_folders(settings: Settings, user: JobUser) -> None:
-    """Raise UsageError for a state or log folder that this user can replace, or not pass through.
+    """Raise UsageError for a folder of ours that this user can replace, or not pass through.
 
     Blocks. A folder that isn't there yet is made later, and nobody else's.
     """
     if user.rights is None:
         return
     name = user.account.pw_name
-    for folder in (settings.state_dir, settings.log_dir):
-        for part in (folder, *folder.parents):
-            if _may_change(part, user.rights, itself=part == folder):
+    for folder in (settings.state_dir, settings.log_dir, settings.run_dir):
+        real = folder.resolve()
+        for part in dict.fromkeys((folder, *folder.parents, real, *real.parents)):
+            if _may_change(part, user.rights, itself=part in (folder, real)):
                 raise UsageError(
                     f"{part} may be written to by {name}, the job_user, who could put another "
                     f"folder in the place of {folder}, which jobs are not to change"

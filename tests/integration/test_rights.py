@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -139,7 +140,9 @@ def test_only_this_thread_and_only_for_the_block(scene: Scene) -> None:
 def test_who_is_not_root_is_told_and_keeps_his_rights() -> None:
     """A daemon without the capabilities would read jobs' files with all its rights."""
     told, tell = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        pid = os.fork()
     if pid == 0:
         try:
             os.setresuid(1, 1, 1)

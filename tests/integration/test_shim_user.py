@@ -8,13 +8,15 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from shim_pool import Pool, alive, eventually
 
-from runner.process import tree
+from runner.process import login, tree
 from runner.process.identity import SHIM_MARK, Process, is_shim, start_time, users_of
 from runner.process.tree import TOKEN_VARIABLE
 from runner.process.wire import User
@@ -177,3 +179,32 @@ def test_a_killed_shims_command_is_found_and_ended(place: Path) -> None:
             assert ended.end is None and not alive(pid)
 
     asyncio.run(main())
+
+
+def test_a_signal_before_the_program_begins_waits_for_it(place: Path) -> None:
+    """A cancel in a job's first moment would be lost, and the job be killed without its grace."""
+    told = os.open(place / "out", os.O_CREAT | os.O_RDWR)
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    if not children.exists():
+        pytest.skip("this kernel doesn't tell a process's children")
+
+    def terminate_the_first() -> None:
+        while not (found := children.read_text().split()):
+            pass
+        os.kill(int(found[0]), signal.SIGTERM)
+
+    # As a shim: it ignores what is sent to it.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        for _ in range(20):
+            thread = threading.Thread(target=terminate_the_first)
+            thread.start()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside a thread
+                command = (b"/bin/sleep", b"20")
+                pid = login.start(login.Login(NOBODY, False), b"/", command, {}, told, told)
+            thread.join()
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(told)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs
 
 NOBODY = pwd.getpwnam("nobody")
 SECRET = b"root's alone"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -64,6 +65,16 @@ def test_jobs_run_as_the_user_in_a_folder_of_its_own(world: World) -> None:
     wanted = {"HOME": NOBODY.pw_dir, "USER": "nobody", "LOGNAME": "nobody"}
     assert wanted.items() <= dict(line.split("=", 1) for line in environment).items()
     assert log(world, "writes") == "nobody 644\n"
+
+
+def test_the_quickstart_runs_as_the_user(world: World) -> None:
+    """The first thing that anybody tries would fail for want of a right."""
+    world.daemon()
+    assert world.call("submit", str(EXAMPLES / "quickstart.json")).returncode == 0
+    assert world.call("wait").returncode == 0
+    made = world.state / "queues/my-first-queue/work/work/quickstart/output.txt"
+    assert made.read_text().endswith("Item 10\nDone!\n")
+    assert made.stat().st_uid == made.parent.stat().st_uid == NOBODY.pw_uid
 
 
 def test_a_killed_daemon_finds_its_users_jobs_again(world: World) -> None:
@@ -267,6 +278,34 @@ def test_a_folder_swapped_during_collection_leads_nowhere(world: World, cloud: C
     assert os.listdir(vault) == ["f"]
 
 
+def test_root_acts_for_the_user_also_without_a_daemon(world: World, cloud: Cloud) -> None:
+    """`runner upload` by hand would read with root's rights what the daemon did not."""
+    (world.home / "secret").write_bytes(SECRET)
+    (world.home / "secret").chmod(0o600)
+    with world.config.open("a") as config:
+        config.write('upload_timeout = "500ms"\n')
+    daemon = world.daemon(env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    ends = f"ln -s {world.home}/secret soft; echo fine > fine"
+    submit(
+        world,
+        job("a", ends, result_paths=["soft", "fine"]),
+        result_s3_bucket=cloud.bucket,
+    )
+    assert world.call("wait").returncode == 105
+    submit(world, job("b", "echo $$ > pid; sleep 300"), name="r")
+    pid = world.state / "queues/r/work/pid"
+    world.until(lambda: pid.exists() and pid.read_text())
+    daemon.kill()
+    daemon.wait()
+    done = world.call("cancel", "--all", "--queue", "r")
+    assert done.returncode == 0 and "cancelled" in done.stdout, done.stderr
+    assert attempts_alive(world.state) == []
+    done = world.call("upload", "--queue", "q")
+    assert done.returncode in (0, 105), done.stderr
+    assert cloud.results() == {"jobs/a/fine": b"fine\n"}
+    assert "secret' can't be read: Permission denied" in world.jobs()["a"]["result_error"]
+
+
 def test_prune_ends_with_whatever_a_job_has_left(world: World) -> None:
     """A tree too deep for a recursion would end the daemon, each day anew; a link lead it out."""
     keep = world.home / "keep"
@@ -292,13 +331,14 @@ def test_a_user_that_cannot_be_is_told_before_anything_is_written(
     world: World, name: str, why: str
 ) -> None:
     """The daemon would fail at the first job, or trust a folder that jobs can replace."""
-    world.config.write_text(
-        world.config.read_text().replace('job_user = "nobody"', f'job_user = "{name}"')
-    )
-    os.chown(world.home.parent, NOBODY.pw_uid, 0)
+    world.config.write_text(world.config.read_text().replace('"nobody"', f'"{name}"'))
+    elsewhere = world.home / "elsewhere"
+    (elsewhere / "state").mkdir(parents=True)
+    os.chown(elsewhere, NOBODY.pw_uid, 0)
+    world.state.symlink_to(elsewhere / "state")
     refused = world.call("daemon")
     assert refused.returncode == 2 and why in refused.stderr
-    assert not world.state.exists() and not world.run_dir.exists()
+    assert os.listdir(world.state) == [] and not world.run_dir.exists()
 
 
 def test_a_user_that_cannot_pass_is_told(world: World) -> None:
@@ -307,3 +347,22 @@ def test_a_user_that_cannot_pass_is_told(world: World) -> None:
     refused = world.call("daemon")
     assert refused.returncode == 2 and "nobody can't pass through" in refused.stderr
     assert not world.state.exists()
+
+
+def test_another_user_can_be_chosen_while_a_queue_is_open(world: World) -> None:
+    """Its next job could not write to the folder of the one before."""
+    daemon = world.daemon()
+    submit(
+        world,
+        job("a", "echo > a; chmod 700 ."),
+        job("wait", f"until [ -e {world.home}/go ]; do sleep 0.02; done"),
+        job("b", "id -un; echo > b; stat -c %U a b"),
+    )
+    world.until(lambda: world.jobs().get("wait", {}).get("status") == "running")
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+    world.config.write_text(world.config.read_text().replace('"nobody"', '"daemon"'))
+    world.daemon()
+    (world.home / "go").touch()
+    assert world.call("wait").returncode == 0
+    assert log(world, "b") == "daemon\nnobody\ndaemon\n"

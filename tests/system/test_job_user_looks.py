@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,9 @@ class Machine(World):
         """Run a command as a user with no folders of his own: its exit code and what it said."""
         told = self.home.parent / "told"
         told.touch()
-        pid = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+            pid = os.fork()
         if pid == 0:
             try:
                 self._be_nobody(told)
