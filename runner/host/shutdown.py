@@ -30,4 +30,5 @@ def machine_goes_down() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    return told.get("ActiveState") in ("active", "activating") or told.get("Job", "") not in ("", "0")
+    # Without a job the property is empty.
+    return told.get("ActiveState") in ("active", "activating") or bool(told.get("Job"))

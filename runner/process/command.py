@@ -100,7 +100,7 @@ def _start(
     try:
         if as_who is not None or group is not None:
             who = as_who or Login(None, plain_score=False)
-            return login.start(who, group, order.cwd, arguments, environment, out, err)
+            return login.start(who, order.cwd, arguments, environment, out, err, group)
         _enter(order.cwd)
         return _spawn(arguments, environment, out, err)
     except login.FolderError as error:

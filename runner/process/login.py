@@ -41,12 +41,12 @@ def login_for(user: User | None) -> Login | None:
 
 def start(
     login: Login,
-    group: Group | None,
     folder: bytes,
     arguments: tuple[bytes, ...],
     environment: Environment,
     out: int,
     err: int,
+    group: Group | None = None,
 ) -> int:
     """Run a program in a session of its own, with nothing but three descriptors; its pid.
 
