@@ -49,6 +49,9 @@ def job_view(job_id: str, state: JobState) -> dict[str, Any]:
         "next_attempt_at": rfc3339(state.next_attempt_at),
         "interruptions": state.interruptions or None,
         "duration_seconds": None if state.duration is None else round(state.duration, 3),
+        "cpu_seconds": None if state.cpu_seconds is None else round(state.cpu_seconds, 3),
+        "max_rss_bytes": state.max_rss_bytes,
+        "oom_killed": state.oom_killed or None,
         "results_uploaded": state.results_uploaded,
         "result_error": state.result_error,
     }
