@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from installed import Server, install
 from lab import Machine, build_root, what_is_missing
 from s3_endpoint import Endpoint
 from world import World
@@ -50,3 +51,18 @@ def machine(lab_root: Path) -> Iterator[Callable[..., Machine]]:
     """Makes machines, which are not yet booted; all of them are gone at the test's end."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(Machine(lab_root, **options))
+
+
+@pytest.fixture(scope="session")
+def installed_root(lab_root: Path) -> Iterator[Path]:
+    """The same with the product on it, for many machines."""
+    with Machine(lab_root) as made:
+        install(made.disk)
+        yield made.disk
+
+
+@pytest.fixture
+def server(installed_root: Path) -> Iterator[Callable[..., Server]]:
+    """Makes machines with the product installed, which are not yet booted."""
+    with ExitStack() as stack:
+        yield lambda **options: Server(stack.enter_context(Machine(installed_root, **options)))

@@ -36,6 +36,10 @@ def prepare(folder: Path) -> None:
     """
     shims, attempts = folder / "shims", folder / "attempts"
     for each in (shims, attempts):
+        # An empty one is made anew. Linux 6.18 kills what is cloned into a group if the cloning
+        # process's own group was ever the subject of a cgroup.kill, and the new one wasn't.
+        with suppress(OSError):
+            each.rmdir()
         each.mkdir(exist_ok=True)
     # What systemd started it with: a folder that passes controllers on may hold no process.
     for pid in (folder / "cgroup.procs").read_text().split():

@@ -204,3 +204,18 @@ def test_without_the_unit_jobs_run_all_the_same(tmp_path: Path, unit: Path) -> N
 
     asyncio.run(unmade())
     assert time.monotonic() - began < 5
+
+
+def test_groups_that_outlived_a_kill_start_jobs_again(tmp_path: Path, unit: Path) -> None:
+    """Every command after it would be killed at birth, and the queue be called failed."""
+    holder = (unit / cgroup.SHIMS / "cgroup.procs").read_text().split()
+    os.kill(int(holder[0]), signal.SIGKILL)
+    eventually(lambda: "populated 0" in (unit / "cgroup.events").read_text(), "its end")
+    (unit / "cgroup.kill").write_text("1")
+    jobs_unit.prepare(unit)
+
+    async def main() -> None:
+        async with Pool(tmp_path, unit=str(unit)) as pool:
+            assert (await pool.run("exit 5", cwd="/"))[0] == ("exit", "5")
+
+    asyncio.run(main())
