@@ -65,6 +65,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         exit_code=outcome.code if isinstance(outcome, Exited) else None,
         signal=outcome.signal if isinstance(outcome, Signalled) else None,
         fetched=state.fetched,
+        doubted=state.doubted,
     )
 
 

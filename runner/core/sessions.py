@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.core import stopping
+from runner.core import checkpoints, stopping
 from runner.core.attempts import end_background
 from runner.core.clocks import catch_up
 from runner.core.ending import end_halted, give_up, reconsider
@@ -34,6 +34,7 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
         _carry_waits(ledger, now, queue.mono)
         if event.collects:
             doubt_all(ledger)
+            checkpoints.doubt_all(ledger)
     ledger.tell(now.wall, None, "session_opened", same_boot=same_boot)
 
 

@@ -90,7 +90,7 @@ class JobState:
     files are on their way to the store; ``spooled``: from copies of them on this machine;
     ``restoring``: whether its results outlived a reboot is not known yet. ``fetching``: its inputs
     are on their way; ``fetched``: they are there; ``input_seconds`` of that time are the next
-    attempt's.
+    attempt's. ``doubted``: whether its checkpoint outlived a boot is not known yet.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -117,6 +117,7 @@ class JobState:
     fetching: bool = False
     fetched: bool = False
     input_seconds: float = 0.0
+    doubted: bool = False
     background: bool = False
     live: Live | None = None
     slot: int | None = None

@@ -72,16 +72,19 @@ def _restore(store: ResultStore, layout: Layout, manifest: Manifest) -> Restored
         if layout.is_log(entry.name):
             continue
         path = unescape(entry.source)
-        if not _is_gone(path, entry):
+        if not is_gone(path, entry):
             continue
-        if (trouble := _fetch(store, entry, path)) is not None:
+        if (trouble := bring_back(store, entry, path)) is not None:
             return Restored(count, f"{shown(path)} {trouble}")
         count += 1
     return Restored(count)
 
 
-def _is_gone(path: str, entry: FileEntry) -> bool:
-    """A size that differs under the same mtime is what a power cut leaves."""
+def is_gone(path: str, entry: FileEntry) -> bool:
+    """Whether it isn't there, or was cut short.
+
+    A size that differs under the same mtime is what a power cut leaves.
+    """
     try:
         found = os.stat(path)
     except OSError:
@@ -90,8 +93,8 @@ def _is_gone(path: str, entry: FileEntry) -> bool:
     return not stat.S_ISREG(found.st_mode) or (untouched and found.st_size != entry.size)
 
 
-def _fetch(store: ResultStore, entry: FileEntry, path: str) -> str | None:
-    """Why it can't be brought back, or None when it has been."""
+def bring_back(store: ResultStore, entry: FileEntry, path: str) -> str | None:
+    """Why it can't be brought back, or None when it has been. Raises StoreError."""
     try:
         with replacing(os.fsencode(path), durable=True) as target:
             if not store.get_file(entry.key, target):

@@ -128,6 +128,7 @@ FULL = JobState(
     fetching=True,
     fetched=True,
     input_seconds=1.5,
+    doubted=True,
     background=True,
     live=Live(
         "t",
