@@ -86,6 +86,7 @@ def show(answer: dict[str, Any]) -> str:
     for label, key in (
         ("Reason", "reason"),
         ("Held up", "blocked"),
+        ("Resumed", "resumed"),
         ("Started", "started_at"),
         ("Updated", "updated_at"),
         ("Ended", "completed_at"),

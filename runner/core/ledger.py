@@ -46,7 +46,8 @@ class Ledger:
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
     tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
     ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
-    ``gone_at``: the monotonic time at which the machine is taken away, if that is known.
+    ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
+    ``resuming``: why this session had to follow another, if it did.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Ledger:
         self.interrupting: str | None = None
         self.departure: Departure | None = None
         self.gone_at: float | None = None
+        self.resuming: str | None = None
         self.told: set[int] = set()
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
 

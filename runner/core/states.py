@@ -159,7 +159,8 @@ class QueueState:
     ``halted`` is the failure that stopped it (``on_failure: stop``) since the last request to
     retry; ``starts`` the number of starts ever intended, void ones included; ``epoch`` numbers
     the machines and runs that have written to one result store. ``incomplete``: when the
-    queue was left there were files that should have been stored.
+    queue was left there were files that should have been stored. ``resumed``: what the newest
+    session found, and why it was needed, for people; None in the first one.
     """
 
     run_id: str
@@ -178,6 +179,7 @@ class QueueState:
     starts: int = 0
     epoch: int = 0
     incomplete: bool = False
+    resumed: str | None = None
 
 
 def check_job_transition(

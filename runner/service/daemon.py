@@ -28,7 +28,7 @@ from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
 from runner.results.store import ResultStore
-from runner.service import requests
+from runner.service import requests, taking_over
 from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
@@ -164,14 +164,18 @@ class Daemon(requests.Host):
         for entry in self._candidates:
             if self._stopping or self._spot.leaving:
                 return None, PRUNE_EVERY
+            store = None
             try:
                 store = await asyncio.to_thread(self._candidates.store_of, entry)
+                found = await asyncio.to_thread(self._candidates.begun_elsewhere, entry, store)
             except RunnerError as error:
+                if store is not None:
+                    store.close()
                 self._candidates.refuse(entry.name, error)
                 self._tell_change()
                 continue
             async with self._handling:
-                lock = self._take(entry.name, store)
+                lock = await self._take(entry.name, store, found)
             if lock is not None:
                 return lock, wait
             if store is not None:
@@ -179,7 +183,9 @@ class Daemon(requests.Host):
             wait = LOCKED_RETRY
         return None, min(wait, self._candidates.wait())
 
-    def _take(self, name: str, store: ResultStore | None) -> Lock | None:
+    async def _take(
+        self, name: str, store: ResultStore | None, found: taking_over.Found | None
+    ) -> Lock | None:
         """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
         entry = self.shelf.find(name) if self.shelf.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
@@ -192,6 +198,9 @@ class Daemon(requests.Host):
             log.info("queue_locked", queue=name, why=str(error))
             return None
         try:
+            if found is not None and store is not None and taking_over.is_new(entry):
+                await asyncio.to_thread(taking_over.take_over, self.shelf, entry, found, store)
+                log.info("queue_taken_over", queue=name, where=found.where)
             self._open(name, store)
         except (RunnerError, OSError) as error:
             lock.release()
@@ -379,7 +388,10 @@ class Daemon(requests.Host):
             await end_attempts(shelf, self._settings, queue_id, self._place)
             shelf.set_aside(queue_id)
         if not shelf.exists(queue_id):
-            await asyncio.to_thread(shelf.create, document, "daemon", anonymous=anonymous)
+            anew = again is Again.FRESH
+            await asyncio.to_thread(
+                shelf.create, document, "daemon", anonymous=anonymous, anew=anew
+            )
             return
         if again is Again.UPDATE:
             await asyncio.to_thread(update, shelf, document)

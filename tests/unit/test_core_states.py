@@ -162,6 +162,7 @@ QUEUE = QueueState(
     starts=9,
     epoch=3,
     incomplete=True,
+    resumed="again",
 )
 
 
