@@ -88,6 +88,7 @@ def show(answer: dict[str, Any]) -> str:
         ("Held up", "blocked"),
         ("Resumed", "resumed"),
         ("Started", "started_at"),
+        ("Machine", "machine"),
         ("Updated", "updated_at"),
         ("Ended", "completed_at"),
     ):

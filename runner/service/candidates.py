@@ -24,7 +24,7 @@ REFUSED_RETRY = 60.0
 mended it."""
 
 ASK_FOR = 300.0
-"""Seconds after its submission for which a queue waits for a result store that doesn't answer."""
+"""Seconds after the machine's start for which a new queue waits for a store that doesn't answer."""
 
 log = structlog.get_logger()
 
@@ -87,8 +87,8 @@ class Candidates:
     def begun_elsewhere(self, entry: Entry, store: ResultStore | None) -> Found | None:
         """The unfinished run of it in its store, if it is new here. Blocks.
 
-        Raises StoreError, for so long, where nobody can tell: a network that comes up late must
-        not cost the work of days.
+        Raises StoreError where nobody can tell and the machine has just been started: a network
+        that comes up late must not cost the work of days.
         """
 
         def say(note: str) -> None:
@@ -97,7 +97,7 @@ class Candidates:
         try:
             return find(self._shelf, entry, store, say)
         except StoreError as error:
-            if time.time() - float(entry.meta.get("submitted_at", 0)) < ASK_FOR:
+            if time.clock_gettime(time.CLOCK_BOOTTIME) < ASK_FOR:
                 raise StoreError(f"nobody can tell if it was begun elsewhere: {error}") from error
             say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
             return None

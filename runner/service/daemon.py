@@ -22,7 +22,8 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
-from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
+from runner.host.metadata import Metadata, is_expected
 from runner.host.notify import Notifier
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
@@ -32,6 +33,7 @@ from runner.service import requests, taking_over
 from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
+from runner.service.machine_end import MachineEnd
 from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
@@ -43,6 +45,9 @@ from runner.store.locks import Lock
 
 MAX_DESCRIPTORS = 8192
 PRUNE_EVERY = 24 * 3600.0
+LOOK_AROUND = 10.0
+"""Seconds between two looks at whether all work is done, if the machine is to end then."""
+
 LOCKED_RETRY = 5.0
 """Seconds after which a queue that another process holds is tried again."""
 
@@ -85,6 +90,7 @@ class Daemon(requests.Host):
         self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
         self._spot = SpotWatch(settings, lambda: self._session)
+        self._end = MachineEnd(settings)
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -105,6 +111,7 @@ class Daemon(requests.Host):
                 await server.start(_group())
             log.info("daemon_started", state_dir=str(self.shelf.paths.root), pid=os.getpid())
             self._spot.start(os.environ)
+            await asyncio.to_thread(self._begin_life)
             await self._serve()
         finally:
             self._spot.stop()
@@ -114,6 +121,15 @@ class Daemon(requests.Host):
             self.desk.close()
             self._notifier.close()
             log.info("daemon_stopped")
+
+    def _begin_life(self) -> None:
+        """Blocks for a metadata service that doesn't answer, some seconds at the most."""
+        try:
+            expected = is_expected(os.environ)
+            metadata = Metadata.from_environment(os.environ)
+            self._end.start(metadata.instance_id() if expected else None)
+        except StateError as error:
+            log.error("machine_end_unknown", error=str(error))
 
     def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
         path = self._settings.run_dir / name
@@ -141,13 +157,27 @@ class Daemon(requests.Host):
             lock, wait = await self._take_next()
             if lock is None:
                 self._notifier.ready()
-                await self._sleep(wait)
+                self._consider_end()
+                await self._sleep(min(wait, LOOK_AROUND) if self._end.watches else wait)
                 continue
             try:
                 await self._work()
             finally:
                 self._close_session()
                 lock.release()
+
+    def _consider_end(self) -> None:
+        if self._stopping or self._why_not is not None or self._candidates.finishing:
+            return
+        try:
+            self._end.consider(self.shelf.entries(), self.shelf)
+        except (RunnerError, OSError) as error:
+            log.error("machine_end_unknown", error=str(error))
+
+    @property
+    def _why_not(self) -> str | None:
+        """Why no queue is taken up any more on this machine."""
+        return self._spot.leaving or self._end.over
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -162,7 +192,7 @@ class Daemon(requests.Host):
         """
         wait = PRUNE_EVERY
         for entry in self._candidates:
-            if self._stopping or self._spot.leaving:
+            if self._stopping or self._why_not is not None:
                 return None, PRUNE_EVERY
             store = None
             try:
@@ -190,7 +220,7 @@ class Daemon(requests.Host):
         entry = self.shelf.find(name) if self.shelf.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
             return None
-        if self._stopping or self._spot.leaving:
+        if self._stopping or self._why_not is not None:
             return None
         try:
             lock = self.shelf.lock(entry.queue_id, "runner daemon")
@@ -201,6 +231,7 @@ class Daemon(requests.Host):
             if found is not None and store is not None and taking_over.is_new(entry):
                 await asyncio.to_thread(taking_over.take_over, self.shelf, entry, found, store)
                 log.info("queue_taken_over", queue=name, where=found.where)
+            self._end.call_off()
             self._open(name, store)
         except (RunnerError, OSError) as error:
             lock.release()
@@ -330,8 +361,8 @@ class Daemon(requests.Host):
             return {"queued": self.who, "blocked": why}
         if owner != "daemon":
             return {}
-        if self._spot.leaving is not None:
-            return {"blocked": self._spot.leaving}
+        if (why := self._why_not) is not None:
+            return {"blocked": why}
         session = self._session
         behind = {"blocked": f"waits for queue '{session.name}' to end"} if session else {}
         return {"queued": self.who, **behind}
@@ -350,6 +381,8 @@ class Daemon(requests.Host):
         async with self._handling:
             queue_id = self.shelf.name_for(given)
             document = given.with_id(queue_id)
+            # Before it is accepted: afterwards nobody may end the machine for want of work.
+            self._end.call_off()
             created = again is Again.FRESH or not self.shelf.exists(queue_id)
             await self._accept(document, again, anonymous=given.queue_id is None)
         self._candidates.forgive(queue_id)
@@ -421,8 +454,8 @@ class Daemon(requests.Host):
         self._candidates.finishing.add(entry.name)
         self._wake.set()
         while entry.name in self._candidates.finishing and not self._stopping:
-            if self._spot.leaving is not None:
-                raise ConflictError(f"nothing is taken up any more: {self._spot.leaving}")
+            if (why := self._why_not) is not None:
+                raise ConflictError(f"nothing is taken up any more: {why}")
             await self.changed()
         if (why := self._candidates.refused(entry.name)) is not None:
             raise UsageError(why)
@@ -432,6 +465,7 @@ class Daemon(requests.Host):
         async with self._handling:
             if self.session_of(entry.name) is not None:
                 raise ConflictError(f"queue '{entry.name}' was just taken up; try again")
+            self._end.call_off()
             await act_on_resting(self.shelf, self._settings, entry, self._place, make)
         self._wake.set()
         self._tell_change()

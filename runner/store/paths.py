@@ -25,6 +25,11 @@ class StatePaths:
     def current_state(self) -> Path:
         return self.root / "queue-state.json"
 
+    @property
+    def machine(self) -> Path:
+        """What is to become of the machine, and when."""
+        return self.root / "machine.json"
+
     def queue_lock(self, queue_id: str) -> Path:
         """Beside the queues and not inside: ``--fresh`` moves the queue's folder away."""
         return self.root / "locks" / f"{queue_id}.lock"
