@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 _SERVER = r"""
@@ -37,10 +38,11 @@ moto's routes take no newline in a key, which S3 does.
 class Endpoint:
     """Start it, use ``env`` for every process that is to talk to it, and close it."""
 
-    def __init__(self) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._client: Any = None
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", _SERVER],
+            env={**os.environ, **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -82,6 +84,11 @@ class Endpoint:
             for page in pages.paginate(Bucket=bucket, Prefix=prefix)
             for item in page.get("Contents", ())
         }
+
+    def empty(self, bucket: str) -> None:
+        """Delete all that a bucket holds."""
+        for key in self.keys(bucket):
+            self.client().delete_object(Bucket=bucket, Key=key)
 
     def read(self, bucket: str, key: str) -> bytes:
         """What a key holds."""

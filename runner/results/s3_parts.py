@@ -6,7 +6,6 @@ Owns the parts' sizes and checksums, what is in memory of them, and uploads that
 from __future__ import annotations
 
 import base64
-import hashlib
 import threading
 import zlib
 from collections.abc import Iterator
@@ -104,19 +103,17 @@ class PartUploads:
             )
         finally:
             self.room.give(room)
-        checksum.pop("ContentMD5", None)
         etag = self._calls.field(answer, "ETag", "UploadPart")
         return {"PartNumber": number, "ETag": etag, **checksum}
 
     def checksum(self, data: bytes | bytearray) -> dict[str, str]:
-        """What S3 compares a body with. MD5 is the one that every compatible store knows.
+        """What S3 compares a body with; a store that may not know it checks the signed payload.
 
         The CRC is told and not left to boto3: S3 wants each part's again when an upload is
         completed (API reference, "CompleteMultipartUpload"), and boto3 copies what it hashes.
         """
         if self._calls.compatible_only:
-            digest = hashlib.md5(data, usedforsecurity=False).digest()
-            return {"ContentMD5": base64.b64encode(digest).decode()}
+            return {}
         return {"ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()}
 
     def discard_unfinished(self) -> None:

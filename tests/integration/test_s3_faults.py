@@ -621,6 +621,22 @@ def test_real_s3_is_told_the_checksums_of_parts(
     assert _fetch(store, "f", large.with_name("back")) == large.read_bytes()
 
 
+def test_a_compatible_store_has_every_body_in_its_signature(
+    store: S3Store, proxy: FaultProxy, large: Path, small: Path
+) -> None:
+    """A store that may not know S3's checksums would take what a bad line made of the bytes."""
+    store.put_file("f", _source(large))
+    store.put_file("g", _source(small))
+    sent = [*proxy.seen(PART), *proxy.seen(PUT)]
+    assert len(sent) == 3
+    data = large.read_bytes()
+    bodies = [data[: s3_parts.PART], data[s3_parts.PART :], small.read_bytes()]
+    wanted = {hashlib.sha256(body).hexdigest() for body in bodies}
+    assert {request.headers["x-amz-content-sha256"] for request in sent} == wanted
+    for request in sent:
+        assert "x-amz-content-sha256" in request.headers["authorization"]
+
+
 # -- time and memory -------------------------------------------------------------------------
 
 
