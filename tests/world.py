@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 class World:
     """Settings in a file, named by RUNNER_CONFIG; ``home`` is where commands are called."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, job_user: str = "root") -> None:
         self.home = folder / "home"
         self.state = folder / "state"
         self.logs = folder / "logs"
@@ -35,7 +35,7 @@ class World:
         self.config = folder / "runner.toml"
         self._started: list[subprocess.Popen[bytes]] = []
         self.home.mkdir(parents=True)
-        user = 'job_user = "root"\n' if os.geteuid() == 0 else ""
+        user = f'job_user = "{job_user}"\n' if os.geteuid() == 0 else ""
         folders = {"state_dir": self.state, "log_dir": self.logs, "run_dir": self.run_dir}
         self.config.write_text(
             user + "".join(f"{k} = {json.dumps(str(v))}\n" for k, v in folders.items())

@@ -123,10 +123,20 @@ class Connection:
         name = self.queue or self._current()
         client = _open(self._shelf.queue_paths(name).socket) if name else None
         try:
-            return client or find_daemon(self.settings)
+            client = client or find_own_daemon(self.settings)
+            if client is None and not self._has_queue():
+                client = find_machines_daemon(self.settings)
+            return client
         except SilentError as error:
             self._give_up(error)
             return None
+
+    def _has_queue(self) -> bool:
+        """Whether what is asked for is in our own state folder."""
+        try:
+            return self.queue in self._shelf.names() if self.queue else bool(self._shelf.names())
+        except RunnerError:
+            return True
 
     def _current(self) -> str | None:
         try:
@@ -147,6 +157,19 @@ def connection(arguments: argparse.Namespace) -> Iterator[Connection]:
 
 
 def find_daemon(settings: Settings) -> Client | None:
+    """A client of our own daemon, else of the machine's. Raises SilentError."""
+    return find_own_daemon(settings) or find_machines_daemon(settings)
+
+
+def find_machines_daemon(settings: Settings) -> Client | None:
+    """A client of the daemon that root runs for all users, if there is one."""
+    folder = settings.machine_run_dir
+    if folder is None:
+        return None
+    return _open(folder / "runner.sock") or _open(folder / "runner-ro.sock")
+
+
+def find_own_daemon(settings: Settings) -> Client | None:
     """A client of the daemon of this state folder, if there is one. Raises SilentError."""
     ours = os.path.realpath(settings.state_dir)
     for name in ("runner.sock", "runner-ro.sock"):

@@ -19,16 +19,18 @@ def execute(arguments: argparse.Namespace) -> int:
     import faulthandler
 
     from runner.cli.journal import log_events
-    from runner.service.daemon import Daemon, check_user
+    from runner.service.daemon import Daemon
+    from runner.service.job_user import check_folders, job_user
 
     settings = options.settings(arguments, run_dir=arguments.run_dir)
-    check_user(settings)
+    user = job_user(settings)
+    check_folders(settings, user)
     outlet = log_events()
     # The watchdog's SIGABRT: where a loop hung is written down (functions and lines, no values).
     faulthandler.enable()
 
     async def serve() -> None:
-        await Daemon(settings).run()
+        await Daemon(settings, user).run()
 
     try:
         asyncio.run(serve())

@@ -127,6 +127,11 @@ class Conversation(asyncio.Protocol):
             self._task = self._loop.create_task(self._answer(line))
 
     def _why_too_long(self, length: int) -> str | None:
+        if not self._hall.may_act:
+            return (
+                "the request is too long: at most 64 KiB; permission denied for documents: root "
+                "and the members of the group 'runner' may submit"
+            )
         if length > line_limit(bytes(self._buffer[:HEAD]), may_act=self._hall.may_act):
             return (
                 "the request is too long: at most 64 KiB, or 64 MiB for a line that begins "

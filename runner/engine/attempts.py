@@ -53,7 +53,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._slots = SlotFile.open(str(surroundings.paths.slots))
         base = {**surroundings.environment, **scheduler.document.env}
-        self._spawner = Spawner(self._slots, self, base)
+        self._spawner = Spawner(self._slots, self, base, surroundings.user)
         self._survivors = Survivors(self._slots, self._spawner, self)
         self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
@@ -145,7 +145,7 @@ class Attempts:
             described = document.jobs[job]
             folder = self._around.working_directory(document, described)
             work = self._loop.run_in_executor(
-                self._syncers, sync_for, folder, described.result_paths
+                self._syncers, sync_for, folder, described.result_paths, self._around.rights
             )
 
             def synced(_: asyncio.Future[None]) -> None:
@@ -192,7 +192,7 @@ class Attempts:
 
     def _find(self, index: int, token: str, slot: int, *, background: bool) -> None:
         keep = self._scheduler.document.jobs[index].keep_background
-        found, state = examine(self._slots, slot, token, self._boot_id)
+        found, state = examine(self._slots, slot, token, self._boot_id, self._around.user)
         if found is Found.ALIVE:
             self._survivors.adopt(token, slot, state, keep_background=keep, background=background)
             return

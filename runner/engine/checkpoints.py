@@ -78,6 +78,7 @@ class Checkpoints:
             described.checkpoint_paths,
             self._around.working_directory(document, described),
             withdrawn=pending.withdrawn,
+            rights=self._around.rights,
         )
         work = self._loop.run_in_executor(self._workers, self._save, spec)
         work.add_done_callback(lambda future: self._ended(job, pending, future))
@@ -94,7 +95,10 @@ class Checkpoints:
     def _ended(self, job: int, pending: _Pending, future: asyncio.Future[Saved]) -> None:
         if future.cancelled() or self._closed or self._jobs.get(job) is not pending:
             return
-        saved = future.result()
+        if (error := future.exception()) is not None:
+            saved = Saved(problem=f"{error!r}", final=True)  # a bug: told, and nobody waits
+        else:
+            saved = future.result()
         pending.error = saved.problem
         if saved.problem is None or saved.final or pending.withdrawn.is_set():
             self._report(job, saved)

@@ -9,10 +9,14 @@ from runner.engine.signals import end_background
 from runner.process import tree
 from runner.process.identity import boot_id, is_shim
 from runner.process.slots import SLOT, SlotFile
+from runner.process.wire import User
 
 
-def end_every_attempt(path: Path) -> int:
-    """End every attempt on record: SIGTERM, two seconds, SIGKILL; returns how many lived."""
+def end_every_attempt(path: Path, user: User | None) -> int:
+    """End every attempt on record: SIGTERM, two seconds, SIGKILL; returns how many lived.
+
+    ``user``: as whom the commands were run, None for our own.
+    """
     if not path.is_file():
         return 0
     slots = SlotFile.open(str(path))
@@ -28,7 +32,7 @@ def end_every_attempt(path: Path) -> int:
                 end_background(slot.claim.shim, slots.mark)
                 ended += 1
             elif slot.exit is None:
-                lost = tree.Lost(slot.token, slot.command, None, slots.mark)
+                lost = tree.Lost(slot.token, slot.command, None, slots.mark, tree.makers(user))
                 ended += tree.kill_orphans(lost) > 0
         return ended
     finally:

@@ -86,6 +86,7 @@ class Fetching:
             around.paths.inputs(described.job_id),
             around.disk_reserve,
             fetch.called_off,
+            around.rights,
         )
 
     def _checkpoint(self, job: int) -> JobCheckpoint | None:
@@ -100,6 +101,7 @@ class Fetching:
             state.attempt,
             described.checkpoint_paths,
             around.working_directory(self._scheduler.document, described),
+            rights=around.rights,
         )
 
     def _work(

@@ -31,11 +31,13 @@ class Spool:
 
         Blocks are shared where the file system can. It never takes the disk's reserve.
         """
-        found = collect(spec.patterns, spec.working_directory)
+        found = collect(spec.patterns, spec.working_directory, rights=spec.rights)
         size = sum(file.size for file in found.files)
         stat = os.statvfs(self._state_dir)
         if size > stat.f_bavail * stat.f_frsize - self._reserve:
             return f"no room for copies of {size} bytes"
+        # Whoever made the files may not have meant them for everybody on the machine.
+        self._root.mkdir(mode=0o700, exist_ok=True)
         outcome = upload_job(self.store, self._layout, spec.for_copies())
         return None if outcome.ok else "; ".join(outcome.problems)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from runner.core.actions import StartAttempt
 from runner.model.document import Job, Queue
 from runner.process.tree import TOKEN_VARIABLE
+from runner.process.wire import User
 from runner.results.store import ResultStore
+from runner.rights import Rights
 from runner.store.paths import LogPaths, QueuePaths
 
 
@@ -17,7 +19,8 @@ class Surroundings:
     """What an engine needs to know of the place it runs in.
 
     ``environment`` is the base of every job's, ``work_dir`` the working folder of a job that
-    names none, ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
+    names none, ``rights`` those of its commands and of what touches its files (None: our own);
+    ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
     paths: QueuePaths
@@ -25,12 +28,18 @@ class Surroundings:
     queue_id: str
     work_dir: str
     environment: dict[str, str]
+    rights: Rights | None = None
     projection_interval: float = 1.0
     disk_reserve: int = 0
     results: ResultStore | None = None
     upload_wait: float = 60.0
     upload_timeout: float = 600.0
     live_log_interval: float = 30.0
+
+    @property
+    def user(self) -> User | None:
+        """The same, for whoever starts commands."""
+        return None if self.rights is None else User(*self.rights)
 
     def working_directory(self, document: Queue, job: Job) -> str:
         """Where the job runs; a relative one is below the folder of a job that names none."""

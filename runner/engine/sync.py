@@ -6,13 +6,21 @@ import ctypes
 import os
 from collections.abc import Sequence
 
+from runner.rights import Rights, acting_as
 
-def sync_for(working_directory: str, result_paths: Sequence[str]) -> None:
-    """syncfs(2) each file system of the folder and of the result paths, once."""
+
+def sync_for(
+    working_directory: str, result_paths: Sequence[str], rights: Rights | None = None
+) -> None:
+    """syncfs(2) each file system of the folder and of the result paths, once.
+
+    ``rights``: with whose the paths are followed; None: with our own.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     seen: set[int] = set()
     for path in (working_directory, *(_fixed_part(working_directory, p) for p in result_paths)):
-        fd = _open_nearest(path)
+        with acting_as(rights):
+            fd = _open_nearest(path)
         if fd is None:
             continue
         try:

@@ -178,6 +178,7 @@ class Uploads:
             logs_final=not described.keep_background,
             spool=self._spool.store if pending.spooled else None,
             withdrawn=pending.withdrawn,
+            rights=self._around.rights,
         )
 
     def poke(self) -> None:
@@ -200,6 +201,7 @@ class Uploads:
             state.attempt,
             described.result_paths,
             self._around.working_directory(self._scheduler.document, described),
+            self._around.rights,
         )
         stores = (self._spool.store, self._store)
         work = self._loop.run_in_executor(self._workers, restore_job, stores, self._layout, wanted)

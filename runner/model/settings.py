@@ -23,6 +23,11 @@ from runner.model.wording import did_you_mean, kind, quoted, step
 CONFIG_VARIABLE = "RUNNER_CONFIG"
 
 _SIZE = r"([0-9]{1,15}) ?([KMGT]i?B|B)?"
+_ROOTS_FOLDERS = {
+    "state_dir": Path("/var/lib/runner"),
+    "log_dir": Path("/var/log/runner"),
+    "run_dir": Path("/run/runner"),
+}
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -43,6 +48,8 @@ class Settings:
     ``terminate``; ``on_complete_delay`` later, long enough to fetch a log, submit the next queue or
     say `runner keep`, and cheap. ``keep_on_failure``: so long after a failure instead; None is as
     long. ``max_lifetime``: how long the machine may live in all; None is for ever.
+    ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
+    no folders; else None.
     """
 
     state_dir: Path
@@ -64,6 +71,7 @@ class Settings:
     on_complete_delay: float = 300.0
     keep_on_failure: float | None = None
     max_lifetime: float | None = None
+    machine_run_dir: Path | None = None
 
 
 def load_settings(
@@ -91,7 +99,9 @@ def load_settings(
         if (value := (overrides or {}).get(name)) is not None:
             given[name] = _read(read, value, f"--{name.replace('_', '-')}")
     folders = _folder_defaults(environ, root, home, given.get("state_dir"))
-    return Settings(config_file=config_file, **{**folders, **given})
+    chosen = root or not folders.keys().isdisjoint(given)
+    machines = None if chosen else _ROOTS_FOLDERS["run_dir"]
+    return Settings(config_file=config_file, **{**folders, **given, "machine_run_dir": machines})
 
 
 def parse_size(value: Any) -> int:
@@ -244,11 +254,7 @@ def _folder_defaults(
     environ: Mapping[str, str], root: bool, home: Path, state_dir: Path | None
 ) -> dict[str, Path]:
     if root:
-        return {
-            "state_dir": Path("/var/lib/runner"),
-            "log_dir": Path("/var/log/runner"),
-            "run_dir": Path("/run/runner"),
-        }
+        return _ROOTS_FOLDERS
     state = state_dir or _xdg(environ, "XDG_STATE_HOME", home / ".local/state") / "runner"
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     return {

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 
+from runner.process import login
+from runner.process.login import Login
 from runner.process.wire import Environment, Order
 
 _TRANSIENT = {
@@ -24,7 +25,6 @@ _TRANSIENT = {
     errno.ESTALE,
     errno.ETXTBSY,
 }
-_ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 _NEW_LOG = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _SHELL = b"/bin/bash"
 
@@ -38,17 +38,17 @@ class Unstarted(Exception):
         self.why = why
 
 
-def start_command(order: Order, environment: Environment) -> int:
+def start_command(order: Order, environment: Environment, as_who: Login | None) -> int:
     """Run the command in a session of its own; its pid. Raises Unstarted.
 
-    It inherits three descriptors and no signal that is blocked or ignored.
+    It inherits three descriptors and no signal that is blocked or ignored. ``as_who`` None: as
+    what we are.
     """
     made: list[tuple[int, bytes]] = []
     try:
         for path in (order.stdout, order.stderr):
             made.append((_open_log(path), path))
-        _enter(order.cwd)
-        return _spawn(order.command, environment, made[0][0], made[1][0])
+        return _start(order, environment, as_who, made[0][0], made[1][0])
     except Unstarted as refusal:
         if refusal.kind == "void":
             for _, path in made:
@@ -57,7 +57,6 @@ def start_command(order: Order, environment: Environment) -> int:
     finally:
         for fd, _ in made:
             os.close(fd)
-        os.chdir("/")
 
 
 def _open_log(path: bytes) -> int:
@@ -86,32 +85,19 @@ def _remove(path: bytes) -> None:
         pass
 
 
-def _enter(folder: bytes) -> None:
+def _start(order: Order, environment: Environment, as_who: Login | None, out: int, err: int) -> int:
+    arguments = (_SHELL, b"-c", order.command)
     try:
-        os.chdir(folder)
-    except OSError as error:
-        name = os.fsdecode(folder)
+        if as_who is not None:
+            return login.start(as_who, order.cwd, arguments, environment, out, err)
+        _enter(order.cwd)
+        return _spawn(arguments, environment, out, err)
+    except login.FolderError as error:
+        name = os.fsdecode(order.cwd)
         if error.errno in _TRANSIENT:
             raise Unstarted("void", f"{error.strerror}: {name}") from None
         what = "does not exist" if error.errno == errno.ENOENT else f"({error.strerror})"
         raise Unstarted("unrunnable", f"working directory {name} {what}") from None
-
-
-def _spawn(command: bytes, environment: Environment, out: int, err: int) -> int:
-    try:
-        return os.posix_spawn(
-            _SHELL,
-            (_SHELL, b"-c", command),
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=_ALL_SIGNALS,
-        )
     except OSError as error:
         if error.errno in _TRANSIENT:
             raise Unstarted("void", f"{error.strerror}: {os.fsdecode(_SHELL)}") from None
@@ -119,3 +105,28 @@ def _spawn(command: bytes, environment: Environment, out: int, err: int) -> int:
             why = "the command and its environment are too large for this system"
             raise Unstarted("unrunnable", f"command could not be run: {why}") from None
         raise Unstarted("unrunnable", f"command could not be run: {error.strerror}") from None
+    finally:
+        os.chdir("/")
+
+
+def _enter(folder: bytes) -> None:
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise login.FolderError(error.errno, error.strerror) from None
+
+
+def _spawn(arguments: tuple[bytes, ...], environment: Environment, out: int, err: int) -> int:
+    return os.posix_spawn(
+        arguments[0],
+        arguments,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, out, 1),
+            (os.POSIX_SPAWN_DUP2, err, 2),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=login.ALL_SIGNALS,
+    )

@@ -80,8 +80,27 @@ def open_process(process: Process) -> int | None:
     return None
 
 
+def users_of(pid: int | str) -> frozenset[int]:
+    """The real, effective and saved user of a process; none if it is gone.
+
+    Not the owner of its folder in /proc, which is the effective one alone: root, where anybody has
+    started a set-user-ID program of root's.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"Uid:"):
+                    return frozenset(map(int, line.split()[1:4]))
+    except _GONE:
+        pass
+    return frozenset()
+
+
 def is_shim(process: Process, mark: str) -> bool:
-    """Whether this very process is alive and is a shim of the record file with this mark."""
+    """Whether this very process is alive and is a shim of the record file with this mark.
+
+    It has our own rights, all of them: a job could bear any command line.
+    """
     if start_time(process.pid) != process.start:
         return False
     try:
@@ -89,4 +108,5 @@ def is_shim(process: Process, mark: str) -> bool:
             words = file.read().split(b"\0")
     except _GONE:
         return False
-    return words[-3:-1] == [SHIM_MARK.encode(), mark.encode()]
+    marked = words[-3:-1] == [SHIM_MARK.encode(), mark.encode()]
+    return marked and users_of(process.pid) == {os.geteuid()}

@@ -1,9 +1,10 @@
 """The nursery: a small process that forks shims, so that one costs 2 ms and not 20.
 
 Started by the daemon as ``python -I -S``, with its socket on descriptor 3 and nothing else open.
-The first message carries the record file and the base of all environments; each one after it
-carries the socket of a new shim. It ends when the daemon does; its shims don't. It adopts what a
-shim that was killed leaves behind, so that this can be told from everything else.
+The first message carries the record file, the base of all environments and the user of all
+commands; each one after it carries the socket of a new shim. It ends when the daemon does; its
+shims don't. It adopts what a shim that was killed leaves behind, so that this can be told from
+everything else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 
 from runner.process import shim, wire
 from runner.process.identity import boot_id
+from runner.process.login import login_for
 from runner.process.slots import SlotFile
 
 CONTROL_FD = 3
@@ -44,10 +46,11 @@ def main(open_files: int) -> None:
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     _, fds = _receive(control)
-    body = wire.read_message(control)
-    if body is None:
+    base, user = wire.read_message(control), wire.read_message(control)
+    if base is None or user is None:
         return
-    shared = shim.Shared(SlotFile(fds[0]), wire.decode_base(body), boot_id())
+    login = login_for(wire.decode_user(user))
+    shared = shim.Shared(SlotFile(fds[0]), wire.decode_base(base), boot_id(), login)
     # A fork shares pages until they are written; the collector writes to all of them.
     gc.collect()
     gc.freeze()

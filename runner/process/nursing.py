@@ -18,6 +18,7 @@ from runner.process.identity import SHIM_MARK
 from runner.process.limits import given_descriptors
 from runner.process.nursery import CONTROL_FD
 from runner.process.slots import SlotFile
+from runner.process.wire import User
 
 SEND_TIMEOUT = 5.0
 """Seconds that a nursery which doesn't read (somebody stopped it) may hold the daemon up."""
@@ -29,11 +30,14 @@ _CODE = (
 
 
 class Nursery:
-    """Makes shims for one record file. ``base`` is under the environment of every command."""
+    """Makes shims for one record file. ``base`` is under the environment of every command.
 
-    def __init__(self, slots: SlotFile, base: Mapping[str, str]) -> None:
+    ``user``: as whom commands run, None for our own.
+    """
+
+    def __init__(self, slots: SlotFile, base: Mapping[str, str], user: User | None) -> None:
         self._slots = slots
-        self._base = wire.encode_base(base)
+        self._opening = wire.encode_base(base) + wire.encode_user(user)
         self._control: socket.socket | None = None
         self._pid = 0
 
@@ -94,7 +98,7 @@ class Nursery:
         self._control = ours
         ours.settimeout(SEND_TIMEOUT)
         socket.send_fds(ours, [b"="], [self._slots.fd])
-        ours.sendall(self._base)
+        ours.sendall(self._opening)
 
     def _arguments(self) -> list[str]:
         root = str(Path(runner.__file__).parent.parent)

@@ -16,6 +16,7 @@ from typing import NamedTuple, NoReturn
 from runner.process import tree, wire
 from runner.process.command import Unstarted, start_command
 from runner.process.identity import Process, start_time
+from runner.process.login import Login
 from runner.process.slots import Claim, Exit, SlotFile
 
 LEFTOVER_WAIT = 1.0
@@ -31,11 +32,15 @@ RECORD_AGAIN_AFTER = 0.2
 
 
 class Shared(NamedTuple):
-    """What all shims of a nursery have in common; ``base`` is under every job's environment."""
+    """What all shims of a nursery have in common; ``base`` is under every job's environment.
+
+    ``login``: what commands are given that shims aren't; None: nothing.
+    """
 
     slots: SlotFile
     base: wire.Environment
     boot_id: str
+    login: Login | None
 
 
 class Shim:
@@ -46,6 +51,7 @@ class Shim:
         self._slots = shared.slots
         self._base = shared.base
         self._boot_id = shared.boot_id
+        self._login = shared.login
         pid = os.getpid()
         self._self = Process(pid, start_time(pid) or 0)
 
@@ -68,7 +74,7 @@ class Shim:
             self._tell(f"V {order.token}")
             return True
         try:
-            pid = start_command(order, {**self._base, **order.environment})
+            pid = start_command(order, {**self._base, **order.environment}, self._login)
         except Unstarted as refusal:
             self._report("E", order, claim, self._record(order, refusal.kind, refusal.why))
             return True

@@ -16,7 +16,7 @@ from runner.process.identity import Process
 from runner.process.nursing import Nursery
 from runner.process.shims import Shim
 from runner.process.slots import Exit, Slot, SlotFile
-from runner.process.wire import Request
+from runner.process.wire import Request, User
 
 __all__ = ["Listener", "Request", "Spawner"]
 
@@ -46,13 +46,20 @@ class Listener(Protocol):
 
 
 class Spawner:
-    """A pool of shims that share one slot file and one base environment."""
+    """A pool of shims that share one slot file, one base environment and one user of commands."""
 
-    def __init__(self, slots: SlotFile, listener: Listener, base: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        slots: SlotFile,
+        listener: Listener,
+        base: Mapping[str, str],
+        user: User | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = slots
         self._listener = listener
-        self._nursery = Nursery(slots, base)
+        self._nursery = Nursery(slots, base, user)
+        self._makers = tree.makers(user)
         self._idle: list[Shim] = []
         self._busy: dict[str, Shim] = {}
         self._all: set[Shim] = set()
@@ -192,7 +199,7 @@ class Spawner:
             return
         state = self._slots.read(slot)
         command = state.command if state.token == token else None
-        lost = tree.Lost(token, command, self._nursery.pid, self._slots.mark)
+        lost = tree.Lost(token, command, self._nursery.pid, self._slots.mark, self._makers)
         self._burying.add(token)
 
         def done(future: asyncio.Future[int]) -> None:

@@ -15,6 +15,7 @@ from runner.process import tree
 from runner.process.identity import Process, is_shim, open_process
 from runner.process.slots import Claim, Slot, SlotFile
 from runner.process.spawner import Listener, Spawner
+from runner.process.wire import User
 
 RECHECK = 0.02
 RECHECK_LIMIT = 1.0
@@ -30,8 +31,12 @@ class Found(Enum):
     GONE = "gone"
 
 
-def examine(slots: SlotFile, slot: int, token: str, boot_id: str) -> tuple[Found, Slot]:
+def examine(
+    slots: SlotFile, slot: int, token: str, boot_id: str, user: User | None = None
+) -> tuple[Found, Slot]:
     """Look one attempt up; voids its start if nobody has claimed it. Raises OSError.
+
+    ``user``: as whom its command was run, None for our own.
 
     One that the file doesn't know never began, or the file was damaged: what runs of it all the
     same can't be adopted, and is killed before anything else may start.
@@ -40,7 +45,7 @@ def examine(slots: SlotFile, slot: int, token: str, boot_id: str) -> tuple[Found
         return Found.VOID, slots.read(slot)
     state = slots.read(slot)
     if state.token != token:
-        killed = tree.kill_orphans(tree.Lost(token, None, None, slots.mark))
+        killed = tree.kill_orphans(tree.Lost(token, None, None, slots.mark, tree.makers(user)))
         return (Found.GONE if killed else Found.VOID), Slot(token, None, False, None, None)
     claim = state.claim
     if claim is None or claim.boot_id != boot_id:

@@ -15,7 +15,15 @@ from _thread import allocate_lock  # threading costs the nursery's start 2 ms
 from collections.abc import Callable
 from typing import NamedTuple
 
-from runner.process.identity import Process, is_shim, open_process, start_time, stat_fields
+from runner.process.identity import (
+    Process,
+    is_shim,
+    open_process,
+    start_time,
+    stat_fields,
+    users_of,
+)
+from runner.process.wire import User
 
 Sweep = Callable[[Process], int]
 """Ends what is below a shim; returns how many there were."""
@@ -112,13 +120,26 @@ class Lost(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
     ``nursery`` is the parent of the shims of the record file with this ``mark``, if it lives: all
-    that it has adopted belongs to dead shims.
+    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of,
+    None for everybody's.
     """
 
     token: str
     command: Process | None
     nursery: int | None
     mark: str
+    makers: frozenset[int] | None
+
+
+def makers(user: User | None) -> frozenset[int] | None:
+    """Whose processes a job of this user can have made: no other can be meant to end with it.
+
+    Its own, and root's by a set-user-ID program; a job of root's, anybody's.
+    """
+    own = os.geteuid()
+    if user is None:
+        return frozenset({own}) if own else None
+    return frozenset({own, user.uid})
 
 
 def orphans(lost: Lost) -> list[Process]:
@@ -150,7 +171,7 @@ def _roots(table: _Table, lost: Lost) -> tuple[list[int], bool]:
             continue
         carries = _carries(pid, mark)
         if (
-            carries
+            (carries and (lost.makers is None or lost.makers & users_of(pid)))
             or (session is not None and entry.session == session)
             or (lost.nursery == entry.parent and not is_shim(entry.process, lost.mark))
         ):

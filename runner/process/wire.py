@@ -20,6 +20,14 @@ _HEADER = 8
 Environment = dict[bytes, bytes]
 
 
+class User(NamedTuple):
+    """As whom commands run; ``groups`` are all of them, the first one included."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
 class Request(NamedTuple):
     """What a shim is to run. ``environment`` comes on top of the base, paths are absolute."""
 
@@ -89,6 +97,20 @@ def encode_base(environment: Mapping[str, str]) -> bytes:
 def decode_base(body: bytes) -> Environment:
     """The inverse, without the length."""
     return _environment(body.split(b"\0")) if body else {}
+
+
+def encode_user(user: User | None) -> bytes:
+    """The message with the user that commands run as, its length included; None: our own."""
+    numbers = (user.uid, user.gid, *user.groups) if user is not None else ()
+    return _framed(b" ".join(b"%d" % number for number in numbers))
+
+
+def decode_user(body: bytes) -> User | None:
+    """The inverse, without the length."""
+    if not body:
+        return None
+    uid, gid, *groups = map(int, body.split())
+    return User(uid, gid, tuple(groups))
 
 
 def read_message(channel: socket.socket) -> bytes | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 
 from runner.errors import StateError
-from runner.results.collect import CollectedFile, collect
+from runner.results.collect import CollectedFile, Collection, collect
 from runner.results.escape import escape, shown, unescape
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
@@ -21,13 +21,15 @@ from runner.results.restore import bring_back, is_gone
 from runner.results.source import SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
 from runner.results.upload import is_unchanged
+from runner.rights import Rights, acting_as
 
 
 @dataclass(frozen=True, slots=True)
 class JobCheckpoint:
     """Whose checkpoint: that of ``attempt``, which ran in ``working_directory``.
 
-    Once `withdrawn` is set an upload ends as soon as it can, and what was stored before stays.
+    `rights`: with whose its files are met, None: our own. Once `withdrawn` is set an upload ends
+    as soon as it can, and what was stored before stays.
     """
 
     job_id: str
@@ -37,6 +39,11 @@ class JobCheckpoint:
     working_directory: str
     epoch: int = 0
     withdrawn: Event = field(default_factory=Event)
+    rights: Rights | None = None
+
+    def collect(self, skip: tuple[str, ...] = ()) -> Collection:
+        """The files as they are now. Raises RightsError."""
+        return collect(self.patterns, self.working_directory, skip=skip, rights=self.rights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +91,17 @@ def restore_checkpoint(
     manifest = _manifest(store, layout, spec)
     if manifest is None:
         return BroughtBack()
-    if manifest.attempt != spec.attempt and collect(spec.patterns, spec.working_directory).files:
+    if manifest.attempt != spec.attempt and spec.collect().files:
         return BroughtBack()
     count = 0
     for entry in manifest.files:
         between()
         path = unescape(entry.source)
-        if not is_gone(path, entry):
+        with acting_as(spec.rights):
+            gone = is_gone(path, entry)
+        if not gone:
             continue
-        if (trouble := bring_back(store, entry, path)) is not None:
+        if (trouble := bring_back(store, entry, path, spec.rights)) is not None:
             return BroughtBack(count, f"{shown(path)} {trouble}")
         count += 1
     return BroughtBack(count)
@@ -139,7 +148,7 @@ class _Saving:
             if there.get(entry.key) == entry.size:
                 self._known[entry.source] = entry
         folder = store.local_folder
-        found = collect(spec.patterns, spec.working_directory, skip=(folder,) if folder else ())
+        found = spec.collect(skip=(folder,) if folder else ())
         if not found.files:
             return _told(previous) if previous else Saved()
         manifest = Manifest(

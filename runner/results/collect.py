@@ -25,6 +25,7 @@ from runner.results.escape import shown
 from runner.results.layout import assign_names
 from runner.results.pattern import Matcher, Pattern, PatternError, Positions, parse
 from runner.results.source import Source, kind
+from runner.rights import Rights, acting_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,25 @@ class _Found:
 
 
 def collect(
-    patterns: Sequence[str], working_directory: str, *, skip: Container[str] = ()
+    patterns: Sequence[str],
+    working_directory: str,
+    *,
+    skip: Container[str] = (),
+    rights: Rights | None = None,
 ) -> Collection:
     """Find the files that `patterns` match; relative ones are below `working_directory`.
 
-    `skip` names folders that are never entered, as real paths (the result store itself, say).
-    Raises nothing: what can't be read is a problem.
+    `skip` names folders that are never entered, as real paths (the result store itself, say);
+    `rights`: with whose they are looked for, and opened later; None: with our own. Raises nothing
+    about files: what can't be read is a problem. Raises RightsError.
     """
+    with acting_as(rights):
+        return _collect(patterns, working_directory, skip, rights)
+
+
+def _collect(
+    patterns: Sequence[str], working_directory: str, skip: Container[str], rights: Rights | None
+) -> Collection:
     problems: list[str] = []
     taken: dict[str, tuple[int, _Found]] = {}
     for index, text in enumerate(patterns):
@@ -85,14 +98,16 @@ def collect(
         for file in sorted(found, key=lambda file: os.fsencode(file.path)):
             taken.setdefault(file.identity, (index, file))
     names = assign_names((file.fixed, file.path) for _, file in taken.values())
-    files = (_collected(name, *found) for name, found in zip(names, taken.values(), strict=True))
+    files = (
+        _collected(name, rights, *found) for name, found in zip(names, taken.values(), strict=True)
+    )
     return Collection(tuple(files), tuple(problems))
 
 
-def _collected(name: str, pattern: int, found: _Found) -> CollectedFile:
+def _collected(name: str, rights: Rights | None, pattern: int, found: _Found) -> CollectedFile:
     what = found.stat
     mode = stat.S_IMODE(what.st_mode)
-    source = Source(found.real)
+    source = Source(found.real, rights=rights)
     return CollectedFile(name, found.path, what.st_size, what.st_mtime_ns, mode, pattern, source)
 
 

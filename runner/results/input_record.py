@@ -16,6 +16,7 @@ from pathlib import Path
 
 from runner.results.placing import replacing
 from runner.results.store import Entry
+from runner.rights import Rights, acting_as
 
 _SAVE_COSTS = 20
 """The record is written so seldom that it takes no more than 1/20 of the time."""
@@ -25,11 +26,13 @@ class InputRecord:
     """Which version of which key each file is, in one file of the queue's folder for each job.
 
     What another job has had fetched to the same place counts as well. A record that can't be read
-    or written costs a second look, and nothing else.
+    or written costs a second look, and nothing else. The record is ours; `rights` are those with
+    which the inputs are looked at, None: our own.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rights: Rights | None = None) -> None:
         self._path = path
+        self._rights = rights
         self._files = dict(_read(path))
         self._others: dict[str, _Stamp] | None = None
         self._lock = threading.Lock()
@@ -38,7 +41,7 @@ class InputRecord:
 
     def knows(self, path: str, entry: Entry) -> bool:
         """Whether the file is there, untouched, and this version of the key."""
-        stamp = _stamp(path, entry.etag)
+        stamp = self._stamp(path, entry.etag)
         if stamp is None or stamp[1] != entry.size:
             return False
         return stamp == self._files.get(path) or stamp == self._of_others().get(path)
@@ -56,7 +59,7 @@ class InputRecord:
 
     def note(self, path: str, entry: Entry) -> None:
         """The file is this version of the key."""
-        if (stamp := _stamp(path, entry.etag)) is None:
+        if (stamp := self._stamp(path, entry.etag)) is None:
             return
         with self._lock:
             if self._files.get(path) == stamp:
@@ -65,6 +68,14 @@ class InputRecord:
             self._changed = True
             if time.monotonic() >= self._due:
                 self._save()
+
+    def _stamp(self, path: str, etag: str) -> _Stamp | None:
+        try:
+            with acting_as(self._rights):
+                found = os.lstat(path)
+        except OSError:
+            return None
+        return (etag, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
     def save(self) -> None:
         """Write it, if there is something new in it."""
@@ -86,14 +97,6 @@ class InputRecord:
 
 
 _Stamp = tuple[str, int, int]
-
-
-def _stamp(path: str, etag: str) -> _Stamp | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return (etag, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _read(path: Path) -> Iterable[tuple[str, _Stamp]]:

@@ -28,6 +28,7 @@ from runner.results.output import remove_leftovers
 from runner.results.placing import replacing, sync_folder
 from runner.results.s3_calls import S3Error
 from runner.results.store import Entry, StoreError
+from runner.rights import Rights, acting_as
 
 _TRIES = 3
 """Times that a file is fetched in a row when other bytes come than were stored."""
@@ -71,7 +72,8 @@ class InputStore(Protocol):
 class InputsWanted:
     """A job's inputs. ``paths`` are filled in; ``record`` is the file that remembers what came.
 
-    So many bytes of ``reserve`` stay free on each disk; ``called_off`` ends it.
+    So many bytes of ``reserve`` stay free on each disk; ``called_off`` ends it. ``rights``: whose
+    files the inputs become, None: ours. The record is ours in any case.
     """
 
     paths: tuple[InputPath, ...]
@@ -79,6 +81,7 @@ class InputsWanted:
     record: Path
     reserve: int = 0
     called_off: threading.Event = field(default_factory=threading.Event)
+    rights: Rights | None = None
 
 
 def fill(path: InputPath, queue_id: str, job_id: str) -> InputPath:
@@ -96,7 +99,7 @@ def fetch_inputs(store_of: Callable[[str], InputStore], wanted: InputsWanted) ->
     ``store_of`` gives a bucket's store. Raises InputError where it can't be done; StoreError
     where trying again may help; CalledOff.
     """
-    record = InputRecord(wanted.record)
+    record = InputRecord(wanted.record, wanted.rights)
     count = 0
     try:
         for path in wanted.paths:
@@ -148,8 +151,9 @@ class _Fetch:
         self._record = record
         self._is_prefix = not key or key.endswith("/")
         base = wanted.working_directory
-        if not os.path.isabs(path.path) and not os.path.isdir(base):
-            raise InputError(f"working directory {base} does not exist")
+        with acting_as(wanted.rights):
+            if not os.path.isabs(path.path) and not os.path.isdir(base):
+                raise InputError(f"working directory {base} does not exist")
         self._target = os.path.join(base, path.path)
         in_folder = path.path.endswith("/")
         self._root = self._target if in_folder else os.path.dirname(self._target)
@@ -169,8 +173,9 @@ class _Fetch:
                 raise self._error or error from None
         if self._error is not None:
             raise self._error
-        for folder in self._folders:
-            sync_folder(os.fsencode(folder))
+        with acting_as(self._wanted.rights):
+            for folder in self._folders:
+                sync_folder(os.fsencode(folder))
         return count
 
     def _try(self, item: tuple[Entry, str]) -> int:
@@ -224,7 +229,7 @@ class _Fetch:
         """Have one file there; 1 if it had to be fetched."""
         self._check()
         self._enter(os.path.dirname(path))
-        if self._record.knows(path, entry) or _holds(path, entry, self._check):
+        if self._record.knows(path, entry) or self._holds(path, entry):
             self._record.note(path, entry)
             return 0
         taken = {entry.etag}
@@ -239,11 +244,30 @@ class _Fetch:
         where = f"{self._path.s3}: {shown(entry.key)}"
         raise StoreError(f"{where} came with other bytes than were stored")
 
+    def _holds(self, path: str, entry: Entry) -> bool:
+        """Whether a file that nobody has a record of holds these bytes: reading it costs less."""
+        if parts_of(entry.etag) != 0:
+            return False
+        try:
+            with acting_as(self._wanted.rights):
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
+                return False
+            return plain_etag(fd, self._check) == entry.etag
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
     def _fetch(self, entry: Entry, path: str, taken: set[str]) -> str:
         """Fetch it; the ETag of what came: it is only put in place if it is one of ``taken``."""
         self._check_room(entry, path)
         try:
-            with replacing(os.fsencode(path), durable=True) as target:
+            with replacing(os.fsencode(path), durable=True, rights=self._wanted.rights) as target:
                 etag = self._store.get_version(entry, target, self._check)
                 if etag not in taken:
                     raise _OtherBytes
@@ -260,7 +284,8 @@ class _Fetch:
         return etag
 
     def _check_room(self, entry: Entry, path: str) -> None:
-        found = os.statvfs(os.path.dirname(path))
+        with acting_as(self._wanted.rights):
+            found = os.statvfs(os.path.dirname(path))
         free = found.f_bavail * found.f_frsize
         if entry.size + self._wanted.reserve > free:
             text = f"{shown(path)} needs {entry.size:,} bytes, and {free:,} are free"
@@ -270,7 +295,7 @@ class _Fetch:
 
     def _enter(self, folder: str) -> None:
         """Make a folder, and see, once, that no link in the target leads out of it."""
-        with self._lock:
+        with self._lock, acting_as(self._wanted.rights):
             if folder not in self._folders:
                 root = os.path.realpath(self._root)
                 real = os.path.realpath(folder)
@@ -286,22 +311,3 @@ class _Fetch:
 
 class _OtherBytes(Exception):
     """What came is not what was stored."""
-
-
-def _holds(path: str, entry: Entry, between: Callable[[], None]) -> bool:
-    """Whether a file that nobody has a record of holds these bytes: reading it costs less."""
-    if parts_of(entry.etag) != 0:
-        return False
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
-            return False
-        return plain_etag(fd, between) == entry.etag
-    except OSError:
-        return False
-    finally:
-        os.close(fd)

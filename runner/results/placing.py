@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from runner.results.escape import TEMPORARY
+from runner.rights import Rights, acting_as
 
 _TEMPORARY = TEMPORARY.encode()
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,13 +24,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def replacing(path: bytes, *, durable: bool) -> Iterator[int]:
+def replacing(path: bytes, *, durable: bool, rights: Rights | None = None) -> Iterator[int]:
     """An empty file, open to read and write, that stands at `path` once the block has ended well.
 
     Missing folders are made. Otherwise nothing is left of it. `durable` syncs the file, not its
-    folder. Raises OSError.
+    folder. `rights`: whose file it is, made and put in place with no others; None: ours. The block
+    runs with our own. Raises OSError, RightsError.
     """
-    temporary, fd = _at_new_name(path, lambda new: os.open(new, _NEW, 0o600))
+    with acting_as(rights):
+        temporary, fd = _at_new_name(path, lambda new: os.open(new, _NEW, 0o600))
     try:
         try:
             yield fd
@@ -37,9 +40,10 @@ def replacing(path: bytes, *, durable: bool) -> Iterator[int]:
                 os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(temporary, path)
+        with acting_as(rights):
+            os.rename(temporary, path)
     except BaseException:
-        with suppress(OSError):
+        with acting_as(rights), suppress(OSError):
             os.unlink(temporary)
         raise
 

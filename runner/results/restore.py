@@ -18,17 +18,22 @@ from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.placing import replacing
 from runner.results.store import ResultStore
+from runner.rights import Rights, acting_as
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Whose files: the attempt that made them, and where it looked for its patterns' matches."""
+    """Whose files: the attempt that made them, and where it looked for its patterns' matches.
+
+    `rights`: with whose they are looked at and written; None: with our own.
+    """
 
     job_id: str
     run_id: str
     attempt: int
     patterns: tuple[str, ...]
     working_directory: str
+    rights: Rights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,8 @@ def restore_job(stores: tuple[ResultStore, ...], layout: Layout, wanted: Wanted)
     for store in stores:
         manifest = _manifest(store, layout, wanted)
         if manifest is not None:
-            return _restore(store, layout, manifest)
-    found = collect(wanted.patterns, wanted.working_directory)
+            return _restore(store, layout, manifest, wanted.rights)
+    found = collect(wanted.patterns, wanted.working_directory, rights=wanted.rights)
     missing = next((text for text in found.problems if "matched nothing" in text), None)
     return Restored(lost=missing)
 
@@ -66,15 +71,19 @@ def _manifest(store: ResultStore, layout: Layout, wanted: Wanted) -> Manifest | 
     return manifest if ours == (wanted.run_id, wanted.attempt, True) else None
 
 
-def _restore(store: ResultStore, layout: Layout, manifest: Manifest) -> Restored:
+def _restore(
+    store: ResultStore, layout: Layout, manifest: Manifest, rights: Rights | None
+) -> Restored:
     count = 0
     for entry in manifest.files:
         if layout.is_log(entry.name):
             continue
         path = unescape(entry.source)
-        if not is_gone(path, entry):
+        with acting_as(rights):
+            gone = is_gone(path, entry)
+        if not gone:
             continue
-        if (trouble := bring_back(store, entry, path)) is not None:
+        if (trouble := bring_back(store, entry, path, rights)) is not None:
             return Restored(count, f"{shown(path)} {trouble}")
         count += 1
     return Restored(count)
@@ -93,15 +102,17 @@ def is_gone(path: str, entry: FileEntry) -> bool:
     return not stat.S_ISREG(found.st_mode) or (untouched and found.st_size != entry.size)
 
 
-def bring_back(store: ResultStore, entry: FileEntry, path: str) -> str | None:
+def bring_back(
+    store: ResultStore, entry: FileEntry, path: str, rights: Rights | None
+) -> str | None:
     """Why it can't be brought back, or None when it has been. Raises StoreError."""
     try:
-        with replacing(os.fsencode(path), durable=True) as target:
+        with replacing(os.fsencode(path), durable=True, rights=rights) as target:
             if not store.get_file(entry.key, target):
                 raise _Missing
             if hash_file(target, entry.size) != entry.sha256:
                 raise _Missing
-            os.fchmod(target, entry.mode)
+            os.fchmod(target, entry.mode & 0o777)
             os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
     except _Missing:
         return f"is gone, and {store.describe()} has no copy of it"

@@ -14,6 +14,7 @@ from threading import Event
 
 from runner.errors import RunnerError
 from runner.results.escape import shown
+from runner.rights import Rights, acting_as
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -32,7 +33,7 @@ class WithdrawnError(RunnerError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file to store. `path` is absolute.
+    """A file to store. `path` is absolute; `rights`: with whose it is opened, None: our own.
 
     No part of a job's path may be a link (`ours` false): one that has become a link since it was
     looked at is refused, so no job can swap a folder under us. In a path of ours only the last
@@ -42,12 +43,14 @@ class Source:
 
     path: str
     ours: bool = False
+    rights: Rights | None = None
     withdrawn: Event | None = field(default=None, compare=False)
 
     def stat(self) -> os.stat_result:
         """What the file is, without opening it. Raises SourceError, also if it isn't regular."""
         try:
-            found = os.lstat(self.path)
+            with acting_as(self.rights):
+                found = os.lstat(self.path)
         except OSError as error:
             raise self.error(error)
         return self._regular(found)
@@ -56,7 +59,8 @@ class Source:
     def open(self) -> Iterator[int]:
         """A descriptor to read the file from, closed at the end. Raises SourceError."""
         try:
-            fd = os.open(self.path, _FILE) if self.ours else _open_without_links(self.path)
+            with acting_as(self.rights):
+                fd = os.open(self.path, _FILE) if self.ours else _open_without_links(self.path)
         except OSError as error:
             raise self.error(error) from error
         try:

@@ -20,6 +20,7 @@ from runner.results.layout import Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.source import Source, SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
+from runner.rights import Rights
 
 MAX_PROBLEMS = 1_000
 """How many problems are told one by one."""
@@ -35,6 +36,7 @@ class JobUpload:
     upload need not look at them again; false for a job that keeps processes in the background.
     `logs`: false for result files alone. `spool`: copies of the result files that an upload has
     made: they are taken from there, for dependants may change the originals.
+    `rights`: whose the result files are; None: ours, as the logs are.
     Once `withdrawn` is set the upload ends as soon as it can, without success.
     """
 
@@ -53,6 +55,7 @@ class JobUpload:
     logs: bool = True
     spool: FolderStore | None = None
     withdrawn: Event | None = None
+    rights: Rights | None = None
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -211,7 +214,8 @@ class _Upload:
                 yield _Wanted(entry.key, entry.attempt, source, unescape(entry.source))
             return
         folder = self.store.local_folder
-        found = collect(spec.patterns, spec.working_directory, skip=(folder,) if folder else ())
+        skip = (folder,) if folder else ()
+        found = collect(spec.patterns, spec.working_directory, skip=skip, rights=spec.rights)
         self.problems += found.problems
         for file in found.files:
             key = self.layout.file_key(spec.job_id, file.name)

@@ -28,11 +28,11 @@ from runner.host.notify import Notifier
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
-from runner.results.store import ResultStore
 from runner.service import requests, taking_over
 from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
+from runner.service.job_user import JobUser, job_user
 from runner.service.machine_end import MachineEnd
 from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
@@ -42,6 +42,7 @@ from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
 from runner.service.views import Stored
 from runner.store.locks import Lock
+from runner.store.paths import prepare_folders
 
 MAX_DESCRIPTORS = 8192
 PRUNE_EVERY = 24 * 3600.0
@@ -58,29 +59,17 @@ like a daemon that doesn't start."""
 log = structlog.get_logger()
 
 
-def check_user(settings: Settings) -> None:
-    """Raise UsageError unless it has been said as whom jobs run: as root never by chance."""
-    if os.geteuid() == 0 and settings.job_user is None:
-        raise UsageError(
-            f"as root, the daemon needs the setting job_user in {settings.config_file}: the user "
-            'that jobs run as ("root" must be written out)'
-        )
-    if settings.job_user not in (None, "root"):
-        raise UsageError("job_user: running jobs as another user is not there yet")
-    if settings.job_user == "root" and os.geteuid() != 0:
-        raise UsageError("job_user = root: this daemon is not root")
-
-
 class Daemon(requests.Host):
     """The host of all submitted queues of one state folder. Made in the running loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, user: JobUser) -> None:
         self.shelf = Shelf(settings.state_dir, settings.log_dir)
         self.who = f"the daemon (pid {os.getpid()})"
         self.stored = Stored(self.shelf.paths)
         self.desk = Desk(lambda: self._session is not None)
         self._settings = settings
-        self._place = Place(logins(os.environ), None)
+        self._user = user
+        self._place = Place(logins(os.environ, user.account), None, user.rights)
         self._session: Session | None = None
         self._handling = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -97,6 +86,10 @@ class Daemon(requests.Host):
         """Serve until told to stop. Raises LockedError if there is a daemon here already."""
         # A thousand clients need a thousand; jobs get back the limit we began with.
         allow_descriptors(MAX_DESCRIPTORS)
+        if self._user.rights is not None:
+            # What jobs are to see (logs, the spot notice) they can read.
+            os.umask(0o022)
+        prepare_folders(self.shelf.paths)
         lock = Lock(self.shelf.paths.daemon_lock, f"{self.shelf.paths.root}", "runner daemon")
         servers = [
             self._server("runner.sock", 0o660, may_act=True),
@@ -109,7 +102,7 @@ class Daemon(requests.Host):
         try:
             for server in servers:
                 await server.start(_group())
-            log.info("daemon_started", state_dir=str(self.shelf.paths.root), pid=os.getpid())
+            self._say_started()
             self._spot.start(os.environ)
             await asyncio.to_thread(self._begin_life)
             await self._serve()
@@ -121,6 +114,13 @@ class Daemon(requests.Host):
             self.desk.close()
             self._notifier.close()
             log.info("daemon_stopped")
+
+    def _say_started(self) -> None:
+        root, name = str(self.shelf.paths.root), self._user.account.pw_name
+        log.info("daemon_started", state_dir=root, pid=os.getpid(), job_user=name)
+        rights, group = self._user.rights, _group()
+        if rights is not None and group in rights.groups:
+            log.warning("jobs_may_act", why=f"{name} is in the group 'runner': its jobs can submit")
 
     def _begin_life(self) -> None:
         """Blocks for a metadata service that doesn't answer, some seconds at the most."""
@@ -152,7 +152,7 @@ class Daemon(requests.Host):
             self._candidates.find_incomplete()
         self._notifier.ready_within(READY_WITHIN)
         while not self._stopping:
-            self._prune_if_due()
+            await self._prune_if_due()
             self._wake.clear()
             lock, wait = await self._take_next()
             if lock is None:
@@ -188,34 +188,43 @@ class Daemon(requests.Host):
     async def _take_next(self) -> tuple[Lock | None, float]:
         """Open the first queue that is to be worked on; its lock, or how long to wait.
 
-        Its store is opened before, with nothing held.
+        Its store is opened before, and its user looked up, with nothing held.
         """
         wait = PRUNE_EVERY
         for entry in self._candidates:
             if self._stopping or self._why_not is not None:
                 return None, PRUNE_EVERY
-            store = None
             try:
-                store = await asyncio.to_thread(self._candidates.store_of, entry)
-                found = await asyncio.to_thread(self._candidates.begun_elsewhere, entry, store)
+                place, found = await asyncio.to_thread(self._prepare, entry)
             except RunnerError as error:
-                if store is not None:
-                    store.close()
                 self._candidates.refuse(entry.name, error)
                 self._tell_change()
                 continue
             async with self._handling:
-                lock = await self._take(entry.name, store, found)
+                lock = await self._take(entry.name, place, found)
             if lock is not None:
                 return lock, wait
-            if store is not None:
-                store.close()
+            if place.results is not None:
+                place.results.close()
             wait = LOCKED_RETRY
         return None, min(wait, self._candidates.wait())
 
-    async def _take(
-        self, name: str, store: ResultStore | None, found: taking_over.Found | None
-    ) -> Lock | None:
+    def _prepare(self, entry: Entry) -> tuple[Place, taking_over.Found | None]:
+        """Where and as what a queue's jobs run from now on, and what is to be gone on from.
+
+        Blocks. Raises RunnerError.
+        """
+        rights = job_user(self._settings).rights
+        store = self._candidates.store_of(entry)
+        try:
+            found = self._candidates.begun_elsewhere(entry, store)
+        except BaseException:
+            if store is not None:
+                store.close()
+            raise
+        return replace(self._place, results=store, rights=rights), found
+
+    async def _take(self, name: str, place: Place, found: taking_over.Found | None) -> Lock | None:
         """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
         entry = self.shelf.find(name) if self.shelf.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
@@ -228,22 +237,22 @@ class Daemon(requests.Host):
             log.info("queue_locked", queue=name, why=str(error))
             return None
         try:
+            store = place.results
             if found is not None and store is not None and taking_over.is_new(entry):
                 await asyncio.to_thread(taking_over.take_over, self.shelf, entry, found, store)
                 log.info("queue_taken_over", queue=name, where=found.where)
             self._end.call_off()
-            self._open(name, store)
+            self._open(name, place)
         except (RunnerError, OSError) as error:
             lock.release()
             self._candidates.drop(name, str(error))
             return None
         return lock
 
-    def _open(self, name: str, store: ResultStore | None) -> None:
+    def _open(self, name: str, place: Place) -> None:
         self._candidates.forgive(name)
         if name not in self._candidates.finishing:
             self.shelf.set_current(name)
-        place = replace(self._place, results=store)
         self._session = Session(self.shelf, self._settings, name, place, self._on_story)
         self._spot.opened(self._session)
         log.info("queue_opened", queue=name)
@@ -273,12 +282,15 @@ class Daemon(requests.Host):
             session.close()
         self._tell_change()
 
-    def _prune_if_due(self) -> None:
+    async def _prune_if_due(self) -> None:
+        """In a thread: a job may have left a million files."""
         if time.monotonic() < self._prune_at:
             return
         self._prune_at = time.monotonic() + PRUNE_EVERY
-        for name in self.shelf.prune(self._settings.queue_retention):
-            log.info("queue_pruned", queue=name)
+        async with self._handling:
+            age = self._settings.queue_retention
+            for name in await asyncio.to_thread(self.shelf.prune, age):
+                log.info("queue_pruned", queue=name)
 
     def _on_story(self, entries: list[StoryEntry]) -> None:
         session = self._session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,9 +37,10 @@ def callers(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def logins(environ: Mapping[str, str], file: Path = ENVIRONMENT_FILE) -> dict[str, str]:
+def logins(
+    environ: Mapping[str, str], user: pwd.struct_passwd, file: Path = ENVIRONMENT_FILE
+) -> dict[str, str]:
     """What a login of this user would begin with, then the file, then the region."""
-    user = pwd.getpwuid(os.geteuid())
     base = {
         "HOME": user.pw_dir,
         "LOGNAME": user.pw_name,

@@ -74,8 +74,8 @@ async def answer(host: Host, message: dict[str, Any], peer: Peer) -> Answer:
         raise UsageError(f"unknown request {quoted(name)}{did_you_mean(name, FIELDS)}")
     if name in ACTING and not peer.may_act:
         raise RunnerError(
-            f"'{name}' needs more rights: this socket is for looking only; root and the group "
-            "'runner' may act"
+            f"permission denied: '{name}' is for root and the members of the group 'runner'; "
+            "everybody else may look"
         )
     for field in message:
         if field not in FIELDS[name] and field not in ("v", "request"):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from runner.control.protocol import Peer
@@ -16,6 +17,7 @@ from runner.service import requests
 from runner.service.desk import Desk
 from runner.service.environment import callers
 from runner.service.fields import Fields
+from runner.service.job_user import job_user
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import WORK_DIR, Place, Session, apply_resting
 from runner.service.shelf import Again, Entry, Shelf
@@ -79,8 +81,18 @@ class _Resting(requests.Host):
         """See Host."""
         if entry.queue is None:
             raise ConflictError(f"queue '{entry.name}' can't be read")
-        place = Place(callers(os.environ), None)
-        await act_on_resting(self.shelf, self._settings, entry, place, make)
+        await act_on_resting(
+            self.shelf, self._settings, entry, place_of(self._settings, entry), make
+        )
+
+
+def place_of(settings: Settings, entry: Entry) -> Place:
+    """Where a queue's jobs ran, and with whose rights: a daemon's had its user's.
+
+    Raises UsageError where those can't be had.
+    """
+    rights = job_user(settings).rights if entry.meta.get("owner") == "daemon" else None
+    return Place(callers(os.environ), entry.meta.get(WORK_DIR), rights)
 
 
 async def finish_uploads(shelf: Shelf, settings: Settings, entry: Entry) -> None:
@@ -98,7 +110,7 @@ async def finish_uploads(shelf: Shelf, settings: Settings, entry: Entry) -> None
         if want.where is None:
             raise ConflictError(f"queue '{entry.name}' stores its results nowhere")
         store = await asyncio.to_thread(prepared, want, settings, say)
-        place = Place(callers(os.environ), entry.meta.get(WORK_DIR), store)
+        place = replace(place_of(settings, entry), results=store)
         session = Session(shelf, settings, entry.name, place)
         try:
             await session.run()

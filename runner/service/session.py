@@ -6,9 +6,10 @@ The caller holds the queue's lock. Nothing here decides when a session begins or
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.core import events as ev
@@ -22,12 +23,15 @@ from runner.errors import DiskFullError, StateError, UsageError
 from runner.model.document import Queue, dump_document, parse_document
 from runner.model.graph import Graph
 from runner.model.settings import Settings
+from runner.process.wire import User
 from runner.results.layout import Layout
 from runner.results.runs import set_former_run_aside
 from runner.results.store import ResultStore
+from runner.rights import Rights
 from runner.service.shelf import Shelf
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
+from runner.store.paths import make_owned
 
 WORK_DIR = "work_dir"
 """The key under which a foreground run's folder is remembered."""
@@ -35,10 +39,14 @@ WORK_DIR = "work_dir"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and as what a session's jobs run. ``work_dir`` None: the queue's own work folder."""
+    """Where and as what a session's jobs run.
+
+    ``work_dir`` None: the queue's own work folder; ``rights`` None: ours.
+    """
 
     environment: dict[str, str]
     work_dir: str | None
+    rights: Rights | None = None
     results: ResultStore | None = None
 
 
@@ -68,7 +76,8 @@ class Session:
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
             else:
-                paths.work.mkdir(mode=0o755, exist_ok=True)
+                uid, gid, _ = place.rights or (os.geteuid(), os.getegid(), ())
+                make_owned(paths.work, uid, gid)
                 work_dir = str(paths.work)
             logs = shelf.log_paths(name)
             logs.jobs.mkdir(parents=True, exist_ok=True)
@@ -78,6 +87,7 @@ class Session:
                 queue_id=self.queue_id,
                 work_dir=work_dir,
                 environment=place.environment,
+                rights=place.rights,
                 # Half of it is waited, the other half is for the writing.
                 projection_interval=settings.projection_interval / 2,
                 disk_reserve=settings.disk_reserve,
@@ -162,11 +172,13 @@ def apply_resting(
 async def end_attempts(shelf: Shelf, settings: Settings, queue_id: str, place: Place) -> None:
     """End what still runs of a queue, in an orderly way, before it is set aside."""
     try:
-        session = Session(shelf, settings, queue_id, Place(place.environment, place.work_dir))
+        session = Session(shelf, settings, queue_id, replace(place, results=None))
     except StateError:
         # Unreadable, and --fresh is the way out of that: only the record of attempts is left.
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, end_every_attempt, shelf.queue_paths(queue_id).slots)
+        slots = shelf.queue_paths(queue_id).slots
+        user = None if place.rights is None else User(*place.rights)
+        await loop.run_in_executor(None, end_every_attempt, slots, user)
         return
     try:
         if session.scheduler.live or session.scheduler.background:

@@ -117,6 +117,10 @@ class Shelf:
             return [n for n in os.listdir(self.paths.queues) if not n.startswith(".")]
         except FileNotFoundError:
             return []
+        except PermissionError:
+            raise RunnerError(
+                f"{self.paths.queues}: permission denied: only a daemon that runs can tell of it"
+            ) from None
 
     def current(self) -> str | None:
         """The name of the queue that was taken up last, if it is still there."""
@@ -304,10 +308,10 @@ class Shelf:
                 # It was taken up again before we had the lock.
                 return False
             # The logs first: without its state nobody would know any more whose they are.
-            shutil.rmtree(self.log_paths(entry.name).root, ignore_errors=True)
+            _remove_tree(self.log_paths(entry.name).root)
             doomed = self.paths.queues / f"{_PRUNED}{entry.name}-{os.getpid()}"
             os.rename(self.queue_paths(entry.name).root, doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            _remove_tree(doomed)
         finally:
             lock.release()
         return True
@@ -316,7 +320,20 @@ class Shelf:
         """Remove what a killed prune has left."""
         if self.paths.queues.is_dir():
             for doomed in self.paths.queues.glob(f"{_PRUNED}*"):
-                shutil.rmtree(doomed, ignore_errors=True)
+                _remove_tree(doomed)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, as far as it can be. Neither way can be led out of it by a link.
+
+    Jobs make what they like: rmtree needs a descriptor and a stack frame for each level.
+    """
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        import subprocess
+
+        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 def _is_old(entry: Entry, seconds: float) -> bool:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.errors import StateError
+
 
 @dataclass(frozen=True, slots=True)
 class StatePaths:
@@ -30,9 +32,13 @@ class StatePaths:
         """What is to become of the machine, and when."""
         return self.root / "machine.json"
 
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks"
+
     def queue_lock(self, queue_id: str) -> Path:
         """Beside the queues and not inside: ``--fresh`` moves the queue's folder away."""
-        return self.root / "locks" / f"{queue_id}.lock"
+        return self.locks / f"{queue_id}.lock"
 
     def queue(self, name: str) -> QueuePaths:
         return QueuePaths(self.queues / name)
@@ -123,6 +129,41 @@ class LogPaths:
         if attempt == newest:
             return self.newest(job_id, stream)
         return self.earlier(job_id, attempt, stream)
+
+
+def prepare_folders(paths: StatePaths) -> None:
+    """Make a state folder that jobs pass through to their work folders, and see nothing of.
+
+    One that is there keeps its mode: it may be its owner's for more than this. Raises StateError.
+    """
+    try:
+        if not paths.root.is_dir():
+            paths.root.parent.mkdir(parents=True, exist_ok=True)
+            _make(paths.root, 0o711)
+        _make(paths.queues, 0o711)
+        _make(paths.locks, 0o700)
+    except OSError as error:
+        raise StateError(f"{error.filename or paths.root}: {error.strerror}") from None
+
+
+def _make(folder: Path, mode: int) -> None:
+    folder.mkdir(exist_ok=True)
+    folder.chmod(mode)
+
+
+def make_owned(folder: Path, uid: int, gid: int) -> None:
+    """Make a folder in one of ours and give it away, or give away the one that is there.
+
+    What is in it stays whose it is. Raises OSError, also for a link.
+    """
+    folder.mkdir(mode=0o755, exist_ok=True)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if (found.st_uid, found.st_gid) != (uid, gid):
+            os.fchown(fd, uid, gid)
+    finally:
+        os.close(fd)
 
 
 def replace_link(link: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from runner.process.slots import Exit, Slot, SlotFile
 from runner.process.spawner import Request, Spawner
 from runner.process.tree import TOKEN_VARIABLE
+from runner.process.wire import User
 
 OK = ("exit", "0")
 BASE = {"PATH": os.defpath, "HOME": "/"}
@@ -102,11 +103,13 @@ class Heard:
 class Pool:
     """A spawner over ``root``'s record file. A second one in its place is a restarted daemon."""
 
-    def __init__(self, root: Path, base: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, base: Mapping[str, str] | None = None, user: User | None = None
+    ) -> None:
         self.root = root
         self.slots = SlotFile.open(str(root / "attempts"))
         self.heard = Heard()
-        self.spawner = Spawner(self.slots, self.heard, base or BASE)
+        self.spawner = Spawner(self.slots, self.heard, base or BASE, user)
         self._count = 0
         self._prefix = f"{uuid.uuid4().hex[:12]}-"
 

@@ -11,6 +11,8 @@ import pytest
 from runner.errors import UsageError
 from runner.service.environment import LOGIN_PATH, callers, logins
 
+ME = pwd.getpwuid(os.geteuid())
+
 
 def test_run_passes_the_caller_s_on_less_what_is_runner_s() -> None:
     """A job would talk to the service manager as if it were the daemon, or configure a runner."""
@@ -27,10 +29,10 @@ def test_run_passes_the_caller_s_on_less_what_is_runner_s() -> None:
 
 def test_the_daemon_s_begins_like_a_login(tmp_path: Path) -> None:
     """Jobs of a service would find neither a HOME nor their programs."""
-    user = pwd.getpwuid(os.geteuid())
-    found = logins({"PATH": "/odd", "SECRET": "x", "AWS_REGION": "eu-west-1"}, tmp_path / "none")
-    assert found["HOME"] == user.pw_dir
-    assert found["USER"] == found["LOGNAME"] == user.pw_name
+    environ = {"PATH": "/odd", "SECRET": "x", "AWS_REGION": "eu-west-1"}
+    found = logins(environ, ME, tmp_path / "none")
+    assert found["HOME"] == ME.pw_dir
+    assert found["USER"] == found["LOGNAME"] == ME.pw_name
     assert found["PATH"] == LOGIN_PATH
     assert found["AWS_REGION"] == "eu-west-1"
     assert "SECRET" not in found
@@ -42,7 +44,7 @@ def test_the_environment_file_is_read_as_shells_write_it(tmp_path: Path) -> None
     file.write_text(
         "# proxies\n\nexport HTTPS_PROXY=http://p:1\nNAME='two words'\nPATH=/opt/bin\nE=\n"
     )
-    found = logins({}, file)
+    found = logins({}, ME, file)
     assert found["HTTPS_PROXY"] == "http://p:1"
     assert found["NAME"] == "two words"
     assert found["PATH"] == "/opt/bin"
@@ -55,4 +57,4 @@ def test_a_bad_line_is_told_with_its_place(tmp_path: Path, line: str) -> None:
     file = tmp_path / "environment"
     file.write_text(f"A=1\n{line}\n")
     with pytest.raises(UsageError, match=r"environment:2: not a NAME=value line"):
-        logins({}, file)
+        logins({}, ME, file)

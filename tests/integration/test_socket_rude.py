@@ -277,7 +277,7 @@ def test_the_looking_socket_refuses_what_acts(undisturbed: World) -> None:
     )
     for name in sorted(requests.ACTING):
         told = talk(path, {"request": name, "document": "{}"})
-        assert told["error"]["exit_code"] == 1 and "more rights" in told["error"]["message"]
+        assert told["error"]["exit_code"] == 1 and "permission denied" in told["error"]["message"]
     assert talk(path, {"request": "status", "limit": 1})["ok"]
 
 

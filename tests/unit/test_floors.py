@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "__init__"},
     {"model"},
     {"core"},
-    {"aws"},
+    {"aws", "rights"},
     {"process", "store", "results", "host", "control"},
     {"engine"},
     {"service"},

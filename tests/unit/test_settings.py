@@ -54,6 +54,16 @@ def test_defaults_follow_xdg() -> None:
     assert settings.config_file == Path("/nowhere/c/runner/runner.toml")
 
 
+def test_only_who_has_chosen_no_folders_is_led_to_the_machines_daemon(config: Path) -> None:
+    """`runner status` would find nothing, or another daemon than the one that was named."""
+    assert load({}).machine_run_dir == Path("/run/runner")
+    assert load({}, root=True).machine_run_dir is None
+    assert load({"RUNNER_STATE_DIR": "/s"}).machine_run_dir is None
+    assert load({}, overrides={"run_dir": "/r"}).machine_run_dir is None
+    config.write_text('log_dir = "/file"')
+    assert load({}, config=config).machine_run_dir is None
+
+
 def test_logs_follow_a_moved_state_dir() -> None:
     """`run --state-dir D` would leave its logs in the home folder."""
     assert load({}, overrides={"state_dir": Path("/d")}).log_dir == Path("/d/logs")
