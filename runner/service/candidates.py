@@ -13,6 +13,7 @@ import structlog
 
 from runner.core.states import QueueStatus
 from runner.errors import RunnerError, StateError
+from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
 from runner.service.result_stores import opened, prepared, wanted
@@ -97,7 +98,7 @@ class Candidates:
         try:
             return find(self._shelf, entry, store, say)
         except StoreError as error:
-            if time.clock_gettime(time.CLOCK_BOOTTIME) < ASK_FOR:
+            if this_moment().uptime < ASK_FOR:
                 raise StoreError(f"nobody can tell if it was begun elsewhere: {error}") from error
             say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
             return None

@@ -20,6 +20,8 @@ import pytest
 from imds import Imds
 from s3_endpoint import env_for
 
+from runner.host.machine_file import this_moment
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -100,7 +102,7 @@ class Box:
 
     def plan(self, what: str = "stop", left: float = 0.0, **more: Any) -> None:
         """Write what the daemon remembers."""
-        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        uptime = this_moment().uptime
         plan = {
             "what": what,
             "why": "queue q completed",

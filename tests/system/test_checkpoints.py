@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,6 +174,36 @@ def test_a_spot_notice_saves_and_an_empty_disk_goes_on(ec2: Ec2) -> None:
     assert b"saved" in ec2.endpoint.read(ec2.bucket, "queues/q/jobs/train/attempts/1/stdout.log"), (
         "the log of the machine before is kept"
     )
+
+
+def test_it_is_the_jobs_user_who_saves_and_finds_it_again(
+    imds: Imds, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root would read what the job may not, or leave it files that it can't write to."""
+    folder = Path(tempfile.mkdtemp(prefix="checkpoints-"))
+    folder.chmod(0o755)
+    world = World(folder, job_user="nobody")
+    world.home.chmod(0o777)
+    try:
+        ec2 = Ec2(world, imds, endpoint, monkeypatch)
+        ec2.boot()
+        ec2.submit()
+        ec2.until_trained()
+        secret = folder / "secret"
+        secret.write_text("root's alone")
+        secret.chmod(0o600)
+        (ec2.work / "ckpt/link").symlink_to(secret)
+        ec2.taken_away()
+        assert "checkpoint/1-1/step" in ec2.keys("queues/q/jobs/train/")
+        ec2.lose_disk()
+        ec2.boot()
+        ec2.submit()
+        ec2.completes()
+        assert ec2.seen.read_text().splitlines() == ["1 from 0", "2 from 10"]
+        assert (ec2.work / "ckpt/step").owner() == "nobody"
+    finally:
+        world.close()
+        shutil.rmtree(folder)
 
 
 def test_on_the_same_disk_what_is_there_stays(ec2: Ec2) -> None:
