@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from lab import Machine, build_root, what_is_missing
 from s3_endpoint import Endpoint
 from world import World
 
@@ -33,3 +35,18 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint = Endpoint()
     yield endpoint
     endpoint.close()
+
+
+@pytest.fixture(scope="session")
+def lab_root() -> Path:
+    """The file system of the lab's machines. Where there can be none: skipped, but never in CI."""
+    if missing := what_is_missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    return build_root()
+
+
+@pytest.fixture
+def machine(lab_root: Path) -> Iterator[Callable[..., Machine]]:
+    """Makes machines, which are not yet booted; all of them are gone at the test's end."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Machine(lab_root, **options))

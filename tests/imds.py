@@ -27,24 +27,24 @@ class Imds:
     every (method, path, status).
     """
 
-    def __init__(self, *, start: bool = True) -> None:
+    def __init__(self, *, start: bool = True, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.data: dict[str, str] = {}
         self.mood = "well"
         self.asked: list[tuple[str, str, int]] = []
         self.token = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler, bind_and_activate=False)
+        self._server = _Server(address, _Handler, bind_and_activate=False)
         self._server.imds = self
         self._server.server_bind()
-        self.port = self._server.server_port
+        self.host, self.port = address[0], self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         if start:
             self.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def env(self) -> dict[str, str]:

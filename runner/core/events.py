@@ -104,10 +104,21 @@ class CommandEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt took: processor seconds, bytes of memory at its peak, and how many of its
+    processes the kernel killed for want of memory."""
+
+    cpu_seconds: float
+    max_rss: int
+    oom_kills: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """The command ended and its tree is gone (or is kept in the background on purpose).
 
-    ``ended_at`` is wall time, ``duration`` seconds, ``draw`` a number in [0, 1) for the jitter.
+    ``ended_at`` is wall time, ``duration`` seconds, ``draw`` a number in [0, 1) for the jitter,
+    ``usage`` None if nobody could count.
     """
 
     now: Now
@@ -118,6 +129,7 @@ class AttemptEnded:
     duration: float | None = None
     draw: float = 0.0
     background: bool = False
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

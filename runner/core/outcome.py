@@ -52,7 +52,7 @@ def conclude(job: Job, state: JobState, ended: AttemptEnded, global_timeout: flo
 
 def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState:
     """What is known whatever the end means. Made anew, not replaced: every attempt comes by."""
-    outcome = ended.outcome
+    outcome, usage = ended.outcome, ended.usage
     return JobState(
         status=status,
         attempt=state.attempt,
@@ -64,6 +64,9 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         duration=ended.duration,
         exit_code=outcome.code if isinstance(outcome, Exited) else None,
         signal=outcome.signal if isinstance(outcome, Signalled) else None,
+        cpu_seconds=usage.cpu_seconds if usage else None,
+        max_rss_bytes=usage.max_rss if usage else None,
+        oom_killed=bool(usage and usage.oom_kills),
         fetched=state.fetched,
         doubted=state.doubted,
     )
@@ -71,6 +74,9 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
 
 def _by_itself(job: Job, after: JobState, ended: AttemptEnded) -> JobState:
     match ended.outcome:
+        case Exited() | Signalled() if after.oom_killed:
+            # Also an exit: the shell, or the trainer's parent, outlived who was killed.
+            return _counted(job, after, ended, _out_of_memory(ended))
         case Exited(code):
             return _counted(job, after, ended, f"command execution failed: exit status {code}")
         case Signalled(signal):
@@ -82,6 +88,14 @@ def _by_itself(job: Job, after: JobState, ended: AttemptEnded) -> JobState:
         case Lost(machine):
             why = "the machine went away" if machine else "its supervising process was killed"
             return interrupted(after, why, announced=False)
+
+
+def _out_of_memory(ended: AttemptEnded) -> str:
+    message = "out of memory: the kernel killed it"
+    if ended.usage and ended.usage.max_rss:
+        message += f" at {ended.usage.max_rss / 2**30:.1f} GiB"
+    code = f" (exit status {ended.outcome.code})" if isinstance(ended.outcome, Exited) else ""
+    return message + code
 
 
 def interrupted(after: JobState, why: str, *, announced: bool) -> JobState:

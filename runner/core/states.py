@@ -105,6 +105,9 @@ class JobState:
     signal: str | None = None
     timed_out: bool = False
     pid: int | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = None
+    oom_killed: bool = False
     error_message: str | None = None
     reason: str | None = None
     next_attempt_at: float | None = None

@@ -53,7 +53,7 @@ class Attempts:
         self._loop = asyncio.get_running_loop()
         self._slots = SlotFile.open(str(surroundings.paths.slots))
         base = {**surroundings.environment, **scheduler.document.env}
-        self._spawner = Spawner(self._slots, self, base, surroundings.user)
+        self._spawner = Spawner(self._slots, self, base, surroundings.user, surroundings.jobs_unit)
         self._survivors = Survivors(self._slots, self._spawner, self)
         self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
@@ -98,7 +98,14 @@ class Attempts:
         if shim is None and not self._spawner.knows(token):
             return  # it has ended by itself, and that is about to be told
         work = self._loop.run_in_executor(
-            self._enders, signal_attempt, self._slots, slot, token, kill, shim
+            self._enders,
+            signal_attempt,
+            self._slots,
+            slot,
+            token,
+            shim,
+            self._around.group(token),
+            kill,
         )
 
         def done(future: asyncio.Future[bool]) -> None:
@@ -115,7 +122,8 @@ class Attempts:
         self._tokens[token] = job
         shim = self._shim_of(token)
         if shim is not None:
-            self._loop.run_in_executor(self._enders, end_background, shim, self._slots.mark)
+            mark, group = self._slots.mark, self._around.group(token)
+            self._loop.run_in_executor(self._enders, end_background, shim, mark, group)
         elif not self._spawner.knows(token):
             self.background_ended(token)
 
@@ -139,6 +147,7 @@ class Attempts:
             duration=duration,
             draw=random.random(),
             background=background,
+            usage=ev.Usage(*end.usage) if end is not None and end.usage is not None else None,
         )
         if event.outcome == ev.Exited(0) and duration is not None and duration >= DURABLE_AFTER:
             document = self._scheduler.document
@@ -192,7 +201,9 @@ class Attempts:
 
     def _find(self, index: int, token: str, slot: int, *, background: bool) -> None:
         keep = self._scheduler.document.jobs[index].keep_background
-        found, state = examine(self._slots, slot, token, self._boot_id, self._around.user)
+        found, state = examine(
+            self._slots, slot, token, self._boot_id, self._around.user, self._around.group(token)
+        )
         if found is Found.ALIVE:
             self._survivors.adopt(token, slot, state, keep_background=keep, background=background)
             return

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 
 from runner.process import tree
+from runner.process.cgroup import Group
 from runner.process.identity import Process, is_shim
 from runner.process.slots import SlotFile
 
@@ -28,11 +28,16 @@ LOOK_FOR = 5.0
 
 
 def signal_attempt(
-    slots: SlotFile, slot: int, token: str, kill: bool, shim: Process | None
+    slots: SlotFile,
+    slot: int,
+    token: str,
+    shim: Process | None,
+    group: Group | None,
+    kill: bool,
 ) -> bool:
     """SIGTERM or SIGKILL the attempt's tree; True if it had not begun and now never will.
 
-    ``shim`` is None as long as only the claim can name it.
+    ``shim`` is None as long as only the claim can name it, ``group`` where attempts have none.
     """
     if slots.void(slot, token):
         return True
@@ -45,20 +50,20 @@ def signal_attempt(
         if shim is None or not _lives(shim, slots.mark):
             return False
         # Claimed, but the shim may be just about to start the command.
-        if _sweep(tree.kill if kill else tree.terminate, shim) or (own and state.exit):
+        if _end(shim, group, kill=kill) or (own and state.exit):
             return False
         time.sleep(BETWEEN_LOOKS)  # reason: between another's fork and exec there is no event
     return False
 
 
-def end_background(shim: Process, mark: str) -> None:
+def end_background(shim: Process, mark: str, group: Group | None = None) -> None:
     """End what a job left in the background, and its shim with it."""
-    _sweep(tree.terminate, shim)
+    _end(shim, group, kill=False)
     begun = time.monotonic()
     wait = BETWEEN_LOOKS
     while _lives(shim, mark) and (lasted := time.monotonic() - begun) < GIVE_UP_AFTER:
         if lasted >= BACKGROUND_GRACE:
-            _sweep(tree.kill, shim)
+            _end(shim, group, kill=True)
         time.sleep(wait)  # reason: waits for a process that is nobody's child here
         wait = min(1.5 * wait, BETWEEN_LOOKS_LIMIT)
 
@@ -71,10 +76,14 @@ def _lives(shim: Process, mark: str) -> bool:
         return True
 
 
-def _sweep(end: Callable[[Process], int], shim: Process) -> int:
-    """End what is below the shim, which has to be able to reap: a job may have stopped it."""
+def _end(shim: Process, group: Group | None, *, kill: bool) -> int:
+    """End what is below the shim, which has to be able to reap: a job may have stopped it.
+
+    Killed, a group is gone at once, whatever it forks; what is found after that had left it.
+    """
     try:
         tree.send(shim, signal.SIGCONT)
-        return end(shim)
+        grouped = kill and group is not None and not group.is_empty() and group.kill()
+        return (tree.kill if kill else tree.terminate)(shim) + grouped
     except OSError:
         return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.core.actions import StartAttempt
 from runner.model.document import Job, Queue
+from runner.process.cgroup import Group
 from runner.process.tree import TOKEN_VARIABLE
 from runner.process.wire import User
 from runner.results.store import ResultStore
@@ -20,6 +21,7 @@ class Surroundings:
 
     ``environment`` is the base of every job's, ``work_dir`` the working folder of a job that
     names none, ``rights`` those of its commands and of what touches its files (None: our own);
+    ``jobs_unit`` is the folder of the unit that their control groups are made in, if there is one;
     ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
@@ -29,6 +31,7 @@ class Surroundings:
     work_dir: str
     environment: dict[str, str]
     rights: Rights | None = None
+    jobs_unit: str | None = None
     projection_interval: float = 1.0
     disk_reserve: int = 0
     results: ResultStore | None = None
@@ -40,6 +43,10 @@ class Surroundings:
     def user(self) -> User | None:
         """The same, for whoever starts commands."""
         return None if self.rights is None else User(*self.rights)
+
+    def group(self, token: str) -> Group | None:
+        """The control group of an attempt, where attempts have one."""
+        return Group(self.jobs_unit, token) if self.jobs_unit else None
 
     def working_directory(self, document: Queue, job: Job) -> str:
         """Where the job runs; a relative one is below the folder of a job that names none."""

@@ -10,6 +10,7 @@ import errno
 import os
 
 from runner.process import login
+from runner.process.cgroup import Group
 from runner.process.login import Login
 from runner.process.wire import Environment, Order
 
@@ -38,17 +39,19 @@ class Unstarted(Exception):
         self.why = why
 
 
-def start_command(order: Order, environment: Environment, as_who: Login | None) -> int:
+def start_command(
+    order: Order, environment: Environment, as_who: Login | None, group: Group | None
+) -> int:
     """Run the command in a session of its own; its pid. Raises Unstarted.
 
     It inherits three descriptors and no signal that is blocked or ignored. ``as_who`` None: as
-    what we are.
+    what we are. ``group`` None: in ours.
     """
     made: list[tuple[int, bytes]] = []
     try:
         for path in (order.stdout, order.stderr):
             made.append((_open_log(path), path))
-        return _start(order, environment, as_who, made[0][0], made[1][0])
+        return _start(order, environment, as_who, group, made[0][0], made[1][0])
     except Unstarted as refusal:
         if refusal.kind == "void":
             for _, path in made:
@@ -85,11 +88,19 @@ def _remove(path: bytes) -> None:
         pass
 
 
-def _start(order: Order, environment: Environment, as_who: Login | None, out: int, err: int) -> int:
+def _start(
+    order: Order,
+    environment: Environment,
+    as_who: Login | None,
+    group: Group | None,
+    out: int,
+    err: int,
+) -> int:
     arguments = (_SHELL, b"-c", order.command)
     try:
-        if as_who is not None:
-            return login.start(as_who, order.cwd, arguments, environment, out, err)
+        if as_who is not None or group is not None:
+            who = as_who or Login(None, plain_score=False)
+            return login.start(who, order.cwd, arguments, environment, out, err, group)
         _enter(order.cwd)
         return _spawn(arguments, environment, out, err)
     except login.FolderError as error:

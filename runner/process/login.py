@@ -1,4 +1,4 @@
-"""A command's process where posix_spawn(2) can't make it: as another user, or with another score.
+"""A command's process where posix_spawn(2) can't make it: of another user, score or control group.
 
 Owns what happens between fork(2) and execve(2). The shim imports this: standard library only, and
 little of it.
@@ -10,6 +10,7 @@ import os
 import signal
 from typing import NamedTuple, NoReturn
 
+from runner.process.cgroup import Group
 from runner.process.wire import Environment, User
 
 _OOM_SCORE = "/proc/self/oom_score_adj"
@@ -45,17 +46,18 @@ def start(
     environment: Environment,
     out: int,
     err: int,
+    group: Group | None = None,
 ) -> int:
     """Run a program in a session of its own, with nothing but three descriptors; its pid.
 
-    It has no capabilities and no set of groups but the user's. Raises FolderError, or OSError for
-    anything else that the system refuses.
+    It has no capabilities and no set of groups but the user's, and begins in its control group.
+    Raises FolderError, or OSError for anything else that the system refuses.
     """
     told, tell = os.pipe2(os.O_CLOEXEC)
     # What is sent to the program before it is one must wait for it: a shim ignores it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
     try:
-        pid = os.fork()
+        pid = os.fork() if group is None else group.fork()
         if pid == 0:
             _run(login, folder, arguments, environment, out, err, tell)
     finally:

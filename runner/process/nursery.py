@@ -1,10 +1,10 @@
 """The nursery: a small process that forks shims, so that one costs 2 ms and not 20.
 
 Started by the daemon as ``python -I -S``, with its socket on descriptor 3 and nothing else open.
-The first message carries the record file, the base of all environments and the user of all
-commands; each one after it carries the socket of a new shim. It ends when the daemon does; its
-shims don't. It adopts what a shim that was killed leaves behind, so that this can be told from
-everything else.
+The first message carries the record file, the base of all environments, the user of all commands
+and where their control groups are; each one after it carries the socket of a new shim. It ends
+when the daemon does; its shims don't. It adopts what a shim that was killed leaves behind, so that
+this can be told from everything else.
 """
 
 from __future__ import annotations
@@ -46,11 +46,16 @@ def main(open_files: int) -> None:
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     _, fds = _receive(control)
-    base, user = wire.read_message(control), wire.read_message(control)
-    if base is None or user is None:
+    base, user, unit = (wire.read_message(control) for _ in range(3))
+    if base is None or user is None or unit is None:
         return
-    login = login_for(wire.decode_user(user))
-    shared = shim.Shared(SlotFile(fds[0]), wire.decode_base(base), boot_id(), login)
+    shared = shim.Shared(
+        SlotFile(fds[0]),
+        wire.decode_base(base),
+        boot_id(),
+        login_for(wire.decode_user(user)),
+        wire.decode_unit(unit),
+    )
     # A fork shares pages until they are written; the collector writes to all of them.
     gc.collect()
     gc.freeze()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import runner
-from runner.process import wire
+from runner.process import cgroup, wire
 from runner.process.identity import SHIM_MARK
 from runner.process.limits import given_descriptors
 from runner.process.nursery import CONTROL_FD
@@ -32,12 +32,16 @@ _CODE = (
 class Nursery:
     """Makes shims for one record file. ``base`` is under the environment of every command.
 
-    ``user``: as whom commands run, None for our own.
+    ``user``: as whom commands run, None for our own. ``unit``: the folder of the control groups
+    that they, their shims and the nursery live in, None for the daemon's own.
     """
 
-    def __init__(self, slots: SlotFile, base: Mapping[str, str], user: User | None) -> None:
+    def __init__(
+        self, slots: SlotFile, base: Mapping[str, str], user: User | None, unit: str | None
+    ) -> None:
         self._slots = slots
         self._opening = wire.encode_base(base) + wire.encode_user(user)
+        self._unit = unit
         self._control: socket.socket | None = None
         self._pid = 0
 
@@ -98,7 +102,17 @@ class Nursery:
         self._control = ours
         ours.settimeout(SEND_TIMEOUT)
         socket.send_fds(ours, [b"="], [self._slots.fd])
-        ours.sendall(self._opening)
+        ours.sendall(self._opening + wire.encode_unit(self._moved()))
+
+    def _moved(self) -> str | None:
+        """The unit, with the nursery in it; None if it is gone: jobs then live where we do."""
+        if self._unit is None:
+            return None
+        try:
+            cgroup.enter(os.path.join(self._unit, cgroup.SHIMS), self._pid)
+        except OSError:
+            return None
+        return self._unit
 
     def _arguments(self) -> list[str]:
         root = str(Path(runner.__file__).parent.parent)

@@ -14,10 +14,11 @@ import time
 from typing import NamedTuple, NoReturn
 
 from runner.process import tree, wire
+from runner.process.cgroup import Group
 from runner.process.command import Unstarted, start_command
 from runner.process.identity import Process, start_time
 from runner.process.login import Login
-from runner.process.slots import Claim, Exit, SlotFile
+from runner.process.slots import Claim, Exit, SlotFile, Usage
 
 LEFTOVER_WAIT = 1.0
 LEFTOVER_GRACE = 2.0
@@ -34,13 +35,15 @@ RECORD_AGAIN_AFTER = 0.2
 class Shared(NamedTuple):
     """What all shims of a nursery have in common; ``base`` is under every job's environment.
 
-    ``login``: what commands are given that shims aren't; None: nothing.
+    ``login``: what commands are given that shims aren't; None: nothing. ``unit``: the folder below
+    which each attempt has a control group; None: there are none.
     """
 
     slots: SlotFile
     base: wire.Environment
     boot_id: str
     login: Login | None
+    unit: str | None
 
 
 class Shim:
@@ -52,6 +55,9 @@ class Shim:
         self._base = shared.base
         self._boot_id = shared.boot_id
         self._login = shared.login
+        self._unit = shared.unit
+        self._group: Group | None = None
+        self._used = Usage(0.0, 0, 0)
         pid = os.getpid()
         self._self = Process(pid, start_time(pid) or 0)
 
@@ -73,8 +79,17 @@ class Shim:
         if not claimed:
             self._tell(f"V {order.token}")
             return True
+        group = Group(self._unit, order.token) if self._unit else None
+        self._group = group if group is not None and group.make() else None
+        self._used = Usage(0.0, 0, 0)
+        reusable = self._run(order, claim)
+        self._leave_group()
+        return reusable
+
+    def _run(self, order: wire.Order, claim: Claim) -> bool:
+        environment = {**self._base, **order.environment}
         try:
-            pid = start_command(order, {**self._base, **order.environment}, self._login)
+            pid = start_command(order, environment, self._login, self._group)
         except Unstarted as refusal:
             self._report("E", order, claim, self._record(order, refusal.kind, refusal.why))
             return True
@@ -85,7 +100,7 @@ class Shim:
             self._send(started)
             started = b""
             status = self._wait_for(pid)
-        end = self._record(order, *_describe(status))
+        end = self._record(order, *_describe(status), self._usage())
         if self._has_children():
             if order.keep_background and status == 0:
                 self._report("B", order, claim, end, started)
@@ -107,9 +122,26 @@ class Shim:
             # It only helps to find the tree if this shim is killed; the token does that too.
             pass
 
-    def _record(self, order: wire.Order, kind: str, value: str) -> Exit:
+    def _leave_group(self) -> None:
+        """All that was in it has ended; what was started elsewhere and moved in may keep it."""
+        if self._group is not None:
+            self._group.remove()
+            self._group = None
+
+    def _usage(self) -> Usage:
+        """What the attempt has used so far: of its group, or of those of its tree that ended."""
+        if self._group is None:
+            return self._used
+        cpu, peak, kills = self._group.figures()
+        return Usage(
+            self._used.cpu_seconds if cpu is None else cpu,
+            self._used.max_rss if peak is None else peak,
+            kills,
+        )
+
+    def _record(self, order: wire.Order, kind: str, value: str, usage: Usage | None = None) -> Exit:
         """Write the end down; where that fails for good, the report still tells a living daemon."""
-        end = Exit(kind, value, time.monotonic(), time.time())
+        end = Exit(kind, value, time.monotonic(), time.time(), usage)
         for again in range(RECORD_TRIES):
             try:
                 self._slots.write_exit(order.slot, order.token, end)
@@ -123,14 +155,25 @@ class Shim:
     def _wait_shortly(self, pid: int) -> int | None:
         """The wait status of a command that ends within a moment, else None."""
         signal.sigtimedwait({signal.SIGCHLD}, SHORTLY)
-        ended, status = os.waitpid(pid, os.WNOHANG)
+        ended, status = self._reap(pid, os.WNOHANG)
         return status if ended else None
+
+    def _reap(self, pid: int, options: int = 0) -> tuple[int, int]:
+        """waitpid(2), and what the dead one and all that it had reaped took."""
+        ended, status, took = os.wait4(pid, options)
+        if ended:
+            self._used = Usage(
+                self._used.cpu_seconds + took.ru_utime + took.ru_stime,
+                max(self._used.max_rss, took.ru_maxrss * 1024),
+                0,
+            )
+        return ended, status
 
     def _wait_for(self, pid: int | None) -> int:
         """Reap until ``pid`` has ended (None: until there are no children); its wait status."""
         while True:
             try:
-                ended, status = os.waitpid(-1, 0)
+                ended, status = self._reap(-1)
             except ChildProcessError:
                 if pid is not None:
                     raise
@@ -157,6 +200,8 @@ class Shim:
             wait = 0.2
 
     def _sweep(self, end: tree.Sweep) -> None:
+        if end is tree.kill and self._group is not None:
+            self._group.kill()
         try:
             end(self._self)
         except OSError:
@@ -181,6 +226,8 @@ class Shim:
     def _report(
         self, kind: str, order: wire.Order, claim: Claim, end: Exit, before: bytes = b""
     ) -> None:
+        if kind == "E":
+            self._leave_group()
         self._send(before + wire.encode_report(kind, order.token, claim.mono, end))
 
     def _send(self, data: bytes) -> None:

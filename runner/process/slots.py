@@ -1,10 +1,10 @@
 """The record of attempts: a file of fixed slots that daemon and shims write, each its own part.
 
 A slot is 512 bytes of padded text lines, so that a person can read it: the daemon's intent, the
-claim, the command's identity, the exit. Taking a claim is "read, and write if it is free" under a
-byte-range lock, which the kernel releases when its holder dies. Nothing is ever fsynced: a record
-is only of use in the boot that wrote it, and names that boot. The shim imports this module:
-standard library only, and little of it.
+claim, the command's identity, the exit, what it used. Taking a claim is "read, and write if it is
+free" under a byte-range lock, which the kernel releases when its holder dies. Nothing is ever
+fsynced: a record is only of use in the boot that wrote it, and names that boot. The shim imports
+this module: standard library only, and little of it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ SLOT = 512
 _CLAIM = 64
 _COMMAND = 192
 _EXIT = 256
+_USAGE = 432
+_ENDS = (_EXIT, _USAGE, SLOT)
 _BLANK = b" " * (SLOT - 1) + b"\n"
 
 
@@ -35,16 +37,27 @@ class Claim(NamedTuple):
         return Process(self.pid, self.start)
 
 
+class Usage(NamedTuple):
+    """What an attempt took: processor seconds, bytes of memory at its peak, and how many of its
+    processes the kernel killed for want of memory."""
+
+    cpu_seconds: float
+    max_rss: int
+    oom_kills: int
+
+
 class Exit(NamedTuple):
     """How it ended: ``exit 3``, ``signal SIGKILL``, ``void TEXT`` or ``unrunnable TEXT``.
 
     ``void``: the command was never run and may be tried again; ``mono`` and ``wall`` in seconds.
+    ``usage`` None: it isn't known.
     """
 
     kind: str
     value: str
     mono: float
     wall: float
+    usage: Usage | None = None
 
 
 class Slot(NamedTuple):
@@ -112,6 +125,9 @@ class SlotFile:
 
     def write_exit(self, slot: int, token: str, end: Exit) -> None:
         """Add how it ended, as much of the value as there is room for. Raises OSError."""
+        if end.usage is not None:
+            # First: who finds an exit finds all of it.
+            self._add(slot, token, _USAGE, f"usage {token} {encode_usage(end.usage)}")
         value = " ".join(end.value.split()) or "-"
         text = f"exit {token} {end.mono:.6f} {end.wall:.6f} {end.kind} {value}"
         self._add(slot, token, _EXIT, text)
@@ -120,7 +136,7 @@ class SlotFile:
         """Write a part of an attempt's record, unless the slot is another's by now."""
         offset = slot * SLOT
         if os.pread(self.fd, _CLAIM, offset).split() == [b"intent", token.encode()]:
-            room = (_EXIT if part == _COMMAND else SLOT) - part - 1
+            room = min(end for end in _ENDS if end > part) - part - 1
             line = text.encode("utf-8", "backslashreplace")[:room]
             os.pwrite(self.fd, line + b"\n", offset + part)
 
@@ -138,7 +154,9 @@ class SlotFile:
             _parse_claim(_own(_words(taken, "claim"), name)),
             voided,
             _parse_command(_own(_words(raw[_COMMAND:_EXIT], "command"), name)),
-            _parse_exit(_own(_words(raw[_EXIT:], "exit"), name)),
+            _parse_exit(
+                _own(_words(raw[_EXIT:], "exit"), name), _own(_words(raw[_USAGE:], "usage"), name)
+            ),
         )
 
 
@@ -169,10 +187,28 @@ def _parse_command(words: list[str]) -> Process | None:
         return None
 
 
-def _parse_exit(words: list[str]) -> Exit | None:
+def encode_usage(usage: Usage | None) -> str:
+    """One word."""
+    if usage is None:
+        return "-"
+    return f"{usage.cpu_seconds:.3f}:{usage.max_rss}:{usage.oom_kills}"
+
+
+def decode_usage(word: str) -> Usage | None:
+    """The inverse."""
+    try:
+        cpu, peak, kills = word.split(":")
+        return Usage(float(cpu), int(peak), int(kills))
+    except ValueError:
+        return None
+
+
+def _parse_exit(words: list[str], usage: list[str]) -> Exit | None:
     if len(words) < 4:
         return None
     try:
-        return Exit(words[2], " ".join(words[3:]), float(words[0]), float(words[1]))
+        mono, wall = float(words[0]), float(words[1])
+        known = decode_usage(usage[0]) if usage else None
+        return Exit(words[2], " ".join(words[3:]), mono, wall, known)
     except ValueError:
         return None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from runner.process import tree, wire
+from runner.process.cgroup import Group
 from runner.process.identity import Process
 from runner.process.nursing import Nursery
 from runner.process.shims import Shim
@@ -46,7 +47,10 @@ class Listener(Protocol):
 
 
 class Spawner:
-    """A pool of shims that share one slot file, one base environment and one user of commands."""
+    """A pool of shims that share one slot file, one base environment and one user of commands.
+
+    ``unit``: see Nursery.
+    """
 
     def __init__(
         self,
@@ -54,11 +58,13 @@ class Spawner:
         listener: Listener,
         base: Mapping[str, str],
         user: User | None = None,
+        unit: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = slots
         self._listener = listener
-        self._nursery = Nursery(slots, base, user)
+        self._nursery = Nursery(slots, base, user, unit)
+        self._unit = unit
         self._makers = tree.makers(user)
         self._idle: list[Shim] = []
         self._busy: dict[str, Shim] = {}
@@ -199,7 +205,8 @@ class Spawner:
             return
         state = self._slots.read(slot)
         command = state.command if state.token == token else None
-        lost = tree.Lost(token, command, self._nursery.pid, self._slots.mark, self._makers)
+        group = Group(self._unit, token) if self._unit else None
+        lost = tree.Lost(token, command, self._nursery.pid, self._slots.mark, self._makers, group)
         self._burying.add(token)
 
         def done(future: asyncio.Future[int]) -> None:

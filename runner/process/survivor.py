@@ -12,6 +12,7 @@ import os
 from enum import Enum
 
 from runner.process import tree
+from runner.process.cgroup import Group
 from runner.process.identity import Process, is_shim, open_process
 from runner.process.slots import Claim, Slot, SlotFile
 from runner.process.spawner import Listener, Spawner
@@ -32,11 +33,17 @@ class Found(Enum):
 
 
 def examine(
-    slots: SlotFile, slot: int, token: str, boot_id: str, user: User | None = None
+    slots: SlotFile,
+    slot: int,
+    token: str,
+    boot_id: str,
+    user: User | None = None,
+    group: Group | None = None,
 ) -> tuple[Found, Slot]:
     """Look one attempt up; voids its start if nobody has claimed it. Raises OSError.
 
-    ``user``: as whom its command was run, None for our own.
+    ``user``: as whom its command was run, None for our own. ``group``: its control group, if it
+    may have one.
 
     One that the file doesn't know never began, or the file was damaged: what runs of it all the
     same can't be adopted, and is killed before anything else may start.
@@ -45,7 +52,8 @@ def examine(
         return Found.VOID, slots.read(slot)
     state = slots.read(slot)
     if state.token != token:
-        killed = tree.kill_orphans(tree.Lost(token, None, None, slots.mark, tree.makers(user)))
+        lost = tree.Lost(token, None, None, slots.mark, tree.makers(user), group)
+        killed = tree.kill_orphans(lost)
         return (Found.GONE if killed else Found.VOID), Slot(token, None, False, None, None)
     claim = state.claim
     if claim is None or claim.boot_id != boot_id:

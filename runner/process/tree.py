@@ -15,6 +15,7 @@ from _thread import allocate_lock  # threading costs the nursery's start 2 ms
 from collections.abc import Callable
 from typing import NamedTuple
 
+from runner.process.cgroup import Group
 from runner.process.identity import (
     Process,
     is_shim,
@@ -120,8 +121,8 @@ class Lost(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
     ``nursery`` is the parent of the shims of the record file with this ``mark``, if it lives: all
-    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of,
-    None for everybody's.
+    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of;
+    None: anybody's. ``group``: its control group, if it may have one.
     """
 
     token: str
@@ -129,6 +130,7 @@ class Lost(NamedTuple):
     nursery: int | None
     mark: str
     makers: frozenset[int] | None
+    group: Group | None = None
 
 
 def makers(user: User | None) -> frozenset[int] | None:
@@ -251,11 +253,15 @@ def kill_orphans(lost: Lost) -> int:
 
     They have ended when it returns: nobody else waits for them before the next attempt starts.
     """
+    # All that the group holds is the attempt's, so nothing has to be found, and nothing escapes.
+    in_group = lost.group is not None and not lost.group.is_empty()
+    if lost.group is not None:
+        lost.group.end()
     killed = _kill_all(lambda: orphans(lost))
     deadline = time.monotonic() + DIES_WITHIN
     for process in killed:
         _wait_for(process, deadline)
-    return len(killed)
+    return len(killed) + in_group
 
 
 def _wait_for(process: Process, deadline: float) -> None:

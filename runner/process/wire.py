@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from runner.process.slots import Exit
+from runner.process.slots import Exit, decode_usage, encode_usage
 
 _HEADER = 8
 """Bytes that say how long the message after them is, the highest first."""
@@ -99,6 +99,16 @@ def decode_base(body: bytes) -> Environment:
     return _environment(body.split(b"\0")) if body else {}
 
 
+def encode_unit(unit: str | None) -> bytes:
+    """The message with the folder below which attempts have their groups; None: they have none."""
+    return _framed(os.fsencode(unit or ""))
+
+
+def decode_unit(body: bytes) -> str | None:
+    """The inverse, without the length."""
+    return os.fsdecode(body) or None
+
+
 def encode_user(user: User | None) -> bytes:
     """The message with the user that commands run as, its length included; None: our own."""
     numbers = (user.uid, user.gid, *user.groups) if user is not None else ()
@@ -141,14 +151,16 @@ def _framed(body: bytes) -> bytes:
 
 def encode_report(kind: str, token: str, since: float, end: Exit) -> bytes:
     """One line: ``kind`` is E when all is over, B when a background tree is left."""
-    text = f"{kind} {token} {since:.6f} {end.mono:.6f} {end.wall:.6f} {end.kind} {end.value}"
+    moments = f"{since:.6f} {end.mono:.6f} {end.wall:.6f}"
+    text = f"{kind} {token} {moments} {encode_usage(end.usage)} {end.kind} {end.value}"
     return one_line(text).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def decode_report(words: list[str]) -> Report:
     """The inverse, without the kind."""
-    token, since, mono, wall, kind, *value = words
-    return Report(token, float(since), Exit(kind, " ".join(value), float(mono), float(wall)))
+    token, since, mono, wall, usage, kind, *value = words
+    end = Exit(kind, " ".join(value), float(mono), float(wall), decode_usage(usage))
+    return Report(token, float(since), end)
 
 
 def one_line(text: str) -> str:

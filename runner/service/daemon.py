@@ -23,8 +23,10 @@ from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
 from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
+from runner.host import jobs_unit
 from runner.host.metadata import Metadata, is_expected
 from runner.host.notify import Notifier
+from runner.host.shutdown import GRACE, machine_goes_down
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
@@ -75,6 +77,7 @@ class Daemon(requests.Host):
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
+        self._leaving: asyncio.Task[None] | None = None
         self._ending_jobs = False
         self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
@@ -91,6 +94,7 @@ class Daemon(requests.Host):
             os.umask(0o022)
         prepare_folders(self.shelf.paths)
         lock = Lock(self.shelf.paths.daemon_lock, f"{self.shelf.paths.root}", "runner daemon")
+        self._place = replace(self._place, jobs_unit=_jobs_unit())
         servers = [
             self._server("runner.sock", 0o660, may_act=True),
             self._server("runner-ro.sock", 0o666, may_act=False),
@@ -330,6 +334,16 @@ class Daemon(requests.Host):
         self._notifier.reloaded()
 
     def _on_signal(self, number: signal.Signals) -> None:
+        self._stopping = True
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave_or_end(number))
+
+    async def _leave_or_end(self, number: signal.Signals) -> None:
+        """Jobs outlive the service, but not the machine: there they get an orderly end."""
+        if await asyncio.to_thread(machine_goes_down):
+            log.info("machine_goes_down", hint="jobs are interrupted, and resumed after the boot")
+            self._end_jobs("the machine was shut down", GRACE)
+            return
         log.info(
             "detaching",
             signal=number.name,
@@ -347,16 +361,22 @@ class Daemon(requests.Host):
 
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
-        session = self._session
-        self._stopping = True
-        if session is not None and interrupt:
-            engine = session.engine
-            self._ending_jobs = True
-            self._notifier.stopping(slowly=True)
-            engine.post(ev.InterruptRequested(engine.now(), "interrupted by runner stop"))
-            self._wake.set()
+        if interrupt:
+            self._end_jobs("interrupted by runner stop")
         else:
             self._leave()
+
+    def _end_jobs(self, why: str, grace: float | None = None) -> None:
+        """Interrupt what runs, see its logs and the state stored, and go."""
+        if self._session is None:
+            self._leave()
+            return
+        self._stopping = True
+        self._ending_jobs = True
+        self._notifier.stopping(slowly=True)
+        engine = self._session.engine
+        engine.post(ev.InterruptRequested(engine.now(), why, grace))
+        self._wake.set()
 
     # -- requests (Host) ---------------------------------------------------------------------
 
@@ -491,3 +511,16 @@ def _group() -> int | None:
         return grp.getgrnam("runner").gr_gid
     except KeyError:
         return None
+
+
+def _jobs_unit() -> str | None:
+    """The folder of the unit that jobs live in, ready for them."""
+    folder = jobs_unit.find()
+    if folder is None:
+        return None
+    try:
+        jobs_unit.prepare(folder)
+    except OSError as error:
+        log.warning("jobs_unit_unusable", path=str(folder), why=str(error))
+        return None
+    return str(folder)

@@ -41,13 +41,15 @@ WORK_DIR = "work_dir"
 class Place:
     """Where and as what a session's jobs run.
 
-    ``work_dir`` None: the queue's own work folder; ``rights`` None: ours.
+    ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
+    ``jobs_unit``: the folder of the unit that they live in, None: they live where we do.
     """
 
     environment: dict[str, str]
     work_dir: str | None
     rights: Rights | None = None
     results: ResultStore | None = None
+    jobs_unit: str | None = None
 
 
 class Session:
@@ -87,6 +89,7 @@ class Session:
                 queue_id=self.queue_id,
                 work_dir=work_dir,
                 environment=place.environment,
+                jobs_unit=place.jobs_unit,
                 rights=place.rights,
                 # Half of it is waited, the other half is for the writing.
                 projection_interval=settings.projection_interval / 2,
@@ -178,7 +181,7 @@ async def end_attempts(shelf: Shelf, settings: Settings, queue_id: str, place: P
         loop = asyncio.get_running_loop()
         slots = shelf.queue_paths(queue_id).slots
         user = None if place.rights is None else User(*place.rights)
-        await loop.run_in_executor(None, end_every_attempt, slots, user)
+        await loop.run_in_executor(None, end_every_attempt, slots, user, place.jobs_unit)
         return
     try:
         if session.scheduler.live or session.scheduler.background:

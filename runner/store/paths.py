@@ -154,16 +154,12 @@ def _make(folder: Path, mode: int) -> None:
 def make_owned(folder: Path, uid: int, gid: int) -> None:
     """Make a folder in one of ours and give it away, or give away the one that is there.
 
-    What is in it stays whose it is. Raises OSError, also for a link.
+    What is in it stays whose it is; its owner can't put anything else in its place. Raises OSError.
     """
     folder.mkdir(mode=0o755, exist_ok=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        found = os.fstat(fd)
-        if (found.st_uid, found.st_gid) != (uid, gid):
-            os.fchown(fd, uid, gid)
-    finally:
-        os.close(fd)
+    found = os.lstat(folder)
+    if found.st_uid != uid:
+        os.lchown(folder, uid, gid)
 
 
 def replace_link(link: Path, target: Path) -> None:

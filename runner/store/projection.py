@@ -50,6 +50,9 @@ def job_view(job_id: str, state: JobState) -> dict[str, Any]:
         "interruptions": state.interruptions or None,
         "unannounced": state.unannounced or None,
         "duration_seconds": None if state.duration is None else round(state.duration, 3),
+        "cpu_seconds": None if state.cpu_seconds is None else round(state.cpu_seconds, 3),
+        "max_rss_bytes": state.max_rss_bytes,
+        "oom_killed": state.oom_killed or None,
         "results_uploaded": state.results_uploaded,
         "result_error": state.result_error,
     }

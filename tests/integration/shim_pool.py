@@ -104,12 +104,16 @@ class Pool:
     """A spawner over ``root``'s record file. A second one in its place is a restarted daemon."""
 
     def __init__(
-        self, root: Path, base: Mapping[str, str] | None = None, user: User | None = None
+        self,
+        root: Path,
+        base: Mapping[str, str] | None = None,
+        user: User | None = None,
+        unit: str | None = None,
     ) -> None:
         self.root = root
         self.slots = SlotFile.open(str(root / "attempts"))
         self.heard = Heard()
-        self.spawner = Spawner(self.slots, self.heard, base or BASE, user)
+        self.spawner = Spawner(self.slots, self.heard, base or BASE, user, unit)
         self._count = 0
         self._prefix = f"{uuid.uuid4().hex[:12]}-"
 

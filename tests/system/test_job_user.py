@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs
 
 NOBODY = pwd.getpwnam("nobody")
 SECRET = b"root's alone"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -64,6 +65,16 @@ def test_jobs_run_as_the_user_in_a_folder_of_its_own(world: World) -> None:
     wanted = {"HOME": NOBODY.pw_dir, "USER": "nobody", "LOGNAME": "nobody"}
     assert wanted.items() <= dict(line.split("=", 1) for line in environment).items()
     assert log(world, "writes") == "nobody 644\n"
+
+
+def test_the_quickstart_runs_as_the_user(world: World) -> None:
+    """The first thing that anybody tries would fail for want of a right."""
+    world.daemon()
+    assert world.call("submit", str(EXAMPLES / "quickstart.json")).returncode == 0
+    assert world.call("wait").returncode == 0
+    made = world.state / "queues/my-first-queue/work/work/quickstart/output.txt"
+    assert made.read_text().endswith("Item 10\nDone!\n")
+    assert made.stat().st_uid == made.parent.stat().st_uid == NOBODY.pw_uid
 
 
 def test_a_killed_daemon_finds_its_users_jobs_again(world: World) -> None:
@@ -336,3 +347,22 @@ def test_a_user_that_cannot_pass_is_told(world: World) -> None:
     refused = world.call("daemon")
     assert refused.returncode == 2 and "nobody can't pass through" in refused.stderr
     assert not world.state.exists()
+
+
+def test_another_user_can_be_chosen_while_a_queue_is_open(world: World) -> None:
+    """Its next job could not write to the folder of the one before."""
+    daemon = world.daemon()
+    submit(
+        world,
+        job("a", "echo > a; chmod 700 ."),
+        job("wait", f"until [ -e {world.home}/go ]; do sleep 0.02; done"),
+        job("b", "id -un; echo > b; stat -c %U a b"),
+    )
+    world.until(lambda: world.jobs().get("wait", {}).get("status") == "running")
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+    world.config.write_text(world.config.read_text().replace('"nobody"', '"daemon"'))
+    world.daemon()
+    (world.home / "go").touch()
+    assert world.call("wait").returncode == 0
+    assert log(world, "b") == "daemon\nnobody\ndaemon\n"

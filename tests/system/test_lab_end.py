@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-lab = pytest.importorskip("lab", reason="there is no lab to boot machines in")
+from lab import Machine
 
 REPO = Path(__file__).parents[2]
 NEEDED = ("structlog", "durationpy", "psutil", "sdnotify")
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def install(machine: Any, **settings: str) -> None:
+def install(machine: Machine, **settings: str) -> None:
     """This checkout and what it imports, in its place, with its units; the timer is enabled."""
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
@@ -53,20 +52,20 @@ def _no_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in entry.name else entry
 
 
-def remembered(machine: Any) -> dict[str, Any]:
+def remembered(machine: Machine) -> dict[str, Any]:
     path = "/var/lib/runner/machine.json"
     told: dict[str, Any] = json.loads(machine.read(path)) if machine.exists(path) else {}
     return told
 
 
-def submit(machine: Any, command: str = "true") -> None:
+def submit(machine: Machine, command: str = "true") -> None:
     job = {"job_id": "a", "command": command, "timeout": "1m"}
     base = {"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
     machine.write("/root/q.json", json.dumps({**base, "jobs": [job]}))
     machine.run("/opt/runner/bin/runner", "submit", "/root/q.json")
 
 
-def test_it_ends_for_want_of_work_with_its_daemon_dead(machine: Callable[..., Any]) -> None:
+def test_it_ends_for_want_of_work_with_its_daemon_dead(machine: Callable[..., Machine]) -> None:
     """A machine whose daemon has died would cost money until somebody notices."""
     here = machine()
     install(here, on_complete="stop", on_complete_delay="4s")
@@ -89,7 +88,7 @@ def test_it_ends_for_want_of_work_with_its_daemon_dead(machine: Callable[..., An
     assert here.running, "who starts it again has time to do something"
 
 
-def test_a_boot_after_its_lifetime_ends_at_once(machine: Callable[..., Any]) -> None:
+def test_a_boot_after_its_lifetime_ends_at_once(machine: Callable[..., Machine]) -> None:
     """A machine that should be gone would run jobs until its next look at the clock."""
     here = machine()
     install(here, max_lifetime="1h")
@@ -107,7 +106,7 @@ def test_a_boot_after_its_lifetime_ends_at_once(machine: Callable[..., Any]) -> 
     assert here.read("/root/ran") == "x\n", "nothing starts"
 
 
-def test_its_end_interrupts_what_runs_in_an_orderly_way(machine: Callable[..., Any]) -> None:
+def test_its_end_interrupts_what_runs_in_an_orderly_way(machine: Callable[..., Machine]) -> None:
     """The work of days would be cut off where a job could have saved it."""
     here = machine()
     install(here, max_lifetime="1h")

@@ -31,7 +31,7 @@ def units(tmp_path: Path) -> list[str]:
         copy = tmp_path / unit.name
         copy.write_text(unit.read_text().replace(DAEMON, sys.executable))
         made.append(str(copy))
-    assert len(made) == 4
+    assert len(made) == 5
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from core_driver import drive, job
 
-from runner.core.events import Exited, Lost, Signalled
+from runner.core.events import Exited, Lost, Outcome, Signalled, Usage
 from runner.model.document import Retry
 
 
@@ -250,3 +250,23 @@ def test_a_failure_at_the_global_timeout_does_not_name_another_reason() -> None:
     q.tick(120.0)
     q.ends("a", Signalled("SIGKILL"))
     assert q["b"].reason == "global timeout 2m0s exceeded"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more"), [(Signalled("SIGKILL"), ""), (Exited(137), " (exit status 137)")]
+)
+def test_a_want_of_memory_is_called_so(outcome: Outcome, more: str) -> None:
+    """People would look for who killed their job, or for a fault in it."""
+    q = drive(job("a", retry=Retry(2)))
+    usage = Usage(cpu_seconds=3.25, max_rss=int(15.2 * 2**30), oom_kills=2)
+    q.started("a")
+    q.ends("a", outcome, usage=usage)
+    assert q.states == "a:pending", "it is retried as any failure is"
+    message = f"out of memory: the kernel killed it at 15.2 GiB{more}"
+    assert (q["a"].error_message, q["a"].oom_killed) == (message, True)
+    q.tick(60.0)
+    q.started("a")
+    q.ends("a", Exited(0), usage=usage)
+    assert q.states == "a:completed", "who was killed was not missed"
+    assert (q["a"].cpu_seconds, q["a"].max_rss_bytes) == (3.25, int(15.2 * 2**30))
+    assert (q["a"].oom_killed, q["a"].error_message) == (True, None)

@@ -104,6 +104,9 @@ def test_an_illegal_change_of_the_queue_raises() -> None:
 
 
 FULL = JobState(
+    cpu_seconds=1.5,
+    max_rss_bytes=4096,
+    oom_killed=True,
     status=JobStatus.RUNNING,
     attempt=3,
     counted=1,
