@@ -123,3 +123,5 @@ def test_its_end_interrupts_what_runs_in_an_orderly_way(machine: Callable[..., M
     here.write("/var/lib/runner/machine.json", json.dumps(told))
     assert here.wait_end() == 0
     assert here.read("/root/saved") == "saved\n"
+    state = json.loads(here.read("/var/lib/runner/queues/q/queue-state.json"))
+    assert (state["status"], state["jobs"][0]["status"]) == ("interrupted", "interrupted")
