@@ -31,6 +31,8 @@ VERBS = {
     "pause": "start nothing new",
     "unpause": "go on after a pause",
     "stop": "interrupt the running jobs and stop the service",
+    "keep": "hold the machine, which would end for want of work",
+    "deadman": "end the machine if it is time to (for its timer)",
     "prune": "remove queues that ended long ago",
 }
 

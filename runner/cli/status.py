@@ -86,7 +86,9 @@ def show(answer: dict[str, Any]) -> str:
     for label, key in (
         ("Reason", "reason"),
         ("Held up", "blocked"),
+        ("Resumed", "resumed"),
         ("Started", "started_at"),
+        ("Machine", "machine"),
         ("Updated", "updated_at"),
         ("Ended", "completed_at"),
     ):

@@ -56,7 +56,14 @@ class RestoreOutputs:
 
 @dataclass(frozen=True, slots=True)
 class FetchInputs:
-    """Bring the job's inputs to where it will look for them."""
+    """Bring the job's inputs, and after a boot its checkpoint, to where it will look for them."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCheckpoint:
+    """Store what an interrupted attempt has saved, before the machine goes."""
 
     job: int
 
@@ -75,5 +82,6 @@ Action = (
     | CollectResults
     | RestoreOutputs
     | FetchInputs
+    | SaveCheckpoint
     | FinishQueue
 )

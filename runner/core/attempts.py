@@ -8,6 +8,7 @@ from typing import Any
 from runner.core import closing
 from runner.core import events as ev
 from runner.core.actions import CollectResults, EndBackground, StartAttempt
+from runner.core.checkpoints import save
 from runner.core.clocks import catch_up, out_of_time
 from runner.core.ending import end, forbidden, reconsider, settle
 from runner.core.inputs import begin_fetches
@@ -111,6 +112,7 @@ def on_voided(ledger: Ledger, event: ev.AttemptVoided) -> None:
     before = live.before
     if before.fetched and not ledger.jobs[index].fetched:
         before = replace(before, fetched=False, input_seconds=0.0)
+    before = replace(before, doubted=ledger.jobs[index].doubted)
     ledger.put(index, before)
     ledger.changes.urgent = True
     if live.last or live.stop is StopReason.CANCELLED:
@@ -150,6 +152,8 @@ def on_ended(ledger: Ledger, event: ev.AttemptEnded) -> None:
         end(ledger, now.wall, [(index, after)])
     else:
         _put_waiting(ledger, now, index, after)
+    if after.status is JobStatus.INTERRUPTED:
+        save(ledger, index)
     if event.background and after.status is not JobStatus.COMPLETED:
         end_background(ledger, index)
 

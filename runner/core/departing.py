@@ -36,6 +36,7 @@ def on_spot_notice(ledger: Ledger, event: SpotNotice) -> None:
         ledger.departure = Departure(inf, inf)
         return
     gone_at = now.mono + max(0.0, event.deadline - now.wall)
+    ledger.gone_at = gone_at if ledger.gone_at is None else min(gone_at, ledger.gone_at)
     lead = inf if event.lead is None or being_ended else event.lead
     stop_at = max(now.mono, gone_at - lead)
     if departure is not None:

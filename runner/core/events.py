@@ -179,12 +179,18 @@ class OutputsChecked:
 
 @dataclass(frozen=True, slots=True)
 class InputsFetched:
-    """A job's inputs are there after so many seconds; or never will be, for this ``error``."""
+    """A job's inputs are there after so many seconds; or never will be, for this ``error``.
+
+    ``restored``: so many files of its checkpoint had to be brought back. ``lost``: why it has to
+    do without one.
+    """
 
     now: Now
     job: int
     seconds: float
     error: str | None = None
+    restored: int = 0
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,17 @@ class InputsDelayed:
     now: Now
     job: int
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """What an interrupted attempt had saved is stored, as so many files; or isn't, and why."""
+
+    now: Now
+    job: int
+    files: int = 0
+    size: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +303,7 @@ Event = (
     | OutputsChecked
     | InputsFetched
     | InputsDelayed
+    | CheckpointSaved
     | StoreClaimed
     | TimerFired
     | StartsBlocked

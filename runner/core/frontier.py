@@ -112,7 +112,8 @@ class Frontier:
         return bool(self._lacking)
 
     def _lacks_inputs(self, index: int) -> bool:
-        return bool(self._document[index].input_paths) and not self._jobs[index].fetched
+        state = self._jobs[index]
+        return state.doubted or (bool(self._document[index].input_paths) and not state.fetched)
 
     def is_free(self, index: int) -> bool:
         """Nothing holds it: no wait, no fetch, no former attempt's tree or files to be stored."""

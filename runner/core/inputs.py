@@ -1,12 +1,14 @@
 """Inputs on their way to a job that is otherwise ready: it holds no slot, and others go ahead.
 
-Owns when a fetch begins, and what its end means. How files get here is the engine's business.
+After a boot its checkpoint comes the same way. Owns when a fetch begins, and what its end means.
+How files get here is the engine's business.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from runner.core import checkpoints
 from runner.core.actions import FetchInputs
 from runner.core.ending import end, reconsider
 from runner.core.events import InputsDelayed, InputsFetched, Now
@@ -15,6 +17,7 @@ from runner.core.states import ENDED, JobState, JobStatus
 from runner.model.durations import format_duration
 
 FETCHING = "fetching inputs"
+RESTORING = "looking for its checkpoint"
 
 AHEAD = 1
 """So many jobs more than may run at once have inputs on the disk, or on their way, and don't run:
@@ -27,10 +30,15 @@ def begin_fetches(ledger: Ledger, now: Now) -> None:
         return
     room = ledger.document.max_parallel_jobs + AHEAD - _held(ledger)
     while room > 0 and (index := ledger.frontier.take_lacking()) is not None:
-        ledger.put(index, replace(ledger.jobs[index], fetching=True, reason=FETCHING))
-        ledger.tell(now.wall, index, "inputs_needed")
+        ledger.put(index, replace(ledger.jobs[index], fetching=True, reason=_doing(ledger, index)))
+        if ledger.document.jobs[index].input_paths:
+            ledger.tell(now.wall, index, "inputs_needed")
         ledger.act(FetchInputs(index))
         room -= 1
+
+
+def _doing(ledger: Ledger, index: int) -> str:
+    return FETCHING if ledger.document.jobs[index].input_paths else RESTORING
 
 
 def _held(ledger: Ledger) -> int:
@@ -51,7 +59,9 @@ def on_inputs_fetched(ledger: Ledger, event: InputsFetched) -> None:
     if event.error is not None:
         _fail(ledger, wall, index, replace(state, error_message=event.error))
         return
-    ledger.tell(wall, index, "inputs_fetched", seconds=round(event.seconds, 3))
+    if job.input_paths:
+        ledger.tell(wall, index, "inputs_fetched", seconds=round(event.seconds, 3))
+    state = checkpoints.settled(ledger, event, state)
     counted = event.seconds if job.inputs_in_timeout else 0.0
     if counted >= job.timeout:
         message = f"timed out after {format_duration(job.timeout)}, still {FETCHING}"
@@ -71,7 +81,7 @@ def _fail(ledger: Ledger, wall: float, index: int, state: JobState) -> None:
 def on_inputs_delayed(ledger: Ledger, event: InputsDelayed) -> None:
     """People see why it takes so long."""
     state = ledger.jobs[event.job]
-    reason = f"{FETCHING}: {event.error}"
+    reason = f"{_doing(ledger, event.job)}: {event.error}"
     if state.fetching and state.reason != reason:
         ledger.put(event.job, replace(state, reason=reason))
         ledger.tell(event.now.wall, event.job, "inputs_delayed", error=event.error)

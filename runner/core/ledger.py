@@ -45,7 +45,9 @@ class Ledger:
 
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
     tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
-    ``interrupting``: why the session stops; ``departure``: what runs may go on until then.
+    ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
+    ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
+    ``resuming``: why this session had to follow another, if it did.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Ledger:
         self.blocked: str | None = None
         self.interrupting: str | None = None
         self.departure: Departure | None = None
+        self.gone_at: float | None = None
+        self.resuming: str | None = None
         self.told: set[int] = set()
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
 

@@ -68,6 +68,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         max_rss_bytes=usage.max_rss if usage else None,
         oom_killed=bool(usage and usage.oom_kills),
         fetched=state.fetched,
+        doubted=state.doubted,
     )
 
 

@@ -19,6 +19,7 @@ from runner.core.attempts import (
     on_started,
     on_voided,
 )
+from runner.core.checkpoints import on_checkpoint_saved
 from runner.core.clocks import account, next_deadline, on_timer
 from runner.core.departing import on_spot_notice
 from runner.core.finishing import finish_if_done
@@ -88,6 +89,8 @@ class Scheduler(Ledger):
                 on_inputs_fetched(self, event)
             case ev.InputsDelayed():
                 on_inputs_delayed(self, event)
+            case ev.CheckpointSaved():
+                on_checkpoint_saved(self, event)
             case ev.StoreClaimed():
                 on_store_claimed(self, event)
             case ev.TimerFired(now):

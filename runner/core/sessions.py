@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.core import stopping
+from runner.core import checkpoints, stopping
 from runner.core.attempts import end_background
 from runner.core.clocks import catch_up
 from runner.core.ending import end_halted, give_up, reconsider
@@ -23,6 +23,7 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
     """
     queue, now = ledger.queue, event.now
     same_boot = queue.boot_id == event.boot_id
+    ledger.resuming = _why(ledger, same_boot=same_boot)
     ledger.collects = event.collects
     if event.new_store:
         forget_store(ledger)
@@ -34,7 +35,37 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
         _carry_waits(ledger, now, queue.mono)
         if event.collects:
             doubt_all(ledger)
+            checkpoints.doubt_all(ledger)
     ledger.tell(now.wall, None, "session_opened", same_boot=same_boot)
+
+
+def _why(ledger: Ledger, *, same_boot: bool) -> str | None:
+    """What made this session needed; None for the first one, and where nothing is left to do."""
+    queue = ledger.queue
+    if queue.status is QueueStatus.INTERRUPTED:
+        why = queue.reason or "an interruption"
+    elif queue.status is not QueueStatus.RUNNING:
+        return None
+    elif same_boot:
+        why = "the service was started again"
+    else:
+        why = "the machine went away without notice"
+    return why if queue.boot_id else f"{why}; from the result store, on another machine or disk"
+
+
+def _tell_resumed(ledger: Ledger, now: Now) -> None:
+    """Say what goes on, and why that is needed."""
+    if ledger.resuming is None:
+        return
+    counts = {
+        "completed": ledger.counts[JobStatus.COMPLETED],
+        "adopted": len(ledger.live),
+        "interrupted": ledger.counts[JobStatus.INTERRUPTED],
+        "pending": ledger.counts[JobStatus.PENDING],
+    }
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    ledger.queue = replace(ledger.queue, resumed=f"{ledger.resuming} ({told})")
+    ledger.tell(now.wall, None, "queue_resumed", why=ledger.resuming, **counts)
 
 
 def _carry_waits(ledger: Ledger, now: Now, saved: float) -> None:
@@ -57,6 +88,7 @@ def on_survivors_told(ledger: Ledger, now: Now) -> None:
     check_doubted(ledger, now.wall)
     if ledger.queue.status in QUEUE_ENDED:
         return
+    _tell_resumed(ledger, now)
     if not _cancelled_unseen(ledger):
         _run(ledger, now)
     if ledger.ending:

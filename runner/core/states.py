@@ -90,7 +90,7 @@ class JobState:
     files are on their way to the store; ``spooled``: from copies of them on this machine;
     ``restoring``: whether its results outlived a reboot is not known yet. ``fetching``: its inputs
     are on their way; ``fetched``: they are there; ``input_seconds`` of that time are the next
-    attempt's.
+    attempt's. ``doubted``: whether its checkpoint outlived a boot is not known yet.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -120,6 +120,7 @@ class JobState:
     fetching: bool = False
     fetched: bool = False
     input_seconds: float = 0.0
+    doubted: bool = False
     background: bool = False
     live: Live | None = None
     slot: int | None = None
@@ -161,7 +162,8 @@ class QueueState:
     ``halted`` is the failure that stopped it (``on_failure: stop``) since the last request to
     retry; ``starts`` the number of starts ever intended, void ones included; ``epoch`` numbers
     the machines and runs that have written to one result store. ``incomplete``: when the
-    queue was left there were files that should have been stored.
+    queue was left there were files that should have been stored. ``resumed``: what the newest
+    session found, and why it was needed, for people; None in the first one.
     """
 
     run_id: str
@@ -180,6 +182,7 @@ class QueueState:
     starts: int = 0
     epoch: int = 0
     incomplete: bool = False
+    resumed: str | None = None
 
 
 def check_job_transition(

@@ -22,6 +22,7 @@ from runner.core.actions import (
     FetchInputs,
     FinishQueue,
     RestoreOutputs,
+    SaveCheckpoint,
     SignalTree,
     StartAttempt,
 )
@@ -44,6 +45,9 @@ RETRY_COMMIT = 0.5
 LAST_WORDS = 30.0
 """Seconds in which the last logs and the last state of a session get to the store, or don't: of the
 two minutes before a spot machine goes, jobs have had up to a minute."""
+
+SPARE = 20.0
+"""Seconds before a spot machine's announced end by which all is stored, if jobs ended earlier."""
 
 LET_GO = 2.0
 """The same for a session whose jobs go on: the next one stores what this one hasn't."""
@@ -184,7 +188,12 @@ class Engine:
         """Seconds that a store which doesn't answer may hold up the end of a session."""
         if status in QUEUE_ENDED:
             return min(LAST_WORDS, self.surroundings.upload_timeout)
-        return LAST_WORDS if status is QueueStatus.INTERRUPTED else LET_GO
+        if status is not QueueStatus.INTERRUPTED:
+            return LET_GO
+        gone_at = self.scheduler.gone_at
+        return (
+            LAST_WORDS if gone_at is None else max(LAST_WORDS, gone_at - SPARE - time.monotonic())
+        )
 
     async def _last_words(self, until: float) -> None:
         """Write what is still unwritten; the projection is exact at the end, here and stored."""
@@ -380,6 +389,9 @@ class Engine:
                     self._uploads.add(job)
             case FetchInputs(job):
                 self._fetching.add(job)
+            case SaveCheckpoint(job):
+                if self._uploads is not None:
+                    self._uploads.checkpoints.add(job)
             case FinishQueue(status):
                 if not self._finished.done():
                     self._finished.set_result(status)

@@ -1,4 +1,4 @@
-"""Inputs on their way to the jobs that need them: tried again until they are there.
+"""Inputs on their way to the jobs that need them, and checkpoints: tried until they are there.
 
 Owns which fetches are under way, waiting for another try or called off, and their threads. What is
 fetched, and which errors are definite, is the business of ``results``; what follows, of the core.
@@ -17,7 +17,9 @@ from runner.engine.attempts import now
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import backoff
 from runner.engine.workers import Workers
-from runner.results.inputs import InputError, InputsWanted, fetch_inputs, fill
+from runner.results.checkpoint import BroughtBack, JobCheckpoint, restore_checkpoint
+from runner.results.inputs import CalledOff, InputError, InputsWanted, fetch_inputs, fill
+from runner.results.layout import Layout
 from runner.results.s3 import S3Store
 from runner.results.store import StoreError
 
@@ -34,6 +36,11 @@ class _Fetch:
     called_off: threading.Event = field(default_factory=threading.Event)
     timer: asyncio.TimerHandle | None = None
     deadline: asyncio.TimerHandle | None = None
+
+    def check(self) -> None:
+        """Raise CalledOff once nobody wants it any more."""
+        if self.called_off.is_set():
+            raise CalledOff
 
 
 class Fetching:
@@ -66,8 +73,8 @@ class Fetching:
 
     def _start(self, job: int, fetch: _Fetch) -> None:
         fetch.timer = None
-        wanted = self._describe(job, fetch)
-        work = self._loop.run_in_executor(self._workers, self._work, job, fetch, wanted)
+        inputs, checkpoint = self._describe(job, fetch), self._checkpoint(job)
+        work = self._loop.run_in_executor(self._workers, self._work, job, fetch, inputs, checkpoint)
         work.add_done_callback(lambda future: self._ended(job, fetch, future))
 
     def _describe(self, job: int, fetch: _Fetch) -> InputsWanted:
@@ -82,9 +89,31 @@ class Fetching:
             around.rights,
         )
 
-    def _work(self, job: int, fetch: _Fetch, wanted: InputsWanted) -> int:
+    def _checkpoint(self, job: int) -> JobCheckpoint | None:
+        """The checkpoint that its last attempt should have left, if that is in doubt."""
+        state, around = self._scheduler.jobs[job], self._around
+        if not state.doubted or around.results is None:
+            return None
+        described = self._scheduler.document.jobs[job]
+        return JobCheckpoint(
+            described.job_id,
+            self._scheduler.queue.run_id,
+            state.attempt,
+            described.checkpoint_paths,
+            around.working_directory(self._scheduler.document, described),
+            rights=around.rights,
+        )
+
+    def _work(
+        self, job: int, fetch: _Fetch, wanted: InputsWanted, checkpoint: JobCheckpoint | None
+    ) -> BroughtBack:
         self._loop.call_soon_threadsafe(self._begun, job, fetch)
-        return fetch_inputs(self._store_of, wanted)
+        if wanted.paths:
+            fetch_inputs(self._store_of, wanted)
+        store = self._around.results
+        if checkpoint is None or store is None:
+            return BroughtBack()
+        return restore_checkpoint(store, Layout(), checkpoint, fetch.check)
 
     def _store_of(self, bucket: str) -> S3Store:
         with self._opening:
@@ -107,7 +136,7 @@ class Fetching:
             self._call_off(job)
             self._post(ev.InputsFetched(now(), job, timeout))
 
-    def _ended(self, job: int, fetch: _Fetch, future: asyncio.Future[int]) -> None:
+    def _ended(self, job: int, fetch: _Fetch, future: asyncio.Future[BroughtBack]) -> None:
         if future.cancelled() or self._closed or self._jobs.get(job) is not fetch:
             if not future.cancelled():
                 future.exception()  # seen: nobody is interested
@@ -122,8 +151,9 @@ class Fetching:
         told = str(error) if error is not None else None
         if error is not None and not isinstance(error, InputError):
             told = f"input: {error!r}"  # a bug: better told than waited for
+        found = future.result() if error is None else BroughtBack()
         self._call_off(job)
-        self._post(ev.InputsFetched(now(), job, seconds, told))
+        self._post(ev.InputsFetched(now(), job, seconds, told, found.files, found.lost))
 
     def _call_off(self, job: int) -> None:
         fetch = self._jobs.pop(job, None)

@@ -19,6 +19,7 @@ from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import now
+from runner.engine.checkpoints import Checkpoints
 from runner.engine.live_logs import LiveLogs
 from runner.engine.spool import Spool
 from runner.engine.stored_state import StoredState
@@ -36,6 +37,9 @@ JOBS_AT_ONCE = 4
 FIRST_RETRY = 1.0
 LAST_RETRY = 60.0
 """Seconds between two tries of one upload."""
+
+LOGS_TIME = 8.0
+"""Seconds of an orderly interruption's last ones that checkpoints leave to the logs."""
 
 NO_ANSWER = "the result store did not answer in time"
 
@@ -63,6 +67,7 @@ class Uploads:
     ) -> None:
         assert surroundings.results is not None
         self.state = StoredState(surroundings, scheduler, post)
+        self.checkpoints = Checkpoints(surroundings, scheduler, self.state, post)
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
         self._scheduler = scheduler
@@ -289,9 +294,15 @@ class Uploads:
         """At the end of a session: an orderly interruption's last logs have a little time."""
         if status is not QueueStatus.INTERRUPTED:
             return
-        for index, state in enumerate(self._scheduler.jobs):
-            if state.status is JobStatus.INTERRUPTED:
-                self.add(index)
+        jobs = self._scheduler.jobs
+        interrupted = [i for i, job in enumerate(jobs) if job.status is JobStatus.INTERRUPTED]
+        # Two uploads of one job at once would take each other's for a killed one's.
+        later = [index for index in interrupted if index in self.checkpoints]
+        for index in sorted(set(interrupted) - set(later)):
+            self.add(index)
+        await self.checkpoints.finish(until - LOGS_TIME)
+        for index in later:
+            self.add(index)
         try:
             await asyncio.wait_for(self._idle.wait(), until - self._loop.time())
         except TimeoutError:
@@ -300,6 +311,7 @@ class Uploads:
     def close(self) -> None:
         """Begin nothing more, and end what is under way."""
         self._closed = True
+        self.checkpoints.close()
         if self._live is not None:
             self._live.close()
         for pending in self._jobs.values():

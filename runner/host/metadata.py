@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -34,6 +35,26 @@ MAX_ANSWER = 256 * 1024
 
 _TOKEN_PATH = "/latest/api/token"
 _DATA_PATH = "/latest/meta-data/"
+
+
+_SIGNS = (
+    # Nitro and bare metal; Xen (User Guide, "Detect whether a host is an EC2 instance").
+    ("/sys/class/dmi/id/sys_vendor", "amazon ec2"),
+    ("/sys/hypervisor/uuid", "ec2"),
+)
+
+
+def is_expected(environ: Mapping[str, str]) -> bool:
+    """Whether the firmware, or whoever set our environment, says that there is a service."""
+    if environ.get(ENDPOINT_VARIABLE):
+        return True
+    for path, sign in _SIGNS:
+        try:
+            if Path(path).read_text().lower().startswith(sign):
+                return True
+        except (OSError, ValueError):
+            pass
+    return False
 
 
 class MetadataError(RunnerError):
@@ -90,6 +111,10 @@ class Metadata:
     def availability_zone(self) -> str | None:
         """``eu-west-1a``."""
         return self._look("placement/availability-zone")
+
+    def region(self) -> str | None:
+        """``eu-west-1``."""
+        return self._look("placement/region")
 
     def market(self) -> str | None:
         """``spot`` or ``on-demand`` (or ``scheduled``, ``capacity-block``)."""

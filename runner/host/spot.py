@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import structlog
 
 from runner.host import notices
-from runner.host.metadata import ENDPOINT_VARIABLE, Metadata, MetadataError
+from runner.host.metadata import Metadata, MetadataError
 from runner.host.notices import Notice
 
 POLL_EVERY = 5.0
@@ -26,25 +25,6 @@ PROBE_EVERY = 60.0
 """Seconds between calls where nothing has ever answered."""
 
 log = structlog.get_logger()
-
-_SIGNS = (
-    # Nitro and bare metal; Xen (User Guide, "Detect whether a host is an EC2 instance").
-    ("/sys/class/dmi/id/sys_vendor", "amazon ec2"),
-    ("/sys/hypervisor/uuid", "ec2"),
-)
-
-
-def is_expected(environ: Mapping[str, str]) -> bool:
-    """Whether the firmware, or whoever set our environment, says that there is a service."""
-    if environ.get(ENDPOINT_VARIABLE):
-        return True
-    for path, sign in _SIGNS:
-        try:
-            if Path(path).read_text().lower().startswith(sign):
-                return True
-        except (OSError, ValueError):
-            pass
-    return False
 
 
 class SpotWatcher:

@@ -312,6 +312,7 @@ JOB_FIELDS: dict[str, Check] = {
     "env": _environment,
     "retry": _retry,
     "result_paths": _STRINGS,
+    "checkpoint_paths": _STRINGS,
     "input_paths": _each(_input, 'objects with "s3" and "path"'),
     "inputs_in_timeout": _boolean,
     "keep_background": _boolean,

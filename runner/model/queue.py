@@ -65,6 +65,7 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     retry: Retry | None = None
     result_paths: tuple[str, ...] = ()
+    checkpoint_paths: tuple[str, ...] = ()
     input_paths: tuple[InputPath, ...] = ()
     inputs_in_timeout: bool = False
     keep_background: bool = False

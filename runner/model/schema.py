@@ -115,6 +115,13 @@ def _job_fields() -> _Schema:
             "description": "Globs of the files to keep after success; ** is recursive.",
             "examples": [["/tmp/models/*.pt", "/logs/**/*.log"]],
         },
+        "checkpoint_paths": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "default": [],
+            "description": "Globs of the files that an interrupted attempt leaves for the next.",
+            "examples": [["checkpoints/**"]],
+        },
         "input_paths": {
             "type": "array",
             "items": {"$ref": "#/$defs/input"},

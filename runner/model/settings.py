@@ -44,6 +44,10 @@ class Settings:
     ``storage_class``: of what is stored there; None is the bucket's own default. ``spot_lead``: how
     long before a spot machine's end its jobs get SIGTERM; None is at once. ``rebalance``: what
     follows from EC2's recommendation, ``note`` (jobs are told) or ``drain`` (nothing new starts).
+    ``on_complete``: what becomes of the machine once every queue has ended, ``none``, ``stop`` or
+    ``terminate``; ``on_complete_delay`` later, long enough to fetch a log, submit the next queue or
+    say `runner keep`, and cheap. ``keep_on_failure``: so long after a failure instead; None is as
+    long. ``max_lifetime``: how long the machine may live in all; None is for ever.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
     no folders; else None.
     """
@@ -63,6 +67,10 @@ class Settings:
     storage_class: str | None = None
     spot_lead: float | None = None
     rebalance: str = "note"
+    on_complete: str = "none"
+    on_complete_delay: float = 300.0
+    keep_on_failure: float | None = None
+    max_lifetime: float | None = None
     machine_run_dir: Path | None = None
 
 
@@ -145,6 +153,12 @@ def _rebalance(value: Any) -> str:
     return str(value)
 
 
+def _on_complete(value: Any) -> str:
+    if value not in ("none", "stop", "terminate"):
+        raise ValueError('must be "none", "stop" or "terminate"')
+    return str(value)
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "state_dir": _folder,
     "log_dir": _folder,
@@ -160,6 +174,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "storage_class": _word,
     "spot_lead": parse_duration,
     "rebalance": _rebalance,
+    "on_complete": _on_complete,
+    "on_complete_delay": parse_duration,
+    "keep_on_failure": parse_duration,
+    "max_lifetime": parse_duration,
 }
 
 

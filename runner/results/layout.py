@@ -12,6 +12,10 @@ Pure text; must not know any store, and never looks at a file.
     jobs/<job_id>/_abs/<whole path>    a result whose own name is taken or reserved
     jobs/<job_id>/_abs/sha256/<hex>    a result whose path is too long; the manifest has the path
     jobs/<job_id>/manifest.json        what is there; written last
+    jobs/<job_id>/checkpoint/<epoch>-<attempt>/<file>
+                                       what an interrupted attempt had saved for the next
+    jobs/<job_id>/checkpoint/manifest.json
+                                       which of them make the newest checkpoint; written last
 """
 
 from __future__ import annotations
@@ -36,10 +40,11 @@ Stream = Literal["stdout", "stderr"]
 
 _ABSOLUTE = "_abs"
 _ATTEMPTS = "attempts"
+_CHECKPOINT = "checkpoint"
 _LOGS = frozenset({"stdout.log", "stderr.log"})
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"([1-9][0-9]{0,8})/(stdout|stderr)\.log\.parts/([0-9]{20})")
-_RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE}
+_RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _CHECKPOINT}
 
 
 class Layout:
@@ -98,6 +103,19 @@ class Layout:
     def file_key(self, job_id: str, name: str) -> str:
         """The key of a result; `name` is one of `assign_names`."""
         return f"jobs/{job_id}/{name}"
+
+    def checkpoint_prefix(self, job_id: str) -> str:
+        """Below this is what interrupted attempts have saved; ends with `/`."""
+        return f"jobs/{job_id}/{_CHECKPOINT}/"
+
+    def checkpoint_manifest_key(self, job_id: str) -> str:
+        """The list of what makes the newest checkpoint."""
+        return f"{self.checkpoint_prefix(job_id)}{_MANIFEST}"
+
+    def checkpoint_key(self, job_id: str, epoch: int, attempt: int, name: str) -> str:
+        """The key of a file that an attempt has saved: no other attempt, on whatever machine, has
+        the same, so that nothing is stored over a part of an older checkpoint."""
+        return f"{self.checkpoint_prefix(job_id)}{epoch}-{attempt}/{name}"
 
     def is_log(self, name: str) -> bool:
         """Whether a name below a job's prefix is a log's, and not a result's."""

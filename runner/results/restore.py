@@ -80,17 +80,20 @@ def _restore(
             continue
         path = unescape(entry.source)
         with acting_as(rights):
-            gone = _is_gone(path, entry)
+            gone = is_gone(path, entry)
         if not gone:
             continue
-        if (trouble := _fetch(store, entry, path, rights)) is not None:
+        if (trouble := bring_back(store, entry, path, rights)) is not None:
             return Restored(count, f"{shown(path)} {trouble}")
         count += 1
     return Restored(count)
 
 
-def _is_gone(path: str, entry: FileEntry) -> bool:
-    """A size that differs under the same mtime is what a power cut leaves."""
+def is_gone(path: str, entry: FileEntry) -> bool:
+    """Whether it isn't there, or was cut short.
+
+    A size that differs under the same mtime is what a power cut leaves.
+    """
     try:
         found = os.stat(path)
     except OSError:
@@ -99,8 +102,10 @@ def _is_gone(path: str, entry: FileEntry) -> bool:
     return not stat.S_ISREG(found.st_mode) or (untouched and found.st_size != entry.size)
 
 
-def _fetch(store: ResultStore, entry: FileEntry, path: str, rights: Rights | None) -> str | None:
-    """Why it can't be brought back, or None when it has been."""
+def bring_back(
+    store: ResultStore, entry: FileEntry, path: str, rights: Rights | None
+) -> str | None:
+    """Why it can't be brought back, or None when it has been. Raises StoreError."""
     try:
         with replacing(os.fsencode(path), durable=True, rights=rights) as target:
             if not store.get_file(entry.key, target):

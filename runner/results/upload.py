@@ -265,7 +265,7 @@ class _Upload:
         if known and not (known.attempt == file.attempt and self._is_there(known)):
             known = None
         try:
-            if known and _is_unchanged(known, file.source):
+            if known and is_unchanged(known, file.source):
                 return known
             durable = self.spec.durable
             stored = self.store.put_file(file.key, file.source, durable=durable, link=file.link)
@@ -289,7 +289,7 @@ class _Upload:
     def _remove_all_but(self, manifest: Manifest) -> None:
         named = {file.key for file in manifest.files}
         named.add(self.layout.manifest_key(self.spec.job_id))
-        left = sorted(self.there.keys() - named)
+        left = sorted(key for key in self.there.keys() - named if not self._is_kept(key))
         if self.store.parallel == 1 or len(left) < 2:
             for key in left:
                 self.store.delete(key)
@@ -297,8 +297,14 @@ class _Upload:
         with ThreadPoolExecutor(self.store.parallel, thread_name_prefix="delete") as pool:
             list(pool.map(self.store.delete, left))
 
+    def _is_kept(self, key: str) -> bool:
+        """A checkpoint is somebody else's business, until the job doesn't need it any more."""
+        prefix = self.layout.checkpoint_prefix(self.spec.job_id)
+        return not self.spec.completed and key.startswith(prefix)
 
-def _is_unchanged(known: FileEntry, source: Source) -> bool:
+
+def is_unchanged(known: FileEntry, source: Source) -> bool:
+    """Whether a file is as it was stored, by its size, time and mode. Raises SourceError."""
     now = source.stat()
     mode = now.st_mode & 0o777
     return (now.st_size, now.st_mtime_ns, mode) == (known.size, known.mtime_ns, known.mode)

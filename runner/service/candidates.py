@@ -13,14 +13,19 @@ import structlog
 
 from runner.core.states import QueueStatus
 from runner.errors import RunnerError, StateError
+from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
-from runner.results.store import ResultStore
+from runner.results.store import ResultStore, StoreError
 from runner.service.result_stores import opened, prepared, wanted
 from runner.service.shelf import Entry, Shelf
+from runner.service.taking_over import Found, find
 
 REFUSED_RETRY = 60.0
 """Seconds after which a queue whose result store can't be used is tried again: somebody may have
 mended it."""
+
+ASK_FOR = 300.0
+"""Seconds after the machine's start for which a new queue waits for a store that doesn't answer."""
 
 log = structlog.get_logger()
 
@@ -79,6 +84,24 @@ class Candidates:
         if entry.queue is not None and entry.queue.status is QueueStatus.PENDING:
             return prepared(want, self._settings, say)
         return opened(want, self._settings)
+
+    def begun_elsewhere(self, entry: Entry, store: ResultStore | None) -> Found | None:
+        """The unfinished run of it in its store, if it is new here. Blocks.
+
+        Raises StoreError where nobody can tell and the machine has just been started: a network
+        that comes up late must not cost the work of days.
+        """
+
+        def say(note: str) -> None:
+            log.warning("result_store", queue=entry.name, note=note)
+
+        try:
+            return find(self._shelf, entry, store, say)
+        except StoreError as error:
+            if this_moment().uptime < ASK_FOR:
+                raise StoreError(f"nobody can tell if it was begun elsewhere: {error}") from error
+            say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
+            return None
 
     def refuse(self, name: str, error: RunnerError) -> None:
         """Leave a queue alone for a while."""

@@ -22,18 +22,20 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
-from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
 from runner.host import jobs_unit
+from runner.host.metadata import Metadata, is_expected
 from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
 from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
-from runner.service import requests
+from runner.service import requests, taking_over
 from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.job_user import JobUser, job_user
+from runner.service.machine_end import MachineEnd
 from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session, apply_resting, end_attempts, update
@@ -46,6 +48,9 @@ from runner.store.paths import prepare_folders
 
 MAX_DESCRIPTORS = 8192
 PRUNE_EVERY = 24 * 3600.0
+LOOK_AROUND = 10.0
+"""Seconds between two looks at whether all work is done, if the machine is to end then."""
+
 LOCKED_RETRY = 5.0
 """Seconds after which a queue that another process holds is tried again."""
 
@@ -77,6 +82,7 @@ class Daemon(requests.Host):
         self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
         self._spot = SpotWatch(settings, lambda: self._session)
+        self._end = MachineEnd(settings)
         self._prune_at = 0.0
 
     async def run(self) -> None:
@@ -102,6 +108,7 @@ class Daemon(requests.Host):
                 await server.start(_group())
             self._say_started()
             self._spot.start(os.environ)
+            await asyncio.to_thread(self._begin_life)
             await self._serve()
         finally:
             self._spot.stop()
@@ -118,6 +125,15 @@ class Daemon(requests.Host):
         rights, group = self._user.rights, _group()
         if rights is not None and group in rights.groups:
             log.warning("jobs_may_act", why=f"{name} is in the group 'runner': its jobs can submit")
+
+    def _begin_life(self) -> None:
+        """Blocks for a metadata service that doesn't answer, some seconds at the most."""
+        try:
+            expected = is_expected(os.environ)
+            metadata = Metadata.from_environment(os.environ)
+            self._end.start(metadata.instance_id() if expected else None)
+        except StateError as error:
+            log.error("machine_end_unknown", error=str(error))
 
     def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
         path = self._settings.run_dir / name
@@ -145,13 +161,27 @@ class Daemon(requests.Host):
             lock, wait = await self._take_next()
             if lock is None:
                 self._notifier.ready()
-                await self._sleep(wait)
+                self._consider_end()
+                await self._sleep(min(wait, LOOK_AROUND) if self._end.watches else wait)
                 continue
             try:
                 await self._work()
             finally:
                 self._close_session()
                 lock.release()
+
+    def _consider_end(self) -> None:
+        if self._stopping or self._why_not is not None or self._candidates.finishing:
+            return
+        try:
+            self._end.consider(self.shelf.entries(), self.shelf)
+        except (RunnerError, OSError) as error:
+            log.error("machine_end_unknown", error=str(error))
+
+    @property
+    def _why_not(self) -> str | None:
+        """Why no queue is taken up any more on this machine."""
+        return self._spot.leaving or self._end.over
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -166,16 +196,16 @@ class Daemon(requests.Host):
         """
         wait = PRUNE_EVERY
         for entry in self._candidates:
-            if self._stopping or self._spot.leaving:
+            if self._stopping or self._why_not is not None:
                 return None, PRUNE_EVERY
             try:
-                place = await asyncio.to_thread(self._place_of, entry)
+                place, found = await asyncio.to_thread(self._prepare, entry)
             except RunnerError as error:
                 self._candidates.refuse(entry.name, error)
                 self._tell_change()
                 continue
             async with self._handling:
-                lock = self._take(entry.name, place)
+                lock = await self._take(entry.name, place, found)
             if lock is not None:
                 return lock, wait
             if place.results is not None:
@@ -183,17 +213,27 @@ class Daemon(requests.Host):
             wait = LOCKED_RETRY
         return None, min(wait, self._candidates.wait())
 
-    def _place_of(self, entry: Entry) -> Place:
-        """Where and as what a queue's jobs run from now on. Blocks. Raises RunnerError."""
-        rights = job_user(self._settings).rights
-        return replace(self._place, results=self._candidates.store_of(entry), rights=rights)
+    def _prepare(self, entry: Entry) -> tuple[Place, taking_over.Found | None]:
+        """Where and as what a queue's jobs run from now on, and what is to be gone on from.
 
-    def _take(self, name: str, place: Place) -> Lock | None:
+        Blocks. Raises RunnerError.
+        """
+        rights = job_user(self._settings).rights
+        store = self._candidates.store_of(entry)
+        try:
+            found = self._candidates.begun_elsewhere(entry, store)
+        except BaseException:
+            if store is not None:
+                store.close()
+            raise
+        return replace(self._place, results=store, rights=rights), found
+
+    async def _take(self, name: str, place: Place, found: taking_over.Found | None) -> Lock | None:
         """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
         entry = self.shelf.find(name) if self.shelf.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
             return None
-        if self._stopping or self._spot.leaving:
+        if self._stopping or self._why_not is not None:
             return None
         try:
             lock = self.shelf.lock(entry.queue_id, "runner daemon")
@@ -201,6 +241,11 @@ class Daemon(requests.Host):
             log.info("queue_locked", queue=name, why=str(error))
             return None
         try:
+            store = place.results
+            if found is not None and store is not None and taking_over.is_new(entry):
+                await asyncio.to_thread(taking_over.take_over, self.shelf, entry, found, store)
+                log.info("queue_taken_over", queue=name, where=found.where)
+            self._end.call_off()
             self._open(name, place)
         except (RunnerError, OSError) as error:
             lock.release()
@@ -348,8 +393,8 @@ class Daemon(requests.Host):
             return {"queued": self.who, "blocked": why}
         if owner != "daemon":
             return {}
-        if self._spot.leaving is not None:
-            return {"blocked": self._spot.leaving}
+        if (why := self._why_not) is not None:
+            return {"blocked": why}
         session = self._session
         behind = {"blocked": f"waits for queue '{session.name}' to end"} if session else {}
         return {"queued": self.who, **behind}
@@ -368,6 +413,8 @@ class Daemon(requests.Host):
         async with self._handling:
             queue_id = self.shelf.name_for(given)
             document = given.with_id(queue_id)
+            # Before it is accepted: afterwards nobody may end the machine for want of work.
+            self._end.call_off()
             created = again is Again.FRESH or not self.shelf.exists(queue_id)
             await self._accept(document, again, anonymous=given.queue_id is None)
         self._candidates.forgive(queue_id)
@@ -406,7 +453,10 @@ class Daemon(requests.Host):
             await end_attempts(shelf, self._settings, queue_id, self._place)
             shelf.set_aside(queue_id)
         if not shelf.exists(queue_id):
-            await asyncio.to_thread(shelf.create, document, "daemon", anonymous=anonymous)
+            anew = again is Again.FRESH
+            await asyncio.to_thread(
+                shelf.create, document, "daemon", anonymous=anonymous, anew=anew
+            )
             return
         if again is Again.UPDATE:
             await asyncio.to_thread(update, shelf, document)
@@ -436,8 +486,8 @@ class Daemon(requests.Host):
         self._candidates.finishing.add(entry.name)
         self._wake.set()
         while entry.name in self._candidates.finishing and not self._stopping:
-            if self._spot.leaving is not None:
-                raise ConflictError(f"nothing is taken up any more: {self._spot.leaving}")
+            if (why := self._why_not) is not None:
+                raise ConflictError(f"nothing is taken up any more: {why}")
             await self.changed()
         if (why := self._candidates.refused(entry.name)) is not None:
             raise UsageError(why)
@@ -447,6 +497,7 @@ class Daemon(requests.Host):
         async with self._handling:
             if self.session_of(entry.name) is not None:
                 raise ConflictError(f"queue '{entry.name}' was just taken up; try again")
+            self._end.call_off()
             await act_on_resting(self.shelf, self._settings, entry, self._place, make)
         self._wake.set()
         self._tell_change()

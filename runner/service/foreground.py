@@ -22,7 +22,8 @@ from runner.errors import ConflictError, ExitCode, StateError
 from runner.model.document import Queue
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
-from runner.service import requests
+from runner.results.store import StoreError
+from runner.service import requests, taking_over
 from runner.service.desk import Desk
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import Place, Session, end_attempts, update
@@ -114,6 +115,7 @@ class _Foreground(requests.Host):
         lock = shelf.lock(queue_id, "runner run")
         try:
             await self._accept(document, anonymous=wish.document.queue_id is None)
+            await asyncio.to_thread(self._take_over, queue_id)
             shelf.set_current(queue_id)
             return await self._work(queue_id, document)
         except OSError as error:
@@ -130,11 +132,23 @@ class _Foreground(requests.Host):
             aside = shelf.set_aside(queue_id)
             self._watcher.say(f"the former run is kept as {aside}")
         if not shelf.exists(queue_id):
-            shelf.create(document, "run", anonymous=anonymous)
+            shelf.create(document, "run", anonymous=anonymous, anew=again is Again.FRESH)
         elif again is Again.UPDATE:
             update(shelf, document)
         else:
             shelf.check_same(document)
+
+    def _take_over(self, queue_id: str) -> None:
+        """Go on from what another machine has stored of this queue, if it is new here."""
+        entry, store = self.shelf.find(queue_id), self._place.results
+        try:
+            found = taking_over.find(self.shelf, entry, store, self._watcher.say)
+        except StoreError as error:
+            self._watcher.say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
+            return
+        if found is not None and store is not None:
+            taking_over.take_over(self.shelf, entry, found, store)
+            self._watcher.say(f"goes on from the run in {found.where}")
 
     async def _work(self, queue_id: str, document: Queue) -> Ended:
         session = Session(

@@ -20,6 +20,7 @@ from runner.errors import NotFoundError, RunnerError
 from runner.model.wording import did_you_mean, quoted
 from runner.service import fields as given
 from runner.service.fields import Fields
+from runner.service.machine_view import outlook
 from runner.service.shelf import Entry, Shelf
 from runner.service.views import PAGE, Snapshot, Stored, alive
 from runner.store.database import Database
@@ -251,7 +252,9 @@ def live_snapshot(who: str, session: Session) -> Snapshot:
 def stored_snapshot(place: Place, name: str, *, going_on: bool = False) -> Snapshot:
     """The queue as the disk has it. Raises StateError if it can't be read."""
     snapshot = place.stored.snapshot(name, going_on=going_on)
-    return snapshot.with_more(place.outlook(name, snapshot.extra.get("owner")))
+    end = outlook(place.shelf.paths)
+    more = {"machine": end} if end else {}
+    return snapshot.with_more({**place.outlook(name, snapshot.extra.get("owner")), **more})
 
 
 def check_jobs(snapshot: Snapshot, names: list[str]) -> list[int]:

@@ -11,6 +11,8 @@ from runner.service.session import Session
 TROUBLE = frozenset(
     {
         "attempt_failed",
+        "checkpoint_lost",
+        "checkpoint_not_stored",
         "failed",
         "global_timeout",
         "halted",

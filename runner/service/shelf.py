@@ -186,8 +186,11 @@ class Shelf:
     def exists(self, queue_id: str) -> bool:
         return self.queue_paths(queue_id).root.is_dir()
 
-    def create(self, document: Queue, owner: str, *, anonymous: bool) -> None:
-        """Put a new queue on the shelf, durably; the caller holds its lock."""
+    def create(self, document: Queue, owner: str, *, anonymous: bool, anew: bool = False) -> None:
+        """Put a new queue on the shelf, durably; the caller holds its lock.
+
+        ``anew``: what another machine has stored of it is not to be gone on from.
+        """
         from runner.model.document import dump_document
 
         queue_id = document.queue_id
@@ -202,6 +205,8 @@ class Shelf:
         }
         if anonymous:
             meta["anonymous"] = "1"
+        if anew:
+            meta["anew"] = "1"
         self.paths.queues.mkdir(parents=True, exist_ok=True)
         state = QueueState(run_id=os.urandom(8).hex())
         database.create(self.queue_paths(queue_id), dump_document(document), state, meta)

@@ -17,7 +17,7 @@ import structlog
 
 from runner.core import events as ev
 from runner.host import spot
-from runner.host.metadata import Metadata
+from runner.host.metadata import Metadata, is_expected
 from runner.host.notices import Kind, Notice, rfc3339
 from runner.model.settings import Settings
 from runner.service.session import Session
@@ -41,7 +41,7 @@ class SpotWatch:
             Metadata.from_environment(environ),
             asyncio.get_running_loop(),
             self.hear,
-            expected=spot.is_expected(environ),
+            expected=is_expected(environ),
             every=spot.POLL_EVERY,
         )
         self._watcher.start()

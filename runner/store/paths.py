@@ -28,6 +28,11 @@ class StatePaths:
         return self.root / "queue-state.json"
 
     @property
+    def machine(self) -> Path:
+        """What is to become of the machine, and when."""
+        return self.root / "machine.json"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

@@ -48,6 +48,7 @@ def job_view(job_id: str, state: JobState) -> dict[str, Any]:
         "reason": state.reason,
         "next_attempt_at": rfc3339(state.next_attempt_at),
         "interruptions": state.interruptions or None,
+        "unannounced": state.unannounced or None,
         "duration_seconds": None if state.duration is None else round(state.duration, 3),
         "cpu_seconds": None if state.cpu_seconds is None else round(state.cpu_seconds, 3),
         "max_rss_bytes": state.max_rss_bytes,
@@ -71,6 +72,8 @@ def queue_view(queue_id: str, queue_name: str, queue: QueueState) -> dict[str, A
         "updated_at": rfc3339(queue.updated_at),
         "completed_at": rfc3339(queue.completed_at),
         "paused": queue.paused or None,
+        "resumed": queue.resumed,
+        "worked_seconds": round(queue.worked, 3) or None,
     }
     return {name: value for name, value in view.items() if value is not None}
 

@@ -11,9 +11,9 @@ import pytest
 from imds import Imds
 
 from runner.host import metadata as module
-from runner.host.metadata import Metadata, MetadataError
+from runner.host.metadata import Metadata, MetadataError, is_expected
 from runner.host.notices import Kind, Notice, maintenance_notices, rebalance_notice, spot_notice
-from runner.host.spot import SpotWatcher, is_expected
+from runner.host.spot import SpotWatcher
 
 RUDE = ["hang", "drip", "500", "no-tokens"]
 

@@ -27,11 +27,11 @@ def tool(name: str) -> str:
 def units(tmp_path: Path) -> list[str]:
     """Copies of our units; their command is one that every machine has."""
     made = []
-    for unit in sorted([*UNITS.glob("*.service"), *UNITS.glob("*.slice")]):
+    for unit in sorted(path for path in UNITS.iterdir() if path.is_file()):
         copy = tmp_path / unit.name
         copy.write_text(unit.read_text().replace(DAEMON, sys.executable))
         made.append(str(copy))
-    assert len(made) == 3
+    assert len(made) == 5
     return made
 
 
@@ -43,7 +43,7 @@ def test_systemd_has_nothing_to_say_against_the_units(units: list[str]) -> None:
         text=True,
         check=False,
     )
-    ours = [line for line in done.stderr.splitlines() if "runner." in line]
+    ours = [line for line in done.stderr.splitlines() if "runner" in line]
     assert done.returncode == 0 and not ours, done.stderr
 
 

@@ -12,6 +12,7 @@ from runner.core.actions import (
     FetchInputs,
     FinishQueue,
     RestoreOutputs,
+    SaveCheckpoint,
     SignalTree,
     StartAttempt,
 )
@@ -56,9 +57,12 @@ def check_records(scheduler: Scheduler) -> None:
             assert state.slot is not None
             slots.append(state.slot)
         if state.fetching:
-            assert job.input_paths and state.status in WAITING and not state.fetched
+            assert job.input_paths or job.checkpoint_paths
+            assert state.status in WAITING and (state.doubted or not state.fetched)
         if state.live is not None and job.input_paths and not state.live.over:
             assert state.live.before.fetched, "it runs without its inputs"
+        if state.live is not None and not state.live.over:
+            assert not state.live.before.doubted, "its checkpoint has not been looked for"
         assert job.inputs_in_timeout or not state.input_seconds
         if state.status is JobStatus.COMPLETED:
             assert state.exit_code == 0
@@ -117,7 +121,8 @@ def _free(state: JobState) -> bool:
 
 
 def _lacks(scheduler: Scheduler, index: int, state: JobState) -> bool:
-    return bool(scheduler.document.jobs[index].input_paths) and not state.fetched
+    needs = bool(scheduler.document.jobs[index].input_paths)
+    return state.doubted or (needs and not state.fetched)
 
 
 def _ahead(scheduler: Scheduler) -> int:
@@ -261,6 +266,9 @@ def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
                 assert job in changes.jobs, "a fetch that no record tells of"
                 most = scheduler.document.max_parallel_jobs + AHEAD
                 assert _ahead(scheduler) <= most, "the disk fills with what nobody reads yet"
+            case SaveCheckpoint(job):
+                assert scheduler.jobs[job].status is JobStatus.INTERRUPTED and scheduler.collects
+                assert scheduler.interrupting, "the next attempt starts beside the upload"
             case FinishQueue(status):
                 assert scheduler.finished and status is scheduler.queue.status
                 assert status is not QueueStatus.RUNNING

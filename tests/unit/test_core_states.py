@@ -131,6 +131,7 @@ FULL = JobState(
     fetching=True,
     fetched=True,
     input_seconds=1.5,
+    doubted=True,
     background=True,
     live=Live(
         "t",
@@ -164,6 +165,7 @@ QUEUE = QueueState(
     starts=9,
     epoch=3,
     incomplete=True,
+    resumed="again",
 )
 
 

@@ -67,6 +67,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
         result_paths=("out",) if draw(st.booleans()) else (),
         keep_background=draw(st.booleans()),
         input_paths=INPUTS if draw(st.booleans()) else (),
+        checkpoint_paths=("saved",) if draw(st.booleans()) else (),
         inputs_in_timeout=draw(st.booleans()),
     )
 

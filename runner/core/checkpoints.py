@@ -1,0 +1,48 @@
+"""What an interrupted attempt has saved: stored before the machine goes, back before the next one.
+
+Owns when that is. A checkpoint is in doubt after every boot: the disk may have come back empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.core.actions import SaveCheckpoint
+from runner.core.events import CheckpointSaved, InputsFetched
+from runner.core.ledger import Ledger
+from runner.core.states import ENDED, JobState
+
+
+def save(ledger: Ledger, index: int) -> None:
+    """Have it stored, if this is the end of the session. What was lost in its midst, with its
+    supervisor or with a former boot, starts again here, beside its files."""
+    if ledger.interrupting and ledger.collects and ledger.document.jobs[index].checkpoint_paths:
+        ledger.act(SaveCheckpoint(index))
+
+
+def on_checkpoint_saved(ledger: Ledger, event: CheckpointSaved) -> None:
+    """People see what there is to go on from."""
+    wall, job = event.now.wall, event.job
+    if event.error is not None:
+        ledger.tell(wall, job, "checkpoint_not_stored", why=event.error)
+    elif event.files:
+        ledger.tell(wall, job, "checkpoint_stored", files=event.files, bytes=event.size)
+    else:
+        ledger.tell(wall, job, "checkpoint_empty")
+
+
+def doubt_all(ledger: Ledger) -> None:
+    """The machine has been down: whoever has begun may have lost what it saved."""
+    for index, state in enumerate(ledger.jobs):
+        begun = state.attempt > 0 and state.status not in ENDED
+        if begun and ledger.document.jobs[index].checkpoint_paths:
+            ledger.put(index, replace(state, doubted=True))
+
+
+def settled(ledger: Ledger, event: InputsFetched, state: JobState) -> JobState:
+    """It has been looked for: the job goes on from it, or begins anew if it can't be had."""
+    if event.lost is not None:
+        ledger.tell(event.now.wall, event.job, "checkpoint_lost", why=event.lost)
+    elif event.restored:
+        ledger.tell(event.now.wall, event.job, "checkpoint_restored", files=event.restored)
+    return replace(state, doubted=False)

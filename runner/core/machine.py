@@ -1,0 +1,166 @@
+"""When the machine is to end, and why. Pure.
+
+Within a boot everything is counted on the boot's own clock: a wall clock that jumps ends nothing.
+Over boots only the wall clock is there, and a lifetime counts the time that the machine was off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from runner.model.durations import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """``uptime``: seconds since this boot, a suspension included; ``wall`` since the epoch."""
+
+    boot_id: str
+    uptime: float
+    wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every queue has ended: ``what`` (``stop``, ``terminate``) becomes of the machine, and why.
+
+    At ``due`` of the boot that it was made in. In a later one ``after`` seconds from its start, if
+    nobody plans anew: the daemon may be what doesn't work there. ``at`` is for people.
+    """
+
+    what: str
+    why: str
+    boot_id: str
+    due: float
+    after: float
+    at: float
+
+    def left(self, now: Moment) -> float:
+        """Seconds."""
+        return (self.due if self.boot_id == now.boot_id else self.after) - now.uptime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Somebody needs the machine until ``at``; None: until it is released."""
+
+    at: float | None = None
+    boot_id: str = ""
+    due: float = 0.0
+
+    def lasts(self, now: Moment) -> bool:
+        if self.at is None:
+            return True
+        return now.uptime < self.due if self.boot_id == now.boot_id else now.wall < self.at
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The machine is there since ``began``, and may be for ``limit`` seconds (None: for ever).
+
+    ``instance``: which one it is; a copy of its disk is another machine. ``what``: its end.
+    """
+
+    began: float
+    instance: str | None = None
+    limit: float | None = None
+    what: str = "stop"
+
+    def left(self, now: Moment) -> float | None:
+        """Seconds; None for one without an end."""
+        if self.limit is None:
+            return None
+        return self.limit - max(now.wall - self.began, now.uptime)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """It has begun, at ``since`` of that boot, and can't be called off."""
+
+    what: str
+    why: str
+    boot_id: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """All that is remembered of it."""
+
+    plan: Plan | None = None
+    hold: Hold | None = None
+    life: Life | None = None
+    ending: Ending | None = None
+
+    def is_ending(self, now: Moment) -> bool:
+        return self.ending is not None and self.ending.boot_id == now.boot_id
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEnd:
+    """One queue that has ended, at ``at`` (wall)."""
+
+    name: str
+    status: str
+    at: float
+
+    @property
+    def failed(self) -> bool:
+        return self.status == "failed"
+
+
+def live_on(
+    machine: Machine, now: Moment, instance: str | None, limit: float | None, what: str
+) -> Machine:
+    """The same machine under today's settings; another one if it turns out to be a copy."""
+    life = machine.life
+    if life is not None and instance and life.instance not in (None, instance):
+        machine, life = Machine(), None
+    if life is None:
+        life = Life(began=now.wall - now.uptime)
+    life = replace(life, instance=instance or life.instance, limit=limit, what=what)
+    return replace(machine, life=life)
+
+
+def plan_end(
+    ends: Iterable[QueueEnd], what: str, delay: float, keep_on_failure: float, now: Moment
+) -> Plan:
+    """What follows when all queues (at least one) have ended.
+
+    The one that ended last says how long the machine stays from now on; one that failed before
+    it may keep it longer.
+    """
+    ends = sorted(ends, key=lambda end: end.at)
+    last = ends[-1]
+    seconds, why = keep_on_failure if last.failed else delay, last
+    for end in ends[:-1]:
+        left = keep_on_failure - max(0.0, now.wall - end.at)
+        if end.failed and left > seconds:
+            seconds, why = left, end
+    told = f"queue {why.name} {why.status}"
+    return Plan(what, told, now.boot_id, now.uptime + seconds, seconds, now.wall + seconds)
+
+
+def verdict(machine: Machine, now: Moment) -> Ending | None:
+    """The end that is due, or has begun in this boot; None as long as there is none.
+
+    A hold keeps a machine from being ended for want of work. It doesn't lengthen its life.
+    """
+    if machine.is_ending(now):
+        return machine.ending
+    life, plan = machine.life, machine.plan
+    if (why := outlived(machine, now)) is not None and life is not None:
+        return Ending(life.what, why, now.boot_id, now.uptime)
+    if plan is None or plan.left(now) > 0 or (machine.hold and machine.hold.lasts(now)):
+        return None
+    return Ending(plan.what, plan.why, now.boot_id, now.uptime)
+
+
+def outlived(machine: Machine, now: Moment) -> str | None:
+    """Why nothing may start any more, if the machine has lived as long as it may."""
+    life = machine.life
+    left = life.left(now) if life is not None else None
+    if left is None or left > 0 or life is None or life.limit is None:
+        return None
+    return f"the machine's lifetime of {format_duration(life.limit)} is over"

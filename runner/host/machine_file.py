@@ -1,0 +1,119 @@
+"""The file that remembers what is to become of the machine: durable, and one at a time changes it.
+
+Owns its format. It decides nothing, and needs nothing but the standard library: the dead man's
+program reads it when the rest may be broken.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from runner.core.machine import Ending, Hold, Life, Machine, Moment, Plan
+from runner.errors import StateError
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_PARTS: dict[str, type[Any]] = {"plan": Plan, "hold": Hold, "life": Life, "ending": Ending}
+_VERSION = 1
+
+
+def this_moment() -> Moment:
+    """Now, on this machine's clocks."""
+    boot_id = Path(_BOOT_ID).read_text().strip()
+    uptime = time.clock_gettime(time.CLOCK_BOOTTIME) - _first_process_began()
+    return Moment(boot_id, max(0.0, uptime), time.time())
+
+
+def _first_process_began() -> float:
+    """Seconds from the kernel's start: none to speak of, but in a container its own boot."""
+    try:
+        after_name = Path("/proc/1/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # proc(5): field 22, the name is the 2nd
+
+
+class Change:
+    """``machine`` is what was read; assign to it what is to be there."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+
+class MachineFile:
+    """What is remembered at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Machine:
+        """What is remembered; nothing, where there is no file. Raises StateError."""
+        try:
+            return _parse(json.loads(self._path.read_bytes()))
+        except FileNotFoundError:
+            return Machine()
+        except OSError as error:
+            raise StateError(f"{self._path}: {error.strerror}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StateError(f"{self._path} can't be read ({error}): remove it") from None
+
+    @contextmanager
+    def changing(self) -> Iterator[Change]:
+        """Change it; whoever else wants to waits. It is on the disk when the block is left.
+
+        Raises StateError.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(
+                self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise StateError(f"{error.filename}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            change = Change(before := self.read())
+            yield change
+            if change.machine != before:
+                self._write(change.machine)
+        finally:
+            os.close(lock)
+
+    def _write(self, machine: Machine) -> None:
+        parts = {name: part for name in _PARTS if (part := getattr(machine, name)) is not None}
+        record = {"version": _VERSION, **{name: asdict(part) for name, part in parts.items()}}
+        temporary = self._path.with_name(f".{self._path.name}.new")
+        try:
+            with open(temporary, "w") as file:
+                json.dump(record, file)
+                file.write("\n")
+                file.flush()
+                # Anybody may look when it ends; there is nothing secret in it.
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StateError(f"{self._path}: {error.strerror}") from None
+
+
+def _parse(record: Any) -> Machine:
+    if record.get("version") != _VERSION:
+        raise ValueError(f"it has version {record.get('version')!r}")
+    parts: dict[str, Any] = {}
+    for name, kind in _PARTS.items():
+        if (told := record.get(name)) is not None:
+            known = {field.name for field in fields(kind)}
+            parts[name] = kind(**{key: value for key, value in told.items() if key in known})
+    return Machine(**parts)

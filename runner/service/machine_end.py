@@ -1,0 +1,107 @@
+"""What the daemon does about the end of its machine: it plans it when all queues have ended.
+
+Owns when that is. The machine is ended by the dead man's program, so that
+there is one way only, with a daemon or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
+
+from runner.core.machine import Machine, QueueEnd, live_on, outlived, plan_end
+from runner.core.states import QUEUE_ENDED
+from runner.errors import ConflictError
+from runner.host.machine_file import MachineFile, this_moment
+from runner.model.settings import Settings
+from runner.service.machine_view import limits_of
+from runner.service.shelf import Entry, Shelf
+from runner.store.locks import holder_of
+from runner.store.paths import StatePaths
+from runner.store.projection import rfc3339
+
+log = structlog.get_logger()
+
+
+class MachineEnd:
+    """The plans of one daemon. Its calls cost a small file, read or written."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._file = MachineFile(StatePaths(settings.state_dir).machine)
+        self._machine = Machine()
+
+    def start(self, instance: str | None) -> None:
+        """Begin, or go on with, the machine's life. Raises StateError."""
+        limit, what = limits_of(self._settings)()
+        with self._file.changing() as change:
+            change.machine = live_on(change.machine, this_moment(), instance, limit, what)
+        self._machine = change.machine
+
+    @property
+    def over(self) -> str | None:
+        """Why nothing is started any more."""
+        return outlived(self._machine, this_moment())
+
+    @property
+    def watches(self) -> bool:
+        """Whether there is anything to plan at all."""
+        return self._settings.on_complete != "none"
+
+    def call_off(self) -> None:
+        """There is work. Raises ConflictError once the end has begun, StateError."""
+        if not self.watches and self._machine.plan is None:
+            return
+        with self._file.changing() as change:
+            machine = change.machine
+            if machine.is_ending(this_moment()) and machine.ending is not None:
+                why = machine.ending.why
+                raise ConflictError(f"nothing is accepted any more, this machine ends: {why}")
+            change.machine = replace(machine, plan=None)
+        if machine.plan is not None:
+            log.info("machine_end_called_off", why=machine.plan.why)
+        self._machine = change.machine
+
+    def consider(self, entries: Iterable[Entry], shelf: Shelf) -> None:
+        """Nothing is to be done just now: plan the end, if that is for good. Raises StateError."""
+        settings = self._settings
+        if not self.watches:
+            return
+        ends = _all_ended(entries, shelf)
+        if ends is None:
+            self.call_off()
+            return
+        with self._file.changing() as change:
+            machine, now = change.machine, this_moment()
+            if machine.is_ending(now) or (machine.plan and machine.plan.boot_id == now.boot_id):
+                self._machine = machine
+                return
+            keep = settings.keep_on_failure or settings.on_complete_delay
+            delay = settings.on_complete_delay
+            plan = plan_end(ends, settings.on_complete, delay, keep, now)
+            change.machine = replace(machine, plan=plan)
+        self._machine = change.machine
+        log.info("machine_end_planned", what=plan.what, why=plan.why, at=rfc3339(plan.at))
+
+
+def _all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
+    """How all queues have ended; None while there is none, or work is left of any.
+
+    What was begun in the foreground and is left alone is nobody's work. A queue that can't be read
+    is one that failed: somebody should have a look at it.
+    """
+    ends = []
+    for entry in entries:
+        queue = entry.queue
+        if queue is None:
+            ends.append(QueueEnd(entry.name, "failed", 0.0))
+        elif queue.status in QUEUE_ENDED:
+            at = queue.completed_at or queue.updated_at or 0.0
+            ends.append(QueueEnd(entry.name, queue.status.value, at))
+        elif entry.meta.get("owner") == "daemon" and not entry.aside:
+            return None
+        if not entry.aside and holder_of(shelf.paths.queue_lock(entry.queue_id)) is not None:
+            return None
+    return ends or None

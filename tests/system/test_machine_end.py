@@ -1,0 +1,176 @@
+"""The real daemon on a machine that is to end when its work is done."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from imds import Imds
+from world import World
+
+STOPS = {"RUNNER_ON_COMPLETE": "stop", "RUNNER_ON_COMPLETE_DELAY": "1h"}
+
+
+def submit(world: World, command: str = "true", name: str = "q") -> None:
+    job = {"job_id": "a", "command": command, "timeout": "1m"}
+    done = world.call("submit", world.document(job, name=name))
+    assert done.returncode == 0, done.stderr
+
+
+def remembered(world: World) -> dict[str, Any]:
+    path = world.state / "machine.json"
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return told
+
+
+def plan(world: World) -> dict[str, Any] | None:
+    return remembered(world).get("plan")
+
+
+def with_tools(world: World) -> Path:
+    """A ``systemctl`` that writes down what it is asked; where to."""
+    tools, asked = world.home / "bin", world.home / "asked"
+    tools.mkdir()
+    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    (tools / "systemctl").chmod(0o755)
+    world.env["PATH"] = f"{tools}:{world.env['PATH']}"
+    return asked
+
+
+def deadman(world: World) -> None:
+    assert world.call("deadman").returncode == 0
+
+
+def test_it_ends_when_all_is_done_and_not_before(world: World) -> None:
+    """A machine would end under its work; or cost money when there is none."""
+    asked = with_tools(world)
+    world.daemon(env={**STOPS, "RUNNER_ON_COMPLETE_DELAY": "2s"})
+    assert plan(world) is None, "it has not done anything yet"
+    submit(world, "until [ -e go ]; do sleep 0.02; done; rm go")
+    submit(world, name="r")
+    world.until(lambda: world.jobs().get("a", {}).get("status") == "running")
+    deadman(world)
+    assert plan(world) is None and not asked.exists()
+    (world.state / "queues/q/work/go").touch()
+    world.until(lambda: plan(world))
+    shown = world.call("status").stdout
+    assert "Machine:     stops at " in shown and "(queue r completed); `runner keep`" in shown
+    world.until(lambda: deadman(world) or asked.exists())
+    assert asked.read_text().startswith("poweroff")
+    refused = world.call("submit", world.document(_job(), name="late"))
+    assert refused.returncode == 2 and "this machine ends" in refused.stderr
+    assert "is being ended" in world.call("status").stdout
+
+
+def _job() -> dict[str, Any]:
+    return {"job_id": "a", "command": "true", "timeout": "1m"}
+
+
+def test_new_work_calls_it_off(world: World) -> None:
+    """The machine would end under a queue that was accepted."""
+    world.daemon(env=STOPS)
+    submit(world)
+    first = world.until(lambda: plan(world))
+    submit(world, "until [ -e go ]; do sleep 0.02; done", name="r")
+    world.until(lambda: world.jobs("r").get("a", {}).get("status") == "running")
+    assert plan(world) is None
+    (world.state / "queues/r/work/go").touch()
+    second = world.until(lambda: plan(world))
+    assert second["due"] > first["due"] and second["why"] == "queue r completed"
+    assert world.call("retry", "--queue", "q").returncode == 2, "nothing to retry"
+    assert plan(world) == second
+
+
+def test_a_failure_keeps_it_longer_and_a_retry_calls_it_off(world: World) -> None:
+    """Nobody could look at what went wrong."""
+    world.daemon(env={**STOPS, "RUNNER_KEEP_ON_FAILURE": "9h"})
+    submit(world, "[ -e go ] || exit 3; until [ -e done ]; do sleep 0.02; done")
+    made = world.until(lambda: plan(world))
+    assert (made["after"], made["why"]) == (9 * 3600, "queue q failed")
+    (world.state / "queues/q/work/go").touch()
+    assert world.call("retry").returncode == 0
+    world.until(lambda: world.jobs()["a"]["status"] == "running")
+    assert plan(world) is None
+    (world.state / "queues/q/work/done").touch()
+    world.until(lambda: (plan(world) or {}).get("after") == 3600)
+
+
+def test_a_killed_daemon_keeps_the_moment(world: World) -> None:
+    """A daemon that crashes again and again would put it off for ever; or forget it."""
+    daemon = world.daemon(env=STOPS)
+    submit(world)
+    made = world.until(lambda: plan(world))
+    for _ in range(2):
+        daemon.kill()
+        daemon.wait()
+        assert "Machine:     stops at " in world.call("status").stdout
+        daemon = world.daemon(env=STOPS)
+        world.until(lambda: world.ask("status", queue="q")["queue"].get("machine"))
+        assert plan(world) == made
+
+
+def test_a_run_in_the_foreground_holds_it(world: World) -> None:
+    """The machine would end under somebody's eyes."""
+    run = world.start(
+        "run", world.document({**_job(), "command": "touch began; sleep 60"}, name="fore")
+    )
+    world.until_file("began")
+    world.daemon(env=STOPS)
+    submit(world)
+    world.until(lambda: world.jobs().get("a", {}).get("status") == "completed")
+    world.until(lambda: "queue_left" in world.stderr)
+    assert plan(world) is None
+    run.terminate()
+    run.wait(20)
+    submit(world, name="r")
+    world.until(lambda: plan(world))
+
+
+def test_nothing_starts_once_the_lifetime_is_over(world: World) -> None:
+    """A boot after it would begin work that is ended a moment later."""
+    asked = with_tools(world)
+    env = {"RUNNER_MAX_LIFETIME": "1s"}
+    world.daemon(env=env)
+    submit(world)
+    held = world.until(lambda: world.ask("status", queue="q")["queue"].get("blocked"))
+    assert held == "the machine's lifetime of 1s is over"
+    assert world.jobs().get("a", {}).get("status", "pending") == "pending"
+    assert world.call("deadman", env=env).returncode == 0
+    assert asked.read_text() == "poweroff\n"
+
+
+def test_without_the_setting_nothing_is_planned(world: World) -> None:
+    """A machine that nobody wants to end would."""
+    asked = with_tools(world)
+    world.daemon()
+    submit(world)
+    world.until(lambda: world.call("wait").returncode == 0)
+    deadman(world)
+    assert plan(world) is None and not asked.exists()
+    assert "Machine:" not in world.call("status").stdout
+
+
+def test_a_copy_of_the_disk_begins_a_life_of_its_own(world: World) -> None:
+    """A machine that is made from an image would end with its first boot."""
+    imds = Imds()
+    try:
+        imds.data["instance-id"] = "i-first"
+        env = {**STOPS, **imds.env}
+        daemon = world.daemon(env=env)
+        submit(world)
+        world.until(lambda: plan(world))
+        assert remembered(world)["life"]["instance"] == "i-first"
+        stop(daemon)
+        imds.data["instance-id"] = "i-copy"
+        daemon = world.daemon(env={**env, "RUNNER_ON_COMPLETE": "none"})
+        world.until(lambda: remembered(world)["life"]["instance"] == "i-copy")
+        assert plan(world) is None
+    finally:
+        imds.close()
+
+
+def stop(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    assert daemon.wait(20) == 0

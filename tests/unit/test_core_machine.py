@@ -1,0 +1,125 @@
+"""When the machine is to end: on which clock, after which failure, and what holds it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from runner.core.machine import (
+    Ending,
+    Hold,
+    Life,
+    Machine,
+    Moment,
+    Plan,
+    QueueEnd,
+    live_on,
+    outlived,
+    plan_end,
+    verdict,
+)
+
+WALL = 1_700_000_000.0
+NOW = Moment("boot-1", 1000.0, WALL)
+DONE = QueueEnd("done", "completed", WALL)
+
+
+def later(seconds: float, *, jump: float = 0.0) -> Moment:
+    """The same boot, with a wall clock that somebody has set by so much."""
+    return Moment(NOW.boot_id, NOW.uptime + seconds, NOW.wall + seconds + jump)
+
+
+def booted(after: float, uptime: float) -> Moment:
+    """Another boot, so many seconds from now."""
+    return Moment("boot-2", uptime, NOW.wall + after)
+
+
+def planned(*ends: QueueEnd, delay: float = 300.0, keep: float = 300.0) -> Plan:
+    return plan_end(ends or [DONE], "terminate", delay, keep, NOW)
+
+
+def test_a_machine_without_work_ends_after_the_delay() -> None:
+    """It would cost money for nothing, or go before anybody could look at it."""
+    machine = Machine(plan=planned())
+    assert verdict(machine, later(299)) is None
+    ending = verdict(machine, later(300))
+    assert ending == Ending("terminate", "queue done completed", "boot-1", 1300.0)
+
+
+@pytest.mark.parametrize("jump", [-1e9, 1e9])
+def test_a_clock_that_jumps_ends_nothing_and_holds_nothing(jump: float) -> None:
+    """A time server that is reached late would power off the machine, or keep it for ever."""
+    machine = Machine(plan=planned(), hold=Hold(WALL + 400, "boot-1", 1400.0))
+    assert verdict(machine, later(399, jump=jump)) is None
+    assert verdict(machine, later(400, jump=jump)) is not None
+
+
+def test_in_a_later_boot_the_delay_begins_with_it() -> None:
+    """A machine that somebody starts again would end before he could log in; one whose daemon is
+    broken would never end."""
+    machine = Machine(plan=planned())
+    assert verdict(machine, booted(86_400, 15)) is None
+    assert verdict(machine, booted(86_400, 300)) is not None
+
+
+def test_the_newest_end_decides_and_a_failure_keeps_longer() -> None:
+    """Nobody could look at what has failed, once a later queue went well."""
+    failed = QueueEnd("bad", "failed", WALL - 600)
+    assert planned(failed, DONE).due == 1300.0
+    kept = planned(failed, DONE, keep=3600)
+    assert (kept.due, kept.why) == (1000.0 + 3000, "queue bad failed")
+    assert planned(DONE, replace(failed, at=WALL + 1), keep=60).due == 1060.0, "shorter, if asked"
+    assert planned(QueueEnd("c", "cancelled", WALL), keep=3600).due == 1300.0, "a person was there"
+
+
+def test_a_hold_keeps_it_and_ends_by_itself() -> None:
+    """The machine would go under somebody's hands, or stay for ever though he has left."""
+    plan = planned()
+    assert verdict(Machine(plan=plan, hold=Hold()), later(1e6)) is None
+    held = Machine(plan=plan, hold=Hold(WALL + 7200, "boot-1", 8200.0))
+    assert verdict(held, later(7199)) is None
+    assert verdict(held, later(7200)) is not None
+    assert verdict(held, booted(7000, 6000)) is None, "over a reboot, too"
+    assert verdict(held, booted(7300, 6000)) is not None
+
+
+def test_a_lifetime_counts_the_time_it_was_off_and_no_hold_lengthens_it() -> None:
+    """A machine that was stopped for a night would get another day; a forgotten hold, for ever."""
+    machine = live_on(Machine(hold=Hold()), NOW, "i-1", 86_400.0, "stop")
+    assert machine.life == Life(WALL - 1000, "i-1", 86_400.0, "stop")
+    assert outlived(machine, later(85_399)) is None
+    assert outlived(machine, later(85_400)) == "the machine's lifetime of 24h0m0s is over"
+    assert verdict(machine, booted(86_400, 15)) is not None, "a boot after it ends at once"
+    assert verdict(machine, booted(50_000, 15)) is None
+
+
+def test_a_wall_clock_in_the_past_does_not_lengthen_a_life() -> None:
+    """A clock that lost its battery would give the machine fifty years."""
+    machine = live_on(Machine(), NOW, None, 7200.0, "stop")
+    assert verdict(machine, later(6200, jump=-1e9)) is not None
+
+
+def test_another_limit_holds_from_now_on() -> None:
+    """A mistake in the settings could not be mended."""
+    machine = live_on(Machine(), NOW, None, 7200.0, "stop")
+    longer = live_on(machine, later(7000), "i-1", 9000.0, "terminate")
+    assert longer.life == Life(WALL - 1000, "i-1", 9000.0, "terminate")
+    assert verdict(longer, later(7000)) is None
+
+
+def test_a_copy_of_the_disk_is_another_machine() -> None:
+    """A machine made from an image would end with its first boot."""
+    machine = live_on(Machine(), NOW, "i-1", 7200.0, "stop")
+    machine = replace(machine, plan=planned(), hold=Hold())
+    copy = live_on(machine, booted(86_400, 20), "i-2", 7200.0, "stop")
+    assert copy == Machine(life=Life(WALL + 86_380, "i-2", 7200.0, "stop"))
+    assert live_on(machine, booted(86_400, 20), None, 7200.0, "stop").plan == machine.plan
+
+
+def test_an_end_that_has_begun_goes_on_in_its_boot_only() -> None:
+    """A try that failed would be forgotten; or a machine that was started again end at once."""
+    ending = Ending("stop", "why", "boot-1", 1300.0)
+    machine = Machine(ending=ending, hold=Hold())
+    assert verdict(machine, later(500)) is ending
+    assert verdict(machine, booted(500, 20)) is None
