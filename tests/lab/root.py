@@ -68,7 +68,7 @@ def unified_hierarchy() -> Path | None:
 
 
 def build_root() -> Path:
-    """The folder of the root, made if it isn't there, by one process at a time. Don't write to it."""
+    """The folder of the root, made if need be by one process at a time. Don't write to it."""
     recipe = json.dumps([SUITE, PACKAGES, FILES, REMOVED])
     root = CACHE / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if root.is_dir():
