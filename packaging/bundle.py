@@ -1,7 +1,7 @@
-"""Builds ``dist/runner-<version>-<arch>.tar.gz``: everything that an installation needs, in one file.
+"""Builds ``dist/runner-<version>-<arch>.tar.gz``: all that an installation needs, in one file.
 
-The same commit gives the same bytes: files come from the commit, not from the working tree; wheels
-are named with their sha256 in ``wheels.toml``; times are the commit's. Wheels are fetched once, into
+The same commit gives the same bytes: files come from the commit; wheels are named
+with their sha256 in ``wheels.toml``; times are the commit's. Wheels are fetched once, into
 a cache outside the repository; with that no network is needed.
 
     bundle.py build [--version V] [--arch A]    bundle.py lock

@@ -235,6 +235,13 @@ def uninstall(purge: bool) -> None:
     if purge:
         for folder in (*KEPT, SETTINGS.parent):
             shutil.rmtree(folder, ignore_errors=True)
+        # What sysusers made. A login of the image's own that ran the jobs stays as it was.
+        for words in (
+            ["userdel", "--remove", JOB_USER],
+            ["groupdel", "runner-jobs"],
+            ["groupdel", "runner"],
+        ):
+            subprocess.run(words, capture_output=True)
     shutil.rmtree("/run/runner", ignore_errors=True)
     kept = "" if purge else f"; {', '.join(map(str, (*KEPT, SETTINGS.parent)))} are kept"
     print(f"runner is removed{kept}")
