@@ -8,6 +8,7 @@ rename of a link. Nothing is written before everything was checked.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import platform
@@ -64,6 +65,7 @@ def main() -> int:
     try:
         if os.geteuid() != 0:
             raise Refused("this needs root: call it with sudo")
+        alone()
         if given.uninstall:
             uninstall(given.purge)
         else:
@@ -248,6 +250,14 @@ def uninstall(purge: bool) -> None:
 
 
 # -- the machine -----------------------------------------------------------------------------
+
+
+def alone() -> None:
+    """Only one installer at a time, until this process ends. The lock leaves no file."""
+    try:
+        fcntl.flock(os.open("/etc", os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused("another install.sh is at work on this machine")
 
 
 def booted() -> bool:

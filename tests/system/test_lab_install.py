@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lab import Machine
 from s3_endpoint import Endpoint
 
@@ -143,6 +144,28 @@ def test_a_daemon_that_is_killed_restarted_or_hangs_finds_its_jobs(
     again(lambda main: host.run("kill", f"-{signal.SIGSTOP}", main))
     assert "Watchdog timeout" in host.journal("-u", "runner")
     ends_true(host, pid)
+
+
+def test_the_commands_of_the_component_make_an_image(machine: Machines, bundle: Path) -> None:
+    """Broken: it is no component, or an image made by it has no service that starts at boot."""
+    path = REPOSITORY / "packaging" / "ami" / "component.yaml"
+    component = yaml.safe_load(path.read_text())
+    assert set(component) == {"name", "description", "schemaVersion", "parameters", "phases"}
+    assert component["schemaVersion"] == 1.0
+    assert [phase["name"] for phase in component["phases"]] == ["build", "validate"]
+    host = machine().boot()
+    host.write("/etc/runner/runner.toml", 'job_user = "root"\n')
+    host.write("/tmp/runner-bundle.tar.gz", bundle)
+    for step in (step for phase in component["phases"] for step in phase["steps"]):
+        assert set(step) == {"name", "action", "inputs"}
+        if step["action"] == "ExecuteBash":
+            host.run("bash", "-c", "\n".join(step["inputs"]["commands"]))
+        else:
+            assert step["action"] == "S3Download"
+            assert [set(each) for each in step["inputs"]] == [{"source", "destination"}]
+    assert host.show("runner", "ActiveState") == "inactive"
+    host.reboot()
+    assert host.show("runner", "ActiveState") == "active"
 
 
 def test_a_damaged_bundle_changes_nothing(machine: Machines, bundle: Path) -> None:
