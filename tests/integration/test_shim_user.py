@@ -188,16 +188,18 @@ def test_a_signal_before_the_program_begins_waits_for_it(place: Path) -> None:
     if not children.exists():
         pytest.skip("this kernel doesn't tell a process's children")
 
-    def terminate_the_first() -> None:
-        while not (found := children.read_text().split()):
+    others = set(children.read_text().split())
+
+    def terminate_the_new_one() -> None:
+        while not (new := set(children.read_text().split()) - others):
             pass
-        os.kill(int(found[0]), signal.SIGTERM)
+        os.kill(int(new.pop()), signal.SIGTERM)
 
     # As a shim: it ignores what is sent to it.
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         for _ in range(20):
-            thread = threading.Thread(target=terminate_the_first)
+            thread = threading.Thread(target=terminate_the_new_one)
             thread.start()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside a thread
