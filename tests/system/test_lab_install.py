@@ -59,12 +59,12 @@ def submit(machine: Machine, document: dict[str, Any]) -> None:
 
 
 def long_job(machine: Machine) -> int:
-    """Submit a job that ends, with code 7, once /root/go is there; its pid when it runs."""
-    wait = "echo run >> /root/runs; until [ -e /root/go ]; do sleep 0.05; done; exit 7"
+    """Submit a job that ends, with code 7, once /var/tmp/go is there; its pid when it runs."""
+    wait = "echo run >> /var/tmp/runs; until [ -e /var/tmp/go ]; do sleep 0.05; done; exit 7"
     job = {"job_id": "long", "command": wait, "timeout": "10m"}
     queue = {"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
     submit(machine, {**queue, "jobs": [job]})
-    machine.wait_for(lambda: machine.exists("/root/runs"), "the job's start")
+    machine.wait_for(lambda: machine.exists("/var/tmp/runs"), "the job's start")
     return int(machine.wait_for(lambda: state(machine)["jobs"][0].get("pid"), "the job's pid"))
 
 
@@ -72,11 +72,11 @@ def ends_true(machine: Machine, pid: int) -> None:
     """The job that runs as ``pid`` is let end: its exit code is recorded, and it ran once."""
     assert state(machine)["jobs"][0]["pid"] == pid
     assert machine.exists(f"/proc/{pid}")
-    machine.write("/root/go", "")
+    machine.write("/var/tmp/go", "")
     machine.wait_for(lambda: state(machine)["status"] == "failed", "the queue's end")
     job = state(machine)["jobs"][0]
     assert (job["exit_code"], job["attempt"]) == (7, 1)
-    assert machine.read("/root/runs") == "run\n"
+    assert machine.read("/var/tmp/runs") == "run\n"
 
 
 def leftovers(machine: Machine) -> set[str]:
@@ -92,8 +92,8 @@ def test_install_run_upgrade_and_uninstall(
     host = machine(environment=endpoint.env).boot()
     host.forward(endpoint.port)
     before = leftovers(host)
-    host.write("/etc/runner/runner.toml", 'job_user = "root"\n')
     script = install(host, bundle)
+    assert 'job_user = "runner"' in host.read("/etc/runner/runner.toml")
 
     bucket = endpoint.bucket()
     document = json.loads((REPOSITORY / "examples" / "quickstart.json").read_text())
