@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench bundle clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml runner/__init__.py
@@ -40,3 +40,7 @@ clean:
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/bench/bench.py
+
+# dist/runner-<version>-<arch>.tar.gz of the commit that is checked out, for both architectures.
+bundle: $(VENV)/.installed
+	$(BIN)/python packaging/bundle.py build
