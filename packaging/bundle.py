@@ -142,7 +142,13 @@ def git(*words: str) -> bytes:
 
 
 def committed() -> dict[str, bytes]:
-    """Every file of the commit, by its path."""
+    """Every file of the commit, by its path; of the tree, where there is no repository."""
+    if not (REPOSITORY / ".git").exists():
+        parts = ("runner", "systemd", "packaging")
+        paths = [path for part in parts for path in (REPOSITORY / part).rglob("*")]
+        kept = [path for path in paths if path.is_file() and path.suffix != ".pyc"]
+        kept.append(REPOSITORY / "pyproject.toml")
+        return {path.relative_to(REPOSITORY).as_posix(): path.read_bytes() for path in kept}
     with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD"))) as archive:
         found = {}
         for entry in archive:
@@ -152,7 +158,9 @@ def committed() -> dict[str, bytes]:
 
 
 def commit_time() -> int:
-    return int(os.environ.get("SOURCE_DATE_EPOCH") or git("show", "-s", "--format=%ct", "HEAD"))
+    if (told := os.environ.get("SOURCE_DATE_EPOCH")) or not (REPOSITORY / ".git").exists():
+        return int(told or 0)
+    return int(git("show", "-s", "--format=%ct", "HEAD"))
 
 
 def version() -> str:

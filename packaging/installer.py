@@ -98,10 +98,10 @@ def install(*, start: bool) -> None:
     if booted():
         call("systemctl", "daemon-reload")
     if start:
-        call("systemctl", "enable", "--quiet", "runner.service")
+        call("systemctl", "enable", "--quiet", "runner.service", "runner-deadman.timer")
         if booted():
             # Also the first start. Living jobs go on, and are adopted by the new version.
-            call("systemctl", "restart", "runner.service")
+            call("systemctl", "restart", "runner.service", "runner-deadman.timer")
     remove_old(name)
     print(f"runner {version} is installed{' and runs' if start and booted() else ''}")
 
@@ -219,14 +219,14 @@ def running() -> str:
 def uninstall(purge: bool) -> None:
     runner = HOME / "bin" / "runner"
     if booted() and runner.exists():
-        active = subprocess.run(["systemctl", "is-active", "--quiet", "runner.service"])
-        if active.returncode == 0:
+        works = subprocess.run(["systemctl", "is-active", "--quiet", "runner.service"])
+        if works.returncode == 0:
             # Interrupts the jobs, in order: what is left of them would have nobody to tell.
             call(str(runner), "stop")
     units = [path.name for path in unit_files() if path.parent == UNITS and path.exists()]
-    services = [name for name in units if name.endswith(".service")]
-    if services and booted():
-        call("systemctl", "disable", "--quiet", "--now", *services)
+    active = [name for name in units if name.endswith((".service", ".timer"))]
+    if active and booted():
+        call("systemctl", "disable", "--quiet", "--now", *active)
     for link in LINKS:
         link.unlink(missing_ok=True)
     for place in unit_files():

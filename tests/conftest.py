@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from installed import Server, install
+from installed import Server, build_bundle, install
 from lab import Machine, build_root, what_is_missing
 from s3_endpoint import Endpoint
 from world import World
@@ -54,10 +54,16 @@ def machine(lab_root: Path) -> Iterator[Callable[..., Machine]]:
 
 
 @pytest.fixture(scope="session")
-def installed_root(lab_root: Path) -> Iterator[Path]:
-    """The same with the product on it, for many machines."""
+def bundle(lab_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an operator installs."""
+    return build_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def installed_root(lab_root: Path, bundle: Path) -> Iterator[Path]:
+    """The lab's root with the bundle installed, for many machines."""
     with Machine(lab_root) as made:
-        install(made.disk)
+        install(made, bundle)
         yield made.disk
 
 

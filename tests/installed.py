@@ -1,84 +1,57 @@
-"""A root of the lab with the product installed: what a test's machines start from."""
+"""The product on a machine of the lab, as its bundle installs it, and asked as an operator asks it."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import platform
 import subprocess
-import sysconfig
-from importlib import metadata
+import sys
 from pathlib import Path
 from typing import Any
 
 from lab import Machine
-from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[1]
 RUNNER = "/opt/runner/bin/runner"
-JOB_USER = "worker"
-
-_COMMAND = """#!/usr/bin/python3 -P
-import sys
-
-sys.path.insert(0, "/opt/runner/lib")
-from runner.cli.main import main
-
-main()
-"""
+WORK = "/var/lib/runner/queues/q/work"
+"""Where the jobs of a queue q run."""
 
 
-def install(disk: Path) -> None:
-    """Put this checkout, and what it depends on, on a disk; the service is enabled."""
-    lib = disk / "opt/runner/lib"
-    lib.mkdir(parents=True)
-    for source in [REPOSITORY / "runner", *_dependencies()]:
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, lib / source.name)
-    (disk / "opt/runner/bin").mkdir()
-    command = disk / RUNNER[1:]
-    command.write_text(_COMMAND)
-    command.chmod(0o755)
-    for unit in (REPOSITORY / "systemd").iterdir():
-        if unit.is_file():
-            shutil.copy(unit, disk / "etc/systemd/system")
-    for kind in ("sysusers.d", "tmpfiles.d"):
-        shutil.copy(REPOSITORY / "systemd" / kind / "runner.conf", disk / "usr/lib" / kind)
-    settings = disk / "etc/runner/runner.toml"
-    settings.parent.mkdir()
-    settings.write_text(f'job_user = "{JOB_USER}"\n')
-    for words in (
-        ("useradd", "--create-home", JOB_USER),
-        ("systemd-sysusers",),
-        ("systemctl", "enable", "runner.service"),
-    ):
-        subprocess.run(["chroot", str(disk), *words], check=True, capture_output=True)
+def build_bundle(into: Path, version: str = "0.1.0") -> Path:
+    """The bundle of the commit that is checked out."""
+    arch = platform.machine()
+    words = [sys.executable, str(REPOSITORY / "packaging" / "bundle.py"), "build"]
+    words += ["--arch", arch, "--version", version, "--into", str(into)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    return into / f"runner-{version}-{arch}.tar.gz"
 
 
-def _dependencies() -> list[Path]:
-    """Top-level modules of what the product needs to run, as they are installed here."""
-    site = Path(sysconfig.get_path("purelib"))
-    names, todo = set(), ["queue-runner"]
-    while todo:
-        for text in metadata.requires(todo.pop()) or ():
-            wanted = Requirement(text)
-            name = wanted.name.lower()
-            if name not in names and (not wanted.marker or wanted.marker.evaluate({"extra": ""})):
-                names.add(name)
-                todo.append(name)
-    found = set()
-    for name in names:
-        for file in metadata.files(name) or ():
-            top = site / file.parts[0]
-            if not top.name.endswith((".dist-info", "__pycache__")) and ".." not in file.parts:
-                found.add(top)
-    return sorted(found)
+def install(machine: Machine, bundle: Path) -> str:
+    """Unpack and install a bundle on a machine, running or not; the path of its install.sh."""
+    machine.write("/root/bundle.tar.gz", bundle)
+    machine.run("tar", "xzf", "/root/bundle.tar.gz", "-C", "/root", "--no-same-owner")
+    script = f"/root/{bundle.name.removesuffix('.tar.gz')}/install.sh"
+    machine.run(script)
+    return script
+
+
+def queue(*jobs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A document with these jobs, called q."""
+    base = {"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
+    return {**base, **more, "jobs": [{"timeout": "10m", **job} for job in jobs]}
 
 
 class Server:
-    """The product on a machine of the lab, asked as an operator asks it."""
+    """A machine with the product installed."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+
+    def settings(self, **settings: str) -> None:
+        """Replace its settings; the next start reads them."""
+        told = {"job_user": "runner", **settings}
+        lines = [f"{name} = {json.dumps(value)}\n" for name, value in told.items()]
+        self.machine.write("/etc/runner/runner.toml", "".join(lines))
 
     def submit(self, document: dict[str, Any]) -> None:
         """Hand a queue to the daemon, which is waited for."""
@@ -88,9 +61,10 @@ class Server:
         self.machine.run(RUNNER, "submit", path)
 
     def answers(self) -> bool:
+        """Whether the daemon is there for requests."""
         return self.machine.run(RUNNER, "queues", check=False).returncode == 0
 
-    def status(self, queue: str) -> dict[str, Any]:
+    def status(self, queue: str = "q") -> dict[str, Any]:
         """What `runner status` says, jobs by their id under "jobs"; {} if it says nothing."""
         done = self.machine.run(RUNNER, "status", "--queue", queue, "--json", check=False)
         if done.returncode != 0:
@@ -98,22 +72,22 @@ class Server:
         told: dict[str, Any] = json.loads(done.stdout)
         return {**told, "jobs": {job["job_id"]: job for job in told["jobs"]}}
 
-    def wait_for_jobs(self, queue: str, **statuses: str) -> dict[str, Any]:
+    def wait_for_jobs(self, **statuses: str) -> dict[str, Any]:
         """Wait until these jobs have these statuses; what was said then."""
 
         def look() -> dict[str, Any] | None:
-            told = self.status(queue)
+            told = self.status()
             jobs = told.get("jobs", {})
             there = all(jobs.get(job, {}).get("status") == each for job, each in statuses.items())
             return told if there else None
 
-        return self.machine.wait_for(look, f"{queue}: {statuses}")
+        return self.machine.wait_for(look, f"{statuses}")
 
-    def wait_until(self, queue: str, status: str) -> dict[str, Any]:
-        """Wait until the queue has this status."""
+    def wait_until(self, status: str) -> dict[str, Any]:
+        """Wait until the queue has this status; what was said then."""
 
         def look() -> dict[str, Any] | None:
-            told = self.status(queue)
+            told = self.status()
             return told if told.get("status") == status else None
 
-        return self.machine.wait_for(look, f"{queue} {status}")
+        return self.machine.wait_for(look, f"the queue {status}")

@@ -5,24 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from installed import Server
+from installed import WORK, Server, queue
 
 CUTS = 20
 JOBS = 150
-
-
-def queue(jobs: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    return {
-        "queue_id": "q",
-        "queue_name": "q",
-        "global_timeout": "1h",
-        "on_failure": "stop",
-        "jobs": [{"timeout": "10m", **job} for job in jobs],
-        **more,
-    }
 
 
 def test_a_shutdown_interrupts_in_an_orderly_way(server: Callable[..., Server]) -> None:
@@ -32,19 +20,16 @@ def test_a_shutdown_interrupts_in_an_orderly_way(server: Callable[..., Server]) 
     there.machine.boot()
     there.submit(
         queue(
-            [
-                {"job_id": "done", "command": "echo >> done"},
-                {"job_id": "saves", "command": save, "term_grace": "10m", "depends_on": ["done"]},
-            ]
+            {"job_id": "done", "command": "echo >> done"},
+            {"job_id": "saves", "command": save, "term_grace": "10m", "depends_on": ["done"]},
         )
     )
-    there.wait_for_jobs("q", saves="running")
+    there.wait_for_jobs(saves="running")
     there.machine.reboot()
-    told = there.wait_for_jobs("q", done="completed", saves="running")
+    told = there.wait_for_jobs(done="completed", saves="running")
     assert told["jobs"]["saves"]["attempt"] == 2
     assert told["jobs"]["saves"]["interruptions"] == 1
-    work = "/var/lib/runner/queues/q/work"
-    assert there.machine.read(f"{work}/saves") == "saved\n"
+    assert there.machine.read(f"{WORK}/saves") == "saved\n"
     journal = there.machine.journal("-u", "runner", "-o", "cat")
     assert "machine goes down" in journal
     assert "saves interrupted attempt=1 exit_code=0" in journal
@@ -52,7 +37,7 @@ def test_a_shutdown_interrupts_in_an_orderly_way(server: Callable[..., Server]) 
     there.machine.power_off()
     assert time.monotonic() - begun < 20
     there.machine.boot()
-    assert there.wait_for_jobs("q", saves="running")["jobs"]["saves"]["attempt"] == 3
+    assert there.wait_for_jobs(saves="running")["jobs"]["saves"]["attempt"] == 3
 
 
 def test_power_cuts_cost_time_and_no_work(
@@ -68,19 +53,19 @@ def test_power_cuts_cost_time_and_no_work(
     # Each job leaves a line for each of its runs, and one more when it has done its work.
     command = 'echo "$JOB_ID began $JOB_ATTEMPT" >> story; sleep 0.1; echo "$JOB_ID ended" >> story'
     jobs = [{"job_id": f"j{number}", "command": command} for number in range(JOBS)]
-    there.submit(queue(jobs, max_parallel_jobs=2))
+    there.submit(queue(*jobs, max_parallel_jobs=2))
     completed: set[str] = set()
     for _ in range(CUTS):
         time.sleep(draw.uniform(0, 1.2))  # reason: the instant of a cut is the test's input
-        told = there.status("q")
+        told = there.status()
         before = {j for j, job in told.get("jobs", {}).items() if job["status"] == "completed"}
         assert completed <= before or not told, "what was completed is not any more"
         completed |= before
         machine.power_cut()
         # Any instant of the boot is one to be cut at, too.
         machine.boot(wait=draw.random() < 0.5)
-    told = there.wait_until("q", "completed")
-    story = machine.read("/var/lib/runner/queues/q/work/story").splitlines()
+    told = there.wait_until("completed")
+    story = machine.read(f"{WORK}/story").splitlines()
     for name, job in told["jobs"].items():
         assert job["status"] == "completed"
         began = [line.split()[-1] for line in story if line.startswith(f"{name} began")]

@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import sys
-import tarfile
 from collections.abc import Callable
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import pytest
+from installed import Server
 from lab import Machine
 
-REPO = Path(__file__).parents[2]
-NEEDED = ("structlog", "durationpy", "psutil", "sdnotify")
 QUICK = "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=1s\nOnUnitActiveSec=2s\n"
 """A drop-in: a test doesn't wait for a minute."""
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] != (3, 11), reason="its libraries are for the lab's own Python"
-)
 
-
-def install(machine: Machine, **settings: str) -> None:
-    """This checkout and what it imports, in its place, with its units; the timer is enabled."""
-    packed = BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        tar.add(REPO / "runner", "runner", filter=_no_caches)
-        for name in NEEDED:
-            for file in importlib.metadata.files(name) or ():
-                if not file.parts[0].startswith("..") and "__pycache__" not in file.parts:
-                    tar.add(str(file.locate()), str(file))
-    machine.write("/opt/runner/lib.tar", packed.getvalue())
-    machine.run("sh", "-c", "mkdir -p /opt/runner/lib && tar -xf /opt/runner/lib.tar -C $0", LIB)
-    start = f'#!/bin/sh\nPYTHONPATH={LIB} exec python3 -m runner "$@"\n'
-    machine.write("/opt/runner/bin/runner", start, 0o755)
-    for unit in sorted(path for path in (REPO / "systemd").iterdir() if path.is_file()):
-        machine.write(f"/etc/systemd/system/{unit.name}", unit)
-    machine.write("/etc/systemd/system/runner-deadman.timer.d/quick.conf", QUICK)
-    told = {"job_user": "root", **settings}
-    machine.write("/etc/runner/runner.toml", "".join(f'{k} = "{v}"\n' for k, v in told.items()))
-    machine.run("systemctl", "enable", "runner-deadman.timer")
-
-
-LIB = "/opt/runner/lib"
-
-
-def _no_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if "__pycache__" in entry.name else entry
+def prepared(server: Callable[..., Server], **settings: str) -> Machine:
+    """A machine that is looked at every two seconds, running, with its daemon ready."""
+    there = server()
+    there.settings(job_user="root", **settings)
+    there.machine.write("/etc/systemd/system/runner-deadman.timer.d/quick.conf", QUICK)
+    there.machine.boot()
+    there.machine.wait_for(there.answers, "the daemon")
+    return there.machine
 
 
 def remembered(machine: Machine) -> dict[str, Any]:
@@ -65,13 +36,9 @@ def submit(machine: Machine, command: str = "true") -> None:
     machine.run("/opt/runner/bin/runner", "submit", "/root/q.json")
 
 
-def test_it_ends_for_want_of_work_with_its_daemon_dead(machine: Callable[..., Machine]) -> None:
+def test_it_ends_for_want_of_work_with_its_daemon_dead(server: Callable[..., Server]) -> None:
     """A machine whose daemon has died would cost money until somebody notices."""
-    here = machine()
-    install(here, on_complete="stop", on_complete_delay="4s")
-    here.run("systemctl", "enable", "runner")
-    here.boot()
-    here.wait_for(lambda: here.show("runner", "ActiveState") == "active", "the daemon")
+    here = prepared(server, on_complete="stop", on_complete_delay="4s")
     submit(here)
     here.wait_for(lambda: "plan" in remembered(here), "a plan")
     here.run("systemctl", "mask", "--runtime", "runner")
@@ -88,13 +55,9 @@ def test_it_ends_for_want_of_work_with_its_daemon_dead(machine: Callable[..., Ma
     assert here.running, "who starts it again has time to do something"
 
 
-def test_a_boot_after_its_lifetime_ends_at_once(machine: Callable[..., Machine]) -> None:
+def test_a_boot_after_its_lifetime_ends_at_once(server: Callable[..., Server]) -> None:
     """A machine that should be gone would run jobs until its next look at the clock."""
-    here = machine()
-    install(here, max_lifetime="1h")
-    here.run("systemctl", "enable", "runner")
-    here.boot()
-    here.wait_for(lambda: here.show("runner", "ActiveState") == "active", "the daemon")
+    here = prepared(server, max_lifetime="1h")
     submit(here, "echo x >> /root/ran; sleep 3600")
     here.wait_for(lambda: here.exists("/root/ran"), "a running job")
     here.power_cut()
@@ -106,13 +69,9 @@ def test_a_boot_after_its_lifetime_ends_at_once(machine: Callable[..., Machine])
     assert here.read("/root/ran") == "x\n", "nothing starts"
 
 
-def test_its_end_interrupts_what_runs_in_an_orderly_way(machine: Callable[..., Machine]) -> None:
+def test_its_end_interrupts_what_runs_in_an_orderly_way(server: Callable[..., Server]) -> None:
     """The work of days would be cut off where a job could have saved it."""
-    here = machine()
-    install(here, max_lifetime="1h")
-    here.run("systemctl", "enable", "runner")
-    here.boot()
-    here.wait_for(lambda: here.show("runner", "ActiveState") == "active", "the daemon")
+    here = prepared(server, max_lifetime="1h")
     submit(
         here,
         "trap 'echo saved > /root/saved; exit 0' TERM; touch /root/ran; while :; do sleep .1; done",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import signal
 import subprocess
 import sys
@@ -11,38 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+from installed import REPOSITORY, build_bundle, install
 from lab import Machine
 from s3_endpoint import Endpoint
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = [sys.executable, str(REPOSITORY / "packaging" / "bundle.py"), "build"]
 STATE = "/var/lib/runner/queue-state.json"
 KEPT = {"/etc/runner", "/var/lib/runner", "/var/log/runner", "/home/runner"}
 
 Machines = Callable[..., Machine]
-
-
-def build(into: Path, version: str) -> Path:
-    arch = platform.machine()
-    words = [*BUILD, "--arch", arch, "--version", version, "--into", str(into)]
-    subprocess.run(words, check=True)
-    return into / f"runner-{version}-{arch}.tar.gz"
-
-
-@pytest.fixture(scope="module")
-def bundle(lab_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("bundle"), "0.1.0")
-
-
-def install(machine: Machine, bundle: Path) -> str:
-    """Unpack and install a bundle; the path of its install.sh."""
-    machine.write("/root/bundle.tar.gz", bundle)
-    machine.run("tar", "xzf", "/root/bundle.tar.gz", "-C", "/root", "--no-same-owner")
-    script = f"/root/{bundle.name.removesuffix('.tar.gz')}/install.sh"
-    machine.run(script)
-    return script
 
 
 def state(machine: Machine) -> dict[str, Any]:
@@ -103,7 +80,7 @@ def test_install_run_upgrade_and_uninstall(
     assert any(key.endswith("output.txt") for key in endpoint.keys(bucket))
 
     pid = long_job(host)
-    newer = install(host, build(tmp_path, "0.1.1"))
+    newer = install(host, build_bundle(tmp_path, "0.1.1"))
     assert "0.1.1" in host.run("runner", "--version").stdout
     # The living job's shim runs from the old one.
     assert len(host.run("ls", "/opt/runner/versions").stdout.split()) == 2
