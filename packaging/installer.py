@@ -94,8 +94,10 @@ def install(*, start: bool) -> None:
             SETTINGS,
             f'# All settings: the README, "Settings".\njob_user = "{job_user()}"\n'.encode(),
         )
-    call("systemd-tmpfiles", "--create", *(str(path) for path in installed("systemd/tmpfiles.d/")))
     if booted():
+        # Each boot does it, too.
+        files = (str(path) for path in installed("systemd/tmpfiles.d/"))
+        call("systemd-tmpfiles", "--create", *files)
         call("systemctl", "daemon-reload")
     if start:
         call("systemctl", "enable", "--quiet", "runner.service", "runner-deadman.timer")

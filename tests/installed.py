@@ -1,4 +1,4 @@
-"""The product on a machine of the lab, as its bundle installs it, and asked as an operator asks it."""
+"""The product on a machine of the lab, as its bundle installs it."""
 
 from __future__ import annotations
 
