@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from installed import REPOSITORY, build_bundle
+from lab import Machine
 
 PACKAGING = REPOSITORY / "packaging"
 
@@ -103,3 +105,16 @@ def test_an_old_python_is_refused_with_what_to_do(tmp_path: Path) -> None:
     words = ["/bin/sh", str(script), "--no-start"]
     done = subprocess.run(words, env={"PATH": str(tools)}, stderr=-1, text=True, check=False)
     assert done.returncode == 1 and "apt-get install python3.11" in done.stderr
+
+
+def test_dpkg_installs_and_purges_it(machine: Callable[..., Machine], tmp_path: Path) -> None:
+    """Broken: the package's scripts don't call the installer, or leave something behind."""
+    host = machine().boot()
+    host.write("/etc/runner/runner.toml", 'job_user = "root"\n')
+    host.write("/root/runner.deb", build_deb(tmp_path, "0.1.0"))
+    host.run("dpkg", "--install", "/root/runner.deb")
+    assert host.show("runner", "ActiveState") == "active"
+    host.run("dpkg", "--purge", "queue-runner")
+    for place in ("/opt/runner", "/usr/lib/queue-runner", "/var/lib/runner", "/etc/runner"):
+        assert not host.exists(place)
+    assert host.show("runner", "LoadState") == "not-found"
