@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench bundle clean
+.PHONY: run test lint format bench bundle deb clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml runner/__init__.py
@@ -44,3 +44,7 @@ bench: $(VENV)/.installed
 # dist/runner-<version>-<arch>.tar.gz of the commit that is checked out, for both architectures.
 bundle: $(VENV)/.installed
 	$(BIN)/python packaging/bundle.py build
+
+# The same files as dist/queue-runner_<version>_<arch>.deb.
+deb: $(VENV)/.installed
+	$(BIN)/python packaging/bundle.py build --deb

@@ -4,14 +4,13 @@ The same commit gives the same bytes: files come from the commit; wheels are nam
 with their sha256 in ``wheels.toml``; times are the commit's. Wheels are fetched once, into
 a cache outside the repository; with that no network is needed.
 
-    bundle.py build [--version V] [--arch A]    bundle.py lock
+    bundle.py build [--deb] [--version V] [--arch A]    bundle.py lock
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-import gzip
 import hashlib
 import io
 import json
@@ -23,6 +22,9 @@ import tempfile
 import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
+
+from archives import make_tar_gz
+from deb import make_deb
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -43,21 +45,39 @@ def main() -> int:
     build.add_argument("--version", help="instead of the commit's own")
     build.add_argument("--arch", choices=ARCHES, action="append", help="default: all")
     build.add_argument("--into", type=Path, default=REPOSITORY / "dist")
+    build.add_argument("--deb", action="store_true", help="a Debian package of the same files")
     verbs.add_parser("lock", help="choose the newest wheels, and write their hashes down")
     given = parser.parse_args()
     if given.verb == "lock":
         lock()
         return 0
     for arch in given.arch or ARCHES:
-        print(bundle(arch, given.version or version(), given.into))
+        print(bundle(arch, given.version or version(), given.into, deb=given.deb))
     return 0
 
 
 # -- the bundle ------------------------------------------------------------------------------
 
 
-def bundle(arch: str, version: str, into: Path) -> Path:
-    """Write the bundle for one architecture; its path."""
+def bundle(arch: str, version: str, into: Path, *, deb: bool = False) -> Path:
+    """Write the bundle, or the Debian package of it, for one architecture; its path."""
+    files, time = bundle_files(arch, version), commit_time()
+    if deb:
+        name, data = make_deb(files, version, arch, time)
+    else:
+        stem = f"runner-{version}-{arch}"
+        name, inside = f"{stem}.tar.gz", {f"{stem}/{path}": files[path] for path in files}
+        data = make_tar_gz(inside, {f"{stem}/install.sh"}, time)
+    into.mkdir(parents=True, exist_ok=True)
+    target = into / name
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    beside.write_bytes(data)
+    beside.rename(target)
+    return target
+
+
+def bundle_files(arch: str, version: str) -> dict[str, bytes]:
+    """What is in the bundle, by its path there."""
     source = committed()
     files = {f"wheels/{name}": data for name, data in wheels(arch).items()}
     name, data = runner_wheel(source, version)
@@ -70,20 +90,7 @@ def bundle(arch: str, version: str, into: Path) -> Path:
     files["VERSION"] = f"{version} {arch}\n".encode()
     sums = "".join(f"{sha256(data)}  {path}\n" for path, data in sorted(files.items()))
     files["SHA256SUMS"] = sums.encode()
-    stem = f"runner-{version}-{arch}"
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path, data in sorted(files.items()):
-            entry = tarfile.TarInfo(f"{stem}/{path}")
-            entry.size, entry.mtime = len(data), commit_time()
-            entry.mode = 0o755 if path == "install.sh" else 0o644
-            archive.addfile(entry, io.BytesIO(data))
-    into.mkdir(parents=True, exist_ok=True)
-    target = into / f"{stem}.tar.gz"
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    beside.write_bytes(gzip.compress(raw.getvalue(), 6, mtime=0))
-    beside.rename(target)
-    return target
+    return files
 
 
 def runner_wheel(source: dict[str, bytes], version: str) -> tuple[str, bytes]:
@@ -121,10 +128,10 @@ def make_wheel(
     )
     entries[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     raw = io.BytesIO()
-    with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    with zipfile.ZipFile(raw, "w") as archive:
         for path, data in sorted(entries.items()):
             entry = zipfile.ZipInfo(path, (1980, 1, 1, 0, 0, 0))
-            entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
             archive.writestr(entry, data)
     return f"{name}-{version}-py3-none-any.whl", raw.getvalue()
 

@@ -151,9 +151,9 @@ def make_version(name: str) -> None:
     for script, entry in scripts["console_scripts"].items():
         module, _, function = entry.partition(":")
         path = making / "bin" / script
-
+        # -I: no PYTHONPATH, and no packages of the caller's, in what root starts.
         path.write_text(
-            f"#!{target}/bin/python\nimport sys\n"
+            f"#!{target}/bin/python -I\nimport sys\n"
             f"from {module} import {function}\nsys.exit({function}())\n"
         )
         path.chmod(0o755)
