@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 PATIENCE = 120.0
-MEMORY = 512
+MEMORY = 384
 """MiB."""
 
 

@@ -56,7 +56,6 @@ cat /sys/fs/cgroup/runner.slice/runner-jobs.service/cgroup.subtree_control | sed
 touch {WORK.replace("/q/", "/m/")}/go
 {RUNNER} wait --queue m
 {RUNNER} status --queue m --json | sed 's/^/SECOND /'
-systemctl show --value --property=NRestarts,Result runner | tr '\\n' ' ' | sed 's/^/SERVICE /'
 poweroff
 """
 
@@ -82,7 +81,6 @@ def test_cut_off_and_out_of_memory(server: Callable[..., Server], tmp_path: Path
     second = queue(
         {"job_id": "lives", "command": lives},
         {"job_id": "eats", "command": f"exec {EAT}"},
-        {"job_id": "eats-below", "command": f"{EAT}; exit 3"},
         {"job_id": "forks", "command": BOMB, "timeout": "3s", "term_grace": "1s"},
         {"job_id": "after", "command": "true"},
         queue_id="m",
@@ -119,14 +117,10 @@ def test_cut_off_and_out_of_memory(server: Callable[..., Server], tmp_path: Path
         told = jobs_of(vm.wait_for("SECOND "))
         assert {"memory", "pids"} <= set(vm.wait_for("CONTROLLERS ").split())
         assert vm.said("RESTARTED"), "with controllers on, it could not be started again"
-        assert vm.wait_for("SERVICE ") == "1 success"
-        lives, eats, below, forks, after = (
-            told[name] for name in ("lives", "eats", "eats-below", "forks", "after")
-        )
+        lives, eats, forks, after = (told[name] for name in ("lives", "eats", "forks", "after"))
         assert (lives["status"], lives["attempt"]) == ("completed", 1)
         assert eats["error_message"].startswith("out of memory: the kernel killed it at 0.")
         assert (eats["oom_killed"], eats["signal"]) == (True, "SIGKILL")
-        assert below["error_message"].endswith("GiB (exit status 3)")
         assert eats["max_rss_bytes"] > 100 << 20
         assert forks["error_message"] == "command timed out after 3s"
         assert (after["status"], after["attempt"]) == ("completed", 1)
