@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,13 @@ import pytest
 
 from runner.engine.sync import sync_for
 from runner.model.document import InputPath
+from runner.results.checkpoint import (
+    BroughtBack,
+    JobCheckpoint,
+    Saved,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from runner.results.collect import collect
 from runner.results.folder import FolderStore
 from runner.results.inputs import InputError, InputsWanted, fetch_inputs
@@ -249,6 +257,30 @@ def test_no_race_has_a_restore_write_where_the_user_cannot(scene: Scene) -> None
                     (scene.work / folder / "f").unlink()
             scene.restore("d/f")
             scene.untouched()
+
+
+def test_a_checkpoint_has_the_users_reach_too(scene: Scene) -> None:
+    """What is saved for a job would be root's, or be brought back where its user can't write."""
+    spec = JobCheckpoint("j", "run", 1, ("d/*",), str(scene.work), rights=NOBODY)
+    scene.write("d/f", b"the job's")
+
+    def save(spec: JobCheckpoint) -> Saved:
+        return alone(lambda: save_checkpoint(scene.store, Layout(), spec))
+
+    def back() -> BroughtBack:
+        return alone(lambda: restore_checkpoint(scene.store, Layout(), spec, lambda: None))
+
+    assert save(spec).files == 1
+    shutil.rmtree(scene.work / "d")
+    assert back() == BroughtBack(1)
+    assert (scene.work / "d/f").stat().st_uid == (scene.work / "d").stat().st_uid == NOBODY.uid
+    shutil.rmtree(scene.work / "d")
+    os.symlink(scene.vault, scene.work / "d")
+    assert "Permission denied" in (save(replace(spec, attempt=2)).problem or "")
+    assert scene.stored()
+    (scene.vault / "f").rename(scene.vault / "g")
+    assert "can't be written again: Permission denied" in (back().lost or "")
+    assert os.listdir(scene.vault) == ["g"]
 
 
 class Keys:
