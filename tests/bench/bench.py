@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import cases
+import machine
 import s3
-from lab import Report, folder
+from measure import Report, folder
 
-CASES = {**cases.CASES, **s3.CASES}
+CASES = {**cases.CASES, **s3.CASES, **machine.CASES}
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import RUNNER, Lab, Report, chain, floor, median, percentile, process, until
+from measure import RUNNER, Lab, Report, chain, floor, median, percentile, process, until
 
 from runner.control.client import Client
 from runner.core.states import QueueState

@@ -17,7 +17,7 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import RUNNER, Lab, Report, until
+from measure import RUNNER, Lab, Report, until
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from s3_endpoint import Endpoint

@@ -120,6 +120,8 @@ def _daemon_until_done(killed: World, dice: random.Random, _: int) -> int:
             until("the queue has ended", killed.ended)
         if submitted and killed.ended():
             until("the daemon has left the queue", lambda: not killed.is_taken_up())
+            # Before it listens for signals it ends by them, as any process does.
+            until("the daemon answers", killed.daemon_answers)
             daemon.terminate()
             assert daemon.wait(PATIENCE) == 0
             return kills
