@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event
 
-from runner.errors import StateError
 from runner.results.collect import CollectedFile, Collection, collect
 from runner.results.escape import escape, shown, unescape
 from runner.results.layout import Layout
-from runner.results.manifest import FileEntry, Manifest, parse_manifest
-from runner.results.restore import bring_back, is_gone
+from runner.results.manifest import FileEntry, Manifest
+from runner.results.restore import bring_back, is_gone, readable_manifest
 from runner.results.source import SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
 from runner.results.upload import is_unchanged
@@ -109,14 +108,8 @@ def restore_checkpoint(
 
 def _manifest(store: ResultStore, layout: Layout, spec: JobCheckpoint) -> Manifest | None:
     """The newest checkpoint's, if it is this run's."""
-    data = store.get_bytes(layout.checkpoint_manifest_key(spec.job_id))
-    if data is None:
-        return None
-    try:
-        manifest = parse_manifest(data)
-    except StateError:
-        return None
-    return manifest if manifest.run_id == spec.run_id else None
+    manifest = readable_manifest(store, layout.checkpoint_manifest_key(spec.job_id))
+    return manifest if manifest is not None and manifest.run_id == spec.run_id else None
 
 
 class _Saving:

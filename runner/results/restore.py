@@ -59,13 +59,18 @@ def restore_job(stores: tuple[ResultStore, ...], layout: Layout, wanted: Wanted)
     return Restored(lost=missing)
 
 
-def _manifest(store: ResultStore, layout: Layout, wanted: Wanted) -> Manifest | None:
-    data = store.get_bytes(layout.manifest_key(wanted.job_id))
-    if data is None:
-        return None
+def readable_manifest(store: ResultStore, key: str) -> Manifest | None:
+    """What is stored under the key, if that is a manifest. Raises StoreError."""
+    data = store.get_bytes(key)
     try:
-        manifest = parse_manifest(data)
+        return None if data is None else parse_manifest(data)
     except StateError:
+        return None
+
+
+def _manifest(store: ResultStore, layout: Layout, wanted: Wanted) -> Manifest | None:
+    manifest = readable_manifest(store, layout.manifest_key(wanted.job_id))
+    if manifest is None:
         return None
     ours = (manifest.run_id, manifest.attempt, manifest.completed)
     return manifest if ours == (wanted.run_id, wanted.attempt, True) else None

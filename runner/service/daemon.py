@@ -2,7 +2,7 @@
 
 Owns the lock of the state folder and the one session there is. Which queue is next is Candidates'
 business, from what the queues' databases say, so the order survives any crash. SIGTERM detaches:
-jobs go on, and the next start adopts them.
+jobs go on, and the next start adopts them; when the machine goes down it interrupts them instead.
 """
 
 from __future__ import annotations
