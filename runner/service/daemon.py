@@ -156,8 +156,9 @@ class Daemon(requests.Host):
             self._candidates.find_incomplete()
         self._notifier.ready_within(READY_WITHIN)
         while not self._stopping:
-            await self._prune_if_due()
+            # Before anything is awaited: what wakes us meanwhile, an end above all, must be seen below.
             self._wake.clear()
+            await self._prune_if_due()
             lock, wait = await self._take_next()
             if lock is None:
                 self._notifier.ready()
