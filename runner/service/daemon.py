@@ -156,7 +156,7 @@ class Daemon(requests.Host):
             self._candidates.find_incomplete()
         self._notifier.ready_within(READY_WITHIN)
         while not self._stopping:
-            # Before anything is awaited: what wakes us meanwhile, an end above all, must be seen below.
+            # Before anything is awaited: what wakes us meanwhile, an end above all, is seen below.
             self._wake.clear()
             await self._prune_if_due()
             lock, wait = await self._take_next()
