@@ -9,7 +9,7 @@ import os
 import threading
 from typing import Any
 
-from runner.aws.faults import AwsError, Kind
+from runner.aws.faults import AwsError, Kind, calling
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
@@ -17,7 +17,38 @@ READ_TIMEOUT = 60
 
 ATTEMPTS = 3
 
+USER_AGENT = "queue-runner"
+
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+
+def make_client(
+    service: str,
+    region: str | None = None,
+    *,
+    connect: float = CONNECT_TIMEOUT,
+    read: float = READ_TIMEOUT,
+    attempts: int = ATTEMPTS,
+) -> Any:
+    """A client of any service but S3; seconds are of one attempt.
+
+    Credentials, profile, endpoint and, where ``region`` is None, the region are boto3's own
+    settings. Raises AwsError for settings that can't be used.
+    """
+    with calling(lambda error: error):
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=connect,
+            read_timeout=read,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            user_agent_extra=USER_AGENT,
+        )
+        try:
+            return boto3.client(service, region_name=region, config=config)
+        except ValueError as error:  # an endpoint that is no URL
+            raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
 
 
 class S3Client:
@@ -73,7 +104,7 @@ class S3Client:
             read_timeout=READ_TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=self._connections,
-            user_agent_extra="queue-runner",
+            user_agent_extra=USER_AGENT,
             **checksums,
         )
         session = boto3.session.Session()

@@ -22,6 +22,8 @@ class Kind(Enum):
     EXPIRED = "expired"
     NO_CREDENTIALS = "no credentials"
     INVALID = "invalid"
+    CAPACITY = "capacity"
+    QUOTA = "quota"
     PASSING = "passing"
 
 
@@ -59,9 +61,32 @@ _CODES: dict[str, Kind] = {
          "InvalidToken"),
         Kind.EXPIRED,
     ),
+    **dict.fromkeys(
+        ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow",
+         "InsufficientReservedInstanceCapacity", "UnfulfillableCapacity", "Unsupported",
+         "InsufficientCapacity"),
+        Kind.CAPACITY,
+    ),
+    **dict.fromkeys(
+        ("MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded",
+         "VolumeLimitExceeded", "SpotInstanceCountLimitExceeded"),
+        Kind.QUOTA,
+    ),
+    **dict.fromkeys(
+        ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidAMIID.NotFound",
+         "InvalidSpotInstanceRequestID.NotFound", "ParameterNotFound", "InvocationDoesNotExist",
+         "ResourceNotFoundException", "NoSuchEntity"),
+        Kind.MISSING,
+    ),
+    **dict.fromkeys(
+        ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"),
+        Kind.PASSING,
+    ),
+    "AuthFailure": Kind.DENIED,
 }  # fmt: skip
 """S3 API reference, "Error responses"; KMS's and STS's codes come through S3. A HEAD has no body,
-so botocore tells the HTTP status instead."""
+so botocore tells the HTTP status instead. EC2: "Error codes for the Amazon EC2 API"; "Unsupported"
+is a type that an Availability Zone hasn't, so the next one may. SSM says 400 for its throttling."""
 
 _STATUS = {403: Kind.DENIED, 404: Kind.MISSING, 405: Kind.UNSUPPORTED, 501: Kind.UNSUPPORTED,
            409: Kind.CONFLICT, 412: Kind.CONFLICT}  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner.aws.clients import make_client
 from runner.aws.faults import calling
 
 CONNECT_TIMEOUT = 5
@@ -54,14 +55,7 @@ class Instance:
 
     def _client(self) -> Any:
         if self._made is None:
-            import boto3
-            from botocore.config import Config
-
-            config = Config(
-                connect_timeout=CONNECT_TIMEOUT,
-                read_timeout=READ_TIMEOUT,
-                retries={"mode": "standard", "total_max_attempts": 2},
-                user_agent_extra="queue-runner",
+            self._made = make_client(
+                "ec2", self._region, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT, attempts=2
             )
-            self._made = boto3.client("ec2", region_name=self._region, config=config)
         return self._made

@@ -1,0 +1,203 @@
+"""EC2 as a laptop or a machine sees it: instances by id, tag or token; run, terminate, cancel.
+
+Owns the shape of what comes back. It knows neither queues nor which tags mean what.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.aws.clients import make_client
+from runner.aws.faults import AwsError, Kind, calling
+
+CONNECT_TIMEOUT = 5
+READ_TIMEOUT = 20
+
+GONE = frozenset({"shutting-down", "terminated"})
+"""States of an instance that never comes back."""
+
+ALIVE = ("pending", "running", "stopping", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One instance, as EC2 describes it. ``launched``: seconds since the epoch, of its last start.
+
+    ``why``: EC2's words for its state, "" if it has none.
+    """
+
+    instance_id: str
+    state: str
+    instance_type: str
+    region: str
+    zone: str = ""
+    spot: bool = False
+    spot_request: str | None = None
+    launched: float = 0.0
+    why: str = ""
+    image: str = ""
+    profile: str | None = None
+    token: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it never comes back."""
+        return self.state in GONE
+
+
+@dataclass(frozen=True, slots=True)
+class SpotRequest:
+    """``state``: open, active, closed, cancelled, failed, disabled. ``status``: EC2's code."""
+
+    request_id: str
+    state: str
+    status: str
+    message: str
+    instance_id: str | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether EC2 may launch a machine for it (``disabled``: when a person starts it)."""
+        return self.state in ("open", "active", "disabled")
+
+
+class Ec2:
+    """One region. All calls block, and raise AwsError."""
+
+    def __init__(self, region: str | None = None) -> None:
+        self._region = region
+        self._made: Any = None
+
+    @property
+    def client(self) -> Any:
+        """boto3's client, for calls that only one place makes. Made with the first call."""
+        if self._made is None:
+            self._made = make_client(
+                "ec2", self._region, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT
+            )
+        return self._made
+
+    @property
+    def region(self) -> str:
+        """Which region it is, where none was named: boto3's own choice."""
+        return str(self._region or self.client.meta.region_name)
+
+    def call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """One call, by boto3's name of it."""
+        with calling(lambda error: error):
+            answer: dict[str, Any] = getattr(self.client, operation)(**parameters)
+        return answer
+
+    def pages(self, operation: str, key: str, **parameters: Any) -> list[dict[str, Any]]:
+        """All items of a call that answers in pages."""
+        with calling(lambda error: error):
+            pages = self.client.get_paginator(operation).paginate(**parameters)
+            return [item for page in pages for item in page.get(key, ())]
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def machine(self, instance_id: str) -> Machine | None:
+        """One instance; None if EC2 doesn't know it (it forgets one some time after its end)."""
+        try:
+            found = self._machines(InstanceIds=[instance_id])
+        except AwsError as error:
+            if error.kind is Kind.MISSING:
+                return None
+            raise
+        return found[0] if found else None
+
+    def machines(self, tags: Mapping[str, str | None], states: Sequence[str] = ()) -> list[Machine]:
+        """All with these tags (None: any value) in these states (none named: any), oldest first."""
+        filters = [
+            {"Name": "tag-key", "Values": [key]}
+            if value is None
+            else {"Name": f"tag:{key}", "Values": [value]}
+            for key, value in tags.items()
+        ]
+        if states:
+            filters.append({"Name": "instance-state-name", "Values": list(states)})
+        return self._machines(Filters=filters)
+
+    def launched_with(self, token: str) -> Machine | None:
+        """The instance that a RunInstances with this client token has launched, if any.
+
+        After a call whose answer was lost, the only way to know (EC2 API reference, "Ensuring
+        idempotency"). An instance that has ended since is found too.
+        """
+        found = self._machines(Filters=[{"Name": "client-token", "Values": [token]}])
+        return found[-1] if found else None
+
+    def _machines(self, **parameters: Any) -> list[Machine]:
+        reservations = self.pages("describe_instances", "Reservations", **parameters)
+        found = [
+            machine_of(instance, self.region)
+            for reservation in reservations
+            for instance in reservation.get("Instances", ())
+        ]
+        return sorted(found, key=lambda machine: (machine.launched, machine.instance_id))
+
+    def spot_requests(self, **parameters: Any) -> list[SpotRequest]:
+        """Spot requests by ``Filters`` or ``SpotInstanceRequestIds``."""
+        found = self.pages("describe_spot_instance_requests", "SpotInstanceRequests", **parameters)
+        return [_request_of(item) for item in found]
+
+    # -- acting ------------------------------------------------------------------------------
+
+    def run(self, **parameters: Any) -> Machine:
+        """RunInstances; one instance."""
+        answer = self.call("run_instances", MinCount=1, MaxCount=1, **parameters)
+        return machine_of(answer["Instances"][0], self.region)
+
+    def cancel_spot(self, request_ids: Sequence[str]) -> None:
+        """Have EC2 launch nothing more for them. It leaves a running instance running, and
+        terminates a stopped one (EC2 API reference)."""
+        if request_ids:
+            self.call("cancel_spot_instance_requests", SpotInstanceRequestIds=list(request_ids))
+
+    def terminate(self, instance_id: str) -> None:
+        """Begin its end. Its spot request is to be cancelled before, or EC2 launches another."""
+        self.call("terminate_instances", InstanceIds=[instance_id])
+
+
+def machine_of(instance: Mapping[str, Any], region: str) -> Machine:
+    """What EC2's answer says of one instance."""
+    launched = instance.get("LaunchTime")
+    reason = instance.get("StateReason") or {}
+    zone = (instance.get("Placement") or {}).get("AvailabilityZone", "")
+    return Machine(
+        instance_id=str(instance["InstanceId"]),
+        state=str((instance.get("State") or {}).get("Name", "unknown")),
+        instance_type=str(instance.get("InstanceType", "")),
+        region=region,
+        zone=str(zone),
+        spot=instance.get("InstanceLifecycle") == "spot",
+        spot_request=instance.get("SpotInstanceRequestId") or None,
+        launched=launched.timestamp() if launched is not None else time.time(),
+        why=str(reason.get("Message") or instance.get("StateTransitionReason") or ""),
+        image=str(instance.get("ImageId", "")),
+        profile=(instance.get("IamInstanceProfile") or {}).get("Arn"),
+        token=instance.get("ClientToken") or None,
+        tags=tags_of(instance),
+    )
+
+
+def _request_of(item: Mapping[str, Any]) -> SpotRequest:
+    status = item.get("Status") or {}
+    return SpotRequest(
+        request_id=str(item["SpotInstanceRequestId"]),
+        state=str(item.get("State", "")),
+        status=str(status.get("Code", "")),
+        message=str(status.get("Message", "")),
+        instance_id=item.get("InstanceId") or None,
+        tags=tags_of(item),
+    )
+
+
+def tags_of(item: Mapping[str, Any]) -> dict[str, str]:
+    """The tags of anything that EC2 describes."""
+    return {tag["Key"]: tag.get("Value", "") for tag in item.get("Tags", ())}

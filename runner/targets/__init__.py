@@ -1,0 +1,1 @@
+"""Where a queue can run, besides here. Each target has its folder; they don't know each other."""

@@ -1,0 +1,1 @@
+"""A queue on one EC2 instance: launched, looked at, resumed, and ended, from a laptop."""

@@ -1,0 +1,42 @@
+"""The names by which a laptop finds again what it has launched: tags in EC2, keys in the bucket.
+
+One object's worth of facts for both ends: user-data, the instance, status, reap and resume read
+what launch has written. Nothing else spells a tag or a key.
+"""
+
+from __future__ import annotations
+
+QUEUE = "runner:queue"
+"""The queue_id. Every instance, volume, network interface and spot request of ours has it; `ls`
+and `reap` find machines by this key."""
+
+LAUNCH = "runner:launch"
+"""The launch: one word, new for each `launch` and `resume`; client tokens begin with it."""
+
+STORE = "runner:store"
+"""``s3://bucket/prefix``: where results, logs and state of the first queue are."""
+
+EXPIRES = "runner:expires"
+"""RFC 3339: when max_lifetime is over. Who finds a machine alive after that may end it."""
+
+TERMINATES = "runner:on-complete"
+"""What becomes of the machine once its queues have ended: ``terminate``, ``stop``, ``none``."""
+
+FOLDER = "runner"
+"""All keys of the bucket that are no queue's own are below it."""
+
+
+def bundle_key(sha256: str, arch: str) -> str:
+    """The installable bundle, once per content."""
+    return f"{FOLDER}/bundles/runner-{arch}-{sha256[:32]}.tar.gz"
+
+
+def launch_key(launch: str, name: str) -> str:
+    """What one launch has shipped, or its machine has said: ``queue.json``, ``workdir.tar.gz``,
+    ``bootstrap.log``."""
+    return f"{FOLDER}/launches/{launch}/{name}"
+
+
+def index_key(queue_id: str) -> str:
+    """A small object that says where a queue's results are and which machine has it."""
+    return f"{FOLDER}/index/{queue_id}.json"
