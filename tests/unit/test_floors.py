@@ -17,7 +17,8 @@ FLOORS = [
     {"process", "store", "results", "host", "control"},
     {"engine"},
     {"service"},
-    {"targets", "report", "cli"},
+    {"targets", "report"},
+    {"cli"},
     {"__main__"},
 ]
 LEVEL = {folder: level for level, floor in enumerate(FLOORS) for folder in floor}

@@ -22,6 +22,9 @@ EXPIRES = "runner:expires"
 TERMINATES = "runner:on-complete"
 """What becomes of the machine once its queues have ended: ``terminate``, ``stop``, ``none``."""
 
+PRICE = "runner:price-per-hour"
+"""US dollars, a decimal number: what the launch expected to pay. Absent where nobody knew."""
+
 FOLDER = "runner"
 """All keys of the bucket that are no queue's own are below it."""
 
