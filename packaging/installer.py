@@ -259,10 +259,11 @@ def uninstall(purge: bool) -> None:
             # Interrupts the jobs, in order: what is left of them would have nobody to tell.
             call(str(runner), "stop")
     units = [path.name for path in unit_files() if path.parent == UNITS and path.exists()]
-    active = [name for name in units if name.endswith((".service", ".timer"))]
-    if active:
-        now = ["--now"] if booted() else []
-        call("systemctl", "disable", "--quiet", *now, *active)
+    now = ["--now"] if booted() else []
+    # Timers first: one that fires meanwhile would start its service again, and fail the stop.
+    for kind in (".timer", ".service"):
+        if active := [name for name in units if name.endswith(kind)]:
+            call("systemctl", "disable", "--quiet", *now, *active)
     for path in (*LINKS, HOME / "current", SERVED, *unit_files()):
         remove(path)
     if booted():
