@@ -20,7 +20,7 @@ _PARAMETER = (
 )
 _SECRET = (
     rf"secretsmanager:(?:{_ARN.format(SECRETS_MANAGER)}secret:)?[A-Za-z0-9/_+=.@-]{{1,519}}"
-    r"(?:#[\s\S]+)?"
+    r"(?:#[^\x00-\x1f\x7f]{1,256})?"
 )
 PATTERN = rf"(?:{_PARAMETER}|{_SECRET})"
 
