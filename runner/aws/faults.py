@@ -124,8 +124,9 @@ def _of_answer(error: Any) -> AwsError:
     told = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(told.get("Code") or status)
-    kind = _CODES.get(code) or _STATUS.get(status) or Kind.PASSING
-    if kind is Kind.PASSING and 400 <= status < 500 and status not in (408, 429):
+    known = _CODES.get(code) or _STATUS.get(status)
+    kind = known or Kind.PASSING
+    if known is None and 400 <= status < 500 and status not in (408, 429):
         kind = Kind.INVALID
     if code in ("RequestTimeout", "SlowDown", "RequestTimeTooSkewed", "BadDigest", "IncompleteBody",
                 "XAmzContentChecksumMismatch", "InvalidDigest"):  # fmt: skip
