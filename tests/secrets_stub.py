@@ -51,7 +51,10 @@ Trouble = Fault | Raw | Hang
 
 
 class SecretsStub:
-    """``parameters``: name → value; ``secrets``: name → the answer's own fields."""
+    """``parameters``: name → value; ``secrets``: name → the answer's own fields.
+
+    ``always``: what requests with this target, or for this name, meet each time.
+    """
 
     def __init__(self) -> None:
         self.parameters: dict[str, str] = {}
@@ -121,8 +124,7 @@ class SecretsStub:
 
     def _answer(self, target: str, request: dict[str, Any]) -> tuple[int, bytes]:
         self.seen.append((target, request))
-        waiting = self.troubles.get(target)
-        match waiting.pop(0) if waiting else self.always.get(target):
+        match self._trouble(target, request):
             case Fault(status, code, message):
                 return status, json.dumps({"__type": code, "message": message}).encode()
             case Raw(body):
@@ -132,6 +134,12 @@ class SecretsStub:
                 self._released.wait(WAIT * 2)
         status, answer = self._good(target, request)
         return status, json.dumps(answer).encode()
+
+    def _trouble(self, target: str, request: dict[str, Any]) -> Trouble | None:
+        if waiting := self.troubles.get(target):
+            return waiting.pop(0)
+        named = (*request.get("Names", ()), request.get("SecretId"))
+        return next((self.always[at] for at in (target, *named) if at in self.always), None)
 
     def _good(self, target: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if target == GET_PARAMETERS:
