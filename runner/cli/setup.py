@@ -17,6 +17,7 @@ from runner.cli import options
 from runner.cli.text import clean
 from runner.errors import ExitCode, UsageError
 from runner.model.wording import quoted
+from runner.targets.ec2.names import LAUNCH_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,10 +187,10 @@ def _report(plan: Plan, done: Sequence[Done], as_json: bool) -> None:
         print(f"{each.stack} in {each.region}: {each.result}")
         for name, value in each.outputs.items():
             print(f"  {name}: {clean(value)}")
-    outputs = {name: value for each in done for name, value in each.outputs.items()}
     if plan.nothing:
         print("nothing to do")
-    elif policy := outputs.get("LaunchPolicyArn"):
-        print("\nFor people who launch (administrators need no policy):", file=sys.stderr)
-        attach = f"aws iam attach-user-policy --user-name NAME --policy-arn {clean(policy)}"
-        print(f"  {attach}\n`runner doctor` says whether all is well", file=sys.stderr)
+        return
+    print("\nFor people who launch (administrators need no policy):", file=sys.stderr)
+    attach = "aws iam attach-user-policy --user-name NAME --policy-arn"
+    print(f"  {attach} {plan.policy(LAUNCH_POLICY)}", file=sys.stderr)
+    print("`runner doctor` says whether all is well", file=sys.stderr)

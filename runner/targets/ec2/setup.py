@@ -76,6 +76,7 @@ class Plan:
     """All stacks, in the order in which they are made."""
 
     account: str
+    partition: str
     region: str
     steps: Sequence[Step]
     notes: Sequence[str] = field(default=())
@@ -84,6 +85,10 @@ class Plan:
     def nothing(self) -> bool:
         """Whether all is there as it should be."""
         return all(step.same for step in self.steps)
+
+    def policy(self, name: str) -> str:
+        """The ARN of a policy for people, to be attached to them."""
+        return f"arn:{self.partition}:iam::{self.account}:policy/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def make_plan(wish: Wish) -> Plan:
     steps.append(_step(DOCUMENTS_STACK, wish.region, iam.DOCUMENTS, {}))
     if home != wish.region:
         notes.append(f"role and policies are those that were made from {home}; IAM has no regions")
-    return Plan(str(caller["Account"]), wish.region, steps, notes)
+    return Plan(str(caller["Account"]), partition, wish.region, steps, notes)
 
 
 def permissions(old: Mapping[str, str], wish: Wish, partition: str) -> dict[str, str]:
