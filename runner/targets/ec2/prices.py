@@ -84,6 +84,8 @@ def spot(ec2: Ec2, wanted: Sequence[str]) -> tuple[dict[tuple[str, str], float],
     """US dollars an hour by type and zone, and why there are none if there are none."""
     from datetime import UTC, datetime
 
+    if not wanted:
+        return {}, ""  # no types would be all of them
     try:
         found = ec2.pages(
             "describe_spot_price_history",

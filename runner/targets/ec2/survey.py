@@ -41,7 +41,7 @@ def survey(wish: Wish, ec2: Ec2, bucket: Bucket) -> Surveyed:
 
 
 def _survey(asking: _Asking, wish: Wish, ec2: Ec2, bucket: Bucket) -> Surveyed:
-    region = ec2.region
+    region = ec2.client.meta.region_name  # the client is made here, and not by five threads
     kinds = asking.ask(stock.types, ec2, wish.types)
     zones = asking.ask(stock.zones, ec2, wish.types)
     subnets = asking.ask(stock.subnets, ec2, wish.subnets)
