@@ -203,14 +203,14 @@ class _Told:
 # -- unpacking -------------------------------------------------------------------------------
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: IO[bytes], folder: Path) -> None:
     """Lay a packed work folder out in an empty folder. Raises RunnerError.
 
     Links come last: nothing is ever written through one, so nothing leaves the folder.
     """
     links: list[tuple[Path, str]] = []
     try:
-        with tarfile.open(archive, "r:gz") as packed:
+        with tarfile.open(fileobj=archive, mode="r:gz") as packed:
             for entry in packed:
                 target = folder / _inside(entry.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -223,11 +223,11 @@ def unpack(archive: Path, folder: Path) -> None:
                         shutil.copyfileobj(content, file, _CHUNK)
                         os.fchmod(file.fileno(), 0o755 if entry.mode & stat.S_IXUSR else 0o644)
                 else:
-                    raise RunnerError(f"{archive}: {entry.name}: is neither a file nor a link")
+                    raise RunnerError(f"{entry.name}: is neither a file nor a link")
         for target, leads_to in links:
             target.symlink_to(leads_to)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise RunnerError(f"{archive}: can't be unpacked: {error}") from None
+        raise RunnerError(f"the work folder can't be unpacked: {error}") from None
 
 
 def _inside(name: str) -> PurePosixPath:
