@@ -83,7 +83,8 @@ def _toml(value: object) -> str:
 def lay_out(queue_id: str, archive: Path) -> None:
     """Unpack the user's code to where the queue takes it up, as the jobs' user's.
 
-    Raises RunnerError. A child does it, and gives its rights up for good: an archive can't reach what a job couldn't.
+    A child does it, and gives its rights up for good: an archive can't reach what a job couldn't.
+    Raises RunnerError.
     """
     settings = load_settings(os.environ, root=True, home=Path.home())
     user, paths = job_user(settings), StatePaths(settings.state_dir)
