@@ -1,7 +1,7 @@
 """EC2 around a machine of the lab: metadata, cloud-init, S3 and IAM that says no.
 
-A ``Cloud`` is one account: moto's server with a bucket and an instance role, and it enforces what
-the role may. A ``CloudMachine`` is what RunInstances makes there: an image with nothing of ours, its
+A ``Cloud`` is one account: moto with a bucket and an instance role, and it enforces what the role
+may. A ``CloudMachine`` is what RunInstances makes there: an image with nothing of ours, its
 user-data, the role's credentials.
 """
 

@@ -27,6 +27,8 @@ PACKAGES = (
     "iproute2",
     "procps",
     "python3",
+    # debootstrap finds no package by a name that others provide: cloud-init needs this one.
+    "python3-cffi-backend",
     "python3-venv",
     "sudo",
     "systemd",
