@@ -63,14 +63,18 @@ def say(text: str) -> None:
 
 
 def patiently(what: str, act: Callable[[], Any]) -> Any:
-    """Try until it is done. Raises Failed."""
-    began, pause, said = time.monotonic(), 0.25, ""
+    """Try until it is done; patience counts from the first refusal. Raises Failed."""
+    since, pause, said = None, 0.25, ""  # type: Optional[float], float, str
     while True:
         try:
             return act()
         except Again as error:
             why, patience = str(error), error.patience
-        if time.monotonic() - began >= patience:
+        except Failed as error:
+            raise Failed(f"{what}: {error}")
+        now = time.monotonic()
+        since = now if since is None else since
+        if now - since >= patience:
             raise Failed(f"{what}: {why}")
         if why != said:
             said = why
@@ -176,7 +180,7 @@ class Aws:
             self._keys = {}
             raise Again(why, DENIED)
         if error.code in (401, 403):
-            raise Again(why, DENIED)
+            raise Again(why + " (the instance's role has to allow it)", DENIED)
         if error.code >= 500 or error.code in (408, 409, 429) or "SlowDown" in code:
             raise Again(why)
         raise Failed(why)
