@@ -26,6 +26,9 @@ _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}")
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
+_making = threading.Lock()
+"""boto3's default session makes no two clients at once (its guide, "Multithreading")."""
+
 
 def make_client(
     service: str,
@@ -53,8 +56,9 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
-            maker = boto3.session.Session() if own_session else boto3
-            return maker.client(service, region_name=region, config=config)
+            with _making:
+                maker = boto3.session.Session() if own_session else boto3
+                return maker.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
 

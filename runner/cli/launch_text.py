@@ -1,0 +1,93 @@
+"""What `launch` says to people: what it will do, what it has done, and what can be done next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from runner.model.document import Queue
+from runner.model.durations import format_duration
+from runner.targets.ec2.launch import Launched
+from runner.targets.ec2.plan import Candidate, Facts, drops
+from runner.targets.ec2.request import rfc3339
+from runner.targets.ec2.sums import price_words
+from runner.targets.ec2.wish import Wish
+
+T = TypeVar("T")
+
+DELAY = "5m0s"
+"""The default of the setting `on_complete_delay`."""
+
+
+def plan_lines(
+    queue: Queue, store: str, wish: Wish, facts: Facts, tried: Sequence[Candidate]
+) -> Iterator[str]:
+    """The plan, ``Name: what``, a line each; what is tried in turn has a line for each."""
+    first = tried[0]
+    yield _line("Queue", f"{queue.queue_id}, {_jobs(queue)}, results in {store}")
+    yield _line("Region", f"{facts.region}, zones {', '.join(_once(c.subnet.zone for c in tried))}")
+    for name in _once(c.type for c in tried):
+        yield _line("Type", f"{name} ({_size(facts, name)})")
+    for market in _once(c.market for c in tried):
+        for name in _once(c.type for c in tried):
+            some = [c for c in tried if (c.type, c.market) == (name, market)]
+            if some:
+                words = price_words(facts, some[0], queue)
+                yield _line("Price", f"{name} {market}: {words}")
+    for image in _once(c.image for c in tried):
+        yield _line("Image", f"{image.name} ({image.image_id}, {image.arch}, {image.source})")
+    yield _line("Disk", f"{max(wish.disk, first.image.size)} GiB, gp3, encrypted")
+    yield _line("Role", f"instance profile {facts.profile}")
+    yield from _ends(queue, wish)
+    for text in drops(wish, facts):
+        yield _line("Not tried", text)
+
+
+def _ends(queue: Queue, wish: Wish) -> Iterator[str]:
+    yield _line("Ends", _by_itself(wish))
+    why = f" ({wish.lifetime_why})" if wish.lifetime_why else ""
+    yield _line("At the latest", f"{format_duration(wish.max_lifetime)} after the launch{why}")
+    if wish.max_lifetime < queue.global_timeout:
+        limit = format_duration(queue.global_timeout)
+        yield _line("Careful", f"that is shorter than the queue's global_timeout, {limit}")
+
+
+def _by_itself(wish: Wish) -> str:
+    if wish.on_complete == "none":
+        return "not when the queue has ended (--on-complete none): it costs until you end it"
+    what = "terminates" if wish.on_complete == "terminate" else "stops (its disk costs on)"
+    text = f"{what} {DELAY} after the queue has ended (`runner keep` holds it)"
+    if wish.keep_on_failure is not None:
+        text += f", after a failure {format_duration(wish.keep_on_failure)}"
+    return text
+
+
+def launched_lines(done: Launched) -> Iterator[str]:
+    """What is there now, and the next commands."""
+    machine, launch = done.machine, done.launch
+    market = "spot" if machine.spot else "on-demand"
+    yield f"{machine.instance_id} {machine.instance_type} {market} in {machine.zone}: launched"
+    yield f"it ends by itself, at {rfc3339(launch.expires)} at the latest"
+    yield "May I close my laptop? Yes: the machine needs it no more."
+    yield ""
+    yield f"runner-status {machine.instance_id}"
+    yield f"runner logs JOB -f --on {machine.instance_id}"
+    yield f"runner results {launch.queue_id}"
+
+
+def _jobs(queue: Queue) -> str:
+    return f"{len(queue.jobs):,} jobs" if len(queue.jobs) > 1 else "1 job"
+
+
+def _line(name: str, what: str) -> str:
+    return f"{name + ':':<15}{what}"
+
+
+def _size(facts: Facts, name: str) -> str:
+    kind = facts.types[name]
+    gpu = f", {kind.gpu} GPU" if kind.gpu else ""
+    return f"{kind.vcpus} vCPU, {kind.memory_mib / 1024:g} GiB{gpu}, {kind.arch}"
+
+
+def _once(values: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(values))
