@@ -46,7 +46,10 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
-            return boto3.client(service, region_name=region, config=config)
+            # A session of its own: boto3's shared one is not for several threads, and keeps keys
+            # from a file that has been renewed since.
+            session = boto3.session.Session()
+            return session.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
 
