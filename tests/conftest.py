@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from elsewhere import Elsewhere
 from installed import Server, build_bundle, install
 from lab import Machine, build_root, what_is_missing
 from s3_endpoint import Endpoint
@@ -77,3 +78,11 @@ def server(installed_root: Path) -> Iterator[Callable[..., Server]]:
     """Makes machines with the product installed, which are not yet booted."""
     with ExitStack() as stack:
         yield lambda **options: Server(stack.enter_context(Machine(installed_root, **options)))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, endpoint: Endpoint) -> Iterator[Elsewhere]:
+    """A laptop, and a machine on EC2 for it to ask."""
+    made = Elsewhere(tmp_path, endpoint)
+    yield made
+    made.close()

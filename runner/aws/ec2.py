@@ -26,7 +26,8 @@ ALIVE = ("pending", "running", "stopping", "stopped")
 class Machine:
     """One instance, as EC2 describes it. ``launched``: seconds since the epoch, of its last start.
 
-    ``why``: EC2's words for its state, "" if it has none.
+    ``why``: EC2's words for its state, "" if it has none; ``transition``: its words for the last
+    change of it, with a time in them more often than not.
     """
 
     instance_id: str
@@ -38,6 +39,7 @@ class Machine:
     spot_request: str | None = None
     launched: float = 0.0
     why: str = ""
+    transition: str = ""
     image: str = ""
     profile: str | None = None
     token: str | None = None
@@ -184,6 +186,7 @@ def machine_of(instance: Mapping[str, Any], region: str) -> Machine:
         spot_request=instance.get("SpotInstanceRequestId") or None,
         launched=launched.timestamp() if launched is not None else time.time(),
         why=str(reason.get("Message") or instance.get("StateTransitionReason") or ""),
+        transition=str(instance.get("StateTransitionReason") or ""),
         image=str(instance.get("ImageId", "")),
         profile=(instance.get("IamInstanceProfile") or {}).get("Arn"),
         token=instance.get("ClientToken") or None,

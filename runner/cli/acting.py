@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of every verb that acts."""
     options.add_queue(parser)
     options.add_json(parser)
+    options.add_on(parser)
     options.add_folders(parser)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
 from runner.cli import options
+from runner.cli.connect import connection
 from runner.cli.text import clean
-from runner.errors import ExitCode, RunnerError, UsageError
+from runner.errors import ExitCode, UsageError
 from runner.model.durations import parse_duration
 
 
@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forever", action="store_true", help="until --release")
     parser.add_argument("--release", action="store_true", help="hold it no longer")
     options.add_json(parser)
+    options.add_on(parser)
     options.add_folders(parser)
 
 
@@ -29,17 +30,8 @@ def execute(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(f"DURATION: {error}") from None
 
-    from runner.host.machine_file import this_moment
-    from runner.service.machine_view import keep, release, told
-    from runner.store.paths import StatePaths
-
-    paths = StatePaths(options.settings(arguments).state_dir)
-    if not paths.root.is_dir():
-        raise UsageError(f"there is no runner in {paths.root}")
-    if not os.access(paths.root, os.W_OK):
-        raise RunnerError(f"{paths.root} can't be written to: this takes root's rights")
-    machine = release(paths) if arguments.release else keep(paths, seconds)
-    line = told(machine, this_moment())
+    with connection(arguments) as there:
+        line = there.keep(seconds, release=arguments.release)["machine"]
     if arguments.json:
         print(json.dumps({"machine": line}))
     else:

@@ -10,11 +10,16 @@ import time
 from typing import Any
 
 from runner.cli import options
-from runner.cli.connect import HELD, Connection, connection
+from runner.cli.connect import HELD, Connection, Local, connection
+from runner.cli.text import clean
 from runner.errors import ExitCode, UsageError
 
 EVERY = 0.25
 """Seconds between two looks while following a file that nobody tells us of."""
+
+FAR = 256 * 1024
+"""Bytes of a log elsewhere that are shown, counted from its end, if nobody says how many: SSM
+passes some 20 KB in a second."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="as it is stored there, wherever the job ran",
     )
     options.add_json(parser)
+    options.add_on(parser)
     options.add_folders(parser)
 
 
@@ -46,6 +52,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.source is not None:
         from runner.cli.logs_from import execute as show_stored
 
+        if arguments.on is not None:
+            raise UsageError("give --from, or --on: not both")
         return show_stored(arguments)
     with connection(arguments) as there:
         return _show(there, arguments)
@@ -58,9 +66,15 @@ def _show(there: Connection, arguments: argparse.Namespace) -> int:
         "attempt": arguments.attempt,
         "offset": -arguments.tail if arguments.tail else 0,
     }
+    if not isinstance(there, Local) and not arguments.tail:
+        fields["offset"] = -FAR
+    first = True
     while True:
-        held = HELD if arguments.follow and there.live else None
+        held = HELD if arguments.follow and there.patient else None
         answer = there.look("logs", follow=held, **fields)
+        if first and not isinstance(there, Local):
+            _tell_first(there, answer, arguments)
+        first = False
         # The attempt that was the newest at first: a retry must not mix into it.
         fields["attempt"], fields["offset"] = answer["attempt"], answer["offset"]
         data = base64.b64decode(answer["data"])
@@ -72,9 +86,19 @@ def _show(there: Connection, arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.flush()
         if not (arguments.follow and answer["running"]):
             return ExitCode.DONE
-        if not there.live:
+        if not there.patient:
             time.sleep(EVERY)  # reason: following a file; it tells nobody when it grows
             there.renew()
+
+
+def _tell_first(there: Connection, answer: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Where it comes from if not from the machine, and what of a long log is left out."""
+    for line in there.why_not[:1]:
+        print(f"runner logs: {clean(line)}: this is from S3", file=sys.stderr)
+    left_out = answer["offset"] - len(base64.b64decode(answer["data"]))
+    if left_out and not arguments.tail:
+        more = "--tail BYTES shows more, `runner results --logs-only` fetches all"
+        print(f"runner logs: the first {left_out:,} bytes are left out: {more}", file=sys.stderr)
 
 
 def _print_json(answer: dict[str, Any], data: bytes) -> int:

@@ -34,6 +34,8 @@ VERBS = {
     "stop": "interrupt the running jobs and stop the service",
     "keep": "hold the machine, which would end for want of work",
     "deadman": "end the machine if it is time to (for its timer)",
+    "ask": "answer one request from a program elsewhere, for SSM",
+    "shell": "open a shell on a machine on EC2",
     "prune": "remove queues that ended long ago",
     "setup": "make the role, policies and documents that an AWS account needs",
     "doctor": "say what is missing for a launch, or on this machine",

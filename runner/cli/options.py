@@ -40,10 +40,35 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
 
 def queue(arguments: argparse.Namespace) -> str | None:
     """The queue asked for. Raises UsageError for what can't be the name of one."""
-    name: str | None = getattr(arguments, "queue", None)
-    if name is not None and not _QUEUE.fullmatch(name):
-        raise UsageError(f"--queue: {quoted(name)} can't be the id of a queue")
+    return checked_queue(getattr(arguments, "queue", None), "--queue")
+
+
+def checked_queue(name: Any, where: str) -> str | None:
+    """What may be the name of a queue, or None. Raises UsageError that says where it stood."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+        raise UsageError(f"{where}: {quoted(str(name))} can't be the id of a queue")
     return name
+
+
+def add_on(parser: argparse.ArgumentParser) -> None:
+    """Which machine on EC2, for verbs that otherwise speak of this one."""
+    group = parser.add_argument_group("on EC2")
+    group.add_argument(
+        "--on", metavar="INSTANCE|QUEUE", help="the machine: its id, or that of its queue"
+    )
+    add_where(group)
+
+
+def add_where(parser: argparse._ActionsContainer) -> None:
+    """Where a machine on EC2, and what is stored of its queue, are looked for."""
+    parser.add_argument(
+        "--region", metavar="R", help="its region (default: the launch's, else AWS's own settings)"
+    )
+    parser.add_argument(
+        "--bucket", metavar="B", help="look in this bucket's index too, for a queue from elsewhere"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

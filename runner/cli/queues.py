@@ -14,12 +14,13 @@ from runner.errors import ExitCode, NotFoundError
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_queue(parser)
     options.add_json(parser)
+    options.add_on(parser)
     options.add_folders(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     with connection(arguments) as there:
-        found = there.look_at_all()
+        found = there.look("queues")["queues"]
     if arguments.queue is not None:
         found = [queue for queue in found if queue["name"] == arguments.queue]
         if not found:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from runner.cli import options
 from runner.cli.text import clean
-from runner.errors import ExitCode, NotFoundError, StateError, UsageError
+from runner.errors import ExitCode, NotFoundError, RunnerError, StateError, UsageError
 from runner.model.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
+    from runner.model.settings import Settings
     from runner.results.fetch import Report
     from runner.results.output import OutputFolder
     from runner.results.store import ResultStore
@@ -25,8 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "where",
         nargs="?",
-        metavar="QUEUE_ID|s3://BUCKET/PREFIX|FOLDER",
-        help="a queue of this machine (default: the current one), or where results are stored",
+        metavar="QUEUE_ID|INSTANCE|s3://BUCKET/PREFIX|FOLDER",
+        help="a queue of this machine (default: the current one) or on EC2, an instance on EC2, "
+        "or where results are stored",
     )
     options.add_queue(parser)
     parser.add_argument(
@@ -47,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="fetch nothing: compare the folder with what is stored",
     )
     options.add_json(parser)
+    options.add_where(parser.add_argument_group("on EC2"))
     options.add_folders(parser)
 
 
@@ -143,9 +146,7 @@ def _find(arguments: argparse.Namespace) -> tuple[ResultStore, StoredQueue]:
         raise UsageError("give a queue, or where its results are: not both")
     run_id = None
     if where is None or not _is_store(where):
-        if where is not None:
-            arguments.queue = where
-        where, run_id = _results_of(settings.state_dir, settings.log_dir, arguments)
+        where, run_id = _place_of(where, settings, arguments)
     store = open_store(where)
     try:
         queue = read_queue(store, Layout())
@@ -156,6 +157,41 @@ def _find(arguments: argparse.Namespace) -> tuple[ResultStore, StoredQueue]:
         raise
     store.close()
     return _set_aside(where, str(run_id), queue)
+
+
+def _place_of(
+    word: str | None, settings: Settings, arguments: argparse.Namespace
+) -> tuple[str, str | None]:
+    """Where a queue of this machine, or one on EC2, stores its results, and as which run."""
+    from runner.targets.ec2.finding import is_instance
+
+    far = arguments.region is not None or arguments.bucket is not None
+    if word is not None and (far or is_instance(word)):
+        return _on_ec2(word, arguments), None
+    arguments.queue = word or arguments.queue
+    try:
+        return _results_of(settings.state_dir, settings.log_dir, arguments)
+    except NotFoundError as error:
+        if word is None or arguments.state_dir is not None or "there is no queue" not in str(error):
+            raise
+        try:
+            return _on_ec2(word, arguments), None
+        except RunnerError as failed:
+            raise NotFoundError(f"{error}\nand on EC2: {failed}") from None
+
+
+def _on_ec2(word: str, arguments: argparse.Namespace) -> str:
+    """By its tags, this computer's record of the launch, or the index in a bucket."""
+    from runner.targets.ec2.finding import Target, find, remembered
+
+    target = Target(word, arguments.region, arguments.bucket)
+    record = remembered(target)
+    if record is not None and record.store:
+        # What a launch noted doesn't change: EC2 needn't be asked, and may have forgotten.
+        return record.store
+    if not (store := find(target, record).store):
+        raise NotFoundError(f"where {word} stores its results isn't known: give s3://BUCKET/PREFIX")
+    return store
 
 
 def _is_store(where: str) -> bool:

@@ -11,15 +11,22 @@ from runner.model.durations import format_duration
 def elapsed(job: Mapping[str, Any]) -> str:
     """``12.3s of 2m0s`` while it runs, else how long it took."""
     if job["status"] == "running":
-        return f"{duration(job.get('elapsed_seconds', 0.0))} of {job['timeout']}"
+        so_far = duration(job.get("elapsed_seconds", 0.0))
+        # What is stored doesn't tell the timeout.
+        return f"{so_far} of {job['timeout']}" if "timeout" in job else so_far
     seconds = job.get("duration_seconds")
     return "-" if seconds is None else duration(seconds)
 
 
 def duration(seconds: float) -> str:
     """To a tenth of a second; below one to a millisecond; above a minute to a second."""
+    return format_duration(shown_seconds(seconds))
+
+
+def shown_seconds(seconds: float) -> float:
+    """As exact as is shown of them."""
     digits = 0 if seconds >= 60 else 1 if seconds >= 1 else 3
-    return format_duration(round(seconds, digits))
+    return round(seconds, digits)
 
 
 def why(job: Mapping[str, Any]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import Any
 
 from runner.cli import options
-from runner.cli.connect import Connection, connection
+from runner.cli.connect import Connection, Local, connection_to
 from runner.cli.exit_codes import of_queue
 from runner.cli.text import clean, columns, told
 from runner.errors import ExitCode, UsageError
@@ -17,6 +18,12 @@ STATUSES = ["pending", "running", "completed", "failed", "cancelled", "interrupt
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="QUEUE|INSTANCE",
+        help="a queue here or on EC2, or an instance's id (default: this machine's current queue)",
+    )
     options.add_queue(parser)
     options.add_json(parser)
     parser.add_argument("--job", metavar="ID", help="one job, with its story")
@@ -29,23 +36,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with the code of the queue's outcome"
     )
+    options.add_on(parser)
     options.add_folders(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    with connection(arguments) as there:
+    with connection_to(arguments, arguments.target) as there:
         if arguments.job is not None:
             return _one_job(there, arguments)
+        states = _states(arguments)
         if arguments.watch:
-            from runner.cli.status_watch import watch
-
-            queue = watch(there, _states(arguments))
+            queue = _watch(there, states)
         else:
-            answer = fetch(there, _states(arguments))
+            answer = _fetch(there, states, arguments)
             queue = answer["queue"]
             print(json.dumps({**queue, "jobs": answer["jobs"]}) if arguments.json else show(answer))
     return of_queue(queue) if arguments.exit_code else ExitCode.DONE
+
+
+def _watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
+    if isinstance(there, Local):
+        from runner.cli.status_watch import watch
+
+        return watch(there, states)
+    from runner.cli.remote_watch import watch as watch_remote
+
+    return watch_remote(there, states)  # type: ignore[arg-type]
+
+
+def _fetch(
+    there: Connection, states: list[str] | None, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    if isinstance(there, Local):
+        return fetch(there, states)
+    from runner.cli.status_remote import fetch as fetch_remote
+
+    return fetch_remote(there, states, brief=not arguments.json)  # type: ignore[arg-type]
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -78,7 +105,11 @@ def fetch(there: Connection, states: list[str] | None) -> dict[str, Any]:
 def show(answer: dict[str, Any]) -> str:
     """The guide's real-time status, with reasons."""
     queue = answer["queue"]
+    elsewhere = "source" in queue
+    if elsewhere:
+        from runner.cli import status_remote
     lines = [
+        *(status_remote.head(queue) if elsewhere else ()),
         f"Queue ID:    {queue['queue_id']}",
         f"Name:        {clean(queue['queue_name'])}",
         f"Status:      {queue['status']}" + (" (paused)" if queue.get("paused") else ""),
@@ -94,7 +125,8 @@ def show(answer: dict[str, Any]) -> str:
     ):
         if queue.get(key):
             lines.append(f"{label + ':':<13}{clean(queue[key])}")
-    lines += [f"Worked on:   {_worker(queue)}", f"Jobs:        {told(queue['counts'])}", ""]
+    lines += [f"Worked on:   {_worker(queue)}", f"Jobs:        {told(queue['counts'])}"]
+    lines += [*(status_remote.foot(queue) if elsewhere else ()), ""]
     rows = [_row(job) for job in answer["jobs"]]
     return (
         "\n".join(lines)
@@ -133,7 +165,12 @@ def _one_job(there: Connection, arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     for name, value in answer["job"].items():
         print(f"{name + ':':<18}{clean(str(value))}")
-    print("story:")
+    if not answer["story"] and (why := there.why_not):
+        print("story:            (it is on the machine)")
+        for line in why:
+            print(f"runner status: {clean(line)}", file=sys.stderr)
+        return ExitCode.DONE
+    print("story:" + (" (its beginning is left out)" if answer.get("truncated") else ""))
     for entry in answer["story"]:
         wall = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["wall"]))
         rest = " ".join(

@@ -9,9 +9,9 @@ import select
 import sys
 
 from runner.cli import options
-from runner.cli.connect import Connection, find_daemon
+from runner.cli.connect import Local, connection, find_daemon
 from runner.control.client import Client
-from runner.errors import ExitCode, UnreachableError
+from runner.errors import ExitCode, UnreachableError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +22,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--queue", metavar="ID", help="whoever works on this queue (default: the daemon, if any)"
     )
     options.add_json(parser)
+    options.add_on(parser)
     options.add_folders(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    if arguments.on is not None:
+        return _stop_elsewhere(arguments)
     with _find(arguments) as client:
         who = _stop(client, detach=arguments.detach)
     print(json.dumps(who) if arguments.json else f"stopped {who['stopped']}")
+    return ExitCode.DONE
+
+
+def _stop_elsewhere(arguments: argparse.Namespace) -> int:
+    """There only its beginning can be seen."""
+    if arguments.queue is not None:
+        raise UsageError("--on stops the service there: not with --queue")
+    with connection(arguments) as there:
+        answer = there.act("stop", detach=arguments.detach or None)
+    print(json.dumps(answer) if arguments.json else f"the service on {arguments.on} is stopping")
     return ExitCode.DONE
 
 
@@ -37,7 +50,7 @@ def _find(arguments: argparse.Namespace) -> Client:
     client = find_daemon(settings) if queue is None else None
     if client is not None:
         return client
-    there = Connection(settings, queue)
+    there = Local(settings, queue)
     if there.client is None:
         raise UnreachableError("nothing runs here that could be stopped")
     if queue and not there.look("status", limit=0)["queue"].get("worker"):

@@ -6,33 +6,26 @@ import argparse
 import json
 
 from runner.cli import options
-from runner.cli.connect import find_daemon
-from runner.errors import ExitCode, UnreachableError
+from runner.cli.connect import connection
+from runner.errors import ExitCode
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_document(parser)
     options.add_again(parser)
     options.add_json(parser)
+    options.add_on(parser)
     options.add_folders(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     from runner.model.document import dump_document, read_document
 
-    settings = options.settings(arguments)
+    options.settings(arguments)
     # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
     text = dump_document(read_document(options.document(arguments)))
-    client = find_daemon(settings)
-    if client is None:
-        raise UnreachableError(
-            f"no daemon of {settings.state_dir} answers at {settings.run_dir / 'runner.sock'}: "
-            "start one with `runner daemon`, or run the document here with `runner run`"
-        )
-    with client:
-        # A large document takes its time, and so do jobs that --fresh ends.
-        client.timeout = None
-        answer = client.ask("submit", document=text, again=options.again(arguments))
+    with connection(arguments) as there:
+        answer = there.submit(text, options.again(arguments))
     if arguments.json:
         print(json.dumps({key: answer[key] for key in ("queue_id", "created", "status")}))
     else:

@@ -4,46 +4,68 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import Any
 
 from runner.cli import options
-from runner.cli.connect import HELD, connection
+from runner.cli.connect import HELD, Connection, Local, connection_to
 from runner.cli.exit_codes import of_queue
-from runner.cli.text import headline
+from runner.cli.text import clean, headline
 from runner.cli.waiting import AGAIN, until_ended
 from runner.errors import UsageError
 from runner.model.durations import parse_duration
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="QUEUE|INSTANCE",
+        help="a queue here or on EC2, or an instance's id (default: this machine's current queue)",
+    )
     options.add_queue(parser)
     options.add_json(parser)
     parser.add_argument("--timeout", metavar="DURATION", help="give up (exit 101) after, say, 30m")
+    options.add_on(parser)
     options.add_folders(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     deadline = _deadline(arguments.timeout)
-    queue: dict[str, Any] = {}
-    with connection(arguments) as there:
-
-        def look() -> dict[str, Any]:
-            left = max(0.0, deadline - time.monotonic())
-            if there.live and queue:
-                return there.look("wait", timeout=min(left, HELD))
-            if queue:
-                time.sleep(min(left, AGAIN))  # reason: the disk tells nobody
-                there.renew()
-            # First a look: whoever is asked to wait may be gone before he has said anything.
-            return there.look("status", limit=0)
-
-        for answer in until_ended(there, "wait", look):
-            queue = answer["queue"]
-            if time.monotonic() >= deadline:
-                break
+    with connection_to(arguments, arguments.target) as there:
+        try:
+            queue = _wait(there, deadline)
+        except KeyboardInterrupt:
+            if not isinstance(there, Local):
+                words = "the queue goes on, with or without this computer"
+                print(f"\nrunner wait: detached; {words}", file=sys.stderr)
+            raise
+        for line in there.why_not:
+            print(f"runner wait: {clean(line)}", file=sys.stderr)
     print(json.dumps(queue) if arguments.json else headline(queue))
     return of_queue(queue)
+
+
+def _wait(there: Connection, deadline: float) -> dict[str, Any]:
+    """The summary of the queue when it has ended, or nobody is there, or it is too late."""
+    queue: dict[str, Any] = {}
+
+    def look() -> dict[str, Any]:
+        left = max(0.0, deadline - time.monotonic())
+        if there.patient and queue:
+            return there.look("wait", timeout=min(left, HELD))
+        if queue:
+            time.sleep(min(left, AGAIN))  # reason: the disk tells nobody
+            there.renew()
+        # First a look: whoever is asked to wait may be gone before he has said anything.
+        return there.look("status", limit=0)
+
+    for answer in until_ended(there, "wait", look):
+        queue = answer["queue"]
+        if time.monotonic() >= deadline:
+            break
+    return queue
 
 
 def _deadline(text: str | None) -> float:

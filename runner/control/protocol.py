@@ -103,10 +103,11 @@ def decode_answer(line: bytes) -> dict[str, Any]:
         raise UnreachableError("what answers there is not a runner")
     if message["ok"]:
         return message
-    raise _carried(message.get("error"))
+    raise carried(message.get("error"))
 
 
-def _carried(body: Any) -> RunnerError:
+def carried(body: Any) -> RunnerError:
+    """The error that an answer carries."""
     told = body if isinstance(body, dict) else {}
     error = RunnerError(str(told.get("message", "refused without a reason")))
     try:

@@ -83,7 +83,7 @@ def typed(
             for verb in VERBS
         ),
         ("status --exit", "unrecognized arguments: --exit"),
-        ("status extra", "unrecognized arguments: extra"),
+        ("status extra more", "unrecognized arguments: more"),
         ("run", "arguments are required: QUEUE.json"),
         *(
             (f"{verb} missing.json", "missing.json: can't be read: No such file")

@@ -1,0 +1,179 @@
+"""Answer one request from a program elsewhere, for SSM: a word in, a word of bounded length out.
+
+The request is the control protocol's, as base64. It is put to the daemon, or to the disk if nobody
+answers, as by any verb here. Errors travel inside the answer: the exit code is 0 all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.cli import options
+from runner.cli.connect import Local
+from runner.cli.rows import shown_seconds
+from runner.control import narrow
+from runner.errors import ExitCode, RunnerError, UsageError
+from runner.model.wording import did_you_mean, quoted
+from runner.service import fields as given
+from runner.service.shelf import Again
+from runner.store.projection import rfc3339
+
+LOOKING = ("ping", "queues", "status", "job", "logs", "wait")
+"""What may be asked for with ``--look-only``."""
+
+HOLD = 20.0
+"""Seconds that a request is held at most: SSM's agent has five hands for all that is asked."""
+
+ROWS = 400
+"""Rows that are asked for at once, until the answer is full."""
+
+TABLE = (
+    "job_id", "status", "attempt", "exit_code", "signal", "results_uploaded", "error_message",
+    "reason", "result_error", "next_attempt_at", "pid",
+)  # fmt: skip
+"""What a table of jobs shows, besides times."""
+
+Answer = dict[str, Any]
+Fields = dict[str, Any]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("request", metavar="REQUEST", help="base64 of the request")
+    parser.add_argument("--look-only", action="store_true", help="answer only what changes nothing")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=narrow.LIMIT,
+        metavar="N",
+        help=f"characters of the answer at most (default: {narrow.LIMIT})",
+    )
+    options.add_folders(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if arguments.limit < narrow.LEAST:
+        raise UsageError(f"--limit is {narrow.LEAST} at least")
+    try:
+        word = _answer(arguments)
+    except RunnerError as error:
+        word = narrow.fit(_told(error), arguments.limit)
+    print(word)
+    return ExitCode.DONE
+
+
+def _told(error: RunnerError) -> Answer:
+    told = {"message": str(error), "exit_code": int(error.exit_code)}
+    return {"ok": False, "error": told}
+
+
+def _answer(arguments: argparse.Namespace) -> str:
+    request = narrow.unpack_request(arguments.request)
+    name = request.pop("request")
+    request.pop("v", None)
+    _check(name, look_only=arguments.look_only)
+    there = Local(
+        options.settings(arguments), options.checked_queue(request.pop("queue", None), "queue")
+    )
+    try:
+        if name == "status" and request.get("limit") != 0:
+            return _page(there, request, arguments.limit)
+        ask = _ACTING.get(name) or _look(name)
+        return narrow.fit({"ok": True, **ask(there, request)}, arguments.limit)
+    finally:
+        there.close()
+
+
+def _check(name: str, *, look_only: bool) -> None:
+    if name in LOOKING:
+        return
+    if name not in _ACTING:
+        known = [*LOOKING, *_ACTING]
+        raise UsageError(f"unknown request {quoted(name)}{did_you_mean(name, known)}")
+    if look_only:
+        raise RunnerError(f"permission denied: '{name}' changes something, this may only look")
+
+
+def _look(name: str) -> Callable[[Local, Fields], Answer]:
+    def ask(there: Local, fields: Fields) -> Answer:
+        for held in ("timeout", "follow"):
+            if isinstance(fields.get(held), int | float):
+                fields[held] = min(fields[held], HOLD)
+        return {**there.look(name, **fields), "now": rfc3339(time.time())}
+
+    return ask
+
+
+def _act(name: str) -> Callable[[Local, Fields], Answer]:
+    return lambda there, fields: there.act(name, **fields)
+
+
+# -- a page of jobs ----------------------------------------------------------------------------
+
+
+def _page(there: Local, fields: Fields, limit: int) -> str:
+    """As many jobs as the answer takes, and where to go on (``after``)."""
+    brief = given.flag(fields, "brief")
+    wanted = given.number(fields, "limit", None)
+    after, rows = given.number(fields, "after", 0), ROWS
+    fields = {name: fields[name] for name in fields if name not in ("brief", "limit", "after")}
+    answer: Answer = {"ok": True, "now": rfc3339(time.time()), "jobs": []}
+    full: str | None = None
+    while rows:
+        left = rows if wanted is None else min(rows, wanted - len(answer["jobs"]))
+        found = there.look("status", after=after, limit=left, **fields)
+        more = [_brief(job) for job in found["jobs"]] if brief else found["jobs"]
+        longer = {**answer, **found, "jobs": answer["jobs"] + more}
+        word = narrow.pack(longer)
+        if len(word) > limit:
+            if rows == 1 and full is None:
+                # One job alone: its reason is a novel.
+                return narrow.fit(longer, limit)
+            rows //= 2
+            continue
+        full, answer = word, longer
+        if "after" not in found or len(answer["jobs"]) == wanted:
+            break
+        after = found["after"]
+    return full or narrow.fit(answer, limit)
+
+
+def _brief(job: Answer) -> Answer:
+    """Only what a table shows: a third of all."""
+    row = {name: job[name] for name in TABLE if name in job}
+    if "duration_seconds" in job:
+        row["duration_seconds"] = shown_seconds(job["duration_seconds"])
+    if job["status"] == "running":
+        row["elapsed_seconds"] = shown_seconds(job.get("elapsed_seconds", 0.0))
+        row["timeout"] = job["timeout"]
+    return row
+
+
+# -- what only a machine elsewhere is asked ----------------------------------------------------
+
+
+def _keep(there: Local, fields: Fields) -> Answer:
+    seconds = None if fields.get("seconds") is None else given.seconds(fields, "seconds", 0.0)
+    return there.keep(seconds, release=given.flag(fields, "release"))
+
+
+def _stop(there: Local, fields: Fields) -> Answer:
+    return there.act("stop", detach=given.flag(fields, "detach") or None)
+
+
+def _submit(there: Local, fields: Fields) -> Answer:
+    """A document that lies in S3: it is fetched with this machine's own role."""
+    from runner.targets.ec2.shipped import fetch
+
+    text = fetch(given.word(fields, "s3"), given.word(fields, "sha256"))
+    return there.submit(text, given.choice(fields, "again", [each.value for each in Again]))
+
+
+_ACTING: dict[str, Callable[[Local, Fields], Answer]] = {
+    **{name: _act(name) for name in ("cancel", "retry", "pause", "unpause", "upload")},
+    "submit": _submit,
+    "keep": _keep,
+    "stop": _stop,
+}

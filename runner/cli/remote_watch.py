@@ -1,0 +1,124 @@
+"""``status --watch`` of a machine on EC2: every ten seconds the machine, in between what S3 has.
+
+Owns how often SSM is asked: six times a minute, each a command and two to five looks at it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.aws.faults import AwsError
+from runner.cli.status_remote import first, foot, head
+from runner.cli.text import clean, headline, told
+from runner.cli.waiting import until_ended
+from runner.targets.ec2.remote import AwsAway, Remote
+
+SSM_EVERY = 10.0
+"""Seconds between the ends of two questions to the machine."""
+
+S3_EVERY = 2.5
+"""Seconds between two looks at S3; they have no body while nothing is new."""
+
+MATTERS = ["running", "interrupted", "failed", "pending"]
+"""Which jobs are shown of a queue with more than there is room for."""
+
+Answer = dict[str, Any]
+Show = Callable[[Answer], None]
+
+
+def watch(there: Remote, states: list[str] | None) -> Answer:
+    """Look again and again until the queue has ended; its last summary."""
+    terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    show, rows = _screen() if terminal else (_line(), 0)
+    watching = _Watching(there, states, rows)
+    queue: Answer = {}
+    for answer in until_ended(there, "status", watching.look):
+        queue = answer["queue"]
+        show(answer)
+    for line in there.why_not:
+        print(f"runner status: {clean(line)}", file=sys.stderr)
+    return queue
+
+
+class _Watching:
+    """What is looked at next: the machine, or S3."""
+
+    def __init__(self, there: Remote, states: list[str] | None, rows: int) -> None:
+        self._there = there
+        self._states = states
+        self._rows = rows
+        self._next = 0.0
+        self._newest = ""
+
+    def look(self) -> Answer:
+        """The next thing that is new: S3's first picture, at once; then whoever has news."""
+        if not self._newest and (seen := self._stored()) is not None:
+            return self._shown(seen)
+        while (left := self._next - time.monotonic()) > 0:
+            time.sleep(min(S3_EVERY, left))  # reason: the interval of a display
+            seen = self._stored()
+            if seen is not None and str(seen["queue"].get("updated_at", "")) > self._newest:
+                return self._shown(seen)
+        try:
+            return self._shown(self._live())
+        except (AwsError, AwsAway) as error:
+            return self._there.in_spite_of(error)
+        finally:
+            self._next = time.monotonic() + SSM_EVERY
+
+    def _shown(self, answer: Answer) -> Answer:
+        self._newest = max(self._newest, str(answer["queue"].get("updated_at", "-")))
+        return answer
+
+    def _live(self) -> Answer:
+        limit = self._rows or None
+        if not limit:
+            return self._there.look("status", limit=0)
+        answer = self._there.look("status", limit=limit, status=self._states, brief=True)
+        if "after" in answer and not self._states:
+            # More than there is room for: then what matters.
+            return self._there.look("status", limit=limit, status=MATTERS, brief=True)
+        return answer
+
+    def _stored(self) -> Answer | None:
+        try:
+            return first(self._there, self._states)
+        except AwsError:
+            return None  # the machine's turn comes, and its words
+
+
+def _line() -> Show:
+    last = ""
+
+    def show(answer: Answer) -> None:
+        nonlocal last
+        queue = answer["queue"]
+        line = f"{headline(queue)} ({told(queue['counts'])})"
+        if line != last:
+            print(line, flush=True)
+        last = line
+
+    return show
+
+
+def _screen() -> tuple[Show, int]:
+    from rich.console import Console
+    from rich.text import Text
+
+    from runner.cli.table import render, room
+
+    console = Console(highlight=False)
+    rows = max(3, room(console) - 8)
+
+    def show(answer: Answer) -> None:
+        queue = answer["queue"]
+        console.clear()
+        for line in [*head(queue), *foot(queue)]:
+            console.print(Text(line), no_wrap=True, overflow="ellipsis")
+        console.print(render(queue, answer.get("jobs", [])[:rows]))
+
+    return show, rows

@@ -1,0 +1,187 @@
+"""``status`` of a machine on EC2: what S3 has at once, in its place what the machine says.
+
+On a terminal the first picture is replaced by the second; elsewhere stdout gets only the last, and
+stderr a line about the first.
+"""
+
+from __future__ import annotations
+
+import os
+import queue as queues
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from runner.cli.rows import duration
+from runner.cli.text import clean, headline, told
+from runner.targets.ec2.remote import Remote
+
+Answer = dict[str, Any]
+
+_ROWS_LEFT = 3
+"""Lines of the terminal that a first picture leaves free: the prompt, and a line about it."""
+
+
+def fetch(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
+    """The machine's answer, or S3's in its stead; meanwhile S3's is shown.
+
+    Raises what `Remote.look` raises.
+    """
+    done: queues.SimpleQueue[tuple[str, Any]] = queues.SimpleQueue()
+    _in_thread(done, "s3", lambda: first(there, states))
+    _in_thread(done, "live", lambda: _all(there, states, brief=brief))
+    picture = _Picture()
+    for name, found in iter(done.get, None):
+        if name == "live":
+            picture.remove()
+            if isinstance(found, Exception):
+                raise found
+            answer: Answer = found
+            return answer
+        if isinstance(found, dict):
+            picture.show(found)
+    raise AssertionError
+
+
+def _in_thread(
+    done: queues.SimpleQueue[tuple[str, Any]], name: str, work: Callable[[], Any]
+) -> None:
+    def run() -> None:
+        try:
+            done.put((name, work()))
+        except Exception as error:
+            done.put((name, error))
+
+    threading.Thread(target=run, name=f"status-{name}", daemon=True).start()
+
+
+def first(there: Remote, states: list[str] | None) -> Answer | None:
+    """What S3 has now."""
+    seen = there.stored()
+    if seen is None:
+        return None
+    answer = there.picture(seen)
+    if states:
+        answer["jobs"] = [job for job in answer["jobs"] if job["status"] in states]
+    return answer
+
+
+def _all(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
+    """All pages. If the machine goes away between two, all of it is from S3."""
+    jobs: list[Answer] = []
+    after: int | None = 0
+    answer: Answer = {}
+    begun_live = None
+    while after is not None:
+        answer = there.look("status", after=after, status=states, brief=brief or None)
+        source = answer["queue"]["source"]["from"]
+        if begun_live not in (None, source):
+            jobs, after, begun_live = [], 0, source
+            continue
+        begun_live = source
+        jobs += answer["jobs"]
+        after = answer.get("after")
+    return {"queue": answer["queue"], "jobs": jobs}
+
+
+class _Picture:
+    """What is on the screen until something better comes."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+        out = sys.stdout
+        self._terminal = out.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+    def show(self, answer: Answer) -> None:
+        """Show what S3 has, in no more lines than can be taken back."""
+        queue = answer["queue"]
+        if not self._terminal:
+            text = f"{source_told(queue)}: {headline(queue)} ({told(queue['counts'])})"
+            print(f"runner status: {text}", file=sys.stderr, flush=True)
+            return
+        from runner.cli.status import show
+
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())
+        lines = [line[: columns - 1] for line in show(answer).split("\n")]
+        lines = [*lines[: max(1, rows - _ROWS_LEFT)], "… asking the machine"]
+        self._lines = len(lines)
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+
+    def remove(self) -> None:
+        """Take it back (ECMA-48: CPL, ED)."""
+        if self._lines:
+            sys.stdout.write(f"\x1b[{self._lines}F\x1b[J")
+            sys.stdout.flush()
+            self._lines = 0
+
+
+# -- words -------------------------------------------------------------------------------------
+
+
+def source_told(queue: Mapping[str, Any]) -> str:
+    """``from S3, 12 s old``."""
+    source = queue["source"]
+    if source["from"] == "ssm":
+        return "from the machine, now"
+    return f"from S3, {_age(source['age_seconds'])} old"
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else duration(round(seconds))
+
+
+def head(queue: Mapping[str, Any]) -> Iterator[str]:
+    """Lines above the queue's own."""
+    instance = queue.get("instance", {})
+    if "instance_id" in instance:
+        market = "spot" if instance.get("spot") else "on demand"
+        about = ", ".join(
+            clean(str(instance[name])) for name in ("instance_type", "zone") if instance.get(name)
+        )
+        more = f" ({about}, {market})" if about else f" (in {clean(str(instance['region']))})"
+        state = f", {clean(instance['state'])}" if "state" in instance else ""
+        yield f"Instance:    {instance['instance_id']}{more}{state}"
+
+
+def foot(queue: Mapping[str, Any]) -> Iterator[str]:
+    """Lines below the queue's own, above its jobs."""
+    counts = queue["counts"]
+    ended = sum(counts.get(name, 0) for name in ("completed", "failed", "cancelled", "skipped"))
+    total = queue["jobs_total"]
+    if total:
+        yield f"Progress:    {ended} of {total} jobs have ended ({100 * ended // total} %)"
+    if (elapsed := _elapsed(queue)) is not None:
+        yield f"Elapsed:     {duration(elapsed)}"
+    if "instance" in queue and "state" in queue["instance"]:
+        yield f"Cost so far: {_cost(queue['instance'])}"
+    why = queue["source"].get("why")
+    yield f"Seen:        {source_told(queue)}" + (f": {clean(why)}" if why else "")
+    for line in queue["source"].get("next", ()):
+        yield f"             - {clean(line)}"
+
+
+def _elapsed(queue: Mapping[str, Any]) -> float | None:
+    """Seconds since the queue's start, by the machine's clock; of one that rests, until it did."""
+    attended = queue.get("worker") or queue.get("queued")
+    until = queue.get("completed_at") or (
+        queue["source"].get("at") if attended else queue.get("updated_at")
+    )
+    try:
+        begin, end = (datetime.fromisoformat(str(text)) for text in (queue["started_at"], until))
+    except (KeyError, ValueError):
+        return None
+    return max(0.0, (end - begin).total_seconds())
+
+
+def _cost(instance: Mapping[str, Any]) -> str:
+    hours, price = instance.get("hours"), instance.get("price_per_hour")
+    if price is None:
+        return "unknown: the launch didn't know its price"
+    if hours is None:
+        return f"unknown: EC2 doesn't tell how long it ran, at ${price:.4g} an hour"
+    since = " since its last start" if instance.get("cost_since_restart") else ""
+    ran = duration(round(hours * 3600))
+    return f"about ${instance['cost']:.2f} ({ran}{since} at ${price:.4g} an hour), without its disk"

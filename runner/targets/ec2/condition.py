@@ -1,0 +1,202 @@
+"""How a machine stands, in words: why it can't be asked, since when, and what to do next.
+
+Pure: EC2's and SSM's answers go in. The words in quotation marks are EC2's own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from runner.aws.ec2 import Machine
+from runner.aws.faults import AwsError, Kind
+from runner.aws.ssm import Ping
+from runner.model.durations import format_duration
+from runner.targets.ec2 import names
+from runner.targets.ec2.finding import Found, is_login_trouble
+
+BOOTING = 300.0
+"""Seconds after its start in which it is no wonder that SSM doesn't know an instance: registration
+takes tens of seconds to minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``why`` nobody there can be asked, and what to do about it. ``ends``: for good."""
+
+    why: str
+    advice: tuple[str, ...] = ()
+    ends: bool = False
+
+
+def of_machine(found: Found, now: float, *, ended: bool | None = None) -> Condition | None:
+    """What EC2 says against asking it; None if it runs. ``ended``: whether the queue has; None if
+    that isn't known."""
+    machine = found.machine
+    if machine is None:
+        return None if found.may_run else _unknown(found, ended)
+    queue = found.queue_id or "QUEUE"
+    name, since = machine.instance_id, _ago(now - machine.launched)
+    match machine.state:
+        case "running":
+            return None
+        case "pending":
+            return Condition(f"{name} is booting, for {since}", ("ask again in a minute",))
+        case "stopping" | "stopped" if machine.spot:
+            then = "EC2 starts it again when it has room, and runner goes on by itself"
+            return Condition(
+                f"{name} is {machine.state}{_told(machine)}",
+                (then, f"elsewhere, at once: runner resume {queue}"),
+            )
+        case "stopping" | "stopped":
+            start = f"aws ec2 start-instances --instance-ids {name} --region {found.region}"
+            return Condition(
+                f"{name} is {machine.state}{_told(machine)}",
+                (f"start it: {start}", f"or go on elsewhere: runner resume {queue}"),
+            )
+        case _:
+            return Condition(
+                f"{name} is {machine.state}{_told(machine)}", _afterwards(queue, ended), True
+            )
+
+
+def _told(machine: Machine) -> str:
+    return f': EC2 says "{machine.why}"' if machine.why else ""
+
+
+def _afterwards(queue: str, ended: bool | None) -> tuple[str, ...]:
+    results = f"its results and logs: runner results {queue}"
+    match ended:
+        case True:
+            return (results,)
+        case False:
+            return (f"go on elsewhere: runner resume {queue}", results)
+        case None:
+            return (results, f"if the queue hasn't ended: runner resume {queue}")
+
+
+def _unknown(found: Found, ended: bool | None) -> Condition:
+    queue = found.queue_id or "QUEUE"
+    if found.trouble is not None:
+        return Condition(f"EC2 can't be asked: {found.trouble}", advice_of(found.trouble))
+    who = found.instance_id or f"a machine of queue '{queue}'"
+    return Condition(
+        f"EC2 in {found.region} doesn't know {who} (any more)",
+        (*_afterwards(queue, ended), "or it is in another account: AWS_PROFILE"),
+        ends=True,
+    )
+
+
+def advice_of(error: AwsError) -> tuple[str, ...]:
+    """What to do about a failed call."""
+    if is_login_trouble(error):
+        return ("log in again (`aws sso login`, or new keys); the queue goes on meanwhile",)
+    if error.kind is Kind.DENIED:
+        return ("see what is missing: runner doctor",)
+    return ("try again in a minute",)
+
+
+def of_ping(machine: Machine, ping: Ping | None, now: float) -> Condition:
+    """Why SSM can't reach a running machine."""
+    up = max(0.0, now - machine.launched)
+    name = machine.instance_id
+    if ping is None and up < BOOTING:
+        why = f"{name} runs for {_ago(up)}, and hasn't registered with SSM yet"
+        return Condition(why, ("that takes up to a few minutes: ask again",))
+    if ping is None:
+        return Condition(
+            f"{name} runs for {_ago(up)}, but SSM doesn't know it",
+            ("its role lacks SSM's permissions, or it has no way to SSM: runner doctor",
+             f"what it said at boot: {_console(machine)}"),
+        )  # fmt: skip
+    if ping.status == "Online":
+        why = f"SSM knows {name}, but it took no command in time"
+        return Condition(why, ("ask again; it may have just lost its network, or be overloaded",))
+    heard = f", heard of {_ago(now - ping.last)} ago" if ping.last is not None else ""
+    return Condition(
+        f"SSM has lost its connection to {name} ({ping.status}{heard})",
+        ("its network is away, or it has no memory left: if that lasts, reboot it: "
+         f"aws ec2 reboot-instances --instance-ids {name} --region {machine.region}",
+         "runner adopts or resumes its jobs after that"),
+    )  # fmt: skip
+
+
+def not_installed(found: Found, machine: Machine, now: float) -> Condition:
+    """It answers, but has no runner: it is being set up, or that has failed."""
+    up = max(0.0, now - machine.launched)
+    why = f"{machine.instance_id} runs for {_ago(up)}, and runner isn't installed on it yet"
+    advice = ["ask again in a minute" if up < BOOTING else "its set-up has failed, it seems"]
+    store = found.store or "s3://BUCKET"
+    if found.launch:
+        bucket = store.removeprefix("s3://").partition("/")[0]
+        log = f"s3://{bucket}/{names.launch_key(found.launch, 'bootstrap.log')}"
+        advice.append(f"its log, once that has failed: aws s3 cp {log} -")
+    advice.append(f"what it says: {_console(machine)}")
+    return Condition(why, tuple(advice))
+
+
+def _console(machine: Machine) -> str:
+    return (
+        f"aws ec2 get-console-output --latest --output text --instance-id {machine.instance_id} "
+        f"--region {machine.region}"
+    )
+
+
+def _ago(seconds: float) -> str:
+    return format_duration(max(0, round(seconds)))
+
+
+# -- cost --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """``hours`` since its last start; ``dollars``: None where nobody knows the price or the end.
+
+    ``since_restart``: it ran before too, and EC2 doesn't tell how long.
+    """
+
+    hours: float | None
+    price: float | None
+    since_restart: bool = False
+
+    @property
+    def dollars(self) -> float | None:
+        if self.hours is None or self.price is None:
+            return None
+        return self.hours * self.price
+
+
+_RESTARTED = 600.0
+"""Seconds by which a machine may start after its launch was noted, without another start."""
+
+_WHEN = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
+"""The end of EC2's StateTransitionReason: ``User initiated (2026-11-25 17:00:00 GMT)``."""
+
+
+def cost(found: Found, now: float) -> Cost:
+    """What the machine has cost since its last start, without its disk."""
+    machine = found.machine
+    if machine is None:
+        return Cost(None, None)
+    end = now if machine.state in ("running", "stopping") else _end_of(machine)
+    hours = None if end is None else max(0.0, end - machine.launched) / 3600
+    again = found.launched is not None and machine.launched - found.launched > _RESTARTED
+    return Cost(hours, _price(machine), again)
+
+
+def _end_of(machine: Machine) -> float | None:
+    if machine.state == "pending":
+        return machine.launched
+    if told := _WHEN.search(machine.transition):
+        return datetime.fromisoformat(told[1]).replace(tzinfo=UTC).timestamp()
+    return None
+
+
+def _price(machine: Machine) -> float | None:
+    try:
+        price = float(machine.tags.get(names.PRICE, ""))
+    except ValueError:
+        return None
+    return price if 0 <= price < float("inf") else None

@@ -1,0 +1,189 @@
+"""Which machine a word means, which queue it works on, and where its results are.
+
+The word is an instance's id, or a queue's. Asked are, in this order: EC2's tags, this computer's
+record of its launches, and the index in a bucket, if one is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.aws.ec2 import Ec2, Machine
+from runner.aws.faults import AwsError, Kind
+from runner.errors import NotFoundError, UsageError
+from runner.model.wording import quoted
+from runner.targets.ec2 import names, records
+from runner.targets.ec2.records import Record
+
+_INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
+_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_instance(word: str) -> bool:
+    """Whether it has the form of an instance's id, which no queue should have."""
+    return _INSTANCE.fullmatch(word) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is looked for, and where: the flags of a verb. Raises UsageError for no such word."""
+
+    word: str
+    region: str | None = None
+    bucket: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.word.startswith("i-") and not is_instance(self.word):
+            raise UsageError(f"{quoted(self.word)}: an instance's id is i- and 17 hex digits")
+        if not _QUEUE.fullmatch(self.word):
+            raise UsageError(f"{quoted(self.word)} is no instance's id, and no queue's")
+
+    @property
+    def queue_id(self) -> str | None:
+        """The queue, if it is one that was named."""
+        return None if is_instance(self.word) else self.word
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known. ``machine``: None if EC2 doesn't know one, or couldn't be asked (``trouble``).
+
+    ``store``: ``s3://bucket/prefix`` of the queue; ``launched``: of its first start, seconds since
+    the epoch, if that is known.
+    """
+
+    target: Target
+    region: str
+    machine: Machine | None = None
+    instance_id: str | None = None
+    queue_id: str | None = None
+    store: str | None = None
+    launch: str | None = None
+    launched: float | None = None
+    trouble: AwsError | None = None
+
+    @property
+    def may_run(self) -> bool:
+        """Whether it is worth asking, though who asks may not ask EC2: only SSM."""
+        denied = self.trouble is not None and self.trouble.kind is Kind.DENIED
+        return denied and self.machine is None and self.instance_id is not None
+
+
+def remembered(target: Target) -> Record | None:
+    """This computer's own record; costs no call."""
+    place = records.folder(os.environ)
+    if target.queue_id is None:
+        return records.of_instance(place, target.word)
+    return records.of_queue(place, target.queue_id)
+
+
+def find(target: Target, record: Record | None) -> Found:
+    """What EC2, the record and the index say. Raises NotFoundError with what can be done,
+    UsageError without a region, AwsError if EC2 can't be asked and nothing else is known."""
+    ec2 = Ec2(target.region or (record.region if record else None))
+    trouble: AwsError | None = None
+    machine: Machine | None = None
+    try:
+        machine = _machine(ec2, target, record)
+    except AwsError as error:
+        if error.code == "NoRegionError":
+            raise UsageError("in which region? --region R, or AWS_REGION") from None
+        trouble = error
+    if machine is None and record is None:
+        record = _indexed(target)
+    if machine is None and record is None:
+        if trouble is not None:
+            raise trouble
+        raise NotFoundError(_not_found(ec2.region, target))
+    return _joined(ec2, target, record, machine, trouble)
+
+
+def _machine(ec2: Ec2, target: Target, record: Record | None) -> Machine | None:
+    if target.queue_id is None:
+        return ec2.machine(target.word)
+    tagged = chosen(ec2.machines({names.QUEUE: target.queue_id}))
+    if record is None or record.instance_id is None:
+        return tagged
+    if tagged is not None and (tagged.instance_id == record.instance_id or not tagged.gone):
+        return tagged
+    # Submitted to a machine that was launched for another queue: its tags don't tell.
+    return ec2.machine(record.instance_id) or tagged
+
+
+def chosen(machines: Sequence[Machine]) -> Machine | None:
+    """Of all that a queue has had: the newest that is alive, else the newest."""
+    alive = [machine for machine in machines if not machine.gone]
+    return max(alive or machines, key=lambda machine: machine.launched, default=None)
+
+
+def _indexed(target: Target) -> Record | None:
+    """What launch left in the bucket: only by the queue's id."""
+    if target.bucket is None or target.queue_id is None:
+        return None
+    from runner.results.stores import open_store
+
+    store = open_store(f"s3://{target.bucket}")
+    try:
+        data = store.get_bytes(names.index_key(target.queue_id))
+    finally:
+        store.close()
+    return records.parse(data) if data is not None else None
+
+
+def _joined(
+    ec2: Ec2,
+    target: Target,
+    record: Record | None,
+    machine: Machine | None,
+    trouble: AwsError | None,
+) -> Found:
+    tags = machine.tags if machine is not None else {}
+    # The tag is about the machine's first queue; a record may be about a later one.
+    queue_id = target.queue_id or (record.queue_id if record else None) or tags.get(names.QUEUE)
+    store = tags.get(names.STORE) if tags.get(names.QUEUE) == queue_id else None
+    if store is None and record is not None and record.queue_id == queue_id:
+        store = record.store
+    same = record is not None and machine is not None and record.instance_id == machine.instance_id
+    return Found(
+        target=target,
+        region=ec2.region,
+        machine=machine,
+        instance_id=machine.instance_id if machine else (record.instance_id if record else None),
+        queue_id=queue_id,
+        store=store,
+        launch=tags.get(names.LAUNCH) or (record.launch if record else None),
+        launched=(record.at or None) if record is not None and same else None,
+        trouble=trouble,
+    )
+
+
+def _not_found(region: str, target: Target) -> str:
+    word = target.word
+    if target.queue_id is None:
+        return (
+            f"EC2 in {region} knows no instance {word}: is it in another region (--region R) or "
+            "account (AWS_PROFILE)?\n"
+            "an instance is forgotten about an hour after its end: ask by the queue's id then"
+        )
+    looked = [f"no instance in {region} has the tag {names.QUEUE}={word}",
+              f"{_place()} has no record of it"]  # fmt: skip
+    if target.bucket is not None:
+        looked.append(f"s3://{target.bucket}/{names.index_key(word)} doesn't exist")
+    more = "" if target.bucket else " or --bucket B, where its results are"
+    return (
+        f"nothing is known of a queue '{word}': {'; '.join(looked)}\n"
+        f"is it in another region or account? --region R, AWS_PROFILE,{more or ' another --bucket'}"
+    )
+
+
+def _place() -> Path:
+    return records.folder(os.environ)
+
+
+def is_login_trouble(error: AwsError) -> bool:
+    """Whether new credentials would help."""
+    return error.kind in (Kind.EXPIRED, Kind.NO_CREDENTIALS)

@@ -1,0 +1,225 @@
+"""What S3 has of a queue: its last state with its age, and its logs. Nobody needs to be alive.
+
+Gives the same answers as a daemon would, as far as what is stored goes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from runner.aws.clients import S3Client
+from runner.aws.faults import AwsError, Kind, calling
+from runner.core.states import JobStatus
+from runner.errors import NotFoundError, RunnerError, StateError
+from runner.model.wording import did_you_mean, quoted
+from runner.results.layout import Layout
+from runner.results.stores import open_store, parse_s3
+from runner.store.projection import rfc3339
+
+CONNECTIONS = 4
+
+LOG_PIECE = 256 * 1024
+"""Bytes of a log in one answer."""
+
+Answer = dict[str, Any]
+
+_ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A state as it was stored ``age`` seconds ago, by S3's own clock; ``read`` is ours
+    (monotonic) of when it was read."""
+
+    state: Mapping[str, Any]
+    age: float
+    read: float
+
+    @property
+    def age_now(self) -> float:
+        """Seconds since it was stored."""
+        return max(0.0, self.age + time.monotonic() - self.read)
+
+    @property
+    def at(self) -> str | None:
+        """The time now by the clock that has written it: its last change, and the age of that."""
+        wall = _wall(self.state.get("updated_at"))
+        return None if wall is None else rfc3339(wall + self.age_now)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes."""
+        return self.state["status"] in _ENDED
+
+    @property
+    def queue_id(self) -> str:
+        return str(self.state["queue_id"])
+
+
+class StoredState:
+    """The state of one queue in ``s3://bucket/prefix``, which is read again and again.
+
+    Raises AwsError, and StateError for what is no state.
+    """
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        self._bucket, prefix = parse_s3(store)
+        self._key = f"{prefix}/{Layout.state_key}" if prefix else Layout.state_key
+        self._s3 = S3Client(CONNECTIONS)
+        self._version = ""
+        self._seen: Seen | None = None
+
+    def read(self) -> Seen | None:
+        """The newest; None if nothing was stored yet. One call, with a body only if it's new."""
+        client = self._s3_client()
+        unless = {"IfNoneMatch": self._version} if self._version else {}
+        try:
+            with calling(lambda error: error):
+                answer = client.get_object(Bucket=self._bucket, Key=self._key, **unless)
+                body = answer["Body"].read()
+        except AwsError as error:
+            if error.code in ("304", "NotModified"):
+                return self._seen
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                return None
+            if error.kind is Kind.EXPIRED:
+                self._s3.forget(client)
+            raise
+        self._seen = Seen(_parse(body, self.store), _age(answer), time.monotonic())
+        self._version = answer.get("ETag", "")
+        return self._seen
+
+    def _s3_client(self) -> Any:
+        with calling(lambda error: error):
+            return self._s3.get()
+
+    # -- answers -----------------------------------------------------------------------------
+
+    def log(self, fields: Mapping[str, Any]) -> Answer:
+        """A piece of a log as ``logs`` answers it. Raises NotFoundError, StoreError."""
+        from runner.results.stored import read_queue
+        from runner.results.stored_log import get_log
+
+        store = open_store(self.store)
+        try:
+            queue = read_queue(store, Layout())
+            job = queue.jobs.get(fields["job"])
+            if job is None:
+                raise _no_job(fields["job"], list(queue.jobs), queue.queue_id)
+            with tempfile.TemporaryFile(buffering=0) as file:
+                fd = file.fileno()
+                attempt, stream = fields.get("attempt"), fields.get("stream", "stdout")
+                folder = tempfile.gettempdir()
+                log = get_log(store, queue, job, attempt, stream, fd, folder)
+                offset = fields.get("offset", 0)
+                begin = max(0, log.size + offset) if offset < 0 else min(offset, log.size)
+                data = os.pread(fd, LOG_PIECE, begin)
+        finally:
+            store.close()
+        return {
+            "job": fields["job"],
+            "attempt": log.attempt,
+            "data": base64.b64encode(data).decode(),
+            "offset": begin + len(data),
+            "size": log.size,
+            "running": log.running,
+        }
+
+
+def _age(answer: Mapping[str, Any]) -> float:
+    """By S3's clock alone: this computer's may be wrong."""
+    modified = answer.get("LastModified")
+    told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    if modified is None:
+        return 0.0
+    try:
+        now = datetime.strptime(told, "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=modified.tzinfo)
+    except ValueError:
+        return max(0.0, time.time() - float(modified.timestamp()))
+    return max(0.0, float((now - modified).total_seconds()))
+
+
+def _parse(body: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        state = json.loads(body)
+        for name in ("queue_id", "queue_name", "status"):
+            if not isinstance(state[name], str):
+                raise ValueError(f"its {name} is no text")
+        known = {status.value for status in JobStatus}
+        for job in state["jobs"]:
+            if not isinstance(job["job_id"], str) or job["status"] not in known:
+                raise ValueError("a job has no id, or no status")
+            if type(job["attempt"]) is not int:
+                raise ValueError("an attempt is no number")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StateError(f"{Layout.state_key} in {where} is no queue's state: {error}") from None
+    found: Mapping[str, Any] = state
+    return found
+
+
+def summary(seen: Seen) -> Answer:
+    """The queue's fields, and how many jobs stand where."""
+    state = seen.state
+    counts = Counter(job["status"] for job in state["jobs"])
+    told = {name: value for name, value in state.items() if name != "jobs"}
+    told["counts"] = {status.value: counts[status.value] for status in JobStatus}
+    told["jobs_total"] = len(state["jobs"])
+    if seen.ended and any(job.get("results_uploaded") is False for job in state["jobs"]):
+        told["results_incomplete"] = True
+    return told
+
+
+def page(seen: Seen, fields: Mapping[str, Any]) -> Answer:
+    """What ``status`` answers."""
+    answer: Answer = {"queue": summary(seen)}
+    if (limit := fields.get("limit")) == 0:
+        return answer
+    after, states = fields.get("after") or 0, fields.get("status")
+    jobs: list[Answer] = []
+    for index, job in enumerate(seen.state["jobs"][after:], after):
+        if states and job["status"] not in states:
+            continue
+        if limit is not None and len(jobs) >= limit:
+            answer["after"] = index
+            break
+        jobs.append(_row(job, seen))
+    answer["jobs"] = jobs
+    return answer
+
+
+def _row(job: Mapping[str, Any], seen: Seen) -> Answer:
+    row = dict(job)
+    if row["status"] == "running" and (since := _wall(row.get("started_at"))) is not None:
+        written = _wall(seen.state.get("updated_at"))
+        row["elapsed_seconds"] = max(0.0, (written or since) - since)
+    return row
+
+
+def _wall(text: Any) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, TypeError):
+        return None
+
+
+def job(seen: Seen, name: str) -> Answer:
+    """What ``job`` answers; its story is on the machine."""
+    for each in seen.state["jobs"]:
+        if each["job_id"] == name:
+            return {"job": _row(each, seen), "story": []}
+    raise _no_job(name, [each["job_id"] for each in seen.state["jobs"]], seen.queue_id)
+
+
+def _no_job(name: str, names: Sequence[str], queue_id: str) -> RunnerError:
+    hint = did_you_mean(name, names)
+    return NotFoundError(f"there is no job {quoted(name)} in '{queue_id}'{hint}")

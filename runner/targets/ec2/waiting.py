@@ -1,0 +1,109 @@
+"""Waiting for the end of a queue elsewhere, cheaply, through whatever happens to AWS meanwhile.
+
+Owns how often is asked: S3 every ten seconds (no body while nothing is new), EC2 every minute, SSM
+every five.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from runner.aws.faults import AwsError, Kind
+from runner.errors import RunnerError
+from runner.targets.ec2 import condition
+
+if TYPE_CHECKING:
+    from runner.targets.ec2.remote import Remote
+    from runner.targets.ec2.stored_state import Seen
+
+Answer = dict[str, Any]
+
+S3_EVERY = 10.0
+"""Seconds between two looks at S3 of who waits for the queue's end."""
+
+EC2_EVERY = 60.0
+"""Seconds between two questions to EC2 of who waits."""
+
+SSM_EVERY = 300.0
+"""Seconds between two of who waits to SSM; where S3 has nothing, EC2_EVERY."""
+
+
+PASSES = (Kind.EXPIRED, Kind.NO_CREDENTIALS, Kind.PASSING)
+"""What a failed call may mean that somebody mends while we wait."""
+
+
+class Waiting:
+    """Waits on behalf of a connection."""
+
+    def __init__(self, there: Remote) -> None:
+        self._there = there
+        self._said: set[str] = set()
+
+    def wait(self, timeout: float) -> Answer:
+        """The summary, as soon as the queue has ended or nobody is there, or after ``timeout``.
+
+        It has looked at least once before. A look that fails is no end: the queue goes on.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            time.sleep(max(0.0, min(S3_EVERY, left)))  # reason: S3 tells nobody
+            answer = self._cheap()
+            queue = answer["queue"]
+            if left <= S3_EVERY or not (queue.get("worker") or queue.get("queued")):
+                return answer
+
+    def _cheap(self) -> Answer:
+        from runner.targets.ec2.remote import AwsAway
+
+        try:
+            answer = self._look()
+            self._said.clear()
+            return answer
+        except AwsError as error:
+            if error.kind not in PASSES:
+                raise
+            return self.in_spite_of(error)
+        except AwsAway as error:
+            return self.in_spite_of(error)
+
+    def _look(self) -> Answer:
+        there = self._there
+        seen = self._stored()
+        if seen is not None and seen.ended:
+            return there.picture(seen, 0)
+        there.stand(newer_than=EC2_EVERY)
+        every = SSM_EVERY if seen is not None else EC2_EVERY
+        quiet = time.monotonic() - there.asked > every
+        if there.live and quiet and (seen is None or seen.age_now > every):
+            return there.look("status", limit=0)
+        if seen is not None:
+            return there.picture(seen, 0)
+        if there.live and there.last is not None:
+            return there.last
+        return there.look("status", limit=0)
+
+    def _stored(self) -> Seen | None:
+        """What S3 has; nothing, if who asks may not read it."""
+        try:
+            return self._there.stored()
+        except AwsError as error:
+            if error.kind in PASSES:
+                raise
+            self._say(f"S3 can't be asked: {error}")
+            return None
+
+    def in_spite_of(self, error: RunnerError) -> Answer:
+        """See Remote."""
+        if (last := self._there.last) is None:
+            raise error
+        self._there.forget()
+        advice = condition.advice_of(error) if isinstance(error, AwsError) else ()
+        self._say("; ".join([str(error).split("\n")[0], *advice, "still waiting"]))
+        return last
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._there.say(text)
