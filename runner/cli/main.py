@@ -33,6 +33,9 @@ VERBS = {
     "stop": "interrupt the running jobs and stop the service",
     "keep": "hold the machine, which would end for want of work",
     "deadman": "end the machine if it is time to (for its timer)",
+    "ls": "list what runs in EC2, and what it costs",
+    "terminate": "end a machine in EC2, and its spot request",
+    "reap": "end what has outlived its lifetime in EC2",
     "prune": "remove queues that ended long ago",
 }
 
