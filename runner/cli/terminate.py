@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.ending import end_all
-    from runner.targets.ec2.finding import find
+    from runner.targets.ec2.meant import find
     from runner.targets.ec2.regions import clients, parse_regions
 
     targets = list(dict.fromkeys(arguments.targets))
