@@ -64,9 +64,17 @@ class Heartbeat:
             self._lease.check(epoch)
             self._state.own()
         except SucceededError as error:
-            self._state.succeed(error)
+            self._confirm(error)
         except StoreError:
             pass  # nobody can tell: the work goes on here
+
+    def _confirm(self, error: SucceededError) -> bool:
+        """Whether we have been succeeded, by the claim's word."""
+        with suppress(StoreError):
+            if not self._state.still_ours():
+                self._state.succeed(error)
+                return True
+        return False
 
     def _looked(self) -> None:
         # In a later turn of the loop: what the look found is told before anything starts.
@@ -95,8 +103,7 @@ class Heartbeat:
         try:
             self._lease.renew(epoch)
         except SucceededError as error:
-            self._state.succeed(error)
-            return False
+            return not self._confirm(error)
         except StoreError:
             pass  # tried again with the next one
         else:

@@ -74,6 +74,15 @@ class StoredState:
             with suppress(RuntimeError):  # a thread that was left behind; the loop is gone
                 self._loop.call_soon_threadsafe(self.on_succeeded, error)
 
+    def still_ours(self) -> bool:
+        """Whether the claim, looked at now, is ours. Raises StoreError. Called in a thread."""
+        with self._claiming:
+            try:
+                self._claim.check()
+            except SucceededError:
+                return False
+            return True
+
     def own(self) -> int:
         """The epoch in which the store is ours. Raises StoreError. Called in a thread.
 

@@ -51,17 +51,21 @@ class Lease:
         self._looked = False
 
     def check(self, epoch: int) -> None:
-        """See that nobody has it in a later epoch. Raises SucceededError, or StoreError."""
+        """See that nobody has it in a later epoch. Raises SucceededError, or StoreError.
+
+        The claim is stored before the lease, and has the last word: a lease may be left of a run
+        whose state somebody has removed. ``renew`` after this error replaces it.
+        """
         found = self._store.get_versioned(self._key)
         held = parse_lease(found)
+        self._seen = found.version if found else None
+        self._looked = True
         ours = held is not None and (held.run_id, held.holder) == (self._run_id, self._holder)
         if held is not None and not ours and held.epoch > epoch:
             raise SucceededError(
                 f"{self._store.describe()} was taken over by {held.who} "
                 f"(run {held.run_id}, epoch {held.epoch}; ours is {epoch})"
             )
-        self._seen = found.version if found else None
-        self._looked = True
 
     def renew(self, epoch: int, *, released: bool = False) -> None:
         """Tell that it is held, or given back. Raises like ``check``."""

@@ -216,6 +216,23 @@ def test_one_that_comes_back_late_starts_nothing(
     assert first.begun() == 1
 
 
+def test_a_lease_that_was_left_behind_ends_nothing(
+    site: Callable[..., Site], endpoint: Endpoint
+) -> None:
+    """Who removes a stored state, but not all of it, could never run the queue again."""
+    bucket, machine = endpoint.bucket(), site("a", endpoint.url)
+    old = {"run_id": "old", "epoch": 99, "holder": "gone", "valid_for_seconds": 120}
+    endpoint.client().put_object(
+        Bucket=bucket, Key="queues/q/lease.json", Body=json.dumps(old).encode()
+    )
+    machine.start()
+    machine.submit(bucket)
+    machine.world.until(lambda: lease(endpoint, bucket).get("instance_id") == "i-a")
+    machine.go.touch()
+    machine.world.until(lambda: machine.status()["status"] == "completed")
+    assert machine.begun() == 1 and lease(endpoint, bucket)["epoch"] == 1
+
+
 def test_without_a_network_it_works_on_until_it_is_told(
     site: Callable[..., Site], endpoint: Endpoint, proxy: FaultProxy
 ) -> None:
