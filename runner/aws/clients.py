@@ -21,6 +21,9 @@ USER_AGENT = "queue-runner"
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
+_making = threading.Lock()
+"""boto3's default session makes no two clients at once (its guide, "Multithreading")."""
+
 
 def make_client(
     service: str,
@@ -46,7 +49,8 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
-            return boto3.client(service, region_name=region, config=config)
+            with _making:
+                return boto3.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
 

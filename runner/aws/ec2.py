@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.aws.clients import make_client
+from runner.aws.clients import ATTEMPTS, make_client
 from runner.aws.faults import AwsError, Kind, calling
 
 CONNECT_TIMEOUT = 5
@@ -75,10 +75,11 @@ class SpotRequest:
 
 
 class Ec2:
-    """One region. All calls block, and raise AwsError."""
+    """One region. All calls block, and raise AwsError. ``attempts``: of a call, by boto3 itself."""
 
-    def __init__(self, region: str | None = None) -> None:
+    def __init__(self, region: str | None = None, attempts: int = ATTEMPTS) -> None:
         self._region = region
+        self._attempts = attempts
         self._made: Any = None
 
     @property
@@ -86,7 +87,11 @@ class Ec2:
         """boto3's client, for calls that only one place makes. Made with the first call."""
         if self._made is None:
             self._made = make_client(
-                "ec2", self._region, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT
+                "ec2",
+                self._region,
+                connect=CONNECT_TIMEOUT,
+                read=READ_TIMEOUT,
+                attempts=self._attempts,
             )
         return self._made
 

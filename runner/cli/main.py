@@ -18,6 +18,7 @@ VERBS = {
     "run": "run a queue here, in the foreground, to its end",
     "validate": "check a document and print the order it would run in",
     "schema": "print the JSON Schema of the document",
+    "launch": "run a queue on a machine of its own, on EC2",
     "daemon": "be the service that works on submitted queues",
     "submit": "hand a queue to the daemon",
     "queues": "list the queues",
@@ -61,6 +62,11 @@ def main() -> NoReturn:
 def status() -> NoReturn:
     """The command ``runner-status``: the same as ``runner status``."""
     _exit(run_command(["status", *sys.argv[1:]], prog="runner-status"))
+
+
+def launch() -> NoReturn:
+    """The command ``runner-launch``: the same as ``runner launch``."""
+    _exit(run_command(["launch", *sys.argv[1:]], prog="runner-launch"))
 
 
 def _exit(code: int) -> NoReturn:

@@ -1,0 +1,140 @@
+"""The bucket that a launch ships through: whether it is there, and where; writing to it.
+
+Owns the few calls of a launch to S3, by whole keys, from a laptop. Blocks; raises AwsError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from runner.aws.clients import S3Client
+from runner.aws.faults import AwsError, Kind, calling
+from runner.errors import UsageError
+from runner.targets.ec2 import names
+
+CONNECTIONS = 10
+
+_PROBE = f"{names.FOLDER}/.probe"
+
+
+class Bucket:
+    """One bucket. ``region``: the one it is in, "" until ``check``."""
+
+    def __init__(self, name: str, region: str | None) -> None:
+        self.name = name
+        self.region = ""
+        self._s3 = S3Client(CONNECTIONS, region)
+
+    def _call(self, operation: str, **parameters: Any) -> Any:
+        with calling(lambda error: error):
+            return getattr(self._s3.get(), operation)(Bucket=self.name, **parameters)
+
+    def check(self) -> None:
+        """Learn the region, and try to write. Raises UsageError for what only a person can change.
+
+        Writes one small object and removes it: no other call says whether writing is allowed.
+        """
+        self.region = self._region()
+        try:
+            self._call("put_object", Key=_PROBE, Body=b"")
+        except AwsError as error:
+            if error.kind is Kind.DENIED:
+                raise UsageError(
+                    f"s3://{self.name} can't be written ({error}): a launch needs s3:PutObject "
+                    f"on {names.FOLDER}/*"
+                ) from error
+            raise
+        with suppress(AwsError):
+            self._call("delete_object", Key=_PROBE)
+
+    def _region(self) -> str:
+        """HeadBucket names the region also where it refuses (S3 API reference)."""
+        try:
+            answer = self._call("head_bucket")
+        except AwsError as error:
+            if error.kind is Kind.MISSING:
+                raise UsageError(
+                    f"result_s3_bucket: there is no bucket {self.name}; make it with: "
+                    f"aws s3 mb s3://{self.name}"
+                ) from error
+            if error.kind is Kind.DENIED:
+                raise UsageError(
+                    f"result_s3_bucket: {self.name} is denied ({error}): it is another account's, "
+                    "or s3:ListBucket is missing"
+                ) from error
+            raise
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        told = answer.get("BucketRegion") or headers.get("x-amz-bucket-region")
+        return str(told or "us-east-1")
+
+    def has(self, key: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            self._call("head_object", Key=key)
+        except AwsError as error:
+            if error.kind is Kind.MISSING:
+                return False
+            raise
+        return True
+
+    def put(self, key: str, data: bytes) -> None:
+        """A small object, as a whole."""
+        self._call("put_object", Key=key, Body=data)
+
+    def put_json(self, key: str, value: Any) -> None:
+        """A small object for programs."""
+        data = f"{json.dumps(value)}\n".encode()
+        self._call("put_object", Key=key, Body=data, ContentType="application/json")
+
+    def get(self, key: str) -> bytes | None:
+        """A small object; None if there is none."""
+        try:
+            answer = self._call("get_object", Key=key)
+        except AwsError as error:
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                return None
+            raise
+        with calling(lambda error: error):
+            data: bytes = answer["Body"].read()
+        return data
+
+    def get_json(self, key: str) -> dict[str, Any] | None:
+        """A small object of a program; None if there is none, or it is no JSON object."""
+        data = self.get(key)
+        try:
+            value = json.loads(data) if data is not None else None
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def head_of(self, key: str, size: int, etag: str) -> tuple[bytes, str]:
+        """Up to so many bytes of an object, and its ETag. Raises AwsError, with the code 304 where
+        it has this ETag still."""
+        unless = {"IfNoneMatch": etag} if etag else {}
+        answer = self._call("get_object", Key=key, Range=f"bytes=0-{size - 1}", **unless)
+        with calling(lambda error: error):
+            return answer["Body"].read(), str(answer["ETag"])
+
+    def put_file(self, key: str, path: Path, progress: Callable[[int, int], None]) -> None:
+        """A file, in pieces if it is large. ``progress``: bytes more to come, bytes done."""
+        from boto3.exceptions import S3UploadFailedError
+
+        progress(path.stat().st_size, 0)
+        with calling(lambda error: error):
+            try:
+                self._s3.get().upload_file(
+                    str(path), self.name, key, Callback=lambda done: progress(0, done)
+                )
+            except S3UploadFailedError as error:
+                raise error.__cause__ or error.__context__ or error
+
+
+def sha256_of(path: Path) -> str:
+    """In hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

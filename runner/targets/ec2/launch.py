@@ -1,0 +1,279 @@
+"""One launch, from what was asked for to a machine: in an order that a cut at any point can't harm.
+
+Shipped first, then remembered (here and in the bucket), then EC2 is asked; each request is on the
+disk before it is sent. The same command after a cut goes on from what is remembered.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runner.aws.ec2 import ALIVE, Ec2, Machine
+from runner.aws.faults import AwsError
+from runner.errors import ConflictError, RunnerError
+from runner.model.document import Queue
+from runner.model.durations import format_duration
+from runner.targets.ec2 import names
+from runner.targets.ec2.asking import Asker, Refused, TokenTaken
+from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.launches import Asked, Launch, Launches
+from runner.targets.ec2.plan import BUNDLE_ARCH, Candidate, Facts
+from runner.targets.ec2.request import request, tags, token
+from runner.targets.ec2.shipping import Progress, ship_bundles, ship_document, ship_workdir
+from runner.targets.ec2.user_data import Boot, Shipped, user_data
+from runner.targets.ec2.wish import Wish
+
+RECENT = 600.0
+"""Seconds in which a machine that was asked for may still come to be seen."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cargo:
+    """What a launch ships. ``bundle``: builds, or finds, the bundle of an architecture."""
+
+    queue: Queue
+    workdir: Path | None
+    bundle: Callable[[str], Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """``candidate``: None where a machine was found that an earlier try had launched."""
+
+    launch: Launch
+    machine: Machine
+    candidate: Candidate | None = None
+
+
+class Launcher:
+    """All that a launch does to the world. ``pause`` sleeps."""
+
+    def __init__(
+        self,
+        ec2: Ec2,
+        bucket: Bucket,
+        launches: Launches,
+        say: Say,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ec2 = ec2
+        self._bucket = bucket
+        self._launches = launches
+        self._say = say
+        self._asker = Asker(Ec2(ec2.region, attempts=1), ec2, say, pause)
+
+    # -- what is there already ---------------------------------------------------------------
+
+    def standing(self, queue_id: str, mine: Launch | None) -> Machine | None:
+        """The machine that a cut-off launch of the same command has brought about, if any.
+
+        Raises ConflictError if the queue has another living machine, or may have in a moment.
+        """
+        index = self._bucket.get_json(names.index_key(queue_id)) or {}
+        machines = self._alive(self._ec2, queue_id)
+        elsewhere = index.get("region")
+        if isinstance(elsewhere, str) and elsewhere != self._ec2.region:
+            machines += self._alive(Ec2(elsewhere), queue_id)
+        for machine in machines:
+            if mine is not None and machine.tags.get(names.LAUNCH) == mine.launch:
+                return machine
+        if machines:
+            raise ConflictError(_has_machine(queue_id, machines[0]))
+        if mine is None:
+            self._see_others(queue_id, index)
+        return None
+
+    def _alive(self, ec2: Ec2, queue_id: str) -> list[Machine]:
+        return ec2.machines({names.QUEUE: queue_id}, ALIVE)
+
+    def _see_others(self, queue_id: str, index: Mapping[str, object]) -> None:
+        since = time.time() - _seconds(index.get("launched_at"))
+        if "instance_id" not in index and since < RECENT:
+            raise ConflictError(
+                f"another launch of '{queue_id}' ({index.get('launch')}) began "
+                f"{format_duration(round(since))} ago, and nobody knows yet what came of it; "
+                f"try again in {format_duration(round(RECENT - since))}, or there where it began"
+            )
+
+    # -- the launch --------------------------------------------------------------------------
+
+    def begin(self, wish: Wish, queue_id: str, store: str, digest: str) -> Launch:
+        """Remember, on this laptop only, that it begins."""
+        now = time.time()
+        launch = Launch(
+            queue_id=queue_id,
+            store=store,
+            region=self._ec2.region,
+            launch=new_launch(now),
+            launched_at=now,
+            expires=float(int(now + wish.max_lifetime)),
+            digest=digest,
+        )
+        self._launches.write(launch)
+        return launch
+
+    def go_on(self, launch: Launch) -> Launched | None:
+        """Find out what came of a request that was cut off, by sending it again as it was."""
+        if launch.asked is None or time.time() - launch.asked.at > RECENT:
+            return None
+        self._say(f"going on with launch {launch.launch}, which was cut off")
+        machine = self._asker.ask(launch.asked)
+        if isinstance(machine, Machine) and not machine.gone:
+            return Launched(self.finish(launch, machine), machine)
+        return None
+
+    def run(
+        self, launch: Launch, wish: Wish, facts: Facts, tried: tuple[Candidate, ...], cargo: Cargo,
+        progress: Progress,
+    ) -> Launched:  # fmt: skip
+        """Ship, remember, ask. Raises RunnerError with EC2's words if nothing could be had."""
+        arches = {candidate.type: _arch(candidate) for candidate in tried}
+        document = ship_document(self._bucket, launch.launch, cargo.queue)
+        workdir = ship_workdir(self._bucket, launch.launch, cargo.workdir, progress)
+        bundles = ship_bundles(self._bucket, arches.values(), cargo.bundle, self._say, progress)
+        boots = {
+            arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir))
+            for arch, bundle in bundles.items()
+        }
+        refusals: list[str] = []
+        for candidate in tried:
+            launch, answer = self._try(
+                launch, wish, facts, candidate, boots[arches[candidate.type]]
+            )
+            if isinstance(answer, Machine):
+                return Launched(self.finish(launch, answer), answer, candidate)
+            refusals.append(f"{candidate}: {answer.error}")
+            self._say(refusals[-1])
+        raise RunnerError(_nothing_left(wish, refusals))
+
+    def _try(
+        self, launch: Launch, wish: Wish, facts: Facts, candidate: Candidate, boot: bytes
+    ) -> tuple[Launch, Machine | Refused]:
+        while True:
+            number = launch.asked.number + 1 if launch.asked else 1
+            made = request(
+                wish,
+                candidate,
+                profile=facts.profile,
+                tags=tags(
+                    wish, launch.launch, launch.queue_id, launch.store, launch.expires,
+                    candidate.price,
+                ),
+                token=token(launch.launch, number),
+                expires=launch.expires,
+                user_data=boot,
+            )  # fmt: skip
+            launch = launch.having(asked=Asked(number, time.time(), made))
+            assert launch.asked is not None
+            self._launches.write(launch)
+            if number == 1:
+                self._bucket.put_json(names.index_key(launch.queue_id), launch.public)
+            answer = self._asker.ask(launch.asked)
+            if not isinstance(answer, TokenTaken):
+                return launch, answer
+
+    def finish(self, launch: Launch, machine: Machine) -> Launch:
+        """Remember the machine, here and in the bucket. Without the latter it is found by tag."""
+        launch = launch.having(instance_id=machine.instance_id)
+        self._launches.write(launch)
+        try:
+            self._bucket.put_json(names.index_key(launch.queue_id), launch.public)
+        except AwsError as error:
+            self._say(f"the bucket's index could not be written ({error}): EC2's tags tell too")
+        return launch
+
+    def told(self, launch: Launch) -> None:
+        """The user knows: the same command again is another launch."""
+        self._launches.write(replace(launch, open=False, asked=None))
+
+
+def probe(ec2: Ec2, wish: Wish, facts: Facts, candidate: Candidate) -> None:
+    """Whether EC2 would do it, by its DryRun: permissions and parameters, not capacity or quota.
+
+    Raises AwsError.
+    """
+    made = request(
+        wish,
+        candidate,
+        profile=facts.profile,
+        tags=tags(wish, "probe", "probe", "s3://probe", time.time() + 3600, candidate.price),
+        token=token(f"probe-{secrets.token_hex(8)}", 1),
+        expires=time.time() + 3600,
+        user_data=b"",
+    )
+    try:
+        ec2.run(DryRun=True, **made)
+    except AwsError as error:
+        if error.code != "DryRunOperation":
+            raise
+
+
+def boot(
+    wish: Wish, launch: Launch, bucket: Bucket, bundle: Shipped, document: Shipped,
+    workdir: Shipped | None,
+) -> Boot:  # fmt: skip
+    """What the machine is told. Its lifetime it reckons from ``expires``."""
+    settings = {"on_complete": wish.on_complete}
+    if wish.keep_on_failure is not None:
+        settings["keep_on_failure"] = format_duration(wish.keep_on_failure)
+    if wish.job_user is not None:
+        settings["job_user"] = wish.job_user
+    return Boot(
+        region=bucket.region or launch.region,
+        bucket=bucket.name,
+        launch=launch.launch,
+        queue_id=launch.queue_id,
+        bundle=bundle,
+        document=document,
+        workdir=workdir,
+        settings=settings,
+        expires=int(launch.expires),
+        keep_on_failure=int(wish.keep_on_failure or 0),
+    )
+
+
+def new_launch(now: float) -> str:
+    """A word that no other launch has; they sort by time."""
+    return f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def new_queue_id(now: float) -> str:
+    """For a document without one."""
+    return f"queue-{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}"
+
+
+def _arch(candidate: Candidate) -> str:
+    return BUNDLE_ARCH.get(candidate.image.arch, candidate.image.arch)
+
+
+def _has_machine(queue_id: str, machine: Machine) -> str:
+    return (
+        f"queue '{queue_id}' has a machine: {machine.instance_id} "
+        f"({machine.instance_type}, {machine.state}, {machine.zone})\n"
+        f"look at it with: runner-status {machine.instance_id}\n"
+        "for another machine end that one first, or give the document another queue_id"
+    )
+
+
+def _nothing_left(wish: Wish, refusals: list[str]) -> str:
+    ways = ["more types (--instance-type A,B)", "another region", "later"]
+    if wish.spot and not wish.fallback:
+        ways.insert(0, "--fallback-on-demand")
+    return "\n".join(
+        ["EC2 has none of what was asked for; nothing was launched", *refusals,
+         f"try {', '.join(ways[:-1])}, or the same {ways[-1]}"]
+    )  # fmt: skip
+
+
+def _seconds(text: object) -> float:
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,53 @@
+"""What a machine is given, put where it can fetch it: document, bundle, work folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from runner.model.document import Queue, dump_document
+from runner.targets.ec2 import names
+from runner.targets.ec2.bucket import Bucket, sha256_of
+from runner.targets.ec2.user_data import Shipped
+
+Progress = Callable[[int, int], None]
+
+
+def ship_document(bucket: Bucket, launch: str, queue: Queue) -> Shipped:
+    """The document as the machine submits it."""
+    data = dump_document(queue).encode()
+    key = names.launch_key(launch, "queue.json")
+    bucket.put(key, data)
+    return Shipped(key, hashlib.sha256(data).hexdigest())
+
+
+def ship_bundles(
+    bucket: Bucket,
+    arches: Iterable[str],
+    build: Callable[[str], Path],
+    say: Callable[[str], None],
+    progress: Progress,
+) -> dict[str, Shipped]:
+    """A bundle for each architecture; one that is there by its content isn't sent again."""
+    shipped = {}
+    for arch in sorted(set(arches)):
+        path = build(arch)
+        digest = sha256_of(path)
+        key = names.bundle_key(digest, arch)
+        if not bucket.has(key):
+            say(f"sending the bundle for {arch}: {path.stat().st_size / 1e6:.1f} MB, once")
+            bucket.put_file(key, path, progress)
+        shipped[arch] = Shipped(key, digest)
+    return shipped
+
+
+def ship_workdir(
+    bucket: Bucket, launch: str, packed: Path | None, progress: Progress
+) -> Shipped | None:
+    """The packed work folder, if there is one."""
+    if packed is None:
+        return None
+    key = names.launch_key(launch, "workdir.tar.gz")
+    bucket.put_file(key, packed, progress)
+    return Shipped(key, sha256_of(packed))

@@ -1,0 +1,51 @@
+"""What a launch will cost and when it ends, as numbers for people and programs. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.model.document import Queue
+from runner.targets.ec2.plan import SPOT, Candidate, Facts
+from runner.targets.ec2.wish import Wish
+
+
+def dollars(amount: float) -> str:
+    """``$1.21``; below ten cents with four digits."""
+    return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.4f}"
+
+
+def price_words(facts: Facts, candidate: Candidate, queue: Queue) -> str:
+    """What an hour costs, and the whole of the queue's time."""
+    if candidate.price is None:
+        why = facts.unpriced.get((candidate.type, candidate.market), "no price was told")
+        return f"not known: {why}"
+    whole = candidate.price * queue.global_timeout / 3600
+    now = ", now" if candidate.market == SPOT else ""
+    return f"{dollars(candidate.price)} an hour{now}; at most {dollars(whole)} for global_timeout"
+
+
+def plan_view(
+    wish: Wish, facts: Facts, tried: tuple[Candidate, ...], queue: Queue
+) -> dict[str, Any]:
+    """The plan as data."""
+    first = tried[0]
+    return {
+        "region": facts.region,
+        "profile": facts.profile,
+        "disk_gib": max(wish.disk, first.image.size),
+        "on_complete": wish.on_complete,
+        "max_lifetime_seconds": wish.max_lifetime,
+        "global_timeout_seconds": queue.global_timeout,
+        "candidates": [
+            {
+                "type": each.type,
+                "market": each.market,
+                "zone": each.subnet.zone,
+                "subnet": each.subnet.subnet_id,
+                "image": each.image.image_id,
+                "image_name": each.image.name,
+                "price_per_hour": each.price,
+            }
+            for each in tried
+        ],
+    }

@@ -1,0 +1,151 @@
+"""An AWS account for tests of `launch`: moto with the instance profile, and the real command.
+
+It is one endpoint for many tests: each takes a bucket and a queue_id of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from s3_endpoint import Endpoint
+
+PROFILE = "runner-instance"
+
+
+class Account:
+    """``url``: where commands find AWS; the endpoint's own unless something stands before it."""
+
+    def __init__(self) -> None:
+        self.endpoint = Endpoint()
+        self.url = self.endpoint.url
+        iam = self.client("iam")
+        iam.create_role(RoleName=PROFILE, AssumeRolePolicyDocument="{}")
+        iam.create_instance_profile(InstanceProfileName=PROFILE)
+        iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
+
+    def client(self, service: str, region: str = "us-east-1") -> Any:
+        """A client that goes straight to it, whatever the environment says."""
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint.url,
+            region_name=region,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def close(self) -> None:
+        self.endpoint.close()
+
+
+class Laptop:
+    """A user's folder, with a document, and what the account has of its queue."""
+
+    def __init__(self, account: Account, root: Path) -> None:
+        self.account = account
+        self.root = root
+        self.url = account.url
+        self.bucket = account.endpoint.bucket()
+        self.queue_id: str | None = f"q-{uuid.uuid4().hex[:8]}"
+        self.bundle = root / "bundle.tar.gz"
+        self.bundle.write_bytes(b"a bundle")
+        self.path = root / "queue.json"
+        self.write()
+
+    def write(self, **more: Any) -> None:
+        """The document."""
+        document = {
+            "queue_id": self.queue_id,
+            "queue_name": "q",
+            "global_timeout": "8h",
+            "on_failure": "stop",
+            "result_s3_bucket": self.bucket,
+            "jobs": [{"job_id": "a", "command": "true", "timeout": "1m"}],
+            **more,
+        }
+        kept = {name: value for name, value in document.items() if value is not None}
+        self.path.write_text(json.dumps(kept))
+
+    @property
+    def env(self) -> dict[str, str]:
+        own = {key: value for key, value in os.environ.items() if not key.startswith("RUNNER_")}
+        places = {"HOME": str(self.root), "RUNNER_STATE_DIR": str(self.root / "state")}
+        return {**own, **self.account.endpoint.env, "AWS_ENDPOINT_URL": self.url, **places}
+
+    def words(self, *flags: str) -> list[str]:
+        """The command line."""
+        words = [sys.executable, "-m", "runner", "launch", "--batch-queue", str(self.path)]
+        if "--instance-type" not in flags:
+            words += ["--instance-type", "t3.medium"]
+        if "--bundle" not in flags:
+            words += ["--bundle", str(self.bundle)]
+        return [*words, *flags]
+
+    def launch(self, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end; what it said is shown if the test fails."""
+        done = subprocess.run(
+            self.words(*flags),
+            env=self.env | env,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        print(f"-> {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def start(self, *flags: str, **env: str) -> subprocess.Popen[str]:
+        """Start it; the caller ends it."""
+        return subprocess.Popen(
+            self.words(*flags),
+            env=self.env | env,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    # -- what came of it ---------------------------------------------------------------------
+
+    def instances(self, region: str = "us-east-1") -> list[dict[str, Any]]:
+        """All that the queue's launches have brought about, as EC2 describes them."""
+        where = [{"Name": "tag:runner:store", "Values": [f"s3://{self.bucket}/*"]}]
+        answer = self.account.client("ec2", region).describe_instances(Filters=where)
+        return [each for some in answer["Reservations"] for each in some["Instances"]]
+
+    def stored(self) -> list[str]:
+        return sorted(self.account.endpoint.keys(self.bucket))
+
+    def read(self, key: str) -> Any:
+        return json.loads(self.account.endpoint.read(self.bucket, key))
+
+    def record(self) -> dict[str, Any]:
+        """The laptop's own record of its only launch."""
+        (path,) = (self.root / "state" / "launches").glob("*.json")
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+
+def tags_of(item: dict[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in item.get("Tags", ())}
+
+
+@contextmanager
+def account() -> Iterator[Account]:
+    """For a fixture."""
+    made = Account()
+    try:
+        yield made
+    finally:
+        made.close()
