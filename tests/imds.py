@@ -22,6 +22,9 @@ def in_seconds(seconds: float) -> str:
 class Imds:
     """Close it. ``data``: text by path below meta-data; what is not there is 404.
 
+    Folders are listed. ``user_data`` and ``document`` (of the instance's identity) are served, all
+    of it under every version: cloud-init asks for several.
+
     ``mood``: ``well``; ``hang`` (accepts, says nothing), ``held`` (answers once ``go_on`` is
     set), ``drip`` (a byte now and then), ``500``, ``no-tokens`` (403 for a token), ``kept-open``
     (never closes a connection). ``asked`` holds every (method, path, status).
@@ -29,9 +32,12 @@ class Imds:
 
     def __init__(self, *, start: bool = True, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.data: dict[str, str] = {}
+        self.user_data: bytes | None = None
+        self.document: dict[str, str] | None = None
         self.mood = "well"
         self.asked: list[tuple[str, str, int]] = []
-        self.token = self.forgotten = 0
+        self.token = 0
+        self.forgotten = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
         self.go_on = threading.Event()
@@ -104,21 +110,43 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(403)
         else:
             imds.token += 1
-            self._answer(200, f"token-{imds.token}")
+            self._answer(200, f"token-{imds.token}".encode())
 
     def do_GET(self) -> None:
         imds = self.server.imds
-        number = (self.headers.get("X-aws-ec2-metadata-token") or "").removeprefix("token-")
-        if not number.isdigit() or not imds.forgotten < int(number) <= imds.token:
+        given = self.headers.get("X-aws-ec2-metadata-token", "").removeprefix("token-")
+        if not given.isdigit() or not imds.forgotten < int(given) <= imds.token:
             self._answer(401)
             return
-        text = imds.data.get(self.path.removeprefix("/latest/meta-data/"))
-        self._answer(404 if text is None else 200, text or "")
+        found = self._find()
+        self._answer(404 if found is None else 200, found or b"")
 
-    def _answer(self, status: int, text: str = "") -> None:
+    def _find(self) -> bytes | None:
+        imds = self.server.imds
+        _, _, path = self.path.lstrip("/").partition("/")
+        if path == "user-data":
+            return imds.user_data
+        if path == "dynamic/instance-identity/document" and imds.document is not None:
+            return json.dumps(imds.document).encode()
+        if not path.startswith("meta-data/"):
+            return None
+        return self._meta_data(path.removeprefix("meta-data/"))
+
+    def _meta_data(self, path: str) -> bytes | None:
+        """The text of a path, or what is below it, a line each."""
+        data = self.server.imds.data
+        if path in data:
+            return data[path].encode()
+        if path and not path.endswith("/"):
+            return None
+        below = sorted(key.removeprefix(path) for key in data if key.startswith(path))
+        names = dict.fromkeys(name.partition("/")[0] + "/" * ("/" in name) for name in below)
+        return "\n".join(names).encode() if names else None
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
         imds = self.server.imds
         if imds.mood == "500":
-            status, text = 500, "<html>it is us"
+            status, body = 500, b"<html>it is us"
         path = self.path.removeprefix("/latest/meta-data/")
         imds.asked.append((self.command, path, status))
         if imds.mood == "hang":
@@ -127,7 +155,6 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if imds.mood == "held":
             imds.go_on.wait(20)
-        body = text.encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         if imds.mood == "drip":
             self._drip(head + body)

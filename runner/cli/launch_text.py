@@ -15,11 +15,8 @@ from runner.targets.ec2.wish import Wish
 
 T = TypeVar("T")
 
-_ENDS = {
-    "terminate": "it terminates",
-    "stop": "it stops (its disk is kept, and costs)",
-    "none": "it stays",
-}
+DELAY = "5m0s"
+"""The default of the setting `on_complete_delay`."""
 
 
 def plan_lines(
@@ -27,7 +24,7 @@ def plan_lines(
 ) -> Iterator[str]:
     """The plan, ``Name: what``, a line each; what is tried in turn has a line for each."""
     first = tried[0]
-    yield _line("Queue", f"{queue.queue_id}, {len(queue.jobs)} jobs, results in {store}")
+    yield _line("Queue", f"{queue.queue_id}, {_jobs(queue)}, results in {store}")
     yield _line("Region", f"{facts.region}, zones {', '.join(_once(c.subnet.zone for c in tried))}")
     for name in _once(c.type for c in tried):
         yield _line("Type", f"{name} ({_size(facts, name)})")
@@ -36,7 +33,7 @@ def plan_lines(
             some = [c for c in tried if (c.type, c.market) == (name, market)]
             if some:
                 words = price_words(facts, some[0], queue)
-                yield _line("Price", f"{name} {market}: {words} (without disk and traffic)")
+                yield _line("Price", f"{name} {market}: {words}")
     for image in _once(c.image for c in tried):
         yield _line("Image", f"{image.name} ({image.image_id}, {image.arch}, {image.source})")
     yield _line("Disk", f"{max(wish.disk, first.image.size)} GiB, gp3, encrypted")
@@ -47,10 +44,7 @@ def plan_lines(
 
 
 def _ends(queue: Queue, wish: Wish) -> Iterator[str]:
-    failed = "a failure or success"
-    if wish.keep_on_failure is not None:
-        failed = f"success, {format_duration(wish.keep_on_failure)} after a failure"
-    yield _line("Ends", f"{_ENDS[wish.on_complete]} 5m0s after {failed} (`runner keep` holds it)")
+    yield _line("Ends", _by_itself(wish))
     why = f" ({wish.lifetime_why})" if wish.lifetime_why else ""
     yield _line("At the latest", f"{format_duration(wish.max_lifetime)} after the launch{why}")
     if wish.max_lifetime < queue.global_timeout:
@@ -58,7 +52,17 @@ def _ends(queue: Queue, wish: Wish) -> Iterator[str]:
         yield _line("Careful", f"that is shorter than the queue's global_timeout, {limit}")
 
 
-def launched_lines(done: Launched, queue_id: str) -> Iterator[str]:
+def _by_itself(wish: Wish) -> str:
+    if wish.on_complete == "none":
+        return "not when the queue has ended (--on-complete none): it costs until you end it"
+    what = "terminates" if wish.on_complete == "terminate" else "stops (its disk costs on)"
+    text = f"{what} {DELAY} after the queue has ended (`runner keep` holds it)"
+    if wish.keep_on_failure is not None:
+        text += f", after a failure {format_duration(wish.keep_on_failure)}"
+    return text
+
+
+def launched_lines(done: Launched) -> Iterator[str]:
     """What is there now, and the next commands."""
     machine, launch = done.machine, done.launch
     market = "spot" if machine.spot else "on-demand"
@@ -68,7 +72,11 @@ def launched_lines(done: Launched, queue_id: str) -> Iterator[str]:
     yield ""
     yield f"runner-status {machine.instance_id}"
     yield f"runner logs JOB -f --on {machine.instance_id}"
-    yield f"runner results {queue_id}"
+    yield f"runner results {launch.queue_id}"
+
+
+def _jobs(queue: Queue) -> str:
+    return f"{len(queue.jobs):,} jobs" if len(queue.jobs) > 1 else "1 job"
 
 
 def _line(name: str, what: str) -> str:

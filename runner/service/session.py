@@ -81,6 +81,7 @@ class Session:
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
             else:
+                _take_staged(shelf.paths.staged_work(name), paths.work)
                 uid, gid, _ = place.rights or (os.geteuid(), os.getegid(), ())
                 make_owned(paths.work, uid, gid)
                 work_dir = str(paths.work)
@@ -136,6 +137,12 @@ class Session:
     def close(self) -> None:
         self.engine.close()
         self.database.close()
+
+
+def _take_staged(staged: Path, work: Path) -> None:
+    """What was laid out for the queue before it was submitted becomes its work folder."""
+    if staged.is_dir() and not work.exists():
+        os.rename(staged, work)
 
 
 def _set_aside_former(store: ResultStore | None, run_id: str) -> ResultStore | None:

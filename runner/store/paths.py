@@ -40,6 +40,11 @@ class StatePaths:
         """Beside the queues and not inside: ``--fresh`` moves the queue's folder away."""
         return self.locks / f"{queue_id}.lock"
 
+    def staged_work(self, queue_id: str) -> Path:
+        """A work folder that was laid out before its queue is there; the queue's first session
+        takes it. Its name is no queue's: those begin with a letter or digit."""
+        return self.queues / f".work-{queue_id}"
+
     def queue(self, name: str) -> QueuePaths:
         return QueuePaths(self.queues / name)
 

@@ -21,11 +21,14 @@ CACHE = Path(os.environ.get("RUNNER_LAB_CACHE", "/var/cache/runner-lab"))
 SUITE = "bookworm"
 PACKAGES = (
     "ca-certificates",
+    "cloud-init",
     "curl",
     "dbus",
     "iproute2",
     "procps",
     "python3",
+    # debootstrap finds no package by a name that others provide: cloud-init needs this one.
+    "python3-cffi-backend",
     "python3-venv",
     "sudo",
     "systemd",
@@ -39,6 +42,8 @@ FILES = {
     # Nothing leaves the machine, names included.
     "etc/resolv.conf": "",
     "etc/default/locale": "LANG=C.UTF-8\n",
+    # Whoever wants it removes the file: `CloudMachine` does.
+    "etc/cloud/cloud-init.disabled": "",
     # What a crash loses of the journal is seen after it.
     "etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=persistent\nSyncIntervalSec=1s\n",
 }

@@ -17,7 +17,7 @@ import pytest
 from installed import REPOSITORY, build_bundle
 from lab import Machine
 
-PACKAGING = REPOSITORY / "packaging"
+from runner.bundle.deb import deb_version
 
 
 def build_deb(into: Path, version: str, repository: Path = REPOSITORY) -> Path:
@@ -70,11 +70,6 @@ def test_a_newer_commit_is_a_newer_package(tmp_path: Path) -> None:
     if shutil.which("dpkg") is None:
         assert os.environ.get("CI") != "true", "CI needs dpkg"
         pytest.skip("there is no dpkg here")
-    sys.path.insert(0, str(PACKAGING))
-    try:
-        from deb import deb_version
-    finally:
-        sys.path.remove(str(PACKAGING))
     order = [deb_version("0.1.0+gf00", 1_800_000_000), deb_version("0.1.0+g000", 1_800_000_001)]
     order += [deb_version("0.1.0", 1_800_000_002), deb_version("0.1.1+g000", 1_800_000_003)]
     for older, newer in itertools.pairwise(order):
@@ -83,7 +78,7 @@ def test_a_newer_commit_is_a_newer_package(tmp_path: Path) -> None:
 
 def test_the_lock_covers_every_dependency_of_both_machines() -> None:
     """Broken: a bundle without a wheel that the daemon imports, or with one for another Python."""
-    wheels = tomllib.loads((PACKAGING / "wheels.toml").read_text())["wheel"]
+    wheels = tomllib.loads((REPOSITORY / "runner/bundle/wheels.toml").read_text())["wheel"]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     for arch in ("x86_64", "aarch64"):
         names = {wheel["name"] for wheel in wheels if wheel["arch"] in ("any", arch)}

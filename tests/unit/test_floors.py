@@ -14,7 +14,7 @@ FLOORS = [
     {"model"},
     {"core"},
     {"aws", "rights"},
-    {"process", "store", "results", "host", "control"},
+    {"process", "store", "results", "host", "control", "bundle"},
     {"engine"},
     {"service"},
     {"targets", "report"},

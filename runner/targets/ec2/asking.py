@@ -38,6 +38,10 @@ LOOK_UP_WAITS = (0.0, 1.0, 2.0)
 Say = Callable[[str], None]
 
 
+class RefusedError(RunnerError):
+    """EC2 has launched nothing, and asking for something else would be of no use."""
+
+
 class UnclearError(RunnerError):
     """Whether EC2 has launched a machine is not known, and can't be found out now."""
 
@@ -93,7 +97,7 @@ class Asker:
         self._pause = pause
 
     def ask(self, asked: Asked) -> Machine | Refused | TokenTaken:
-        """Raises RunnerError where there is no use in asking for anything else, UnclearError."""
+        """Raises RefusedError, UnclearError; AwsError where a look-up is refused."""
         tries = dict.fromkeys(Verdict, 0)
         while True:
             try:
@@ -113,7 +117,7 @@ class Asker:
             case Verdict.NEXT:
                 return Refused(error)
             case Verdict.QUOTA:
-                raise RunnerError(_quota(error, asked)) from error
+                raise RefusedError(_quota(error, asked)) from error
             case Verdict.BUSY if times < BUSY_TRIES:
                 wait = 2.0 ** (times - 1) * random.uniform(0.75, 1.25)
                 self._say(f"EC2 is asked too often ({error.code}): again in {wait:.0f}s")
@@ -169,11 +173,11 @@ def _quota(error: AwsError, asked: Asked) -> str:
     )
 
 
-def _stop(error: AwsError) -> RunnerError:
+def _stop(error: AwsError) -> RefusedError:
     text = f"EC2 refuses the launch: {_words(error)}"
     if error.kind is Kind.DENIED:
         text += "\n`runner setup` shows the policy that a launcher needs"
-    return RunnerError(text)
+    return RefusedError(text)
 
 
 def _words(error: AwsError) -> str:

@@ -19,6 +19,8 @@ from runner.targets.ec2 import names
 
 CONNECTIONS = 10
 
+_SMALL = 64 * 1024
+
 _PROBE = f"{names.FOLDER}/.probe"
 
 
@@ -91,26 +93,32 @@ class Bucket:
         data = f"{json.dumps(value)}\n".encode()
         self._call("put_object", Key=key, Body=data, ContentType="application/json")
 
-    def get(self, key: str) -> bytes | None:
-        """A small object; None if there is none."""
+    def get_json(self, key: str) -> tuple[dict[str, Any], str | None]:
+        """A small object of a program, and its ETag; empty if there is none, or it is no JSON
+        object."""
         try:
-            answer = self._call("get_object", Key=key)
+            data, etag = self.head_of(key, _SMALL, "")
         except AwsError as error:
             if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
-                return None
+                return {}, None
             raise
-        with calling(lambda error: error):
-            data: bytes = answer["Body"].read()
-        return data
-
-    def get_json(self, key: str) -> dict[str, Any] | None:
-        """A small object of a program; None if there is none, or it is no JSON object."""
-        data = self.get(key)
         try:
-            value = json.loads(data) if data is not None else None
+            value = json.loads(data)
         except ValueError:
-            return None
-        return value if isinstance(value, dict) else None
+            value = None
+        return value if isinstance(value, dict) else {}, etag
+
+    def swap_json(self, key: str, value: Any, etag: str | None) -> None:
+        """As ``put_json``, if the object still has this ETag (None: doesn't exist). Raises
+        AwsError; its kind is CONFLICT where it has changed."""
+        expected = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        data = f"{json.dumps(value)}\n".encode()
+        try:
+            self._call("put_object", Key=key, Body=data, ContentType="application/json", **expected)
+        except AwsError as error:
+            if error.kind is not Kind.UNSUPPORTED:
+                raise
+            self.put_json(key, value)  # a store that is only S3-compatible
 
     def head_of(self, key: str, size: int, etag: str) -> tuple[bytes, str]:
         """Up to so many bytes of an object, and its ETag. Raises AwsError, with the code 304 where

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.faults import AwsError
-from runner.errors import ConflictError, RunnerError
 from runner.model.document import Queue
 from runner.model.durations import format_duration
 from runner.targets.ec2 import names
-from runner.targets.ec2.asking import Asker, Refused, TokenTaken
+from runner.targets.ec2.asking import Asker, Refused, RefusedError, TokenTaken
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.ground import RECENT, Ground
 from runner.targets.ec2.launches import Asked, Launch, Launches
 from runner.targets.ec2.plan import BUNDLE_ARCH, Candidate, Facts
 from runner.targets.ec2.request import request, tags, token
 from runner.targets.ec2.shipping import Progress, ship_bundles, ship_document, ship_workdir
 from runner.targets.ec2.user_data import Boot, Shipped, user_data
 from runner.targets.ec2.wish import Wish
-
-RECENT = 600.0
-"""Seconds in which a machine that was asked for may still come to be seen."""
 
 Say = Callable[[str], None]
 
@@ -60,52 +59,43 @@ class Launcher:
         ec2: Ec2,
         bucket: Bucket,
         launches: Launches,
+        ground: Ground,
         say: Say,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ec2 = ec2
         self._bucket = bucket
+        self._ground = ground
         self._launches = launches
         self._say = say
         self._asker = Asker(Ec2(ec2.region, attempts=1), ec2, say, pause)
 
     # -- what is there already ---------------------------------------------------------------
 
-    def standing(self, queue_id: str, mine: Launch | None) -> Machine | None:
-        """The machine that a cut-off launch of the same command has brought about, if any.
+    def taken_up(self, before: Launch) -> Launched | None:
+        """What a cut-off launch of the same command has come to, if it has come to anything.
 
-        Raises ConflictError if the queue has another living machine, or may have in a moment.
+        A request that may still be under way is sent again as it was, under its token.
         """
-        index = self._bucket.get_json(names.index_key(queue_id)) or {}
-        machines = self._alive(self._ec2, queue_id)
-        elsewhere = index.get("region")
-        if isinstance(elsewhere, str) and elsewhere != self._ec2.region:
-            machines += self._alive(Ec2(elsewhere), queue_id)
-        for machine in machines:
-            if mine is not None and machine.tags.get(names.LAUNCH) == mine.launch:
-                return machine
-        if machines:
-            raise ConflictError(_has_machine(queue_id, machines[0]))
-        if mine is None:
-            self._see_others(queue_id, index)
+        own = self._ec2.machines({names.LAUNCH: before.launch}, ALIVE)
+        if own:
+            return Launched(self.finish(before, own[0]), own[0])
+        if before.asked is None or time.time() - before.asked.at > RECENT:
+            return None
+        self._say(f"going on with launch {before.launch}, which was cut off")
+        answer = self._asker.ask(before.asked)
+        if isinstance(answer, Machine) and not answer.gone:
+            return Launched(self.finish(before, answer), answer)
         return None
-
-    def _alive(self, ec2: Ec2, queue_id: str) -> list[Machine]:
-        return ec2.machines({names.QUEUE: queue_id}, ALIVE)
-
-    def _see_others(self, queue_id: str, index: Mapping[str, object]) -> None:
-        since = time.time() - _seconds(index.get("launched_at"))
-        if "instance_id" not in index and since < RECENT:
-            raise ConflictError(
-                f"another launch of '{queue_id}' ({index.get('launch')}) began "
-                f"{format_duration(round(since))} ago, and nobody knows yet what came of it; "
-                f"try again in {format_duration(round(RECENT - since))}, or there where it began"
-            )
 
     # -- the launch --------------------------------------------------------------------------
 
-    def begin(self, wish: Wish, queue_id: str, store: str, digest: str) -> Launch:
-        """Remember, on this laptop only, that it begins."""
+    def begin(
+        self, wish: Wish, queue_id: str, store: str, digest: str, before: Launch | None
+    ) -> Launch:
+        """Remember, on this laptop only, that it begins; ``before`` has come to nothing."""
+        if before is not None:
+            self.told(before)
         now = time.time()
         launch = Launch(
             queue_id=queue_id,
@@ -119,21 +109,12 @@ class Launcher:
         self._launches.write(launch)
         return launch
 
-    def go_on(self, launch: Launch) -> Launched | None:
-        """Find out what came of a request that was cut off, by sending it again as it was."""
-        if launch.asked is None or time.time() - launch.asked.at > RECENT:
-            return None
-        self._say(f"going on with launch {launch.launch}, which was cut off")
-        machine = self._asker.ask(launch.asked)
-        if isinstance(machine, Machine) and not machine.gone:
-            return Launched(self.finish(launch, machine), machine)
-        return None
-
     def run(
         self, launch: Launch, wish: Wish, facts: Facts, tried: tuple[Candidate, ...], cargo: Cargo,
         progress: Progress,
     ) -> Launched:  # fmt: skip
-        """Ship, remember, ask. Raises RunnerError with EC2's words if nothing could be had."""
+        """Ship, remember, ask. Raises RefusedError with EC2's words if nothing could be had,
+        UnclearError, AwsError, UsageError."""
         arches = {candidate.type: _arch(candidate) for candidate in tried}
         document = ship_document(self._bucket, launch.launch, cargo.queue)
         workdir = ship_workdir(self._bucket, launch.launch, cargo.workdir, progress)
@@ -142,42 +123,39 @@ class Launcher:
             arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir))
             for arch, bundle in bundles.items()
         }
+        self._ground.claim(launch)
+        try:
+            return self._ask_in_turn(launch, wish, facts, tried, lambda c: boots[arches[c.type]])
+        except RefusedError:
+            self._nothing_came_of(launch)
+            raise
+
+    def _ask_in_turn(
+        self, launch: Launch, wish: Wish, facts: Facts, tried: tuple[Candidate, ...],
+        boot_of: Callable[[Candidate], bytes],
+    ) -> Launched:  # fmt: skip
         refusals: list[str] = []
+        number = 0
         for candidate in tried:
-            launch, answer = self._try(
-                launch, wish, facts, candidate, boots[arches[candidate.type]]
-            )
+            answer: Machine | Refused | TokenTaken = TokenTaken()
+            while isinstance(answer, TokenTaken):
+                number += 1
+                made = _request(wish, facts, candidate, launch, number, boot_of(candidate))
+                asked = Asked(number, time.time(), made)
+                launch = launch.having(asked=asked)
+                self._launches.write(launch)
+                answer = self._asker.ask(asked)
             if isinstance(answer, Machine):
                 return Launched(self.finish(launch, answer), answer, candidate)
             refusals.append(f"{candidate}: {answer.error}")
             self._say(refusals[-1])
-        raise RunnerError(_nothing_left(wish, refusals))
+        raise RefusedError(_nothing_left(wish, refusals))
 
-    def _try(
-        self, launch: Launch, wish: Wish, facts: Facts, candidate: Candidate, boot: bytes
-    ) -> tuple[Launch, Machine | Refused]:
-        while True:
-            number = launch.asked.number + 1 if launch.asked else 1
-            made = request(
-                wish,
-                candidate,
-                profile=facts.profile,
-                tags=tags(
-                    wish, launch.launch, launch.queue_id, launch.store, launch.expires,
-                    candidate.price,
-                ),
-                token=token(launch.launch, number),
-                expires=launch.expires,
-                user_data=boot,
-            )  # fmt: skip
-            launch = launch.having(asked=Asked(number, time.time(), made))
-            assert launch.asked is not None
-            self._launches.write(launch)
-            if number == 1:
-                self._bucket.put_json(names.index_key(launch.queue_id), launch.public)
-            answer = self._asker.ask(launch.asked)
-            if not isinstance(answer, TokenTaken):
-                return launch, answer
+    def _nothing_came_of(self, launch: Launch) -> None:
+        self.told(launch)
+        with suppress(AwsError):  # others then wait for a while before they launch
+            nothing = {**launch.public, "outcome": "nothing was launched"}
+            self._bucket.put_json(names.index_key(launch.queue_id), nothing)
 
     def finish(self, launch: Launch, machine: Machine) -> Launch:
         """Remember the machine, here and in the bucket. Without the latter it is found by tag."""
@@ -192,6 +170,22 @@ class Launcher:
     def told(self, launch: Launch) -> None:
         """The user knows: the same command again is another launch."""
         self._launches.write(replace(launch, open=False, asked=None))
+
+
+def _request(
+    wish: Wish, facts: Facts, candidate: Candidate, launch: Launch, number: int, boot: bytes
+) -> dict[str, Any]:
+    return request(
+        wish,
+        candidate,
+        profile=facts.profile,
+        tags=tags(
+            wish, launch.launch, launch.queue_id, launch.store, launch.expires, candidate.price
+        ),
+        token=token(launch.launch, number),
+        expires=launch.expires,
+        user_data=boot,
+    )
 
 
 def probe(ec2: Ec2, wish: Wish, facts: Facts, candidate: Candidate) -> None:
@@ -253,15 +247,6 @@ def _arch(candidate: Candidate) -> str:
     return BUNDLE_ARCH.get(candidate.image.arch, candidate.image.arch)
 
 
-def _has_machine(queue_id: str, machine: Machine) -> str:
-    return (
-        f"queue '{queue_id}' has a machine: {machine.instance_id} "
-        f"({machine.instance_type}, {machine.state}, {machine.zone})\n"
-        f"look at it with: runner-status {machine.instance_id}\n"
-        "for another machine end that one first, or give the document another queue_id"
-    )
-
-
 def _nothing_left(wish: Wish, refusals: list[str]) -> str:
     ways = ["more types (--instance-type A,B)", "another region", "later"]
     if wish.spot and not wish.fallback:
@@ -270,10 +255,3 @@ def _nothing_left(wish: Wish, refusals: list[str]) -> str:
         ["EC2 has none of what was asked for; nothing was launched", *refusals,
          f"try {', '.join(ways[:-1])}, or the same {ways[-1]}"]
     )  # fmt: skip
-
-
-def _seconds(text: object) -> float:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.aws.clients import make_client
 from runner.aws.ec2 import Ec2
-from runner.aws.faults import AwsError, calling
+from runner.aws.faults import AwsError, Kind, calling
 
 HOME = "us-east-1"
 
@@ -31,7 +31,7 @@ def on_demand(region: str, wanted: Sequence[str]) -> tuple[dict[str, float], dic
         try:
             answer = _products(region, name)
         except AwsError as error:
-            reasons[name] = f"the Price List API: {_short(error)}"
+            reasons[name] = f"pricing:GetProducts: {_short(error)}"
             continue
         found = hourly(answer)
         if len(found) == 1:
@@ -95,7 +95,7 @@ def spot(ec2: Ec2, wanted: Sequence[str]) -> tuple[dict[tuple[str, str], float],
             StartTime=datetime.now(UTC),
         )
     except AwsError as error:
-        return {}, f"EC2's spot prices: {_short(error)}"
+        return {}, f"ec2:DescribeSpotPriceHistory: {_short(error)}"
     prices: dict[tuple[str, str], tuple[Any, float]] = {}
     for item in found:
         place = (item["InstanceType"], item["AvailabilityZone"])
@@ -105,5 +105,6 @@ def spot(ec2: Ec2, wanted: Sequence[str]) -> tuple[dict[tuple[str, str], float],
 
 
 def _short(error: AwsError) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 120 else text[:119] + "…"
+    if error.kind is Kind.DENIED:
+        return f"denied ({error.code})"
+    return f"no answer ({error.code})" if error.kind is Kind.PASSING else str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.model.document import Queue
+from runner.model.durations import format_duration
 from runner.targets.ec2.plan import SPOT, Candidate, Facts
 from runner.targets.ec2.wish import Wish
 
@@ -20,8 +21,11 @@ def price_words(facts: Facts, candidate: Candidate, queue: Queue) -> str:
         why = facts.unpriced.get((candidate.type, candidate.market), "no price was told")
         return f"not known: {why}"
     whole = candidate.price * queue.global_timeout / 3600
-    now = ", now" if candidate.market == SPOT else ""
-    return f"{dollars(candidate.price)} an hour{now}; at most {dollars(whole)} for global_timeout"
+    hour = f"{dollars(candidate.price)} an hour"
+    if candidate.market == SPOT:
+        hour += f" in {candidate.subnet.zone} now"
+    limit = format_duration(queue.global_timeout)
+    return f"{hour}, {dollars(whole)} for {limit} (global_timeout); disk and traffic apart"
 
 
 def plan_view(

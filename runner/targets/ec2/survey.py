@@ -19,8 +19,6 @@ from runner.targets.ec2.plan import ON_DEMAND, SPOT, Facts, Subnet, TypeFacts, d
 from runner.targets.ec2.profile import profile
 from runner.targets.ec2.wish import Wish
 
-_LOGIN = "`aws sts get-caller-identity` says who you are; `aws configure` or `aws sso login` helps"
-
 
 @dataclass(slots=True)
 class Surveyed:
@@ -117,7 +115,7 @@ class _Asking:
             self._note(str(error).split("\n"))
         except AwsError as error:
             if error.kind in (Kind.NO_CREDENTIALS, Kind.EXPIRED):
-                self._stopped = AwsError(error.kind, error.code, f"{error}: {_LOGIN}")
+                self._stopped = error
             self._note([_told(error)])
         return otherwise
 

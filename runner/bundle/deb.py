@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from archives import make_ar, make_tar_gz
+from runner.bundle.archives import make_ar, make_tar_gz
 
 _PLACE = "usr/lib/queue-runner"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}

@@ -1,0 +1,188 @@
+"""One call of `launch`: what is asked, shown and done, in order."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from runner.aws.ec2 import Ec2
+from runner.aws.faults import AwsError
+from runner.cli import launch_text
+from runner.cli.progress import progress_bar
+from runner.cli.text import clean
+from runner.errors import UsageError
+from runner.model.document import Queue, dump_document
+from runner.results.stores import parse_s3
+from runner.service.result_stores import wanted
+from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.bundles import bundle_file
+from runner.targets.ec2.ground import Ground
+from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id, probe
+from runner.targets.ec2.launches import Launch, Launches
+from runner.targets.ec2.plan import Candidate, candidates
+from runner.targets.ec2.sums import plan_view
+from runner.targets.ec2.survey import Surveyed, survey
+from runner.targets.ec2.wish import Wish
+from runner.targets.ec2.workdir import pack
+
+WORKDIR_LIMIT = 512 * 1024 * 1024
+"""Bytes of a work folder: more belongs in S3, as a job's inputs."""
+
+MOST_STORE = 256
+"""Characters: where results go is a tag of the machine (EC2 User Guide, "Tag restrictions")."""
+
+_NO_PART = ("batch_queue", "wait", "dry_run", "yes", "json")
+"""Flags that make a command no other command."""
+
+
+def say(line: str) -> None:
+    print(f"runner launch: {clean(line)}", file=sys.stderr, flush=True)
+
+
+class Launching:
+    """One call, with valid flags and document. ``queue`` gets its id where it has none."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, queue: Queue, wish: Wish, launches: Launches
+    ) -> None:
+        assert queue.result_s3_bucket is not None
+        self._arguments = arguments
+        self._wish = wish
+        self._ec2 = Ec2(_region(wish.region))
+        self._bucket = Bucket(queue.result_s3_bucket, self._ec2.region)
+        self._ground = Ground(self._ec2, self._bucket, launches)
+        self._launcher = Launcher(self._ec2, self._bucket, launches, self._ground, say)
+        self._digest = _digest(arguments, queue, self._ec2.region)
+        self._before: Launch | None = launches.unfinished(self._digest)
+        self._queue = queue
+        self._begun = False
+
+    def run(self) -> Launched | None:
+        """None where nothing was to be launched, or the user said no."""
+        try:
+            return self._run()
+        except KeyboardInterrupt:
+            if self._begun:
+                say("cut off; the same command again goes on, and launches nothing twice")
+            else:
+                say("cut off: nothing was launched")
+            raise
+
+    def _run(self) -> Launched | None:
+        if (done := self._taken_up()) is not None:
+            self._tell(done, None)
+            return done
+        self._queue = self._queue.with_id(self._queue.queue_id or new_queue_id(time.time()))
+        surveyed, tried = self._looked()
+        self._show(surveyed, tried)
+        if self._arguments.dry_run:
+            return None
+        if not self._agreed():
+            say("nothing was launched")
+            return None
+        done = self._launch(surveyed, tried)
+        self._tell(done, self._plan(surveyed, tried))
+        return done
+
+    def _taken_up(self) -> Launched | None:
+        """What a cut-off launch of the same command has come to."""
+        if self._before is None or self._arguments.dry_run:
+            return None
+        self._begun = True
+        done = self._launcher.taken_up(self._before)
+        if done is None:
+            self._begun = False
+        return done
+
+    def _looked(self) -> tuple[Surveyed, tuple[Candidate, ...]]:
+        """Everything that can be wrong is seen here; nothing has been touched."""
+        surveyed = survey(self._wish, self._ec2, self._bucket)
+        tried = candidates(self._wish, surveyed.facts)
+        if self._arguments.bundle and len({each.image.arch for each in tried}) > 1:
+            raise UsageError(
+                "--bundle: the types are x86_64 and arm64, and a bundle is for one of them"
+            )
+        standing = self._ground.check(self._id, parse_s3(self._store)[1], self._digest)
+        if standing is not None:
+            surveyed.notes.append(f"{self._store} has a run of it ({standing.status}): it goes on")
+        probe(self._ec2, self._wish, surveyed.facts, tried[0])
+        return surveyed, tried
+
+    def _launch(self, surveyed: Surveyed, tried: tuple[Candidate, ...]) -> Launched:
+        given = self._arguments.workdir
+        packed = pack(Path(given), WORKDIR_LIMIT, say) if given else None
+        bundle = self._arguments.bundle
+        cargo = Cargo(self._queue, packed, lambda arch: bundle_file(bundle, arch, say))
+        self._begun = True
+        launch = self._launcher.begin(self._wish, self._id, self._store, self._digest, self._before)
+        with progress_bar() as progress:
+            return self._launcher.run(launch, self._wish, surveyed.facts, tried, cargo, progress)
+
+    @property
+    def _id(self) -> str:
+        assert self._queue.queue_id is not None
+        return self._queue.queue_id
+
+    @property
+    def _store(self) -> str:
+        where = str(wanted(self._queue).where)
+        if len(where) > MOST_STORE:
+            raise UsageError(f"result_s3_prefix: {where} has more than {MOST_STORE} characters")
+        return where
+
+    # -- what the user sees ------------------------------------------------------------------
+
+    def _show(self, surveyed: Surveyed, tried: tuple[Candidate, ...]) -> None:
+        """A dry run's answer is the plan; otherwise it is talk."""
+        out = sys.stdout if self._arguments.dry_run and not self._arguments.json else sys.stderr
+        for line in launch_text.plan_lines(
+            self._queue, self._store, self._wish, surveyed.facts, tried
+        ):
+            print(clean(line), file=out)
+        for note in surveyed.notes:
+            say(note)
+        if self._arguments.dry_run:
+            say("nothing was launched: --dry-run; EC2 would permit it")
+            if self._arguments.json:
+                print(json.dumps(self._plan(surveyed, tried)))
+
+    def _plan(self, surveyed: Surveyed, tried: tuple[Candidate, ...]) -> dict[str, Any]:
+        where = {"queue_id": self._id, "store": self._store}
+        return {**where, **plan_view(self._wish, surveyed.facts, tried, self._queue)}
+
+    def _agreed(self) -> bool:
+        if self._arguments.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return True
+        print("Launch it? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def _tell(self, done: Launched, plan: dict[str, Any] | None) -> None:
+        if self._arguments.json:
+            told = {"plan": plan} if plan else {}
+            print(json.dumps({**done.launch.public, **told}), flush=True)
+        else:
+            for line in launch_text.launched_lines(done):
+                print(clean(line), flush=True)
+        # Only now: if the user was not told, the same command tells it.
+        self._launcher.told(done.launch)
+
+
+def _digest(arguments: argparse.Namespace, queue: Queue, region: str) -> str:
+    """What makes two commands the same."""
+    given = {name: value for name, value in vars(arguments).items() if name not in _NO_PART}
+    text = json.dumps([dump_document(queue), region, given], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _region(given: str | None) -> str:
+    try:
+        return Ec2(given).region
+    except AwsError as error:
+        if error.code != "NoRegionError":
+            raise
+        raise UsageError("no region is set: give --region, or set AWS_REGION") from error

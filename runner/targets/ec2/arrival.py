@@ -1,0 +1,130 @@
+"""What an installed runner does on a machine that was launched for a queue: the last of its boot.
+
+Called once by ``first_boot/boot.py``, as root, when the service is installed and not yet started:
+``python -m runner.targets.ec2.arrival FOLDER``. It writes the settings, lays out the work folder,
+starts the service and submits the queue. May be called again after it was cut.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from runner.errors import RunnerError
+from runner.host.machine_file import this_moment
+from runner.model.settings import load_settings
+from runner.service.job_user import job_user
+from runner.store.paths import StatePaths, make_owned, prepare_folders, sync_folder
+from runner.targets.ec2.workdir import unpack
+
+SETTINGS = Path("/etc/runner/runner.toml")
+_RUNNER = "/opt/runner/bin/runner"
+_UNITS = ("runner.service", "runner-deadman.timer")
+
+
+def main(words: list[str]) -> int:
+    folder = Path(words[0])
+    try:
+        boot: dict[str, Any] = json.loads((folder / "boot.json").read_text())
+        arrive(boot, folder)
+    except (RunnerError, OSError, KeyError) as error:
+        print(f"runner arrival: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def arrive(boot: Mapping[str, Any], folder: Path) -> None:
+    """All of it; ``folder`` has what was fetched. Raises RunnerError."""
+    now = this_moment()
+    # The daemon counts from the boot of this machine, the launch from its own beginning.
+    left = math.ceil(boot["expires"] - (now.wall - now.uptime))
+    write_settings(SETTINGS, {**boot["settings"], "max_lifetime": f"{max(1, left)}s"})
+    if boot["workdir"] is not None:
+        lay_out(boot["queue_id"], folder / "workdir")
+    _call("systemctl", "enable", "--quiet", *_UNITS)
+    _call("systemctl", "restart", *_UNITS)
+    _call(_RUNNER, "submit", str(folder / "document"))
+
+
+def write_settings(path: Path, settings: Mapping[str, str]) -> None:
+    """Put these in the place of those of the same name; the installer's, and an image's, stay."""
+    import tomllib
+
+    try:
+        there = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        there = {}
+    except ValueError as error:
+        raise RunnerError(f"{path}: is not TOML: {error}") from None
+    lines = [f"{key} = {_toml(value)}\n" for key, value in {**there, **settings}.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    with open(beside, "w") as file:
+        file.write("# Of the launch, and of the installer.\n" + "".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
+    sync_folder(path.parent)
+
+
+def _toml(value: object) -> str:
+    """A setting is a text or a number; JSON's are TOML's too, but for DEL (TOML 1.0, "String")."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
+
+
+def lay_out(queue_id: str, archive: Path) -> None:
+    """Unpack the user's code to where the queue takes it up, as the jobs' user's.
+
+    A child does it, and gives its rights up for good: an archive can't reach what a job couldn't.
+    Raises RunnerError.
+    """
+    settings = load_settings(os.environ, root=True, home=Path.home())
+    user, paths = job_user(settings), StatePaths(settings.state_dir)
+    prepare_folders(paths)
+    work = paths.staged_work(queue_id)
+    if work.exists():
+        shutil.rmtree(work)
+    make_owned(work, user.account.pw_uid, user.account.pw_gid)
+    with open(archive, "rb") as file:
+        child = os.fork()
+        if child == 0:
+            os._exit(_as_user(user.account, file, work))
+        _, status = os.waitpid(child, 0)
+    if status != 0:
+        raise RunnerError("the work folder can't be laid out")
+    sync_folder(paths.queues)
+
+
+def _as_user(account: pwd.struct_passwd, archive: IO[bytes], work: Path) -> int:
+    """What the child does; its exit status."""
+    try:
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+        os.umask(0o022)
+        unpack(archive, work)
+    except BaseException as error:
+        print(f"runner arrival: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _call(*words: str) -> None:
+    done = subprocess.run(words, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        if words[0] == "systemctl":
+            # Why it doesn't start, into the log of the bootstrap.
+            subprocess.run(["journalctl", "--no-pager", "-n", "20", "-u", "runner"])
+        raise RunnerError(f"`{' '.join(words)}` failed with exit status {done.returncode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,95 @@
+#!/bin/sh
+# The first boot of a machine that `runner launch` made; cloud-init runs this as root, once.
+# The dead man comes first: whatever fails after him, the machine ends.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+umask 022
+expires=@EXPIRES@
+calendar='@CALENDAR@'
+keep=@KEEP@
+patience=@PATIENCE@
+place=/var/lib/runner-boot
+log=/var/log/runner-bootstrap.log
+unit=/etc/systemd/system/runner-expires
+
+say() {
+    echo "runner boot: $*"
+    echo "runner boot: $*" >> $log
+}
+
+# Ends the machine at $expires, by the wall clock, on whichever boot that is; $1: also so many seconds
+# from now, or from the start of the next boot.
+arm() {
+    cat > $unit.service <<END || return
+[Unit]
+Description=End this machine: its time is over, or it could not be set up
+SuccessAction=poweroff
+FailureAction=poweroff
+[Service]
+Type=oneshot
+ExecStart=-/usr/bin/env python3 $place/boot.py end
+TimeoutStartSec=5min
+END
+    cat > $unit.timer <<END || return
+[Unit]
+Description=When this machine is to end at the latest
+[Timer]
+OnCalendar=$calendar
+${1:+OnActiveSec=$1}
+Persistent=true
+AccuracySec=1s
+[Install]
+WantedBy=timers.target
+END
+    systemctl daemon-reload && systemctl enable --quiet runner-expires.timer &&
+        systemctl restart runner-expires.timer
+}
+
+end_now() {
+    say "the machine ends: $*"
+    systemctl start --no-block runner-expires.service || systemctl poweroff || poweroff ||
+        shutdown -P now || poweroff -f
+    exit 1
+}
+
+failed() {
+    say "FAILED: $*"
+    [ -z "$python" ] || timeout -k 5 90 "$python" $place/boot.py report "$*" 2>> $log
+    [ "$keep" -gt 0 ] || end_now "$*"
+    arm "$keep" || end_now "$*, and it can't be kept for a look"
+    say "the machine ends in $keep s; to look at it until then: $log"
+    exit 1
+}
+
+arm $((patience + keep)) || end_now "its dead man can't be armed"
+mkdir -p $place
+chmod 700 $place
+cat > $place/boot.py <<'END_OF_BOOT_PY'
+@BOOT_PY@
+END_OF_BOOT_PY
+cat > $place/boot.json <<'END_OF_BOOT_JSON'
+@BOOT_JSON@
+END_OF_BOOT_JSON
+# A spot request that opens again boots a new machine with the old user-data.
+[ "$(date +%s)" -lt "$expires" ] || end_now "its time was over before it began"
+say "armed: the machine ends at $calendar at the latest"
+
+python=
+for each in python3 python3.13 python3.12 python3.11 /usr/libexec/platform-python; do
+    if "$each" -c 'import sys; assert sys.version_info >= (3, 6); import ssl' 2> /dev/null; then
+        python=$each
+        break
+    fi
+done
+[ -n "$python" ] || failed "this image has no python3: nothing could be fetched"
+if timeout -k 10 "$patience" "$python" $place/boot.py boot 2>> $log; then
+    :
+else
+    status=$?
+    why=$(cat $place/why 2> /dev/null)
+    [ $status != 124 ] || why="not ready after $patience s"
+    failed "${why:-the bootstrap broke off, exit status $status}"
+fi
+# From here on the installed service minds the machine; this is what is left if it can't.
+arm || failed "its dead man can't be set to its lifetime"
+say "READY"

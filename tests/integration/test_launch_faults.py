@@ -1,0 +1,181 @@
+"""What EC2 can answer to RunInstances, and what the user sees of it: own proxy before moto."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from account import Account, Laptop, account
+from ec2_faults import CAPACITY, QUOTA, LoseAnswer, LoseRequest, Pass, Refuse, RudeEc2, SeeNothing
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Account]:
+    with account() as made:
+        yield made
+
+
+@pytest.fixture
+def ec2(aws: Account) -> Iterator[RudeEc2]:
+    made = RudeEc2(aws.endpoint.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path) -> Laptop:
+    made = Laptop(aws, tmp_path)
+    made.url = ec2.url
+    return made
+
+
+def placed(ec2: RudeEc2, laptop: Laptop) -> list[tuple[str, str, str]]:
+    """Type, zone and market of each RunInstances, in order."""
+    subnets = laptop.account.client("ec2").describe_subnets()["Subnets"]
+    zones = {each["SubnetId"]: each["AvailabilityZone"][-1] for each in subnets}
+    return [
+        (
+            asked["InstanceType"],
+            zones[asked["NetworkInterface.1.SubnetId"]],
+            asked.get("InstanceMarketOptions.MarketType", "on-demand"),
+        )
+        for asked in ec2.launches
+    ]
+
+
+def test_no_capacity_goes_on_in_order_with_ec2s_words(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A full zone would be the end of a launch that the next one could have had."""
+    for code in CAPACITY:
+        ec2.order("RunInstances", Refuse(code, f"No {code} here.", 500))
+    done = laptop.launch("--instance-type", "t3.medium,t3.large")
+    assert done.returncode == 0
+    for code, zone in zip(CAPACITY, "abcdf", strict=False):
+        told = f"t3.medium on-demand in us-east-1{zone}: {code}: No {code} here"
+        assert told in done.stderr
+    assert placed(ec2, laptop)[4:] == [
+        ("t3.medium", "f", "on-demand"),
+        ("t3.large", "a", "on-demand"),
+        ("t3.large", "b", "on-demand"),
+    ]
+    assert len(laptop.instances()) == 1
+
+
+def test_zones_then_types_then_the_market(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A dearer machine would be had where a cheaper one was free in the next zone."""
+    ec2.order("RunInstances", Refuse("InsufficientInstanceCapacity", "None."), times=10)
+    done = laptop.launch("--instance-type", "t3.medium,t3.large", "--spot", "--fallback-on-demand")
+    assert done.returncode == 0
+    zones = "abcdf"
+    spots = [(name, z, "spot") for name in ("t3.medium", "t3.large") for z in zones]
+    assert placed(ec2, laptop) == [*spots, ("t3.medium", "a", "on-demand")]
+    tokens = {asked["ClientToken"] for asked in ec2.launches}
+    assert len(tokens) == 11
+    assert {len(token) <= 64 for token in tokens} == {True}
+
+
+def test_nothing_anywhere_says_each_refusal_and_what_to_try(ec2: RudeEc2, laptop: Laptop) -> None:
+    """The user would learn that it failed, but not what EC2 said."""
+    ec2.order("RunInstances", Refuse("InsufficientInstanceCapacity", "None."), times=5)
+    done = laptop.launch("--spot")
+    assert done.returncode == 1
+    assert "EC2 has none of what was asked for; nothing was launched" in done.stderr
+    assert "t3.medium spot in us-east-1f: InsufficientInstanceCapacity: None" in done.stderr
+    assert "--fallback-on-demand" in done.stderr
+    assert laptop.instances() == []
+    assert laptop.launch().returncode == 0  # at once: it is known that there is none
+    assert len(laptop.instances()) == 1
+
+
+@pytest.mark.parametrize("code", QUOTA)
+def test_a_quota_is_no_reason_to_try_the_next_zone(code: str, ec2: RudeEc2, laptop: Laptop) -> None:
+    """Five zones would say the same, and nobody what to ask for."""
+    ec2.order("RunInstances", Refuse(code, "You have requested more than your limit.", 400))
+    done = laptop.launch("--instance-type", "t3.medium", "--spot")
+    assert done.returncode == 1
+    assert f"quota: {code}: You have requested more than your limit" in done.stderr
+    assert "'All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests'" in done.stderr
+    assert len(ec2.launches) == 1
+    assert laptop.instances() == []
+
+
+def test_a_lost_answer_is_looked_up_and_not_asked_again(ec2: RudeEc2, laptop: Laptop) -> None:
+    """Two machines would run, and one of them for nobody."""
+    ec2.order("RunInstances", LoseAnswer())
+    done = laptop.launch()
+    assert done.returncode == 0
+    (machine,) = laptop.instances()
+    assert "EC2's answer was lost" in done.stderr
+    assert f"it did: {machine['InstanceId']}" in done.stderr
+    assert f"{machine['InstanceId']} t3.medium on-demand in us-east-1a: launched" in done.stdout
+    assert len(ec2.launches) == 1
+
+
+def test_a_lost_answer_that_is_not_to_be_seen_is_asked_for_under_its_token(
+    ec2: RudeEc2, laptop: Laptop
+) -> None:
+    """EC2 shows a machine only some time after: looking alone would launch a second one."""
+    ec2.order("RunInstances", LoseAnswer())
+    ec2.order("DescribeInstances", Pass(), SeeNothing(), SeeNothing(), SeeNothing())
+    done = laptop.launch()
+    assert done.returncode == 0
+    assert "asking again, under the same token" in done.stderr
+    assert len(laptop.instances()) == 1
+    assert len({asked["ClientToken"] for asked in ec2.launches}) == 1
+
+
+@pytest.mark.parametrize("fault", [LoseRequest(), Refuse("InternalError", "Oops.", 500)])
+def test_what_never_came_to_anything_is_asked_again(
+    fault: LoseRequest | Refuse, ec2: RudeEc2, laptop: Laptop
+) -> None:
+    """One broken connection would cost the user the launch."""
+    ec2.order("RunInstances", fault)
+    assert laptop.launch().returncode == 0
+    assert len(laptop.instances()) == 1
+    assert len({asked["ClientToken"] for asked in ec2.launches}) == 1
+    assert [zone for _, zone, _ in placed(ec2, laptop)] == ["a", "a"]
+
+
+def test_as_long_as_it_is_unclear_nothing_else_is_launched(ec2: RudeEc2, laptop: Laptop) -> None:
+    """While EC2 is ill each zone would get a machine."""
+    ec2.order("RunInstances", Refuse("Unavailable", "Down.", 503), times=3)
+    done = laptop.launch()
+    assert done.returncode == 1
+    assert "EC2 doesn't say whether it launched a machine (Unavailable: Down)" in done.stderr
+    assert "The same command again finds it, or goes on" in done.stderr
+    assert {zone for _, zone, _ in placed(ec2, laptop)} == {"a"}
+    again = laptop.launch()
+    assert again.returncode == 0
+    assert "going on with launch" in again.stderr
+    assert len(laptop.instances()) == 1
+    assert len({asked["ClientToken"] for asked in ec2.launches}) == 1
+
+
+def test_throttling_is_waited_out(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A busy account could launch nothing."""
+    ec2.order("RunInstances", Refuse("RequestLimitExceeded", "Too often.", 503), times=2)
+    done = laptop.launch()
+    assert done.returncode == 0
+    assert "EC2 is asked too often (RequestLimitExceeded): again in" in done.stderr
+    assert len(laptop.instances()) == 1
+
+
+def test_a_denied_launch_says_which_policy_is_missing(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A kilobyte of ciphertext would hide what is wrong."""
+    secret = "You are not authorized. Encoded authorization failure message: abcdef"
+    ec2.order("RunInstances", Refuse("UnauthorizedOperation", secret, 403))
+    done = laptop.launch()
+    assert done.returncode == 1
+    assert "EC2 refuses the launch: UnauthorizedOperation: You are not authorized" in done.stderr
+    assert "abcdef" not in done.stderr
+    assert "runner setup" in done.stderr
+    assert len(ec2.launches) == 1
+
+
+def test_a_token_that_another_request_has_used_is_looked_up(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A machine that is there would be launched again under a new token."""
+    ec2.order("RunInstances", Refuse("IdempotentParameterMismatch", "Other parameters.", 400))
+    assert laptop.launch().returncode == 0
+    first, second = (asked["ClientToken"] for asked in ec2.launches)
+    assert first.removesuffix("-1") == second.removesuffix("-2")
+    assert len(laptop.instances()) == 1

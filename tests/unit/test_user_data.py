@@ -1,0 +1,120 @@
+"""What a new machine is told: small enough, the same every time, and not to be led astray."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from types import MappingProxyType
+
+import pytest
+
+import runner.targets.ec2
+from runner.errors import UsageError
+from runner.targets.ec2.user_data import LIMIT, Boot, Shipped, user_data
+
+BOOT_PY = Path(runner.targets.ec2.__file__).parent / "first_boot" / "boot.py"
+HOSTILE = '\'; rm -rf / #\n`id` $(id) "x" ${IFS}\nEND_OF_BOOT_JSON\nEND_OF_BOOT_PY\n\\ é \x7f'
+BOOT = Boot(
+    region="eu-central-1",
+    bucket="bucket",
+    launch="launch-1",
+    queue_id="q",
+    bundle=Shipped("runner/bundles/b.tar.gz", "a" * 64),
+    document=Shipped("runner/launches/launch-1/queue.json", "b" * 64),
+    workdir=None,
+    settings={"on_complete": "terminate"},
+    expires=1_900_000_000,
+    keep_on_failure=3600,
+)
+
+
+def script(boot: Boot) -> str:
+    return gzip.decompress(user_data(boot)).decode()
+
+
+def told(boot: Boot) -> dict[str, object]:
+    """What the machine will find in its boot.json."""
+    text = script(boot).partition("<<'END_OF_BOOT_JSON'\n")[2].partition("\nEND_OF_BOOT_JSON\n")[0]
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def test_the_longest_names_fit() -> None:
+    """EC2 would refuse a launch only because its names are long."""
+    shipped = Shipped("k" * 1024, "0123456789abcdef" * 4)
+    settings = {"kms_key": "arn:" + "k" * 2044, "job_user": "u" * 32, "storage_class": "s" * 2048}
+    long = Boot(
+        "ap-southeast-3",
+        "b" * 63,
+        "l" * 64,
+        "q" * 128,
+        shipped,
+        shipped,
+        shipped,
+        settings,
+        2**33,
+        10**7,
+    )
+    assert len(user_data(long)) < LIMIT
+    assert told(long)["queue_id"] == "q" * 128
+
+
+def test_what_is_too_large_is_refused_here() -> None:
+    """EC2's own words for it, after bundle and document were sent, help nobody."""
+    noise = Random(1).randbytes(16_000).hex()
+    with pytest.raises(UsageError, match="16,384"):
+        user_data(replace(BOOT, settings={"kms_key": noise}))
+
+
+def test_the_same_boot_is_the_same_request() -> None:
+    """A second try with the same client token would be refused: other parameters."""
+    settings = {"on_complete": "stop", "job_user": "x"}
+    first = user_data(replace(BOOT, settings=settings))
+    turned = dict(reversed(settings.items()))
+    assert first == user_data(replace(BOOT, settings=MappingProxyType(turned)))
+
+
+def test_no_value_reaches_a_shell() -> None:
+    """A queue_id or setting with a quote in it would run as root on the machine."""
+    hostile = replace(BOOT, queue_id=HOSTILE, launch=HOSTILE, settings={"job_user": HOSTILE})
+    assert told(hostile)["queue_id"] == HOSTILE
+    assert told(hostile)["settings"] == {"job_user": HOSTILE}
+    plain, other = script(BOOT).splitlines(), script(hostile).splitlines()
+    differ = [b for a, b in zip(plain, other, strict=True) if a != b]
+    assert len(differ) == 1 and json.loads(differ[0])
+    done = subprocess.run(["sh", "-n"], input=script(hostile), text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    """The daemon would refuse to start, on a machine that is paid for."""
+    with pytest.raises(UsageError, match="max_liftime"):
+        user_data(replace(BOOT, settings={"max_liftime": "1h"}))
+
+
+def test_the_dead_man_comes_before_all_that_can_fail() -> None:
+    """A machine whose bootstrap fails early would live for ever."""
+    text = script(BOOT)
+    armed = text.index("\narm $((patience + keep))")
+    assert all(text.index(f"\n{word} ") > armed for word in ("mkdir", "chmod", "cat", "for", "if"))
+    assert "OnCalendar=$calendar" in text and "calendar='2030-03-17 17:46:40 UTC'" in text
+
+
+def test_the_first_program_runs_on_the_oldest_python_of_an_image() -> None:
+    """Amazon Linux 2023 has 3.9, others less; the program would not even start."""
+    text = BOOT_PY.read_text()
+    tree = ast.parse(text, feature_version=(3, 6))
+    assert "END_OF_BOOT_PY" not in text
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert "__future__" not in modules, "annotations of the future came with 3.7"
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.NamedExpr | ast.Match), "3.8, 3.10"
+        if isinstance(node, ast.keyword):
+            assert node.arg not in ("capture_output", "text", "missing_ok"), "3.7, 3.8"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("removeprefix", "removesuffix", "fromisoformat"), "3.9, 3.7"
