@@ -5,17 +5,22 @@ It is one endpoint for many tests: each takes a bucket and a queue_id of its own
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from s3_endpoint import Endpoint
+
+from runner.cli.main import run_command
 
 PROFILE = "runner-instance"
 
@@ -57,7 +62,7 @@ class Laptop:
         self.bucket = account.endpoint.bucket()
         self.queue_id: str | None = f"q-{uuid.uuid4().hex[:8]}"
         self.bundle = root / "bundle.tar.gz"
-        self.bundle.write_bytes(b"a bundle")
+        _write_bundle(self.bundle, "x86_64")
         self.path = root / "queue.json"
         self.write()
 
@@ -91,18 +96,18 @@ class Laptop:
         return [*words, *flags]
 
     def launch(self, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end; what it said is shown if the test fails."""
-        done = subprocess.run(
-            self.words(*flags),
-            env=self.env | env,
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        print(f"-> {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        """Run it to its end, in this process: boto3 and EC2's model are loaded once for all tests.
+
+        What it said is shown if the test fails.
+        """
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+        words = self.words(*flags)
+        with patch.dict(os.environ, self.env | env, clear=True), closed_stdin():
+            with redirect_stdout(out), redirect_stderr(err):
+                code = run_command(words[3:])
+        told = [each.buffer.getvalue().decode() for each in (out, err)]  # type: ignore[attr-defined]
+        print(f"-> {code}\n{told[0]}\n{told[1]}")
+        return subprocess.CompletedProcess(words, code, *told)
 
     def start(self, *flags: str, **env: str) -> subprocess.Popen[str]:
         """Start it; the caller ends it."""
@@ -137,8 +142,24 @@ class Laptop:
         return found
 
 
+def _write_bundle(path: Path, arch: str) -> None:
+    """Enough of a bundle to be taken for one."""
+    version = f"1.0 {arch}\n".encode()
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo(f"runner-1.0-{arch}/VERSION")
+        member.size = len(version)
+        archive.addfile(member, io.BytesIO(version))
+
+
 def tags_of(item: dict[str, Any]) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in item.get("Tags", ())}
+
+
+@contextmanager
+def closed_stdin() -> Iterator[None]:
+    """Nobody is there who could be asked."""
+    with open(os.devnull) as nothing, patch("sys.stdin", nothing):
+        yield
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
-from runner.cli import launch_text
+from runner.cli import launch_cargo, launch_text
+from runner.cli.launch_cargo import bundles
 from runner.cli.progress import progress_bar
 from runner.cli.text import clean
 from runner.errors import UsageError
@@ -20,7 +21,6 @@ from runner.model.document import Queue, dump_document
 from runner.results.stores import parse_s3
 from runner.service.result_stores import wanted
 from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.bundles import bundle_file
 from runner.targets.ec2.ground import Ground
 from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id, probe
 from runner.targets.ec2.launches import Launch, Launches
@@ -28,10 +28,6 @@ from runner.targets.ec2.plan import Candidate, candidates
 from runner.targets.ec2.sums import plan_view
 from runner.targets.ec2.survey import Surveyed, survey
 from runner.targets.ec2.wish import Wish
-from runner.targets.ec2.workdir import pack
-
-WORKDIR_LIMIT = 512 * 1024 * 1024
-"""Bytes of a work folder: more belongs in S3, as a job's inputs."""
 
 MOST_STORE = 256
 """Characters: where results go is a tag of the machine (EC2 User Guide, "Tag restrictions")."""
@@ -79,13 +75,14 @@ class Launching:
             return done
         self._queue = self._queue.with_id(self._queue.queue_id or new_queue_id(time.time()))
         surveyed, tried = self._looked()
-        self._show(surveyed, tried)
-        if self._arguments.dry_run:
-            return None
-        if not self._agreed():
-            say("nothing was launched")
-            return None
-        done = self._launch(surveyed, tried)
+        with launch_cargo.packed(self._arguments.workdir, say) as packed:
+            self._show(surveyed, tried)
+            if self._arguments.dry_run:
+                return None
+            if not self._agreed():
+                say("nothing was launched")
+                return None
+            done = self._launch(surveyed, tried, packed)
         self._tell(done, self._plan(surveyed, tried))
         return done
 
@@ -113,14 +110,16 @@ class Launching:
         probe(self._ec2, self._wish, surveyed.facts, tried[0])
         return surveyed, tried
 
-    def _launch(self, surveyed: Surveyed, tried: tuple[Candidate, ...]) -> Launched:
-        given = self._arguments.workdir
-        packed = pack(Path(given), WORKDIR_LIMIT, say) if given else None
-        bundle = self._arguments.bundle
-        cargo = Cargo(self._queue, packed, lambda arch: bundle_file(bundle, arch, say))
-        self._begun = True
-        launch = self._launcher.begin(self._wish, self._id, self._store, self._digest, self._before)
-        with progress_bar() as progress:
+    def _launch(
+        self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None
+    ) -> Launched:
+        given = self._arguments.bundle
+        with bundles(given, self._ec2.region, say) as bundle, progress_bar() as progress:
+            cargo = Cargo(self._queue, packed, bundle)
+            self._begun = True
+            launch = self._launcher.begin(
+                self._wish, self._id, self._store, self._digest, self._before
+            )
             return self._launcher.run(launch, self._wish, surveyed.facts, tried, cargo, progress)
 
     @property

@@ -50,7 +50,7 @@ def test_it_ships_document_and_bundle_and_says_what_comes_next(laptop: Laptop) -
     done = laptop.launch()
     document = laptop.read(f"runner/launches/{laptop.record()['launch']}/queue.json")
     assert document["queue_id"] == laptop.queue_id
-    digest = hashlib.sha256(b"a bundle").hexdigest()[:32]
+    digest = hashlib.sha256(laptop.bundle.read_bytes()).hexdigest()[:32]
     assert f"runner/bundles/runner-x86_64-{digest}.tar.gz" in laptop.stored()
     (machine,) = laptop.instances()
     assert f"{machine['InstanceId']} t3.medium on-demand in us-east-1a: launched" in done.stdout

@@ -128,6 +128,11 @@ class Bucket:
         with calling(lambda error: error):
             return answer["Body"].read(), str(answer["ETag"])
 
+    def fetch(self, key: str, path: Path) -> None:
+        """A whole object into a file."""
+        with calling(lambda error: error):
+            self._s3.get().download_file(self.name, key, str(path))
+
     def put_file(self, key: str, path: Path, progress: Callable[[int, int], None]) -> None:
         """A file, in pieces if it is large. ``progress``: bytes more to come, bytes done."""
         from boto3.exceptions import S3UploadFailedError

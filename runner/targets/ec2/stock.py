@@ -116,6 +116,8 @@ def key_pair(ec2: Ec2, name: str | None) -> None:
 def images(ec2: Ec2, given: str | None, kinds: Iterable[TypeFacts]) -> dict[str, Image]:
     """The image of each type: the one that was named, else Amazon's newest."""
     kinds = list(kinds)
+    if not kinds:
+        return {}
     if given is not None:
         image = _described(ec2, {given: "--ami"}).get(given)
         if image is None:
