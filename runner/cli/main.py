@@ -19,6 +19,7 @@ VERBS = {
     "validate": "check a document and print the order it would run in",
     "schema": "print the JSON Schema of the document",
     "launch": "run a queue on a machine of its own, on EC2",
+    "resume": "go on with a queue on another machine, on EC2",
     "daemon": "be the service that works on submitted queues",
     "submit": "hand a queue to the daemon",
     "queues": "list the queues",
