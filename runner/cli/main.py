@@ -39,6 +39,8 @@ VERBS = {
     "terminate": "end a machine in EC2, and its spot request",
     "reap": "end what has outlived its lifetime in EC2",
     "prune": "remove queues that ended long ago",
+    "setup": "make the role, policies and documents that an AWS account needs",
+    "doctor": "say what is missing for a launch, or on this machine",
 }
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
