@@ -36,7 +36,8 @@ class Imds:
         self.document: dict[str, str] | None = None
         self.mood = "well"
         self.asked: list[tuple[str, str, int]] = []
-        self.token = self.forgotten = 0
+        self.token = 0
+        self.forgotten = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
         self.go_on = threading.Event()
@@ -113,8 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         imds = self.server.imds
-        number = (self.headers.get("X-aws-ec2-metadata-token") or "").removeprefix("token-")
-        if not number.isdigit() or not imds.forgotten < int(number) <= imds.token:
+        given = self.headers.get("X-aws-ec2-metadata-token", "").removeprefix("token-")
+        if not given.isdigit() or not imds.forgotten < int(given) <= imds.token:
             self._answer(401)
             return
         found = self._find()
@@ -152,12 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             imds.closed.wait(20)
             self.close_connection = True
             return
-    Folders are listed. ``user_data`` and ``document`` (of the instance's identity) are served, all
-    of it under every version: cloud-init asks for several.
-
         if imds.mood == "held":
             imds.go_on.wait(20)
-        body = text.encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         if imds.mood == "drip":
             self._drip(head + body)

@@ -26,6 +26,7 @@ ALIVE = ("pending", "running", "stopping", "stopped")
 class Machine:
     """One instance, as EC2 describes it. ``launched``: seconds since the epoch, of its last start.
 
+    ``began``: of its first one, as far as EC2 tells: its disk was attached then (0: nobody knows).
     ``why``: EC2's words for its state, "" if it has none; ``transition``: its words for the last
     change of it, with a time in them more often than not.
     """
@@ -44,6 +45,7 @@ class Machine:
     profile: str | None = None
     token: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    began: float = 0.0
 
     @property
     def gone(self) -> bool:
@@ -53,7 +55,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class SpotRequest:
-    """``state``: open, active, closed, cancelled, failed, disabled. ``status``: EC2's code."""
+    """``state``: open, active, closed, cancelled, failed, disabled. ``status``: EC2's code.
+
+    ``created``, ``valid_until``: seconds since the epoch; EC2 launches nothing after the latter.
+    """
 
     request_id: str
     state: str
@@ -61,6 +66,9 @@ class SpotRequest:
     message: str
     instance_id: str | None
     tags: Mapping[str, str] = field(default_factory=dict)
+    instance_type: str = ""
+    created: float | None = None
+    valid_until: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -153,6 +161,11 @@ class Ec2:
         found = self.pages("describe_spot_instance_requests", "SpotInstanceRequests", **parameters)
         return [_request_of(item) for item in found]
 
+    def regions(self) -> list[str]:
+        """The regions that the account has enabled (EC2 API reference, "DescribeRegions")."""
+        found = self.call("describe_regions").get("Regions", ())
+        return sorted(str(region["RegionName"]) for region in found)
+
     # -- acting ------------------------------------------------------------------------------
 
     def run(self, **parameters: Any) -> Machine:
@@ -191,7 +204,15 @@ def machine_of(instance: Mapping[str, Any], region: str) -> Machine:
         profile=(instance.get("IamInstanceProfile") or {}).get("Arn"),
         token=instance.get("ClientToken") or None,
         tags=tags_of(instance),
+        began=_began(instance),
     )
+
+
+def _began(instance: Mapping[str, Any]) -> float:
+    """When the disk it was launched with was attached: a stop and a start don't change that."""
+    disks = [mapping.get("Ebs") or {} for mapping in instance.get("BlockDeviceMappings", ())]
+    times = [instance.get("LaunchTime"), *(disk.get("AttachTime") for disk in disks)]
+    return min((time.timestamp() for time in times if time is not None), default=0.0)
 
 
 def _request_of(item: Mapping[str, Any]) -> SpotRequest:
@@ -203,7 +224,14 @@ def _request_of(item: Mapping[str, Any]) -> SpotRequest:
         message=str(status.get("Message", "")),
         instance_id=item.get("InstanceId") or None,
         tags=tags_of(item),
+        instance_type=str((item.get("LaunchSpecification") or {}).get("InstanceType", "")),
+        created=_seconds(item.get("CreateTime")),
+        valid_until=_seconds(item.get("ValidUntil")),
     )
+
+
+def _seconds(moment: Any) -> float | None:
+    return None if moment is None else float(moment.timestamp())
 
 
 def tags_of(item: Mapping[str, Any]) -> dict[str, str]:

@@ -23,6 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="queue it on this machine, which runs already",
     )
+    configure_machine(parser)
+
+
+def configure_machine(parser: argparse.ArgumentParser) -> None:
+    """All that a machine can be launched with; `resume` takes it too."""
     _configure_machine(parser.add_argument_group("the machine"))
     _configure_place(parser.add_argument_group("where it is, and as whom"))
     _configure_end(parser.add_argument_group("its end"))
@@ -90,13 +95,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.instance_id is not None:
         return _onto_a_running_one(arguments)
     queue, wish = _read(arguments)
-    from runner.cli.launching import Launching, say
+    from runner.cli.launching import Launching
     from runner.targets.ec2.launches import Launches
 
     launches = Launches(options.settings(arguments).state_dir / "launches")
     try:
         with launches.locked():
-            done = Launching(arguments, queue, wish, launches).run()
+            launching = Launching(arguments, queue, wish, launches)
+            done = launching.run()
     except AwsError as error:
         if error.kind in (Kind.NO_CREDENTIALS, Kind.EXPIRED):
             raise AwsError(error.kind, error.code, f"{error}\n{_LOGIN}") from error
@@ -105,7 +111,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     from runner.cli.launch_wait import wait
 
-    return wait(done.launch, say)
+    return wait(done.launch, launching.say)
 
 
 def _onto_a_running_one(arguments: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ from runner.targets.ec2.launches import Launch, Launches
 from runner.targets.ec2.plan import Candidate, candidates
 from runner.targets.ec2.sums import plan_view
 from runner.targets.ec2.survey import Surveyed, survey
+from runner.targets.ec2.user_data import Shipped
 from runner.targets.ec2.wish import Wish
 
 MOST_STORE = 256
@@ -36,12 +37,10 @@ _NO_PART = ("batch_queue", "wait", "dry_run", "yes", "json")
 """Flags that make a command no other command."""
 
 
-def say(line: str) -> None:
-    print(f"runner launch: {clean(line)}", file=sys.stderr, flush=True)
-
-
 class Launching:
     """One call, with valid flags and document. ``queue`` gets its id where it has none."""
+
+    verb = "launch"
 
     def __init__(
         self, arguments: argparse.Namespace, queue: Queue, wish: Wish, launches: Launches
@@ -52,11 +51,15 @@ class Launching:
         self._ec2 = Ec2(_region(wish.region))
         self._bucket = Bucket(queue.result_s3_bucket, self._ec2.region)
         self._ground = Ground(self._ec2, self._bucket, launches)
-        self._launcher = Launcher(self._ec2, self._bucket, launches, self._ground, say)
+        self._launcher = Launcher(self._ec2, self._bucket, launches, self._ground, self.say)
         self._digest = _digest(arguments, queue, self._ec2.region)
         self._before: Launch | None = launches.unfinished(self._digest)
         self._queue = queue
         self._begun = False
+
+    def say(self, line: str) -> None:
+        """One line for people."""
+        print(f"runner {self.verb}: {clean(line)}", file=sys.stderr, flush=True)
 
     def run(self) -> Launched | None:
         """None where nothing was to be launched, or the user said no."""
@@ -64,9 +67,9 @@ class Launching:
             return self._run()
         except KeyboardInterrupt:
             if self._begun:
-                say("cut off; the same command again goes on, and launches nothing twice")
+                self.say("cut off; the same command again goes on, and launches nothing twice")
             else:
-                say("cut off: nothing was launched")
+                self.say("cut off: nothing was launched")
             raise
 
     def _run(self) -> Launched | None:
@@ -75,12 +78,12 @@ class Launching:
             return done
         self._queue = self._queue.with_id(self._queue.queue_id or new_queue_id(time.time()))
         surveyed, tried = self._looked()
-        with launch_cargo.packed(self._arguments.workdir, say) as packed:
+        with launch_cargo.packed(self._arguments.workdir, self.say) as packed:
             self._show(surveyed, tried)
             if self._arguments.dry_run:
                 return None
             if not self._agreed():
-                say("nothing was launched")
+                self.say("nothing was launched")
                 return None
             done = self._launch(surveyed, tried, packed)
         self._tell(done, self._plan(surveyed, tried))
@@ -104,23 +107,31 @@ class Launching:
             raise UsageError(
                 "--bundle: the types are x86_64 and arm64, and a bundle is for one of them"
             )
+        self._stand(surveyed)
+        probe(self._ec2, self._wish, surveyed.facts, tried[0])
+        return surveyed, tried
+
+    def _stand(self, surveyed: Surveyed) -> None:
+        """See that the queue may be launched. Raises ConflictError."""
         standing = self._ground.check(self._id, parse_s3(self._store)[1], self._digest)
         if standing is not None:
             surveyed.notes.append(f"{self._store} has a run of it ({standing.status}): it goes on")
-        probe(self._ec2, self._wish, surveyed.facts, tried[0])
-        return surveyed, tried
 
     def _launch(
         self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None
     ) -> Launched:
         given = self._arguments.bundle
-        with bundles(given, self._ec2.region, say) as bundle, progress_bar() as progress:
-            cargo = Cargo(self._queue, packed, bundle)
+        with bundles(given, self._ec2.region, self.say) as bundle, progress_bar() as progress:
+            cargo = Cargo(self._queue, self._workdir(packed), bundle, vars(self._arguments))
             self._begun = True
             launch = self._launcher.begin(
                 self._wish, self._id, self._store, self._digest, self._before
             )
             return self._launcher.run(launch, self._wish, surveyed.facts, tried, cargo, progress)
+
+    def _workdir(self, packed: Path | None) -> Path | Shipped | None:
+        """What the machine's work folder is filled with."""
+        return packed
 
     @property
     def _id(self) -> str:
@@ -144,9 +155,9 @@ class Launching:
         ):
             print(clean(line), file=out)
         for note in surveyed.notes:
-            say(note)
+            self.say(note)
         if self._arguments.dry_run:
-            say("nothing was launched: --dry-run; EC2 would permit it")
+            self.say("nothing was launched: --dry-run; EC2 would permit it")
             if self._arguments.json:
                 print(json.dumps(self._plan(surveyed, tried)))
 

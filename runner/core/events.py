@@ -262,11 +262,15 @@ class PauseRequested:
 
 @dataclass(frozen=True, slots=True)
 class InterruptRequested:
-    """The service or the machine is to stop in an orderly way; at most ``grace`` seconds."""
+    """The service or the machine is to stop in an orderly way; at most ``grace`` seconds.
+
+    ``taken_over``: another machine works on the queue.
+    """
 
     now: Now
     reason: str
     grace: float | None = None
+    taken_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,8 @@ def on_interrupt(ledger: Ledger, event: ev.InterruptRequested) -> None:
     now = event.now
     if not ledger.interrupting or ledger.departure is not None:
         ledger.interrupting = event.reason
-        ledger.tell(now.wall, None, "interrupt_requested", why=event.reason)
+        what = "taken_over" if event.taken_over else "interrupt_requested"
+        ledger.tell(now.wall, None, what, why=event.reason)
         ledger.changes.urgent = True
     limits = (event.grace, departing.overtake(ledger, now))
     grace = min((limit for limit in limits if limit is not None), default=None)

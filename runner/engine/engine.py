@@ -35,6 +35,7 @@ from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import Uploads
 from runner.errors import DiskFullError, StateError
 from runner.process.identity import boot_id
+from runner.results.claim import SucceededError
 from runner.store.database import Database
 
 FLUSH_AFTER = 0.5
@@ -50,6 +51,11 @@ SPARE = 20.0
 """Seconds before a spot machine's announced end by which all is stored, if jobs ended earlier."""
 
 NOT_LOOKED = "looks first whether the machine is about to be taken away"
+NOT_ASKED = "asks the result store first whether another machine works on the queue"
+_LOOKING = (NOT_LOOKED, NOT_ASKED)
+
+TAKEN_OVER = "taken_over"
+"""The key under which it is remembered that another machine works on a queue, and why."""
 
 LET_GO = 2.0
 """The same for a session whose jobs go on: the next one stores what this one hasn't."""
@@ -87,6 +93,8 @@ class Engine:
         self._uploads: Uploads | None = None
         if surroundings.results is not None:
             self._uploads = Uploads(surroundings, scheduler, self.post)
+            if self._uploads.heartbeat is not None:
+                self._uploads.state.on_succeeded = self._on_succeeded
         self._inbox: list[ev.Event] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._scheduled = False
@@ -95,7 +103,7 @@ class Engine:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._put_timer: asyncio.TimerHandle | None = None
         self._hold = False
-        self._may_start = True
+        self._before_starts: list[tuple[asyncio.Future[None], str]] = []
         self._closed = False
         self._broken = False
         self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
@@ -117,9 +125,11 @@ class Engine:
         the state can't be written any more.
         """
         self._hold = hold
-        if starts_after is not None and not starts_after.done():
-            self._may_start = False
-            starts_after.add_done_callback(self._let_start)
+        self._wait_with_starts(starts_after, NOT_LOOKED)
+        heartbeat = self._uploads.heartbeat if self._uploads is not None else None
+        if heartbeat is not None:
+            heartbeat.look()
+            self._wait_with_starts(heartbeat.first_look, NOT_ASKED)
         self._attempts.warm_up()
         store = self.surroundings.results
         described = store.describe() if store is not None else None
@@ -138,6 +148,8 @@ class Engine:
         self._attempts.find_survivors()
         for make in before:
             self.post(make(now()))
+        if (why := self._database.meta().get(TAKEN_OVER)) is not None and not hold:
+            self.post(ev.InterruptRequested(now(), why, taken_over=True))
         self._attempts.survivors_may_be_told()
         try:
             status = await asyncio.shield(self._finished)
@@ -146,7 +158,7 @@ class Engine:
         until = self._loop.time() + self._patience(status)
         if self._uploads is not None:
             await self._uploads.finish(status, until)
-        await self._last_words(until)
+        await self._last_words(status, until)
         await self._fetching.finish()
         return status
 
@@ -207,7 +219,7 @@ class Engine:
             LAST_WORDS if gone_at is None else max(LAST_WORDS, gone_at - SPARE - time.monotonic())
         )
 
-    async def _last_words(self, until: float) -> None:
+    async def _last_words(self, status: QueueStatus, until: float) -> None:
         """Write what is still unwritten; the projection is exact at the end, here and stored."""
         if self._uploads is not None:
             if self._put_timer is not None:
@@ -219,6 +231,8 @@ class Engine:
         if self._uploads is not None:
             await self._uploads.state.put_last(last, until)
             self._commit_all()
+            if self._uploads.heartbeat is not None and status is not QueueStatus.RUNNING:
+                await self._uploads.heartbeat.release()
 
     def _commit_all(self) -> None:
         self._step()
@@ -349,17 +363,19 @@ class Engine:
             return
         why, told = self._why_no_starts(), scheduler.blocked
         # How full the disk is changes all the time; that it is full is told once.
-        if bool(why) is not bool(told) or (told == NOT_LOOKED and why != told):
+        if bool(why) is not bool(told) or (told in _LOOKING and why != told):
             self._held.actions += scheduler.handle(ev.StartsBlocked(now(), why))
 
-    def _let_start(self, _: object) -> None:
-        """Called by the loop after what was posted before: that is handled in a step of its own."""
-        self._may_start = True
-        self._poke()
+    def _wait_with_starts(self, until: asyncio.Future[None] | None, why: str) -> None:
+        if until is not None and not until.done():
+            self._before_starts.append((until, why))
+            # By the loop, after what was posted before: that is handled in a step of its own.
+            until.add_done_callback(lambda _: self._poke())
 
     def _why_no_starts(self) -> str | None:
-        if not self._may_start:
-            return NOT_LOOKED
+        for until, why in self._before_starts:
+            if not until.done():
+                return why
         reserve = self.surroundings.disk_reserve
         if not reserve:
             return None
@@ -428,6 +444,15 @@ class Engine:
         self._put_timer = None
         if self._uploads is not None and not self._closed:
             self._uploads.state.put_document(self._database.document())
+
+    def _on_succeeded(self, error: SucceededError) -> None:
+        """Another machine works on the queue: end what runs, and remember not to begin again."""
+        if self.scheduler.finished or self._closed or self._hold:
+            return
+        why = f"{error}; what is here stays"
+        with suppress(DiskFullError):
+            self._database.write_meta({TAKEN_OVER: why})
+        self.post(ev.InterruptRequested(now(), why, taken_over=True))
 
     def _on_written(self) -> None:
         if self._uploads is not None:

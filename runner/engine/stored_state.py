@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
@@ -27,11 +27,17 @@ FIRST_RETRY = 1.0
 
 
 class StoredState:
-    """``error`` tells why the last state couldn't be stored, if so. One thread: ``pool``."""
+    """``error`` tells why the last state couldn't be stored, if so. One thread: ``pool``.
+
+    ``stored`` is called each time the state was; ``on_succeeded`` once, on the loop, when another
+    has taken the store over.
+    """
 
     def __init__(
         self, surroundings: Surroundings, scheduler: Scheduler, post: Callable[[ev.Event], None]
     ) -> None:
+        self.stored: Callable[[], None] = lambda: None
+        self.on_succeeded: Callable[[SucceededError], None] = lambda error: None
         assert surroundings.results is not None
         self.error: str | None = None
         self._around = surroundings
@@ -50,6 +56,32 @@ class StoredState:
         self._task: asyncio.Task[None] | None = None
         self._due = 0.0
         self._settled = False
+
+    @property
+    def epoch(self) -> int:
+        """The claim's, as far as it is known."""
+        return self._claim.epoch
+
+    @property
+    def succeeded(self) -> SucceededError | None:
+        """Who has the store now, if it isn't ours any more."""
+        return self._succeeded
+
+    def succeed(self, error: SucceededError) -> None:
+        """Another has the store now, for good. Called in any thread."""
+        if self._succeeded is None:
+            self._succeeded = error
+            with suppress(RuntimeError):  # a thread that was left behind; the loop is gone
+                self._loop.call_soon_threadsafe(self.on_succeeded, error)
+
+    def still_ours(self) -> bool:
+        """Whether the claim, looked at now, is ours. Raises StoreError. Called in a thread."""
+        with self._claiming:
+            try:
+                self._claim.check()
+            except SucceededError:
+                return False
+            return True
 
     def own(self) -> int:
         """The epoch in which the store is ours. Raises StoreError. Called in a thread.
@@ -72,7 +104,7 @@ class StoredState:
         try:
             yield
         except SucceededError as error:
-            self._succeeded = error
+            self.succeed(error)
             raise
         ended = time.monotonic()
         self._claimed_until = ended + max(EVERY, 4 * (ended - begun))
@@ -123,6 +155,8 @@ class StoredState:
         epoch = self._claim.epoch
         if self.error is None and epoch != self._scheduler.queue.epoch:
             self._post(ev.StoreClaimed(now(), epoch))
+        if self.error is None:
+            self.stored()
 
     def _put(self, state: bytes) -> str | None:
         try:

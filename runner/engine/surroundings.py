@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from runner.core.actions import StartAttempt
@@ -23,7 +23,9 @@ class Surroundings:
     ``environment`` is the base of every job's, ``work_dir`` the working folder of a job that
     names none, ``rights`` those of its commands and of what touches its files (None: our own);
     ``jobs_unit`` is the folder of the unit that their control groups are made in, if there is one;
-    ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
+    ``heartbeat`` is how often the store's lease is renewed (None: there is none), ``instance``
+    tells which machine this is, once it is known; ``disk_reserve`` is in bytes; all times are in
+    seconds, as in Settings.
     """
 
     paths: QueuePaths
@@ -39,6 +41,8 @@ class Surroundings:
     upload_wait: float = 60.0
     upload_timeout: float = 600.0
     live_log_interval: float = 30.0
+    heartbeat: float | None = None
+    instance: Callable[[], str | None] = lambda: None
 
     @property
     def user(self) -> User | None:

@@ -19,6 +19,7 @@ from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import now
 from runner.engine.checkpoints import Checkpoints
+from runner.engine.heartbeat import Heartbeat
 from runner.engine.live_logs import LiveLogs
 from runner.engine.spool import Spool
 from runner.engine.stored_state import StoredState
@@ -64,6 +65,11 @@ class Uploads:
         assert surroundings.results is not None
         self.state = StoredState(surroundings, scheduler, post)
         self.checkpoints = Checkpoints(surroundings, scheduler, self.state, post)
+        self.heartbeat: Heartbeat | None = None
+        if surroundings.heartbeat is not None and surroundings.results.local_folder is None:
+            every = surroundings.heartbeat
+            self.heartbeat = Heartbeat(surroundings, scheduler, self.state, every)
+            self.state.stored = self.heartbeat.begin
         self._loop = asyncio.get_running_loop()
         self._around = surroundings
         self._scheduler = scheduler
@@ -312,6 +318,8 @@ class Uploads:
         """Begin nothing more, and end what is under way."""
         self._closed = True
         self.checkpoints.close()
+        if self.heartbeat is not None:
+            self.heartbeat.close()
         if self._live is not None:
             self._live.close()
         for pending in self._jobs.values():

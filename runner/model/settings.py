@@ -48,6 +48,7 @@ class Settings:
     ``terminate``; ``on_complete_delay`` later, long enough to fetch a log, submit the next queue or
     say `runner keep`, and cheap. ``keep_on_failure``: so long after a failure instead; None is as
     long. ``max_lifetime``: how long the machine may live in all; None is for ever.
+    ``heartbeat``: how often a machine in EC2 tells the result store that it works on a queue.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
     no folders; else None.
     """
@@ -71,6 +72,7 @@ class Settings:
     on_complete_delay: float = 300.0
     keep_on_failure: float | None = None
     max_lifetime: float | None = None
+    heartbeat: float = 30.0
     machine_run_dir: Path | None = None
 
 
@@ -178,6 +180,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "on_complete_delay": parse_duration,
     "keep_on_failure": parse_duration,
     "max_lifetime": parse_duration,
+    "heartbeat": parse_duration,
 }
 
 

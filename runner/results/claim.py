@@ -17,6 +17,9 @@ from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, StoreError, Versioned
 
 _MACHINE_ID = Path("/etc/machine-id")
+_ASSET = Path("/sys/class/dmi/id/board_asset_tag")
+"""On Nitro it holds the instance's id, for any user: machines that were made from one image may
+have one machine-id."""
 _APPLICATION = b"queue-runner result store holder\0"
 
 
@@ -93,11 +96,18 @@ def holder(run_id: str) -> str:
 
     machine-id(5) asks for it never to be shown: it is hashed with a key of our own.
     """
-    try:
-        machine = _MACHINE_ID.read_bytes().strip()
-    except OSError:
-        machine = b""
+    machine = _read(_MACHINE_ID)
+    asset = _read(_ASSET)
+    if asset.startswith(b"i-"):
+        machine += b"\0" + asset
     return hashlib.sha256(_APPLICATION + machine + run_id.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes().strip()
+    except OSError:
+        return b""
 
 
 def _mark_of(found: Versioned | None) -> _Mark | None:

@@ -4,6 +4,7 @@ Pure text; must not know any store, and never looks at a file.
 
     queue.json                         the document
     queue-state.json                   the state
+    lease.json                         which machine works on it now
     jobs/<job_id>/<file>               a result: its path below the fixed part of its pattern
     jobs/<job_id>/stdout.log           the newest attempt's, and stderr.log
     jobs/<job_id>/attempts/<n>/…       the other attempts'
@@ -52,6 +53,7 @@ class Layout:
 
     document_key = "queue.json"
     state_key = "queue-state.json"
+    lease_key = "lease.json"
 
     def job_prefix(self, job_id: str) -> str:
         """What all keys of a job begin with; ends with `/`, so that `a` isn't a prefix of `ab`."""

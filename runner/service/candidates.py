@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import structlog
 
 from runner.core.states import QueueStatus
+from runner.engine.engine import TAKEN_OVER
 from runner.errors import RunnerError, StateError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
@@ -38,6 +39,7 @@ class Candidates:
         self._shelf = shelf
         self._settings = settings
         self._broken: dict[str, str] = {}
+        self._taken_over: dict[str, str] = {}
         self._refused: dict[str, tuple[str, float]] = {}
 
     def find_incomplete(self) -> None:
@@ -59,6 +61,11 @@ class Candidates:
             return False
         if entry.meta.get("owner") != "daemon" or entry.aside:
             return False
+        if (why := entry.meta.get(TAKEN_OVER)) is not None:
+            self._taken_over[entry.name] = why
+            # What still runs of it is to be ended.
+            return entry.queue is not None and entry.queue.status is QueueStatus.RUNNING
+        self._taken_over.pop(entry.name, None)
         return not entry.ended or entry.name in self.finishing
 
     def _wait(self, entry: Entry) -> float:
@@ -122,6 +129,10 @@ class Candidates:
         """Somebody has asked for the queue again, or it could be taken up."""
         self._broken.pop(name, None)
         self._refused.pop(name, None)
+
+    def taken_over(self, name: str) -> str | None:
+        """Why the queue is another machine's business."""
+        return self._taken_over.get(name)
 
     def broken(self, name: str) -> str | None:
         """Why the queue won't be taken up at all."""

@@ -22,6 +22,7 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
+from runner.engine.engine import TAKEN_OVER
 from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
 from runner.host import jobs_unit
 from runner.host.metadata import Metadata, is_expected
@@ -84,6 +85,12 @@ class Daemon(requests.Host):
         self._spot = SpotWatch(settings, lambda: self._session)
         self._end = MachineEnd(settings)
         self._prune_at = 0.0
+        self._instance: str | None = None
+        if is_expected(os.environ):
+            # Elsewhere nobody else comes up with the same disk or document.
+            self._place = replace(
+                self._place, heartbeat=settings.heartbeat, instance=lambda: self._instance
+            )
 
     async def run(self) -> None:
         """Serve until told to stop. Raises LockedError if there is a daemon here already."""
@@ -140,6 +147,7 @@ class Daemon(requests.Host):
             return
         metadata = Metadata.from_environment(os.environ)
         if (instance := await asyncio.to_thread(metadata.instance_id)) is not None:
+            self._instance = instance
             await asyncio.to_thread(self._begin_life, instance)
             self._wake.set()
 
@@ -401,6 +409,8 @@ class Daemon(requests.Host):
         """See Place. Called in the reader's thread: it only looks things up."""
         if (why := self._candidates.broken(name)) is not None:
             return {"blocked": why}
+        if (why := self._candidates.taken_over(name)) is not None:
+            return {"blocked": why}
         if (why := self._candidates.refused(name)) is not None:
             return {"queued": self.who, "blocked": why}
         if owner != "daemon":
@@ -470,6 +480,9 @@ class Daemon(requests.Host):
                 shelf.create, document, "daemon", anonymous=anonymous, anew=anew
             )
             return
+        if (why := shelf.find(queue_id).meta.get(TAKEN_OVER)) is not None:
+            hint = "--fresh begins anew here, and takes the store back"
+            raise ConflictError(f"queue '{queue_id}' is another machine's: {why}\n{hint}")
         if again is Again.UPDATE:
             await asyncio.to_thread(update, shelf, document)
         else:

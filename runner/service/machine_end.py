@@ -12,7 +12,8 @@ from dataclasses import replace
 import structlog
 
 from runner.core.machine import Machine, QueueEnd, live_on, outlived, plan_end
-from runner.core.states import QUEUE_ENDED
+from runner.core.states import QUEUE_ENDED, QueueStatus
+from runner.engine.engine import TAKEN_OVER
 from runner.errors import ConflictError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
@@ -89,7 +90,8 @@ class MachineEnd:
 def _all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
     """How all queues have ended; None while there is none, or work is left of any.
 
-    What was begun in the foreground and is left alone is nobody's work. A queue that can't be read
+    One that another machine has taken over is no work of this one any more. What was begun in the
+    foreground and is left alone is nobody's work. A queue that can't be read
     is one that failed: somebody should have a look at it.
     """
     ends = []
@@ -100,6 +102,8 @@ def _all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
         elif queue.status in QUEUE_ENDED:
             at = queue.completed_at or queue.updated_at or 0.0
             ends.append(QueueEnd(entry.name, queue.status.value, at))
+        elif entry.meta.get(TAKEN_OVER) and queue.status is QueueStatus.INTERRUPTED:
+            ends.append(QueueEnd(entry.name, "taken over", queue.updated_at or 0.0))
         elif entry.meta.get("owner") == "daemon" and not entry.aside:
             return None
         if not entry.aside and holder_of(shelf.paths.queue_lock(entry.queue_id)) is not None:

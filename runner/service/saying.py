@@ -23,6 +23,7 @@ TROUBLE = frozenset(
         "results_delayed",
         "results_incomplete",
         "starts_blocked",
+        "taken_over",
     }
 )
 """Lines of a story that somebody who reads warnings only wants to see."""

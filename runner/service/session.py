@@ -42,7 +42,8 @@ class Place:
     """Where and as what a session's jobs run.
 
     ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
-    ``jobs_unit``: the folder of the unit that they live in, None: they live where we do.
+    ``jobs_unit``: the folder of the unit that they live in, None: they live where we do;
+    ``heartbeat``: how often the store is told that this machine, ``instance``, works on it.
     """
 
     environment: dict[str, str]
@@ -50,6 +51,8 @@ class Place:
     rights: Rights | None = None
     results: ResultStore | None = None
     jobs_unit: str | None = None
+    heartbeat: float | None = None
+    instance: Callable[[], str | None] = lambda: None
 
 
 class Session:
@@ -99,6 +102,8 @@ class Session:
                 upload_wait=settings.upload_wait,
                 upload_timeout=settings.upload_timeout,
                 live_log_interval=settings.live_log_interval,
+                heartbeat=place.heartbeat,
+                instance=place.instance,
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)

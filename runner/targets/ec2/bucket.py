@@ -88,6 +88,18 @@ class Bucket:
         """A small object, as a whole."""
         self._call("put_object", Key=key, Body=data)
 
+    def get(self, key: str) -> bytes | None:
+        """An object as a whole; None if there is none."""
+        try:
+            answer = self._call("get_object", Key=key)
+        except AwsError as error:
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                return None
+            raise
+        with calling(lambda error: error):
+            data: bytes = answer["Body"].read()
+        return data
+
     def put_json(self, key: str, value: Any) -> None:
         """A small object for programs."""
         data = f"{json.dumps(value)}\n".encode()

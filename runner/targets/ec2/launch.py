@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.ground import RECENT, Ground
 from runner.targets.ec2.launches import Asked, Launch, Launches
 from runner.targets.ec2.plan import BUNDLE_ARCH, Candidate, Facts
+from runner.targets.ec2.recipe import NAME as RECIPE
+from runner.targets.ec2.recipe import recipe_of
 from runner.targets.ec2.request import request, tags, token
 from runner.targets.ec2.shipping import Progress, ship_bundles, ship_document, ship_workdir
 from runner.targets.ec2.user_data import Boot, Shipped, user_data
@@ -35,11 +37,15 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Cargo:
-    """What a launch ships. ``bundle``: builds, or finds, the bundle of an architecture."""
+    """What a launch ships. ``bundle``: builds, or finds, the bundle of an architecture.
+
+    ``flags``: as they were given, for a replacement (see Recipe).
+    """
 
     queue: Queue
-    workdir: Path | None
+    workdir: Path | Shipped | None
     bundle: Callable[[str], Path]
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,8 @@ class Launcher:
         arches = {candidate.type: _arch(candidate) for candidate in tried}
         document = ship_document(self._bucket, launch.launch, cargo.queue)
         workdir = ship_workdir(self._bucket, launch.launch, cargo.workdir, progress)
+        recipe = recipe_of(cargo.flags, self._ec2.region, workdir)
+        self._bucket.put_json(names.launch_key(launch.launch, RECIPE), recipe.encode())
         bundles = ship_bundles(self._bucket, arches.values(), cargo.bundle, self._say, progress)
         boots = {
             arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir))

@@ -49,8 +49,8 @@ def bundle_key(sha256: str, arch: str) -> str:
 
 
 def launch_key(launch: str, name: str) -> str:
-    """What one launch has shipped, or its machine has said: ``queue.json``, ``workdir.tar.gz``,
-    ``bootstrap.log``."""
+    """What one launch has shipped, or its machine has said: ``queue.json``, ``launch.json``,
+    ``workdir.tar.gz``, ``bootstrap.log``."""
     return f"{FOLDER}/launches/{launch}/{name}"
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from runner.errors import UsageError
 from runner.model.document import Queue, dump_document
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket, sha256_of
@@ -43,11 +44,16 @@ def ship_bundles(
 
 
 def ship_workdir(
-    bucket: Bucket, launch: str, packed: Path | None, progress: Progress
+    bucket: Bucket, launch: str, packed: Path | Shipped | None, progress: Progress
 ) -> Shipped | None:
-    """The packed work folder, if there is one."""
+    """The packed work folder, if there is one; of an earlier launch, where it is still there."""
     if packed is None:
         return None
+    if isinstance(packed, Shipped):
+        if not bucket.has(packed.key):
+            told = f"the launch's work folder, s3://{bucket.name}/{packed.key}, is gone"
+            raise UsageError(f"{told}: give --workdir DIR")
+        return packed
     key = names.launch_key(launch, "workdir.tar.gz")
     bucket.put_file(key, packed, progress)
     return Shipped(key, sha256_of(packed))

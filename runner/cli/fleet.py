@@ -1,0 +1,169 @@
+"""What `ls`, `terminate` and `reap` share: regions asked, and one shape of what was found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from runner.cli.text import clean, columns
+from runner.targets.ec2 import names
+from runner.targets.ec2.machines import age
+
+if TYPE_CHECKING:
+    from runner.targets.ec2.ending import Ended
+    from runner.targets.ec2.machines import Cost, Owned
+
+REGIONS = "R[,R2…|all]"
+HEADS = ("ID", "QUEUE", "STATE", "TYPE", "MARKET", "ZONE", "AGE", "COST", "EXPIRES", "THEN", "WHY")
+
+
+def add_regions(parser: argparse.ArgumentParser) -> None:
+    """Which regions."""
+    parser.add_argument(
+        "--region", metavar=REGIONS, help="one region, several, or all (default: the AWS profile's)"
+    )
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """Whether to ask; without a terminal nobody is asked."""
+    parser.add_argument("--yes", action="store_true", help="don't ask, also on a terminal")
+
+
+def say(verb: str, line: str) -> None:
+    """One line for people."""
+    print(f"runner {verb}: {clean(line)}", file=sys.stderr)
+
+
+def say_failed(verb: str, failed: Sequence[tuple[str, str]]) -> None:
+    """The regions that gave no answer: what runs there is not in the list."""
+    for region, why in failed:
+        say(verb, f"{region} was not looked at: {why}")
+
+
+def agreed(question: str, *, yes: bool) -> bool:
+    """Whether a person at a terminal says yes; nobody else is asked."""
+    if yes or not sys.stdin.isatty():
+        return True
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def view(owned: Owned, now: float) -> dict[str, Any]:
+    """One of ours for programs; None where nobody knows."""
+    from runner.store.projection import rfc3339
+
+    machine, request, cost = owned.machine, owned.request, owned.cost(now)
+    expires, began = owned.expires, owned.began
+    return {
+        "id": owned.id,
+        "kind": "instance" if machine is not None else "spot-request",
+        "queue": owned.queue,
+        "region": owned.region,
+        "zone": machine.zone if machine is not None else None,
+        "state": owned.state,
+        "why": owned.why,
+        "type": owned.instance_type,
+        "market": owned.market,
+        "spot_request": request.request_id if request is not None else None,
+        "began_at": rfc3339(began),
+        "age_seconds": None if began is None else round(now - began),
+        "price_per_hour": owned.price,
+        "cost": None if cost.dollars is None else round(cost.dollars, 4),
+        "cost_at_least": cost.at_least,
+        "expires_at": rfc3339(expires),
+        "overdue": owned.alive and expires is not None and expires <= now,
+        "on_complete": owned.tags.get(names.TERMINATES),
+        "store": owned.tags.get(names.STORE),
+    }
+
+
+def table(found: Sequence[Owned], now: float) -> str:
+    """All of it for people, with a line of totals."""
+    return "\n".join([columns(HEADS, [_row(owned, now) for owned in found]), total(found, now)])
+
+
+def _row(owned: Owned, now: float) -> tuple[str, ...]:
+    began, machine = owned.began, owned.machine
+    return (
+        owned.id,
+        owned.queue or "-",
+        owned.state,
+        owned.instance_type or "-",
+        owned.market,
+        (machine.zone if machine is not None else "") or owned.region,
+        "-" if began is None else age(now - began),
+        dollars(owned.cost(now)),
+        _expires(owned, now),
+        owned.tags.get(names.TERMINATES, "-"),
+        owned.why,
+    )
+
+
+def _expires(owned: Owned, now: float) -> str:
+    if (expires := owned.expires) is None:
+        return "-"
+    if expires > now:
+        return f"in {age(expires - now)}"
+    return f"OVERDUE {age(now - expires)}" if owned.alive else f"{age(now - expires)} ago"
+
+
+def dollars(cost: Cost) -> str:
+    """``$1.23``, ``≥ $1.23``, or ``-``."""
+    if cost.dollars is None:
+        return "-"
+    return f"{'≥ ' if cost.at_least else ''}${cost.dollars:.2f}"
+
+
+def total(found: Sequence[Owned], now: float) -> str:
+    """What all of it has cost, and costs an hour: what nobody knows the price of is told apart."""
+    alive = [owned for owned in found if owned.alive]
+    costs = [owned.cost(now) for owned in found]
+    known = sum(cost.dollars for cost in costs if cost.dollars is not None)
+    unknown = sum(cost.dollars is None for cost in costs)
+    at_least = unknown or any(cost.at_least for cost in costs)
+    hourly = sum(owned.price or 0.0 for owned in alive if owned.billed)
+    told = f"total: {_counted(alive)}; {'at least ' if at_least else ''}${known:.2f} so far"
+    told += f", ${hourly:.2f} an hour now"
+    return told + (f" ({unknown} of unknown cost)" if unknown else "")
+
+
+def _counted(alive: Sequence[Owned]) -> str:
+    machines = sum(owned.machine is not None for owned in alive)
+    requests = len(alive) - machines
+    told = f"{machines} instance{'s' if machines != 1 else ''}"
+    more = f" and {requests} open spot request{'s' if requests != 1 else ''}"
+    return told + (more if requests else "")
+
+
+def in_words(owned: Owned, now: float) -> str:
+    """One of ours in a line."""
+    told = [owned.instance_type, owned.market, owned.state]
+    began = owned.began
+    if began is not None:
+        told.append(f"{age(now - began)} old")
+    if owned.cost(now).dollars is not None:
+        told.append(f"{dollars(owned.cost(now))} so far")
+    words = ", ".join(word for word in told if word)
+    return f"{owned.id} in {owned.region}, queue {owned.queue}: {words}"
+
+
+def outcome(ended: Ended) -> dict[str, Any]:
+    """What became of one target, for programs."""
+    return {
+        "id": ended.owned.id,
+        "region": ended.owned.region,
+        "queue": ended.owned.queue,
+        "ended": ended.done,
+        "error": ended.error,
+    }
+
+
+def outcome_in_words(ended: Ended) -> str:
+    """What became of one target, for people."""
+    if ended.error is not None:
+        return f"{ended.owned.id}: NOT ended: {ended.error}"
+    if not ended.done:
+        return f"{ended.owned.id}: had ended before"
+    return f"{ended.owned.id}: ended ({', '.join(ended.done)})"

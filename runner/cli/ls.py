@@ -1,0 +1,40 @@
+"""List what runs in EC2, what it has cost, and when it ends; from EC2's own records."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from runner.cli import fleet, options
+from runner.errors import ExitCode
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    fleet.add_regions(parser)
+    parser.add_argument("--all", action="store_true", help="also what has ended lately")
+    options.add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from runner.targets.ec2.machines import look
+    from runner.targets.ec2.regions import ask, clients, parse_regions
+
+    regions = clients(parse_regions(arguments.region))
+    asked = ask(regions, lambda ec2: look(ec2, ended=arguments.all))
+    found = [owned for _, here in asked.answers for owned in here]
+    now = time.time()
+    if arguments.json:
+        view = {
+            "found": [fleet.view(owned, now) for owned in found],
+            "regions": [ec2.region for ec2, _ in asked.answers],
+            "failed": [{"region": region, "error": why} for region, why in asked.failed],
+        }
+        print(json.dumps(view))
+    elif found:
+        print(fleet.table(found, now))
+    elif asked.answers:
+        where = ", ".join(ec2.region for ec2, _ in asked.answers)
+        print(f"nothing of ours runs in {where}")
+    fleet.say_failed("ls", asked.failed)
+    return ExitCode.ERROR if asked.failed else ExitCode.DONE

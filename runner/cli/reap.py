@@ -1,0 +1,97 @@
+"""End what has outlived its lifetime, by EC2's own records: nothing remembered here counts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import TYPE_CHECKING
+
+from runner.cli import fleet, options
+from runner.errors import ExitCode, UsageError
+from runner.model.durations import parse_duration
+
+if TYPE_CHECKING:
+    from runner.aws.ec2 import Ec2
+    from runner.targets.ec2.ending import Ended
+    from runner.targets.ec2.machines import Owned
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    fleet.add_regions(parser)
+    parser.add_argument(
+        "--older-than", metavar="DURATION", help="also what is older than, say, 24h"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be ended")
+    fleet.add_yes(parser)
+    options.add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from runner.targets.ec2.machines import look
+    from runner.targets.ec2.regions import ask, clients, parse_regions
+
+    older = _duration(arguments.older_than)
+    asked = ask(clients(parse_regions(arguments.region)), look)
+    now = time.time()
+    due = _due([(ec2, owned) for ec2, found in asked.answers for owned in found], now, older)
+    fleet.say_failed("reap", asked.failed)
+    for _, owned, why in due:
+        fleet.say("reap", f"{fleet.in_words(owned, now)}: {why}")
+    ended = [] if arguments.dry_run else _end(due, yes=arguments.yes)
+    if arguments.json:
+        print(json.dumps(_view(due, ended, asked.failed, now)))
+    elif not due:
+        print("nothing is overdue")
+    elif ended is None:
+        print("nothing was ended")
+    elif arguments.dry_run:
+        for _, owned, why in due:
+            print(f"would end {owned.id}: {why}")
+    else:
+        for done in ended:
+            print(fleet.outcome_in_words(done))
+    trouble = asked.failed or any(done.error for done in ended or ())
+    return ExitCode.ERROR if trouble or ended is None else ExitCode.DONE
+
+
+def _duration(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"--older-than: {error}") from None
+
+
+def _due(
+    found: list[tuple[Ec2, Owned]], now: float, older: float | None
+) -> list[tuple[Ec2, Owned, str]]:
+    from runner.targets.ec2.machines import overdue
+
+    judged = [(ec2, owned, overdue(owned, now, older)) for ec2, owned in found]
+    return [(ec2, owned, why) for ec2, owned, why in judged if why is not None]
+
+
+def _end(due: list[tuple[Ec2, Owned, str]], *, yes: bool) -> list[Ended] | None:
+    """What became of each; None if a person said no."""
+    from runner.targets.ec2.ending import end_all
+
+    if due and not fleet.agreed(f"End {'it' if len(due) == 1 else 'all of them'}?", yes=yes):
+        return None
+    return end_all([(ec2, owned) for ec2, owned, _ in due])
+
+
+def _view(
+    due: list[tuple[Ec2, Owned, str]],
+    ended: list[Ended] | None,
+    failed: list[tuple[str, str]],
+    now: float,
+) -> dict[str, object]:
+    outcomes = {done.owned.id: fleet.outcome(done) for done in ended or ()}
+    overdue = [
+        {**fleet.view(owned, now), "reason": why, "outcome": outcomes.get(owned.id)}
+        for _, owned, why in due
+    ]
+    told = [{"region": region, "error": why} for region, why in failed]
+    return {"overdue": overdue, "failed": told}

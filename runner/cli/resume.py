@@ -1,0 +1,41 @@
+"""Go on with a queue on another machine in EC2: what was stored of it is taken over there.
+
+The old machine is ended first, with its spot request. What isn't said is as the launch had it.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from runner.cli import launch, options
+from runner.errors import ExitCode, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queue_id", metavar="QUEUE_ID", help="the queue")
+    parser.add_argument(
+        "--bucket", metavar="BUCKET", help="where its results are, if it was launched elsewhere"
+    )
+    launch.configure_machine(parser)
+    parser.add_argument(
+        "--on-demand", action="store_true", help="not spot, whatever the launch had"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if arguments.on_demand and (arguments.spot or arguments.fallback_on_demand):
+        raise UsageError("--on-demand: is not for --spot or --fallback-on-demand")
+    arguments.queue = arguments.queue_id
+    options.queue(arguments)
+    from runner.cli.resuming import prepared
+    from runner.targets.ec2.launches import Launches
+
+    launches = Launches(options.settings(arguments).state_dir / "launches")
+    with launches.locked():
+        resuming = prepared(arguments, launches)
+        done = resuming.run()
+    if done is None or not arguments.wait:
+        return ExitCode.DONE
+    from runner.cli.launch_wait import wait
+
+    return wait(done.launch, resuming.say)

@@ -1,0 +1,141 @@
+"""The lease of a session's store, renewed while the queue is worked on by a machine in the cloud.
+
+Owns when it is renewed and given back, and the first look: before it nothing starts, for a machine
+that comes back late may have been succeeded. Without a network the work goes on here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from runner.core.scheduler import Scheduler
+from runner.engine.stored_state import StoredState
+from runner.engine.surroundings import Surroundings
+from runner.engine.workers import GRACE, Workers, patience_with
+from runner.results.claim import SucceededError
+from runner.results.lease import Lease
+from runner.results.store import StoreError
+
+LOOK_WITHIN = 10.0
+"""Seconds that new starts wait for the first look at most: a store that doesn't answer holds up
+nothing for longer."""
+
+MISSED = 4
+"""Heartbeats without which a lease has run out."""
+
+
+class Heartbeat:
+    """``first_look`` is done when the store has told, or has taken too long to tell, whose it is.
+
+    One thread of its own: an upload that takes minutes must not cost the lease.
+    """
+
+    def __init__(
+        self, surroundings: Surroundings, scheduler: Scheduler, state: StoredState, every: float
+    ) -> None:
+        assert surroundings.results is not None
+        self._loop = asyncio.get_running_loop()
+        self.first_look: asyncio.Future[None] = self._loop.create_future()
+        self._instance = surroundings.instance
+        self._scheduler = scheduler
+        self._state = state
+        self._every = every
+        run_id = scheduler.queue.run_id
+        self._lease = Lease(surroundings.results, run_id, MISSED * every)
+        self._pool = Workers(1, "lease", patience_with(surroundings.results))
+        self._timer: asyncio.TimerHandle | None = None
+        self._busy = False
+        self._held = False
+        self._closed = False
+
+    def look(self) -> None:
+        """Begin to look. Where nothing was ever stored by this run there is nothing to see."""
+        epoch = self._scheduler.queue.epoch
+        if not epoch:
+            self.first_look.set_result(None)
+            return
+        self._loop.call_later(LOOK_WITHIN, self._looked)
+        work = self._loop.run_in_executor(self._pool, self._check, epoch)
+        work.add_done_callback(lambda _: self._looked())
+
+    def _check(self, epoch: int) -> None:
+        try:
+            self._lease.check(epoch)
+            self._state.own()
+        except SucceededError as error:
+            self._confirm(error)
+        except StoreError:
+            pass  # nobody can tell: the work goes on here
+
+    def _confirm(self, error: SucceededError) -> bool:
+        """Whether we have been succeeded, by the claim's word."""
+        with suppress(StoreError):
+            if not self._state.still_ours():
+                self._state.succeed(error)
+                return True
+        return False
+
+    def _looked(self) -> None:
+        # In a later turn of the loop: what the look found is told before anything starts.
+        if not self.first_look.done():
+            self._loop.call_soon(self._let_start)
+
+    def _let_start(self) -> None:
+        if not self.first_look.done():
+            self.first_look.set_result(None)
+
+    def begin(self) -> None:
+        """The store is ours now: its state says so."""
+        if self._timer is None and not self._busy and not self._closed:
+            self._beat()
+
+    def _beat(self) -> None:
+        self._timer = None
+        if self._closed:
+            return
+        self._busy = True
+        self._lease.instance_id = self._instance()
+        work = self._loop.run_in_executor(self._pool, self._renew, self._state.epoch)
+        work.add_done_callback(self._renewed)
+
+    def _renew(self, epoch: int) -> bool:
+        try:
+            self._lease.renew(epoch)
+        except SucceededError as error:
+            return not self._confirm(error)
+        except StoreError:
+            pass  # tried again with the next one
+        else:
+            self._held = True
+        return True
+
+    def _renewed(self, future: asyncio.Future[bool]) -> None:
+        self._busy = False
+        if future.cancelled() or self._closed or not future.result():
+            return
+        self._timer = self._loop.call_later(self._every, self._beat)
+
+    async def release(self) -> None:
+        """Nobody works on it any more: who takes it over need not wait. Tried once."""
+        self._stop()
+        if not self._held or self._state.succeeded is not None:
+            return
+        work = self._loop.run_in_executor(self._pool, self._give_back, self._state.epoch)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(work, GRACE)
+
+    def _give_back(self, epoch: int) -> None:
+        with suppress(StoreError):
+            self._lease.renew(epoch, released=True)
+
+    def _stop(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close(self) -> None:
+        """Renew nothing more; the lease runs out if nobody goes on with it."""
+        self._stop()
+        self._pool.end()

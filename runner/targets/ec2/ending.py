@@ -1,0 +1,166 @@
+"""The end of a machine of ours: first its spot request, or EC2 launches another; then itself.
+
+Owns the order, and when it is believed. Repeating it changes nothing. Terminating an instance of a
+persistent request opens the request again (EC2 User Guide, "Terminate a Spot Instance").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from runner.aws.ec2 import Ec2, SpotRequest
+from runner.aws.faults import AwsError, Kind
+from runner.errors import RunnerError, UsageError
+from runner.targets.ec2.machines import Owned
+
+CONFIRMED_WITHIN = 90.0
+"""Seconds until an end that EC2 has accepted is to be seen in its records."""
+
+FIRST_LOOK = 0.5
+LAST_LOOK = 4.0
+"""Seconds between two looks."""
+
+AT_ONCE = 8
+
+
+class NotEndedError(RunnerError):
+    """EC2 did not end a machine, or doesn't say so. It may still cost money."""
+
+
+class NotOursError(UsageError):
+    """An instance without our tag is never touched."""
+
+
+@dataclass(slots=True)
+class Ended:
+    """What was done about one target. ``done`` names what was ended, in order."""
+
+    owned: Owned
+    done: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How a wait passes its time; replaced in tests."""
+
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    patience: float = CONFIRMED_WITHIN
+
+
+def end(ec2: Ec2, owned: Owned, waiting: Waiting | None = None) -> Ended:
+    """End it, and see that it is so. Blocks up to a minute and a half or so; raises nothing.
+
+    A request that can't be cancelled keeps its machine: the next one would cost as much.
+    """
+    waiting = waiting or Waiting()
+    ended = Ended(owned)
+    try:
+        machines = _cancel(ec2, owned, ended, waiting)
+        for instance_id in machines:
+            _terminate(ec2, instance_id, ended)
+        for instance_id in machines:
+            _confirm(ec2, instance_id, waiting)
+    except RunnerError as error:
+        ended.error = str(error)
+    return ended
+
+
+def _cancel(ec2: Ec2, owned: Owned, ended: Ended, waiting: Waiting) -> list[str]:
+    """Cancel its request, if any; the instances that are to be ended then."""
+    own = [owned.machine.instance_id] if owned.machine is not None else []
+    found = requests_of(ec2, owned)
+    alive = [request.request_id for request in found if request.alive]
+    if alive:
+        try:
+            ec2.cancel_spot(alive)
+        except AwsError as error:
+            if error.kind is not Kind.MISSING:
+                raise NotEndedError(
+                    f"its spot request {alive[0]} can't be cancelled, so it was left alone: {error}"
+                ) from error
+        found += _cancelled(ec2, alive, waiting)
+        ended.done += alive
+    # EC2 may have launched one while the request was cancelled.
+    launched = [request.instance_id for request in found if request.instance_id]
+    return list(dict.fromkeys(own + launched))
+
+
+def requests_of(ec2: Ec2, owned: Owned) -> list[SpotRequest]:
+    """Its spot requests as EC2 has them now, also one that lost its tags. Raises AwsError."""
+    found = {}
+    if owned.request is not None:
+        found[owned.request.request_id] = owned.request
+    machine = owned.machine
+    if machine is not None and (machine.spot or machine.spot_request):
+        own = {"Name": "instance-id", "Values": [machine.instance_id]}
+        for request in ec2.spot_requests(Filters=[own]):
+            found[request.request_id] = request
+        named = machine.spot_request
+        if named is not None and named not in found:
+            found |= {request.request_id: request for request in _by_id(ec2, [named])}
+    return list(found.values())
+
+
+def _by_id(ec2: Ec2, ids: list[str]) -> list[SpotRequest]:
+    try:
+        return ec2.spot_requests(SpotInstanceRequestIds=ids)
+    except AwsError as error:
+        if error.kind is Kind.MISSING:
+            return []
+        raise
+
+
+def _cancelled(ec2: Ec2, ids: list[str], waiting: Waiting) -> list[SpotRequest]:
+    """The requests once none of them launches anything more. Raises NotEndedError."""
+    for _ in _looks(waiting):
+        found = _by_id(ec2, ids)
+        if not any(request.alive for request in found):
+            return found
+    raise NotEndedError(f"spot request {ids[0]} was cancelled, but EC2 still shows it as alive")
+
+
+def _terminate(ec2: Ec2, instance_id: str, ended: Ended) -> None:
+    machine = ec2.machine(instance_id)
+    if machine is None or machine.gone:
+        return
+    try:
+        ec2.terminate(instance_id)
+    except AwsError as error:
+        if error.kind is not Kind.MISSING:
+            raise
+    ended.done.append(instance_id)
+
+
+def _confirm(ec2: Ec2, instance_id: str, waiting: Waiting) -> None:
+    state = "running"
+    for _ in _looks(waiting):
+        machine = ec2.machine(instance_id)
+        if machine is None or machine.gone:
+            return
+        state = machine.state
+    raise NotEndedError(f"{instance_id}: EC2 accepted its end, but shows it as {state}")
+
+
+def _looks(waiting: Waiting) -> Iterator[None]:
+    """One turn a look, further and further apart, until the patience is over."""
+    until = waiting.clock() + waiting.patience
+    pause = FIRST_LOOK
+    while True:
+        yield
+        if waiting.clock() + pause > until:
+            return
+        waiting.sleep(pause)
+        pause = min(LAST_LOOK, 1.5 * pause)
+
+
+def end_all(targets: Sequence[tuple[Ec2, Owned]], waiting: Waiting | None = None) -> list[Ended]:
+    """End all of them, some at once; one that can't be ended keeps none of the others."""
+    if not targets:
+        return []
+    with ThreadPoolExecutor(min(AT_ONCE, len(targets))) as pool:
+        return list(pool.map(lambda target: end(target[0], target[1], waiting), targets))

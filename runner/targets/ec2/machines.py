@@ -1,0 +1,230 @@
+"""What runs of ours in EC2, by EC2's own records: the tags that every launch sets at create.
+
+Owns what is ours, what it has cost and when it is to be gone. It knows no file on this machine: an
+instance that nobody here remembers is found all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from runner.aws.ec2 import ALIVE, Ec2, Machine, SpotRequest
+from runner.targets.ec2 import names
+
+BILLED = frozenset({"running", "stopping"})
+"""States in which an instance costs its price (EC2 User Guide, "Instance lifecycle"; `stopping`
+costs only where it hibernates). A stopped one costs its disk."""
+
+WAITING = ("open", "active", "disabled")
+"""States of a spot request for which EC2 may launch a machine: see SpotRequest.alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """An instance of ours with its spot request, or a spot request that has no living instance.
+
+    The latter costs nothing yet: EC2 may launch a machine for it at any time.
+    """
+
+    region: str
+    machine: Machine | None = None
+    request: SpotRequest | None = None
+
+    @property
+    def id(self) -> str:
+        """The instance's, else the request's."""
+        if self.machine is not None:
+            return self.machine.instance_id
+        assert self.request is not None
+        return self.request.request_id
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The instance's, and its request's: EC2 need not tag what it launches again."""
+        of_request = self.request.tags if self.request is not None else {}
+        return {**of_request, **(self.machine.tags if self.machine is not None else {})}
+
+    @property
+    def queue(self) -> str | None:
+        """The queue it was launched for; None where it isn't ours."""
+        return self.tags.get(names.QUEUE)
+
+    @property
+    def state(self) -> str:
+        """EC2's word for its state."""
+        if self.machine is not None:
+            return self.machine.state
+        assert self.request is not None
+        return f"request {self.request.state}"
+
+    @property
+    def why(self) -> str:
+        """EC2's words for why it stands so; of a stopped spot machine its request's too."""
+        told = [self.machine.why] if self.machine is not None and self.machine.why else []
+        request = self.request
+        waiting = self.machine is None or self.machine.state in ("stopping", "stopped")
+        if request is not None and waiting:
+            told.append(": ".join(word for word in (request.status, request.message) if word))
+        if self.machine is None:
+            told.append("EC2 may launch a machine for it")
+        return "; ".join(told)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it costs, or may cost, anything."""
+        if self.machine is not None:
+            return not self.machine.gone
+        return self.request is not None and self.request.alive
+
+    @property
+    def may_cost(self) -> bool:
+        """``alive``, or ended with a request for which EC2 may launch another."""
+        return self.alive or (self.request is not None and self.request.alive)
+
+    @property
+    def billed(self) -> bool:
+        """Whether it costs its price just now."""
+        return self.machine is not None and self.machine.state in BILLED
+
+    @property
+    def instance_type(self) -> str:
+        """Of the instance, or of what a request asks for; "" where EC2 doesn't tell."""
+        if self.machine is not None:
+            return self.machine.instance_type
+        return self.request.instance_type if self.request is not None else ""
+
+    @property
+    def market(self) -> str:
+        """``spot`` or ``on-demand``."""
+        return "on-demand" if self.machine is not None and not self.machine.spot else "spot"
+
+    @property
+    def began(self) -> float | None:
+        """Seconds since the epoch; None where EC2 doesn't tell."""
+        if self.machine is not None:
+            return self.machine.began or self.machine.launched or None
+        return self.request.created if self.request is not None else None
+
+    @property
+    def expires(self) -> float | None:
+        """When its lifetime is over, by its tag, or by the request's own end; None if never."""
+        tagged = _moment(self.tags.get(names.EXPIRES))
+        if tagged is None and self.machine is None and self.request is not None:
+            return self.request.valid_until
+        return tagged
+
+    @property
+    def price(self) -> float | None:
+        """US dollars an hour, as the launch expected; None where nobody knew."""
+        try:
+            price = float(self.tags.get(names.PRICE, ""))
+        except ValueError:
+            return None
+        return price if 0 <= price < float("inf") else None
+
+    def cost(self, now: float) -> Cost:
+        """What it has cost until ``now`` (seconds since the epoch), without its disk."""
+        machine, price = self.machine, self.price
+        if machine is None:
+            return Cost(0.0)
+        if price is None:
+            return Cost(None)
+        # What ran before the last start, or how long a stopped one ran, EC2 doesn't tell.
+        at_least = machine.began < machine.launched - _SAME_START
+        if machine.state not in BILLED:
+            return Cost(0.0 if machine.state == "pending" else None)
+        return Cost(price * max(0.0, now - machine.launched) / 3600, at_least)
+
+
+_SAME_START = 300.0
+"""Seconds by which a disk may be attached before or after the start that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """US dollars; None where nobody knows. ``at_least``: earlier starts aren't in it."""
+
+    dollars: float | None
+    at_least: bool = False
+
+
+def look(ec2: Ec2, *, ended: bool = False, queue: str | None = None) -> list[Owned]:
+    """All of ours in one region, oldest first; ``ended``: also what is gone and still known.
+
+    ``queue``: only what was launched for it. Two calls. Raises AwsError.
+    """
+    machines = ec2.machines({names.QUEUE: queue}, () if ended else ALIVE)
+    tag = (
+        {"Name": "tag-key", "Values": [names.QUEUE]}
+        if queue is None
+        else {"Name": f"tag:{names.QUEUE}", "Values": [queue]}
+    )
+    requests = ec2.spot_requests(Filters=[tag])
+    return [_with_machine(ec2, owned) for owned in join(ec2.region, machines, requests)]
+
+
+def _with_machine(ec2: Ec2, owned: Owned) -> Owned:
+    """A request with the instance that EC2 launched for it without our tags, if that lives."""
+    request = owned.request
+    if owned.machine is not None or request is None or request.instance_id is None:
+        return owned
+    machine = ec2.machine(request.instance_id)
+    return owned if machine is None or machine.gone else replace(owned, machine=machine)
+
+
+def join(region: str, machines: Iterable[Machine], requests: Iterable[SpotRequest]) -> list[Owned]:
+    """Instances with their requests, then the living requests that have no living instance."""
+    machines, requests = list(machines), list(requests)
+    by_id = {request.request_id: request for request in requests}
+    by_machine = {request.instance_id: request for request in requests if request.instance_id}
+    owned, covered = [], set()
+    for machine in machines:
+        request = by_id.get(machine.spot_request or "") or by_machine.get(machine.instance_id)
+        if machine.gone:
+            request = None  # it may be alive, and stands for itself then
+        owned.append(Owned(region, machine, request))
+        if request is not None:
+            covered.add(request.request_id)
+    alone = [r for r in requests if r.alive and r.request_id not in covered]
+    return owned + [Owned(region, None, request) for request in alone]
+
+
+def _moment(text: str | None) -> float | None:
+    """Seconds since the epoch of an RFC 3339 time; None for what is none."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo is not None else None
+
+
+def overdue(owned: Owned, now: float, older_than: float | None = None) -> str | None:
+    """Why it is to be ended now; None if it isn't. ``older_than`` in seconds.
+
+    From EC2's records alone: what somebody here believes to have ended may be running.
+    """
+    if not owned.alive:
+        return None
+    if (expires := owned.expires) is not None and expires <= now:
+        return f"its lifetime was over {age(now - expires)} ago"
+    began = owned.began
+    if older_than is not None and began is not None and now - began > older_than:
+        return f"it is {age(now - began)} old"
+    return None
+
+
+def age(seconds: float) -> str:
+    """A length of time for people: ``45s``, ``12m``, ``3h5m``, ``2d4h``."""
+    whole = max(0, int(seconds))
+    for size, unit, rest, small in _UNITS:
+        if whole >= size:
+            more = whole % size // rest
+            return f"{whole // size}{unit}" + (f"{more}{small}" if more and small else "")
+    return f"{whole}s"
+
+
+_UNITS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, ""))

@@ -1,0 +1,111 @@
+"""The machine that had the queue before: seen at its end, before another takes the queue up.
+
+EC2 is asked first: it knows. Only if it can't answer the lease is waited for, which the machine
+renews in the result store as long as it works on the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runner.aws.ec2 import Ec2
+from runner.aws.faults import AwsError
+from runner.results.layout import Layout
+from runner.results.lease import parse_lease
+from runner.results.store import ResultStore
+from runner.targets.ec2.ending import NotEndedError, Waiting, end_all
+from runner.targets.ec2.machines import Owned, look
+from runner.targets.ec2.regions import ask
+
+Say = Callable[[str], None]
+
+UNKNOWN = 120.0
+"""Seconds that are waited where no lease says how long it is valid: one that is about to be taken
+for the first time would be seen."""
+
+LAST_WORDS = 180.0
+"""Seconds in which a machine that ends stores what its jobs have saved, and is terminated."""
+
+EVERY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessors:
+    """What EC2 says of the machines a queue has had. ``silent``: regions that could not answer."""
+
+    alive: list[tuple[Ec2, Owned]]
+    silent: list[tuple[str, str]]
+
+
+def find(regions: Sequence[Ec2], queue_id: str) -> Predecessors:
+    """All of the queue that live, or may come to life. Blocks."""
+    asked = ask(regions, lambda ec2: look(ec2, queue=queue_id))
+    alive = [(ec2, owned) for ec2, found in asked.answers for owned in found]
+    return Predecessors(alive, asked.failed)
+
+
+def see_ended(
+    found: Predecessors, store: ResultStore, say: Say, waiting: Waiting | None = None
+) -> None:
+    """End them, or wait until none of them can still hold the queue. Blocks, for minutes.
+
+    Raises NotEndedError for a machine that EC2 doesn't end, StoreError where nobody can tell.
+    """
+    waiting = waiting or Waiting()
+    failed = []
+    for ended in end_all(found.alive, waiting):
+        if ended.error is not None:
+            failed.append(f"{ended.owned.id} could not be ended: {ended.error}")
+        elif ended.done:
+            say(f"{', '.join(ended.done)}: ended")
+    if failed:
+        raise NotEndedError("\n".join([*failed, "nothing was launched"]))
+    for ec2, owned in found.alive:
+        _see_terminated(ec2, owned, say, waiting)
+    if found.silent:
+        for region, why in found.silent:
+            say(f"EC2 in {region} can't say whether a machine still works on the queue: {why}")
+        wait_for_lease(store, say, waiting)
+
+
+def _see_terminated(ec2: Ec2, owned: Owned, say: Say, waiting: Waiting) -> None:
+    """It may be storing what its jobs have saved; whoever begins before that begins without it."""
+    if owned.machine is None:
+        return
+    until, told = waiting.clock() + LAST_WORDS, False
+    while waiting.clock() < until:
+        try:
+            machine = ec2.machine(owned.id)
+        except AwsError:
+            return  # it was seen to shut down; the rest is a courtesy
+        if machine is None or machine.state == "terminated":
+            return
+        if not told:
+            say(f"{owned.id} shuts down, and stores what its jobs have saved …")
+            told = True
+        waiting.sleep(EVERY)
+
+
+def wait_for_lease(store: ResultStore, say: Say, waiting: Waiting) -> None:
+    """Until nobody has renewed it for as long as it is valid, or it was given back.
+
+    By our own clock from when it was seen: theirs may be wrong. Raises StoreError.
+    """
+    seen: str | None = None
+    due = float("-inf")
+    while True:
+        found = store.get_versioned(Layout.lease_key)
+        held = parse_lease(found)
+        if held is not None and held.released:
+            return
+        version = found.version if found is not None else ""
+        if version != seen:
+            seen = version
+            valid = held.valid_for if held is not None else UNKNOWN
+            who = held.who if held is not None else "nobody, as far as the store knows,"
+            say(f"{who} holds the queue's lease: waiting {valid:.0f} s for it to run out …")
+            due = waiting.clock() + valid
+        if waiting.clock() >= due:
+            return
+        waiting.sleep(min(EVERY, max(0.1, due - waiting.clock())))

@@ -1,0 +1,77 @@
+"""Which regions a verb asks, and asking them all at once.
+
+A region that fails is told with its reason and never left out silently: what isn't listed there may
+cost money all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from runner.aws.ec2 import Ec2
+from runner.aws.faults import AwsError
+from runner.errors import UsageError
+from runner.model.wording import quoted
+
+ALL = "all"
+AT_ONCE = 16
+
+_REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[_T]):
+    """What each region answered, in the order they were asked in, and which failed with what."""
+
+    answers: list[tuple[Ec2, _T]]
+    failed: list[tuple[str, str]]
+
+
+def parse_regions(text: str | None) -> list[str] | None:
+    """``R[,R2…|all]``: the regions named, [] for all of them, None for boto3's own choice.
+
+    Raises UsageError.
+    """
+    if text is None:
+        return None
+    named = [word.strip() for word in text.split(",")]
+    if ALL in named:
+        if named != [ALL]:
+            raise UsageError(f"--region: {quoted(ALL)} is all of them; give it alone")
+        return []
+    for word in named:
+        if not _REGION.fullmatch(word):
+            raise UsageError(f"--region: {quoted(word)} is no region such as eu-west-1, or all")
+    return list(dict.fromkeys(named))
+
+
+def clients(regions: Sequence[str] | None, make: Callable[[str | None], Ec2] = Ec2) -> list[Ec2]:
+    """A client for each region; see parse_regions. Raises AwsError where nobody says which."""
+    if regions is None:
+        return [make(None)]
+    if not regions:
+        regions = make(None).regions()
+    return [make(region) for region in regions]
+
+
+def ask(clients: Sequence[Ec2], question: Callable[[Ec2], _T]) -> Asked[_T]:
+    """Put one question to all regions at once."""
+    for ec2 in clients:
+        # boto3's sessions are not for two threads at once; its clients are.
+        _ = ec2.client
+    with ThreadPoolExecutor(min(AT_ONCE, max(1, len(clients)))) as pool:
+        futures = [(ec2, pool.submit(question, ec2)) for ec2 in clients]
+    answers: list[tuple[Ec2, _T]] = []
+    failed: list[tuple[str, str]] = []
+    for ec2, future in futures:
+        try:
+            answers.append((ec2, future.result()))
+        except AwsError as error:
+            failed.append((ec2.region, str(error)))
+    return Asked(answers, failed)

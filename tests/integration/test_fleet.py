@@ -1,0 +1,266 @@
+"""What runs in EC2, shown and ended by the real commands: `ls`, `terminate`, `reap`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from ec2_stub import Ec2Stub
+from s3_endpoint import Endpoint
+from world import World
+
+from runner.targets.ec2 import names
+
+HOUR = 3600.0
+
+
+def at(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def tags(
+    queue: str = "q", *, expires_in: float = HOUR, price: str | None = "1.50"
+) -> dict[str, str]:
+    """As a launch sets them."""
+    told = {
+        names.QUEUE: queue,
+        names.LAUNCH: "l1",
+        names.EXPIRES: at(time.time() + expires_in),
+        names.TERMINATES: "terminate",
+    }
+    return told if price is None else {**told, names.PRICE: price}
+
+
+@pytest.fixture
+def stub() -> Iterator[Ec2Stub]:
+    with Ec2Stub("us-east-1", "eu-west-1") as made:
+        yield made
+
+
+def call(world: World, stub: Ec2Stub, *words: str) -> subprocess.CompletedProcess[str]:
+    return world.call(*words, env=stub.env)
+
+
+def spot(stub: Ec2Stub, told: dict[str, str], *, age: float = HOUR) -> tuple[str, str]:
+    """A spot machine and its request, both tagged."""
+    began = time.time() - age
+    request = stub.request(told, created=began)
+    return stub.instance(told, launched=began, request=request), request
+
+
+def test_ls_shows_what_runs_and_what_it_costs(world: World, stub: Ec2Stub) -> None:
+    """A machine would cost money, and nobody know."""
+    instance, request = spot(stub, tags(), age=2 * HOUR)
+    stranger = stub.instance({"Name": "db"}, launched=0.0)
+    unknown = stub.instance(tags("p", price=None), launched=time.time())
+    shown = call(world, stub, "ls")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr == "" and stranger not in shown.stdout
+    line = next(line for line in shown.stdout.splitlines() if instance in line)
+    for word in ("q", "running", "g5.xlarge", "spot", "us-east-1a", "2h", "$3.00", "in 59m"):
+        assert f" {word} " in f"{line} ", word
+    last = shown.stdout.splitlines()[-1]
+    assert last == (
+        "total: 2 instances; at least $3.00 so far, $1.50 an hour now (1 of unknown cost)"
+    )
+    view = json.loads(call(world, stub, "ls", "--json").stdout)
+    first = next(one for one in view["found"] if one["id"] == instance)
+    assert (first["spot_request"], first["overdue"]) == (request, False)
+    assert first["cost"] == pytest.approx(3.0, abs=0.01)
+    assert next(one for one in view["found"] if one["id"] == unknown)["cost"] is None
+
+
+def test_ls_asks_all_regions_and_drops_none_silently(world: World, stub: Ec2Stub) -> None:
+    """What runs in a region that doesn't answer would look like nothing."""
+    there = stub.instance(tags("far"), region="eu-west-1", launched=time.time())
+    assert there not in call(world, stub, "ls").stdout
+    assert there in call(world, stub, "ls", "--region", "all").stdout
+    stub.fail["us-east-1", "DescribeInstances"] = "UnauthorizedOperation"
+    shown = call(world, stub, "ls", "--region", "eu-west-1,us-east-1")
+    assert shown.returncode == 1 and there in shown.stdout
+    assert "us-east-1 was not looked at: UnauthorizedOperation" in shown.stderr
+    wrong = call(world, stub, "ls", "--region", "Frankfurt")
+    assert wrong.returncode == 2 and "'Frankfurt' is no region" in wrong.stderr.replace('"', "'")
+
+
+def test_an_open_request_without_a_machine_is_shown(world: World, stub: Ec2Stub) -> None:
+    """EC2 would launch a machine for it one day, out of the blue."""
+    request = stub.request(tags(), state="open", created=time.time())
+    cancelled = stub.request(tags(), state="cancelled", created=time.time())
+    shown = call(world, stub, "ls")
+    assert request in shown.stdout and cancelled not in shown.stdout
+    assert "request open" in shown.stdout and "may launch a machine for it" in shown.stdout
+    assert "0 instances and 1 open spot request" in shown.stdout
+
+
+def test_terminate_cancels_the_request_first(world: World, stub: Ec2Stub) -> None:
+    """EC2 would launch another machine in its place."""
+    stub.looks = 2
+    instance, request = spot(stub, tags())
+    done = call(world, stub, "terminate", instance)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{instance}: ended ({request}, {instance})\n"
+    actions = [action for _, action, _ in stub.calls]
+    assert actions.index("CancelSpotInstanceRequests") < actions.index("TerminateInstances")
+    assert stub.alive() == [] and stub.state(instance) == "terminated"
+    again = call(world, stub, "terminate", "q", "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout) == {"ended": [], "ended_before": [instance], "failed": []}
+    assert len(stub.asked("TerminateInstances")) == 1
+
+
+def test_what_a_request_launches_meanwhile_is_ended_too(world: World, stub: Ec2Stub) -> None:
+    """A machine that comes up while its request is cancelled would be left, without a tag."""
+    request = stub.request(tags(), state="open", created=time.time())
+
+    def launch(region: str, action: str) -> None:
+        if action == "CancelSpotInstanceRequests" and not stub.instances[region]:
+            stub.instance({}, region=region, launched=time.time(), request=request)
+
+    stub.on_call = launch
+    done = call(world, stub, "terminate", request)
+    assert done.returncode == 0, done.stderr
+    assert len(stub.instances["us-east-1"]) == 1 and stub.alive() == []
+
+
+def test_a_relaunched_machine_without_tags_is_found_by_its_request(
+    world: World, stub: Ec2Stub
+) -> None:
+    """Who terminates by hand gets another machine, which nobody would find."""
+    instance, _ = spot(stub, tags())
+    client = boto3.client(
+        "ec2",
+        endpoint_url=stub.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.terminate_instances(InstanceIds=[instance])
+    client.close()
+    (second,) = stub.alive()
+    assert second in call(world, stub, "ls").stdout
+    assert call(world, stub, "terminate", "q").returncode == 0
+    assert stub.alive() == []
+
+
+def test_a_request_that_cannot_be_cancelled_keeps_its_machine(world: World, stub: Ec2Stub) -> None:
+    """Each end would launch the next machine."""
+    instance, request = spot(stub, tags())
+    other = stub.instance(tags(), launched=time.time())
+    stub.fail["us-east-1", "CancelSpotInstanceRequests"] = "UnauthorizedOperation"
+    done = call(world, stub, "terminate", "q")
+    assert done.returncode == 1
+    assert f"{instance}: NOT ended: its spot request {request} can't be cancelled" in done.stdout
+    assert f"{other}: ended" in done.stdout
+    assert stub.alive() == [instance], "one that fails keeps none of the others"
+
+
+def test_terminate_refuses_what_is_not_ours(world: World, stub: Ec2Stub) -> None:
+    """A typing error would end somebody's database."""
+    stranger = stub.instance({"Name": "db"}, launched=0.0)
+    ours = stub.instance(tags(), launched=time.time())
+    refused = call(world, stub, "terminate", ours, stranger)
+    assert refused.returncode == 2 and "was not launched by runner" in refused.stderr
+    missing = call(world, stub, "terminate", ours, "i-0123456789abcdef0")
+    assert missing.returncode == 102 and "--region all" in missing.stderr
+    assert sorted(stub.alive()) == sorted([ours, stranger])
+
+
+def test_reap_ends_what_is_overdue_and_nothing_else(world: World, stub: Ec2Stub) -> None:
+    """Forgotten machines would cost money for ever; or living work be ended."""
+    late, request = spot(stub, tags(expires_in=-HOUR), age=3 * HOUR)
+    fine = stub.instance(tags(), launched=time.time() - 30 * HOUR)
+    endless = {names.QUEUE: "e"}
+    forever = stub.instance(endless, launched=time.time() - 30 * HOUR)
+    open_one = stub.request(
+        endless, state="open", created=time.time() - HOUR, valid_until=time.time() - 60
+    )
+    far = stub.instance(tags(expires_in=-60), region="eu-west-1", launched=time.time() - HOUR)
+    dry = call(world, stub, "reap", "--region", "all", "--dry-run")
+    assert dry.returncode == 0 and f"would end {late}: its lifetime was over 1h ago" in dry.stdout
+    assert "$4.50 so far" in dry.stderr and stub.state(request) == "active"
+    done = call(world, stub, "reap", "--region", "all", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {one["id"] for one in told["overdue"]} == {late, open_one, far}
+    assert all(one["outcome"]["error"] is None for one in told["overdue"])
+    assert sorted(stub.alive()) == sorted([fine, forever])
+    assert (stub.state(request), stub.state(open_one)) == ("cancelled", "cancelled")
+    older = call(world, stub, "reap", "--older-than", "24h")
+    assert older.returncode == 0 and f"{fine}: ended" in older.stdout
+    assert stub.alive() == []
+    assert call(world, stub, "reap").stdout == "nothing is overdue\n"
+
+
+def test_reap_goes_on_after_a_failure_and_says_so(world: World, stub: Ec2Stub) -> None:
+    """One region's missing permission would leave the machines of all others running."""
+    near = stub.instance(tags(expires_in=-60), launched=time.time() - HOUR)
+    far = stub.instance(tags(expires_in=-60), region="eu-west-1", launched=time.time() - HOUR)
+    stub.fail["us-east-1", "TerminateInstances"] = "UnauthorizedOperation"
+    done = call(world, stub, "reap", "--region", "us-east-1,eu-west-1")
+    assert done.returncode == 1
+    assert f"{near}: NOT ended: UnauthorizedOperation" in done.stdout
+    assert f"{far}: ended" in done.stdout and stub.alive() == [near]
+
+
+# -- on moto -----------------------------------------------------------------------------------
+
+
+def launch(endpoint: Endpoint, told: dict[str, str]) -> str:
+    client = ec2(endpoint)
+    answer: dict[str, Any] = client.run_instances(
+        ImageId="ami-12c6146b",
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[
+            {
+                "ResourceType": "instance",
+                "Tags": [{"Key": key, "Value": value} for key, value in told.items()],
+            }
+        ],
+    )
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def ec2(endpoint: Endpoint) -> Any:
+    return boto3.client(
+        "ec2",
+        endpoint_url=endpoint.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+def test_it_tells_what_is_lost_with_a_machine(world: World, endpoint: Endpoint) -> None:
+    """A hurried person would end two days of work that are nowhere else."""
+    bucket, queue = endpoint.bucket(), f"lost-{time.time_ns()}"
+    state = {
+        "queue_id": queue,
+        "run_id": "r",
+        "status": "running",
+        "updated_at": at(time.time() - 7200),
+        "jobs": [
+            {"job_id": "a", "status": "completed", "attempt": 1},
+            {"job_id": "b", "status": "running", "attempt": 1},
+        ],
+    }
+    key = f"queues/{queue}/queue-state.json"
+    endpoint.client().put_object(Bucket=bucket, Key=key, Body=json.dumps(state).encode())
+    told = {**tags(queue), names.STORE: f"s3://{bucket}/queues/{queue}"}
+    instance = launch(endpoint, told)
+    assert instance in world.call("ls", env=endpoint.env).stdout
+    done = world.call("terminate", queue, env=endpoint.env)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 jobs are unfinished; the state in S3 is 2h old" in done.stderr
+    (reservation,) = ec2(endpoint).describe_instances(InstanceIds=[instance])["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] in ("shutting-down", "terminated")
+    assert instance not in world.call("ls", env=endpoint.env).stdout
+    assert instance in world.call("ls", "--all", env=endpoint.env).stdout

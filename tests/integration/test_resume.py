@@ -1,0 +1,176 @@
+"""`resume` against an account: the old machine is ended, and one like it goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from account import Account, Laptop, account, tags_of
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Account]:
+    with account() as made:
+        yield made
+
+
+@pytest.fixture
+def laptop(aws: Account, tmp_path: Path) -> Laptop:
+    return Laptop(aws, tmp_path)
+
+
+def resume(laptop: Laptop, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
+    assert laptop.queue_id is not None
+    words = [sys.executable, "-m", "runner", "resume", laptop.queue_id]
+    done = subprocess.run(
+        [*words, "--bundle", str(laptop.bundle), *flags],
+        env=laptop.env | env,
+        cwd=laptop.root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    print(f"-> {done.returncode}\n{done.stdout}\n{done.stderr}")
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def store(laptop: Laptop, status: str = "running") -> None:
+    """What a machine has stored of the queue."""
+    document = json.loads(laptop.path.read_text())
+    moment = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    job = {"job_id": "a", "status": "running", "attempt": 1}
+    state = {
+        "queue_id": laptop.queue_id,
+        "run_id": "r",
+        "status": status,
+        "updated_at": moment,
+        "jobs": [job],
+    }
+    for name, told in (("queue.json", document), ("queue-state.json", state)):
+        laptop.account.endpoint.client().put_object(
+            Bucket=laptop.bucket,
+            Key=f"queues/{laptop.queue_id}/{name}",
+            Body=json.dumps(told).encode(),
+        )
+
+
+def states(laptop: Laptop) -> dict[str, str]:
+    return {one["InstanceId"]: one["State"]["Name"] for one in laptop.instances()}
+
+
+def boot_of(laptop: Laptop, instance: str) -> str:
+    """The user-data, as the machine reads it."""
+    answer = laptop.account.client("ec2").describe_instance_attribute(
+        InstanceId=instance, Attribute="userData"
+    )
+    import base64
+
+    data = base64.b64decode(answer["UserData"]["Value"])
+    return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
+
+
+def launched(laptop: Laptop, *flags: str) -> str:
+    assert laptop.launch(*flags).returncode == 0
+    (machine,) = laptop.instances()
+    return str(machine["InstanceId"])
+
+
+def test_a_replacement_is_like_the_launch(laptop: Laptop, tmp_path: Path) -> None:
+    """Somebody would have to remember, days later, how it was launched."""
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "train.py").write_text("print(1)\n")
+    flags = ("--disk-size", "50", "--tag", "team=blue", "--keep-on-failure", "1h", "--workdir")
+    old = launched(laptop, *flags, str(code))
+    store(laptop)
+    first = laptop.record()["launch"]
+    done = resume(laptop, "--json")
+    assert done.returncode == 0
+    now = states(laptop)
+    (new,) = set(now) - {old}
+    assert now[old] in ("shutting-down", "terminated") and now[new] == "running"
+    told = json.loads(done.stdout)
+    assert told["instance_id"] == new and told["launch"] != first
+    assert f"{old} in us-east-1, queue {laptop.queue_id}" in done.stderr
+    assert "is ended first" in done.stderr and "1 of 1 jobs are unfinished" in done.stderr
+    (machine,) = [one for one in laptop.instances() if one["InstanceId"] == new]
+    tags = tags_of(machine)
+    assert (tags["runner:queue"], tags["team"]) == (laptop.queue_id, "blue")
+    assert machine["InstanceType"] == "t3.medium"
+    ec2 = laptop.account.client("ec2")
+    disk = machine["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    assert ec2.describe_volumes(VolumeIds=[disk])["Volumes"][0]["Size"] == 50
+    assert f"runner/launches/{first}/workdir.tar.gz" in boot_of(laptop, new)
+    recipe = laptop.read(f"runner/launches/{told['launch']}/launch.json")
+    assert recipe["flags"]["keep_on_failure"] == "1h", "the next one is like it, too"
+    assert recipe["workdir"]["key"] == f"runner/launches/{first}/workdir.tar.gz"
+    assert laptop.read(f"runner/index/{laptop.queue_id}.json")["instance_id"] == new
+
+
+def test_what_is_said_stands_over_what_was_launched(laptop: Laptop) -> None:
+    """A queue that spot can't be had for could not go on."""
+    old = launched(laptop, "--spot", "--fallback-on-demand")
+    store(laptop)
+    assert resume(laptop, "--on-demand", "--instance-type", "t3.large").returncode == 0
+    (new,) = [one for one in laptop.instances() if one["InstanceId"] != old]
+    assert new["InstanceType"] == "t3.large" and "InstanceLifecycle" not in new
+
+
+def test_a_dry_run_ends_and_launches_nothing(laptop: Laptop) -> None:
+    """Who only looks would lose the machine."""
+    old = launched(laptop)
+    store(laptop)
+    done = resume(laptop, "--dry-run")
+    assert done.returncode == 0 and "is ended first" in done.stderr
+    assert states(laptop) == {old: "running"}
+
+
+def test_nothing_is_ended_for_a_launch_that_can_not_be(laptop: Laptop) -> None:
+    """A typing error would cost the machine that works."""
+    old = launched(laptop)
+    store(laptop)
+    wrong = resume(laptop, "--subnet", "subnet-0123456789abcdef0", "--iam-role", "nobody")
+    assert wrong.returncode != 0
+    both = resume(laptop, "--spot", "--on-demand")
+    assert both.returncode == 2
+    assert states(laptop) == {old: "running"}
+
+
+def test_an_ended_queue_needs_no_machine(laptop: Laptop) -> None:
+    """A machine would find nothing to do; or the one that stores the last results be ended."""
+    old = launched(laptop)
+    store(laptop, "completed")
+    done = resume(laptop)
+    assert done.returncode == 2 and "there is nothing to go on with" in done.stderr
+    assert states(laptop) == {old: "running"}
+
+
+def test_from_another_laptop(laptop: Laptop, tmp_path: Path) -> None:
+    """The one that launched it is lost, and EC2 has forgotten the machine."""
+    old = launched(laptop)
+    laptop.account.client("ec2").delete_tags(Resources=[old], Tags=[{"Key": "runner:queue"}])
+    store(laptop)
+    elsewhere: dict[str, Any] = {"RUNNER_STATE_DIR": str(tmp_path / "other")}
+    unknown = resume(laptop, **elsewhere)
+    assert unknown.returncode == 102 and "--bucket BUCKET" in unknown.stderr
+    assert resume(laptop, "--bucket", laptop.bucket, **elsewhere).returncode == 0
+    assert len(states(laptop)) == 2
+
+
+def test_twice_is_two_replacements_and_one_machine(laptop: Laptop) -> None:
+    """Two machines would work on one queue."""
+    launched(laptop)
+    store(laptop)
+    for _ in range(2):
+        assert resume(laptop).returncode == 0
+    assert sorted(states(laptop).values()).count("running") == 1
+    assert len(states(laptop)) == 3
