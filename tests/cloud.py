@@ -147,13 +147,21 @@ class Cloud:
 class CloudMachine:
     """A machine of the lab that is an instance of a cloud; not yet booted."""
 
-    def __init__(self, root: Path, cloud: Cloud, user_data: bytes, *, spot: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        cloud: Cloud,
+        user_data: bytes,
+        *,
+        spot: bool = False,
+        instance_id: str | None = None,
+    ) -> None:
         environment = {
             "AWS_ENDPOINT_URL": cloud.endpoint.url,
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{METADATA}",
         }
         self.cloud = cloud
-        self.instance_id = cloud.instance(user_data)
+        self.instance_id = instance_id or cloud.instance(user_data)
         self.machine = Machine(root, environment=environment)
         try:
             self._set_up(user_data, spot)

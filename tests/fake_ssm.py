@@ -16,7 +16,7 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,6 +63,8 @@ class Agent:
     """Until it fetches a command."""
     deaf: bool = False
     """Online, as SSM believes, but fetches nothing."""
+    inside: Callable[..., list[str]] = lambda *words: list(words)
+    """The command of this host that runs such a command there."""
 
 
 class FakeSsm:
@@ -190,7 +192,7 @@ class FakeSsm:
         time.sleep(agent.slow * random.uniform(0.9, 1.1))  # reason: this is what is faked
         command.status = command.details = "InProgress"
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command.script],
+            agent.inside("/bin/sh", "-c", command.script),
             env=dict(agent.env),
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -246,7 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _pass_on(self, upstream: str, body: bytes) -> None:
-        kept = ("X-Amz-Target", "Authorization", "Content-Type", "X-Amz-Date")
+        # What was signed, the name of the host too.
+        kept = ("X-Amz-Target", "Authorization", "Content-Type", "X-Amz-Date", "Host")
         headers = {name: self.headers[name] for name in kept if self.headers[name]}
         request = urllib.request.Request(upstream, body, headers)
         with urllib.request.urlopen(request, timeout=20) as answer:

@@ -216,6 +216,10 @@ class Machine:
         )
         return done
 
+    def inside(self, *words: str) -> list[str]:
+        """The command of this host that runs such a command as root in it."""
+        return self._inside(words, None)
+
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command as root in it; it ends with the machine at the latest."""
         return subprocess.Popen(self._inside(words, None), text=True, **options)
