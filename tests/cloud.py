@@ -87,7 +87,8 @@ class Cloud:
     def _enforce(self, after: str) -> None:
         """moto: after so many more calls each is checked."""
         url = f"{self.endpoint.url}/moto-api/reset-auth"
-        request = urllib.request.Request(url, data=after.encode(), method="POST")
+        kind = {"Content-Type": "text/plain"}  # a form's body would be taken apart
+        request = urllib.request.Request(url, after.encode(), kind, method="POST")
         with urllib.request.urlopen(request, timeout=10) as answer:
             answer.read()
 

@@ -182,6 +182,8 @@ def test_the_signature_is_the_one_that_botocore_makes(rude: Rude, imds: Imds) ->
     bucket().store("a b/ü+~'.json", b"{}")
     method, path, headers, body = rude.asked[0]
     request = AWSRequest(method=method, url=rude.url + path, data=body)
+    assert (body, headers["content-type"]) == (b"{}", "text/plain")
+    request.headers["Content-Type"] = "text/plain"
     request.headers["X-Amz-Content-SHA256"] = headers["x-amz-content-sha256"]
     request.context["timestamp"] = headers["x-amz-date"]
     auth = S3SigV4Auth(Credentials("AKID", "secret", "session"), "s3", "eu-west-1")

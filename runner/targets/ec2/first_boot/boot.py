@@ -206,8 +206,10 @@ class Aws:
         stamp, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
         digest = hashlib.sha256(body).hexdigest()
         headers = {"host": parts.netloc, "x-amz-content-sha256": digest, "x-amz-date": stamp}
-        if service == "ec2":
-            headers["content-type"] = "application/x-www-form-urlencoded; charset=utf-8"
+        kind = (
+            "application/x-www-form-urlencoded; charset=utf-8" if service == "ec2" else "text/plain"
+        )
+        headers["content-type"] = kind  # without one urllib says that it is a form
         if keys["Token"]:
             headers["x-amz-security-token"] = keys["Token"]
         names = ";".join(sorted(headers))
