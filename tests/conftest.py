@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cloud import Cloud
 from elsewhere import Elsewhere
 from installed import Server, build_bundle, install
 from lab import Machine, build_root, what_is_missing
+from launched import Launched
 from s3_endpoint import Endpoint
 from world import World
 
@@ -86,3 +88,17 @@ def elsewhere(tmp_path: Path, endpoint: Endpoint) -> Iterator[Elsewhere]:
     made = Elsewhere(tmp_path, endpoint)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """An account that says no; each test says anew what its role may."""
+    made = Cloud()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def launched(cloud: Cloud, bundle: Path) -> Launched:
+    """Makes launches in that account."""
+    return Launched(cloud, bundle)

@@ -1,0 +1,132 @@
+"""The user's whole journey: a queue goes to EC2, is looked at, and comes back; the machine ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from journey import Journey
+
+WORK = "/var/lib/runner/queues/q/work"
+
+
+@pytest.fixture
+def journey(lab_root: Path, bundle: Path, tmp_path: Path) -> Iterator[Journey]:
+    with ExitStack() as stack:
+        yield Journey(lab_root, bundle, tmp_path, stack)
+
+
+def test_from_launch_to_results(journey: Journey) -> None:
+    """A queue could not be sent to EC2, followed and fetched from a laptop, or cost money after."""
+    code = journey.home / "code"
+    code.mkdir()
+    (code / "greeting").write_text("hello\n")
+    waits = "until [ -e go ]; do sleep 0.05; done"
+    journey.write(
+        {"job_id": "first", "command": "cat greeting; echo made > out", "result_paths": ["out"]},
+        {"job_id": "talks", "command": f"echo begun; {waits}; echo over"},
+        {"job_id": "stuck", "command": "sleep 600"},
+        {"job_id": "last", "command": "id -un", "depends_on": ["first", "talks"]},
+        max_parallel_jobs=2,
+    )
+    instance = journey.launch("--workdir", "code", "--keep-on-failure", "1s")
+    there = journey.machine(instance)
+    begun = time.monotonic()
+    there.machine.boot(wait=False)
+    # It boots, and its agent has not registered: an answer all the same.
+    told = journey.call("status", instance)
+    assert instance in told.stdout + told.stderr
+    there.machine.wait_for(lambda: journey.stored_state(), "a state in the bucket")
+    print(f"launch to the first state: {time.monotonic() - begun:.1f} s")
+    journey.register(there)
+    there.machine.wait_for(
+        lambda: journey.job("q", "talks")["status"] == "running", "the job, seen from the laptop"
+    )
+    follows = journey.start("logs", "talks", "-f", "--on", instance)
+    assert follows.stdout is not None
+    assert follows.stdout.readline() == "begun\n"
+    there.machine.wait_for(
+        lambda: journey.job(instance, "stuck")["status"] == "running", "the second job"
+    )
+    journey.call("cancel", "stuck", "--on", instance)
+    there.machine.write(f"{WORK}/go", "")
+    assert follows.communicate(timeout=60)[0] == "over\n"
+    assert follows.returncode == 0
+    assert there.machine.wait_end(90) == 0, "it ends itself"
+    assert journey.cloud.state(instance) == "terminated"
+    del journey.ssm.agents[instance]
+
+    told = journey.data("status", "q")
+    assert told["status"] == "failed" or told["status"] == "completed", told
+    assert {job["job_id"]: job["status"] for job in told["jobs"]} == {
+        "first": "completed",
+        "talks": "completed",
+        "stuck": "cancelled",
+        "last": "completed",
+    }
+    journey.call("results", "q", "--output", "fetched")
+    assert (journey.home / "fetched/first/stdout.log").read_text() == "hello\n"
+    assert (journey.home / "fetched/first/out").read_text() == "made\n"
+    assert json.loads((journey.home / "fetched/queue-state.json").read_text())["jobs"]
+
+
+# It saves with builtins; the third attempt has what it needs.
+TRAIN = """
+read -r step < ckpt/step 2> /dev/null || step=0
+echo "attempt $JOB_ATTEMPT at $step"
+mkdir -p ckpt
+[ "$step" -ge 20 ] && { echo "trained $step" > model; exit 0; }
+trap 'echo $((step + 10)) > ckpt/step; exit 0' TERM
+touch began.$JOB_ATTEMPT
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_spot_machine_is_interrupted_restarted_and_replaced(journey: Journey) -> None:
+    """Work would be lost with a spot machine, or two machines would run the same queue."""
+    journey.write(
+        {"job_id": "prepare", "command": "echo prepared >> runs; cp runs out",
+         "result_paths": ["out"]},
+        {"job_id": "train", "command": TRAIN, "depends_on": ["prepare"],
+         "checkpoint_paths": ["ckpt/*"], "result_paths": ["model"]},
+    )  # fmt: skip
+    old = journey.machine(journey.launch("--spot"), spot=True)
+    old.machine.boot(wait=False)
+    _interrupted(journey, old, attempt=1)
+    # EC2 starts it again: the same disk, and the user-data doesn't run again.
+    old.imds.data.pop("spot/instance-action")
+    old.machine.boot(wait=False)
+    _interrupted(journey, old, attempt=2)
+
+    instance = journey.launch("--on-demand", verb=("resume", "q"))
+    assert journey.cloud.state(old.instance_id) == "terminated"
+    new = journey.machine(instance)
+    new.machine.boot(wait=False)
+    # The old one comes back all the same, as after an end that EC2 did not keep.
+    old.imds.data.pop("spot/instance-action")
+    old.machine.boot(wait=False)
+    assert new.machine.wait_end(120) == 0
+    told = {job["job_id"]: job for job in journey.stored_state()["jobs"]}
+    assert told["prepare"]["attempt"] == 1 and told["train"]["status"] == "completed"
+    assert not old.machine.exists(f"{WORK}/began.3"), "it ran on two machines"
+    assert journey.cloud.get("queues/q/jobs/train/model") == b"trained 20\n"
+
+
+def _interrupted(journey: Journey, there: object, attempt: int) -> None:
+    from cloud import CloudMachine
+
+    assert isinstance(there, CloudMachine)
+    there.machine.wait_for(lambda: there.machine.exists(f"{WORK}/began.{attempt}"), "its work", 120)
+    there.imds.announce_spot(120)
+    there.machine.wait_for(
+        lambda: journey.stored_state().get("status") == "interrupted", "the stored state"
+    )
+    there.machine.power_cut()
+
+
+_ = signal
