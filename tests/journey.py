@@ -121,7 +121,8 @@ class Journey:
             InstanceId=instance, Attribute="userData"
         )
         data = base64.b64decode(told["UserData"]["Value"])
-        made = CloudMachine(self._root, self.cloud, data, spot=spot, instance_id=instance, RUNNER_ON_COMPLETE_DELAY="1s")
+        quick = {"RUNNER_ON_COMPLETE_DELAY": "1s"}
+        made = CloudMachine(self._root, self.cloud, data, spot=spot, instance_id=instance, **quick)
         self._stack.enter_context(made.machine)
         return made
 

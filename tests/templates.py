@@ -151,7 +151,11 @@ def widened(policy: Mapping[str, Any]) -> dict[str, Any]:
             arn for arn in words(each["Resource"]) if arn.startswith(("arn:aws:s3", "arn:aws:iam"))
         ]
         kept = {key: value for key, value in each.items() if key != "Condition"}
-        made.append({**kept, "Resource": known or "*"})
+        # AWS's HEADs need these; moto knows actions of their own, which AWS has not.
+        heads = {"s3:ListBucket": "s3:HeadBucket", "s3:GetObject": "s3:HeadObject"}
+        named = words(each["Action"])
+        named = [*named, *(heads[action] for action in named if action in heads)]
+        made.append({**kept, "Action": named, "Resource": known or "*"})
     return {"Version": "2012-10-17", "Statement": made}
 
 
