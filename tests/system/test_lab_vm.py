@@ -74,6 +74,7 @@ def jobs_of(told: str) -> dict[str, Any]:
     return {job["job_id"]: job for job in json.loads(told)["jobs"]}
 
 
+@pytest.mark.slow
 def test_cut_off_and_out_of_memory(server: Callable[..., Server], tmp_path: Path) -> None:
     """Work would be lost with the power, or one job take the service and its neighbours along."""
     if missing := what_is_missing():
