@@ -17,7 +17,8 @@ from lab.vm import VirtualMachine, what_is_missing
 
 CUTS = 3
 
-EAT = "tail /dev/zero"
+# Not before the rest is done: a machine without memory is hardly one.
+EAT = "until [ -e eat ]; do sleep 0.1; done; exec tail /dev/zero"
 # Every generation ends at once and leaves two.
 BOMB = "f() { f & f & }; f; sleep 600"
 
@@ -63,6 +64,8 @@ bash {NEWER}/install.sh 2>&1 | sed 's/^/INSTALLED /'
 main=$(systemctl show --value --property=MainPID runner)
 tr '\\0' ' ' < /proc/$main/cmdline | sed 's/^/NOW /'
 cat /sys/fs/cgroup/runner.slice/runner-jobs.service/cgroup.subtree_control | sed 's/^/CONTROLLERS /'
+touch {WORK.replace("/q/", "/m/")}/eat
+until grep -q oom_killed $state/m/queue-state.json; do sleep 0.2; done
 touch {WORK.replace("/q/", "/m/")}/go
 {RUNNER} wait --queue m
 {RUNNER} status --queue m --json | sed 's/^/SECOND /'
@@ -91,7 +94,7 @@ def test_cut_off_and_out_of_memory(server: Callable[..., Server], tmp_path: Path
     lives = "echo yes > lives; until [ -e go ]; do sleep 0.1; done; sleep 2; echo lived"
     second = queue(
         {"job_id": "lives", "command": lives},
-        {"job_id": "eats", "command": f"exec {EAT}"},
+        {"job_id": "eats", "command": EAT},
         {"job_id": "forks", "command": BOMB, "timeout": "3s", "term_grace": "1s"},
         {"job_id": "after", "command": "true"},
         queue_id="m",
