@@ -26,7 +26,9 @@ except FileNotFoundError:
 
 @pytest.fixture
 def laptop(world: World) -> World:
-    world.env.update(NO_LINUX)
+    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "none"}
+    world.env.update({**NO_LINUX, **nobody, **keys})
     return world
 
 
@@ -52,6 +54,9 @@ def test_the_imitation_lacks_what_a_mac_lacks(laptop: World) -> None:
         (["submit", str(EXAMPLE)], 106, "no daemon"),
         (["stop"], 106, "nothing runs here"),
         (["results", "./nothing"], 102, "nothing"),
+        (["completion", "zsh"], 0, "compdef"),
+        (["setup", "--show"], 0, "Resources:"),
+        (["doctor", "--region", "eu-west-1"], 1, "fail"),
     ],
 )
 def test_what_needs_no_linux(laptop: World, command: list[str], code: int, said: str) -> None:
