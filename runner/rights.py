@@ -22,9 +22,11 @@ _ASK = -1
 """As an id, for setfsuid(2) and setfsgid(2): it changes nothing, and tells what there is."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-for _call in (_libc.setfsuid, _libc.setfsgid):
-    _call.argtypes = (ctypes.c_uint32,)
-    _call.restype = ctypes.c_uint32
+# Elsewhere than on Linux there are none, and nobody whose rights could be taken.
+for _name in ("setfsuid", "setfsgid"):
+    if _call := getattr(_libc, _name, None):
+        _call.argtypes = (ctypes.c_uint32,)
+        _call.restype = ctypes.c_uint32
 
 
 class Rights(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from runner import __version__
 from runner.cli.text import clean
-from runner.errors import ExitCode, RunnerError
+from runner.errors import ExitCode, RunnerError, UsageError
 
 VERBS = {
     "run": "run a queue here, in the foreground, to its end",
@@ -41,9 +41,13 @@ VERBS = {
     "terminate": "end a machine in EC2, and its spot request",
     "reap": "end what has outlived its lifetime in EC2",
     "prune": "remove queues that ended long ago",
+    "completion": "complete commands in bash, zsh or fish",
     "setup": "make the role, policies and documents that an AWS account needs",
     "doctor": "say what is missing for a launch, or on this machine",
 }
+
+LINUX_ONLY = frozenset({"run", "daemon", "keep", "deadman"})
+"""The verbs of a machine that runs jobs. The others do on a laptop what they can do there."""
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
 
@@ -119,6 +123,8 @@ def _execute(argv: list[str], prog: str) -> int:
     module.configure(parser)
     arguments = parser.parse_args(argv[1:])
     try:
+        if argv[0] in LINUX_ONLY and sys.platform != "linux":
+            raise UsageError(f"jobs run on Linux only, and this is {sys.platform}")
         return int(module.execute(arguments))
     except RunnerError as error:
         if os.environ.get(TRACEBACK_VARIABLE):

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from runner.control.protocol import decode_answer, encode_request
 from runner.errors import UnreachableError
+
+LONGEST = 100
+"""Bytes of a path that fit into an address: 108 (unix(7)), 104 on a Mac, with a zero."""
 
 
 class SilentError(UnreachableError):
@@ -29,16 +34,12 @@ class Client:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._rest = b""
         try:
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
+            with _address(path) as address:
                 # A full backlog has a blocking connect wait, and a non-blocking one fail (unix(7)).
                 whole, part = divmod(timeout or 0.0, 1)
                 patience = struct.pack("@ll", int(whole), int(part * 1e6))
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
-                # By way of the descriptor: a path of more than 108 bytes has no other.
-                self._socket.connect(f"/proc/self/fd/{folder}/{path.name}")
-            finally:
-                os.close(folder)
+                self._socket.connect(address)
         except OSError as error:
             self._socket.close()
             raise UnreachableError(f"nobody answers at {path}: {error.strerror}") from None
@@ -56,6 +57,8 @@ class Client:
     @property
     def peer(self) -> int:
         """The process that listens (SO_PEERCRED); 0 if it can't be seen from here."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return 0
         size = struct.calcsize("3i")
         raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         return int(struct.unpack("3i", raw)[0])
@@ -86,3 +89,16 @@ class Client:
             chunks.append(chunk)
         line, _, self._rest = b"".join(chunks).partition(b"\n")
         return line
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """A longer path has no other way than that of a descriptor of its folder."""
+    if len(os.fsencode(path)) < LONGEST:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

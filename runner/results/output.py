@@ -155,9 +155,19 @@ def remove_leftovers(folder: bytes, of: int | None = None) -> None:
     for name in names:
         if found := _LEFTOVER.fullmatch(name):
             pid = int(found[1])
-            if pid == of or (of is None and not os.path.exists(f"/proc/{pid}")):
+            if pid == of or (of is None and not _is_there(pid)):
                 with suppress(OSError):
                     os.unlink(folder + b"/" + name)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
 
 
 def _write_all(fd: int, data: bytes) -> None:

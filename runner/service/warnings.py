@@ -22,8 +22,10 @@ def tmpfs_results(jobs: Sequence[Job]) -> list[str]:
 
 
 def _tmpfs_mounts() -> dict[str, bool]:
-    """Mount points, and whether each is a tmpfs (proc(5), /proc/self/mounts)."""
-    mounts = {}
+    """Mount points, and whether each is a tmpfs (proc(5), /proc/self/mounts); none but on Linux."""
+    mounts: dict[str, bool] = {}
+    if not os.path.exists("/proc/self/mounts"):
+        return mounts
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             _, point, kind, *_ = line.split(" ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import platform
 import subprocess
@@ -94,13 +95,18 @@ def test_killed_after_any_step_it_is_called_again(machine: Callable[..., Machine
         install.whole = dict(end["used"] for end in ends)
         assert len(install.whole) == 2
         way = [((old,), ends[0]), ((new,), ends[1]), ((new, "--uninstall", "--purge"), nothing)]
-        step, killable = 0, {command for command, _ in way}
-        while killable:
+        step, last = 0, dict[tuple[str, ...], int]()
+        while len(last) < len(way):
             step += 1
             for command, end in way:
-                if command in killable and not install(*command, kill_at=step)["killed"]:
-                    killable.discard(command)
+                if command not in last and not install(*command, kill_at=step)["killed"]:
+                    last[command] = step - 1
                 assert install(*command) == end
-        install(new)
+        assert step > 40, "these are not all of its steps"
+        # Somebody changes his mind while files are being removed, which comes last.
+        for (before, end), (command, _) in itertools.pairwise(way):
+            for back in range(0, 15, 2):
+                install(*before)
+                assert install(*command, kill_at=last[command] - back)["killed"]
+                assert install(*before) == end
         assert host.run("runner").stdout == "2\n"
-    assert step > 40, "these are not all of its steps"
