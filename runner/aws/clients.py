@@ -63,16 +63,21 @@ def make_client(
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
 
 
-def region_of(given: str | None) -> str:
-    """The region that was given, else boto3's own. Raises UsageError where there is none."""
+def configured_region() -> str | None:
+    """The region of boto3's own settings; None where they name none. Raises AwsError."""
     with calling(lambda error: error):
         import boto3
 
-        region = given or boto3.session.Session().region_name
+        return boto3.session.Session().region_name or None
+
+
+def region_of(given: str | None) -> str:
+    """The region that was given, else boto3's own. Raises UsageError where there is none."""
+    region = given or configured_region()
     if not region or not _REGION.fullmatch(region):
         what = f"{quoted(region)} is no region" if region else "no region is named"
         raise UsageError(f"{what}: --region, AWS_REGION or `aws configure` names one")
-    return str(region)
+    return region
 
 
 class S3Client:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.aws.clients import make_client
@@ -49,13 +49,14 @@ class SecretError(RunnerError):
 class Secrets:
     """Reads secrets with this machine's credentials; threads may share it.
 
-    ``region`` is for references that name none; None: boto3's own choice.
+    ``find_region`` is asked, until it knows, for the region of references that name none.
     """
 
-    def __init__(self, region: str | None) -> None:
-        self._region = region
+    def __init__(self, find_region: Callable[[], str | None]) -> None:
+        self._find_region = find_region
+        self._region: str | None = None
         self._lock = threading.Lock()
-        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
 
     def read(self, wanted: Mapping[str, str]) -> dict[str, str]:
         """The values of variables, by references. Raises SecretError for the first that fails.
@@ -139,8 +140,8 @@ class Secrets:
         return answer
 
     def _client(self, place: SecretReference) -> Any:
-        where = (place.service, place.region or self._region)
         with self._lock:
+            where = (place.service, place.region or self._own_region())
             if where not in self._clients:
                 self._clients[where] = make_client(
                     *where,
@@ -151,9 +152,16 @@ class Secrets:
                 )
             return self._clients[where]
 
+    def _own_region(self) -> str:
+        self._region = self._region or self._find_region()
+        if self._region is None:
+            # As for credentials: the metadata service may know in a moment.
+            why = "no region is named: AWS_REGION or the ARN of the secret names one"
+            raise AwsError(Kind.NO_CREDENTIALS, "NoRegion", why)
+        return self._region
+
     def _missing(self, text: str, place: SecretReference) -> SecretError:
-        region = place.region or self._region or self._client(place).meta.region_name
-        why = f"there is no such {_WHAT[place.service]} in {region}"
+        why = f"there is no such {_WHAT[place.service]} in {place.region or self._region}"
         return SecretError(text, Kind.MISSING, why)
 
     def _refused(self, text: str, place: SecretReference, error: AwsError) -> SecretError:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
-from runner.engine.secrets import Delayed, Fetched, Ready, Refused, SecretFetches, region_of
+from runner.engine.secrets import Delayed, Fetched, Ready, Refused, SecretFetches
 from runner.engine.signals import end_background, signal_attempt
 from runner.engine.surroundings import Surroundings
 from runner.engine.sync import sync_for
@@ -56,7 +56,7 @@ class Attempts:
         base = {**surroundings.environment, **scheduler.document.env}
         self._spawner = Spawner(self._slots, self, base, surroundings.user, surroundings.jobs_unit)
         self._survivors = Survivors(self._slots, self._spawner, self)
-        self._secrets = SecretFetches(region_of(surroundings.environment), self._on_secrets)
+        self._secrets = SecretFetches(surroundings.environment, self._on_secrets)
         self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
         self._tokens: dict[str, int] = {}

@@ -13,15 +13,18 @@ which costs no attempt number, and after a wait with its reason the next one ask
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from runner.aws.clients import configured_region
 from runner.aws.faults import Kind
 from runner.aws.secrets import SecretError, Secrets
 from runner.core.actions import StartAttempt
 from runner.core.attempts import FETCHING_SECRETS
 from runner.engine.trying import backoff
+from runner.host.metadata import Metadata
 
 THREADS = 16
 
@@ -32,7 +35,8 @@ APART = 0.1
 """Seconds from one try to the next when thousands of jobs lack their secrets: each is a commit."""
 
 CREDENTIAL_TRIES = 5
-"""A metadata service that is busy looks the same as none: so often it is asked for credentials."""
+"""A metadata service that is busy looks the same as none: so often it is asked for credentials, and
+for the region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,13 @@ class _Fetch:
 
 
 class SecretFetches:
-    """``region``: of references that name none; ``then`` is told of each attempt once."""
+    """``environment``: the base of the jobs' own; ``then`` is told of each attempt once."""
 
-    def __init__(self, region: str | None, then: Callable[[StartAttempt, Fetched], None]) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], then: Callable[[StartAttempt, Fetched], None]
+    ) -> None:
         self._then = then
-        self._secrets = Secrets(region)
+        self._secrets = Secrets(lambda: find_region(environment))
         self._loop = asyncio.get_running_loop()
         self._workers = ThreadPoolExecutor(THREADS, thread_name_prefix="secrets")
         self._under_way: dict[str, _Fetch] = {}
@@ -132,6 +138,7 @@ class SecretFetches:
         self._workers.shutdown(wait=False, cancel_futures=True)
 
 
-def region_of(environment: Mapping[str, str]) -> str | None:
-    """The machine's region, as its jobs are told it; None: boto3's own choice."""
-    return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None
+def find_region(environment: Mapping[str, str]) -> str | None:
+    """The region as jobs are told it, else of our own settings, else where the machine is."""
+    told = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    return told or configured_region() or Metadata.from_environment(os.environ).region()

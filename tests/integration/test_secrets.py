@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+from imds import Imds
 from s3_endpoint import Endpoint
 from secrets_stub import (
     DENIED,
@@ -26,9 +28,17 @@ from runner.aws.faults import Kind
 from runner.aws.secrets import SecretError, Secrets, unfit, value_of
 from runner.core.actions import StartAttempt
 from runner.engine import secrets as fetching
-from runner.engine.secrets import Delayed, Fetched, Ready, Refused, SecretFetches
+from runner.engine.secrets import (
+    Delayed,
+    Fetched,
+    Ready,
+    Refused,
+    SecretFetches,
+    find_region,
+)
 
 VALUE = "hunter2-hunter2"
+ENVIRONMENT = {"AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture
@@ -39,6 +49,10 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretsStub]:
         monkeypatch.setenv(name, value)
     yield stub
     stub.close()
+
+
+def secrets_in(region: str | None = "us-east-1") -> Secrets:
+    return Secrets(lambda: region)
 
 
 def refused(secrets: Secrets, **wanted: str) -> SecretError:
@@ -74,7 +88,7 @@ def test_what_is_stored_is_what_a_variable_gets(aws: dict[str, Any]) -> None:
     arn = aws["secretsmanager"].create_secret(
         Name="t/db", SecretString='{"user": "me", "port": 5432, "tls": true, "none": ""}'
     )["ARN"]
-    found = Secrets("eu-west-1").read(
+    found = secrets_in("eu-west-1").read(
         {
             "ODD": "ssm:/t/odd",
             "OLD": "ssm:plain:1",
@@ -95,17 +109,38 @@ def test_an_arns_region_wins_over_the_machines(aws: dict[str, Any]) -> None:
     """A secret of another region could not be named at all."""
     arn = aws["secretsmanager"].create_secret(Name="t/there", SecretString="there")["ARN"]
     assert ":eu-west-1:" in arn
-    assert Secrets("us-west-2").read({"A": f"secretsmanager:{arn}"}) == {"A": "there"}
-    error = refused(Secrets("us-west-2"), A="secretsmanager:t/there")
+    assert secrets_in("us-west-2").read({"A": f"secretsmanager:{arn}"}) == {"A": "there"}
+    error = refused(secrets_in("us-west-2"), A="secretsmanager:t/there")
     assert str(error) == "secretsmanager:t/there: there is no such secret in us-west-2"
 
 
 def test_a_binary_secret_is_refused_in_words(aws: dict[str, Any]) -> None:
     """A job would get base64, or a traceback."""
     aws["secretsmanager"].create_secret(Name="t/binary", SecretBinary=b"\x00\x01")
-    error = refused(Secrets("eu-west-1"), A="secretsmanager:t/binary")
+    error = refused(secrets_in("eu-west-1"), A="secretsmanager:t/binary")
     assert not error.passing
     assert str(error) == "secretsmanager:t/binary: is binary; a variable takes a text only"
+
+
+def test_a_machine_is_in_its_own_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine where nobody has set a region, no secret could be named without an ARN."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    with closing(Imds()) as imds:
+        imds.data["placement/region"] = "ap-south-1"
+        for name, value in imds.env.items():
+            monkeypatch.setenv(name, value)
+        assert find_region({}) == "ap-south-1"
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+        assert find_region({}) == "eu-north-1"
+        assert find_region({"AWS_REGION": "eu-west-3"}) == "eu-west-3"
+
+
+def test_no_region_at_all_is_told(aws: dict[str, Any]) -> None:
+    """A laptop without settings would only say that an endpoint can't be reached."""
+    error = refused(secrets_in(None), A="ssm:/a")
+    assert "AWS_REGION or the ARN of the secret names one" in str(error)
 
 
 # -- what is asked ---------------------------------------------------------------------------
@@ -114,7 +149,7 @@ def test_a_binary_secret_is_refused_in_words(aws: dict[str, Any]) -> None:
 def test_parameters_are_asked_for_by_tens(stub: SecretsStub) -> None:
     """A job with many would be slow to start, and the account's rate soon used up."""
     stub.parameters = {f"/p/{n}": str(n) for n in range(23)}
-    found = Secrets(None).read({f"V{n}": f"ssm:/p/{n}" for n in range(23)})
+    found = secrets_in().read({f"V{n}": f"ssm:/p/{n}" for n in range(23)})
     assert found == {f"V{n}": str(n) for n in range(23)}
     assert [len(call["Names"]) for call in stub.calls(GET_PARAMETERS)] == [10, 10, 3]
 
@@ -123,7 +158,7 @@ def test_two_keys_of_a_secret_are_of_one_version(stub: SecretsStub) -> None:
     """A rotation between two calls would give a user's name and another's password."""
     stub.secrets = {"db": {"SecretString": '{"user": "u", "password": "p"}'}}
     wanted = {"U": "secretsmanager:db#user", "P": "secretsmanager:db#password"}
-    assert Secrets(None).read(wanted) == {"U": "u", "P": "p"}
+    assert secrets_in().read(wanted) == {"U": "u", "P": "p"}
     assert len(stub.calls(GET_SECRET)) == 1
 
 
@@ -139,7 +174,7 @@ def test_the_one_that_is_denied_is_named(stub: SecretsStub) -> None:
         return real(target, request)
 
     stub._good = only_b_is_denied  # type: ignore[method-assign]
-    error = refused(Secrets(None), A="ssm:/a", B="ssm:/b", C="ssm:/c")
+    error = refused(secrets_in(), A="ssm:/a", B="ssm:/b", C="ssm:/c")
     needs = "it needs ssm:GetParameters, and kms:Decrypt for a key of your own"
     assert str(error) == f"ssm:/b: AccessDeniedException: not authorized; {needs}"
     assert error.kind is Kind.DENIED and not error.passing
@@ -169,7 +204,7 @@ def test_what_passes_and_what_is_final(
     stub.secrets = {"s": {"SecretString": VALUE}}
     stub.parameters = {"/s": VALUE}
     stub.always = {GET_SECRET: fault, GET_PARAMETERS: fault}
-    secrets = Secrets(None)
+    secrets = secrets_in()
     assert refused(secrets, A="secretsmanager:s").passing is passing
     assert refused(secrets, A="ssm:/s").passing is passing
     stub.always = {}
@@ -180,7 +215,7 @@ def test_new_credentials_are_seen(stub: SecretsStub, monkeypatch: pytest.MonkeyP
     """Keys renewed on a laptop would not help before a new start."""
     stub.parameters = {"/s": VALUE}
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    secrets = Secrets(None)
+    secrets = secrets_in()
     error = refused(secrets, A="ssm:/s")
     assert error.kind is Kind.NO_CREDENTIALS and "there are no AWS credentials" in str(error)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "new")
@@ -238,7 +273,9 @@ def fetched(wanted: dict[str, str], times: int = 1) -> list[Fetched]:
 
     async def run() -> list[Fetched]:
         told: asyncio.Queue[Fetched] = asyncio.Queue()
-        fetches = SecretFetches("us-east-1", lambda _, found: told.put_nowait(found))
+        fetches = SecretFetches(
+            {"AWS_REGION": "us-east-1"}, lambda _, found: told.put_nowait(found)
+        )
         found = []
         for _ in range(times):
             fetches.begin(action(), wanted)
@@ -296,7 +333,7 @@ def test_thousands_that_lack_their_secrets_are_not_all_asked_for_each_minute() -
     """An outage of AWS would keep processor and disk busy with starts that come to nothing."""
 
     async def delays() -> list[float]:
-        fetches = SecretFetches("us-east-1", lambda *_: None)
+        fetches = SecretFetches(ENVIRONMENT, lambda *_: None)
         found = [fetches._delayed(job, "busy").seconds for job in range(10_000)]
         fetches.close()
         return found
@@ -312,7 +349,7 @@ def test_who_is_called_off_is_not_told(stub: SecretsStub) -> None:
 
     async def run() -> list[Fetched]:
         told: list[Fetched] = []
-        fetches = SecretFetches("us-east-1", lambda _, found: told.append(found))
+        fetches = SecretFetches(ENVIRONMENT, lambda _, found: told.append(found))
         fetches.begin(action(token="gone"), {"A": "ssm:/s"})
         await asyncio.get_running_loop().run_in_executor(None, stub.wait_hanging)
         assert fetches.call_off("gone") and not fetches.call_off("gone")

@@ -21,15 +21,15 @@ from secrets_stub import (
     EXPIRED,
     GET_PARAMETERS,
     HANG,
-    INTERNAL,
     THROTTLED,
     Fault,
     SecretsStub,
 )
 from world import World
 
-VALUE = "s3kr1t-Wert \"$HOME\" 'q' \n second line é😀 \t"
-OTHER = "another-s3kr1t-in-json"
+# Others run these tests at the same time, and look at the same processes.
+VALUE = f"s3kr1t-Wert \"$HOME\" 'q' \n second line é😀 {os.getpid()}\t"
+OTHER = f"another-s3kr1t-in-json-{os.getpid()}"
 
 
 @pytest.fixture
@@ -200,6 +200,21 @@ def test_no_other_user_reads_the_secrets_of_a_job(world: World, aws: Endpoint) -
             world.close()
 
 
+def test_as_much_as_a_process_can_hold(world: World, stub: SecretsStub) -> None:
+    """A certificate, or twenty, would arrive cut; or too much of it end in a start that hangs."""
+    stub.secrets = {f"s{n}": {"SecretString": f"{n % 10}" * 65_536} for n in range(40)}
+    some = {f"S{n}": f"secretsmanager:s{n}" for n in range(20)}
+    much = {f"S{n}": f"secretsmanager:s{n}" for n in range(40)}
+    count = "test $(env | awk -F= '/^S[0-9]+=/ && length($2) == 65536' | wc -l) = 20"
+    document = world.document(
+        job("some", count, secret_env=some), job("much", secret_env=much), on_failure="continue"
+    )
+    assert world.call("run", document).returncode == 100
+    jobs = world.jobs()
+    assert jobs["some"]["status"] == "completed"
+    assert "too large for this system" in jobs["much"]["error_message"]
+
+
 def test_each_attempt_asks_anew(world: World, stub: SecretsStub) -> None:
     """A retry would fail with the token that had just been replaced."""
     values = iter(["old", "new"])
@@ -230,10 +245,9 @@ def test_what_passes_is_tried_again_and_costs_no_attempt(world: World, stub: Sec
     assert told["status"] == "pending" and told["attempt"] == 0
     why = "fetching secrets: ssm:/token: ThrottlingException: Rate exceeded"
     assert told["reason"] == why
-    world.until(lambda: why in world.call("status").stdout)
-    stub.fail(GET_PARAMETERS, INTERNAL, INTERNAL, EXPIRED)
+    stub.fail(GET_PARAMETERS, EXPIRED)
     del stub.always[GET_PARAMETERS]
-    assert run.wait(20) == 0
+    assert run.wait(40) == 0
     jobs = world.jobs()
     assert jobs["a"]["attempt"] == 1 and "reason" not in jobs["a"]
     assert jobs["b"]["started_at"] < jobs["a"]["started_at"]
@@ -283,7 +297,7 @@ def test_what_is_final_fails_at_once_and_says_what_to_do(world: World, stub: Sec
 def hang(world: World, stub: SecretsStub, *more: dict[str, Any], **queue: Any) -> None:
     """A daemon with a job that waits for an answer, once that is so."""
     stub.parameters = {"/token": VALUE}
-    stub.fail(GET_PARAMETERS, HANG)
+    stub.always[GET_PARAMETERS] = HANG
     world.daemon()
     waits = job("a", has("TOKEN", VALUE), secret_env={"TOKEN": "ssm:/token"})
     done = world.call("submit", world.document(waits, *more, **queue))
@@ -302,7 +316,7 @@ def test_a_hanging_endpoint_holds_up_nobody_else(world: World, stub: SecretsStub
     hang(world, stub, other, job("c", depends_on=["b"]), max_parallel_jobs=2)
     world.until(lambda: status(world, "c") == "completed")
     told = world.jobs()["a"]
-    assert (told["status"], told["reason"]) == ("running", "fetching secrets") and "pid" not in told
+    assert told["reason"].startswith("fetching secrets") and "pid" not in told
     stub.release()
     world.until(lambda: status(world) == "completed")
     assert "reason" not in world.jobs()["a"]
@@ -313,12 +327,14 @@ def test_the_only_place_is_given_up_while_secrets_do_not_come(world: World) -> N
     world.env.update(env_for("http://127.0.0.1:9"))
     world.daemon()
     waits = job("a", secret_env={"TOKEN": "ssm:/token"})
-    world.call("submit", world.document(waits, job("b"), global_timeout="4s"))
+    world.call("submit", world.document(waits, job("b")))
     world.until(lambda: status(world, "b") == "completed")
     told = world.until(lambda: (a := world.jobs()["a"])["status"] == "pending" and a)
-    assert told["reason"].startswith("fetching secrets: ssm:/token: Could not connect")
-    world.until(lambda: status(world) == "skipped")
-    assert world.jobs()["a"]["reason"] == "global timeout 4s exceeded"
+    why = "fetching secrets: ssm:/token: Could not connect"
+    assert told["reason"].startswith(why)
+    world.until(lambda: why in world.call("status").stdout)
+    assert world.call("cancel", "a").returncode == 0
+    world.until(lambda: status(world) == "cancelled")
 
 
 def test_cancelled_while_it_waits(world: World, stub: SecretsStub) -> None:
@@ -340,7 +356,6 @@ def test_a_daemon_killed_meanwhile_asks_again(world: World, stub: SecretsStub) -
     world.until(lambda: status(world) == "completed")
     told = world.jobs()["a"]
     assert told["attempt"] == 1 and "interruptions" not in told
-    assert len(stub.calls(GET_PARAMETERS)) == 2
 
 
 def test_detached_meanwhile(world: World, stub: SecretsStub) -> None:
@@ -377,7 +392,7 @@ def test_paused_meanwhile(world: World, stub: SecretsStub) -> None:
 def test_interrupted_meanwhile(world: World, stub: SecretsStub) -> None:
     """Ctrl-C would wait for an endpoint that hangs, or cost the job an interruption."""
     stub.parameters = {"/token": VALUE}
-    stub.fail(GET_PARAMETERS, HANG)
+    stub.always[GET_PARAMETERS] = HANG
     waits = job("a", has("TOKEN", VALUE), secret_env={"TOKEN": "ssm:/token"})
     document = world.document(waits)
     run = world.start("run", document)
