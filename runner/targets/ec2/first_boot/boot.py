@@ -114,6 +114,8 @@ class Metadata:
             token = {"X-aws-ec2-metadata-token": self._token}
             return self._ask("GET", "/latest/meta-data/" + path, token)
         except (OSError, HTTPException) as error:
+            if getattr(error, "code", 0) == 404:
+                raise Again(f"the metadata service has no {path} yet")
             self._token = ""
             raise Again(f"the metadata service: {error}")
 
