@@ -38,6 +38,10 @@ datasource_list: [ Ec2 ]
 datasource: {{Ec2: {{metadata_urls: ["http://{METADATA}"], timeout: 2, max_wait: 10}}}}
 network: {{config: disabled}}
 locale: C.UTF-8
+# No more than user-data takes.
+cloud_init_modules: [ write-files ]
+cloud_config_modules: [ locale ]
+cloud_final_modules: [ scripts-user ]
 """
 _SERVICES = ("cloud-init-local", "cloud-init", "cloud-config", "cloud-final")
 QUICK = "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=1s\nOnUnitActiveSec=1s\n"

@@ -69,6 +69,11 @@ def test_a_machine_that_has_nothing_runs_the_queue_and_ends_itself(
     results = "queues/my-first-queue/jobs"
     assert b"Item 10" in (cloud.get(f"{results}/process/output.txt") or b"")
     assert cloud.get(f"{results}/setup/stdout.log") == b"Starting...\nhello\nrunner\n"
+    for wants in (
+        "multi-user.target.wants/runner.service",
+        "timers.target.wants/runner-deadman.timer",
+    ):
+        assert there.machine.exists(f"/etc/systemd/system/{wants}"), "user-data runs only once"
     timer = there.machine.read(TIMER)
     assert "OnCalendar=" in timer and "OnActiveSec" not in timer, "only the lifetime is left"
 

@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -495,6 +496,10 @@ def boot_up() -> None:
     arrive = ["/opt/runner/current/bin/python", "-I", "-m", "runner.targets.ec2.arrival", PLACE]
     run(arrive, 900, "the start")
     story.over("submitted")
+    shutil.rmtree(PLACE + "/unpacked", ignore_errors=True)
+    for name in ("bundle", "workdir"):
+        if os.path.exists(f"{PLACE}/{name}"):
+            os.remove(f"{PLACE}/{name}")
     story.tell(outcome="ready")
     for key, body in ((boot["report_key"], story.text()), (boot["log_key"], read_log())):
         try:
