@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from measure import Report
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from cloud import Cloud, CloudMachine
 from installed import RUNNER, WORK, Server, build_bundle, install, queue
 from lab import Machine, build_root, what_is_missing
+from launched import Launched, quickstart, role
+from launched import report as told_by
+
+from runner.targets.ec2.user_data import user_data
 
 ROUNDS = 3
 
@@ -61,4 +68,29 @@ def _boot(server: Server, runs: int) -> float:
     return float(server.machine.wait_for(started, "the first job")[-1]) - begun
 
 
-CASES: dict[str, Callable[[Report, Path], None]] = {"machine": machine}
+def launch(report: Report, root: Path) -> None:
+    """From EC2's start of a machine that has nothing to its first job, as its own report has it."""
+    if missing := what_is_missing():
+        print(f"left out: {missing}")
+        return
+    cloud = Cloud()
+    try:
+        launched = Launched(cloud, build_bundle(Path(tempfile.mkdtemp(dir=root))))
+        boot = launched.boot(quickstart())
+        cloud.allow(role(cloud.bucket))
+        data = user_data(boot)
+        report.add("launch: user-data", len(data) / 1024, 16, "KiB")
+        there = CloudMachine(build_root(), cloud, data)
+        with there.machine:
+            there.machine.boot(wait=False)
+            assert there.machine.wait_end(300) == 0
+        told = told_by(cloud, boot)
+        state = json.loads(cloud.get("queues/my-first-queue/queue-state.json") or b"{}")
+    finally:
+        cloud.close()
+    first = datetime.fromisoformat(state["jobs"][0]["started_at"]).timestamp()
+    phases = [f"{phase['phase']} {phase['seconds']:.1f} s" for phase in told["phases"]]
+    report.add("launch: boot → first job", first - told["booted"], 30, "s", ", ".join(phases))
+
+
+CASES: dict[str, Callable[[Report, Path], None]] = {"machine": machine, "launch": launch}

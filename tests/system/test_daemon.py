@@ -16,6 +16,7 @@ from world import World, talk
 
 from runner.cli import connect
 from runner.cli.main import run_command
+from runner.store.paths import StatePaths
 
 
 def gate(world: World, name: str, **more: Any) -> dict[str, Any]:
@@ -454,3 +455,15 @@ def test_a_log_that_nobody_reads_disturbs_no_queue(world: World) -> None:
     submit(world, simple(), simple("b"))
     assert world.call("wait").returncode == 0
     assert world.call("stop").returncode == 0
+
+
+def test_a_work_folder_laid_out_before_is_the_queues(world: World) -> None:
+    """The code that a launch has shipped would not be where its jobs look for it."""
+    staged = StatePaths(world.state).staged_work("q")
+    staged.mkdir(parents=True)
+    (staged / "code").write_text("shipped\n")
+    world.daemon()
+    submit(world, simple(command="cat code"))
+    assert world.call("wait").returncode == 0
+    assert world.call("logs", "ok").stdout == "shipped\n"
+    assert not staged.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.user_data import Boot, user_data
 
 LOG = "/var/log/runner-bootstrap.log"
+TIMER = "/etc/systemd/system/runner-expires.timer"
 
 New = Callable[..., CloudMachine]
 
@@ -24,7 +27,7 @@ New = Callable[..., CloudMachine]
 @pytest.fixture
 def new(lab_root: Path, cloud: Cloud) -> Iterator[New]:
     """Makes the machine of a launch, not yet booted; its role may what it needs."""
-    cloud.allow(*role(cloud.bucket))
+    cloud.allow(role(cloud.bucket))
     with ExitStack() as stack:
 
         def make(boot: Boot, *, spot: bool = False) -> CloudMachine:
@@ -66,7 +69,12 @@ def test_a_machine_that_has_nothing_runs_the_queue_and_ends_itself(
     results = "queues/my-first-queue/jobs"
     assert b"Item 10" in (cloud.get(f"{results}/process/output.txt") or b"")
     assert cloud.get(f"{results}/setup/stdout.log") == b"Starting...\nhello\nrunner\n"
-    timer = there.machine.read("/etc/systemd/system/runner-expires.timer")
+    for wants in (
+        "multi-user.target.wants/runner.service",
+        "timers.target.wants/runner-deadman.timer",
+    ):
+        assert there.machine.exists(f"/etc/systemd/system/{wants}"), "user-data runs only once"
+    timer = there.machine.read(TIMER)
     assert "OnCalendar=" in timer and "OnActiveSec" not in timer, "only the lifetime is left"
 
 
@@ -82,7 +90,7 @@ def test_one_that_fails_is_kept_for_a_look_and_ends(
     told = report(cloud, boot)
     assert (told["outcome"], told["error"].split()[1:3]) == ("failed", ["404", "NoSuchKey"])
     log = cloud.get(names.launch_key(boot.launch, "bootstrap.log")) or b""
-    assert b"FAILED" not in log and b"404 NoSuchKey" in log
+    assert b"FAILED: s3://" in log and b"404 NoSuchKey" in log
     assert "the machine ends in 4 s" in there.machine.read(LOG)
 
 
@@ -91,6 +99,7 @@ def test_a_spot_request_that_opens_again_after_its_time_costs_a_minute(
 ) -> None:
     """The machine that EC2 launches with the old user-data would run everything again."""
     there = new(launched.boot(quickstart(), expires=int(time.time()) - 1), spot=True)
+    assert len(cloud.open_spot_requests()) == 1
     there.machine.boot(wait=False)
     wait_end(there.machine)
     assert "its time was over" in there.machine.read(LOG)
@@ -102,15 +111,20 @@ def test_the_dead_man_survives_a_power_cut_in_the_midst_of_the_boot(
     new: New, launched: Launched
 ) -> None:
     """User-data doesn't run again: nothing would ever end a machine that was cut half-way."""
-    boot = launched.boot(quickstart(), expires=int(time.time()) + 15)
-    there = new(boot)
+    there = new(launched.boot(quickstart()))
     there.imds.data.pop(f"iam/security-credentials/{there.cloud.role}")  # it waits for its keys
     there.machine.boot(wait=False)
-    says = "the role has no credentials yet"
+    says = "has no iam/security-credentials/ yet"
     there.machine.wait_for(
         lambda: there.machine.exists(LOG) and says in there.machine.read(LOG), "its wait"
     )
     there.machine.power_cut()
-    time.sleep(max(0.0, boot.expires - time.time()))  # reason: its time is over while it is off
+    # An hour passes while it is off: what it has seen, and its end, lie as far back.
+    stamp = there.machine.disk / "var/lib/systemd/timers/stamp-runner-expires.timer"
+    os.utime(stamp, (time.time() - 3600, time.time() - 3600))
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() - 60))
+    timer = there.machine.read(TIMER)
+    assert "OnActiveSec=1800" in timer
+    there.machine.write(TIMER, re.sub("OnCalendar=.*", f"OnCalendar={moment}", timer))
     there.machine.boot(wait=False)
     wait_end(there.machine)

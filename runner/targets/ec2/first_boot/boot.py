@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -114,6 +115,8 @@ class Metadata:
             token = {"X-aws-ec2-metadata-token": self._token}
             return self._ask("GET", "/latest/meta-data/" + path, token)
         except (OSError, HTTPException) as error:
+            if getattr(error, "code", 0) == 404:
+                raise Again(f"the metadata service has no {path} yet")
             self._token = ""
             raise Again(f"the metadata service: {error}")
 
@@ -493,6 +496,10 @@ def boot_up() -> None:
     arrive = ["/opt/runner/current/bin/python", "-I", "-m", "runner.targets.ec2.arrival", PLACE]
     run(arrive, 900, "the start")
     story.over("submitted")
+    shutil.rmtree(PLACE + "/unpacked", ignore_errors=True)
+    for name in ("bundle", "workdir"):
+        if os.path.exists(f"{PLACE}/{name}"):
+            os.remove(f"{PLACE}/{name}")
     story.tell(outcome="ready")
     for key, body in ((boot["report_key"], story.text()), (boot["log_key"], read_log())):
         try:
