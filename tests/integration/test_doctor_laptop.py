@@ -1,0 +1,275 @@
+"""`runner doctor` on a laptop, against an AWS that enforces IAM: each fault has its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from guarded import Guarded
+from mended_moto import MENDED
+from templates import policies, widened, without
+
+from runner.cli.main import run_command
+from runner.targets.ec2 import names
+from runner.targets.ec2.doctor import findings, machine
+
+QUOTAS = {"L-1216C47A": 32, "L-34B43A08": 32, "L-DB2E81BA": 4, "L-3819A6DF": 12}
+"""Standard types, on-demand and spot; then GPU types."""
+
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Guarded]:
+    guarded = Guarded({"EC2_QUOTAS": json.dumps(QUOTAS)}, mended=MENDED)
+    iam = guarded.client("iam")
+    iam.create_role(RoleName=names.PROFILE, AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.create_instance_profile(InstanceProfileName=names.PROFILE)
+    iam.add_role_to_instance_profile(InstanceProfileName=names.PROFILE, RoleName=names.PROFILE)
+    ssm = guarded.client("ssm")
+    for name in (names.LOOK_DOCUMENT, names.ACT_DOCUMENT):
+        content = json.dumps({"schemaVersion": "2.2", "mainSteps": []})
+        ssm.create_document(Name=name, Content=content, DocumentType="Command")
+    guarded.client("s3").put_bucket_encryption(
+        Bucket=guarded.bucket,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+        },
+    )
+    tags = [{"Key": names.QUEUE, "Value": "q"}]
+    guarded.client("ec2").run_instances(
+        ImageId="ami-1",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    yield guarded
+    guarded.endpoint.close()
+
+
+@pytest.fixture
+def laptop(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> Guarded:
+    """A laptop of somebody who has the policy runner-launch, in an account that is set up."""
+    for name, value in guarded.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "is_one", lambda: False)
+    guarded.allow(launch(guarded.bucket))
+    return guarded
+
+
+def launch(bucket: str) -> dict[str, Any]:
+    shipped = policies(
+        BucketArns=f"arn:aws:s3:::{bucket}",
+        ResultArns=f"arn:aws:s3:::{bucket}/queues/*",
+        ResultPrefixes="queues/*",
+        KmsKeyArn="",
+    )
+    return widened(shipped["launch"])
+
+
+class Report:
+    """What was printed, by check."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.found: list[dict[str, str]] = json.loads(text)
+
+    def __getitem__(self, check: str) -> dict[str, str]:
+        (found,) = [each for each in self.found if each["check"] == check]
+        return found
+
+    def grades(self) -> dict[str, str]:
+        return {each["check"]: each["grade"] for each in self.found}
+
+
+@pytest.fixture
+def doctor(laptop: Guarded, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Asks, and says what was found."""
+
+    def ask(*words: str, bucket: str | None = laptop.bucket) -> Report:
+        named = ("--bucket", bucket) if bucket else ()
+        code = run_command(["doctor", "--json", *named, *words])
+        return Report(code, capsys.readouterr().out)
+
+    return ask
+
+
+def test_who_has_the_policy_is_well(doctor: Any, laptop: Guarded) -> None:
+    """Doctor would cry wolf, or the policy lack what launch needs."""
+    report = doctor()
+    bad = [each for each in report.found if each["grade"] != "ok"]
+    assert [each["check"] for each in bad] in ([], ["session plugin"]), bad
+    assert report.code == 0
+    assert set(report.grades()) >= {
+        "credentials",
+        "clock",
+        "region",
+        "endpoints",
+        "role",
+        f"bucket {laptop.bucket}",
+        f"bucket {laptop.bucket}: encryption",
+        f"bucket {laptop.bucket}: use",
+        "launch (dry run)",
+        "end (dry run)",
+        "quota, on-demand",
+        "quota, spot",
+        "SSM documents",
+        "session plugin",
+    }
+    left = laptop.endpoint.keys
+    with laptop.off_guard():
+        assert not left(laptop.bucket), "the small object was left there"
+
+
+DENIED = [
+    ("ec2:RunInstances", "launch (dry run)", "fail", "tagged, with the role:"),
+    ("ssm:GetParameters", "launch (dry run)", "fail", "no image can be looked up"),
+    ("ec2:TerminateInstances", "end (dry run)", "fail", "a machine of runner's:"),
+    ("s3:PutObject", "bucket {}: use", "fail", "s3:PutObject is missing"),
+    ("s3:GetObject", "bucket {}: use", "fail", "s3:GetObject is missing"),
+    ("s3:DeleteObject", "bucket {}: use", "fail", "s3:DeleteObject is missing"),
+    ("s3:ListBucket", "bucket {}", "fail", "s3:ListBucket is missing"),
+    ("s3:GetEncryptionConfiguration", "bucket {}: encryption", "warn", "can't be seen"),
+    ("iam:GetInstanceProfile", "role", "warn", "iam:GetInstanceProfile is missing"),
+    ("ssm:DescribeDocument", "SSM documents", "warn", "ssm:DescribeDocument is missing"),
+    ("ec2:DescribeInstanceTypes", "quota", "fail", "DescribeInstanceTypes"),
+]
+
+
+@pytest.mark.parametrize(("action", "check", "grade", "words"), DENIED)
+def test_what_is_denied_is_named(
+    doctor: Any, laptop: Guarded, action: str, check: str, grade: str, words: str
+) -> None:
+    """Somebody would have to guess which of forty actions is missing."""
+    laptop.allow(without(launch(laptop.bucket), action))
+    report = doctor()
+    found = report[check.format(laptop.bucket)]
+    assert found["grade"] == grade, found
+    assert words in found["says"]
+    assert ("to_do" in found) == (grade == "fail")
+    assert report.code == (1 if grade == "fail" else 0)
+
+
+def test_no_credentials(
+    doctor: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first call would fail with a name of boto3's."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    report = doctor()
+    assert report.code == 1
+    assert report["credentials"]["says"] == "there are no AWS credentials"
+    assert "aws configure" in report["credentials"]["to_do"]
+    assert report["endpoints"]["grade"] == "ok"
+    assert run_command(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "fail  credentials  there are no AWS credentials\n" in shown
+    assert "→ `aws configure`" in shown and shown.endswith("1 fail, 1 ok\n")
+
+
+def test_keys_that_aws_doesnt_know(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mistyped keys look like a missing permission."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    report = doctor()
+    assert report["credentials"]["grade"] == "fail"
+    assert "other keys" in report["credentials"]["to_do"]
+    assert report["clock"]["grade"] == "ok", "it is the keys, not the clock"
+
+
+def test_no_bucket(doctor: Any) -> None:
+    """The launch would fail after it has built its bundle."""
+    report = doctor(bucket="not-there-at-all")
+    found = report["bucket not-there-at-all"]
+    assert (found["grade"], found["says"]) == ("fail", "there is no such bucket")
+    assert found["to_do"] == "`runner setup --create-bucket not-there-at-all`"
+    assert doctor(bucket=None)["bucket"]["grade"] == "warn"
+
+
+def test_no_role(doctor: Any, laptop: Guarded) -> None:
+    """A machine without a role can fetch nothing, and say nothing."""
+    iam = laptop.client("iam")
+    with laptop.off_guard():
+        iam.remove_role_from_instance_profile(
+            InstanceProfileName=names.PROFILE, RoleName=names.PROFILE
+        )
+    try:
+        empty = doctor()
+        assert empty["role"]["grade"] == "fail" and "holds no role" in empty["role"]["says"]
+        assert "tagged: allowed" in empty["launch (dry run)"]["says"], "it can't be tried with it"
+    finally:
+        with laptop.off_guard():
+            iam.add_role_to_instance_profile(
+                InstanceProfileName=names.PROFILE, RoleName=names.PROFILE
+            )
+
+
+def test_a_role_that_ec2_cant_give(doctor: Any, laptop: Guarded) -> None:
+    """EC2 launches all the same, and the machine has no keys."""
+    iam, bare = laptop.client("iam"), {"Version": "2012-10-17", "Statement": []}
+    with laptop.off_guard():
+        iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=json.dumps(bare))
+    try:
+        found = doctor()["role"]
+        assert found["grade"] == "fail" and "doesn't trust EC2" in found["says"]
+        assert "ec2.amazonaws.com" in found["to_do"]
+    finally:
+        with laptop.off_guard():
+            iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=json.dumps(TRUST))
+
+
+def test_a_quota_that_is_too_small(doctor: Any) -> None:
+    """EC2 says VcpuLimitExceeded, and nobody knows which of 150 quotas that is."""
+    report = doctor("--instance-type", "g5.2xlarge")
+    small, enough = report["quota, on-demand"], report["quota, spot"]
+    assert small["grade"] == "fail"
+    assert "g5.2xlarge needs 8 vCPUs, 0 of 4 are in use" in small["says"]
+    assert "--quota-code L-DB2E81BA --desired-value 16" in small["to_do"]
+    assert enough["grade"] == "ok" and "0 of 12" in enough["says"]
+
+
+def test_no_documents_in_another_region(doctor: Any) -> None:
+    """`status` would need a shell there."""
+    found = doctor("--region", "eu-west-1")["SSM documents"]
+    assert found["grade"] == "warn" and "Runner-Look and Runner-Act not in eu" in found["says"]
+    assert found["to_do"] == "`runner setup --region eu-west-1`"
+
+
+def test_an_endpoint_that_nobody_answers_at(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall looks like AWS being slow."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{port}")
+    found = doctor()["endpoints"]
+    assert found["grade"] == "fail"
+    assert found["says"] == f"ssm: http://127.0.0.1:{port}: Connection refused"
+    assert "let port 443 of 127.0.0.1 through" in found["to_do"]
+
+
+def test_an_endpoint_that_is_silent(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command would hang as the network does."""
+    monkeypatch.setattr(findings.examine, "__defaults__", (3.0,))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", url)
+        found = doctor()["role"]
+    assert found["grade"] == "fail" and found["says"] == "no answer within 3 s"
+
+
+def test_a_type_that_is_none(laptop: Guarded, capsys: pytest.CaptureFixture[str]) -> None:
+    """A typing error would look like a missing quota."""
+    assert run_command(["doctor", "--instance-type", "huge"]) == 2
+    assert '"huge" is no type such as g5.xlarge' in capsys.readouterr().err
+    assert os.environ["AWS_ENDPOINT_URL"] == laptop.endpoint.url
