@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import boto3
 import pytest
 from guarded import Guarded
 from mended_moto import MENDED
@@ -16,27 +17,30 @@ from templates import policies, widened, without
 from runner.cli.main import run_command
 from runner.targets.ec2 import names
 from runner.targets.ec2.doctor import findings, machine
+from runner.targets.ec2.doctor.bucket import check_bucket
+from runner.targets.ec2.doctor.findings import Finding, Grade
+from runner.targets.ec2.doctor.permissions import check_end, check_launch
+from runner.targets.ec2.doctor.reach import check_documents
+from runner.targets.ec2.doctor.role import check_role
 
 QUOTAS = {"L-1216C47A": 32, "L-34B43A08": 32, "L-DB2E81BA": 4, "L-3819A6DF": 12}
 """Standard types, on-demand and spot; then GPU types."""
 
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": "ec2.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
+
+def trust(service: str) -> str:
+    """A trust policy, as text."""
+    each = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [each]})
+
+
+TRUST = trust("ec2.amazonaws.com")
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
     guarded = Guarded({"EC2_QUOTAS": json.dumps(QUOTAS)}, mended=MENDED)
     iam = guarded.client("iam")
-    iam.create_role(RoleName=names.PROFILE, AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.create_role(RoleName=names.PROFILE, AssumeRolePolicyDocument=TRUST)
     iam.create_instance_profile(InstanceProfileName=names.PROFILE)
     iam.add_role_to_instance_profile(InstanceProfileName=names.PROFILE, RoleName=names.PROFILE)
     ssm = guarded.client("ssm")
@@ -66,6 +70,8 @@ def laptop(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> Guarded:
     for name, value in guarded.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(machine, "is_one", lambda: False)
+    # What other tests of this process were, it would remember.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     guarded.allow(launch(guarded.bucket))
     return guarded
 
@@ -134,39 +140,56 @@ def test_who_has_the_policy_is_well(doctor: Any, laptop: Guarded) -> None:
         assert not left(laptop.bucket), "the small object was left there"
 
 
+def tried_launch(_: str) -> Sequence[Finding]:
+    return check_launch("us-east-1", "t3.medium", with_role=True)
+
+
+def tried_end(_: str) -> Sequence[Finding]:
+    return check_end("us-east-1")
+
+
+def tried_bucket(bucket: str) -> Sequence[Finding]:
+    return check_bucket(bucket, "us-east-1")
+
+
+def tried_role(_: str) -> Sequence[Finding]:
+    return check_role()
+
+
+def tried_documents(_: str) -> Sequence[Finding]:
+    return check_documents("us-east-1")
+
+
 DENIED = [
-    ("ec2:RunInstances", "launch (dry run)", "fail", "tagged, with the role:"),
-    ("ssm:GetParameters", "launch (dry run)", "fail", "no image can be looked up"),
-    ("ec2:TerminateInstances", "end (dry run)", "fail", "a machine of runner's:"),
-    ("s3:PutObject", "bucket {}: use", "fail", "s3:PutObject is missing"),
-    ("s3:GetObject", "bucket {}: use", "fail", "s3:GetObject is missing"),
-    ("s3:DeleteObject", "bucket {}: use", "fail", "s3:DeleteObject is missing"),
-    ("s3:ListBucket", "bucket {}", "fail", "s3:ListBucket is missing"),
-    ("s3:GetEncryptionConfiguration", "bucket {}: encryption", "warn", "can't be seen"),
-    ("iam:GetInstanceProfile", "role", "warn", "iam:GetInstanceProfile is missing"),
-    ("ssm:DescribeDocument", "SSM documents", "warn", "ssm:DescribeDocument is missing"),
-    ("ec2:DescribeInstanceTypes", "quota", "fail", "DescribeInstanceTypes"),
+    ("ec2:RunInstances", tried_launch, Grade.FAIL, "tagged, with the role:"),
+    ("ssm:GetParameters", tried_launch, Grade.FAIL, "no image can be looked up"),
+    ("ec2:TerminateInstances", tried_end, Grade.FAIL, "a machine of runner's:"),
+    ("s3:PutObject", tried_bucket, Grade.FAIL, "s3:PutObject is missing"),
+    ("s3:GetObject", tried_bucket, Grade.FAIL, "s3:GetObject is missing"),
+    ("s3:DeleteObject", tried_bucket, Grade.FAIL, "s3:DeleteObject is missing"),
+    ("s3:ListBucket", tried_bucket, Grade.FAIL, "s3:ListBucket is missing"),
+    ("iam:GetInstanceProfile", tried_role, Grade.WARN, "iam:GetInstanceProfile is missing"),
+    ("ssm:DescribeDocument", tried_documents, Grade.WARN, "ssm:DescribeDocument is missing"),
 ]
 
 
-@pytest.mark.parametrize(("action", "check", "grade", "words"), DENIED)
+@pytest.mark.parametrize(("action", "tried", "grade", "words"), DENIED)
 def test_what_is_denied_is_named(
-    doctor: Any, laptop: Guarded, action: str, check: str, grade: str, words: str
+    laptop: Guarded, action: str, tried: Any, grade: Grade, words: str
 ) -> None:
     """Somebody would have to guess which of forty actions is missing."""
     laptop.allow(without(launch(laptop.bucket), action))
-    report = doctor()
-    found = report[check.format(laptop.bucket)]
-    assert found["grade"] == grade, found
-    assert words in found["says"]
-    assert ("to_do" in found) == (grade == "fail")
-    assert report.code == (1 if grade == "fail" else 0)
+    found = tried(laptop.bucket)[-1]
+    assert found.grade is grade, found
+    assert words in found.says
+    assert bool(found.todo) == (grade is Grade.FAIL)
 
 
 def test_no_credentials(
     doctor: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first call would fail with a name of boto3's."""
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     report = doctor()
@@ -189,13 +212,12 @@ def test_keys_that_aws_doesnt_know(doctor: Any, monkeypatch: pytest.MonkeyPatch)
     assert report["clock"]["grade"] == "ok", "it is the keys, not the clock"
 
 
-def test_no_bucket(doctor: Any) -> None:
+def test_no_bucket(laptop: Guarded) -> None:
     """The launch would fail after it has built its bundle."""
-    report = doctor(bucket="not-there-at-all")
-    found = report["bucket not-there-at-all"]
-    assert (found["grade"], found["says"]) == ("fail", "there is no such bucket")
-    assert found["to_do"] == "`runner setup --create-bucket not-there-at-all`"
-    assert doctor(bucket=None)["bucket"]["grade"] == "warn"
+    with laptop.off_guard():  # who may do everything: moto denies before it looks
+        (found,) = tried_bucket("not-there-at-all")
+    assert (found.grade, found.says) == (Grade.FAIL, "there is no such bucket")
+    assert found.todo == "`runner setup --create-bucket not-there-at-all`"
 
 
 def test_no_role(doctor: Any, laptop: Guarded) -> None:
@@ -216,18 +238,18 @@ def test_no_role(doctor: Any, laptop: Guarded) -> None:
             )
 
 
-def test_a_role_that_ec2_cant_give(doctor: Any, laptop: Guarded) -> None:
+def test_a_role_that_ec2_cant_give(laptop: Guarded) -> None:
     """EC2 launches all the same, and the machine has no keys."""
-    iam, bare = laptop.client("iam"), {"Version": "2012-10-17", "Statement": []}
+    iam, other = laptop.client("iam"), trust("lambda.amazonaws.com")
     with laptop.off_guard():
-        iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=json.dumps(bare))
+        iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=other)
     try:
-        found = doctor()["role"]
-        assert found["grade"] == "fail" and "doesn't trust EC2" in found["says"]
-        assert "ec2.amazonaws.com" in found["to_do"]
+        (found,) = check_role()
+        assert found.grade is Grade.FAIL and "doesn't trust EC2" in found.says
+        assert "ec2.amazonaws.com" in found.todo
     finally:
         with laptop.off_guard():
-            iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=json.dumps(TRUST))
+            iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=TRUST)
 
 
 def test_a_quota_that_is_too_small(doctor: Any) -> None:
@@ -240,11 +262,11 @@ def test_a_quota_that_is_too_small(doctor: Any) -> None:
     assert enough["grade"] == "ok" and "0 of 12" in enough["says"]
 
 
-def test_no_documents_in_another_region(doctor: Any) -> None:
+def test_no_documents_in_another_region(laptop: Guarded) -> None:
     """`status` would need a shell there."""
-    found = doctor("--region", "eu-west-1")["SSM documents"]
-    assert found["grade"] == "warn" and "Runner-Look and Runner-Act not in eu" in found["says"]
-    assert found["to_do"] == "`runner setup --region eu-west-1`"
+    (found,) = check_documents("eu-west-1")
+    assert found.grade is Grade.WARN and "Runner-Look and Runner-Act not in eu" in found.says
+    assert found.todo == "`runner setup --region eu-west-1`"
 
 
 def test_an_endpoint_that_nobody_answers_at(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
