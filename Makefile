@@ -23,8 +23,11 @@ run: $(VENV)/.installed
 	@echo; echo "--- the results (.run/results)"
 	@cd .run/results && find . -type f | sort
 
+# Most tests wait for processes: one more at a time than there are processors.
+JOBS ?= $(shell echo $$(($$(nproc) + 1)))
+
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

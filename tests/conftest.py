@@ -22,6 +22,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: tests run side by side, and nobody is to wait for the last one alone."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """A clean folder with settings of its own; whatever was started in it is ended."""

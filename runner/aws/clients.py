@@ -34,11 +34,13 @@ def make_client(
     connect: float = CONNECT_TIMEOUT,
     read: float = READ_TIMEOUT,
     attempts: int = ATTEMPTS,
+    own_session: bool = False,
 ) -> Any:
     """A client of any service but S3; seconds are of one attempt.
 
     Credentials, profile, endpoint and, where ``region`` is None, the region are boto3's own
-    settings. Raises AwsError for settings that can't be used.
+    settings. ``own_session``: they are read anew for this client, and it may be made in any thread.
+    Raises AwsError for settings that can't be used.
     """
     with calling(lambda error: error):
         import boto3
@@ -51,7 +53,8 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
-            return boto3.client(service, region_name=region, config=config)
+            maker = boto3.session.Session() if own_session else boto3
+            return maker.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
 

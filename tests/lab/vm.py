@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 120.0
+PATIENCE = 300.0
+"""Seconds. The host may be busy, and emulates every instruction."""
 MEMORY = 384
 """MiB."""
 

@@ -26,6 +26,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Expected:
         return expected(quiet)
 
 
+@pytest.mark.slow
 def test_run_killed_at_every_boundary(tmp_path: Path, undisturbed: Expected) -> None:
     """What `run` has done when it dies, and what it says it has done, would not agree."""
 

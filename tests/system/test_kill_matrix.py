@@ -40,11 +40,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Expected]
     return found
 
 
+@pytest.mark.slow
 def test_run_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str, Expected]) -> None:
     """A killed `run`, started again, would lose, repeat or misjudge a job."""
     _matrix(tmp_path, undisturbed, _run_until_done, KILLS * 11 // 20)
 
 
+@pytest.mark.slow
 def test_daemon_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str, Expected]) -> None:
     """A killed daemon, started again, would lose, repeat or misjudge a job."""
     _matrix(tmp_path, undisturbed, _daemon_until_done, KILLS - KILLS * 11 // 20)

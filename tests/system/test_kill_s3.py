@@ -60,6 +60,7 @@ def test_last_words_of_a_server(undisturbed: dict[str, Expected]) -> None:
     assert log == b"output of server\nserved\n"
 
 
+@pytest.mark.slow
 def test_run_killed_while_it_stores(
     tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
 ) -> None:
@@ -67,6 +68,7 @@ def test_run_killed_while_it_stores(
     _matrix(tmp_path, endpoint, undisturbed, _run_until_done, KILLS * 3 // 4)
 
 
+@pytest.mark.slow
 def test_daemon_killed_while_it_stores(
     tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
 ) -> None:
@@ -74,6 +76,7 @@ def test_daemon_killed_while_it_stores(
     _matrix(tmp_path, endpoint, undisturbed, _daemon_until_done, KILLS - KILLS * 3 // 4)
 
 
+@pytest.mark.slow
 def test_run_killed_at_each_request(
     tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
 ) -> None:

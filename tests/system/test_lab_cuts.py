@@ -40,6 +40,7 @@ def test_a_shutdown_interrupts_in_an_orderly_way(server: Callable[..., Server]) 
     assert there.wait_for_jobs(saves="running")["jobs"]["saves"]["attempt"] == 3
 
 
+@pytest.mark.slow
 def test_power_cuts_cost_time_and_no_work(
     server: Callable[..., Server], request: pytest.FixtureRequest
 ) -> None:

@@ -153,7 +153,9 @@ def test_a_hangup_is_a_reload_that_changes_nothing(world: World, manager: Manage
     daemon.send_signal(signal.SIGHUP)
     world.until(lambda: "READY=1" in manager.told[seen:])
     assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", manager.told[seen:][-2])
-    assert "event=nothing_reloaded" in world.stderr and daemon.poll() is None
+    # A thread writes it.
+    world.until(lambda: "event=nothing_reloaded" in world.stderr)
+    assert daemon.poll() is None
 
 
 def test_jobs_know_nothing_of_the_manager(world: World, manager: Manager) -> None:

@@ -31,10 +31,12 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self._slave = slave
         self.shown = ""
+        # The size is the terminal's own, whatever the tests' own one has.
+        ours = {name: v for name, v in world.env.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [*RUNNER, *arguments],
             cwd=world.home,
-            env={**world.env, "TERM": "xterm-256color", **env},
+            env={**ours, "TERM": "xterm-256color", **env},
             stdin=slave,
             stdout=slave,
             stderr=slave,
