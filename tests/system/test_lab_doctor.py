@@ -33,6 +33,8 @@ def test_a_machine_is_looked_at(server: Callable[..., Server]) -> None:
     ):
         assert found[name]["grade"] == "warn" and words in found[name]["says"], found
     assert found["jobs' unit"]["grade"] in ("ok", "warn")
+    shown = here.run(RUNNER, "setup", "--show").stdout
+    assert shown.count("AWSTemplateFormatVersion") == 3, "the bundle has no templates"
 
     here.run("systemctl", "stop", "runner-deadman.timer")
     here.write("/etc/runner/runner.toml", 'job_user = "nobody-we-know"\ndisk_reserve = "999TiB"\n')

@@ -108,8 +108,6 @@ BOOT = [
     ("Bundles", "s3:GetObject", get, "runner/bundles/b"),
     ("Launches", "s3:GetObject", get, "runner/launches/l/queue.json"),
     ("Launches", "s3:PutObject", put, "runner/launches/l/bootstrap.log"),
-    ("Index", "s3:GetObject", get, "runner/index/q.json"),
-    ("Index", "s3:PutObject", put, "runner/index/q.json"),
 ]
 
 
@@ -132,7 +130,7 @@ def test_a_boot_has_what_it_needs(
     ("call", "key"),
     [
         (put, "runner/bundles/b"),
-        (put, "runner/other"),
+        (put, "runner/index/q.json"),
         (put, "elsewhere/x"),
         (get, "elsewhere/x"),
         (get, "queuesish/x"),
