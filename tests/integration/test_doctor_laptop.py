@@ -269,6 +269,21 @@ def test_no_documents_in_another_region(laptop: Guarded) -> None:
     assert found.todo == "`runner setup --region eu-west-1`"
 
 
+def test_a_document_of_an_older_runner(laptop: Guarded) -> None:
+    """Machines would be asked in a way that they don't know any more."""
+    ssm, name = laptop.client("ssm"), names.ACT_DOCUMENT
+    newer = json.dumps({"schemaVersion": "2.2", "description": "newer", "mainSteps": []})
+    with laptop.off_guard():
+        ssm.update_document(Name=name, Content=newer, DocumentVersion="$LATEST")
+    try:
+        (found,) = check_documents("us-east-1")
+        assert found.grade is Grade.WARN and "older version than 2 is the default" in found.says
+        assert f"--name {name} --document-version 2" in found.todo
+    finally:
+        with laptop.off_guard():
+            ssm.update_document_default_version(Name=name, DocumentVersion="2")
+
+
 def test_an_endpoint_that_nobody_answers_at(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall looks like AWS being slow."""
     with socket.create_server(("127.0.0.1", 0)) as free:
