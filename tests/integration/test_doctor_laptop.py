@@ -20,7 +20,8 @@ from runner.targets.ec2.doctor import findings, machine
 from runner.targets.ec2.doctor.bucket import check_bucket
 from runner.targets.ec2.doctor.findings import Finding, Grade
 from runner.targets.ec2.doctor.permissions import check_end, check_launch
-from runner.targets.ec2.doctor.reach import check_documents
+from runner.targets.ec2.doctor.quota import check_quota
+from runner.targets.ec2.doctor.reach import check_documents, check_endpoints
 from runner.targets.ec2.doctor.role import check_role
 
 QUOTAS = {"L-1216C47A": 32, "L-34B43A08": 32, "L-DB2E81BA": 4, "L-3819A6DF": 12}
@@ -220,7 +221,7 @@ def test_no_bucket(laptop: Guarded) -> None:
     assert found.todo == "`runner setup --create-bucket not-there-at-all`"
 
 
-def test_no_role(doctor: Any, laptop: Guarded) -> None:
+def test_no_role(laptop: Guarded) -> None:
     """A machine without a role can fetch nothing, and say nothing."""
     iam = laptop.client("iam")
     with laptop.off_guard():
@@ -228,9 +229,11 @@ def test_no_role(doctor: Any, laptop: Guarded) -> None:
             InstanceProfileName=names.PROFILE, RoleName=names.PROFILE
         )
     try:
-        empty = doctor()
-        assert empty["role"]["grade"] == "fail" and "holds no role" in empty["role"]["says"]
-        assert "tagged: allowed" in empty["launch (dry run)"]["says"], "it can't be tried with it"
+        (found,) = check_role()
+        assert found.grade is Grade.FAIL and "holds no role" in found.says
+        # What is left can be tried all the same.
+        (tried,) = check_launch("us-east-1", "t3.medium", with_role=False)
+        assert tried.says == "t3.medium, tagged: allowed"
     finally:
         with laptop.off_guard():
             iam.add_role_to_instance_profile(
@@ -252,14 +255,13 @@ def test_a_role_that_ec2_cant_give(laptop: Guarded) -> None:
             iam.update_assume_role_policy(RoleName=names.PROFILE, PolicyDocument=TRUST)
 
 
-def test_a_quota_that_is_too_small(doctor: Any) -> None:
+def test_a_quota_that_is_too_small(laptop: Guarded) -> None:
     """EC2 says VcpuLimitExceeded, and nobody knows which of 150 quotas that is."""
-    report = doctor("--instance-type", "g5.2xlarge")
-    small, enough = report["quota, on-demand"], report["quota, spot"]
-    assert small["grade"] == "fail"
-    assert "g5.2xlarge needs 8 vCPUs, 0 of 4 are in use" in small["says"]
-    assert "--quota-code L-DB2E81BA --desired-value 16" in small["to_do"]
-    assert enough["grade"] == "ok" and "0 of 12" in enough["says"]
+    small, enough = check_quota("us-east-1", "g5.2xlarge")
+    assert small.grade is Grade.FAIL
+    assert "g5.2xlarge needs 8 vCPUs, 0 of 4 are in use" in small.says
+    assert "--quota-code L-DB2E81BA --desired-value 16" in small.todo
+    assert enough.grade is Grade.OK and "0 of 12" in enough.says
 
 
 def test_no_documents_in_another_region(laptop: Guarded) -> None:
@@ -284,15 +286,17 @@ def test_a_document_of_an_older_runner(laptop: Guarded) -> None:
             ssm.update_document_default_version(Name=name, DocumentVersion="2")
 
 
-def test_an_endpoint_that_nobody_answers_at(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_nobody_answers_at(
+    laptop: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A firewall looks like AWS being slow."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", f"http://127.0.0.1:{port}")
-    found = doctor()["endpoints"]
-    assert found["grade"] == "fail"
-    assert found["says"] == f"ssm: http://127.0.0.1:{port}: Connection refused"
-    assert "let port 443 of 127.0.0.1 through" in found["to_do"]
+    (found,) = check_endpoints("us-east-1")
+    assert found.grade is Grade.FAIL
+    assert found.says == f"ssm: http://127.0.0.1:{port}: Connection refused"
+    assert "let port 443 of 127.0.0.1 through" in found.todo
 
 
 def test_an_endpoint_that_is_silent(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:

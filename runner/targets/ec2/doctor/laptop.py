@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from runner.aws.faults import AwsError
 from runner.aws.stacks import Stacks
+from runner.errors import RunnerError
 from runner.targets.ec2.doctor.account import who
 from runner.targets.ec2.doctor.bucket import check_bucket
 from runner.targets.ec2.doctor.findings import Check, Finding, examine, ok, warn
@@ -13,7 +13,7 @@ from runner.targets.ec2.doctor.permissions import check_end, check_launch, check
 from runner.targets.ec2.doctor.quota import check_quota
 from runner.targets.ec2.doctor.reach import check_documents, check_endpoints, check_plugin
 from runner.targets.ec2.doctor.role import check_role
-from runner.targets.ec2.setup import PERMISSIONS_STACK, buckets_of
+from runner.targets.ec2.setup import PERMISSIONS_STACK, buckets_of, home_region
 
 DEFAULT_TYPE = "t3.medium"
 
@@ -49,8 +49,8 @@ def _buckets(region: str, bucket: str | None) -> list[Finding]:
     if bucket is not None:
         return check_bucket(bucket, region)
     try:
-        made = Stacks(region).find(PERMISSIONS_STACK)
-    except AwsError:
+        made = Stacks(home_region() or region).find(PERMISSIONS_STACK)
+    except RunnerError:
         made = None
     known = buckets_of(made) if made else []
     if not known:
