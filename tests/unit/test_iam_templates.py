@@ -233,7 +233,7 @@ def test_a_document_runs_one_program_with_one_word() -> None:
     """A request could be a command line of its own: {{ }} is put in as text (SSM User Guide)."""
     for made in resources(iam.DOCUMENTS).values():
         content = made["Content"]
-        pattern = content["parameters"]["Request"]["allowedPattern"]
+        pattern = content["parameters"]["request"]["allowedPattern"]
         word = "eyJyZXF1ZXN0IjoicGluZyJ9"
         assert re.fullmatch(pattern, word)
         for bad in ("$(reboot)", "`id`", f"{word} x", f"{word};id", f"{word}\nid", f"-{word}"):
@@ -243,8 +243,6 @@ def test_a_document_runs_one_program_with_one_word() -> None:
         look = made["Name"] == names.LOOK_DOCUMENT
         assert ("--look-only" in line) == look
         assert line.count("{{") == 1
-        alone = ROOT / f"packaging/iam/{made['Name']}.json"
-        assert content == json.loads(alone.read_text())
 
 
 def test_a_bucket_outlives_its_stack_and_is_closed() -> None:
