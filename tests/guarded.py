@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,9 @@ from s3_endpoint import Endpoint, env_for
 class Guarded:
     """An endpoint of its own that enforces IAM, with a user whose policy can be changed."""
 
-    def __init__(self, *, mended: str = "") -> None:
-        self.endpoint = Endpoint(mended=mended)
+    def __init__(self, env: Mapping[str, str] | None = None, *, mended: str = "") -> None:
+        """See Endpoint."""
+        self.endpoint = Endpoint(env, mended=mended)
         self.bucket = self.endpoint.bucket()
         self._iam = self.client("iam")
         self._iam.create_user(UserName="runner")

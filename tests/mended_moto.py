@@ -1,14 +1,17 @@
 """Where moto isn't CloudFormation, for `Endpoint(mended=MENDED)`.
 
 AWS::NoValue in a list is left out; a list of words is told as it was given; the content of an SSM
-document is JSON.
+document is JSON. And quotas of EC2 are those of the variable ``EC2_QUOTAS``, JSON by code.
 """
 
 from __future__ import annotations
 
 MENDED = r"""
 import json
+import os
 import moto.cloudformation.parsing as parsing
+from moto.servicequotas.exceptions import NoSuchResource
+from moto.servicequotas.models import ServiceQuotasBackend
 from moto.ssm.models import Document
 
 class Words(str):
@@ -37,6 +40,13 @@ def with_json(cls, name, json_of, *more, **options):
     properties = {**json_of["Properties"], "Content": json.dumps(content)}
     return make(cls, name, {**json_of, "Properties": properties}, *more, **options)
 
+def quota(self, service_code, quota_code):
+    known = json.loads(os.environ.get("EC2_QUOTAS", "{}"))
+    if quota_code not in known:
+        raise NoSuchResource
+    return {"QuotaName": f"quota {quota_code}", "Value": known[quota_code]}
+
+ServiceQuotasBackend.get_service_quota = quota
 parsing.ResourceMap.load_parameters = load_lists
 parsing.clean_json = without_nothing
 Document.create_from_cloudformation_json = classmethod(with_json)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli import options
 from runner.cli.text import clean
-from runner.errors import ExitCode, UsageError
+from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.wording import quoted
 from runner.targets.ec2.names import LAUNCH_POLICY
 
@@ -60,6 +60,18 @@ def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
     if arguments.show:
         return _show()
+    from runner.aws.faults import AwsError, Kind
+
+    try:
+        return _set_up(arguments)
+    except AwsError as error:
+        if error.kind is not Kind.DENIED:
+            raise
+        what = "an administrator of the account does this, once"
+        raise RunnerError(f"{error}\n{what}; `runner setup --show` is what to show them") from error
+
+
+def _set_up(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.setup import carry_out, make_plan
 
     plan = make_plan(_wish(arguments))

@@ -120,7 +120,7 @@ def make_plan(wish: Wish) -> Plan:
     with calling(lambda error: error):
         caller = make_client("sts", wish.region).get_caller_identity()
     partition = str(caller["Arn"]).split(":")[1]
-    home = _home() or wish.region
+    home = home_region() or wish.region
     steps, notes = [], []
     there = Stacks(home).find(PERMISSIONS_STACK)
     if wish.bucket is None and there is None:
@@ -157,7 +157,7 @@ def _with(old: str, more: Sequence[str]) -> str:
     return ",".join(dict.fromkeys([*filter(None, old.split(",")), *more]))
 
 
-def _home() -> str | None:
+def home_region() -> str | None:
     """The region whose stack made the role; None if there is no role."""
     try:
         with calling(lambda error: error):

@@ -79,7 +79,7 @@ def examine(checks: Mapping[str, Check], patience: float = PATIENCE) -> list[Fin
     until = time.monotonic() + patience
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    slow = f"no answer within {patience:.0f} s"
+    slow = f"no answer within {max(patience, 0):.0f} s"
     todo = "look at network, proxy and firewall, then try again"
     return [each for name in checks for each in found.get(name, [fail(name, slow, todo)])]
 

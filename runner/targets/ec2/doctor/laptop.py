@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
-from runner.aws.faults import AwsError
 from runner.aws.stacks import Stacks
-from runner.targets.ec2.doctor.account import who
+from runner.errors import RunnerError
+from runner.targets.ec2.doctor.account import Caller, who
 from runner.targets.ec2.doctor.bucket import check_bucket
-from runner.targets.ec2.doctor.findings import Check, Finding, examine, ok, warn
+from runner.targets.ec2.doctor.findings import PATIENCE, Check, Finding, examine, ok, warn
 from runner.targets.ec2.doctor.permissions import check_end, check_launch, check_simulated
 from runner.targets.ec2.doctor.quota import check_quota
 from runner.targets.ec2.doctor.reach import check_documents, check_endpoints, check_plugin
 from runner.targets.ec2.doctor.role import check_role
-from runner.targets.ec2.setup import PERMISSIONS_STACK, buckets_of
+from runner.targets.ec2.setup import PERMISSIONS_STACK, buckets_of, home_region
 
 DEFAULT_TYPE = "t3.medium"
+
+FOR_WHO = 8.0
+"""Seconds to learn who asks; all else needs that."""
 
 
 def examine_laptop(region: str, bucket: str | None, instance_type: str | None) -> list[Finding]:
     """Everything; what needs credentials is left out where there are none."""
-    caller, found = who(region)
-    if caller is None:
-        return [*found, *examine({"endpoints": partial(check_endpoints, region)})]
+    began = time.monotonic()
+    callers: list[Caller] = []
+    found = examine({"credentials": partial(_who, region, callers)}, FOR_WHO)
+    left = PATIENCE - (time.monotonic() - began)
+    if not callers:
+        return [*found, *examine({"endpoints": partial(check_endpoints, region)}, left)]
     kind = instance_type or DEFAULT_TYPE
     checks: dict[str, Check] = {
         "endpoints": partial(check_endpoints, region),
@@ -30,12 +37,19 @@ def examine_laptop(region: str, bucket: str | None, instance_type: str | None) -
         "bucket": partial(_buckets, region, bucket),
         "launch": partial(_launch, region, kind),
         "end": partial(check_end, region),
-        "asking machines": partial(check_simulated, caller, region),
+        "asking machines": partial(check_simulated, callers[0], region),
         "quota": partial(check_quota, region, kind),
         "SSM documents": partial(check_documents, region),
         "session plugin": check_plugin,
     }
-    return [*found, ok("region", region), *examine(checks)]
+    return [*found, ok("region", region), *examine(checks, left)]
+
+
+def _who(region: str, callers: list[Caller]) -> list[Finding]:
+    caller, found = who(region)
+    if caller is not None:
+        callers.append(caller)
+    return found
 
 
 def _launch(region: str, kind: str) -> list[Finding]:
@@ -49,8 +63,8 @@ def _buckets(region: str, bucket: str | None) -> list[Finding]:
     if bucket is not None:
         return check_bucket(bucket, region)
     try:
-        made = Stacks(region).find(PERMISSIONS_STACK)
-    except AwsError:
+        made = Stacks(home_region() or region).find(PERMISSIONS_STACK)
+    except RunnerError:
         made = None
     known = buckets_of(made) if made else []
     if not known:

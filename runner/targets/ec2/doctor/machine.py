@@ -14,7 +14,7 @@ from runner.aws.clients import make_client
 from runner.aws.faults import AwsError, calling
 from runner.errors import NotFoundError, RunnerError
 from runner.host.jobs_unit import UNIT as JOBS_UNIT
-from runner.host.metadata import Metadata, MetadataError
+from runner.host.metadata import Metadata, MetadataError, is_expected
 from runner.model.settings import Settings
 from runner.results.stores import is_s3
 from runner.service.job_user import check_folders, job_user
@@ -163,6 +163,8 @@ def _metadata() -> list[Finding]:
     try:
         instance = metadata.get("instance-id")
     except MetadataError as error:
+        if not is_expected(os.environ):
+            return [warn("metadata", "this is no machine of EC2's: nothing announces its end")]
         todo = "aws ec2 modify-instance-metadata-options --http-endpoint enabled, from outside"
         return [fail("metadata", f"doesn't answer: {error}", todo)]
     return [ok("metadata", str(instance))]

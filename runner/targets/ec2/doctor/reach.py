@@ -57,7 +57,7 @@ def _connect(url: str) -> str | None:
 
 def check_documents(region: str) -> list[Finding]:
     """Whether machines can be asked by documents of our own."""
-    check, missing = "SSM documents", []
+    check, missing, old = "SSM documents", [], []
     with calling(lambda error: error):
         client = make_client("ssm", region, connect=4, read=8, attempts=2)
     for name in (names.LOOK_DOCUMENT, names.ACT_DOCUMENT):
@@ -71,11 +71,19 @@ def check_documents(region: str) -> list[Finding]:
                 return [fail(check, str(error), "try again")]
             missing.append(name)
             continue
-        if answer["Document"].get("Status") not in ("Active", None):
+        found = answer["Document"]
+        if found.get("Status") not in ("Active", None):
             missing.append(name)
+        elif found.get("DefaultVersion") != found.get("LatestVersion"):
+            old.append((name, str(found["LatestVersion"])))
     if missing:
         says = f"{' and '.join(missing)} not in {region}: machines are asked by AWS-RunShellScript"
         return [warn(check, says, f"`runner setup --region {region}`")]
+    if old:
+        name, latest = old[0]
+        todo = f"`aws ssm update-document-default-version --region {region} --name {name}"
+        says = f"{name}: an older version than {latest} is the default"
+        return [warn(check, says, f"{todo} --document-version {latest}`")]
     return [ok(check, f"{names.LOOK_DOCUMENT} and {names.ACT_DOCUMENT} are in {region}")]
 
 

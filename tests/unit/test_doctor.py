@@ -1,0 +1,163 @@
+"""The parts of `runner doctor` that need no AWS: bounds, quotas, the clock, trust."""
+
+from __future__ import annotations
+
+import threading
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from runner.aws.faults import AwsError, Kind
+from runner.errors import UsageError
+from runner.targets.ec2.doctor import permissions
+from runner.targets.ec2.doctor.account import Caller, _clock
+from runner.targets.ec2.doctor.findings import Finding, Grade, examine, ok
+from runner.targets.ec2.doctor.quota import codes
+from runner.targets.ec2.doctor.role import _trusts_ec2
+
+
+def test_one_check_that_hangs_holds_nobody_up() -> None:
+    """A firewall that drops packets would make doctor silent, when it is needed most."""
+    let_go = threading.Event()
+
+    def hang() -> list[Finding]:
+        let_go.wait(30)
+        return []
+
+    began = time.monotonic()
+    found = examine({"hangs": hang, "well": lambda: [ok("well", "yes")]}, patience=0.2)
+    assert time.monotonic() - began < 5
+    let_go.set()
+    assert [(each.check, each.grade) for each in found] == [
+        ("hangs", Grade.FAIL),
+        ("well", Grade.OK),
+    ]
+    assert "no answer within" in found[0].says
+
+
+def test_one_check_that_breaks_is_a_finding() -> None:
+    """The other twelve would be lost with it."""
+
+    def denied() -> list[Finding]:
+        raise UsageError("not so")
+
+    def broken() -> list[Finding]:
+        raise KeyError("x")
+
+    found = examine({"a": denied, "b": broken, "c": list})
+    assert [(each.grade, each.says) for each in found] == [
+        (Grade.FAIL, "not so"),
+        (Grade.WARN, "could not be looked at: KeyError: 'x'"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "on_demand", "spot"),
+    [
+        ("t3.medium", "L-1216C47A", "L-34B43A08"),
+        ("im4gn.large", "L-1216C47A", "L-34B43A08"),
+        ("g5.2xlarge", "L-DB2E81BA", "L-3819A6DF"),
+        ("gr6.4xlarge", "L-DB2E81BA", "L-3819A6DF"),
+        ("p4d.24xlarge", "L-417A185B", "L-7212CCBC"),
+        ("p5.48xlarge", "L-417A185B", "L-C4BD4855"),
+        ("trn1.2xlarge", "L-2C3B7624", "L-6B0D517C"),
+        ("inf2.xlarge", "L-1945791B", "L-B5D1601B"),
+        ("x2gd.medium", "L-7295265B", "L-E3A00192"),
+        ("u-6tb1.metal", "L-43DA4232", None),
+        ("hpc7a.96xlarge", "L-F7808C92", None),
+    ],
+)
+def test_a_type_counts_for_the_quota_of_its_family(
+    kind: str, on_demand: str, spot: str | None
+) -> None:
+    """The wrong quota would be asked for; that takes days."""
+    assert codes(kind) == (on_demand, spot)
+
+
+def test_a_family_of_tomorrow_is_not_guessed() -> None:
+    """A quota would be said to be enough that doesn't count."""
+    assert codes("mac2.metal") is None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "grade", "words"),
+    [
+        (0, Grade.OK, "as AWS's"),
+        (-90, Grade.WARN, "behind AWS's"),
+        (400, Grade.FAIL, "ahead of AWS's: AWS refuses"),
+    ],
+)
+def test_a_wrong_clock_is_told(ahead: int, grade: Grade, words: str) -> None:
+    """AWS says `SignatureDoesNotMatch`, and people change their keys."""
+    (found,) = _clock({"date": formatdate(time.time() - ahead, usegmt=True)})
+    assert found.grade is grade and words in found.says
+
+
+def test_no_clock_is_no_finding() -> None:
+    """An answer that a proxy made has no date, or a strange one."""
+    assert _clock({}) == [] == _clock({"date": "yesterday"})
+
+
+@pytest.mark.parametrize(
+    ("trust", "trusted"),
+    [
+        ({"Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}}]}, True),
+        ({"Statement": {"Effect": "Allow", "Principal": {"Service": ["ec2.amazonaws.com"]}}}, True),
+        ({"Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}}]}, False),
+        ({"Statement": [{"Effect": "Deny", "Principal": {"Service": "ec2.amazonaws.com"}}]}, False),
+        ('{"Statement":%5B%5D}', False),
+        ({}, False),
+    ],
+)
+def test_whether_ec2_is_trusted(trust: Any, trusted: bool) -> None:
+    """A machine would boot without keys, and its log say nothing of why."""
+    assert _trusts_ec2(trust) is trusted
+
+
+# -- IAM's simulator, which no fake has ------------------------------------------------------
+
+USER = Caller("123456789012", "arn:aws:iam::123456789012:user/ann")
+
+
+@pytest.mark.parametrize(
+    ("arn", "source"),
+    [
+        (USER.arn, USER.arn),
+        ("arn:aws:sts::1:assumed-role/dev/ann", "arn:aws:iam::1:role/dev"),
+        ("arn:aws:sts::1:assumed-role/AWSReservedSSO_Dev_1/ann", None),
+        ("arn:aws:iam::1:root", None),
+    ],
+)
+def test_who_is_simulated(arn: str, source: str | None) -> None:
+    """The simulator refuses sessions: it would look as if something were denied."""
+    assert permissions._simulated_as(Caller("1", arn)) == source
+
+
+def test_what_the_simulator_denies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first `runner status` would be the one to find out."""
+
+    def simulate(source: str, action: str, resources: list[str]) -> list[dict[str, Any]]:
+        assert source == USER.arn
+        decide = {True: "allowed", False: "implicitDeny"}
+        return [
+            {"EvalResourceName": each, "EvalDecision": decide["Runner-Act" not in each]}
+            for each in resources
+        ]
+
+    monkeypatch.setattr(permissions, "_simulate", simulate)
+    (found,) = permissions.check_simulated(USER, "eu-west-1")
+    assert found.grade is Grade.FAIL
+    denied = "ssm:SendCommand on arn:aws:ssm:eu-west-1:123456789012:document/Runner-Act"
+    assert found.says == f"denied: {denied}"
+
+
+def test_who_may_not_simulate_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most people may not; it would be one more warning that is none."""
+
+    def denied(*_: object) -> list[dict[str, Any]]:
+        raise AwsError(Kind.DENIED, "AccessDenied", "no")
+
+    monkeypatch.setattr(permissions, "_simulate", denied)
+    assert permissions.check_simulated(USER, "eu-west-1") == []
