@@ -159,6 +159,9 @@ class RudeEc2:
             return self._ssm(json.loads(body), ask())
         if operation == "AWSPriceListService.GetProducts" and self.prices:
             return self._products(json.loads(body))
+        if operation.startswith("S3.") and isinstance(fault, Refuse):
+            told = f"<Code>{fault.code}</Code><Message>{fault.message}</Message>"
+            return _xml(f"<Error>{told}</Error>", fault.status)
         return self._with(fault, ask)
 
     def _launch(self, parameters: dict[str, str], fault: Fault, ask: Any) -> _Reply | None:

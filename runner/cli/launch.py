@@ -95,8 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     launches = Launches(options.settings(arguments).state_dir / "launches")
     try:
-        with launches.locked():
-            done = Launching(arguments, queue, wish, launches).run()
+        done = Launching(arguments, queue, wish, launches).run()
     except AwsError as error:
         if error.kind in (Kind.NO_CREDENTIALS, Kind.EXPIRED):
             raise AwsError(error.kind, error.code, f"{error}\n{_LOGIN}") from error

@@ -28,14 +28,16 @@ def plan_lines(
     yield _line("Region", f"{facts.region}, zones {', '.join(_once(c.subnet.zone for c in tried))}")
     for name in _once(c.type for c in tried):
         yield _line("Type", f"{name} ({_size(facts, name)})")
-    for market in _once(c.market for c in tried):
+    markets = _once(c.market for c in tried)
+    yield _line("Market", ", then ".join(markets))
+    for market in markets:
         for name in _once(c.type for c in tried):
             some = [c for c in tried if (c.type, c.market) == (name, market)]
             if some:
                 words = price_words(facts, some[0], queue)
                 yield _line("Price", f"{name} {market}: {words}")
     for image in _once(c.image for c in tried):
-        yield _line("Image", f"{image.name} ({image.image_id}, {image.arch}, {image.source})")
+        yield _line("Image", f"{image.name} ({image.image_id}, {image.arch})")
     yield _line("Disk", f"{max(wish.disk, first.image.size)} GiB, gp3, encrypted")
     yield _line("Role", f"instance profile {facts.profile}")
     yield from _ends(queue, wish)

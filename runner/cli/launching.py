@@ -54,14 +54,17 @@ class Launching:
         self._ground = Ground(self._ec2, self._bucket, launches)
         self._launcher = Launcher(self._ec2, self._bucket, launches, self._ground, say)
         self._digest = _digest(arguments, queue, self._ec2.region)
-        self._before: Launch | None = launches.unfinished(self._digest)
+        self._launches = launches
+        self._before: Launch | None = None
         self._queue = queue
         self._begun = False
 
     def run(self) -> Launched | None:
         """None where nothing was to be launched, or the user said no."""
         try:
-            return self._run()
+            with self._launches.locked(self._queue.queue_id or self._digest):
+                self._before = self._launches.unfinished(self._digest)
+                return self._run()
         except KeyboardInterrupt:
             if self._begun:
                 say("cut off; the same command again goes on, and launches nothing twice")
@@ -73,7 +76,7 @@ class Launching:
         if (done := self._taken_up()) is not None:
             self._tell(done, None)
             return done
-        self._queue = self._queue.with_id(self._queue.queue_id or new_queue_id(time.time()))
+        self._queue = self._queue.with_id(self._queue.queue_id or self._new_id())
         surveyed, tried = self._looked()
         with launch_cargo.packed(self._arguments.workdir, say) as packed:
             self._show(surveyed, tried)
@@ -121,6 +124,12 @@ class Launching:
                 self._wish, self._id, self._store, self._digest, self._before
             )
             return self._launcher.run(launch, self._wish, surveyed.facts, tried, cargo, progress)
+
+    def _new_id(self) -> str:
+        now = time.time()
+        while self._launches.read(new_queue_id(now)) is not None:
+            now += 1
+        return new_queue_id(now)
 
     @property
     def _id(self) -> str:

@@ -87,18 +87,23 @@ class Launches:
         return self.folder / f"{queue_id}.json"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else launches from this laptop meanwhile. Raises LockedError, StateError."""
+    def locked(self, name: str) -> Iterator[None]:
+        """Nobody else launches this from this laptop meanwhile. Raises LockedError, StateError.
+
+        ``name``: the queue_id, or the digest of a document without one.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(
+                self.folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
         except OSError as error:
             raise StateError(f"{error.filename}: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise LockedError("another launch is under way on this machine") from None
+                raise LockedError("another launch of the same is under way here") from None
             yield
         finally:
             os.close(lock)
@@ -122,7 +127,10 @@ class Launches:
         path = self.path(launch.queue_id)
         temporary = path.with_name(f".{path.name}.new")
         try:
-            with open(temporary, "w") as file:
+            # The request tells where things are in the account: it is its owner's.
+            with open(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+            ) as file:
                 json.dump(_plain(launch), file)
                 file.write("\n")
                 file.flush()
