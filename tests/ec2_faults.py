@@ -94,12 +94,14 @@ class RudeEc2:
     """Start it before an endpoint's port, point commands at ``url``, order faults, close it.
 
     ``prices``: US dollars an hour, on demand, by type. ``parameters``: SSM's, besides moto's.
+    ``open_requests``: spot requests that nothing came of.
     """
 
     def __init__(self, port: int) -> None:
         self.upstream = port
         self.prices: dict[str, float] = {}
         self.parameters: dict[str, str] = {}
+        self.open_requests: list[str] = []
         self.calls: list[str] = []
         self.launches: list[dict[str, str]] = []
         self._faults: dict[str, list[Fault]] = defaultdict(list)
@@ -122,7 +124,8 @@ class RudeEc2:
     # -- what a test tells it ----------------------------------------------------------------
 
     def order(self, operation: str, *faults: Fault, times: int = 1) -> None:
-        """The next calls of an operation get these, in order. RunInstances: without dry runs."""
+        """The next calls of an operation get these, in order. A dry run is
+        ``RunInstances(dry)``."""
         with self._lock:
             self._faults[operation] += [*faults] * times
 
@@ -149,12 +152,14 @@ class RudeEc2:
         dry = operation == "RunInstances" and parameters.get("DryRun") == "true"
         with self._lock:
             self.calls.append(operation + "(dry)" * dry)
-            faults = self._faults[operation]
-            fault = faults.pop(0) if faults and not dry else Pass()
+            faults = self._faults[self.calls[-1]]
+            fault = faults.pop(0) if faults else Pass()
         if operation == "RunInstances" and not dry:
             return self._launch(parameters, fault, ask)
         if parameters.get("Filter.1.Name") == "client-token":
             return self._with(fault, lambda: self._by_token(parameters["Filter.1.Value.1"], ask))
+        if operation in _SPOT:
+            return _xml(_SPOT[operation](self))
         if operation == "AmazonSSM.GetParameters":
             return self._ssm(json.loads(body), ask())
         if operation == "AWSPriceListService.GetProducts" and self.prices:
@@ -307,3 +312,35 @@ def _error(code: str, message: str, status: int = 400) -> _Reply:
 
 def _mismatch() -> _Reply:
     return _error("IdempotentParameterMismatch", "The client token was used before", 400)
+
+
+def _spot_prices(_: RudeEc2) -> str:
+    """moto looks for minutes' worth of them."""
+    item = (
+        "<item><instanceType>t3.medium</instanceType><productDescription>Linux/UNIX"
+        "</productDescription><spotPrice>0.0125</spotPrice><timestamp>2026-01-01T00:00:00Z"
+        "</timestamp><availabilityZone>us-east-1a</availabilityZone></item>"
+    )
+    body = f"<spotPriceHistorySet>{item}</spotPriceHistorySet>"
+    return f"<DescribeSpotPriceHistoryResponse>{body}</DescribeSpotPriceHistoryResponse>"
+
+
+def _spot_requests(rude: RudeEc2) -> str:
+    items = "".join(
+        f"<item><spotInstanceRequestId>{each}</spotInstanceRequestId><state>open</state></item>"
+        for each in rude.open_requests
+    )
+    body = f"<spotInstanceRequestSet>{items}</spotInstanceRequestSet>"
+    return f"<DescribeSpotInstanceRequestsResponse>{body}</DescribeSpotInstanceRequestsResponse>"
+
+
+def _cancel_spot(rude: RudeEc2) -> str:
+    rude.open_requests.clear()
+    return "<CancelSpotInstanceRequestsResponse/>"
+
+
+_SPOT = {
+    "DescribeSpotPriceHistory": _spot_prices,
+    "DescribeSpotInstanceRequests": _spot_requests,
+    "CancelSpotInstanceRequests": _cancel_spot,
+}

@@ -10,6 +10,7 @@ import base64
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -118,9 +119,22 @@ class Launches:
 
     def unfinished(self, digest: str) -> Launch | None:
         """The newest launch of the same command whose end nobody was told."""
-        found = [self.read(path.stem) for path in self.folder.glob("*.json")]
-        same = [each for each in found if each and each.open and each.digest == digest]
+        same = [each for each in self._open() if each.digest == digest]
         return max(same, key=lambda each: each.launched_at, default=None)
+
+    def cut_off(self, digest: str) -> list[Launch]:
+        """Launches of other commands that EC2 was asked for, in the last day, and whose end nobody
+        was told."""
+        since = time.time() - 86_400
+        return [
+            each
+            for each in self._open()
+            if each.digest != digest and each.asked is not None and each.asked.at > since
+        ]
+
+    def _open(self) -> list[Launch]:
+        found = [self.read(path.stem) for path in sorted(self.folder.glob("*.json"))]
+        return [each for each in found if each is not None and each.open]
 
     def write(self, launch: Launch) -> None:
         """Durably: after it EC2 may be asked. Raises StateError."""
