@@ -25,9 +25,9 @@ class Imds:
     Folders are listed. ``user_data`` and ``document`` (of the instance's identity) are served, all
     of it under every version: cloud-init asks for several.
 
-    ``mood``: ``well``; ``hang`` (accepts, says nothing), ``drip`` (a byte now and then), ``500``,
-    ``no-tokens`` (403 for a token), ``kept-open`` (never closes a connection). ``asked`` holds
-    every (method, path, status).
+    ``mood``: ``well``; ``hang`` (accepts, says nothing), ``held`` (answers once ``go_on`` is
+    set), ``drip`` (a byte now and then), ``500``, ``no-tokens`` (403 for a token), ``kept-open``
+    (never closes a connection). ``asked`` holds every (method, path, status).
     """
 
     def __init__(self, *, start: bool = True, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
@@ -40,6 +40,7 @@ class Imds:
         self.forgotten = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
+        self.go_on = threading.Event()
         self._server = _Server(address, _Handler, bind_and_activate=False)
         self._server.imds = self
         self._server.server_bind()
@@ -152,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             imds.closed.wait(20)
             self.close_connection = True
             return
+        if imds.mood == "held":
+            imds.go_on.wait(20)
         head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         if imds.mood == "drip":
             self._drip(head + body)

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner.aws.clients import region_of
 from runner.aws.ec2 import Ec2
-from runner.aws.faults import AwsError
 from runner.cli import launch_cargo, launch_text
 from runner.cli.launch_cargo import bundles
 from runner.cli.progress import progress_bar
@@ -50,7 +50,7 @@ class Launching:
         assert queue.result_s3_bucket is not None
         self._arguments = arguments
         self._wish = wish
-        self._ec2 = Ec2(_region(wish.region))
+        self._ec2 = Ec2(region_of(wish.region))
         self._bucket = Bucket(queue.result_s3_bucket, self._ec2.region)
         self._ground = Ground(self._ec2, self._bucket, launches)
         self._launcher = Launcher(self._ec2, self._bucket, launches, self._ground, say)
@@ -193,12 +193,3 @@ def _digest(arguments: argparse.Namespace, queue: Queue, region: str, packed: Pa
     code = sha256_of(packed) if packed else None
     text = json.dumps([dump_document(queue), region, given, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _region(given: str | None) -> str:
-    try:
-        return Ec2(given).region
-    except AwsError as error:
-        if error.code != "NoRegionError":
-            raise
-        raise UsageError("no region is set: give --region, or set AWS_REGION") from error

@@ -35,6 +35,8 @@ VERBS = {
     "keep": "hold the machine, which would end for want of work",
     "deadman": "end the machine if it is time to (for its timer)",
     "prune": "remove queues that ended long ago",
+    "setup": "make the role, policies and documents that an AWS account needs",
+    "doctor": "say what is missing for a launch, or on this machine",
 }
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"

@@ -170,7 +170,7 @@ def test_an_account_without_the_role_is_led_to_setup(laptop: Laptop, aws: Accoun
     [
         (
             {"AWS_REGION": "", "AWS_DEFAULT_REGION": ""},
-            "no region is set: give --region, or set AWS_REGION",
+            "no region is named: --region, AWS_REGION or `aws configure` names one",
         ),
         (
             {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
