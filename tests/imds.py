@@ -126,8 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         _, _, path = self.path.lstrip("/").partition("/")
         if path == "user-data":
             return imds.user_data
-        if path == "dynamic/instance-identity/document" and imds.document is not None:
-            return json.dumps(imds.document).encode()
+        if path.startswith("dynamic/instance-identity") and imds.document is not None:
+            return json.dumps(imds.document).encode() if "document" in path else b"document"
         if not path.startswith("meta-data/"):
             return None
         return self._meta_data(path.removeprefix("meta-data/"))
