@@ -93,13 +93,14 @@ class _Token:
 class RudeEc2:
     """Start it before an endpoint's port, point commands at ``url``, order faults, close it.
 
-    ``prices``: US dollars an hour, on demand, by type. ``parameters``: SSM's, besides moto's.
-    ``open_requests``: spot requests that nothing came of.
+    ``prices``: US dollars an hour, on demand, by type. ``spot_prices``: by type and zone.
+    ``parameters``: SSM's, besides moto's. ``open_requests``: spot requests that came to nothing.
     """
 
     def __init__(self, port: int) -> None:
         self.upstream = port
         self.prices: dict[str, float] = {}
+        self.spot_prices: dict[tuple[str, str], float] = {}
         self.parameters: dict[str, str] = {}
         self.open_requests: list[str] = []
         self.calls: list[str] = []
@@ -314,14 +315,15 @@ def _mismatch() -> _Reply:
     return _error("IdempotentParameterMismatch", "The client token was used before", 400)
 
 
-def _spot_prices(_: RudeEc2) -> str:
-    """moto looks for minutes' worth of them."""
-    item = (
-        "<item><instanceType>t3.medium</instanceType><productDescription>Linux/UNIX"
-        "</productDescription><spotPrice>0.0125</spotPrice><timestamp>2026-01-01T00:00:00Z"
-        "</timestamp><availabilityZone>us-east-1a</availabilityZone></item>"
+def _spot_prices(rude: RudeEc2) -> str:
+    """moto looks for seconds, and finds one price for all."""
+    items = "".join(
+        f"<item><instanceType>{name}</instanceType><productDescription>Linux/UNIX"
+        f"</productDescription><spotPrice>{price}</spotPrice><timestamp>2026-01-01T00:00:00Z"
+        f"</timestamp><availabilityZone>{zone}</availabilityZone></item>"
+        for (name, zone), price in rude.spot_prices.items()
     )
-    body = f"<spotPriceHistorySet>{item}</spotPriceHistorySet>"
+    body = f"<spotPriceHistorySet>{items}</spotPriceHistorySet>"
     return f"<DescribeSpotPriceHistoryResponse>{body}</DescribeSpotPriceHistoryResponse>"
 
 

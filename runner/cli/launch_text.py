@@ -10,7 +10,7 @@ from runner.model.durations import format_duration
 from runner.targets.ec2.launch import Launched
 from runner.targets.ec2.plan import Candidate, Facts, drops
 from runner.targets.ec2.request import rfc3339
-from runner.targets.ec2.sums import price_words
+from runner.targets.ec2.sums import dollars, price_words
 from runner.targets.ec2.wish import Wish
 
 T = TypeVar("T")
@@ -70,6 +70,11 @@ def launched_lines(done: Launched) -> Iterator[str]:
     market = "spot" if machine.spot else "on-demand"
     yield f"{machine.instance_id} {machine.instance_type} {market} in {machine.zone}: launched"
     yield f"it ends by itself, at {rfc3339(launch.expires)} at the latest"
+    if done.candidate is not None and done.candidate.price is not None:
+        most = done.candidate.price * (launch.expires - launch.launched_at) / 3600
+        now = " now" if machine.spot else ""
+        hour = f"{dollars(done.candidate.price)} an hour{now}"
+        yield f"it costs {hour}, {dollars(most)} until then; disk and traffic apart"
     yield "May I close my laptop? Yes: the machine needs it no more."
     yield ""
     yield f"runner-status {machine.instance_id}"

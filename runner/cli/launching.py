@@ -124,13 +124,15 @@ class Launching:
         self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None
     ) -> Launched:
         given = self._arguments.bundle
-        with bundles(given, self._ec2.region, say) as bundle, progress_bar() as progress:
+        with bundles(given, self._ec2.region, say) as bundle:
             cargo = Cargo(self._queue, packed, bundle)
             self._begun = True
             launch = self._launcher.begin(
                 self._wish, self._id, self._store, self._digest, self._before
             )
-            return self._launcher.run(launch, self._wish, surveyed.facts, tried, cargo, progress)
+            return self._launcher.run(
+                launch, self._wish, surveyed.facts, tried, cargo, progress_bar
+            )
 
     def _new_id(self) -> str:
         now = time.time()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from account import PROFILE, Account, Laptop, account, tags_of
-from ec2_faults import RudeEc2
+from ec2_faults import Refuse, RudeEc2
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,11 @@ def test_the_plan_has_prices_and_the_image_of_a_gpu(ec2: RudeEc2, laptop: Laptop
 def test_the_price_is_a_tag(ec2: RudeEc2, laptop: Laptop) -> None:
     """`runner ls` could tell no costs."""
     ec2.prices["t3.medium"] = 0.0416
-    laptop.launch()
-    assert tags_of(laptop.instances()[0])["runner:price-per-hour"] == "0.0416"
+    ec2.spot_prices["t3.medium", "us-east-1b"] = 0.0125
+    ec2.order("RunInstances", Refuse("InsufficientInstanceCapacity", "None.", 500))
+    done = laptop.launch("--spot")
+    assert tags_of(laptop.instances()[0])["runner:price-per-hour"] == "0.0125"
+    assert "it costs $0.0125 an hour now, $0.21 until then" in done.stdout
 
 
 def test_an_unknown_price_is_told_as_unknown(laptop: Laptop) -> None:

@@ -142,7 +142,9 @@ class Launcher:
     ) -> Launched:  # fmt: skip
         refusals: list[str] = []
         number = 0
-        for candidate in tried:
+        for at, candidate in enumerate(tried):
+            if at:
+                self._say(f"trying {candidate}")
             answer: Machine | Refused | TokenTaken = TokenTaken()
             while isinstance(answer, TokenTaken):
                 number += 1
