@@ -17,7 +17,10 @@ from lab.machine import METADATA
 from s3_endpoint import Endpoint
 
 REGION = "us-east-1"
-ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+_ALL = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+}
 
 # cloud-init finds its own Ec2 datasource by the firmware's ids: nspawn shows the host's.
 _DMI = """
@@ -41,11 +44,6 @@ QUICK = "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=1s\nOnUnitActiveSec=1s
 """A drop-in for runner-deadman.timer: a test doesn't wait for a minute."""
 
 
-def may(*actions: str, on: str = "*") -> dict[str, Any]:
-    """One statement of a policy."""
-    return {"Effect": "Allow", "Action": list(actions), "Resource": on}
-
-
 class Cloud:
     """Close it. ``allow`` says what the role may; from then on all else is denied."""
 
@@ -61,7 +59,7 @@ class Cloud:
         )
         iam.create_user(UserName="admin")
         self._admin = iam.create_access_key(UserName="admin")["AccessKey"]
-        self._policy(iam.put_user_policy, ALL, UserName="admin")
+        iam.put_user_policy(UserName="admin", PolicyName="p", PolicyDocument=json.dumps(_ALL))
         assumed = self._client("sts").assume_role(
             RoleArn=made["Role"]["Arn"], RoleSessionName="instance"
         )
@@ -73,15 +71,12 @@ class Cloud:
             client.close()
         self.endpoint.close()
 
-    def allow(self, *statements: dict[str, Any]) -> None:
+    def allow(self, policy: dict[str, Any]) -> None:
         """What the role may from now on, and nobody but the admin anything else."""
         self._enforce("inf")
-        self._policy(self._client("iam").put_role_policy, *statements, RoleName=self.role)
+        iam, document = self._client("iam"), json.dumps(policy)
+        iam.put_role_policy(RoleName=self.role, PolicyName="p", PolicyDocument=document)
         self._enforce("0")
-
-    def _policy(self, put: Any, *statements: dict[str, Any], **whose: str) -> None:
-        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        put(PolicyName="p", PolicyDocument=document, **whose)
 
     def _enforce(self, after: str) -> None:
         """moto: after so many more calls each is checked."""

@@ -36,8 +36,7 @@ class Imds:
         self.document: dict[str, str] | None = None
         self.mood = "well"
         self.asked: list[tuple[str, str, int]] = []
-        self.token = 0
-        self.forgotten = 0
+        self.token = self.forgotten = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
         self.go_on = threading.Event()
@@ -114,8 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         imds = self.server.imds
-        given = self.headers.get("X-aws-ec2-metadata-token", "").removeprefix("token-")
-        if not given.isdigit() or not imds.forgotten < int(given) <= imds.token:
+        number = (self.headers.get("X-aws-ec2-metadata-token") or "").removeprefix("token-")
+        if not number.isdigit() or not imds.forgotten < int(number) <= imds.token:
             self._answer(401)
             return
         found = self._find()

@@ -9,7 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from cloud import Cloud, may
+import templates
+from cloud import Cloud
 from installed import REPOSITORY
 
 from runner.targets.ec2 import names
@@ -17,16 +18,17 @@ from runner.targets.ec2.user_data import Boot, Shipped
 from runner.targets.ec2.workdir import pack
 
 
-def role(bucket: str, *, without: str = "") -> list[dict[str, Any]]:
-    """What an instance's role needs, and not more."""
-    ours, there = f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"
-    actions = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
-    return [
-        may(*sorted(actions - {without}), on=there),
-        may("s3:ListBucket", "s3:ListBucketMultipartUploads", on=ours),
-        may("ec2:DescribeInstances", "ec2:DescribeSpotInstanceRequests"),
-        may("ec2:CancelSpotInstanceRequests", "ec2:TerminateInstances"),
-    ]
+def role(bucket: str, *, without: str = "") -> dict[str, Any]:
+    """The policy that ships, as moto can enforce it; less one action."""
+    shipped = templates.policies(
+        BucketArns=f"arn:aws:s3:::{bucket}",
+        ResultArns=f"arn:aws:s3:::{bucket}/queues/*",
+        ResultPrefixes="queues/*",
+        SecretArns="",
+        KmsKeyArn="",
+    )
+    policy = templates.widened(shipped["role"])
+    return templates.without(policy, without) if without else policy
 
 
 def quickstart() -> dict[str, Any]:

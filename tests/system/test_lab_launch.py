@@ -27,7 +27,7 @@ New = Callable[..., CloudMachine]
 @pytest.fixture
 def new(lab_root: Path, cloud: Cloud) -> Iterator[New]:
     """Makes the machine of a launch, not yet booted; its role may what it needs."""
-    cloud.allow(*role(cloud.bucket))
+    cloud.allow(role(cloud.bucket))
     with ExitStack() as stack:
 
         def make(boot: Boot, *, spot: bool = False) -> CloudMachine:
@@ -94,6 +94,7 @@ def test_a_spot_request_that_opens_again_after_its_time_costs_a_minute(
 ) -> None:
     """The machine that EC2 launches with the old user-data would run everything again."""
     there = new(launched.boot(quickstart(), expires=int(time.time()) - 1), spot=True)
+    assert len(cloud.open_spot_requests()) == 1
     there.machine.boot(wait=False)
     wait_end(there.machine)
     assert "its time was over" in there.machine.read(LOG)
