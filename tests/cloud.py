@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import urllib.request
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,10 @@ from lab.machine import METADATA
 from s3_endpoint import Endpoint
 
 REGION = "us-east-1"
-ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+_ALL = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}],
+}
 
 # cloud-init finds its own Ec2 datasource by the firmware's ids: nspawn shows the host's.
 _DMI = """
@@ -42,11 +44,6 @@ QUICK = "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=1s\nOnUnitActiveSec=1s
 """A drop-in for runner-deadman.timer: a test doesn't wait for a minute."""
 
 
-def may(*actions: str, on: str = "*") -> dict[str, Any]:
-    """One statement of a policy."""
-    return {"Effect": "Allow", "Action": list(actions), "Resource": on}
-
-
 class Cloud:
     """Close it. ``allow`` says what the role may; from then on all else is denied."""
 
@@ -62,7 +59,7 @@ class Cloud:
         )
         iam.create_user(UserName="admin")
         self._admin = iam.create_access_key(UserName="admin")["AccessKey"]
-        self._policy(iam.put_user_policy, ALL, UserName="admin")
+        iam.put_user_policy(UserName="admin", PolicyName="p", PolicyDocument=json.dumps(_ALL))
         assumed = self._client("sts").assume_role(
             RoleArn=made["Role"]["Arn"], RoleSessionName="instance"
         )
@@ -74,20 +71,18 @@ class Cloud:
             client.close()
         self.endpoint.close()
 
-    def allow(self, *statements: dict[str, Any]) -> None:
+    def allow(self, policy: dict[str, Any]) -> None:
         """What the role may from now on, and nobody but the admin anything else."""
         self._enforce("inf")
-        self._policy(self._client("iam").put_role_policy, *statements, RoleName=self.role)
+        iam, document = self._client("iam"), json.dumps(policy)
+        iam.put_role_policy(RoleName=self.role, PolicyName="p", PolicyDocument=document)
         self._enforce("0")
-
-    def _policy(self, put: Any, *statements: dict[str, Any], **whose: str) -> None:
-        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        put(PolicyName="p", PolicyDocument=document, **whose)
 
     def _enforce(self, after: str) -> None:
         """moto: after so many more calls each is checked."""
         url = f"{self.endpoint.url}/moto-api/reset-auth"
-        request = urllib.request.Request(url, data=after.encode(), method="POST")
+        kind = {"Content-Type": "text/plain"}  # a form's body would be taken apart
+        request = urllib.request.Request(url, after.encode(), kind, method="POST")
         with urllib.request.urlopen(request, timeout=10) as answer:
             answer.read()
 
@@ -125,19 +120,22 @@ class Cloud:
         found = self.admin("s3").list_objects_v2(Bucket=self.bucket, Prefix=prefix)
         return [item["Key"] for item in found.get("Contents", ())]
 
-    def instance(self, user_data: bytes, **more: Any) -> str:
+    def instance(self, user_data: bytes, *, spot: bool = False) -> str:
         """An instance in EC2's records; its id."""
-        images = self.admin("ec2").describe_images(Owners=["amazon"])["Images"]
-        answer = self.admin("ec2").run_instances(
-            ImageId=images[0]["ImageId"],
-            InstanceType="t3.medium",
-            MinCount=1,
-            MaxCount=1,
-            UserData=user_data,
-            InstanceInitiatedShutdownBehavior="terminate",
-            **more,
-        )
+        ec2 = self.admin("ec2")
+        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        about = {"ImageId": image, "InstanceType": "t3.medium"}
+        if spot:
+            # moto's RunInstances makes no request.
+            made = ec2.request_spot_instances(InstanceCount=1, LaunchSpecification=about)
+            return str(made["SpotInstanceRequests"][0]["InstanceId"])
+        end = {"InstanceInitiatedShutdownBehavior": "terminate"}
+        answer = ec2.run_instances(MinCount=1, MaxCount=1, UserData=user_data, **about, **end)
         return str(answer["Instances"][0]["InstanceId"])
+
+    def open_spot_requests(self) -> list[str]:
+        found = self.admin("ec2").describe_spot_instance_requests()["SpotInstanceRequests"]
+        return [each["SpotInstanceRequestId"] for each in found if each["State"] != "cancelled"]
 
     def state(self, instance: str) -> str:
         found = self.admin("ec2").describe_instances(InstanceIds=[instance])
@@ -153,7 +151,7 @@ class CloudMachine:
             "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{METADATA}",
         }
         self.cloud = cloud
-        self.instance_id = cloud.instance(user_data)
+        self.instance_id = cloud.instance(user_data, spot=spot)
         self.machine = Machine(root, environment=environment)
         try:
             self._set_up(user_data, spot)
@@ -167,25 +165,7 @@ class CloudMachine:
         self.imds = machine.imds()
         self.imds.user_data = user_data
         self.imds.document = {"instanceId": self.instance_id, "region": REGION}
-        self.imds.data = {
-            "ami-id": "ami-lab",
-            "hostname": "lab",
-            "instance-id": self.instance_id,
-            "instance-life-cycle": "spot" if spot else "on-demand",
-            "instance-type": "t3.medium",
-            "local-hostname": "lab",
-            "placement/availability-zone": f"{REGION}a",
-            "placement/region": REGION,
-            f"iam/security-credentials/{cloud.role}": json.dumps(
-                {
-                    "Code": "Success",
-                    "AccessKeyId": cloud.credentials["AccessKeyId"],
-                    "SecretAccessKey": cloud.credentials["SecretAccessKey"],
-                    "Token": cloud.credentials["SessionToken"],
-                    "Expiration": "2099-01-01T00:00:00Z",
-                }
-            ),
-        }
+        self.imds.data = self.metadata(cloud, self.instance_id, spot=spot)
         machine.run("rm", "/etc/cloud/cloud-init.disabled")
         machine.write("/etc/cloud/cloud.cfg.d/99-lab.cfg", _CLOUD_INIT)
         machine.write("/opt/lab/sitecustomize.py", _DMI)
@@ -194,6 +174,24 @@ class CloudMachine:
             machine.write(f"/etc/systemd/system/{service}.service.d/lab.conf", drop_in)
         machine.write("/etc/systemd/system/runner-deadman.timer.d/quick.conf", QUICK)
 
-
-def new_launch() -> str:
-    return uuid.uuid4().hex[:12]
+    @staticmethod
+    def metadata(cloud: Cloud, instance_id: str, *, spot: bool = False) -> dict[str, str]:
+        """What such an instance is told of itself."""
+        keys = {
+            "Code": "Success",
+            "AccessKeyId": cloud.credentials["AccessKeyId"],
+            "SecretAccessKey": cloud.credentials["SecretAccessKey"],
+            "Token": cloud.credentials["SessionToken"],
+            "Expiration": "2099-01-01T00:00:00Z",
+        }
+        return {
+            "ami-id": "ami-lab",
+            "hostname": "lab",
+            "instance-id": instance_id,
+            "instance-life-cycle": "spot" if spot else "on-demand",
+            "instance-type": "t3.medium",
+            "local-hostname": "lab",
+            "placement/availability-zone": f"{REGION}a",
+            "placement/region": REGION,
+            f"iam/security-credentials/{cloud.role}": json.dumps(keys),
+        }

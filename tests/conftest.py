@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cloud import Cloud
 from installed import Server, build_bundle, install
 from lab import Machine, build_root, what_is_missing
+from launched import Launched
 from s3_endpoint import Endpoint
 from world import World
 
@@ -77,3 +79,17 @@ def server(installed_root: Path) -> Iterator[Callable[..., Server]]:
     """Makes machines with the product installed, which are not yet booted."""
     with ExitStack() as stack:
         yield lambda **options: Server(stack.enter_context(Machine(installed_root, **options)))
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """An account that says no; each test says anew what its role may."""
+    made = Cloud()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def launched(cloud: Cloud, bundle: Path) -> Launched:
+    """Makes launches in that account."""
+    return Launched(cloud, bundle)

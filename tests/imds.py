@@ -36,8 +36,7 @@ class Imds:
         self.document: dict[str, str] | None = None
         self.mood = "well"
         self.asked: list[tuple[str, str, int]] = []
-        self.token = 0
-        self.forgotten = 0
+        self.token = self.forgotten = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
         self.go_on = threading.Event()
@@ -114,8 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         imds = self.server.imds
-        given = self.headers.get("X-aws-ec2-metadata-token", "").removeprefix("token-")
-        if not given.isdigit() or not imds.forgotten < int(given) <= imds.token:
+        number = (self.headers.get("X-aws-ec2-metadata-token") or "").removeprefix("token-")
+        if not number.isdigit() or not imds.forgotten < int(number) <= imds.token:
             self._answer(401)
             return
         found = self._find()
@@ -126,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         _, _, path = self.path.lstrip("/").partition("/")
         if path == "user-data":
             return imds.user_data
-        if path == "dynamic/instance-identity/document" and imds.document is not None:
-            return json.dumps(imds.document).encode()
+        if path.startswith("dynamic/instance-identity") and imds.document is not None:
+            return json.dumps(imds.document).encode() if "document" in path else b"document"
         if not path.startswith("meta-data/"):
             return None
         return self._meta_data(path.removeprefix("meta-data/"))

@@ -2,121 +2,124 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
+import re
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cloud import Cloud, CloudMachine, may, new_launch
-from installed import REPOSITORY
+from cloud import Cloud, CloudMachine
+from lab import Machine
+from launched import Launched, quickstart, report, role
 
 from runner.targets.ec2 import names
-from runner.targets.ec2.user_data import Boot, Shipped, user_data
-from runner.targets.ec2.workdir import pack
+from runner.targets.ec2.user_data import Boot, user_data
 
 LOG = "/var/log/runner-bootstrap.log"
+TIMER = "/etc/systemd/system/runner-expires.timer"
 
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
-    made = Cloud()
-    yield made
-    made.close()
-
-
-def role(bucket: str, *, without: str = "") -> list[dict[str, Any]]:
-    """What an instance's role needs, and not more."""
-    ours, there = f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"
-    actions = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
-    return [
-        may(*sorted(actions - {without}), on=there),
-        may("s3:ListBucket", "s3:ListBucketMultipartUploads", on=ours),
-        may("ec2:DescribeInstances", "ec2:DescribeSpotInstanceRequests"),
-        may("ec2:CancelSpotInstanceRequests", "ec2:TerminateInstances"),
-    ]
-
-
-class Launched:
-    """Makes launches: what they ship is in the bucket, their machines are not booted yet."""
-
-    def __init__(self, root: Path, cloud: Cloud, bundle: Path, stack: ExitStack) -> None:
-        self._root, self._cloud, self._stack = root, cloud, stack
-        self._bundle = self._ship(names.bundle_key("0" * 64, "x86_64"), bundle.read_bytes())
-
-    def _ship(self, key: str, data: bytes) -> Shipped:
-        self._cloud.put(key, data)
-        return Shipped(key, hashlib.sha256(data).hexdigest())
-
-    def boot(self, document: dict[str, Any], workdir: Path | None = None, **more: Any) -> Boot:
-        launch = new_launch()
-        data = json.dumps({**document, "result_s3_bucket": self._cloud.bucket}).encode()
-        packed = workdir and pack(workdir, 10**6)
-        fields = {
-            "region": "us-east-1",
-            "bucket": self._cloud.bucket,
-            "launch": launch,
-            "queue_id": document["queue_id"],
-            "bundle": self._bundle,
-            "document": self._ship(names.launch_key(launch, "queue.json"), data),
-            "workdir": packed
-            and self._ship(names.launch_key(launch, "workdir.tar.gz"), packed.read_bytes()),
-            "settings": {"on_complete": "terminate", "on_complete_delay": "1s"},
-            "expires": int(time.time()) + 3600,
-            "keep_on_failure": 0,
-        }
-        if packed:
-            packed.unlink()
-        return Boot(**{**fields, **more})
-
-    def machine(self, boot: Boot, **more: Any) -> CloudMachine:
-        made = CloudMachine(self._root, self._cloud, user_data(boot), **more)
-        self._stack.enter_context(made.machine)
-        return made
+New = Callable[..., CloudMachine]
 
 
 @pytest.fixture
-def launched(lab_root: Path, cloud: Cloud, bundle: Path) -> Iterator[Launched]:
+def new(lab_root: Path, cloud: Cloud) -> Iterator[New]:
+    """Makes the machine of a launch, not yet booted; its role may what it needs."""
+    cloud.allow(role(cloud.bucket))
     with ExitStack() as stack:
-        yield Launched(lab_root, cloud, bundle, stack)
+
+        def make(boot: Boot, *, spot: bool = False) -> CloudMachine:
+            made = CloudMachine(lab_root, cloud, user_data(boot), spot=spot)
+            stack.enter_context(made.machine)
+            return made
+
+        yield make
 
 
-def report(cloud: Cloud, boot: Boot) -> dict[str, Any]:
-    """What the machine has said of its boot; {} if nothing."""
-    told: dict[str, Any] = json.loads(
-        cloud.get(names.launch_key(boot.launch, "bootstrap.json")) or b"{}"
-    )
-    return told
-
-
-def quickstart() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((REPOSITORY / "examples/quickstart.json").read_text())
-    return told
+def wait_end(machine: Machine) -> None:
+    """Until it has ended by itself, in an orderly way."""
+    try:
+        assert machine.wait_end(120) == 0
+    except subprocess.TimeoutExpired:
+        log = machine.read(LOG) if machine.exists(LOG) else "it has no log"
+        pytest.fail(f"it doesn't end\n{log}\n{machine.last_words()}")
 
 
 def test_a_machine_that_has_nothing_runs_the_queue_and_ends_itself(
-    launched: Launched, cloud: Cloud, tmp_path: Path
+    new: New, launched: Launched, cloud: Cloud, tmp_path: Path
 ) -> None:
     """Launched machines would never get to their work, or cost money after it."""
     (tmp_path / "code").mkdir()
-    (tmp_path / "code/greeting").write_text("hello\n")
+    (tmp_path / "code" / "greeting").write_text("hello\n")
     document = quickstart()
     document["jobs"][0]["command"] += " && cat greeting && id -un"
     boot = launched.boot(document, tmp_path / "code")
-    cloud.allow(*role(cloud.bucket))
-    there = launched.machine(boot)
+    there = new(boot)
     there.machine.boot(wait=False)
-    assert there.machine.wait_end(90) == 0
+    wait_end(there.machine)
     told = report(cloud, boot)
-    print(json.dumps(told, indent=1))
-    assert told["outcome"] == "ready", told
+    assert told["outcome"] == "ready", there.machine.read(LOG)
+    assert told["instance_id"] == there.instance_id
+    phases = [phase["phase"] for phase in told["phases"]]
+    assert phases == ["user-data", "credentials", "fetched", "python", "installed", "submitted"]
+    print({phase["phase"]: phase["seconds"] for phase in told["phases"]})
     assert cloud.state(there.instance_id) == "terminated"
-    assert b"Item 10" in (
-        cloud.get("queues/my-first-queue/jobs/process/work/quickstart/output.txt") or b""
+    results = "queues/my-first-queue/jobs"
+    assert b"Item 10" in (cloud.get(f"{results}/process/output.txt") or b"")
+    assert cloud.get(f"{results}/setup/stdout.log") == b"Starting...\nhello\nrunner\n"
+    timer = there.machine.read(TIMER)
+    assert "OnCalendar=" in timer and "OnActiveSec" not in timer, "only the lifetime is left"
+
+
+def test_one_that_fails_is_kept_for_a_look_and_ends(
+    new: New, launched: Launched, cloud: Cloud
+) -> None:
+    """A machine that could not be set up would be there until somebody sees the bill."""
+    boot = launched.boot(quickstart(), keep_on_failure=4)
+    cloud.admin("s3").delete_object(Bucket=cloud.bucket, Key=boot.document.key)
+    there = new(boot)
+    there.machine.boot(wait=False)
+    wait_end(there.machine)
+    told = report(cloud, boot)
+    assert (told["outcome"], told["error"].split()[1:3]) == ("failed", ["404", "NoSuchKey"])
+    log = cloud.get(names.launch_key(boot.launch, "bootstrap.log")) or b""
+    assert b"FAILED: s3://" in log and b"404 NoSuchKey" in log
+    assert "the machine ends in 4 s" in there.machine.read(LOG)
+
+
+def test_a_spot_request_that_opens_again_after_its_time_costs_a_minute(
+    new: New, launched: Launched, cloud: Cloud
+) -> None:
+    """The machine that EC2 launches with the old user-data would run everything again."""
+    there = new(launched.boot(quickstart(), expires=int(time.time()) - 1), spot=True)
+    assert len(cloud.open_spot_requests()) == 1
+    there.machine.boot(wait=False)
+    wait_end(there.machine)
+    assert "its time was over" in there.machine.read(LOG)
+    assert not there.machine.exists("/opt/runner")
+    assert cloud.open_spot_requests() == []
+
+
+def test_the_dead_man_survives_a_power_cut_in_the_midst_of_the_boot(
+    new: New, launched: Launched
+) -> None:
+    """User-data doesn't run again: nothing would ever end a machine that was cut half-way."""
+    there = new(launched.boot(quickstart()))
+    there.imds.data.pop(f"iam/security-credentials/{there.cloud.role}")  # it waits for its keys
+    there.machine.boot(wait=False)
+    says = "has no iam/security-credentials/ yet"
+    there.machine.wait_for(
+        lambda: there.machine.exists(LOG) and says in there.machine.read(LOG), "its wait"
     )
-    assert (
-        cloud.get("queues/my-first-queue/jobs/setup/stdout.log") == b"Starting...\nhello\nrunner\n"
-    )
+    there.machine.power_cut()
+    # An hour passes while it is off: what it has seen, and its end, lie as far back.
+    stamp = there.machine.disk / "var/lib/systemd/timers/stamp-runner-expires.timer"
+    os.utime(stamp, (time.time() - 3600, time.time() - 3600))
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time.time() - 60))
+    timer = there.machine.read(TIMER)
+    assert "OnActiveSec=1800" in timer
+    there.machine.write(TIMER, re.sub("OnCalendar=.*", f"OnCalendar={moment}", timer))
+    there.machine.boot(wait=False)
+    wait_end(there.machine)

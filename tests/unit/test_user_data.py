@@ -47,7 +47,7 @@ def told(boot: Boot) -> dict[str, object]:
 def test_the_longest_names_fit() -> None:
     """EC2 would refuse a launch only because its names are long."""
     shipped = Shipped("k" * 1024, "0123456789abcdef" * 4)
-    settings = {"kms_key": "arn:" + "k" * 2044, "job_user": "u" * 32, "storage_class": "s" * 2048}
+    settings = {"kms_key": "k" * 2048, "job_user": "u" * 32, "storage_class": "s" * 2048}
     long = Boot(
         "ap-southeast-3",
         "b" * 63,
@@ -68,7 +68,7 @@ def test_what_is_too_large_is_refused_here() -> None:
     """EC2's own words for it, after bundle and document were sent, help nobody."""
     noise = Random(1).randbytes(16_000).hex()
     with pytest.raises(UsageError, match="16,384"):
-        user_data(replace(BOOT, settings={"kms_key": noise}))
+        user_data(replace(BOOT, settings={"job_user": noise}))
 
 
 def test_the_same_boot_is_the_same_request() -> None:
@@ -91,17 +91,19 @@ def test_no_value_reaches_a_shell() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_setting_that_does_not_exist_is_refused() -> None:
+def test_a_setting_that_the_daemon_would_refuse_is_refused_here() -> None:
     """The daemon would refuse to start, on a machine that is paid for."""
     with pytest.raises(UsageError, match="max_liftime"):
         user_data(replace(BOOT, settings={"max_liftime": "1h"}))
+    with pytest.raises(UsageError, match="on-complete-delay"):
+        user_data(replace(BOOT, settings={"on_complete_delay": "0s"}))
 
 
 def test_the_dead_man_comes_before_all_that_can_fail() -> None:
     """A machine whose bootstrap fails early would live for ever."""
     text = script(BOOT)
     armed = text.index("\narm $((patience + keep))")
-    assert all(text.index(f"\n{word} ") > armed for word in ("mkdir", "chmod", "cat", "for", "if"))
+    assert all(text.index(f"\n{word} ") > armed for word in ("mkdir", "cat", "for", "if"))
     assert "OnCalendar=$calendar" in text and "calendar='2030-03-17 17:46:40 UTC'" in text
 
 

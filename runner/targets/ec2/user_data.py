@@ -10,13 +10,14 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from runner.errors import UsageError
-from runner.model.settings import Settings
+from runner.model.settings import Settings, load_settings
 from runner.targets.ec2 import names
 
 LIMIT = 16 * 1024
@@ -60,7 +61,7 @@ class Boot:
 def user_data(boot: Boot) -> bytes:
     """The bytes for RunInstances (boto3 encodes them); the same for the same boot.
 
-    Raises UsageError for an unknown setting, and for what would be too large for EC2.
+    Raises UsageError for a setting that the daemon would refuse, and for what is too large for EC2.
     """
     _check(boot)
     script = _script(boot).encode()
@@ -80,6 +81,8 @@ def _check(boot: Boot) -> None:
     for key in boot.settings:
         if key not in known:
             raise UsageError(f"{key}: there is no such setting")
+    # As the daemon will read them, on a machine that is paid for.
+    load_settings({}, root=True, home=Path("/"), config=Path(os.devnull), overrides=boot.settings)
 
 
 def _script(boot: Boot) -> str:

@@ -114,6 +114,8 @@ class Metadata:
             token = {"X-aws-ec2-metadata-token": self._token}
             return self._ask("GET", "/latest/meta-data/" + path, token)
         except (OSError, HTTPException) as error:
+            if getattr(error, "code", 0) == 404:
+                raise Again(f"the metadata service has no {path} yet")
             self._token = ""
             raise Again(f"the metadata service: {error}")
 
@@ -206,8 +208,10 @@ class Aws:
         stamp, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
         digest = hashlib.sha256(body).hexdigest()
         headers = {"host": parts.netloc, "x-amz-content-sha256": digest, "x-amz-date": stamp}
-        if service == "ec2":
-            headers["content-type"] = "application/x-www-form-urlencoded; charset=utf-8"
+        kind = (
+            "application/x-www-form-urlencoded; charset=utf-8" if service == "ec2" else "text/plain"
+        )
+        headers["content-type"] = kind  # without one urllib says that it is a form
         if keys["Token"]:
             headers["x-amz-security-token"] = keys["Token"]
         names = ";".join(sorted(headers))
@@ -375,8 +379,9 @@ def read_log() -> bytes:
 # -- the phases ------------------------------------------------------------------------------
 
 
-def run(words: List[str], seconds: float, **more: str) -> None:
-    """A command, its output in the log. Raises Failed with its last line."""
+def run(words: List[str], seconds: float, what: str = "", **more: str) -> None:
+    """A command, its output in the log; ``what``: its name for people. Raises Failed."""
+    what = what or "`{}`".format(" ".join(words))
     say("$ " + " ".join(words))
     with open(LOG, "ab") as log:
         start = log.tell()
@@ -390,15 +395,14 @@ def run(words: List[str], seconds: float, **more: str) -> None:
                 timeout=seconds,
             )
         except subprocess.TimeoutExpired:
-            raise Failed("`{}` took more than {:.0f} s".format(" ".join(words), seconds))
+            raise Failed(f"{what} took more than {seconds:.0f} s")
         except OSError as error:
-            raise Failed("`{}`: {}".format(" ".join(words), error))
+            raise Failed(f"{what}: {error}")
     if code:
         with open(LOG, "rb") as log:
             log.seek(start)
             lines = log.read().decode(errors="replace").strip().splitlines()
-        told = "`{}` failed with exit status {}: {}"
-        raise Failed(told.format(" ".join(words), code, " / ".join(lines[-3:])))
+        raise Failed("{} failed ({}): {}".format(what, code, " / ".join(lines[-3:])))
 
 
 def fetch(boot: Dict[str, Any], bucket: Bucket) -> None:
@@ -465,7 +469,7 @@ def install() -> None:
             archive.extractall(PLACE + "/unpacked")
     except (tarfile.TarError, OSError, EOFError, IndexError) as error:
         raise Failed(f"the bundle can't be unpacked: {error}")
-    run(["sh", f"{PLACE}/unpacked/{top}/install.sh", "--no-start"], 300)
+    run(["sh", f"{PLACE}/unpacked/{top}/install.sh", "--no-start"], 300, "the installation")
 
 
 def boot_up() -> None:
@@ -489,7 +493,7 @@ def boot_up() -> None:
     install()
     story.over("installed")
     arrive = ["/opt/runner/current/bin/python", "-I", "-m", "runner.targets.ec2.arrival", PLACE]
-    run(arrive, 900)
+    run(arrive, 900, "the start")
     story.over("submitted")
     story.tell(outcome="ready")
     for key, body in ((boot["report_key"], story.text()), (boot["log_key"], read_log())):

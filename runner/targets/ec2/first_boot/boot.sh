@@ -42,7 +42,9 @@ AccuracySec=1s
 WantedBy=timers.target
 END
     systemctl daemon-reload && systemctl enable --quiet runner-expires.timer &&
-        systemctl restart runner-expires.timer
+        systemctl restart runner-expires.timer || return
+    # A power cut may come, and user-data not run again.
+    sync $unit.service $unit.timer /etc/systemd/system/timers.target.wants || :
 }
 
 end_now() {
@@ -63,7 +65,6 @@ failed() {
 
 arm $((patience + keep)) || end_now "its dead man can't be armed"
 mkdir -p $place
-chmod 700 $place
 cat > $place/boot.py <<'END_OF_BOOT_PY'
 @BOOT_PY@
 END_OF_BOOT_PY
