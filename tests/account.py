@@ -31,8 +31,12 @@ class Account:
     def __init__(self) -> None:
         self.endpoint = Endpoint()
         self.url = self.endpoint.url
+        self.client("iam").create_role(RoleName=PROFILE, AssumeRolePolicyDocument="{}")
+        self.make_profile()
+
+    def make_profile(self) -> None:
+        """What `runner setup` makes."""
         iam = self.client("iam")
-        iam.create_role(RoleName=PROFILE, AssumeRolePolicyDocument="{}")
         iam.create_instance_profile(InstanceProfileName=PROFILE)
         iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
 
@@ -102,7 +106,8 @@ class Laptop:
         """
         out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
         words = self.words(*flags)
-        with patch.dict(os.environ, self.env | env, clear=True), closed_stdin():
+        own = {name: value for name, value in (self.env | env).items() if value}
+        with patch.dict(os.environ, own, clear=True), closed_stdin():
             with redirect_stdout(out), redirect_stderr(err):
                 code = run_command(words[3:])
         told = [each.buffer.getvalue().decode() for each in (out, err)]  # type: ignore[attr-defined]
@@ -134,6 +139,11 @@ class Laptop:
 
     def read(self, key: str) -> Any:
         return json.loads(self.account.endpoint.read(self.bucket, key))
+
+    def store(self, key: str, value: Any) -> None:
+        """Put a JSON object there."""
+        body = json.dumps(value, separators=(",", ":")).encode()
+        self.account.endpoint.client().put_object(Bucket=self.bucket, Key=key, Body=body)
 
     def record(self) -> dict[str, Any]:
         """The laptop's own record of its only launch."""

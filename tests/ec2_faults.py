@@ -93,13 +93,16 @@ class _Token:
 class RudeEc2:
     """Start it before an endpoint's port, point commands at ``url``, order faults, close it.
 
-    ``prices``: US dollars an hour, on demand, by type. ``parameters``: SSM's, besides moto's.
+    ``prices``: US dollars an hour, on demand, by type. ``spot_prices``: by type and zone.
+    ``parameters``: SSM's, besides moto's. ``open_requests``: spot requests that came to nothing.
     """
 
     def __init__(self, port: int) -> None:
         self.upstream = port
         self.prices: dict[str, float] = {}
+        self.spot_prices: dict[tuple[str, str], float] = {}
         self.parameters: dict[str, str] = {}
+        self.open_requests: list[str] = []
         self.calls: list[str] = []
         self.launches: list[dict[str, str]] = []
         self._faults: dict[str, list[Fault]] = defaultdict(list)
@@ -122,7 +125,8 @@ class RudeEc2:
     # -- what a test tells it ----------------------------------------------------------------
 
     def order(self, operation: str, *faults: Fault, times: int = 1) -> None:
-        """The next calls of an operation get these, in order. RunInstances: without dry runs."""
+        """The next calls of an operation get these, in order. A dry run is
+        ``RunInstances(dry)``."""
         with self._lock:
             self._faults[operation] += [*faults] * times
 
@@ -149,16 +153,21 @@ class RudeEc2:
         dry = operation == "RunInstances" and parameters.get("DryRun") == "true"
         with self._lock:
             self.calls.append(operation + "(dry)" * dry)
-            faults = self._faults[operation]
-            fault = faults.pop(0) if faults and not dry else Pass()
+            faults = self._faults[self.calls[-1]]
+            fault = faults.pop(0) if faults else Pass()
         if operation == "RunInstances" and not dry:
             return self._launch(parameters, fault, ask)
         if parameters.get("Filter.1.Name") == "client-token":
             return self._with(fault, lambda: self._by_token(parameters["Filter.1.Value.1"], ask))
+        if operation in _SPOT:
+            return _xml(_SPOT[operation](self))
         if operation == "AmazonSSM.GetParameters":
             return self._ssm(json.loads(body), ask())
         if operation == "AWSPriceListService.GetProducts" and self.prices:
             return self._products(json.loads(body))
+        if operation.startswith("S3.") and isinstance(fault, Refuse):
+            told = f"<Code>{fault.code}</Code><Message>{fault.message}</Message>"
+            return _xml(f"<Error>{told}</Error>", fault.status)
         return self._with(fault, ask)
 
     def _launch(self, parameters: dict[str, str], fault: Fault, ask: Any) -> _Reply | None:
@@ -304,3 +313,36 @@ def _error(code: str, message: str, status: int = 400) -> _Reply:
 
 def _mismatch() -> _Reply:
     return _error("IdempotentParameterMismatch", "The client token was used before", 400)
+
+
+def _spot_prices(rude: RudeEc2) -> str:
+    """moto looks for seconds, and finds one price for all."""
+    items = "".join(
+        f"<item><instanceType>{name}</instanceType><productDescription>Linux/UNIX"
+        f"</productDescription><spotPrice>{price}</spotPrice><timestamp>2026-01-01T00:00:00Z"
+        f"</timestamp><availabilityZone>{zone}</availabilityZone></item>"
+        for (name, zone), price in rude.spot_prices.items()
+    )
+    body = f"<spotPriceHistorySet>{items}</spotPriceHistorySet>"
+    return f"<DescribeSpotPriceHistoryResponse>{body}</DescribeSpotPriceHistoryResponse>"
+
+
+def _spot_requests(rude: RudeEc2) -> str:
+    items = "".join(
+        f"<item><spotInstanceRequestId>{each}</spotInstanceRequestId><state>open</state></item>"
+        for each in rude.open_requests
+    )
+    body = f"<spotInstanceRequestSet>{items}</spotInstanceRequestSet>"
+    return f"<DescribeSpotInstanceRequestsResponse>{body}</DescribeSpotInstanceRequestsResponse>"
+
+
+def _cancel_spot(rude: RudeEc2) -> str:
+    rude.open_requests.clear()
+    return "<CancelSpotInstanceRequestsResponse/>"
+
+
+_SPOT = {
+    "DescribeSpotPriceHistory": _spot_prices,
+    "DescribeSpotInstanceRequests": _spot_requests,
+    "CancelSpotInstanceRequests": _cancel_spot,
+}

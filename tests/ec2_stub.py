@@ -185,6 +185,9 @@ class Ec2Stub:
             return "InvalidSpotInstanceRequestID.NotFound"
         for name in ids:
             known[name]["State"] = "cancelled"
+            own = self.instances[region].get(known[name].get("InstanceId", ""))
+            if own is not None and own["State"]["Name"] == "stopped":
+                own["State"] = {"Name": "terminated"}
         cancelled = [{"SpotInstanceRequestId": name, "State": "cancelled"} for name in ids]
         return {"CancelledSpotInstanceRequests": cancelled}
 

@@ -56,8 +56,8 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
+            maker = boto3.session.Session() if own_session else boto3
             with _making:
-                maker = boto3.session.Session() if own_session else boto3
                 return maker.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error

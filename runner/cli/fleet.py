@@ -44,7 +44,7 @@ def say_failed(verb: str, failed: Sequence[tuple[str, str]]) -> None:
 
 def agreed(question: str, *, yes: bool) -> bool:
     """Whether a person at a terminal says yes; nobody else is asked."""
-    if yes or not sys.stdin.isatty():
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

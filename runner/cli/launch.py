@@ -99,10 +99,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.launches import Launches
 
     launches = Launches(options.settings(arguments).state_dir / "launches")
+    launching = Launching(arguments, queue, wish, launches)
     try:
-        with launches.locked():
-            launching = Launching(arguments, queue, wish, launches)
-            done = launching.run()
+        done = launching.run()
     except AwsError as error:
         if error.kind in (Kind.NO_CREDENTIALS, Kind.EXPIRED):
             raise AwsError(error.kind, error.code, f"{error}\n{_LOGIN}") from error

@@ -34,7 +34,7 @@ def packed(folder: str | None, say: Say) -> Iterator[Path | None]:
 
         path = pack(Path(folder), LIMIT, progress, say)
     try:
-        say(f"{folder} is packed: {path.stat().st_size / 1e6:.1f} MB")
+        say(f"{folder} is packed: {path.stat().st_size:,} bytes")
         yield path
     finally:
         path.unlink(missing_ok=True)

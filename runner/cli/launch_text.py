@@ -10,7 +10,7 @@ from runner.model.durations import format_duration
 from runner.targets.ec2.launch import Launched
 from runner.targets.ec2.plan import Candidate, Facts, drops
 from runner.targets.ec2.request import rfc3339
-from runner.targets.ec2.sums import price_words
+from runner.targets.ec2.sums import dollars, price_words
 from runner.targets.ec2.wish import Wish
 
 T = TypeVar("T")
@@ -28,14 +28,16 @@ def plan_lines(
     yield _line("Region", f"{facts.region}, zones {', '.join(_once(c.subnet.zone for c in tried))}")
     for name in _once(c.type for c in tried):
         yield _line("Type", f"{name} ({_size(facts, name)})")
-    for market in _once(c.market for c in tried):
+    markets = _once(c.market for c in tried)
+    yield _line("Market", ", then ".join(markets))
+    for market in markets:
         for name in _once(c.type for c in tried):
             some = [c for c in tried if (c.type, c.market) == (name, market)]
             if some:
                 words = price_words(facts, some[0], queue)
                 yield _line("Price", f"{name} {market}: {words}")
     for image in _once(c.image for c in tried):
-        yield _line("Image", f"{image.name} ({image.image_id}, {image.arch}, {image.source})")
+        yield _line("Image", f"{image.name} ({image.image_id}, {image.arch})")
     yield _line("Disk", f"{max(wish.disk, first.image.size)} GiB, gp3, encrypted")
     yield _line("Role", f"instance profile {facts.profile}")
     yield from _ends(queue, wish)
@@ -68,6 +70,11 @@ def launched_lines(done: Launched) -> Iterator[str]:
     market = "spot" if machine.spot else "on-demand"
     yield f"{machine.instance_id} {machine.instance_type} {market} in {machine.zone}: launched"
     yield f"it ends by itself, at {rfc3339(launch.expires)} at the latest"
+    if done.candidate is not None and done.candidate.price is not None:
+        most = done.candidate.price * (launch.expires - launch.launched_at) / 3600
+        now = " now" if machine.spot else ""
+        hour = f"{dollars(done.candidate.price)} an hour{now}"
+        yield f"it costs {hour}, {dollars(most)} until then; disk and traffic apart"
     yield "May I close my laptop? Yes: the machine needs it no more."
     yield ""
     yield f"runner-status {machine.instance_id}"

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runner.aws.clients import region_of
 from runner.aws.ec2 import Ec2
-from runner.aws.faults import AwsError
 from runner.cli import launch_cargo, launch_text
 from runner.cli.launch_cargo import bundles
 from runner.cli.progress import progress_bar
@@ -20,11 +20,12 @@ from runner.errors import UsageError
 from runner.model.document import Queue, dump_document
 from runner.results.stores import parse_s3
 from runner.service.result_stores import wanted
-from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.bucket import Bucket, sha256_of
 from runner.targets.ec2.ground import Ground
-from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id, probe
+from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id
 from runner.targets.ec2.launches import Launch, Launches
 from runner.targets.ec2.plan import Candidate, candidates
+from runner.targets.ec2.request import rfc3339
 from runner.targets.ec2.sums import plan_view
 from runner.targets.ec2.survey import Surveyed, survey
 from runner.targets.ec2.user_data import Shipped
@@ -48,12 +49,13 @@ class Launching:
         assert queue.result_s3_bucket is not None
         self._arguments = arguments
         self._wish = wish
-        self._ec2 = Ec2(_region(wish.region))
+        self._ec2 = Ec2(region_of(wish.region))
         self._bucket = Bucket(queue.result_s3_bucket, self._ec2.region)
         self._ground = Ground(self._ec2, self._bucket, launches)
         self._launcher = Launcher(self._ec2, self._bucket, launches, self._ground, self.say)
-        self._digest = _digest(arguments, queue, self._ec2.region)
-        self._before: Launch | None = launches.unfinished(self._digest)
+        self._digest = ""
+        self._launches = launches
+        self._before: Launch | None = None
         self._queue = queue
         self._begun = False
 
@@ -64,7 +66,10 @@ class Launching:
     def run(self) -> Launched | None:
         """None where nothing was to be launched, or the user said no."""
         try:
-            return self._run()
+            with launch_cargo.packed(self._arguments.workdir, self.say) as packed:
+                self._digest = _digest(self._arguments, self._queue, self._ec2.region, packed)
+                with self._launches.locked(self._queue.queue_id or self._digest):
+                    return self._run(packed)
         except KeyboardInterrupt:
             if self._begun:
                 self.say("cut off; the same command again goes on, and launches nothing twice")
@@ -72,20 +77,20 @@ class Launching:
                 self.say("cut off: nothing was launched")
             raise
 
-    def _run(self) -> Launched | None:
+    def _run(self, packed: Path | None) -> Launched | None:
+        self._before = self._launches.unfinished(self._digest)
         if (done := self._taken_up()) is not None:
             self._tell(done, None)
             return done
-        self._queue = self._queue.with_id(self._queue.queue_id or new_queue_id(time.time()))
+        self._queue = self._queue.with_id(self._queue.queue_id or self._new_id())
         surveyed, tried = self._looked()
-        with launch_cargo.packed(self._arguments.workdir, self.say) as packed:
-            self._show(surveyed, tried)
-            if self._arguments.dry_run:
-                return None
-            if not self._agreed():
-                self.say("nothing was launched")
-                return None
-            done = self._launch(surveyed, tried, packed)
+        self._show(surveyed, tried)
+        if self._arguments.dry_run:
+            return None
+        if not self._agreed():
+            self.say("nothing was launched")
+            return None
+        done = self._launch(surveyed, tried, packed)
         self._tell(done, self._plan(surveyed, tried))
         return done
 
@@ -102,13 +107,18 @@ class Launching:
     def _looked(self) -> tuple[Surveyed, tuple[Candidate, ...]]:
         """Everything that can be wrong is seen here; nothing has been touched."""
         surveyed = survey(self._wish, self._ec2, self._bucket)
+        surveyed.notes += [
+            f"launch {each.launch} of '{each.queue_id}' was cut off at {rfc3339(each.launched_at)} "
+            "and may have a machine: `runner ls` shows it"
+            for each in self._launches.cut_off(self._digest)
+        ]
         tried = candidates(self._wish, surveyed.facts)
         if self._arguments.bundle and len({each.image.arch for each in tried}) > 1:
             raise UsageError(
                 "--bundle: the types are x86_64 and arm64, and a bundle is for one of them"
             )
         self._stand(surveyed)
-        probe(self._ec2, self._wish, surveyed.facts, tried[0])
+        self._launcher.probe(self._wish, surveyed.facts, tried[0])
         return surveyed, tried
 
     def _stand(self, surveyed: Surveyed) -> None:
@@ -121,13 +131,21 @@ class Launching:
         self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None
     ) -> Launched:
         given = self._arguments.bundle
-        with bundles(given, self._ec2.region, self.say) as bundle, progress_bar() as progress:
+        with bundles(given, self._ec2.region, self.say) as bundle:
             cargo = Cargo(self._queue, self._workdir(packed), bundle, vars(self._arguments))
             self._begun = True
             launch = self._launcher.begin(
                 self._wish, self._id, self._store, self._digest, self._before
             )
-            return self._launcher.run(launch, self._wish, surveyed.facts, tried, cargo, progress)
+            return self._launcher.run(
+                launch, self._wish, surveyed.facts, tried, cargo, progress_bar
+            )
+
+    def _new_id(self) -> str:
+        now = time.time()
+        while self._launches.read(new_queue_id(now)) is not None:
+            now += 1
+        return new_queue_id(now)
 
     def _workdir(self, packed: Path | None) -> Path | Shipped | None:
         """What the machine's work folder is filled with."""
@@ -182,17 +200,9 @@ class Launching:
         self._launcher.told(done.launch)
 
 
-def _digest(arguments: argparse.Namespace, queue: Queue, region: str) -> str:
-    """What makes two commands the same."""
+def _digest(arguments: argparse.Namespace, queue: Queue, region: str, packed: Path | None) -> str:
+    """What makes two commands the same: the document, the flags, the work folder's files."""
     given = {name: value for name, value in vars(arguments).items() if name not in _NO_PART}
-    text = json.dumps([dump_document(queue), region, given], sort_keys=True)
+    code = sha256_of(packed) if packed else None
+    text = json.dumps([dump_document(queue), region, given, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _region(given: str | None) -> str:
-    try:
-        return Ec2(given).region
-    except AwsError as error:
-        if error.code != "NoRegionError":
-            raise
-        raise UsageError("no region is set: give --region, or set AWS_REGION") from error

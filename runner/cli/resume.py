@@ -31,9 +31,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.launches import Launches
 
     launches = Launches(options.settings(arguments).state_dir / "launches")
-    with launches.locked():
-        resuming = prepared(arguments, launches)
-        done = resuming.run()
+    resuming = prepared(arguments, launches)
+    done = resuming.run()
     if done is None or not arguments.wait:
         return ExitCode.DONE
     from runner.cli.launch_wait import wait

@@ -46,6 +46,7 @@ class Heartbeat:
         self._pool = Workers(1, "lease", patience_with(surroundings.results))
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
+        self._claimed = False
         self._held = False
         self._closed = False
 
@@ -56,17 +57,18 @@ class Heartbeat:
             self.first_look.set_result(None)
             return
         self._loop.call_later(LOOK_WITHIN, self._looked)
-        work = self._loop.run_in_executor(self._pool, self._check, epoch)
-        work.add_done_callback(lambda _: self._looked())
+        self._beat()
 
-    def _check(self, epoch: int) -> None:
+    def _check(self, epoch: int) -> bool:
+        """See whose the store is, as long as its state isn't ours; whether to go on with that."""
         try:
             self._lease.check(epoch)
             self._state.own()
         except SucceededError as error:
-            self._confirm(error)
+            return not self._confirm(error)
         except StoreError:
             pass  # nobody can tell: the work goes on here
+        return True
 
     def _confirm(self, error: SucceededError) -> bool:
         """Whether we have been succeeded, by the claim's word."""
@@ -87,7 +89,10 @@ class Heartbeat:
 
     def begin(self) -> None:
         """The store is ours now: its state says so."""
-        if self._timer is None and not self._busy and not self._closed:
+        first, self._claimed = not self._claimed, True
+        if first and not self._busy and not self._closed:
+            if self._timer is not None:
+                self._timer.cancel()
             self._beat()
 
     def _beat(self) -> None:
@@ -96,7 +101,11 @@ class Heartbeat:
             return
         self._busy = True
         self._lease.instance_id = self._instance()
-        work = self._loop.run_in_executor(self._pool, self._renew, self._state.epoch)
+        if self._claimed:
+            work = self._loop.run_in_executor(self._pool, self._renew, self._state.epoch)
+        else:
+            epoch = self._scheduler.queue.epoch
+            work = self._loop.run_in_executor(self._pool, self._check, epoch)
         work.add_done_callback(self._renewed)
 
     def _renew(self, epoch: int) -> bool:
@@ -112,7 +121,10 @@ class Heartbeat:
 
     def _renewed(self, future: asyncio.Future[bool]) -> None:
         self._busy = False
-        if future.cancelled() or self._closed or not future.result():
+        if future.cancelled() or self._closed:
+            return
+        self._looked()
+        if not future.result():
             return
         self._timer = self._loop.call_later(self._every, self._beat)
 

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 import cases
+import launch
 import machine
 import s3
 from measure import Report, folder
 
-CASES = {**cases.CASES, **s3.CASES, **machine.CASES}
+CASES = {**cases.CASES, **s3.CASES, **machine.CASES, **launch.CASES}
 
 
 def main() -> int:

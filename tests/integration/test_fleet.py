@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -159,6 +160,44 @@ def test_a_request_that_cannot_be_cancelled_keeps_its_machine(world: World, stub
     assert f"{instance}: NOT ended: its spot request {request} can't be cancelled" in done.stdout
     assert f"{other}: ended" in done.stdout
     assert stub.alive() == [instance], "one that fails keeps none of the others"
+
+
+def test_a_stopped_spot_machine_goes_with_its_request(world: World, stub: Ec2Stub) -> None:
+    """EC2 would start it again one day, or its disk be paid for without end."""
+    instance, request = spot(stub, tags())
+    record = stub.instances["us-east-1"][instance]
+    record["State"] = {"Name": "stopped"}
+    record["StateReason"] = {"Message": "Server.SpotInstanceStopped: no capacity"}
+    assert "Server.SpotInstanceStopped: no capacity" in call(world, stub, "ls").stdout
+    done = call(world, stub, "terminate", instance)
+    assert done.returncode == 0 and stub.alive() == [] and stub.state(request) == "cancelled"
+
+
+def test_on_a_terminal_it_asks(world: World, stub: Ec2Stub) -> None:
+    """A command from the history would end the wrong machine."""
+    instance = stub.instance(tags(), launched=time.time())
+    for answer, left in ((b"\n", [instance]), (b"y\n", [])):
+        ours, theirs = os.openpty()
+        asked = world.start("terminate", "q", env=stub.env, stdin=theirs, stderr=theirs)
+        os.close(theirs)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(ours, 4096)
+        assert b"terminate: i-" in said and stub.alive() == [instance]
+        os.write(ours, answer)
+        assert asked.wait(20) == (1 if left else 0)
+        os.close(ours)
+        assert stub.alive() == left
+
+
+def test_without_a_region_it_says_so(world: World, stub: Ec2Stub) -> None:
+    """A traceback, or a list of nothing, would be the answer."""
+    env = {name: value for name, value in stub.env.items() if "REGION" not in name}
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        world.env.pop(name, None)
+    for verb in ("ls", "reap"):
+        done = world.call(verb, env=env)
+        assert done.returncode == 2 and "no region is set: give --region" in done.stderr
 
 
 def test_terminate_refuses_what_is_not_ours(world: World, stub: Ec2Stub) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
+import io
 import json
+import os
+import pty
+import subprocess
+import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from account import Account, Laptop, account, tags_of
+from account import PROFILE, Account, Laptop, account, tags_of
+from ec2_faults import Refuse, RudeEc2
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +75,254 @@ def test_a_dry_run_launches_nothing(laptop: Laptop) -> None:
     plan = json.loads(done.stdout)
     assert [each["zone"] for each in plan["candidates"]][:2] == ["us-east-1a", "us-east-1b"]
     assert (laptop.instances(), laptop.stored()) == ([], [])
+
+
+@pytest.fixture
+def ec2(aws: Account, laptop: Laptop) -> Iterator[RudeEc2]:
+    """Stands before the account, with prices and Deep Learning images."""
+    made = RudeEc2(aws.endpoint.port)
+    laptop.url = made.url
+    yield made
+    made.close()
+
+
+def test_the_plan_has_prices_and_the_image_of_a_gpu(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A GPU would have no driver, and its price be seen on the bill."""
+    path = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023"
+    known = laptop.account.client("ec2").describe_images(Owners=["amazon"])["Images"]
+    image = next(each for each in known if each["Architecture"] == "x86_64")
+    ec2.parameters[f"{path}/latest/ami-id"] = image["ImageId"]
+    ec2.prices["g5.2xlarge"] = 1.212
+    done = laptop.launch("--instance-type", "g5.2xlarge", "--dry-run", "--disk-size", "200")
+    assert done.returncode == 0
+    told = dict(line.split(":", 1) for line in done.stdout.splitlines())
+    said = {name: what.strip() for name, what in told.items()}
+    assert said["Type"] == "g5.2xlarge (8 vCPU, 32 GiB, NVIDIA GPU, x86_64)"
+    assert said["Market"] == "on-demand"
+    assert said["Price"] == (
+        "g5.2xlarge on-demand: $1.21 an hour, $9.70 for 8h0m0s (global_timeout); "
+        "disk and traffic apart"
+    )
+    assert image["ImageId"] in said["Image"]
+    assert said["Disk"] == "200 GiB, gp3, encrypted"
+    assert said["Ends"].startswith("terminates 5m0s after the queue has ended")
+    assert said["At the latest"] == "17h0m0s after the launch (2 × global_timeout + 1h0m0s)"
+    assert "nothing was launched: --dry-run" in done.stderr
+
+
+def test_the_price_is_a_tag(ec2: RudeEc2, laptop: Laptop) -> None:
+    """`runner ls` could tell no costs."""
+    ec2.prices["t3.medium"] = 0.0416
+    ec2.spot_prices["t3.medium", "us-east-1b"] = 0.0125
+    ec2.order("RunInstances", Refuse("InsufficientInstanceCapacity", "None.", 500))
+    done = laptop.launch("--spot")
+    assert tags_of(laptop.instances()[0])["runner:price-per-hour"] == "0.0125"
+    assert "it costs $0.0125 an hour now, $0.21 until then" in done.stdout
+
+
+def test_an_unknown_price_is_told_as_unknown(laptop: Laptop) -> None:
+    """A guess would be believed."""
+    done = laptop.launch("--dry-run")
+    assert "t3.medium on-demand: not known: pricing:GetProducts: no answer (500)" in done.stdout
+
+
+def test_mistakes_in_document_and_flags_come_together(laptop: Laptop) -> None:
+    """Each would cost a try of its own."""
+    laptop.write(result_s3_bucket=None)
+    done = laptop.launch("--disk-size", "0", "--workdir", "not-there")
+    assert done.returncode == 2
+    lines = [line.removeprefix("runner launch: ") for line in done.stderr.splitlines()]
+    assert lines[0].startswith("result_s3_bucket: is missing; a launch needs a bucket of yours")
+    assert lines[1] == "--workdir: not-there is not a folder"
+    assert lines[2].startswith('--disk-size: "0" is not a number of GiB')
+
+
+def test_what_aws_has_not_got_comes_together_and_nothing_was_touched(laptop: Laptop) -> None:
+    """Half a launch would be left behind by a wrong word."""
+    laptop.write(result_s3_bucket="no-such-bucket-of-ours")
+    flags = ("--iam-role", "nope", "--subnet", "subnet-0123456789abcdef0", "--key-name", "k")
+    done = laptop.launch("--instance-type", "t3.foo", *flags)
+    assert done.returncode == 2
+    for words in (
+        "--instance-type: The following supplied instance types do not exist: [t3.foo]",
+        "--iam-role: there is no instance profile nope",
+        "--subnet: The subnet ID 'subnet-0123456789abcdef0' does not exist",
+        "--key-name: The keypair",
+        "result_s3_bucket: there is no bucket no-such-bucket-of-ours; make it with: aws s3 mb",
+    ):
+        assert words in done.stderr
+    assert not (laptop.root / "state" / "launches").exists() or not laptop.stored()
+
+
+def test_an_account_without_the_role_is_led_to_setup(laptop: Laptop, aws: Account) -> None:
+    """The first launch of everybody would end with a riddle."""
+    iam = aws.client("iam")
+    iam.remove_role_from_instance_profile(InstanceProfileName=PROFILE, RoleName=PROFILE)
+    try:
+        assert "holds no role" in laptop.launch().stderr
+        iam.delete_instance_profile(InstanceProfileName=PROFILE)
+        done = laptop.launch()
+    finally:
+        aws.make_profile()
+    assert done.returncode == 2
+    assert f"this account has no instance profile {PROFILE}: `runner setup` makes it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (
+            {"AWS_REGION": "", "AWS_DEFAULT_REGION": ""},
+            "no region is named: --region, AWS_REGION or `aws configure` names one",
+        ),
+        (
+            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
+            "there are no AWS credentials\nrunner launch: `aws sts get-caller-identity` says",
+        ),
+    ],
+)
+def test_a_laptop_without_settings_is_told_what_to_set(
+    laptop: Laptop, env: dict[str, str], words: str
+) -> None:
+    """botocore's own words name no flag."""
+    done = laptop.launch(**env)
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert laptop.stored() == []
+
+
+def test_a_queue_with_a_living_machine_is_refused(laptop: Laptop) -> None:
+    """Two machines would write to one place, and the older find out in the middle of a job."""
+    laptop.launch()
+    stored = laptop.stored()
+    done = laptop.launch()
+    (machine,) = laptop.instances()
+    assert done.returncode == 2
+    assert f"queue '{laptop.queue_id}' has a machine: {machine['InstanceId']}" in done.stderr
+    assert laptop.stored() == stored
+
+
+@pytest.mark.parametrize(("status", "word"), [("completed", "completed"), ("failed", "failed")])
+def test_a_queue_that_has_ended_is_refused(laptop: Laptop, status: str, word: str) -> None:
+    """A machine would boot, find nothing to do, and cost all the same."""
+    state = {"queue_id": laptop.queue_id, "run_id": "r", "status": status, "jobs": []}
+    laptop.store(f"queues/{laptop.queue_id}/queue-state.json", state)
+    done = laptop.launch()
+    assert done.returncode == 2
+    assert f"queue '{laptop.queue_id}' has {word}" in done.stderr
+    assert f"runner results {laptop.queue_id}" in done.stderr
+
+
+def test_a_queue_that_was_interrupted_goes_on(laptop: Laptop) -> None:
+    """It would be refused, or begin anew."""
+    state = {"queue_id": laptop.queue_id, "run_id": "r", "status": "interrupted", "jobs": []}
+    laptop.store(f"queues/{laptop.queue_id}/queue-state.json", state)
+    done = laptop.launch()
+    assert done.returncode == 0
+    assert "has a run of it (interrupted): it goes on" in done.stderr
+
+
+def test_a_launch_from_elsewhere_that_nobody_can_see_yet_is_waited_for(laptop: Laptop) -> None:
+    """Two laptops would make two machines."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    index = {"version": 1, "queue_id": laptop.queue_id, "launch": "other", "launched_at": now}
+    laptop.store(f"runner/index/{laptop.queue_id}.json", index)
+    done = laptop.launch()
+    assert done.returncode == 2
+    assert f"another launch of '{laptop.queue_id}' (other) began" in done.stderr
+    assert laptop.instances() == []
+    laptop.store(f"runner/index/{laptop.queue_id}.json", {**index, "launched_at": "2020-01-01"})
+    assert laptop.launch().returncode == 0
+
+
+def test_the_work_folder_goes_along(laptop: Laptop) -> None:
+    """The commands would find nothing to run."""
+    code = laptop.root / "code"
+    code.mkdir()
+    (code / "train.py").write_text("print()")
+    done = laptop.launch("--workdir", str(code))
+    assert done.returncode == 0
+    key = f"runner/launches/{laptop.record()['launch']}/workdir.tar.gz"
+    packed = io.BytesIO(laptop.account.endpoint.read(laptop.bucket, key))
+    with tarfile.open(fileobj=packed) as archive:
+        assert any(name.endswith("train.py") for name in archive.getnames())
+
+
+def test_the_bundle_is_sent_once_per_content(laptop: Laptop, ec2: RudeEc2) -> None:
+    """Each launch would take 20 MB up a home's line."""
+    laptop.launch()
+    before = ec2.calls.count("S3.PUT")
+    laptop.queue_id = f"{laptop.queue_id}-b"
+    laptop.write()
+    done = laptop.launch()
+    assert "sending the bundle" not in done.stderr
+    assert ec2.calls.count("S3.PUT") == before + before - 1
+
+
+def test_a_bundle_of_another_bucket_is_shipped_through_the_launchs(laptop: Laptop) -> None:
+    """The machine's role could not read it."""
+    other = laptop.account.endpoint.bucket()
+    body = laptop.bundle.read_bytes()
+    laptop.account.endpoint.client().put_object(Bucket=other, Key="b.tar.gz", Body=body)
+    assert laptop.launch("--bundle", f"s3://{other}/b.tar.gz").returncode == 0
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    assert f"runner/bundles/runner-x86_64-{digest}.tar.gz" in laptop.stored()
+    done = laptop.launch("--bundle", f"s3://{other}/none.tar.gz")
+    assert done.returncode == 2
+
+
+def test_the_machine_is_told_what_was_shipped(laptop: Laptop, ec2: RudeEc2) -> None:
+    """It would install, or run, something that nobody has checked."""
+    laptop.launch("--job-user", "train", "--keep-on-failure", "1h")
+    data = base64.b64decode(ec2.launches[0]["UserData"])
+    assert len(data) < 16_384
+    script = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
+    assert hashlib.sha256(laptop.bundle.read_bytes()).hexdigest() in script
+    key = f"runner/launches/{laptop.record()['launch']}/queue.json"
+    document = laptop.account.endpoint.read(laptop.bucket, key)
+    assert hashlib.sha256(document).hexdigest() in script
+    assert '"job_user": "train"' in script and '"keep_on_failure": "1h0m0s"' in script
+
+
+def test_json_is_all_there_is_on_stdout(laptop: Laptop) -> None:
+    """A program would have to read prose."""
+    done = laptop.launch("--json")
+    told = json.loads(done.stdout)
+    assert told["instance_id"] == laptop.instances()[0]["InstanceId"]
+    assert told["plan"]["candidates"][0]["type"] == "t3.medium"
+
+
+@pytest.mark.parametrize(("answer", "machines"), [("n\n", 0), ("\n", 0), ("y\n", 1)])
+def test_on_a_terminal_it_asks_first(laptop: Laptop, answer: str, machines: int) -> None:
+    """A price that was read would be paid already."""
+    mine, its = pty.openpty()
+    process = subprocess.Popen(
+        laptop.words(), env=laptop.env, cwd=laptop.root, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    said = ""
+    while "Launch it? [y/N]" not in said:
+        said += os.read(mine, 4096).decode()
+    os.write(mine, answer.encode())
+    with suppress(OSError):  # the terminal's end
+        while more := os.read(mine, 4096):
+            said += more.decode()
+    os.close(mine)
+    assert process.wait(20) == 0
+    assert len(laptop.instances()) == machines
+    assert ("nothing was launched" in said) is (machines == 0)
+
+
+def test_a_bucket_in_another_region_is_used_and_told(laptop: Laptop, ec2: RudeEc2) -> None:
+    """The machine would look for it in its own region; its traffic be a surprise on the bill."""
+    done = laptop.launch("--region", "eu-west-1")
+    assert done.returncode == 0
+    told = f"s3://{laptop.bucket} is in us-east-1, the machine in eu-west-1"
+    assert told in done.stderr
+    (machine,) = laptop.instances("eu-west-1")
+    assert machine["Placement"]["AvailabilityZone"] == "eu-west-1a"
+    data = base64.b64decode(ec2.launches[0]["UserData"])
+    script = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    assert b'"region": "us-east-1"' in script
+    again = laptop.launch()  # elsewhere: the index knows in which region it lives
+    assert f"has a machine: {machine['InstanceId']}" in again.stderr

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from account import Account, Laptop, account
 from ec2_faults import CAPACITY, QUOTA, LoseAnswer, LoseRequest, Pass, Refuse, RudeEc2, SeeNothing
+
+from runner.cli import launching
+from runner.targets.ec2.launch import Launcher
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +28,11 @@ def ec2(aws: Account) -> Iterator[RudeEc2]:
 
 
 @pytest.fixture
-def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path) -> Laptop:
+def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Laptop:
+    """Nothing is waited for: what is asked again is asked at once."""
     made = Laptop(aws, tmp_path)
     made.url = ec2.url
+    monkeypatch.setattr(launching, "Launcher", partial(Launcher, pause=lambda _: None))
     return made
 
 
@@ -179,3 +185,35 @@ def test_a_token_that_another_request_has_used_is_looked_up(ec2: RudeEc2, laptop
     first, second = (asked["ClientToken"] for asked in ec2.launches)
     assert first.removesuffix("-1") == second.removesuffix("-2")
     assert len(laptop.instances()) == 1
+
+
+def test_what_ec2_would_refuse_is_told_before_anything_is_shipped(
+    ec2: RudeEc2, laptop: Laptop
+) -> None:
+    """Twenty megabytes would go up the line for a launch that is denied."""
+    secret = "You are not authorized. Encoded authorization failure message: abcdef"
+    ec2.order("RunInstances(dry)", Refuse("UnauthorizedOperation", secret, 403))
+    done = laptop.launch()
+    assert done.returncode == 1
+    assert "EC2 refuses the launch: UnauthorizedOperation: You are not authorized" in done.stderr
+    assert "abcdef" not in done.stderr
+    assert laptop.stored() == []
+
+
+def test_a_spot_request_that_stays_open_is_cancelled(ec2: RudeEc2, laptop: Laptop) -> None:
+    """EC2 would launch a machine for it, days later."""
+    ec2.open_requests = ["sir-12345678"]
+    ec2.order("RunInstances", Refuse("InsufficientInstanceCapacity", "None.", 500))
+    assert laptop.launch("--spot").returncode == 0
+    assert ec2.calls.count("CancelSpotInstanceRequests") == 1
+    assert ec2.open_requests == []
+
+
+def test_a_cut_off_launch_is_told_to_the_next_command(ec2: RudeEc2, laptop: Laptop) -> None:
+    """Its machine would be seen on the bill first."""
+    ec2.order("RunInstances", Refuse("Unavailable", "Down.", 503), times=3)
+    assert laptop.launch().returncode == 1
+    launch = laptop.record()["launch"]
+    laptop.queue_id = f"{laptop.queue_id}-b"
+    laptop.write()
+    assert f"launch {launch} of" in laptop.launch("--dry-run").stderr

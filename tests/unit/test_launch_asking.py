@@ -153,3 +153,22 @@ def test_each_type_has_its_familys_quota(name: str, market: str, code: str | Non
     """Somebody would wait days for more of the wrong quota."""
     found = quota_of(name, market)
     assert (found[1] if found else None) == code
+
+
+def probed(*answers: AwsError) -> list[str]:
+    """What a probe did, or what it raised."""
+    fake = Fake([*answers, AwsError(Kind.INVALID, "DryRunOperation", "would have succeeded")])
+    said: list[str] = []
+    Asker(fake, fake, said.append, lambda _: None).probe(ASKED.request)  # type: ignore[arg-type]
+    return fake.did
+
+
+def test_a_probe_tells_what_is_denied_and_nothing_else() -> None:
+    """A full zone, or a bad minute, would stop a launch that the next zone could have had."""
+    assert probed() == ["run"]
+    assert probed(AwsError(Kind.CAPACITY, "Unsupported", "not in this zone")) == ["run"]
+    assert probed(LOST) == ["run"]
+    new = AwsError(Kind.INVALID, "InvalidParameterValue", "Invalid IAM Instance Profile name")
+    assert probed(new, new) == ["run"] * 3
+    with pytest.raises(RefusedError, match="runner setup"):
+        probed(AwsError(Kind.DENIED, "UnauthorizedOperation", "UnauthorizedOperation: no"))

@@ -7,9 +7,10 @@ up by its token before the same token is used again, and no other candidate is t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError, Kind
@@ -108,6 +109,27 @@ class Asker:
                 settled = self._follow(found, tries[found], error, asked)
                 if settled is not None:
                     return settled
+
+    def probe(self, request: Mapping[str, Any]) -> None:
+        """Whether EC2 would do it, by its DryRun: permissions and parameters, hardly capacity.
+
+        Raises RefusedError. What passes, or a zone that lacks something, is for the request itself.
+        """
+        for left in reversed(range(NEW_PROFILE_TRIES)):
+            try:
+                self._looking.run(DryRun=True, **request)
+                return
+            except AwsError as error:
+                if error.code == "DryRunOperation":
+                    return
+                found = verdict(error)
+                if found is Verdict.NEW_PROFILE and left:
+                    self._say(f"{error}: again in {NEW_PROFILE_WAIT:.0f}s, it may be new")
+                    self._pause(NEW_PROFILE_WAIT)
+                elif found in (Verdict.STOP, Verdict.NEW_PROFILE):
+                    raise _stop(error) from error
+                else:
+                    return
 
     def _follow(
         self, found: Verdict, times: int, error: AwsError, asked: Asked

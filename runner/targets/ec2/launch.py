@@ -24,7 +24,7 @@ from runner.targets.ec2.asking import Asker, Refused, RefusedError, TokenTaken
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.ground import RECENT, Ground
 from runner.targets.ec2.launches import Asked, Launch, Launches
-from runner.targets.ec2.plan import BUNDLE_ARCH, Candidate, Facts
+from runner.targets.ec2.plan import BUNDLE_ARCH, SPOT, Candidate, Facts
 from runner.targets.ec2.recipe import NAME as RECIPE
 from runner.targets.ec2.recipe import recipe_of
 from runner.targets.ec2.request import request, tags, token
@@ -94,6 +94,12 @@ class Launcher:
             return Launched(self.finish(before, answer), answer)
         return None
 
+    def probe(self, wish: Wish, facts: Facts, candidate: Candidate) -> None:
+        """Whether EC2 would launch it. Raises RefusedError."""
+        now = time.time()
+        some = Launch("probe", "s3://probe", facts.region, new_launch(now), now, now + 3600)
+        self._asker.probe(_request(wish, facts, candidate, some, 1, b""))
+
     # -- the launch --------------------------------------------------------------------------
 
     def begin(
@@ -144,7 +150,9 @@ class Launcher:
     ) -> Launched:  # fmt: skip
         refusals: list[str] = []
         number = 0
-        for candidate in tried:
+        for at, candidate in enumerate(tried):
+            if at:
+                self._say(f"trying {candidate}")
             answer: Machine | Refused | TokenTaken = TokenTaken()
             while isinstance(answer, TokenTaken):
                 number += 1
@@ -157,7 +165,19 @@ class Launcher:
                 return Launched(self.finish(launch, answer), answer, candidate)
             refusals.append(f"{candidate}: {answer.error}")
             self._say(refusals[-1])
+            if candidate.market == SPOT:
+                self._cancel_left(launch)
         raise RefusedError(_nothing_left(wish, refusals))
+
+    def _cancel_left(self, launch: Launch) -> None:
+        """A persistent request that stayed open would launch a machine some day."""
+        mine = {"Name": f"tag:{names.LAUNCH}", "Values": [launch.launch]}
+        try:
+            left = [each.request_id for each in self._ec2.spot_requests(Filters=[mine])
+                    if each.alive and each.instance_id is None]  # fmt: skip
+            self._ec2.cancel_spot(left)
+        except AwsError as error:
+            self._say(f"whether a spot request is left can't be seen: {error}; `runner reap` looks")
 
     def _nothing_came_of(self, launch: Launch) -> None:
         self.told(launch)
@@ -194,27 +214,6 @@ def _request(
         expires=launch.expires,
         user_data=boot,
     )
-
-
-def probe(ec2: Ec2, wish: Wish, facts: Facts, candidate: Candidate) -> None:
-    """Whether EC2 would do it, by its DryRun: permissions and parameters, not capacity or quota.
-
-    Raises AwsError.
-    """
-    made = request(
-        wish,
-        candidate,
-        profile=facts.profile,
-        tags=tags(wish, "probe", "probe", "s3://probe", time.time() + 3600, candidate.price),
-        token=token(f"probe-{secrets.token_hex(8)}", 1),
-        expires=time.time() + 3600,
-        user_data=b"",
-    )
-    try:
-        ec2.run(DryRun=True, **made)
-    except AwsError as error:
-        if error.code != "DryRunOperation":
-            raise
 
 
 def boot(

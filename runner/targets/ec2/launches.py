@@ -10,6 +10,7 @@ import base64
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -87,18 +88,23 @@ class Launches:
         return self.folder / f"{queue_id}.json"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else launches from this laptop meanwhile. Raises LockedError, StateError."""
+    def locked(self, name: str) -> Iterator[None]:
+        """Nobody else launches this from this laptop meanwhile. Raises LockedError, StateError.
+
+        ``name``: the queue_id, or the digest of a document without one.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(
+                self.folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
         except OSError as error:
             raise StateError(f"{error.filename}: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise LockedError("another launch is under way on this machine") from None
+                raise LockedError("another launch of the same is under way here") from None
             yield
         finally:
             os.close(lock)
@@ -113,16 +119,32 @@ class Launches:
 
     def unfinished(self, digest: str) -> Launch | None:
         """The newest launch of the same command whose end nobody was told."""
-        found = [self.read(path.stem) for path in self.folder.glob("*.json")]
-        same = [each for each in found if each and each.open and each.digest == digest]
+        same = [each for each in self._open() if each.digest == digest]
         return max(same, key=lambda each: each.launched_at, default=None)
+
+    def cut_off(self, digest: str) -> list[Launch]:
+        """Launches of other commands that EC2 was asked for, in the last day, and whose end nobody
+        was told."""
+        since = time.time() - 86_400
+        return [
+            each
+            for each in self._open()
+            if each.digest != digest and each.asked is not None and each.asked.at > since
+        ]
+
+    def _open(self) -> list[Launch]:
+        found = [self.read(path.stem) for path in sorted(self.folder.glob("*.json"))]
+        return [each for each in found if each is not None and each.open]
 
     def write(self, launch: Launch) -> None:
         """Durably: after it EC2 may be asked. Raises StateError."""
         path = self.path(launch.queue_id)
         temporary = path.with_name(f".{path.name}.new")
         try:
-            with open(temporary, "w") as file:
+            # The request tells where things are in the account: it is its owner's.
+            with open(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+            ) as file:
                 json.dump(_plain(launch), file)
                 file.write("\n")
                 file.flush()

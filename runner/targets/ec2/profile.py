@@ -7,9 +7,7 @@ from typing import Any
 from runner.aws.clients import make_client
 from runner.aws.faults import AwsError, Kind, calling
 from runner.errors import UsageError
-
-DEFAULT = "runner-instance"
-"""What `runner setup` makes."""
+from runner.targets.ec2 import names
 
 
 def profile(given: str | None) -> tuple[str, list[str]]:
@@ -18,7 +16,7 @@ def profile(given: str | None) -> tuple[str, list[str]]:
     Raises UsageError where there is none, or it holds no role; AwsError. Who may not look
     (iam:GetInstanceProfile) launches all the same: EC2 says if it can't be used.
     """
-    name = (given or DEFAULT).rpartition("/")[2]
+    name = (given or names.PROFILE).rpartition("/")[2]
     client = make_client("iam", "us-east-1")  # IAM is one for all regions
     try:
         with calling(lambda error: error):
@@ -27,13 +25,13 @@ def profile(given: str | None) -> tuple[str, list[str]]:
         if error.kind is Kind.MISSING:
             raise UsageError(_missing(given, name)) from error
         if error.kind is Kind.DENIED:
-            return given or DEFAULT, [
+            return given or names.PROFILE, [
                 f"the instance profile {name} could not be looked at: {error}"
             ]
         raise
     if not found["InstanceProfile"].get("Roles"):
         raise UsageError(f"the instance profile {name} holds no role: the machine could do nothing")
-    return given or DEFAULT, []
+    return given or names.PROFILE, []
 
 
 def _missing(given: str | None, name: str) -> str:

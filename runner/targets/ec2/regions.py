@@ -52,12 +52,18 @@ def parse_regions(text: str | None) -> list[str] | None:
 
 
 def clients(regions: Sequence[str] | None, make: Callable[[str | None], Ec2] = Ec2) -> list[Ec2]:
-    """A client for each region; see parse_regions. Raises AwsError where nobody says which."""
-    if regions is None:
-        return [make(None)]
-    if not regions:
-        regions = make(None).regions()
-    return [make(region) for region in regions]
+    """A client for each region; see parse_regions. Raises UsageError where nobody says which,
+    AwsError where all of them are meant and EC2 doesn't name them."""
+    if regions:
+        return [make(region) for region in regions]
+    first = make(None)
+    try:
+        _ = first.region
+    except AwsError as error:
+        if error.code != "NoRegionError":
+            raise
+        raise UsageError("no region is set: give --region, or set AWS_REGION") from error
+    return [first] if regions is None else [make(region) for region in first.regions()]
 
 
 def ask(clients: Sequence[Ec2], question: Callable[[Ec2], _T]) -> Asked[_T]:

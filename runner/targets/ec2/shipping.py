@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from runner.errors import UsageError
@@ -12,7 +13,8 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket, sha256_of
 from runner.targets.ec2.user_data import Shipped
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows a bar for as long as the block lasts: told bytes more to come, and bytes done."""
 
 
 def ship_document(bucket: Bucket, launch: str, queue: Queue) -> Shipped:
@@ -37,8 +39,9 @@ def ship_bundles(
         digest = sha256_of(path)
         key = names.bundle_key(digest, arch)
         if not bucket.has(key):
-            say(f"sending the bundle for {arch}: {path.stat().st_size / 1e6:.1f} MB, once")
-            bucket.put_file(key, path, progress)
+            say(f"sending the bundle for {arch}: {path.stat().st_size:,} bytes, once")
+            with progress() as advance:
+                bucket.put_file(key, path, advance)
         shipped[arch] = Shipped(key, digest)
     return shipped
 
@@ -55,5 +58,6 @@ def ship_workdir(
             raise UsageError(f"{told}: give --workdir DIR")
         return packed
     key = names.launch_key(launch, "workdir.tar.gz")
-    bucket.put_file(key, packed, progress)
+    with progress() as advance:
+        bucket.put_file(key, packed, advance)
     return Shipped(key, sha256_of(packed))

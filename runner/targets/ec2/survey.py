@@ -44,7 +44,7 @@ def _survey(asking: _Asking, wish: Wish, ec2: Ec2, bucket: Bucket) -> Surveyed:
     zones = asking.ask(stock.zones, ec2, wish.types)
     subnets = asking.ask(stock.subnets, ec2, wish.subnets)
     groups = asking.ask(stock.groups, ec2, wish.groups)
-    asking.ask(stock.key_pair, ec2, wish.key_name)
+    key = asking.ask(stock.key_pair, ec2, wish.key_name)
     role = asking.ask(profile, wish.role)
     where = asking.ask(bucket.check)
     spot = asking.ask(prices.spot, ec2, wish.types if wish.spot else ())
@@ -62,6 +62,7 @@ def _survey(asking: _Asking, wish: Wish, ec2: Ec2, bucket: Bucket) -> Surveyed:
         **_priced(wish, asking.got(fixed, ({}, {})), asking.got(spot, ({}, ""))),
     )
     asking.got(where, None)
+    asking.got(key, None)
     asking.lines += _of_groups(asking.got(groups, {}), facts.subnets)
     if not asking.failed:
         asking.lines += disagreements(wish, facts)
