@@ -123,9 +123,10 @@ def _of_answer(error: Any) -> AwsError:
     told = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(told.get("Code") or status)
-    kind = _CODES.get(code) or _STATUS.get(status) or Kind.PASSING
-    if kind is Kind.PASSING and 400 <= status < 500 and status not in (408, 429):
-        kind = Kind.INVALID
+    kind = _CODES.get(code) or _STATUS.get(status)
+    if kind is None:
+        refused = 400 <= status < 500 and status not in (408, 429)
+        kind = Kind.INVALID if refused else Kind.PASSING
     if code in ("RequestTimeout", "SlowDown", "RequestTimeTooSkewed", "BadDigest", "IncompleteBody",
                 "XAmzContentChecksumMismatch", "InvalidDigest"):  # fmt: skip
         kind = Kind.PASSING  # the bytes were lost on the way, or S3 is busy: 4xx all the same
