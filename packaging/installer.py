@@ -24,6 +24,8 @@ from pathlib import Path
 BUNDLE = Path(__file__).resolve().parent
 HOME = Path("/opt/runner")
 VERSIONS = HOME / "versions"
+# Names the version that the service was last started with, by an installation that came to its end.
+SERVED = HOME / "served"
 LINKS = {
     # In the order of their making: what the units and the PATH name leads to `current`.
     HOME / "bin": "current/bin",
@@ -83,6 +85,9 @@ def install(*, start: bool) -> None:
     version, sums = checked()
     name = f"{version}-{hashlib.sha256(sums + sys.version.encode()).hexdigest()[:12]}"
     make_version(name)
+    if news := not is_in_place(name):
+        # Before anything changes: killed after that, the next call restarts the service.
+        SERVED.unlink(missing_ok=True)
     for place, source in unit_files().items():
         write(place, source.read_bytes())
     replace_link(HOME / "current", f"versions/{name}")
@@ -102,10 +107,30 @@ def install(*, start: bool) -> None:
     if start:
         call("systemctl", "enable", "--quiet", "runner.service", "runner-deadman.timer")
         if booted():
-            # Also the first start. Living jobs go on, and are adopted by the new version.
-            call("systemctl", "restart", "runner.service", "runner-deadman.timer")
+            serve(name, news)
     remove_old(name)
-    print(f"runner {version} is installed{' and runs' if start and booted() else ''}")
+    already = "" if news else " already"
+    print(f"runner {version} is installed{already}{' and runs' if start and booted() else ''}")
+
+
+def is_in_place(name: str) -> bool:
+    """Whether the service was started with this very version and these units."""
+    try:
+        there = all(place.read_bytes() == of.read_bytes() for place, of in unit_files().items())
+        current = os.readlink(HOME / "current") == f"versions/{name}"
+        return there and current and SERVED.read_text() == name
+    except OSError:
+        return False
+
+
+def serve(name: str, news: bool) -> None:
+    """Have the service run, with what is installed now."""
+    if not news and runs("runner.service"):
+        call("systemctl", "start", "runner-deadman.timer")
+        return
+    # Also the first start. Living jobs go on, and are adopted by the new version.
+    call("systemctl", "restart", "runner.service", "runner-deadman.timer")
+    write(SERVED, name.encode())
 
 
 def checked() -> tuple[str, bytes]:
@@ -200,7 +225,16 @@ def remove_old(current: str) -> None:
     used = running()
     for folder in VERSIONS.iterdir():
         if folder.name != current and str(folder) not in used:
-            shutil.rmtree(folder)
+            discard(folder)
+
+
+def discard(version: Path) -> None:
+    """Remove a version. It is gone at once: half of one would be taken for a whole by `install`."""
+    if not version.name.startswith("."):
+        leaving = VERSIONS / f".removing-{version.name}"
+        shutil.rmtree(leaving, ignore_errors=True)
+        version = version.rename(leaving)
+    shutil.rmtree(version)
 
 
 def running() -> str:
@@ -221,21 +255,24 @@ def running() -> str:
 def uninstall(purge: bool) -> None:
     runner = HOME / "bin" / "runner"
     if booted() and runner.exists():
-        works = subprocess.run(["systemctl", "is-active", "--quiet", "runner.service"])
-        if works.returncode == 0:
+        if runs("runner.service"):
             # Interrupts the jobs, in order: what is left of them would have nobody to tell.
             call(str(runner), "stop")
     units = [path.name for path in unit_files() if path.parent == UNITS and path.exists()]
-    active = [name for name in units if name.endswith((".service", ".timer"))]
-    if active and booted():
-        call("systemctl", "disable", "--quiet", "--now", *active)
-    for link in LINKS:
-        link.unlink(missing_ok=True)
-    for place in unit_files():
-        place.unlink(missing_ok=True)
+    now = ["--now"] if booted() else []
+    # Timers first: one that fires meanwhile would start its service again, and fail the stop.
+    for kind in (".timer", ".service"):
+        if active := [name for name in units if name.endswith(kind)]:
+            call("systemctl", "disable", "--quiet", *now, *active)
+    for path in (*LINKS, HOME / "current", SERVED, *unit_files()):
+        remove(path)
     if booted():
         call("systemctl", "daemon-reload")
+    if VERSIONS.is_dir():
+        for folder in VERSIONS.iterdir():
+            discard(folder)
     shutil.rmtree(HOME, ignore_errors=True)
+    remove(SETTINGS, beside_only=True)
     if purge:
         for folder in (*KEPT, SETTINGS.parent):
             shutil.rmtree(folder, ignore_errors=True)
@@ -267,6 +304,10 @@ def booted() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
+def runs(unit: str) -> bool:
+    return subprocess.run(["systemctl", "is-active", "--quiet", unit]).returncode == 0
+
+
 def call(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
@@ -279,7 +320,7 @@ def write(path: Path, data: bytes) -> None:
     if path.is_file() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
+    beside = beside_of(path)
     with open(beside, "wb") as file:
         file.write(data)
         file.flush()
@@ -291,11 +332,22 @@ def write(path: Path, data: bytes) -> None:
 def replace_link(link: Path, target: str) -> None:
     """A link, to its new target or still to its old one."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    beside = link.with_name(f".{link.name}.new")
+    beside = beside_of(link)
     beside.unlink(missing_ok=True)
     beside.symlink_to(target)
     beside.rename(link)
     sync(link.parent)
+
+
+def remove(path: Path, *, beside_only: bool = False) -> None:
+    """A file or link, and what an installation that was killed has left beside it."""
+    beside_of(path).unlink(missing_ok=True)
+    if not beside_only:
+        path.unlink(missing_ok=True)
+
+
+def beside_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def sync(folder: Path) -> None:

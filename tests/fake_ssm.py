@@ -19,11 +19,25 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-DOCUMENTS = Path(__file__).parents[1] / "packaging" / "iam"
+from templates import loaded
+
+from runner.targets.ec2 import iam
+
+INSTALLED = "/opt/runner/bin/runner"
+"""Where our documents find the program: here it is one on the agent's PATH."""
+
 OUT, ERR = 24_000, 8_000
+
+
+def _content(name: str) -> dict[str, Any]:
+    """A document as `runner setup` installs it."""
+    resources = loaded(iam.DOCUMENTS)["Resources"]
+    (made,) = [each["Properties"] for each in resources.values()
+               if each["Properties"]["Name"] == name]  # fmt: skip
+    content: dict[str, Any] = made["Content"]
+    return content
 
 
 class Refused(Exception):
@@ -145,12 +159,12 @@ class FakeSsm:
             return "\n".join(given["commands"]), float(given["executionTimeout"][0])
         if document not in self.documents:
             raise Refused("InvalidDocument")
-        told = json.loads((DOCUMENTS / f"{document}.json").read_text())
-        (word,) = given["Request"]
-        if not re.fullmatch(told["parameters"]["Request"]["allowedPattern"], word):
-            raise Refused("InvalidParameters", "Request")
+        told = _content(document)
+        (word,) = given["request"]
+        if not re.fullmatch(told["parameters"]["request"]["allowedPattern"], word):
+            raise Refused("InvalidParameters", "request")
         (step,) = told["mainSteps"]
-        script = "\n".join(step["inputs"]["runCommand"]).replace("{{ Request }}", word)
+        script = "\n".join(step["inputs"]["runCommand"]).replace("{{ request }}", word)
         return script, float(step["inputs"]["timeoutSeconds"])
 
     def _invocation(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +204,7 @@ class FakeSsm:
         time.sleep(agent.slow * random.uniform(0.9, 1.1))  # reason: this is what is faked
         command.status = command.details = "InProgress"
         process = subprocess.Popen(
-            ["/bin/sh", "-c", command.script],
+            ["/bin/sh", "-c", command.script.replace(INSTALLED, "runner")],
             env=dict(agent.env),
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -22,18 +22,19 @@ def in_seconds(seconds: float) -> str:
 class Imds:
     """Close it. ``data``: text by path below meta-data; what is not there is 404.
 
-    ``mood``: ``well``; ``hang`` (accepts, says nothing), ``drip`` (a byte now and then), ``500``,
-    ``no-tokens`` (403 for a token), ``kept-open`` (never closes a connection). ``asked`` holds
-    every (method, path, status).
+    ``mood``: ``well``; ``hang`` (accepts, says nothing), ``held`` (answers once ``go_on`` is
+    set), ``drip`` (a byte now and then), ``500``, ``no-tokens`` (403 for a token), ``kept-open``
+    (never closes a connection). ``asked`` holds every (method, path, status).
     """
 
     def __init__(self, *, start: bool = True, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.data: dict[str, str] = {}
         self.mood = "well"
         self.asked: list[tuple[str, str, int]] = []
-        self.token = 0
+        self.token = self.forgotten = 0
         self.ttls: list[str] = []
         self.closed = threading.Event()
+        self.go_on = threading.Event()
         self._server = _Server(address, _Handler, bind_and_activate=False)
         self._server.imds = self
         self._server.server_bind()
@@ -71,7 +72,7 @@ class Imds:
 
     def forget_tokens(self) -> None:
         """As after a restart of the service: those it gave are refused from now on."""
-        self.token += 1000
+        self.forgotten = self.token
 
     def times(self, path: str, method: str = "GET") -> int:
         """How often something was asked for."""
@@ -107,7 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         imds = self.server.imds
-        if self.headers.get("X-aws-ec2-metadata-token") != f"token-{imds.token}":
+        number = (self.headers.get("X-aws-ec2-metadata-token") or "").removeprefix("token-")
+        if not number.isdigit() or not imds.forgotten < int(number) <= imds.token:
             self._answer(401)
             return
         text = imds.data.get(self.path.removeprefix("/latest/meta-data/"))
@@ -123,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             imds.closed.wait(20)
             self.close_connection = True
             return
+        if imds.mood == "held":
+            imds.go_on.wait(20)
         body = text.encode()
         head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         if imds.mood == "drip":

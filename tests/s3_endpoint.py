@@ -38,10 +38,11 @@ moto's routes take no newline in a key, which S3 does.
 class Endpoint:
     """Start it, use ``env`` for every process that is to talk to it, and close it."""
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, *, mended: str = "") -> None:
+        """``mended``: what the server's process runs before, where moto is to be put right."""
         self._client: Any = None
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _SERVER],
+            [sys.executable, "-W", "ignore", "-c", f"{mended}\n{_SERVER}"],
             env={**os.environ, **(env or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -6,10 +6,13 @@ boto3 takes 0.3 s to import and to make its first client, so nothing here is imp
 from __future__ import annotations
 
 import os
+import re
 import threading
 from typing import Any
 
 from runner.aws.faults import AwsError, Kind, calling
+from runner.errors import UsageError
+from runner.model.wording import quoted
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
@@ -18,6 +21,8 @@ READ_TIMEOUT = 60
 ATTEMPTS = 3
 
 USER_AGENT = "queue-runner"
+
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}")
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -29,11 +34,13 @@ def make_client(
     connect: float = CONNECT_TIMEOUT,
     read: float = READ_TIMEOUT,
     attempts: int = ATTEMPTS,
+    own_session: bool = False,
 ) -> Any:
     """A client of any service but S3; seconds are of one attempt.
 
     Credentials, profile, endpoint and, where ``region`` is None, the region are boto3's own
-    settings. Raises AwsError for settings that can't be used.
+    settings. ``own_session``: they are read anew for this client, and it may be made in any thread.
+    Raises AwsError for settings that can't be used.
     """
     with calling(lambda error: error):
         import boto3
@@ -46,12 +53,22 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
-            # A session of its own: boto3's shared one is not for several threads, and keeps keys
-            # from a file that has been renewed since.
-            session = boto3.session.Session()
-            return session.client(service, region_name=region, config=config)
+            maker = boto3.session.Session() if own_session else boto3
+            return maker.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
+
+
+def region_of(given: str | None) -> str:
+    """The region that was given, else boto3's own. Raises UsageError where there is none."""
+    with calling(lambda error: error):
+        import boto3
+
+        region = given or boto3.session.Session().region_name
+    if not region or not _REGION.fullmatch(region):
+        what = f"{quoted(region)} is no region" if region else "no region is named"
+        raise UsageError(f"{what}: --region, AWS_REGION or `aws configure` names one")
+    return str(region)
 
 
 class S3Client:

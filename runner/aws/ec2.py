@@ -80,7 +80,11 @@ class Ec2:
         """boto3's client, for calls that only one place makes. Made with the first call."""
         if self._made is None:
             self._made = make_client(
-                "ec2", self._region, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT
+                "ec2",
+                self._region,
+                connect=CONNECT_TIMEOUT,
+                read=READ_TIMEOUT,
+                own_session=True,
             )
         return self._made
 

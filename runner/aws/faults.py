@@ -41,7 +41,8 @@ _CODES: dict[str, Kind] = {
     **dict.fromkeys(
         ("AccessDenied", "AllAccessDisabled", "AccountProblem", "Forbidden", "403",
          "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId",
-         "UnauthorizedOperation", "AccessDeniedException", "KMS.AccessDeniedException"),
+         "UnauthorizedOperation", "AccessDeniedException", "KMS.AccessDeniedException",
+         "UnrecognizedClientException", "InvalidSignatureException"),
         Kind.DENIED,
     ),
     **dict.fromkeys(
@@ -123,14 +124,16 @@ def _of_answer(error: Any) -> AwsError:
     told = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(told.get("Code") or status)
-    kind = _CODES.get(code) or _STATUS.get(status)
-    if kind is None:
-        refused = 400 <= status < 500 and status not in (408, 429)
-        kind = Kind.INVALID if refused else Kind.PASSING
+    known = _CODES.get(code) or _STATUS.get(status)
+    kind = known or Kind.PASSING
+    if known is None and 400 <= status < 500 and status not in (408, 429):
+        kind = Kind.INVALID
     if code in ("RequestTimeout", "SlowDown", "RequestTimeTooSkewed", "BadDigest", "IncompleteBody",
                 "XAmzContentChecksumMismatch", "InvalidDigest"):  # fmt: skip
         kind = Kind.PASSING  # the bytes were lost on the way, or S3 is busy: 4xx all the same
     message = str(told.get("Message") or "").rstrip(".")
+    if code == "InvalidSignatureException" and ("expired" in message or "not yet" in message):
+        kind = Kind.PASSING  # a clock that isn't set yet; S3 has a code of its own for it
     return AwsError(kind, code, f"{code}: {message}" if message and message != code else code)
 
 

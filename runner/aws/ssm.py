@@ -71,7 +71,11 @@ class Ssm:
         """boto3's client. Made with the first call."""
         if self._made is None:
             self._made = make_client(
-                "ssm", self._region, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT
+                "ssm",
+                self._region,
+                connect=CONNECT_TIMEOUT,
+                read=READ_TIMEOUT,
+                own_session=True,
             )
         return self._made
 

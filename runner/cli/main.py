@@ -36,6 +36,8 @@ VERBS = {
     "ask": "answer one request from a program elsewhere, for SSM",
     "shell": "open a shell on a machine on EC2",
     "prune": "remove queues that ended long ago",
+    "setup": "make the role, policies and documents that an AWS account needs",
+    "doctor": "say what is missing for a launch, or on this machine",
 }
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"

@@ -20,8 +20,10 @@ from runner.control.protocol import Peer
 from runner.errors import LockedError, StateError
 
 MAX_CLIENTS = 2000
+ANSWERED = 5
+"""Turns of asyncio's loop: a task is done, who shields it is told, who waits for that answers."""
 ARRIVAL = 5
-"""Turns of asyncio's loop: accept, make the transport, tell its protocol, abort, tell the loss."""
+"""The same: accept, make the transport, tell its protocol, abort, tell the loss."""
 
 KEPT_DESCRIPTORS = 256
 """Descriptors that are left to everything else: jobs, logs, the database."""
@@ -76,13 +78,18 @@ class Server:
         return await self._handler(message, peer)
 
     async def close(self) -> None:
-        """Stop listening, drop every client, remove the socket if it is still ours."""
+        """Stop listening, drop every client, remove the socket if it is still ours.
+
+        What is decided is still answered: `runner stop` above all, which is why we close.
+        """
         self.closed = True
         if self._server is None:
             return
         loop = asyncio.get_running_loop()
         for listener in self._server.sockets:
             loop.remove_reader(listener.fileno())
+        for _ in range(ANSWERED):
+            await asyncio.sleep(0)
         for client in list(self.clients):
             client.drop()
         # Who was just let in must arrive first: a closed asyncio.Server would forget the socket.

@@ -24,10 +24,13 @@ from runner.core.states import (
     StopReason,
 )
 
+FETCHING_SECRETS = "fetching secrets"
+"""The reason of an attempt that waits for them, before it is claimed."""
+
 
 def dispatch(ledger: Ledger, now: ev.Now) -> None:
     """Start ready jobs in document order, as many as may run at once; others get their inputs."""
-    if not _may_start(ledger):
+    if not may_start(ledger):
         return
     room = ledger.document.max_parallel_jobs - len(ledger.live)
     while room > 0 and (index := ledger.frontier.take()) is not None:
@@ -36,7 +39,8 @@ def dispatch(ledger: Ledger, now: ev.Now) -> None:
     begin_fetches(ledger, now)
 
 
-def _may_start(ledger: Ledger) -> bool:
+def may_start(ledger: Ledger) -> bool:
+    """Whether anything may start at all."""
     queue = ledger.queue
     return not (
         queue.paused
@@ -61,8 +65,7 @@ def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
         interruptions=before.interruptions,
         unannounced=before.unannounced,
         started_at=now.wall,
-        # Why a job that had completed runs at all is asked for as long as it does.
-        reason=LOST if before.reason == LOST else None,
+        reason=_reason(ledger, index, before),
         fetched=before.fetched,
         input_seconds=before.input_seconds,
         live=live,
@@ -70,6 +73,15 @@ def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
     ledger.put(index, after)
     ledger.tell(now.wall, index, "attempt_intended", attempt=attempt)
     ledger.act(StartAttempt(index, attempt, live.token, live.slot, attempt - 1))
+
+
+def _reason(ledger: Ledger, index: int, before: JobState) -> str | None:
+    if before.reason == LOST:
+        # Why a job that had completed runs at all is asked for as long as it does.
+        return LOST
+    if ledger.document.secret_env or ledger.document.jobs[index].secret_env:
+        return FETCHING_SECRETS
+    return None
 
 
 def _free_slot(ledger: Ledger) -> int:
@@ -90,7 +102,9 @@ def on_started(ledger: Ledger, event: ev.AttemptStarted) -> None:
     if event.adopted:
         catch_up(ledger, event.now.mono)
     state = ledger.jobs[event.job]
-    ledger.put(event.job, replace(state, pid=event.pid, live=replace(live, since=event.since)))
+    reason = None if state.reason == FETCHING_SECRETS else state.reason
+    live = replace(live, since=event.since)
+    ledger.put(event.job, replace(state, pid=event.pid, reason=reason, live=live))
     name = "attempt_adopted" if event.adopted else "attempt_started"
     ledger.tell(event.now.wall, event.job, name, attempt=live.attempt, pid=event.pid)
 

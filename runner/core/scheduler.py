@@ -13,6 +13,7 @@ from runner.core import events as ev
 from runner.core.actions import Action
 from runner.core.attempts import (
     dispatch,
+    may_start,
     on_background_ended,
     on_command_ended,
     on_ended,
@@ -68,6 +69,11 @@ class Scheduler(Ledger):
         """Hand over what is to be written, and begin to collect anew."""
         changes, self.changes = self.changes, Changes()
         return changes
+
+    @property
+    def may_start(self) -> bool:
+        """Whether anything may start at all, as it stands."""
+        return self.open and may_start(self)
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which TimerFired is due; None while there is nothing to wait for."""

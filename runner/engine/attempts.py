@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
+from runner.engine.secrets import Delayed, Fetched, Ready, Refused, SecretFetches, region_of
 from runner.engine.signals import end_background, signal_attempt
 from runner.engine.surroundings import Surroundings
 from runner.engine.sync import sync_for
@@ -55,6 +56,7 @@ class Attempts:
         base = {**surroundings.environment, **scheduler.document.env}
         self._spawner = Spawner(self._slots, self, base, surroundings.user, surroundings.jobs_unit)
         self._survivors = Survivors(self._slots, self._spawner, self)
+        self._secrets = SecretFetches(region_of(surroundings.environment), self._on_secrets)
         self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
         self._tokens: dict[str, int] = {}
@@ -67,10 +69,46 @@ class Attempts:
         self._spawner.warm_up()
 
     def start(self, action: StartAttempt) -> None:
-        """Hand an attempt to a shim; one that the system refuses is void for a while."""
+        """Hand an attempt to a shim, once its secrets are there, if it has any."""
+        document = self._scheduler.document
+        self._tokens[action.token] = action.job
+        if secrets := document.secrets(document.jobs[action.job]):
+            self._secrets.begin(action, secrets)
+        else:
+            self._hand_over(action, {})
+
+    def _on_secrets(self, action: StartAttempt, found: Fetched) -> None:
+        match found:
+            case Ready(values) if self._scheduler.may_start:
+                self._hand_over(action, values)
+            case Ready():
+                # Paused, or the machine is about to go: it had not begun, and doesn't now.
+                self._void(action.token, None, 0.0)
+            case Delayed(reason, seconds):
+                self._void(action.token, reason, seconds)
+            case Refused(message):
+                self._refuse(action, message)
+
+    def _refuse(self, action: StartAttempt, message: str) -> None:
+        """The attempt ends before it has begun, with logs that say nothing."""
+        logs, job_id = self._around.logs, self._scheduler.document.jobs[action.job].job_id
+        try:
+            logs.rotate(job_id, action.previous)
+            logs.leave_empty(job_id)
+        except OSError as error:
+            self._could_not_start(action, error)
+            return
+        moment = now()
+        self.ended(action.token, Exit("unrunnable", message, moment.mono, moment.wall), None, False)
+
+    def _could_not_start(self, action: StartAttempt, error: OSError) -> None:
+        reason = f"could not be started: {error.strerror or error}"
+        self._void(action.token, reason, START_AGAIN_AFTER)
+
+    def _hand_over(self, action: StartAttempt, secrets: Mapping[str, str]) -> None:
+        """One that the system refuses is void for a while."""
         document = self._scheduler.document
         job = document.jobs[action.job]
-        self._tokens[action.token] = action.job
         logs = self._around.logs
         cwd = self._around.working_directory(document, job)
         try:
@@ -81,19 +119,21 @@ class Attempts:
                     slot=action.slot,
                     command=job.command,
                     cwd=cwd,
-                    environment=self._around.variables(job, action, cwd),
+                    environment=self._around.variables(job, action, cwd, secrets),
                     stdout=logs.newest(job.job_id, "stdout"),
                     stderr=logs.newest(job.job_id, "stderr"),
                     keep_background=job.keep_background,
                 )
             )
         except OSError as error:
-            reason = f"could not be started: {error.strerror or error}"
-            self._void(action.token, reason, START_AGAIN_AFTER)
+            self._could_not_start(action, error)
 
     def signal(self, job: int, token: str, slot: int, kill: bool) -> None:
         """SIGTERM or SIGKILL its whole tree."""
         self._tokens[token] = job
+        if self._secrets.call_off(token):
+            self.voided(token, None)
+            return
         shim = self._shim_of(token)
         if shim is None and not self._spawner.knows(token):
             return  # it has ended by itself, and that is about to be told
@@ -242,6 +282,7 @@ class Attempts:
     def close(self) -> None:
         """Let go: what runs goes on."""
         self._closed = True
+        self._secrets.close()
         self._survivors.close()
         self._spawner.close()
         # They use the slots' descriptor, and its number may be another file's in a moment.

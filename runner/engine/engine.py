@@ -49,6 +49,8 @@ two minutes before a spot machine goes, jobs have had up to a minute."""
 SPARE = 20.0
 """Seconds before a spot machine's announced end by which all is stored, if jobs ended earlier."""
 
+NOT_LOOKED = "looks first whether the machine is about to be taken away"
+
 LET_GO = 2.0
 """The same for a session whose jobs go on: the next one stores what this one hasn't."""
 
@@ -93,6 +95,7 @@ class Engine:
         self._flush_timer: asyncio.TimerHandle | None = None
         self._put_timer: asyncio.TimerHandle | None = None
         self._hold = False
+        self._may_start = True
         self._closed = False
         self._broken = False
         self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
@@ -100,14 +103,23 @@ class Engine:
 
     # -- life --------------------------------------------------------------------------------
 
-    async def run(self, *before: Callable[[ev.Now], ev.Event], hold: bool = False) -> QueueStatus:
+    async def run(
+        self,
+        *before: Callable[[ev.Now], ev.Event],
+        hold: bool = False,
+        starts_after: asyncio.Future[None] | None = None,
+    ) -> QueueStatus:
         """Take the queue up and work on it; returns the status it ended or stopped with.
 
         ``before`` makes events that have to be applied before anything starts. With ``hold``
-        nothing starts, and it returns as soon as every stop that was asked for is done. Raises
-        StateError if the state can't be written any more.
+        nothing starts, and it returns as soon as every stop that was asked for is done. Until
+        ``starts_after`` is done nothing new starts; all else goes its way. Raises StateError if
+        the state can't be written any more.
         """
         self._hold = hold
+        if starts_after is not None and not starts_after.done():
+            self._may_start = False
+            starts_after.add_done_callback(self._let_start)
         self._attempts.warm_up()
         store = self.surroundings.results
         described = store.describe() if store is not None else None
@@ -223,6 +235,9 @@ class Engine:
     def post(self, event: ev.Event) -> None:
         """Put an event into the inbox; it is handled in the next step."""
         self._inbox.append(event)
+        self._poke()
+
+    def _poke(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._loop.call_soon(self._step)
@@ -242,7 +257,7 @@ class Engine:
             return
         held = self._held
         try:
-            self._check_disk()
+            self._check_starts()
             for event in inbox:
                 if isinstance(event, _MAY_STOP):
                     for ended in self._attempts.ended_already(event.now):
@@ -327,22 +342,34 @@ class Engine:
                 future.set_exception(StateError(f"the queue could not be worked on: {why}"))
         self._waiters.clear()
 
-    def _check_disk(self) -> None:
-        reserve = self.surroundings.disk_reserve
+    def _check_starts(self) -> None:
+        """Block starts, or let them go on, before the scheduler is told anything else."""
         scheduler = self.scheduler
-        if not reserve or scheduler.finished or self._hold:
+        if scheduler.finished or self._hold:
             return
+        why, told = self._why_no_starts(), scheduler.blocked
+        # How full the disk is changes all the time; that it is full is told once.
+        if bool(why) is not bool(told) or (told == NOT_LOOKED and why != told):
+            self._held.actions += scheduler.handle(ev.StartsBlocked(now(), why))
+
+    def _let_start(self, _: object) -> None:
+        """Called by the loop after what was posted before: that is handled in a step of its own."""
+        self._may_start = True
+        self._poke()
+
+    def _why_no_starts(self) -> str | None:
+        if not self._may_start:
+            return NOT_LOOKED
+        reserve = self.surroundings.disk_reserve
+        if not reserve:
+            return None
         stat = os.statvfs(self.surroundings.paths.root)
         free = stat.f_bavail * stat.f_frsize
         # A reserve that the disk can't ever have would stop the queue for good.
         reserve = min(reserve, stat.f_blocks * stat.f_frsize // 2)
         if free >= reserve:
-            if scheduler.blocked:
-                self._held.actions += scheduler.handle(ev.StartsBlocked(now(), None))
-            return
-        if not scheduler.blocked:
-            reason = f"disk full: {free >> 10} KiB free, {reserve >> 10} KiB are kept in reserve"
-            self._held.actions += scheduler.handle(ev.StartsBlocked(now(), reason))
+            return None
+        return f"disk full: {free >> 10} KiB free, {reserve >> 10} KiB are kept in reserve"
 
     def _arm(self) -> None:
         """Set the one timer for the earliest deadline."""

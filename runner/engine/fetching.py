@@ -15,7 +15,7 @@ from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.engine.attempts import now
 from runner.engine.surroundings import Surroundings
-from runner.engine.uploads import backoff
+from runner.engine.trying import backoff
 from runner.engine.workers import Workers
 from runner.results.checkpoint import BroughtBack, JobCheckpoint, restore_checkpoint
 from runner.results.inputs import CalledOff, InputError, InputsWanted, fetch_inputs, fill

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.core.actions import StartAttempt
@@ -53,10 +54,13 @@ class Surroundings:
         named = job.working_directory or document.working_directory
         return os.path.join(self.work_dir, named) if named else self.work_dir
 
-    def variables(self, job: Job, action: StartAttempt, cwd: str) -> dict[str, str]:
+    def variables(
+        self, job: Job, action: StartAttempt, cwd: str, secrets: Mapping[str, str]
+    ) -> dict[str, str]:
         """What an attempt has on top of the queue's own environment."""
         return {
             **job.env,
+            **secrets,
             "JOB_ID": job.job_id,
             "JOB_ATTEMPT": str(action.attempt),
             "QUEUE_ID": self.queue_id,

@@ -8,7 +8,6 @@ takes too long for those who wait for it. What an upload consists of is the busi
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from runner.engine.live_logs import LiveLogs
 from runner.engine.spool import Spool
 from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
+from runner.engine.trying import backoff
 from runner.engine.workers import GRACE, Workers, patience_with
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
@@ -33,10 +33,6 @@ from runner.results.upload import JobUpload, UploadOutcome, upload_job
 
 JOBS_AT_ONCE = 4
 """Jobs whose files are uploaded at once, where files may go up in parallel at all."""
-
-FIRST_RETRY = 1.0
-LAST_RETRY = 60.0
-"""Seconds between two tries of one upload."""
 
 LOGS_TIME = 8.0
 """Seconds of an orderly interruption's last ones that checkpoints leave to the logs."""
@@ -160,6 +156,10 @@ class Uploads:
         described = self._scheduler.document.jobs[job]
         state = self._scheduler.jobs[job]
         logs, name = self._around.logs, described.job_id
+        stdout, stderr = (
+            Path(logs.of_attempt(name, state.attempt, state.attempt, stream))
+            for stream in ("stdout", "stderr")
+        )
         return JobUpload(
             job_id=name,
             run_id=self._scheduler.queue.run_id,
@@ -168,8 +168,8 @@ class Uploads:
             completed=state.status is JobStatus.COMPLETED,
             patterns=described.result_paths,
             working_directory=self._around.working_directory(self._scheduler.document, described),
-            stdout=Path(logs.newest(name, "stdout")),
-            stderr=Path(logs.newest(name, "stderr")),
+            stdout=stdout,
+            stderr=stderr,
             earlier_attempts=tuple(
                 (n, Path(logs.earlier(name, n, "stdout")), Path(logs.earlier(name, n, "stderr")))
                 for n in range(1, state.attempt)
@@ -325,9 +325,3 @@ class Uploads:
         self._copiers.shutdown(wait=True, cancel_futures=True)
         self.state.close()
         self._store.close()
-
-
-def backoff(tries: int) -> float:
-    """Seconds until the next try after so many: doubled each time, half of it by chance."""
-    delay = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(tries - 1, 10))
-    return delay * (0.5 + 0.5 * random.random())

@@ -28,7 +28,11 @@ log = structlog.get_logger()
 
 
 class SpotWatcher:
-    """Calls ``tell`` on ``loop`` once for each distinct notice, from ``start`` to ``stop``."""
+    """Calls ``tell`` on ``loop`` once for each distinct notice, from ``start`` to ``stop``.
+
+    ``looked`` is called there once, when the first look is over, whatever came of it, and what it
+    found has been told.
+    """
 
     def __init__(
         self,
@@ -37,12 +41,14 @@ class SpotWatcher:
         tell: Callable[[Notice], None],
         *,
         expected: bool,
+        looked: Callable[[], None] | None = None,
         every: float = POLL_EVERY,
         probe_every: float = PROBE_EVERY,
     ) -> None:
         self._metadata = metadata
         self._loop = loop
         self._tell = tell
+        self._looked = looked
         self._answers = expected
         self._every = every
         self._probe_every = probe_every
@@ -72,6 +78,7 @@ class SpotWatcher:
             except Exception:
                 # A bug, met by one answer: the next may be the notice.
                 log.exception("spot_watcher_broken")
+            self._say_looked()
             every = self._every if self._answers else self._probe_every
             self._stop.wait(max(0.0, began + every - time.monotonic()))
 
@@ -83,13 +90,23 @@ class SpotWatcher:
         for notice in self._announced():
             if notice in self._told or self._stop.is_set():
                 continue
-            try:
-                self._loop.call_soon_threadsafe(self._hear, notice)
-            except RuntimeError:
-                # The loop is closed: whoever started us forgot to say so.
-                self._stop.set()
+            if not self._on_loop(self._hear, notice):
                 return
             self._told.add(notice)
+
+    def _say_looked(self) -> None:
+        looked, self._looked = self._looked, None
+        if looked is not None:
+            self._on_loop(looked)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:
+            # The loop is closed: whoever started us forgot to say so.
+            self._stop.set()
+            return False
+        return True
 
     def _hear(self, notice: Notice) -> None:
         if not self._stop.is_set():

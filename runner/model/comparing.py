@@ -56,7 +56,7 @@ def _differs(a: Queue | Job | Retry, b: Queue | Job | Retry, place: str) -> str 
         if old == new:
             continue
         where = f"{place}.{name}".removeprefix(".")
-        if name == "env":
+        if name in ("env", "secret_env"):
             return _env_differs(old, new, where)
         if isinstance(old, Retry) and isinstance(new, Retry):
             return _differs(old, new, where)

@@ -38,7 +38,7 @@ def _plain(record: Queue | Job | Retry | InputPath, defaults: dict[str, Any]) ->
             continue
         if name in DURATIONS:
             value = format_duration(value)
-        elif name == "env":
+        elif name in ("env", "secret_env"):
             value = dict(sorted(value.items()))
         elif isinstance(value, Retry):
             value = _plain_retry(value)

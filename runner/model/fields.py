@@ -2,7 +2,7 @@
 
 A check takes the JSON value and returns what the records hold, or raises InvalidError with words
 for the user. It sees one value: what concerns several fields or jobs (ids, cycles) is
-``parsing``'s. Values of ``env`` are never quoted in a message.
+``parsing``'s. Values of ``env`` and ``secret_env`` are never quoted in a message.
 
 The checks are written by hand. A pydantic sketch (types, ranges and patterns of a job, read one job
 at a time; no duplicate keys, no sharing, no messages of our own) was faster on 100,000 jobs: 0.75 s
@@ -21,6 +21,7 @@ from runner.model.durations import parse_duration
 from runner.model.faults import KEPT, Faults, InvalidError
 from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputPath, Retry
 from runner.model.reading import is_ignored
+from runner.model.secrets import parse_reference
 from runner.model.wording import did_you_mean, kind, one_of, quoted, step
 
 Check = Callable[[Any], Any]
@@ -52,6 +53,9 @@ MAX_PARALLEL_JOBS = 1_000_000
 
 MAX_VARIABLES = 10_000
 """More never fit beside a command: Linux has some 2 MB for both, with a pointer for each."""
+
+MAX_SECRETS = 100
+"""Each start of the job has to ask for them, ten at a time at best."""
 
 _ID = re.compile(ID_PATTERN)
 _VARIABLE = re.compile(VARIABLE_PATTERN)
@@ -189,24 +193,39 @@ def _faults_of_each(check: Check, value: list[Any]) -> list[tuple[str, str]]:
     return faults
 
 
-def _environment(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise InvalidError(f"must be an object of names and strings, not {kind(value)}")
-    if len(value) > MAX_VARIABLES:
-        raise InvalidError(f"has too many names: {len(value):,}, at most {MAX_VARIABLES:,}")
-    env: dict[str, str] = {}
-    faults: list[tuple[str, str]] = []
-    for name, text in value.items():
-        if is_ignored(name):
-            continue
-        if fault := _variable_fault(name, text):
-            faults.append((step(name), fault))
-            if len(faults) > KEPT:
-                break
-        env[name] = text
-    if faults:
-        raise InvalidError(faults=faults)
-    return env
+def _variables(most: int, fault_of: Callable[[str, Any], str | None]) -> Check:
+    """An object of variables, each of which ``fault_of`` has nothing to say against."""
+
+    def check(value: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise InvalidError(f"must be an object of names and strings, not {kind(value)}")
+        if len(value) > most:
+            raise InvalidError(f"has too many names: {len(value):,}, at most {most:,}")
+        env: dict[str, str] = {}
+        faults: list[tuple[str, str]] = []
+        for name, text in value.items():
+            if is_ignored(name):
+                continue
+            if fault := fault_of(name, text):
+                faults.append((step(name), fault))
+                if len(faults) > KEPT:
+                    break
+            env[name] = text
+        if faults:
+            raise InvalidError(faults=faults)
+        return env
+
+    return check
+
+
+def _secret_fault(name: str, text: Any) -> str | None:
+    if fault := _variable_fault(name, text):
+        return fault
+    try:
+        parse_reference(text)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _variable_fault(name: str, text: Any) -> str | None:
@@ -288,6 +307,8 @@ def _input(value: Any) -> InputPath:
 
 
 _CODES = _each(_whole(1, 255), "exit codes")
+_ENVIRONMENT = _variables(MAX_VARIABLES, _variable_fault)
+_SECRETS = _variables(MAX_SECRETS, _secret_fault)
 _STRINGS = _each(_text, "strings")
 
 RETRY_REQUIRED = frozenset({"max_attempts"})
@@ -309,7 +330,8 @@ JOB_FIELDS: dict[str, Check] = {
     "timeout": _duration,
     "depends_on": _each(_identifier, "job ids"),
     "run_if": _choice(RUN_IF),
-    "env": _environment,
+    "env": _ENVIRONMENT,
+    "secret_env": _SECRETS,
     "retry": _retry,
     "result_paths": _STRINGS,
     "checkpoint_paths": _STRINGS,
@@ -330,7 +352,8 @@ QUEUE_FIELDS: dict[str, Check] = {
     "on_failure": _choice(ON_FAILURE),
     "result_s3_bucket": check_bucket,
     "result_s3_prefix": check_prefix,
-    "env": _environment,
+    "env": _ENVIRONMENT,
+    "secret_env": _SECRETS,
     "working_directory": _text,
     "term_grace": _duration,
     "max_parallel_jobs": _whole(1, MAX_PARALLEL_JOBS),

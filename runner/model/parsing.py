@@ -24,7 +24,7 @@ from runner.model.fields import (
 from runner.model.graph import find_cycles
 from runner.model.queue import Job, Queue
 from runner.model.reading import JOBS, MAX_BYTES, Reader, decode
-from runner.model.wording import kind
+from runner.model.wording import kind, step
 
 SPELLED = 20
 """How many names of a cycle are written out."""
@@ -64,6 +64,7 @@ def _parse(text: str) -> Queue:
     with _no_collection():
         fields, jobs = _read(Reader(text, faults), faults)
         values = check_object(fields, QUEUE_FIELDS, QUEUE_REQUIRED, faults)
+        _check_secrets(values, "", faults)
         _check_ids(jobs, faults)
         faults.raise_any()
     values[JOBS] = tuple(jobs)
@@ -111,6 +112,11 @@ class _JobBuilder:
     def build(self, raw: Any, place: str) -> Job:
         values = check_object(raw, JOB_FIELDS, JOB_REQUIRED, self._faults, place)
         share = self._shared.setdefault
+        secrets = values.get("secret_env")
+        if secrets:
+            _check_secrets(values, place, self._faults)
+            secrets = {share(name, name): share(at, at) for name, at in secrets.items()}
+        values["secret_env"] = secrets or _NO_ENV
         if not values.keys() >= JOB_REQUIRED:
             values = _STAND_IN | values
         job_id = values["job_id"]
@@ -124,6 +130,14 @@ class _JobBuilder:
         env = values.get("env")
         values["env"] = {share(name, name): env[name] for name in env} if env else _NO_ENV
         return Job(**values)
+
+
+def _check_secrets(values: dict[str, Any], place: str, faults: Faults) -> None:
+    """On one level a variable is either plain or a secret."""
+    plain = values.get("env", _NO_ENV)
+    for name in values.get("secret_env", _NO_ENV):
+        if name in plain:
+            faults.add(f"{place}.secret_env{step(name)}", "is set by env, too: only one can stand")
 
 
 def _check_ids(jobs: list[Job], faults: Faults) -> None:

@@ -53,8 +53,8 @@ class Job:
     """One command of a queue. ``timeout`` and ``term_grace`` are in seconds.
 
     None for ``working_directory`` or ``term_grace`` means the queue's. ``env`` may hold secrets,
-    so it is in no repr. ``inputs_in_timeout``: the time that its inputs take counts as the
-    attempt's.
+    so it is in no repr; ``secret_env`` says where some are kept, see ``secrets``.
+    ``inputs_in_timeout``: the time that its inputs take counts as the attempt's.
     """
 
     job_id: str
@@ -63,6 +63,7 @@ class Job:
     depends_on: tuple[str, ...] = ()
     run_if: str = "success"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_env: Mapping[str, str] = field(default_factory=dict)
     retry: Retry | None = None
     result_paths: tuple[str, ...] = ()
     checkpoint_paths: tuple[str, ...] = ()
@@ -85,6 +86,7 @@ class Queue:
     result_s3_bucket: str | None = None
     result_s3_prefix: str | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_env: Mapping[str, str] = field(default_factory=dict)
     working_directory: str | None = None
     term_grace: float = 30.0
     max_parallel_jobs: int = 1
@@ -96,3 +98,13 @@ class Queue:
     def grace(self, job: Job) -> float:
         """Seconds between SIGTERM and SIGKILL for this job of the queue."""
         return self.term_grace if job.term_grace is None else job.term_grace
+
+    def secrets(self, job: Job) -> Mapping[str, str]:
+        """Where the secrets of this job are kept, by variable; what a job sets, the queue doesn't.
+
+        Mostly none: nothing is made then, for every start comes by.
+        """
+        if not self.secret_env:
+            return job.secret_env
+        queues = {name: at for name, at in self.secret_env.items() if name not in job.env}
+        return {**queues, **job.secret_env}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.model import fields
+from runner.model import fields, secrets
 from runner.model.durations import PATTERN as DURATION_PATTERN
 from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF
 
@@ -28,7 +28,8 @@ def json_schema() -> dict[str, Any]:
             "job": _object(_job_fields(), fields.JOB_REQUIRED),
             "retry": _object(_retry_fields(), fields.RETRY_REQUIRED),
             "input": _input(),
-            "env": _environment(),
+            "env": _environment({"type": "string"}),
+            "secrets": _environment(_reference()),
             "duration": {
                 "type": "string",
                 "pattern": f"^{DURATION_PATTERN}$",
@@ -77,6 +78,7 @@ def _queue_fields() -> _Schema:
             "examples": ["queues/nightly"],
         },
         "env": _ref("env", "Environment variables for every job."),
+        "secret_env": _ref("secrets", "The same, from where secrets are kept: see a job's."),
         "working_directory": _text("The folder that jobs start in."),
         "term_grace": _ref("duration", "Time between SIGTERM and SIGKILL.", "30s"),
         "max_parallel_jobs": {
@@ -107,6 +109,10 @@ def _job_fields() -> _Schema:
             "default": "success",
         },
         "env": _ref("env", "Environment variables; they win over the queue's."),
+        "secret_env": {
+            **_ref("secrets", "Variables read at each start: ssm:NAME, secretsmanager:NAME#KEY."),
+            "examples": [{"HF_TOKEN": "ssm:/train/hf-token"}],
+        },
         "retry": _ref("retry", "Whether a failed attempt is tried again; one attempt if not."),
         "result_paths": {
             "type": "array",
@@ -188,16 +194,20 @@ def _input() -> _Schema:
     }
 
 
-def _environment() -> _Schema:
+def _environment(value: _Schema) -> _Schema:
     reserved = "|".join((*fields.RESERVED_VARIABLES, f"{fields.RESERVED_VARIABLE_PREFIX}.*"))
     name = f"^(?!(?:{reserved})$){fields.VARIABLE_PATTERN}$"
     return {
         "type": "object",
         "properties": {"$schema": {"description": "Ignored."}},
-        "patternProperties": {name: {"type": "string"}, "^x-": {"description": "Ignored."}},
+        "patternProperties": {name: value, "^x-": {"description": "Ignored."}},
         "additionalProperties": False,
         "default": {},
     }
+
+
+def _reference() -> _Schema:
+    return {"type": "string", "pattern": rf"^{secrets.PATTERN}(?![\s\S])"}
 
 
 def _text(description: str) -> _Schema:

@@ -108,8 +108,10 @@ class Daemon(requests.Host):
                 await server.start(_group())
             self._say_started()
             self._spot.start(os.environ)
-            await asyncio.to_thread(self._begin_life)
+            await asyncio.to_thread(self._begin_life, None)
+            named = asyncio.create_task(self._name_life())
             await self._serve()
+            await named
         finally:
             self._spot.stop()
             for server in servers:
@@ -126,14 +128,20 @@ class Daemon(requests.Host):
         if rights is not None and group in rights.groups:
             log.warning("jobs_may_act", why=f"{name} is in the group 'runner': its jobs can submit")
 
-    def _begin_life(self) -> None:
-        """Blocks for a metadata service that doesn't answer, some seconds at the most."""
+    def _begin_life(self, instance: str | None) -> None:
         try:
-            expected = is_expected(os.environ)
-            metadata = Metadata.from_environment(os.environ)
-            self._end.start(metadata.instance_id() if expected else None)
+            self._end.start(instance)
         except StateError as error:
             log.error("machine_end_unknown", error=str(error))
+
+    async def _name_life(self) -> None:
+        """A copy of a disk is another machine. Living jobs don't wait for who can tell."""
+        if not is_expected(os.environ):
+            return
+        metadata = Metadata.from_environment(os.environ)
+        if (instance := await asyncio.to_thread(metadata.instance_id)) is not None:
+            await asyncio.to_thread(self._begin_life, instance)
+            self._wake.set()
 
     def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
         path = self._settings.run_dir / name
@@ -246,6 +254,9 @@ class Daemon(requests.Host):
             if found is not None and store is not None and taking_over.is_new(entry):
                 await asyncio.to_thread(taking_over.take_over, self.shelf, entry, found, store)
                 log.info("queue_taken_over", queue=name, where=found.where)
+                if self._why_not is not None:
+                    lock.release()
+                    return None
             self._end.call_off()
             self._open(name, place)
         except (RunnerError, OSError) as error:
@@ -268,7 +279,7 @@ class Daemon(requests.Host):
         # After what a session does at once: it adopts what goes on from before.
         asyncio.get_running_loop().call_soon(self._notifier.ready)
         try:
-            status = await session.run()
+            status = await session.run(starts_after=self._spot.first_look)
         except RunnerError as error:
             self._candidates.drop(session.name, str(error))
             return

@@ -119,9 +119,14 @@ class Session:
     def scheduler(self) -> Scheduler:
         return self.engine.scheduler
 
-    async def run(self, *before: Callable[[ev.Now], ev.Event], hold: bool = False) -> QueueStatus:
+    async def run(
+        self,
+        *before: Callable[[ev.Now], ev.Event],
+        hold: bool = False,
+        starts_after: asyncio.Future[None] | None = None,
+    ) -> QueueStatus:
         """Work until the queue has ended, is interrupted, or is detached; see Engine.run."""
-        return await self.engine.run(*before, hold=hold)
+        return await self.engine.run(*before, hold=hold, starts_after=starts_after)
 
     def close(self) -> None:
         self.engine.close()

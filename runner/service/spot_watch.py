@@ -22,11 +22,21 @@ from runner.host.notices import Kind, Notice, rfc3339
 from runner.model.settings import Settings
 from runner.service.session import Session
 
+FIRST_LOOK = 1.5
+"""Seconds that new starts wait, at most, for the first look: a daemon may have been started within
+the two minutes of a notice."""
+
 log = structlog.get_logger()
 
 
 class SpotWatch:
-    """``leaving``: why no queue is taken up any more; it stays until the machine is back."""
+    """``leaving``: why no queue is taken up any more; it stays until the machine is back.
+
+    ``first_look``, from ``start`` on: done when it is known whether there was a notice before, or
+    has taken too long to know. Where nothing speaks of EC2 it is done at once.
+    """
+
+    first_look: asyncio.Future[None]
 
     def __init__(self, settings: Settings, session: Callable[[], Session | None]) -> None:
         self.leaving: str | None = None
@@ -37,14 +47,26 @@ class SpotWatch:
 
     def start(self, environ: Mapping[str, str]) -> None:
         """Begin to watch, from the running loop."""
+        loop = asyncio.get_running_loop()
+        metadata, expected = Metadata.from_environment(environ), is_expected(environ)
+        self.first_look = loop.create_future()
         self._watcher = spot.SpotWatcher(
-            Metadata.from_environment(environ),
-            asyncio.get_running_loop(),
+            metadata,
+            loop,
             self.hear,
-            expected=is_expected(environ),
+            expected=expected,
+            looked=self._looked,
             every=spot.POLL_EVERY,
         )
         self._watcher.start()
+        if metadata.disabled or not expected:
+            self._looked()
+        else:
+            loop.call_later(FIRST_LOOK, self._looked)
+
+    def _looked(self) -> None:
+        if not self.first_look.done():
+            self.first_look.set_result(None)
 
     def stop(self) -> None:
         """Hear nothing more."""

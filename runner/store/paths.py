@@ -125,10 +125,21 @@ class LogPaths:
             os.rename(newest, target)
 
     def of_attempt(self, job_id: str, attempt: int, newest: int, stream: str) -> str:
-        """Where an attempt's log is, given the number of the newest attempt."""
-        if attempt == newest:
-            return self.newest(job_id, stream)
-        return self.earlier(job_id, attempt, stream)
+        """Where an attempt's log is, given the number of the newest attempt.
+
+        A start that came to nothing may have made way already.
+        """
+        path = self.newest(job_id, stream)
+        earlier = self.earlier(job_id, attempt, stream)
+        if attempt == newest and (os.path.lexists(path) or not os.path.lexists(earlier)):
+            return path
+        return earlier
+
+    def leave_empty(self, job_id: str) -> None:
+        """The logs of an attempt that ended before it could write any. Raises OSError."""
+        for stream in ("stdout", "stderr"):
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(self.newest(job_id, stream), flags, 0o644))
 
 
 def prepare_folders(paths: StatePaths) -> None:

@@ -428,6 +428,27 @@ def test_who_comes_as_we_close_is_dropped(path: Path, turns: int) -> None:
     with_server(path, talk)
 
 
+def test_who_has_us_close_is_answered(path: Path) -> None:
+    """`runner stop` would fail, and the service stop all the same."""
+    told = asyncio.Event()
+
+    async def stop(message: Message, peer: Peer) -> Message:
+        async def act() -> Message:
+            told.set()
+            return {"stopping": True}
+
+        return await asyncio.shield(asyncio.ensure_future(act()))
+
+    async def talk(made: Server) -> None:
+        async with opened(path) as (reader, writer):
+            writer.write(b'{"request":"stop"}\n')
+            await told.wait()
+            await made.close()
+            assert json.loads(await reader.readline())["stopping"] is True
+
+    with_server(path, talk, handler=stop)
+
+
 def test_what_a_killed_start_has_left_is_removed(tmp_path: Path) -> None:
     """Each kill between the socket and its name would leave a file for ever."""
     (tmp_path / ".s.sock.new").touch()

@@ -67,9 +67,9 @@ def unified_hierarchy() -> Path | None:
     return None
 
 
-def build_root() -> Path:
+def build_root(suite: str = SUITE) -> Path:
     """The folder of the root, which nobody writes to; made by one process at a time."""
-    recipe = json.dumps([SUITE, PACKAGES, FILES, REMOVED])
+    recipe = json.dumps([suite, PACKAGES, FILES, REMOVED])
     root = CACHE / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if root.is_dir():
         return root
@@ -78,7 +78,7 @@ def build_root() -> Path:
             for half_made in CACHE.glob("making-*"):
                 shutil.rmtree(half_made)
             making = CACHE / f"making-{root.name}"
-            _make(making)
+            _make(making, suite)
             os.sync()
             making.rename(root)
     return root
@@ -92,9 +92,9 @@ def _one_at_a_time() -> Iterator[None]:
         yield
 
 
-def _make(making: Path) -> None:
+def _make(making: Path, suite: str) -> None:
     include = f"--include={','.join(PACKAGES)}"
-    words = ["debootstrap", "--variant=minbase", include, SUITE, str(making), *_mirror()]
+    words = ["debootstrap", "--variant=minbase", include, suite, str(making), *_mirror()]
     done = subprocess.run(words, env=_environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"debootstrap: {done.stdout[-3000:]}{done.stderr[-1000:]}"
     for name in REMOVED:
@@ -111,7 +111,7 @@ def _make(making: Path) -> None:
 
 
 def _mirror() -> list[str]:
-    """The mirror that this host is set up for, if it is a host of that suite."""
+    """The mirror that this host is set up for, if it is a Debian; it has the other suites too."""
     form = "$(REPO_URI) $(RELEASE)"
     words = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
     told = subprocess.run(words, capture_output=True, text=True).stdout

@@ -123,6 +123,41 @@ def test_a_daemon_that_is_killed_restarted_or_hangs_finds_its_jobs(
     ends_true(host, pid)
 
 
+KILLED = """
+import os, sys
+sys.path.insert(0, os.path.dirname(sys.argv[1]))
+import installer
+installer.serve = lambda *arguments: os.kill(os.getpid(), 9)
+sys.argv = sys.argv[1:]
+installer.main()
+"""
+
+
+def test_the_same_installed_again_disturbs_nobody(machine: Machines, bundle: Path) -> None:
+    """Broken: a configuration tool restarts the service each hour, or a change never comes in."""
+    host = machine().boot()
+    script = install(host, bundle)
+    unit = "/etc/systemd/system/runner.service"
+
+    def restarts(*command: str, said: str) -> bool:
+        """Whether another daemon runs after it."""
+        before = host.show("runner", "MainPID")
+        told = host.run(*command, check=bool(said)).stdout
+        assert said in told and host.show("runner", "ActiveState") == "active"
+        return host.show("runner", "MainPID") != before
+
+    assert not restarts(script, said="is installed already and runs")
+    host.write(unit, host.read(unit) + "# mine\n")
+    assert restarts(script, said="is installed and runs") and "# mine" not in host.read(unit)
+    # Killed when all is in place, and the service not started with it.
+    host.write(unit, "")
+    assert not restarts("python3", "-I", "-c", KILLED, script, said="")
+    assert restarts(script, said="is installed and runs")
+    host.run("systemctl", "stop", "runner", "runner-deadman.timer")
+    assert restarts(script, said="is installed already and runs")
+    assert host.show("runner-deadman.timer", "ActiveState") == "active"
+
+
 def test_the_commands_of_the_component_make_an_image(machine: Machines, bundle: Path) -> None:
     """Broken: it is no component, or an image made by it has no service that starts at boot."""
     path = REPOSITORY / "packaging" / "ami" / "component.yaml"

@@ -15,6 +15,7 @@ from imds import Imds
 from world import World
 
 from runner.host.spot import POLL_EVERY
+from runner.service.spot_watch import FIRST_LOOK
 
 QUICK = (
     "import runner.host.spot as spot; spot.POLL_EVERY = 0.2;"
@@ -174,3 +175,66 @@ def test_a_service_that_is_out_of_order_is_no_jobs_business(world: World, imds: 
     assert status(world)["status"] == "running"
     imds.mood = "well"
     world.until(lambda: left(world))
+
+
+def begun_before(world: World, imds: Imds) -> None:
+    """A queue with a living job, one that just ended, and one whose turn it is; no daemon."""
+    daemon = on_ec2(world, imds)
+    go = world.home / "ends"
+    ends = f"touch begun; until [ -e {go} ]; do sleep 0.02; done; echo done > done"
+    submit(
+        world,
+        saves(world, "lives"),
+        {"job_id": "ends", "command": ends, "timeout": "1m"},
+        {"job_id": "next", "command": "true", "timeout": "1m", "depends_on": ["ends"]},
+        max_parallel_jobs=2,
+    )
+    work = world.state / "queues/q/work"
+    world.until(lambda: (work / "began").exists() and (work / "begun").exists())
+    daemon.kill()
+    daemon.wait()
+    go.touch()
+    world.until((work / "done").exists)
+
+
+def look_first(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """On a busy machine a daemon may take longer to start than it would wait."""
+    assert FIRST_LOOK <= 2
+    slow = f"import runner.service.spot_watch as watch; watch.FIRST_LOOK = {seconds};"
+    slow += "import runner.host.metadata as metadata; metadata.READ_TIMEOUT = 20.0;"
+    monkeypatch.setattr("world.RUNNER", [sys.executable, "-c", slow + QUICK])
+
+
+def test_a_daemon_started_within_the_two_minutes_starts_no_job(
+    world: World, imds: Imds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job would begin on a machine that is told to be gone, and lose what it did."""
+    begun_before(world, imds)
+    imds.announce_spot(120)
+    imds.mood = "held"
+    look_first(monkeypatch, 20)
+    on_ec2(world, imds)
+    world.until(lambda: "attempt_adopted" in world.stderr)
+    world.until(lambda: "looks first" in status(world).get("blocked", ""))
+    imds.go_on.set()
+    world.until(lambda: left(world))
+    jobs = world.jobs()
+    statuses = {name: job["status"] for name, job in jobs.items()}
+    assert statuses == {"lives": "interrupted", "ends": "completed", "next": "pending"}
+    assert jobs["next"]["attempt"] == 0
+
+
+def test_a_first_look_that_hangs_holds_up_new_starts_only_and_not_for_long(
+    world: World, imds: Imds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Living jobs would be left alone, or the queue stand still, for a service out of order."""
+    begun_before(world, imds)
+    imds.mood = "hang"
+    look_first(monkeypatch, 4)
+    on_ec2(world, imds)
+    world.until(lambda: "attempt_adopted" in world.stderr)
+    world.until(lambda: world.jobs().get("next", {}).get("status") == "completed")
+    assert "metadata_unreachable" not in world.stderr, "it still hangs"
+    assert "blocked" not in status(world)
+    order = ("starts_blocked", "attempt_adopted", "starts_unblocked", "job=next")
+    assert sorted(order, key=world.stderr.index) == list(order)

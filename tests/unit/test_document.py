@@ -26,6 +26,7 @@ from runner.model.document import (
     parse_document,
     read_document,
 )
+from runner.model.secrets import SecretReference, parse_reference
 
 QUEUE: dict[str, Any] = {"queue_name": "n", "global_timeout": "1h", "on_failure": "stop"}
 JOB: dict[str, Any] = {"job_id": "a", "command": "true", "timeout": "1m"}
@@ -49,6 +50,7 @@ FULL: dict[str, Any] = {
             "depends_on": ["prepare"],
             "run_if": "always",
             "env": {"SEED": "7", "x-why": 5},
+            "secret_env": {"TOKEN": "ssm:/train/token", "x-who": 1},
             "retry": {
                 "max_attempts": 3,
                 "backoff": "fixed",
@@ -74,6 +76,7 @@ FULL: dict[str, Any] = {
     "result_s3_bucket": "spawn-results-us-east-1",
     "result_s3_prefix": "queues/nightly",
     "env": {"MODE": "test"},
+    "secret_env": {"KEY": "secretsmanager:prod/db#password"},
     "working_directory": "/work",
     "term_grace": "10s",
     "max_parallel_jobs": 4,
@@ -108,6 +111,7 @@ def test_reads_every_field() -> None:
                 depends_on=("prepare",),
                 run_if="always",
                 env={"SEED": "7"},
+                secret_env={"TOKEN": "ssm:/train/token"},
                 retry=Retry(3, "fixed", 2.0, 60.0, (75, 255), (1,)),
                 result_paths=("/tmp/models/*.pt", "logs/**/*.log"),
                 input_paths=(
@@ -125,6 +129,7 @@ def test_reads_every_field() -> None:
         result_s3_bucket="spawn-results-us-east-1",
         result_s3_prefix="queues/nightly",
         env={"MODE": "test"},
+        secret_env={"KEY": "secretsmanager:prod/db#password"},
         working_directory="/work",
         term_grace=10.0,
         max_parallel_jobs=4,
@@ -202,6 +207,22 @@ QUEUE_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"env": {"A": 1}}, "env.A: must be a string, not a number"),
     ({"env": {"A": "x" * 131_071}}, "env.A: is too long: 131,073 bytes"),
     ({"env": {f"A{i}": "" for i in range(10_001)}}, "env: has too many names"),
+    ({"secret_env": "ssm:a"}, "secret_env: must be an object of names and strings"),
+    ({"secret_env": {"A-B": "ssm:a"}}, "secret_env.A-B: is not a valid name"),
+    ({"secret_env": {"QUEUE_ID": "ssm:a"}}, "secret_env.QUEUE_ID: is set by the runner itself"),
+    ({"secret_env": {"A": 1}}, "secret_env.A: must be a string, not a number"),
+    ({"secret_env": {"A": "hf_abc"}}, "secret_env.A: must say where the secret is kept, ssm:NAME"),
+    ({"secret_env": {"A": "ssm:"}}, "secret_env.A: must be ssm:NAME"),
+    ({"secret_env": {"A": "ssm:/a b"}}, "secret_env.A: must be ssm:NAME"),
+    ({"secret_env": {"A": "ssm:/a\n"}}, "secret_env.A: must be ssm:NAME"),
+    ({"secret_env": {"A": "ssm:/a#k"}}, "secret_env.A: must be ssm:NAME"),
+    ({"secret_env": {"A": "secretsmanager:#k"}}, "secret_env.A: must be secretsmanager:NAME"),
+    ({"secret_env": {"A": "secretsmanager:a#"}}, "secret_env.A: must be secretsmanager:NAME"),
+    ({"secret_env": {f"A{i}": "ssm:a" for i in range(101)}}, "secret_env: has too many names"),
+    (
+        {"env": {"A": "1"}, "secret_env": {"A": "ssm:a"}},
+        "secret_env.A: is set by env, too: only one can stand",
+    ),
     ({"jobs": []}, "jobs: must hold at least one job"),
     ({"jobs": {}}, "jobs: must be an array of jobs, not an object"),
     ({"jobs": [5]}, "jobs[0]: must be an object, not a number"),
@@ -232,6 +253,8 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"depends_on": [1]}, "jobs[0].depends_on[0]: must be a string, not a number"),
     ({"run_if": "failed"}, 'jobs[0].run_if: must be "success", "failure" or "always"'),
     ({"env": {"A": None}}, "jobs[0].env.A: must be a string, not null"),
+    ({"secret_env": {"A": "vault:a"}}, "jobs[0].secret_env.A: must say where"),
+    ({"env": {"A": ""}, "secret_env": {"A": "ssm:a"}}, "jobs[0].secret_env.A: is set by env, too"),
     ({"retry": 3}, "jobs[0].retry: must be an object, not a number"),
     ({"retry": {}}, "jobs[0].retry.max_attempts: is required, but missing"),
     ({"retry": {"max_attempts": 0}}, "jobs[0].retry.max_attempts: must be 1 to 100"),
@@ -414,6 +437,8 @@ def test_values_of_env_are_never_shown() -> None:
         "C": ["hunter2"],
     }
     assert "hunter2" not in "\n".join(errors_of(raw([{"env": env}], env=env)))
+    mistaken = raw([{"secret_env": env}], secret_env={"A": "ssm:hunter2!", "B": "hunter2"})
+    assert "hunter2" not in "\n".join(errors_of(mistaken))
     good = parse_document(raw([{"env": {"A": "hunter2"}}], env={"A": "hunter2"}))
     assert "hunter2" not in repr(good)
 
@@ -424,6 +449,45 @@ def test_errors_are_printable_and_short() -> None:
     document = raw([{"job_id": odd, "run_if": odd, odd: 1, "env": {odd: ""}, "timeout": odd}])
     for error in errors_of(document):
         assert error.isprintable() and len(error) < 300
+
+
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbCdEf"
+REFERENCES: list[tuple[str, SecretReference]] = [
+    ("ssm:/a/b", SecretReference("ssm", "/a/b")),
+    ("ssm:plain.name:3", SecretReference("ssm", "plain.name:3")),
+    (
+        "ssm:arn:aws-cn:ssm:cn-north-1:123456789012:parameter/a/b",
+        SecretReference(
+            "ssm", "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/a/b", region="cn-north-1"
+        ),
+    ),
+    ("secretsmanager:prod/db", SecretReference("secretsmanager", "prod/db")),
+    ("secretsmanager:a@b=c#k#l m", SecretReference("secretsmanager", "a@b=c", "k#l m")),
+    (f"secretsmanager:{ARN}#user", SecretReference("secretsmanager", ARN, "user", "eu-west-1")),
+]
+
+
+@pytest.mark.parametrize(("text", "reference"), REFERENCES)
+def test_references_say_where_a_secret_is(text: str, reference: SecretReference) -> None:
+    """A secret would be looked for in another region, or under another name."""
+    assert parse_reference(text) == reference
+    document = raw([{"secret_env": {"A": text}}])
+    assert parse_document(document).jobs[0].secret_env == {"A": text}
+    assert not list(SCHEMA.iter_errors(json.loads(document)))
+
+
+def test_what_a_job_sets_wins_over_the_queues_secrets() -> None:
+    """A job would get the queue's secret in the place of its own value."""
+    queue = parse_document(
+        raw(
+            [{"env": {"A": "plain"}, "secret_env": {"B": "ssm:own"}}, {"job_id": "b"}],
+            secret_env={"A": "ssm:a", "B": "ssm:b", "C": "ssm:c"},
+            env={"D": "plain"},
+        )
+    )
+    first, second = queue.jobs
+    assert queue.secrets(first) == {"B": "ssm:own", "C": "ssm:c"}
+    assert queue.secrets(second) == {"A": "ssm:a", "B": "ssm:b", "C": "ssm:c"}
 
 
 GRAPH_ERRORS: list[tuple[list[dict[str, Any]], list[str]]] = [
@@ -501,6 +565,7 @@ def test_equal_parts_are_shared() -> None:
     job = {
         "retry": {"max_attempts": 3},
         "env": {"SOME_NAME": "1"},
+        "secret_env": {"TOKEN": "ssm:/token"},
         "input_paths": [{"s3": "s3://bkt/k", "path": "p"}],
     }
     first, second = parse_document(
@@ -510,6 +575,7 @@ def test_equal_parts_are_shared() -> None:
     assert second.retry is first.retry
     assert second.input_paths[0] is first.input_paths[0]
     assert next(iter(second.env)) is next(iter(first.env))
+    assert second.secret_env["TOKEN"] is first.secret_env["TOKEN"]
     assert second.timeout is first.timeout
 
 
@@ -541,6 +607,11 @@ DIFFERENCES: list[tuple[bytes, bytes, str | None]] = [
     (raw([{"env": {"TOKEN": "s3"}}]), raw([{"env": {"TOKEN": "s4"}}]), "jobs[0].env.TOKEN differs"),
     (raw(env={"TOKEN": "s3"}), raw(), "env.TOKEN was removed"),
     (raw(), raw([{"env": {"TOKEN": "s3"}}]), "jobs[0].env.TOKEN was added"),
+    (
+        raw(secret_env={"TOKEN": "ssm:a"}),
+        raw(secret_env={"TOKEN": "ssm:b"}),
+        "secret_env.TOKEN differs",
+    ),
     (raw(), raw([{"retry": {"max_attempts": 3}}]), "jobs[0].retry: not set is now 3 attempts"),
     (
         raw([{"retry": {"max_attempts": 3}}]),
@@ -634,7 +705,7 @@ def test_schema_accepts_good_documents() -> None:
 # What a schema can't say: sizes in bytes, names that are made of parts. And Python's $ allows a
 # line feed behind it, the one of other languages doesn't.
 BEYOND_SCHEMA = (
-    *("bytes", "too many", "with a point", "longer than 0", "'//'"),
+    *("bytes", "too many", "with a point", "longer than 0", "'//'", "only one can stand"),
     *('"a..b"', '"10.0.0.1"', "\\u000a"),
 )
 

@@ -30,6 +30,7 @@ GOOD: dict[str, Any] = {
             "retry": {"max_attempts": 3, "backoff": "fixed", "retry_on_codes": [1, 2]},
             "result_paths": ["/tmp/**/*.log"],
             "input_paths": [{"s3": "s3://bkt/{queue_id}/a/", "path": "in/"}],
+            "secret_env": {"A": "ssm:/a", "B": "secretsmanager:b#c"},
             "term_grace": "300ms",
         },
         {"job_id": "c", "command": "x", "timeout": "1ms", "depends_on": ["a", "b"]},
@@ -39,6 +40,7 @@ GOOD: dict[str, Any] = {
     "result_s3_bucket": "bucket",
     "result_s3_prefix": "queues/q",
     "max_parallel_jobs": 2,
+    "secret_env": {"A": "ssm:/q"},
 }
 
 SCHEMA = Draft202012Validator(json_schema())
@@ -56,6 +58,8 @@ WORDS = [
     "fixed",
     "a/b",
     "s3://bkt/{job_id}/",
+    "ssm:/a",
+    "secretsmanager:a#b",
     "\0",
     "\ud800",
     "é😀",

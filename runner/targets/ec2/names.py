@@ -25,6 +25,20 @@ TERMINATES = "runner:on-complete"
 PRICE = "runner:price-per-hour"
 """US dollars, a decimal number: what the launch expected to pay. Absent where nobody knew."""
 
+PROFILE = "runner-instance"
+"""The role of the machines, and the instance profile that holds it; `runner setup` makes both."""
+
+HOME = "runner:home-region"
+"""A tag of that role: the region whose stack made it. IAM is one for all regions."""
+
+LAUNCH_POLICY = "runner-launch"
+LOOK_POLICY = "runner-look"
+"""The managed policies for people."""
+
+LOOK_DOCUMENT = "Runner-Look"
+ACT_DOCUMENT = "Runner-Act"
+"""The documents of SSM Run Command, one set a region."""
+
 FOLDER = "runner"
 """All keys of the bucket that are no queue's own are below it."""
 

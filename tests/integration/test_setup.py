@@ -1,0 +1,149 @@
+"""`runner setup` against a CloudFormation server: what it makes, a second time, a second region."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from mended_moto import MENDED
+from s3_endpoint import Endpoint
+from world import World
+
+from runner.targets.ec2 import names
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Endpoint]:
+    endpoint = Endpoint(mended=MENDED)
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.fixture
+def account(world: World, cloud: Endpoint) -> World:
+    """An account in which nothing was ever made."""
+    urllib.request.urlopen(f"{cloud.url}/moto-api/reset", data=b"", timeout=10).close()
+    world.env.update(cloud.env)
+    return world
+
+
+def client(cloud: Endpoint, service: str, region: str = "us-east-1") -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=cloud.url,
+        region_name=region,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+def test_all_is_made_once(account: World, cloud: Endpoint) -> None:
+    """Who follows the README could not launch."""
+    done = account.call("setup", "--create-bucket", "my-results", "--yes", "--json")
+    assert done.returncode == 0, done
+    made = json.loads(done.stdout)
+    assert [(s["stack"], s["result"]) for s in made["stacks"]] == [
+        ("runner-bucket-my-results", "created"),
+        ("runner-permissions", "created"),
+        ("runner-documents", "created"),
+    ]
+    iam = client(cloud, "iam")
+    profile = iam.get_instance_profile(InstanceProfileName=names.PROFILE)["InstanceProfile"]
+    assert [role["RoleName"] for role in profile["Roles"]] == [names.PROFILE]
+    mine = {p["PolicyName"] for p in iam.list_policies(Scope="Local")["Policies"]}
+    assert mine == {names.LAUNCH_POLICY, names.LOOK_POLICY}
+    for document in (names.LOOK_DOCUMENT, names.ACT_DOCUMENT):
+        content = client(cloud, "ssm").get_document(Name=document)["Content"]
+        assert "/opt/runner/bin/runner ask" in content
+    stored = client(cloud, "s3").get_bucket_encryption(Bucket="my-results")
+    assert "AES256" in json.dumps(stored["ServerSideEncryptionConfiguration"])
+
+    again = account.call("setup", "--create-bucket", "my-results", "--yes")
+    assert again.returncode == 0, again
+    assert again.stdout.endswith("nothing to do\n")
+    assert "CREATE" not in again.stderr and "UPDATE" not in again.stderr
+
+
+def test_a_second_region_adds_to_the_one_role(account: World, cloud: Endpoint) -> None:
+    """A role of the same name can't be made twice, and machines of the first would lose theirs."""
+    first = account.call("setup", "--create-bucket", "one", "--yes")
+    assert first.returncode == 0, first
+    words = ("--region", "eu-west-1", "--create-bucket", "two", "--prefix", "team-a")
+    done = account.call("setup", *words, "--yes", "--json")
+    assert done.returncode == 0, done
+    assert [(s["stack"], s["region"], s["result"]) for s in json.loads(done.stdout)["stacks"]] == [
+        ("runner-bucket-two", "eu-west-1", "created"),
+        ("runner-permissions", "us-east-1", "updated"),
+        ("runner-documents", "eu-west-1", "created"),
+    ]
+    assert "IAM has no regions" in done.stderr
+    stacks = client(cloud, "cloudformation").describe_stacks(StackName="runner-permissions")
+    told = {p["ParameterKey"]: p["ParameterValue"] for p in stacks["Stacks"][0]["Parameters"]}
+    assert told["ResultArns"] == "arn:aws:s3:::one/queues/*,arn:aws:s3:::two/team-a/*"
+    later = account.call("setup", "--region", "eu-west-1")
+    assert later.returncode == 0 and "nothing to do" in later.stdout, later
+
+
+def test_a_look_makes_nothing(account: World, cloud: Endpoint) -> None:
+    """Who wants to know first would find it done."""
+    done = account.call("setup", "--create-bucket", "b-b", "--dry-run")
+    assert done.returncode == 0, done
+    assert "stack runner-permissions in us-east-1: to be made" in done.stdout
+    assert "s3://b-b/queues/*" in done.stdout
+    asked = account.call("setup", "--create-bucket", "b-b")
+    assert asked.returncode == 2
+    assert "nobody is there to be asked: add --yes" in asked.stderr
+    assert client(cloud, "cloudformation").describe_stacks()["Stacks"] == []
+    shown = account.call("setup", "--show")
+    assert shown.returncode == 0
+    assert shown.stdout.count("AWSTemplateFormatVersion") == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "which bucket is for the results?"),
+        (("--bucket", "not-there"), "there is no bucket not-there; --create-bucket not-there"),
+        (("--bucket", "Not_A_Name"), "isn't the name of a bucket"),
+        (("--bucket", "a-b", "--create-bucket", "c-d"), "not allowed with"),
+        (("--create-bucket", "a-b", "--prefix", "/"), "isn't a prefix"),
+        (("--prefix", "team-a"), "--prefix goes with --bucket or --create-bucket"),
+        (("--bucket", "a-b", "--versioning"), "--versioning goes with --create-bucket"),
+        (("--bucket", "a-b", "--secret", "hf-token"), "isn't the ARN of an SSM parameter"),
+        (("--bucket", "a-b", "--kms-key", "alias/k"), "isn't the ARN of a KMS key"),
+        (("--region", "mars", "--bucket", "a-b"), '"mars" is no region'),
+    ],
+)
+def test_mistakes_cost_nothing(
+    account: World, cloud: Endpoint, words: tuple[str, ...], told: str
+) -> None:
+    """Half of it would be made, and the other half refused."""
+    done = account.call("setup", *words, "--yes")
+    assert done.returncode == 2, done
+    assert told in done.stderr
+    assert client(cloud, "cloudformation").describe_stacks()["Stacks"] == []
+
+
+def test_a_role_that_isnt_ours_is_left_alone(account: World, cloud: Endpoint) -> None:
+    """CloudFormation would roll back after a minute, with other words."""
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    client(cloud, "iam").create_role(RoleName=names.PROFILE, AssumeRolePolicyDocument=trust)
+    done = account.call("setup", "--create-bucket", "b-b", "--yes")
+    assert done.returncode == 2
+    assert "a role runner-instance that `runner setup` has not made" in done.stderr
+
+
+def test_a_bucket_that_is_there_is_used(account: World, cloud: Endpoint) -> None:
+    """A bucket full of results would be taken for a new one."""
+    client(cloud, "s3").create_bucket(Bucket="mine")
+    refused = account.call("setup", "--create-bucket", "mine", "--yes")
+    assert refused.returncode == 2
+    assert "the bucket mine is there already: --bucket mine uses it" in refused.stderr
+    done = account.call("setup", "--bucket", "mine", "--yes")
+    assert done.returncode == 0, done
+    assert "runner-bucket-mine" not in done.stdout
+    assert "aws iam attach-user-policy" in done.stderr

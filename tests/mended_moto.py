@@ -1,0 +1,43 @@
+"""Where moto isn't CloudFormation, for `Endpoint(mended=MENDED)`.
+
+AWS::NoValue in a list is left out; a list of words is told as it was given; the content of an SSM
+document is JSON.
+"""
+
+from __future__ import annotations
+
+MENDED = r"""
+import json
+import moto.cloudformation.parsing as parsing
+from moto.ssm.models import Document
+
+class Words(str):
+    # A parameter of several words is one text for who asks for it, and a list for the template.
+    def split(self, *arguments):
+        return Listed(super().split(*arguments))
+
+class Listed(list):
+    def __str__(self):
+        return ",".join(self)
+
+load, clean = parsing.ResourceMap.load_parameters, parsing.clean_json
+
+def load_lists(self):
+    self.input_parameters = {key: Words(value) for key, value in self.input_parameters.items()}
+    load(self)
+
+def without_nothing(thing, resources):
+    made = clean(thing, resources)
+    return [each for each in made if each is not None] if isinstance(thing, list) else made
+
+make = Document.create_from_cloudformation_json.__func__
+
+def with_json(cls, name, json_of, *more, **options):
+    content = json_of["Properties"]["Content"]
+    properties = {**json_of["Properties"], "Content": json.dumps(content)}
+    return make(cls, name, {**json_of, "Properties": properties}, *more, **options)
+
+parsing.ResourceMap.load_parameters = load_lists
+parsing.clean_json = without_nothing
+Document.create_from_cloudformation_json = classmethod(with_json)
+"""

@@ -1,0 +1,278 @@
+"""The permissions that ship: no wider than they are meant to be, and made of what AWS knows."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from moto.iam.aws_managed_policies import aws_managed_policies_data
+from templates import GIVEN, actions, loaded, policies, resources, words
+
+from runner.targets.ec2 import iam, names
+from runner.targets.ec2.setup import WORDS, Wish, bucket_stack, permissions
+
+ROOT = Path(__file__).parents[2]
+POLICIES = policies()
+
+READING = ("Describe", "Get", "List")
+
+EVERYWHERE = {
+    # SSM's agent speaks for its own machine: these know no resources.
+    *(a for s in POLICIES["role"]["Statement"] if s["Sid"] == "SsmAgent" for a in s["Action"]),
+}
+
+
+@pytest.mark.parametrize("who", POLICIES)
+def test_what_changes_something_is_held_to_a_place(who: str) -> None:
+    """A job, or a colleague, could end machines that have nothing to do with runner."""
+    for each in POLICIES[who]["Statement"]:
+        changing = [
+            action
+            for action in words(each["Action"])
+            if not action.split(":")[1].startswith(READING) and action not in EVERYWHERE
+        ]
+        assert each["Effect"] == "Allow"
+        assert not (changing and "*" in words(each["Resource"])), each
+        for action in words(each["Action"]):
+            assert "*" not in action, "an action of tomorrow would be allowed today"
+
+
+@pytest.mark.parametrize("who", POLICIES)
+def test_what_reaches_all_instances_has_a_condition(who: str) -> None:
+    """Without it the ARN says nothing: every instance of the account has such a one."""
+    for each in POLICIES[who]["Statement"]:
+        for arn in words(each["Resource"]):
+            if re.search(r":(instance|volume|network-interface|spot-instances-request)/\*$", arn):
+                (condition,) = each["Condition"].values()
+                (key,) = condition
+                assert key.endswith(names.QUEUE) or key in (
+                    "ec2:SourceInstanceARN",
+                    "ec2:CreateAction",
+                ), each
+
+
+def test_a_machine_ends_itself_only() -> None:
+    """A job could terminate the neighbours: it can take the machine's credentials."""
+    (end,) = [s for s in POLICIES["role"]["Statement"] if "TerminateInstances" in str(s["Action"])]
+    assert end["Action"] == "ec2:TerminateInstances"
+    # A policy variable: IAM fills it in, not CloudFormation.
+    own = "arn:aws:ec2:*:123456789012:instance/${ec2:InstanceID}"
+    assert end["Condition"] == {"ArnLike": {"ec2:SourceInstanceARN": own}}
+
+
+def test_a_prefix_is_a_condition_of_listing_only() -> None:
+    """Under s3:prefix other actions are denied, which no fake tells."""
+    for policy in POLICIES.values():
+        for each in policy["Statement"]:
+            if "s3:prefix" in json.dumps(each.get("Condition", {})):
+                assert words(each["Action"]) == ["s3:ListBucket"]
+                # Without IfExists S3 would say 403, not 404, of a key that isn't there.
+                assert list(each["Condition"]) == ["StringLikeIfExists"]
+                prefixes = each["Condition"]["StringLikeIfExists"]["s3:prefix"]
+                assert prefixes == ["queues/*", "team-a/*", "runner/*"]
+
+
+def test_objects_are_those_of_our_prefixes() -> None:
+    """A queue could write over another team's data in the same bucket."""
+    below = {
+        "role": {"queues/*", "team-a/*", "runner/bundles/*", "runner/launches/*", "runner/index/*"},
+        "launch": {"queues/*", "team-a/*", "runner/*"},
+        "look": {"queues/*", "team-a/*", "runner/*"},
+    }
+    for who, policy in POLICIES.items():
+        found = {
+            arn.partition("/")[2]
+            for each in policy["Statement"]
+            for arn in words(each["Resource"])
+            if arn.startswith("arn:aws:s3:::") and "/" in arn
+        }
+        assert found == below[who]
+    bundles = next(s for s in POLICIES["role"]["Statement"] if s["Sid"] == "Bundles")
+    assert bundles["Action"] == "s3:GetObject", "a job could put another bundle in its place"
+
+
+def test_who_looks_acts_on_nothing() -> None:
+    """The looker's policy would be a shell by another name."""
+    changing = {a for a in actions(POLICIES["look"]) if not a.split(":")[1].startswith(READING)}
+    assert changing == {"ssm:SendCommand", "kms:Decrypt"}
+    documents = [
+        arn
+        for each in POLICIES["look"]["Statement"]
+        if "ssm:SendCommand" in words(each["Action"])
+        for arn in words(each["Resource"])
+        if ":document/" in arn
+    ]
+    assert documents == [f"arn:aws:ssm:*:123456789012:document/{names.LOOK_DOCUMENT}"]
+
+
+def test_the_role_is_given_to_ec2_only() -> None:
+    """With another service's help who launches could become the role, or more."""
+    (give,) = [s for s in POLICIES["launch"]["Statement"] if s["Action"] == "iam:PassRole"]
+    assert give["Resource"] == "arn:aws:iam::123456789012:role/runner-instance"
+    assert give["Condition"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
+
+
+def test_a_shell_can_be_withheld() -> None:
+    """`--no-shell` would be a promise that nothing keeps."""
+    with_shell, without = policies(AllowShell="yes")["launch"], policies(AllowShell="no")["launch"]
+    assert "AWS-RunShellScript" in json.dumps(with_shell)
+    gone = actions(with_shell) - actions(without)
+    assert gone == {"ssm:StartSession", "ssm:ResumeSession", "ssm:TerminateSession"}
+    assert "AWS-RunShellScript" not in json.dumps(without)
+
+
+def test_secrets_and_keys_are_those_that_were_named() -> None:
+    """A job could read all parameters of the account, as with AmazonSSMManagedInstanceCore."""
+    bare = policies(SecretArns="", KmsKeyArn="")["role"]
+    secret = {"ssm:GetParameter", "ssm:GetParameters", "secretsmanager:GetSecretValue"}
+    keys = {"kms:GenerateDataKey", "kms:Decrypt"}
+    assert not actions(bare) & (secret | keys)
+    full = POLICIES["role"]
+    assert actions(full) - actions(bare) == secret | keys
+    granted = {
+        arn
+        for each in full["Statement"]
+        if set(words(each["Action"])) & (secret | keys)
+        for arn in words(each["Resource"])
+    }
+    assert granted == {GIVEN["SecretArns"], GIVEN["KmsKeyArn"]}
+
+
+_NO_CALL = {
+    "iam:PassRole",
+    "s3:GetEncryptionConfiguration",
+    "s3:ListBucket",
+    "s3:ListBucketMultipartUploads",
+}
+"""Actions by another name than their call's (Service Authorization Reference)."""
+_MODELS = {"servicequotas": "service-quotas"}
+
+
+@pytest.mark.parametrize("who", POLICIES)
+def test_each_action_is_a_call_that_aws_knows(who: str) -> None:
+    """IAM takes any word for an action: one that is misspelt denies, and says nothing."""
+    session = botocore.session.get_session()
+    for action in actions(POLICIES[who]) - _NO_CALL - EVERYWHERE:
+        service, _, name = action.partition(":")
+        model = session.get_service_model(_MODELS.get(service, service))
+        assert name in model.operation_names, action
+
+
+def test_the_agent_has_what_aws_gives_it_but_no_parameters() -> None:
+    """Commands would not arrive; or a job could read what is kept for others."""
+    core = json.loads(aws_managed_policies_data)["AmazonSSMManagedInstanceCore"]["Document"]
+    assert actions(core) - {"ssm:GetParameter", "ssm:GetParameters"} == EVERYWHERE
+
+
+def test_policies_are_as_large_as_iam_takes() -> None:
+    """CloudFormation would refuse them after a minute (IAM quotas: whitespace doesn't count)."""
+    for who, limit in (("launch", 6144), ("look", 6144), ("role", 10_240)):
+        text = json.dumps(POLICIES[who], separators=(",", ":"))
+        assert len(text) < limit * 0.95, f"{who}: {len(text)}"
+
+
+@pytest.mark.parametrize("name", iam.TEMPLATES)
+def test_templates_are_what_cloudformation_takes(name: str) -> None:
+    """It replaces what isn't ASCII by `?`, and takes 51,200 bytes in a call."""
+    text = iam.template(name)
+    assert text.isascii() and len(text) < 51_200
+    assert (ROOT / f"packaging/iam/{name}.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("name", iam.TEMPLATES)
+def test_setup_says_what_each_resource_is(name: str) -> None:
+    """Somebody agrees to what isn't shown."""
+    assert set(WORDS[name]) == set(loaded(name)["Resources"])
+
+
+def test_names_are_those_that_launch_looks_for() -> None:
+    """What was set up would not be found."""
+    made = resources(iam.PERMISSIONS, GIVEN)
+    assert made["Role"]["RoleName"] == made["Profile"]["InstanceProfileName"] == names.PROFILE
+    assert made["Launch"]["ManagedPolicyName"] == names.LAUNCH_POLICY
+    assert made["Look"]["ManagedPolicyName"] == names.LOOK_POLICY
+    assert made["Role"]["Tags"] == [{"Key": names.HOME, "Value": "us-east-1"}]
+    documents = resources(iam.DOCUMENTS)
+    assert [d["Name"] for d in documents.values()] == [names.LOOK_DOCUMENT, names.ACT_DOCUMENT]
+
+
+def test_a_document_runs_one_program_with_one_word() -> None:
+    """A request could be a command line of its own: {{ }} is put in as text (SSM User Guide)."""
+    for made in resources(iam.DOCUMENTS).values():
+        content = made["Content"]
+        pattern = content["parameters"]["request"]["allowedPattern"]
+        assert re.fullmatch(pattern, "eyJyZXF1ZXN0IjoicGluZyJ9")
+        for bad in ("$(reboot)", "`id`", "a b c d", "abcd;id", "abcd\nid", "-abcd", "abc'd", ""):
+            assert not re.fullmatch(pattern, bad), bad
+        (step,) = content["mainSteps"]
+        (line,) = step["inputs"]["runCommand"]
+        look = made["Name"] == names.LOOK_DOCUMENT
+        assert ("--look-only" in line) == look
+        assert line.count("{{") == 1
+
+
+def test_a_bucket_outlives_its_stack_and_is_closed() -> None:
+    """Deleting the stack would delete results, or they could be read by everybody."""
+    store = loaded(iam.BUCKET)["Resources"]["Store"]
+    assert store["DeletionPolicy"] == store["UpdateReplacePolicy"] == "Retain"
+    made = resources(iam.BUCKET, {"Bucket": "b"})["Store"]
+    assert set(made["PublicAccessBlockConfiguration"].values()) == {True}
+    (rule,) = made["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    assert "VersioningConfiguration" not in made
+    assert any(
+        "AbortIncompleteMultipartUpload" in r for r in made["LifecycleConfiguration"]["Rules"]
+    )
+    own = resources(iam.BUCKET, {"Bucket": "b", "KmsKeyArn": "arn:k", "Versioning": "yes"})["Store"]
+    (rule,) = own["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == "arn:k"
+    assert own["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+def test_templates_are_in_what_is_installed() -> None:
+    """`runner setup` would find nothing to deploy."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["package-data"][iam.__name__] == ["*.yaml"]
+
+
+# -- what setup makes of flags ---------------------------------------------------------------
+
+
+def wish(**more: Any) -> Wish:
+    return Wish(region="eu-west-1", **more)
+
+
+def test_a_second_bucket_is_added() -> None:
+    """Machines that run would lose the rights to the first, in the middle of their queues."""
+    first = permissions({}, wish(bucket="one"), "aws")
+    assert first == {
+        "BucketArns": "arn:aws:s3:::one",
+        "ResultArns": "arn:aws:s3:::one/queues/*",
+        "ResultPrefixes": "queues/*",
+        "SecretArns": "",
+        "KmsKeyArn": "",
+        "AllowShell": "yes",
+    }
+    second = permissions(first, wish(bucket="two", prefix="/team-a/", shell=False), "aws")
+    assert second["BucketArns"] == "arn:aws:s3:::one,arn:aws:s3:::two"
+    assert second["ResultArns"] == "arn:aws:s3:::one/queues/*,arn:aws:s3:::two/team-a/*"
+    assert second["ResultPrefixes"] == "queues/*,team-a/*"
+    assert second["AllowShell"] == "no"
+    assert permissions(second, wish(), "aws") == second
+    assert permissions(second, wish(bucket="two", prefix="team-a"), "aws") == second
+
+
+def test_another_partition_has_other_arns() -> None:
+    """In China and GovCloud nothing would be allowed."""
+    made = permissions({}, wish(bucket="b"), "aws-cn")
+    assert made["ResultArns"] == "arn:aws-cn:s3:::b/queues/*"
+
+
+def test_a_buckets_stack_has_a_name_that_may_be() -> None:
+    """CloudFormation refuses dots."""
+    assert bucket_stack("a.b-c") == "runner-bucket-a-b-c"
