@@ -11,6 +11,7 @@ import json
 import random
 import re
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -232,6 +233,11 @@ class FakeSsm:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     fake: FakeSsm
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed has gone without its answer; anything else is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

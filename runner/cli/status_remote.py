@@ -21,7 +21,7 @@ from runner.targets.ec2.remote import Remote
 Answer = dict[str, Any]
 
 FIRST = 2.0
-"""Seconds for which S3 goes first, where it can be asked before EC2 has told anything."""
+"""Seconds for which S3 goes first."""
 
 _ROWS_LEFT = 3
 """Lines of the terminal that a first picture leaves free: the prompt, and a line about it."""
@@ -38,9 +38,8 @@ def fetch(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
     shown = threading.Event()
 
     def ask() -> Answer:
-        if there.knows_store:
-            # boto3's clients are half a second of this process each, and one is enough for S3.
-            shown.wait(FIRST)
+        # Each of boto3's clients is a third of a second of this process: SSM's comes after S3's.
+        shown.wait(FIRST)
         return _all(there, states, brief=brief)
 
     def look() -> Answer | None:

@@ -100,6 +100,7 @@ def test_s3_is_shown_at_once_and_then_the_machine(elsewhere: Elsewhere) -> None:
     name = elsewhere.launched()
     elsewhere.run(LONG)
     stored(elsewhere, "long", "running")
+    record(elsewhere, instance_id=name)
     elsewhere.ssm.agents[name].slow = 30
     shortest = 99.0
     for _ in range(3):
@@ -112,8 +113,8 @@ def test_s3_is_shown_at_once_and_then_the_machine(elsewhere: Elsewhere) -> None:
         asked.wait()
         asked.stderr.close()
         assert line.startswith("runner status: from S3, ") and "q running" in line
-    # A second on a machine of one's own; here two cores are shared with other tests.
-    assert shortest < 4
+    # Less than a second on a machine of one's own; here the cores are shared with other tests.
+    assert shortest < 5
 
 
 def test_on_a_terminal_the_first_picture_is_replaced(elsewhere: Elsewhere) -> None:

@@ -90,11 +90,6 @@ class Remote:
             return []
         return [self._condition.why, *self._condition.advice]
 
-    @property
-    def knows_store(self) -> bool:
-        """Whether S3 can be asked before EC2 has told anything."""
-        return bool(self._remembered_store())
-
     def _remembered_store(self) -> str | None:
         record = self._record
         if self._other_queue and self.target.queue_id is None:
