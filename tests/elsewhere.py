@@ -35,8 +35,9 @@ class Elsewhere:
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runner "$@"\n')
         program.chmod(0o755)
         self.agent_env = {**self.machine.env, "PATH": f"{self.bin}:/usr/bin:/bin"}
-        self._ec2: Any = None
         self._made: list[tuple[str, str]] = []
+        for region in (REGION, "eu-west-1"):
+            self._end(region, Filters=[{"Name": "tag:runner:queue", "Values": ["q", "q2"]}])
 
     def ec2(self, region: str = REGION) -> Any:
         import boto3
@@ -103,4 +104,11 @@ class Elsewhere:
         self.machine.close()
         self.ssm.close()
         for region, name in self._made:
-            self.ec2(region).terminate_instances(InstanceIds=[name])
+            self._end(region, InstanceIds=[name])
+
+    def _end(self, region: str, **which: Any) -> None:
+        """Other tests have the same EC2, and may have left machines of queues with our names."""
+        client = self.ec2(region)
+        found = client.describe_instances(**which)["Reservations"]
+        if names := [each["InstanceId"] for one in found for each in one["Instances"]]:
+            client.terminate_instances(InstanceIds=names)

@@ -11,6 +11,7 @@ import json
 import random
 import re
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -19,11 +20,25 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
-DOCUMENTS = Path(__file__).parents[1] / "packaging" / "iam"
+from templates import loaded
+
+from runner.targets.ec2 import iam
+
+INSTALLED = "/opt/runner/bin/runner"
+"""Where our documents find the program: here it is one on the agent's PATH."""
+
 OUT, ERR = 24_000, 8_000
+
+
+def _content(name: str) -> dict[str, Any]:
+    """A document as `runner setup` installs it."""
+    resources = loaded(iam.DOCUMENTS)["Resources"]
+    (made,) = [each["Properties"] for each in resources.values()
+               if each["Properties"]["Name"] == name]  # fmt: skip
+    content: dict[str, Any] = made["Content"]
+    return content
 
 
 class Refused(Exception):
@@ -147,12 +162,12 @@ class FakeSsm:
             return "\n".join(given["commands"]), float(given["executionTimeout"][0])
         if document not in self.documents:
             raise Refused("InvalidDocument")
-        told = json.loads((DOCUMENTS / f"{document}.json").read_text())
-        (word,) = given["Request"]
-        if not re.fullmatch(told["parameters"]["Request"]["allowedPattern"], word):
-            raise Refused("InvalidParameters", "Request")
+        told = _content(document)
+        (word,) = given["request"]
+        if not re.fullmatch(told["parameters"]["request"]["allowedPattern"], word):
+            raise Refused("InvalidParameters", "request")
         (step,) = told["mainSteps"]
-        script = "\n".join(step["inputs"]["runCommand"]).replace("{{ Request }}", word)
+        script = "\n".join(step["inputs"]["runCommand"]).replace("{{ request }}", word)
         return script, float(step["inputs"]["timeoutSeconds"])
 
     def _invocation(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +207,7 @@ class FakeSsm:
         time.sleep(agent.slow * random.uniform(0.9, 1.1))  # reason: this is what is faked
         command.status = command.details = "InProgress"
         process = subprocess.Popen(
-            agent.inside("/bin/sh", "-c", command.script),
+            agent.inside("/bin/sh", "-c", command.script.replace(INSTALLED, "runner")),
             env=dict(agent.env),
             cwd="/",
             stdin=subprocess.DEVNULL,
@@ -220,6 +235,11 @@ class FakeSsm:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     fake: FakeSsm
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed has gone without its answer; anything else is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

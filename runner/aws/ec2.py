@@ -94,6 +94,7 @@ class Ec2:
                 connect=CONNECT_TIMEOUT,
                 read=READ_TIMEOUT,
                 attempts=self._attempts,
+                own_session=True,
             )
         return self._made
 

@@ -25,7 +25,7 @@ FIRST, LONGEST, GROWTH = 0.5, 2.0, 1.4
 """Seconds between two looks at a command: at first, at most, and how they grow."""
 
 APPEARS = 15.0
-"""Seconds until a command that SSM has just accepted must be known to it."""
+"""Seconds for which a command that SSM has just accepted may be unknown to it."""
 
 WAITING = frozenset({"Pending", "InProgress", "Delayed", "Cancelling"})
 """States of a command that hasn't ended."""
@@ -71,7 +71,11 @@ class Ssm:
         """boto3's client. Made with the first call."""
         if self._made is None:
             self._made = make_client(
-                "ssm", self._region, connect=CONNECT_TIMEOUT, read=READ_TIMEOUT
+                "ssm",
+                self._region,
+                connect=CONNECT_TIMEOUT,
+                read=READ_TIMEOUT,
+                own_session=True,
             )
         return self._made
 
@@ -148,6 +152,7 @@ class Ssm:
         SSM is busy. ``meanwhile`` is told how it stands, and for how long it has been under way.
         """
         begin, pause = time.monotonic(), FIRST
+        missing: float | None = None
         while True:
             sleep(pause * random.uniform(0.8, 1.2))
             pause = min(LONGEST, pause * GROWTH)
@@ -161,7 +166,10 @@ class Ssm:
                 continue
             if outcome is not None and outcome.ended:
                 return outcome
-            if seconds > (patience if outcome is not None else min(patience, APPEARS)):
-                return None
             if outcome is not None:
+                missing = None
                 meanwhile(outcome, seconds)
+            elif missing is None:
+                missing = seconds
+            if seconds > patience or (missing is not None and seconds - missing > APPEARS):
+                return None

@@ -119,25 +119,47 @@ def _page(there: Local, fields: Fields, limit: int) -> str:
     wanted = given.number(fields, "limit", None)
     after, rows = given.number(fields, "after", 0), ROWS
     fields = {name: fields[name] for name in fields if name not in ("brief", "limit", "after")}
-    answer: Answer = {"ok": True, "now": rfc3339(time.time()), "jobs": []}
-    full: str | None = None
-    while rows:
-        left = rows if wanted is None else min(rows, wanted - len(answer["jobs"]))
+    head: Answer = {"ok": True, "now": rfc3339(time.time())}
+    jobs: list[Answer] = []
+    size = _Size(limit)
+    while True:
+        left = rows if wanted is None else min(rows, wanted - len(jobs))
         found = there.look("status", after=after, limit=left, **fields)
         more = [_brief(job) for job in found["jobs"]] if brief else found["jobs"]
-        longer = {**answer, **found, "jobs": answer["jobs"] + more}
-        word = narrow.pack(longer)
-        if len(word) > limit:
-            if rows == 1 and full is None:
-                # One job alone: its reason is a novel.
-                return narrow.fit(longer, limit)
+        answer = {**head, **found, "jobs": jobs + more}
+        over = "after" not in found or len(jobs) + len(more) == wanted
+        if size.takes(answer, over=over):
+            if over:
+                return size.word or narrow.pack(answer)
+            jobs, after = answer["jobs"], found["after"]
+        elif rows > 1:
             rows //= 2
-            continue
-        full, answer = word, longer
-        if "after" not in found or len(answer["jobs"]) == wanted:
-            break
-        after = found["after"]
-    return full or narrow.fit(answer, limit)
+        elif jobs:
+            return narrow.pack({**head, **found, "jobs": jobs, "after": after})
+        else:
+            # One job alone: its reason is a novel.
+            return narrow.fit(answer, limit)
+
+
+class _Size:
+    """Whether an answer that grows still fits. To pack it takes longer than to ask for more of it,
+    so that is left out while it can't be full by far."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._of_a_row: float | None = None
+        self.word: str | None = None
+
+    def takes(self, answer: Answer, *, over: bool) -> bool:
+        """Whether it fits; ``word`` is it, where it was packed."""
+        rows = len(answer["jobs"])
+        self.word = None
+        if self._of_a_row and not over and rows * self._of_a_row < 0.6 * self._limit:
+            return True
+        word = narrow.pack(answer)
+        self._of_a_row = len(word) / max(1, rows)
+        self.word = word
+        return len(word) <= self._limit
 
 
 def _brief(job: Answer) -> Answer:

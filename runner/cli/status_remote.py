@@ -20,6 +20,9 @@ from runner.targets.ec2.remote import Remote
 
 Answer = dict[str, Any]
 
+FIRST = 2.0
+"""Seconds for which S3 goes first."""
+
 _ROWS_LEFT = 3
 """Lines of the terminal that a first picture leaves free: the prompt, and a line about it."""
 
@@ -30,9 +33,23 @@ def fetch(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
     Raises what `Remote.look` raises.
     """
     done: queues.SimpleQueue[tuple[str, Any]] = queues.SimpleQueue()
-    _in_thread(done, "s3", lambda: first(there, states))
-    _in_thread(done, "live", lambda: _all(there, states, brief=brief))
     picture = _Picture()
+    picture.begin(there.target.word)
+    shown = threading.Event()
+
+    def ask() -> Answer:
+        # Each of boto3's clients is a third of a second of this process: SSM's comes after S3's.
+        shown.wait(FIRST)
+        return _all(there, states, brief=brief)
+
+    def look() -> Answer | None:
+        try:
+            return first(there, states)
+        finally:
+            shown.set()
+
+    _in_thread(done, "s3", look)
+    _in_thread(done, "live", ask)
     for name, found in iter(done.get, None):
         if name == "live":
             picture.remove()
@@ -94,6 +111,11 @@ class _Picture:
         out = sys.stdout
         self._terminal = out.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
+    def begin(self, word: str) -> None:
+        """Say at once that something is under way."""
+        if self._terminal:
+            self._write([f"{word}: asking EC2 and S3 …"])
+
     def show(self, answer: Answer) -> None:
         """Show what S3 has, in no more lines than can be taken back."""
         queue = answer["queue"]
@@ -105,7 +127,10 @@ class _Picture:
 
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
         lines = [line[: columns - 1] for line in show(answer).split("\n")]
-        lines = [*lines[: max(1, rows - _ROWS_LEFT)], "… asking the machine"]
+        self.remove()
+        self._write([*lines[: max(1, rows - _ROWS_LEFT)], "asking the machine …"])
+
+    def _write(self, lines: list[str]) -> None:
         self._lines = len(lines)
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()

@@ -1,7 +1,7 @@
 """One request to a machine by way of SSM: its document, the command, the answer out of the output.
 
-`Runner-Look` and `Runner-Act` are documents of ours (packaging/iam), so that a permission to look
-needs no shell; where they aren't installed, AWS-RunShellScript does the same.
+`Runner-Look` and `Runner-Act` are documents of ours (iam/documents.yaml), so that a permission to
+look needs no shell; where they are not installed, AWS-RunShellScript does the same.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from runner.aws.faults import AwsError, Kind
 from runner.aws.ssm import Outcome, Ssm
 from runner.control import narrow, protocol
 from runner.errors import RunnerError, UnreachableError
+from runner.targets.ec2.names import ACT_DOCUMENT, LOOK_DOCUMENT
 
-LOOK = "Runner-Look"
-ACT = "Runner-Act"
 SHELL = "AWS-RunShellScript"
 
 LOOKING = frozenset({"ping", "queues", "status", "job", "logs", "wait"})
 """The requests that `Runner-Look` may carry."""
 
-PARAMETER = "Request"
+PARAMETER = "request"
 """Of our documents: the request as one word."""
 
-COMMAND = 'PATH="$PATH:/usr/local/bin" runner ask'
+COMMAND = "/opt/runner/bin/runner ask"
 """What all documents run, as root. An agent's PATH has not always what install.sh made."""
 
 PATIENCE = 60.0
@@ -82,7 +81,7 @@ class Asker:
         why = f"runner {request}"
         if self._own_documents:
             try:
-                document = LOOK if looking else ACT
+                document = LOOK_DOCUMENT if looking else ACT_DOCUMENT
                 return self._try(document, {PARAMETER: [word]}, why)
             except AwsError as error:
                 if error.code != "InvalidDocument" and error.kind is not Kind.DENIED:

@@ -15,7 +15,7 @@ from typing import Any
 
 from runner.aws.faults import AwsError
 from runner.aws.ssm import Ssm
-from runner.errors import ExitCode, RunnerError, UnreachableError
+from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
 from runner.targets.ec2 import condition, finding, records, stored_state
 from runner.targets.ec2.condition import Condition
 from runner.targets.ec2.finding import Found, Target
@@ -90,15 +90,16 @@ class Remote:
             return []
         return [self._condition.why, *self._condition.advice]
 
+    def _remembered_store(self) -> str | None:
+        record = self._record
+        if self._other_queue and self.target.queue_id is None:
+            record = records.of_queue(records.folder(os.environ), self._queue or "")
+        return record.store if record else None
+
     def stored(self) -> Seen | None:
         """What S3 has of the queue; None if that is nothing. At once where this computer remembers
         the launch, else when EC2 has told. Raises AwsError, NotFoundError, StateError."""
-        if self._other_queue and self.target.queue_id is None:
-            record = records.of_queue(records.folder(os.environ), self._queue or "")
-        else:
-            record = self._record
-        store = record.store if record else None
-        if not store:
+        if not (store := self._remembered_store()):
             found = self.found()
             store = found.store if self._queue in (None, found.queue_id) else None
         if not store:
@@ -154,9 +155,12 @@ class Remote:
             self._condition = self._why(error)
             return None
         except RunnerError as error:
-            if error.exit_code is not ExitCode.NOT_FOUND or not self._stands_in(request):
+            if error.exit_code is not ExitCode.NOT_FOUND or request not in ("status", "logs"):
                 raise
-            self._condition = Condition(f"{found.instance_id} says: {error}")
+            said = f"{found.instance_id} says: {error}"
+            if not self._stands_in():
+                raise NotFoundError(said) from None
+            self._condition = Condition(said)
             return None
         if "queue" in answer:
             source = {"from": "ssm", "age_seconds": 0, "at": answer.pop("now", None)}
@@ -165,10 +169,10 @@ class Remote:
             self.last = {"queue": answer["queue"]}
         return answer
 
-    def _stands_in(self, request: str) -> bool:
+    def _stands_in(self) -> bool:
         """Whether S3 may know what the machine doesn't (yet, or any more)."""
         try:
-            return request in ("status", "logs") and self.stored() is not None
+            return self.stored() is not None
         except RunnerError:
             return False
 

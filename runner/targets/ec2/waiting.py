@@ -1,7 +1,7 @@
 """Waiting for the end of a queue elsewhere, cheaply, through whatever happens to AWS meanwhile.
 
-Owns how often is asked: S3 every ten seconds (no body while nothing is new), EC2 every minute, SSM
-every five.
+Owns how often is asked: S3 every five seconds (no body while nothing is new), EC2 every minute, SSM
+every five minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-S3_EVERY = 10.0
+S3_EVERY = 5.0
 """Seconds between two looks at S3 of who waits for the queue's end."""
 
 EC2_EVERY = 60.0
