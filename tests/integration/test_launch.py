@@ -152,7 +152,7 @@ def test_what_aws_has_not_got_comes_together_and_nothing_was_touched(laptop: Lap
     ):
         assert words in done.stderr
     assert laptop.instances() == []
-    assert list((laptop.root / "state" / "launches").glob("*.json")) == []
+    assert laptop.records() == []
 
 
 def test_an_account_without_the_role_is_led_to_setup(laptop: Laptop, aws: Account) -> None:
