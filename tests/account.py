@@ -87,7 +87,7 @@ class Laptop:
     @property
     def env(self) -> dict[str, str]:
         own = {key: value for key, value in os.environ.items() if not key.startswith("RUNNER_")}
-        places = {"HOME": str(self.root), "RUNNER_STATE_DIR": str(self.root / "state")}
+        places = {"HOME": str(self.root), "XDG_STATE_HOME": str(self.root / "state")}
         return {**own, **self.account.endpoint.env, "AWS_ENDPOINT_URL": self.url, **places}
 
     def words(self, *flags: str) -> list[str]:
@@ -145,9 +145,13 @@ class Laptop:
         body = json.dumps(value, separators=(",", ":")).encode()
         self.account.endpoint.client().put_object(Bucket=self.bucket, Key=key, Body=body)
 
+    def records(self) -> list[Path]:
+        """The files of the laptop's launches."""
+        return list((self.root / "state" / "runner" / "launches").glob("*.json"))
+
     def record(self) -> dict[str, Any]:
         """The laptop's own record of its only launch."""
-        (path,) = (self.root / "state" / "launches").glob("*.json")
+        (path,) = self.records()
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,9 @@ def execute(arguments: argparse.Namespace) -> int:
         return _onto_a_running_one(arguments)
     queue, wish = _read(arguments)
     from runner.cli.launching import Launching
-    from runner.targets.ec2.launches import Launches
+    from runner.targets.ec2.launches import Launches, folder
 
-    launches = Launches(options.settings(arguments).state_dir / "launches")
+    launches = Launches(folder(os.environ))
     launching = Launching(arguments, queue, wish, launches)
     try:
         done = launching.run()

@@ -151,7 +151,8 @@ def test_what_aws_has_not_got_comes_together_and_nothing_was_touched(laptop: Lap
         "result_s3_bucket: there is no bucket no-such-bucket-of-ours; make it with: aws s3 mb",
     ):
         assert words in done.stderr
-    assert not (laptop.root / "state" / "launches").exists() or not laptop.stored()
+    assert laptop.instances() == []
+    assert laptop.records() == []
 
 
 def test_an_account_without_the_role_is_led_to_setup(laptop: Laptop, aws: Account) -> None:

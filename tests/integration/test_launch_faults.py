@@ -150,6 +150,9 @@ def test_as_long_as_it_is_unclear_nothing_else_is_launched(ec2: RudeEc2, laptop:
     assert "EC2 doesn't say whether it launched a machine (Unavailable: Down)" in done.stderr
     assert "The same command again finds it, or goes on" in done.stderr
     assert {zone for _, zone, _ in placed(ec2, laptop)} == {"a"}
+    other = laptop.launch("--disk-size", "50")
+    assert other.returncode == 2
+    assert "and what came of it isn't known yet" in other.stderr
     again = laptop.launch()
     assert again.returncode == 0
     assert "going on with launch" in again.stderr

@@ -20,7 +20,6 @@ from runner.aws.faults import AwsError
 from runner.model.document import Queue
 from runner.model.durations import format_duration
 from runner.targets.ec2 import names
-from runner.targets.ec2.asking import Asker, Refused, RefusedError, TokenTaken
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.ground import RECENT, Ground
 from runner.targets.ec2.launches import Asked, Launch, Launches
@@ -28,6 +27,7 @@ from runner.targets.ec2.plan import BUNDLE_ARCH, SPOT, Candidate, Facts
 from runner.targets.ec2.recipe import NAME as RECIPE
 from runner.targets.ec2.recipe import recipe_of
 from runner.targets.ec2.request import request, tags, token
+from runner.targets.ec2.requesting import Asker, Refused, RefusedError, TokenTaken
 from runner.targets.ec2.shipping import Progress, ship_bundles, ship_document, ship_workdir
 from runner.targets.ec2.user_data import Boot, Shipped, user_data
 from runner.targets.ec2.wish import Wish

@@ -9,7 +9,9 @@ import pytest
 
 from runner.aws.ec2 import Machine
 from runner.aws.faults import AwsError, Kind
-from runner.targets.ec2.asking import (
+from runner.targets.ec2.launches import Asked
+from runner.targets.ec2.quotas import quota_of
+from runner.targets.ec2.requesting import (
     BUSY_TRIES,
     UNCLEAR_TRIES,
     Asker,
@@ -20,8 +22,6 @@ from runner.targets.ec2.asking import (
     Verdict,
     verdict,
 )
-from runner.targets.ec2.launches import Asked
-from runner.targets.ec2.quotas import quota_of
 
 MACHINE = Machine("i-1", "pending", "t3.medium", "us-east-1")
 ASKED = Asked(1, 0.0, {"ClientToken": "l-1", "InstanceType": "g5.xlarge"})
