@@ -168,15 +168,16 @@ def _ids(kind: str, line: _Line) -> Iterator[Candidate]:
     import signal
 
     from runner.cli import options
-    from runner.cli.connect import Connection
+    from runner.cli.connect import Local
 
     given = argparse.Namespace(**line.flags)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     with suppress(RunnerError, OSError):
-        there = Connection(options.settings(given), options.queue(given))
+        there = Local(options.settings(given), options.queue(given))
         try:
             if kind == "queues":
-                found = [(each["queue_id"], each["status"]) for each in there.look_at_all()]
+                queues = there.look("queues")["queues"]
+                found = [(each["queue_id"], each["status"]) for each in queues]
             else:
                 told = there.look("status", limit=MOST)
                 found = [(each["job_id"], each["status"]) for each in told["jobs"]]

@@ -17,9 +17,9 @@ from runner.aws.faults import AwsError
 from runner.aws.ssm import Ssm
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
 from runner.targets.ec2 import condition, finding, records, stored_state
+from runner.targets.ec2.asking import Asker, NotInstalled, NotKnown, NotReached
 from runner.targets.ec2.condition import Condition
 from runner.targets.ec2.finding import Found, Target
-from runner.targets.ec2.over_ssm import Asker, NotInstalled, NotKnown, NotReached
 from runner.targets.ec2.stored_state import Seen, StoredState
 from runner.targets.ec2.waiting import EC2_EVERY, Waiting
 
