@@ -94,7 +94,9 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.aws.faults import AwsError, Kind
 
     if arguments.instance_id is not None:
-        return _onto_a_running_one(arguments)
+        from runner.cli.launch_onto import launch_onto
+
+        return launch_onto(arguments)
     queue, wish = _read(arguments)
     from runner.cli.launching import Launching
     from runner.targets.ec2.launches import Launches, folder
@@ -112,11 +114,6 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.cli.launch_wait import wait
 
     return wait(done.launch, launching.say)
-
-
-def _onto_a_running_one(arguments: argparse.Namespace) -> int:
-    """Submit the document to the machine that was named. It is joined with the remote verbs."""
-    raise UsageError("--instance-id: is not there yet; on the machine: runner submit QUEUE.json")
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Queue, Wish]:

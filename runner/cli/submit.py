@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from runner.cli import options
 from runner.cli.connect import connection
@@ -26,9 +28,14 @@ def execute(arguments: argparse.Namespace) -> int:
     text = dump_document(read_document(options.document(arguments)))
     with connection(arguments) as there:
         answer = there.submit(text, options.again(arguments))
-    if arguments.json:
+    tell(answer, json_wanted=arguments.json)
+    return ExitCode.DONE
+
+
+def tell(answer: Mapping[str, Any], *, json_wanted: bool) -> None:
+    """What became of it."""
+    if json_wanted:
         print(json.dumps({key: answer[key] for key in ("queue_id", "created", "status")}))
     else:
         verb = "submitted" if answer["created"] else f"there already ({answer['status']})"
         print(f"{answer['queue_id']} {verb}")
-    return ExitCode.DONE

@@ -271,6 +271,13 @@ def test_a_queue_is_submitted_to_a_running_machine(elsewhere: Elsewhere) -> None
     )
     assert done.returncode == 0, done.stderr
     assert (elsewhere.laptop.home / "results/job-0007/stdout.log").read_text() == "7\n"
+    # `launch` knows the way, too; what it can't do there it says before anything is touched.
+    onto = ("launch", "--instance-id", name, "--batch-queue")
+    more = elsewhere.laptop.document(job("b"), name="q3", result_s3_bucket=elsewhere.bucket)
+    done = elsewhere.laptop.call(*onto, more, "--spot")
+    assert done.returncode == 2 and "--spot is about a new machine" in done.stderr
+    done = elsewhere.laptop.call(*onto, more, "--wait")
+    assert done.returncode == 0 and done.stdout.startswith("q3 submitted\nq3 completed"), done
     # A document is bad before anything is touched.
     sent = len(elsewhere.ssm.sent)
     bad = elsewhere.laptop.document(job("a", depends_on=["b"]), name="bad")
