@@ -92,7 +92,7 @@ class Remote:
 
     def _remembered_store(self) -> str | None:
         record = self._record
-        if self._other_queue and self.target.queue_id is None:
+        if self._other_queue:
             record = records.of_queue(records.folder(os.environ), self._queue or "")
         return record.store if record else None
 
