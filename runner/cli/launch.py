@@ -99,7 +99,8 @@ def execute(arguments: argparse.Namespace) -> int:
         return launch_onto(arguments)
     queue, wish = _read(arguments)
     from runner.cli.launching import Launching
-    from runner.targets.ec2.launches import Launches, folder
+    from runner.targets.ec2.launches import Launches
+    from runner.targets.ec2.records import folder
 
     launches = Launches(folder(os.environ))
     launching = Launching(arguments, queue, wish, launches)

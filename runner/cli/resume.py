@@ -6,6 +6,7 @@ The old machine is ended first, with its spot request. What isn't said is as the
 from __future__ import annotations
 
 import argparse
+import os
 
 from runner.cli import launch, options
 from runner.errors import ExitCode, UsageError
@@ -29,8 +30,9 @@ def execute(arguments: argparse.Namespace) -> int:
     options.queue(arguments)
     from runner.cli.resuming import prepared
     from runner.targets.ec2.launches import Launches
+    from runner.targets.ec2.records import folder
 
-    launches = Launches(options.settings(arguments).state_dir / "launches")
+    launches = Launches(folder(os.environ))
     resuming = prepared(arguments, launches)
     done = resuming.run()
     if done is None or not arguments.wait:

@@ -78,13 +78,6 @@ class Launch:
         return {name: value for name, value in told.items() if value is not None}
 
 
-def folder(environ: Mapping[str, str]) -> Path:
-    """Where a laptop's launches are: below the XDG state folder, whoever its user is."""
-    state = environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if state.startswith("/") else Path(os.path.expanduser("~/.local/state"))
-    return base / "runner" / "launches"
-
-
 class Launches:
     """The folder of a laptop's launches, a file a queue."""
 
