@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,27 @@ def test_the_signature_is_the_one_that_botocore_makes(rude: Rude, imds: Imds) ->
     canonical = auth.canonical_request(request)
     expected = auth.signature(auth.string_to_sign(request, canonical), request)
     assert headers["authorization"].endswith(f"Signature={expected}")
+
+
+STATES = {
+    "none yet": (404, error("NoSuchKey"), False),
+    "in the midst of it": (200, b'{"queue_id": "q", "status": "interrupted"}', False),
+    "another queue's": (200, b'{"queue_id": "p", "status": "completed"}', False),
+    "unreadable": (200, b"[1", False),
+    "over": (200, b'{"queue_id": "q", "status": "failed"}', True),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "over"), STATES.values(), ids=list(STATES))
+def test_a_queue_that_has_ended_is_not_begun_again(
+    rude: Rude, imds: Imds, tmp_path: Path, status: int, body: bytes, over: bool
+) -> None:
+    """A machine that EC2 launches anew would do all of it once more, or one would not begin."""
+    rude.answers = [(status, body, {})]
+    told = {"queue_id": "q", "state_key": "queues/q/queue-state.json"}
+    with pytest.raises(boot.Over, match="failed") if over else nullcontext():
+        boot.see_that_there_is_work(told, bucket())
+    assert [path for _, path, _, _ in rude.asked] == ["/b/queues/q/queue-state.json"]
 
 
 def test_a_spot_request_is_given_back(rude: Rude, imds: Imds, tmp_path: Path) -> None:

@@ -107,6 +107,24 @@ def test_a_spot_request_that_opens_again_after_its_time_costs_a_minute(
     assert cloud.open_spot_requests() == []
 
 
+def test_a_spot_request_that_opens_again_after_the_queues_end_costs_a_minute(
+    new: New, launched: Launched, cloud: Cloud
+) -> None:
+    """What is done would be done once more, at the price of the first time."""
+    state = {"queue_id": quickstart()["queue_id"], "status": "completed"}
+    cloud.put("queues/ended/queue-state.json", json.dumps(state).encode())
+    boot = launched.boot(
+        quickstart(), state_key="queues/ended/queue-state.json", keep_on_failure=60
+    )
+    there = new(boot, spot=True)
+    there.machine.boot(wait=False)
+    wait_end(there.machine)
+    assert "the machine ends: queue my-first-queue has ended already" in there.machine.read(LOG)
+    assert report(cloud, boot)["outcome"] == "over"
+    assert not there.machine.exists("/opt/runner")
+    assert cloud.open_spot_requests() == []
+
+
 def test_the_dead_man_survives_a_power_cut_in_the_midst_of_the_boot(
     new: New, launched: Launched
 ) -> None:

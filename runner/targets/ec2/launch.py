@@ -19,6 +19,8 @@ from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.faults import AwsError
 from runner.model.document import Queue
 from runner.model.durations import format_duration
+from runner.results.layout import Layout
+from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.ground import RECENT, Ground
@@ -237,6 +239,7 @@ def boot(
         settings=settings,
         expires=int(launch.expires),
         keep_on_failure=int(wish.keep_on_failure or 0),
+        state_key=f"{parse_s3(launch.store)[1]}/{Layout().state_key}",
     )
 
 

@@ -43,7 +43,8 @@ class Boot:
 
     ``settings``: keys of runner.toml and their values, as text; ``max_lifetime`` is not among them:
     the machine reckons it from ``expires`` (seconds since the epoch). ``keep_on_failure``: seconds
-    that a machine stays for a look when it could not be set up.
+    that a machine stays for a look when it could not be set up. ``state_key``: the queue's state in
+    the bucket; if that says that it has ended, the machine ends at once.
     """
 
     region: str
@@ -56,6 +57,7 @@ class Boot:
     settings: Mapping[str, str]
     expires: int
     keep_on_failure: int
+    state_key: str | None = None
 
 
 def user_data(boot: Boot) -> bytes:

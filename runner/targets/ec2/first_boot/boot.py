@@ -43,8 +43,19 @@ UPGRADES = (
 )
 
 
+ENDED = ("completed", "failed", "cancelled")
+
+
 class Failed(Exception):
     """Why the machine can't be made ready; for people."""
+
+
+class Missing(Failed):
+    """There is no such object."""
+
+
+class Over(Exception):
+    """Another machine has done what this one was launched for."""
 
 
 class Again(Exception):
@@ -186,7 +197,7 @@ class Aws:
             raise Again(why + " (the instance's role has to allow it)", DENIED)
         if error.code >= 500 or error.code in (408, 409, 429) or "SlowDown" in code:
             raise Again(why)
-        raise Failed(why)
+        raise Missing(why) if error.code == 404 else Failed(why)
 
     def _learn_time(self, date: Optional[str]) -> bool:
         """Whether the clock turns out to be another one than was thought."""
@@ -282,6 +293,19 @@ class Bucket:
             told = "isn't what was launched: its sha256 is {}, not {}"
             raise Again(told.format(digest.hexdigest(), sha256), 0.3)
         return size
+
+    def text(self, key: str) -> bytes:
+        """What a small object holds; nothing where there is none. Raises Failed."""
+        return bytes(patiently(f"s3://{self._name}/{key}", lambda: self._text(key)))
+
+    def _text(self, key: str) -> bytes:
+        try:
+            with self._aws.open("s3", "GET", self._url(key)) as answer:
+                return bytes(answer.read())
+        except Missing:
+            return b""
+        except (OSError, HTTPException) as error:
+            raise Again(f"broken off: {error}")
 
     def store(self, key: str, body: bytes) -> None:
         """Raises Failed."""
@@ -413,6 +437,22 @@ def fetch(boot: Dict[str, Any], bucket: Bucket) -> None:
             say(f"{name}: {size} bytes")
 
 
+def see_that_there_is_work(boot: Dict[str, Any], bucket: Bucket) -> None:
+    """A spot request that opened again boots a machine for a queue that may have ended long ago.
+
+    To run that once more would cost as much as the first time. Raises Over.
+    """
+    key = boot.get("state_key")
+    try:
+        told = json.loads(bucket.text(key).decode() or "{}") if key else {}
+        queue_id, status = told.get("queue_id"), told.get("status")
+    except (Failed, ValueError, AttributeError) as error:
+        say(f"nobody can tell whether the queue has ended already: {error}")
+        return
+    if queue_id == boot["queue_id"] and status in ENDED:
+        raise Over(f"queue {queue_id} has ended already: {status}")
+
+
 def need_python() -> None:
     """A Python that runner runs on: the image's, or the distribution's. Raises Failed."""
     if whole_python():
@@ -474,7 +514,7 @@ def install() -> None:
 
 
 def boot_up() -> None:
-    """All of it. Raises Failed."""
+    """All of it. Raises Failed, Over."""
     with open(PLACE + "/boot.json") as file:
         boot = json.load(file)
     story = Story.begun(boot)
@@ -486,6 +526,12 @@ def boot_up() -> None:
     bucket = Bucket(aws, boot["bucket"])
     # A role that may not write would cost hours of work: said now, and not at its end.
     bucket.store(boot["report_key"], story.text())
+    try:
+        see_that_there_is_work(boot, bucket)
+    except Over as over:
+        story.tell(outcome="over", error=str(over), ended=round(time.time(), 2))
+        bucket.store(boot["report_key"], story.text())
+        raise
     fetch(boot, bucket)
     story.over("fetched")
     stop_upgrades()
@@ -530,11 +576,11 @@ def main(words: List[str]) -> int:
             report(words[1])
         else:
             patiently("the spot request", lambda: cancel_spot_request(Metadata()))
-    except Failed as error:
+    except (Failed, Over) as error:
         say(str(error))
         with open(PLACE + "/why", "w") as file:
             file.write(str(error))
-        return 1
+        return 3 if isinstance(error, Over) else 1
     return 0
 
 

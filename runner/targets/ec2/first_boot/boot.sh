@@ -88,6 +88,8 @@ if timeout -k 10 "$patience" "$python" $place/boot.py boot 2>> $log; then
 else
     status=$?
     why=$(cat $place/why 2> /dev/null)
+    # Nothing to look at, and nothing to do.
+    [ $status != 3 ] || end_now "$why"
     [ $status != 124 ] || why="not ready after $patience s"
     failed "${why:-the bootstrap broke off, exit status $status}"
 fi
