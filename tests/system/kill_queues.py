@@ -83,8 +83,9 @@ def parallel(proof: Path) -> Document:
 def timeouts(proof: Path) -> Document:
     """Attempts that are ended: one saves and exits 0, one does not listen, one just dies."""
     jobs = [
-        job("saves", "until_term", timeout="300ms", term_grace="2s"),
-        job("deaf", "ignore_term", timeout="300ms"),
+        # On a busy machine a shell needs half a second until it has set its trap.
+        job("saves", "until_term", timeout="800ms", term_grace="2s"),
+        job("deaf", "ignore_term", timeout="800ms"),
         job("dies", "exec sleep 60", timeout="200ms", retry=retry(2, "50ms")),
         job("fine", "work 0.1; make fine.txt", result_paths=made("fine", proof)),
         job("after", "work 0.01", "saves", "deaf", run_if="always"),
@@ -93,10 +94,10 @@ def timeouts(proof: Path) -> Document:
 
 
 def brief(proof: Path) -> Document:
-    """A little of everything in a third of a second: it is run once per step boundary."""
+    """A little of everything in less than a second: it is run once per step boundary."""
     jobs = [
         job("a", "fail_first 1 3; make a.txt", retry=retry(2), result_paths=made("a", proof)),
-        job("b", "until_term", timeout="200ms", term_grace="2s"),
+        job("b", "until_term", timeout="600ms", term_grace="2s"),
         job("c", "work 0.05", "a"),
         job("d", "true", "b"),
         job("e", "true", "b", run_if="failure"),
