@@ -17,6 +17,8 @@ from measure import Report
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from account import Laptop, account
 from ec2_faults import RudeEc2
+from elsewhere import Elsewhere
+from s3_endpoint import Endpoint
 
 ROUNDS = 3
 
@@ -51,4 +53,26 @@ def _once(laptop: Laptop, queue_id: str) -> float:
     return time.perf_counter() - begun
 
 
-CASES: dict[str, Callable[[Report, Path], None]] = {"launch": launch}
+def status(report: Report, root: Path) -> None:
+    """Asked over SSM, whose agent here fetches a command at once: what is ours of the wait."""
+    endpoint = Endpoint()
+    there = Elsewhere(root, endpoint)
+    try:
+        name = there.launched()
+        there.run({"job_id": "a", "command": "true", "timeout": "1m"})
+        there.machine.until(lambda: there.status() == "completed")
+        took = []
+        for _ in range(ROUNDS):
+            there.ssm.calls.clear()
+            begun = time.perf_counter()
+            assert there.laptop.call("status", name).returncode == 0
+            took.append(time.perf_counter() - begun)
+        calls = sum(there.ssm.calls.values())
+        report.add("status over SSM: calls to SSM", calls, 6, "", "send, then look for the answer")
+        report.add("status over SSM: the whole command, shortest", min(took), 10, "s")
+    finally:
+        there.close()
+        endpoint.close()
+
+
+CASES: dict[str, Callable[[Report, Path], None]] = {"launch": launch, "status-over-ssm": status}

@@ -126,6 +126,30 @@ def test_a_spot_request_that_opens_again_after_the_queues_end_costs_a_minute(
     assert cloud.open_spot_requests() == []
 
 
+def test_a_power_cut_in_the_midst_of_the_boot_costs_time_only(
+    new: New, launched: Launched, cloud: Cloud
+) -> None:
+    """User-data doesn't run again: a spot machine that was stopped too early would never work."""
+    boot = launched.boot(quickstart())
+    there = new(boot)
+    keys = f"iam/security-credentials/{there.cloud.role}"
+    kept = there.imds.data.pop(keys)  # it waits for its keys
+    there.machine.boot(wait=False)
+    says = "has no iam/security-credentials/ yet"
+    there.machine.wait_for(
+        lambda: there.machine.exists(LOG) and says in there.machine.read(LOG), "its wait"
+    )
+    there.machine.power_cut()
+    there.imds.data[keys] = kept
+    there.machine.boot(wait=False)
+    wait_end(there.machine)
+    assert report(cloud, boot)["outcome"] == "ready"
+    assert cloud.state(there.instance_id) == "terminated"
+    assert not there.machine.exists(
+        "/etc/systemd/system/multi-user.target.wants/runner-boot.service"
+    )
+
+
 def test_the_dead_man_survives_a_power_cut_in_the_midst_of_the_boot(
     new: New, launched: Launched
 ) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from account import Laptop, account
+from elsewhere import Elsewhere
 from s3_endpoint import Endpoint
 from world import World
 
@@ -90,3 +92,30 @@ def test_what_a_machine_has_stored_is_fetched_and_read(world: World, endpoint: E
     assert (world.home / "fetched/a/x").read_text() == "x\n"
     assert world.call("results", where, "--output", "fetched", "--verify").returncode == 0
     assert world.call("logs", "a", "--from", where).stdout == "told\n"
+
+
+def test_a_machine_on_ec2_is_asked_and_told(elsewhere: Elsewhere) -> None:
+    """A user with a Mac could launch a machine, and then not reach it."""
+    elsewhere.laptop.env.update(NO_LINUX)
+    name = elsewhere.launched()
+    waits = {"job_id": "waits", "command": "echo told; exec sleep 600", "timeout": "20m"}
+    elsewhere.run(waits)
+    elsewhere.until_job("waits", "running")
+    call = elsewhere.laptop.call
+    assert "PID" in call("status", name).stdout
+    assert call("logs", "waits", "--on", name).stdout == "told\n"
+    assert name in call("ls").stdout
+    assert call("cancel", "waits", "--on", name).returncode == 0
+    elsewhere.machine.until(lambda: elsewhere.status() == "cancelled")
+    done = call("terminate", name, "--yes")
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, name), done.stderr
+
+
+def test_a_queue_goes_to_ec2(tmp_path: Path) -> None:
+    """A user with a Mac could not even launch one."""
+    with account() as aws:
+        mac = Laptop(aws, tmp_path)
+        process = mac.start("--yes", **NO_LINUX)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and "launched" in out, err
+        assert len(mac.instances()) == 1

@@ -11,6 +11,7 @@ patience=@PATIENCE@
 place=/var/lib/runner-boot
 log=/var/log/runner-bootstrap.log
 unit=/etc/systemd/system/runner-expires
+resume=/etc/systemd/system/runner-boot.service
 
 say() {
     echo "runner boot: $*"
@@ -47,6 +48,29 @@ END
     sync $unit.service $unit.timer /etc/systemd/system/timers.target.wants || :
 }
 
+# User-data runs at the first boot only: should that be cut off, the next one goes on with this.
+again() {
+    [ "$0" = $place/boot.sh ] || cp "$0" $place/boot.sh || return
+    cat > $resume <<END || return
+[Unit]
+Description=Go on with making this machine ready
+Wants=network-online.target
+After=network-online.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh $place/boot.sh
+StandardOutput=journal+console
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl daemon-reload && systemctl enable --quiet runner-boot.service || return
+    sync $place/boot.sh $resume /etc/systemd/system/multi-user.target.wants || :
+}
+
+never_again() {
+    systemctl disable --quiet runner-boot.service || rm -f $resume
+}
+
 end_now() {
     say "the machine ends: $*"
     systemctl start --no-block runner-expires.service || systemctl poweroff || poweroff ||
@@ -56,6 +80,7 @@ end_now() {
 
 failed() {
     say "FAILED: $*"
+    never_again
     [ -z "$python" ] || timeout -k 5 90 "$python" $place/boot.py report "$*" 2>> $log
     [ "$keep" -gt 0 ] || end_now "$*"
     arm "$keep" || end_now "$*, and it can't be kept for a look"
@@ -74,6 +99,7 @@ END_OF_BOOT_JSON
 # A spot request that opens again boots a new machine with the old user-data.
 [ "$(date +%s)" -lt "$expires" ] || end_now "its time was over before it began"
 say "armed: the machine ends at $calendar at the latest"
+again || say "a power cut from here on would not be made up for"
 
 python=
 for each in python3 python3.13 python3.12 python3.11 /usr/libexec/platform-python; do
@@ -95,4 +121,5 @@ else
 fi
 # From here on the installed service minds the machine; this is what is left if it can't.
 arm || failed "its dead man can't be set to its lifetime"
+never_again
 say "READY"
