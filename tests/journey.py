@@ -47,7 +47,7 @@ class Journey:
         )
         laptop = json.dumps(templates.widened(ships["launch"]))
         iam.put_user_policy(UserName="laptop", PolicyName="p", PolicyDocument=laptop)
-        self.cloud.allow(*templates.widened(ships["role"])["Statement"])
+        self.cloud.allow(templates.widened(ships["role"]))
         own = {name: v for name, v in os.environ.items() if not name.startswith("RUNNER_")}
         self.env = {
             **own,

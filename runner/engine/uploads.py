@@ -127,6 +127,10 @@ class Uploads:
             if pending.spooled:
                 self._remove_spool(job)
             self._report(job, pending, ok=True, error=error)
+        elif self._giving_up and pending.withdrawn.is_set():
+            # We have cut it off: why it had not come to its end is what was told before.
+            why = self._scheduler.jobs[job].result_error or NO_ANSWER
+            self._report(job, pending, ok=False, error=why)
         elif self._giving_up or outcome.final:
             self._report(job, pending, ok=False, error=error)
         elif pending.withdrawn.is_set():

@@ -159,7 +159,7 @@ def test_from_another_laptop(laptop: Laptop, tmp_path: Path) -> None:
     old = launched(laptop)
     laptop.account.client("ec2").delete_tags(Resources=[old], Tags=[{"Key": "runner:queue"}])
     store(laptop)
-    elsewhere: dict[str, Any] = {"RUNNER_STATE_DIR": str(tmp_path / "other")}
+    elsewhere: dict[str, Any] = {"XDG_STATE_HOME": str(tmp_path / "other")}
     unknown = resume(laptop, **elsewhere)
     assert unknown.returncode == 102 and "--bucket BUCKET" in unknown.stderr
     assert resume(laptop, "--bucket", laptop.bucket, **elsewhere).returncode == 0

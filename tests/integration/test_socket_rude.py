@@ -27,7 +27,7 @@ from runner.service.resting import _Resting
 from runner.service.shelf import Shelf
 
 MIB = 1 << 20
-LONGEST_GAP = 1.0
+LONGEST_GAP = 2.5
 """Seconds between the end of a job and the start of the next one; some 10 ms when all is quiet."""
 
 ODD: list[Any] = [

@@ -33,7 +33,7 @@ def small_bundle(machine: Machine, version: str) -> str:
         "VERSION": f"{version} {platform.machine()}\n".encode(),
         f"wheels/queue_runner-{version}-py3-none-any.whl": wheel.getvalue(),
     }
-    sources = [REPOSITORY / "packaging" / name for name in ("install.sh", "installer.py")]
+    sources = [REPOSITORY / "runner" / "bundle" / name for name in ("install.sh", "installer.py")]
     files |= {source.name: source.read_bytes() for source in sources}
     for source in (REPOSITORY / "systemd").rglob("*"):
         if source.is_file():

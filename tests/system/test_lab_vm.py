@@ -91,6 +91,10 @@ def test_cut_off_and_out_of_memory(server: Callable[..., Server], tmp_path: Path
         "/etc/systemd/system/drive.service", unit + "[Install]\nWantedBy=multi-user.target\n"
     )
     machine.run("systemctl", "enable", "drive")
+    # Of the whole machine's memory the emulated kernel would take minutes to find that it is gone.
+    machine.write(
+        "/etc/systemd/system/runner-jobs.service.d/memory.conf", "[Service]\nMemoryMax=45%\n"
+    )
     with VirtualMachine(machine.disk, tmp_path) as vm:
         before = 0
         for cut in range(CUTS + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import boto3
 import pytest
 from guarded import Guarded
 from templates import policies, widened, without, words
@@ -70,6 +71,8 @@ def as_machine(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> Guarded:
     """This process calls AWS as the machine does."""
     for name, value in guarded.env.items():
         monkeypatch.setenv(name, value)
+    # boto3's session keeps the keys of whoever it called for first.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return guarded
 
 
