@@ -21,7 +21,7 @@ import templates
 from cloud import REGION, Cloud, CloudMachine
 from fake_ssm import Agent, FakeSsm
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 class Journey:

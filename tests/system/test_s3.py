@@ -253,8 +253,10 @@ def test_a_service_lets_go_of_a_network_that_hangs(cloud: Cloud) -> None:
         jobs = [job("a", "echo 1 > r", result_paths=["r"]), job("b", f"cd {world.home}; {command}")]
         world.call("submit", cloud.document(*jobs, max_parallel_jobs=2))
         world.until_file("began")
+        before = len(proxy.seen(Match()))
         proxy.fail(Match(), Stall(), times=1_000_000)
-        world.until(lambda: proxy.seen(Match("PUT", key=".*/queue-state.json")) or None)
+        # Whatever it is: on a busy machine the state may not have been looked at yet.
+        world.until(lambda: len(proxy.seen(Match())) > before or None)
         daemon.terminate()
         assert daemon.wait(20) == 0
     finally:

@@ -158,6 +158,8 @@ def taken_over(site: Callable[..., Site], endpoint: Endpoint, url: str) -> tuple
     first.world.until(
         lambda: (
             [job["status"] for job in stored(endpoint, bucket)["jobs"]] == ["completed", "running"]
+            # Only what was stored is not done again.
+            and stored(endpoint, bucket)["jobs"][0].get("results_uploaded")
         )
     )
     return first, second, bucket
