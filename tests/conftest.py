@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cloud import Cloud
 from elsewhere import Elsewhere
+from imds import Imds
 from installed import Server, build_bundle, install
 from lab import Machine, build_root, what_is_missing
 from launched import Launched
@@ -80,6 +81,14 @@ def server(installed_root: Path) -> Iterator[Callable[..., Server]]:
     """Makes machines with the product installed, which are not yet booted."""
     with ExitStack() as stack:
         yield lambda **options: Server(stack.enter_context(Machine(installed_root, **options)))
+
+
+@pytest.fixture
+def imds() -> Iterator[Imds]:
+    """A metadata service, on loopback."""
+    made = Imds()
+    yield made
+    made.close()
 
 
 @pytest.fixture

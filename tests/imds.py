@@ -27,7 +27,8 @@ class Imds:
 
     ``mood``: ``well``; ``hang`` (accepts, says nothing), ``held`` (answers once ``go_on`` is
     set), ``drip`` (a byte now and then), ``500``, ``no-tokens`` (403 for a token), ``kept-open``
-    (never closes a connection). ``asked`` holds every (method, path, status).
+    (never closes a connection). ``lose``: so many of the next calls get no answer, and their
+    connection is closed. ``asked`` holds every (method, path, status).
     """
 
     def __init__(self, *, start: bool = True, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
@@ -35,6 +36,7 @@ class Imds:
         self.user_data: bytes | None = None
         self.document: dict[str, str] | None = None
         self.mood = "well"
+        self.lose = 0
         self.asked: list[tuple[str, str, int]] = []
         self.token = self.forgotten = 0
         self.ttls: list[str] = []
@@ -154,12 +156,16 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if imds.mood == "held":
             imds.go_on.wait(20)
-        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        self.close_connection = imds.mood != "kept-open"
+        if imds.lose:
+            imds.lose -= 1
+            return
+        closes = "Connection: close\r\n" if self.close_connection else ""
+        head = f"HTTP/1.1 {status} X\r\n{closes}Content-Length: {len(body)}\r\n\r\n".encode()
         if imds.mood == "drip":
             self._drip(head + body)
         else:
             self.wfile.write(head + body)
-        self.close_connection = imds.mood != "kept-open"
 
     def _drip(self, answer: bytes) -> None:
         for byte in answer:

@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.here import on_ec2
 from runner.errors import UsageError
 from runner.model.wording import quoted
 
@@ -23,6 +24,9 @@ ATTEMPTS = 3
 USER_AGENT = "queue-runner"
 
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}")
+
+_METADATA = {"metadata_service_timeout": 2, "metadata_service_num_attempts": 5}
+"""Seconds of one attempt, and attempts; a setting of the user's is left as it is."""
 
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
@@ -46,7 +50,6 @@ def make_client(
     Raises AwsError for settings that can't be used.
     """
     with calling(lambda error: error):
-        import boto3
         from botocore.config import Config
 
         config = Config(
@@ -56,19 +59,42 @@ def make_client(
             user_agent_extra=USER_AGENT,
         )
         try:
-            maker = boto3.session.Session() if own_session else boto3
             with _making:
-                return maker.client(service, region_name=region, config=config)
+                session = _new_session() if own_session else _shared_session()
+                return session.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
+
+
+def _shared_session() -> Any:
+    """boto3's default session, ours from its first use on."""
+    import boto3
+
+    if boto3.DEFAULT_SESSION is None:
+        boto3.DEFAULT_SESSION = _new_session()
+    return boto3.DEFAULT_SESSION
+
+
+def _new_session() -> Any:
+    """A session of boto3's own settings, with patience for the metadata service where there is one.
+
+    botocore asks it once, waits for a second, and takes silence for a machine without a role.
+    """
+    import boto3
+    from botocore.session import get_session
+
+    core = get_session()
+    if on_ec2(os.environ):
+        for name, patience in _METADATA.items():
+            if core.get_config_variable(name) == 1:  # its default, of both
+                core.set_config_variable(name, patience)
+    return boto3.session.Session(botocore_session=core)
 
 
 def configured_region() -> str | None:
     """The region of boto3's own settings; None where they name none. Raises AwsError."""
     with calling(lambda error: error):
-        import boto3
-
-        return boto3.session.Session().region_name or None
+        return _new_session().region_name or None
 
 
 def region_of(given: str | None) -> str:
@@ -116,7 +142,6 @@ class S3Client:
                 self._client = None
 
     def _make(self) -> Any:
-        import boto3
         from botocore.config import Config
 
         # AWS compares a body with the checksum that is sent along: no need to hash it once more for
@@ -136,7 +161,7 @@ class S3Client:
             user_agent_extra=USER_AGENT,
             **checksums,
         )
-        session = boto3.session.Session()
+        session = _new_session()
         # S3 answers for every region's buckets, with a redirect that botocore follows.
         region = self._region or session.region_name or "us-east-1"
         try:

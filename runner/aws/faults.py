@@ -5,10 +5,12 @@ boto3 is imported late: whoever catches nothing pays nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
+from runner.aws.here import on_ec2
 from runner.errors import RunnerError
 
 
@@ -105,7 +107,7 @@ def translate(error: Exception) -> AwsError | None:
     if isinstance(error, bc.ClientError):
         return _of_answer(error)
     if isinstance(error, bc.NoCredentialsError | bc.PartialCredentialsError):
-        return AwsError(Kind.NO_CREDENTIALS, "NoCredentials", "there are no AWS credentials")
+        return AwsError(Kind.NO_CREDENTIALS, "NoCredentials", _without_credentials())
     if isinstance(error, bc.CredentialRetrievalError | bc.MetadataRetrievalError):
         return AwsError(Kind.PASSING, type(error).__name__, _line(error))
     if isinstance(error, bc.HTTPClientError | bc.IncompleteReadError | bc.FlexibleChecksumError):
@@ -118,6 +120,14 @@ def translate(error: Exception) -> AwsError | None:
     if isinstance(error, bc.BotoCoreError | ResponseParserError | Boto3Error | HTTPError):
         return AwsError(Kind.PASSING, type(error).__name__, _line(error))
     return None
+
+
+def _without_credentials() -> str:
+    """botocore says no more, and takes a metadata service that is silent for one without a role."""
+    told = "there are no AWS credentials"
+    if on_ec2(os.environ):
+        told += ": this instance has no role, or its metadata service doesn't answer"
+    return told
 
 
 def _of_answer(error: Any) -> AwsError:

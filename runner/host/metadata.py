@@ -13,14 +13,13 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from runner.aws.here import ENDPOINT_VARIABLE
 from runner.errors import RunnerError
 
 ENDPOINT = "http://169.254.169.254"
-ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 DISABLED_VARIABLE = "AWS_EC2_METADATA_DISABLED"
 
 TOKEN_TTL = 21_600
@@ -35,26 +34,6 @@ MAX_ANSWER = 256 * 1024
 
 _TOKEN_PATH = "/latest/api/token"
 _DATA_PATH = "/latest/meta-data/"
-
-
-_SIGNS = (
-    # Nitro and bare metal; Xen (User Guide, "Detect whether a host is an EC2 instance").
-    ("/sys/class/dmi/id/sys_vendor", "amazon ec2"),
-    ("/sys/hypervisor/uuid", "ec2"),
-)
-
-
-def is_expected(environ: Mapping[str, str]) -> bool:
-    """Whether the firmware, or whoever set our environment, says that there is a service."""
-    if environ.get(ENDPOINT_VARIABLE):
-        return True
-    for path, sign in _SIGNS:
-        try:
-            if Path(path).read_text().lower().startswith(sign):
-                return True
-        except (OSError, ValueError):
-            pass
-    return False
 
 
 class MetadataError(RunnerError):

@@ -7,12 +7,14 @@ opens no session.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import structlog
 
 from runner.core.states import QueueStatus
 from runner.engine.engine import TAKEN_OVER
+from runner.engine.trying import backoff
 from runner.errors import RunnerError, StateError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
@@ -20,10 +22,6 @@ from runner.results.store import ResultStore, StoreError
 from runner.service.result_stores import opened, prepared, wanted
 from runner.service.shelf import Entry, Shelf
 from runner.service.taking_over import Found, find
-
-REFUSED_RETRY = 60.0
-"""Seconds after which a queue whose result store can't be used is tried again: somebody may have
-mended it."""
 
 ASK_FOR = 300.0
 """Seconds after the machine's start for which a new queue waits for a store that doesn't answer."""
@@ -41,6 +39,7 @@ class Candidates:
         self._broken: dict[str, str] = {}
         self._taken_over: dict[str, str] = {}
         self._refused: dict[str, tuple[str, float]] = {}
+        self._refusals: Counter[str] = Counter()
 
     def find_incomplete(self) -> None:
         """Take up what ended without its uploads."""
@@ -111,13 +110,18 @@ class Candidates:
             return None
 
     def refuse(self, name: str, error: RunnerError) -> None:
-        """Leave a queue alone for a while."""
+        """Leave a queue alone for a while: seconds, growing to a minute.
+
+        A network, a role's keys or a permission may be there in a moment, or when somebody is told.
+        """
         if isinstance(error, StateError):
             self.drop(name, str(error))
             return
         self.finishing.discard(name)
-        self._refused[name] = (str(error), time.monotonic() + REFUSED_RETRY)
-        log.error("queue_refused", queue=name, error=str(error), again_in=REFUSED_RETRY)
+        self._refusals[name] += 1
+        wait = backoff(self._refusals[name])
+        self._refused[name] = (str(error), time.monotonic() + wait)
+        log.error("queue_refused", queue=name, error=str(error), again_in=round(wait, 1))
 
     def drop(self, name: str, error: str) -> None:
         """Leave a queue alone until it is submitted again."""
@@ -129,6 +133,7 @@ class Candidates:
         """Somebody has asked for the queue again, or it could be taken up."""
         self._broken.pop(name, None)
         self._refused.pop(name, None)
+        self._refusals.pop(name, None)
 
     def taken_over(self, name: str) -> str | None:
         """Why the queue is another machine's business."""

@@ -18,14 +18,16 @@ from typing import Any
 
 import structlog
 
+from runner.aws.here import on_ec2
 from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
 from runner.engine.engine import TAKEN_OVER
+from runner.engine.trying import backoff
 from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
 from runner.host import jobs_unit
-from runner.host.metadata import Metadata, is_expected
+from runner.host.metadata import Metadata
 from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
 from runner.model.document import Queue, parse_document
@@ -86,7 +88,7 @@ class Daemon(requests.Host):
         self._end = MachineEnd(settings)
         self._prune_at = 0.0
         self._instance: str | None = None
-        if is_expected(os.environ):
+        if on_ec2(os.environ):
             # Elsewhere nobody else comes up with the same disk or document.
             self._place = replace(
                 self._place, heartbeat=settings.heartbeat, instance=lambda: self._instance
@@ -116,9 +118,12 @@ class Daemon(requests.Host):
             self._say_started()
             self._spot.start(os.environ)
             await asyncio.to_thread(self._begin_life, None)
-            named = asyncio.create_task(self._name_life())
-            await self._serve()
-            await named
+            naming = asyncio.create_task(self._name_life())
+            try:
+                await self._serve()
+            finally:
+                naming.cancel()
+                await asyncio.wait([naming])
         finally:
             self._spot.stop()
             for server in servers:
@@ -143,13 +148,17 @@ class Daemon(requests.Host):
 
     async def _name_life(self) -> None:
         """A copy of a disk is another machine. Living jobs don't wait for who can tell."""
-        if not is_expected(os.environ):
+        if not on_ec2(os.environ):
             return
-        metadata = Metadata.from_environment(os.environ)
-        if (instance := await asyncio.to_thread(metadata.instance_id)) is not None:
-            self._instance = instance
-            await asyncio.to_thread(self._begin_life, instance)
-            self._wake.set()
+        metadata, tries = Metadata.from_environment(os.environ), 0
+        while (instance := await asyncio.to_thread(metadata.instance_id)) is None:
+            if metadata.disabled:
+                return
+            tries += 1
+            await asyncio.sleep(backoff(tries))
+        self._instance = instance
+        await asyncio.to_thread(self._begin_life, instance)
+        self._wake.set()
 
     def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
         path = self._settings.run_dir / name

@@ -12,11 +12,12 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from runner.aws.here import on_ec2
 from runner.aws.instance import Instance
 from runner.core.machine import Ending, Life, Moment, live_on, verdict
 from runner.host import notices
 from runner.host.machine_file import MachineFile, this_moment
-from runner.host.metadata import Metadata, MetadataError, is_expected
+from runner.host.metadata import Metadata, MetadataError
 
 GIVE_UP_AFTER = 900.0
 """Seconds for which EC2 is asked again to forget a spot request, or to terminate the machine.
@@ -39,8 +40,8 @@ def end_if_due(
     can't be read: what is remembered of them holds. Raises StateError.
     """
     metadata = Metadata.from_environment(environ)
-    on_ec2 = is_expected(environ) and not metadata.disabled
-    instance = metadata.instance_id() if on_ec2 else None
+    in_cloud = on_ec2(environ) and not metadata.disabled
+    instance = metadata.instance_id() if in_cloud else None
     now = this_moment()
     with file.changing() as change:
         machine = change.machine
@@ -49,13 +50,13 @@ def end_if_due(
         ending = verdict(machine, now)
         if ending is None:
             return True
-        if on_ec2 and (notice := _spot_notice(metadata)) is not None:
+        if in_cloud and (notice := _spot_notice(metadata)) is not None:
             # Powering off now would disable the spot request, as if a person had wanted that.
             say(f"{ending.why}, but there is a {notice}: EC2 ends the machine")
             return True
         change.machine = replace(machine, ending=ending)
     say(f"{ending.why}: the machine ends ({ending.what})")
-    return _End(ending, now, say).run(metadata if on_ec2 else None, instance)
+    return _End(ending, now, say).run(metadata if in_cloud else None, instance)
 
 
 def _remembered(life: Life | None) -> tuple[float | None, str]:

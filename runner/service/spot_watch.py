@@ -15,9 +15,10 @@ from pathlib import Path
 
 import structlog
 
+from runner.aws.here import on_ec2
 from runner.core import events as ev
 from runner.host import spot
-from runner.host.metadata import Metadata, is_expected
+from runner.host.metadata import Metadata
 from runner.host.notices import Kind, Notice, rfc3339
 from runner.model.settings import Settings
 from runner.service.session import Session
@@ -48,7 +49,7 @@ class SpotWatch:
     def start(self, environ: Mapping[str, str]) -> None:
         """Begin to watch, from the running loop."""
         loop = asyncio.get_running_loop()
-        metadata, expected = Metadata.from_environment(environ), is_expected(environ)
+        metadata, expected = Metadata.from_environment(environ), on_ec2(environ)
         self.first_look = loop.create_future()
         self._watcher = spot.SpotWatcher(
             metadata,

@@ -149,13 +149,6 @@ def box(tmp_path: Path) -> Box:
 
 
 @pytest.fixture
-def imds() -> Iterator[Imds]:
-    made = Imds()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def ec2() -> Iterator[Ec2]:
     made = Ec2()
     yield made

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from imds import Imds
 
+from runner.aws.here import on_ec2
 from runner.host import metadata as module
-from runner.host.metadata import Metadata, MetadataError, is_expected
+from runner.host.metadata import Metadata, MetadataError
 from runner.host.notices import Kind, Notice, maintenance_notices, rebalance_notice, spot_notice
 from runner.host.spot import SpotWatcher
 
 RUDE = ["hang", "drip", "500", "no-tokens"]
-
-
-@pytest.fixture
-def imds() -> Iterator[Imds]:
-    made = Imds()
-    yield made
-    made.close()
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +104,9 @@ def test_a_wrong_endpoint_is_trouble_and_no_crash(endpoint: str) -> None:
         Metadata(endpoint).get("instance-id")
 
 
-def test_where_a_service_is_expected() -> None:
+def test_where_a_service_on_ec2() -> None:
     """A named endpoint would be asked once a minute, as on a laptop."""
-    assert is_expected({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
+    assert on_ec2({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1"})
 
 
 GARBAGE = [

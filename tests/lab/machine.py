@@ -294,13 +294,14 @@ class Machine:
 
     def last_words(self) -> str:
         """The ends of the console and of the journal, for who has to find out why."""
-        journal = ""
-        if self.running:
+        told = f"--- console\n{self._console()}"
+        for title, *words in _LAST_WORDS if self.running else ():
             try:
-                journal = self.run("journalctl", "--no-pager", "-n", "60", check=False).stdout
+                done = self.run(*words, check=False)
+                told += f"\n--- {title}\n{done.stdout}{done.stderr}"
             except subprocess.TimeoutExpired:
-                journal = "(no answer)"
-        return f"--- console\n{self._console()}\n--- journal\n{journal}"
+                told += f"\n--- {title}\n(no answer)"
+        return told
 
     def _console(self) -> str:
         path = self._folder / "console"
@@ -308,6 +309,11 @@ class Machine:
 
 
 _MACHINES = CACHE / "machines"
+_LAST_WORDS = (
+    ("journal", "journalctl", "--no-pager", "-n", "40"),
+    ("the agent", "journalctl", "--no-pager", "-n", "80", "-u", "runner.service"),
+    ("the machine's end", "cat", "/var/lib/runner/machine.json"),
+)
 
 
 def _sweep(hierarchy: Path) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,6 @@ while :; do sleep 0.02; done
 @pytest.fixture(autouse=True)
 def _namespaces() -> None:
     needs_namespaces()
-
-
-@pytest.fixture
-def imds() -> Iterator[Imds]:
-    made = Imds()
-    yield made
-    made.close()
 
 
 class Ec2:

@@ -46,6 +46,7 @@ def wait_end(machine: Machine) -> None:
     except subprocess.TimeoutExpired:
         log = machine.read(LOG) if machine.exists(LOG) else "it has no log"
         pytest.fail(f"it doesn't end\n{log}\n{machine.last_words()}")
+    print(machine.journal("-o", "short-monotonic"))
 
 
 def test_a_machine_that_has_nothing_runs_the_queue_and_ends_itself(

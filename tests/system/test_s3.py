@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from imds import Imds, in_seconds
 from s3_endpoint import Endpoint
 from s3_faults import FaultProxy, Match, Stall
 from world import World
@@ -156,6 +157,24 @@ def test_the_log_of_a_try_before_the_last_is_there_while_the_next_runs(cloud: Cl
     assert run.wait(20) == 130
     assert cloud.read("jobs/a/stdout.log") == b"try 2\n"
     assert cloud.state()["jobs"][0]["status"] == "interrupted"
+
+
+def test_a_role_that_comes_late_costs_a_moment(cloud: Cloud, imds: Imds) -> None:
+    """A machine would idle for a minute, at its price, for one lost answer of its metadata."""
+    world = cloud.world
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        del world.env[name]
+    world.env.update(imds.env)
+    world.daemon()
+    world.call("submit", cloud.document(job("a")))
+    told = world.until(lambda: world.data("status", "--queue", "q").get("blocked"))
+    assert "this instance has no role, or its metadata service doesn't answer" in told
+    assert world.jobs("q").get("a", {}).get("attempt", 0) == 0
+    keys = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": "test"}
+    keys |= {"Code": "Success", "Expiration": in_seconds(7200)}
+    imds.lose = 3  # then a token, the role's name and its keys in one go
+    imds.data["iam/security-credentials/role"] = json.dumps(keys)
+    assert world.call("wait", "--queue", "q", "--timeout", "30s").returncode == 0
 
 
 def test_the_daemon_stores_what_the_document_says(cloud: Cloud) -> None:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five seconds between polls are right on EC2 only."""
     assert POLL_EVERY == 5
     monkeypatch.setattr("world.RUNNER", [sys.executable, "-c", QUICK])
-
-
-@pytest.fixture
-def imds() -> Iterator[Imds]:
-    made = Imds()
-    yield made
-    made.close()
 
 
 def on_ec2(world: World, imds: Imds, **settings: str) -> subprocess.Popen[bytes]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from runner.aws.clients import make_client
 from runner.aws.faults import AwsError, calling
+from runner.aws.here import on_ec2
 from runner.errors import NotFoundError, RunnerError
 from runner.host.jobs_unit import UNIT as JOBS_UNIT
-from runner.host.metadata import Metadata, MetadataError, is_expected
+from runner.host.metadata import Metadata, MetadataError
 from runner.model.settings import Settings
 from runner.results.stores import is_s3
 from runner.service.job_user import check_folders, job_user
@@ -163,7 +164,7 @@ def _metadata() -> list[Finding]:
     try:
         instance = metadata.get("instance-id")
     except MetadataError as error:
-        if not is_expected(os.environ):
+        if not on_ec2(os.environ):
             return [warn("metadata", "this is no machine of EC2's: nothing announces its end")]
         todo = "aws ec2 modify-instance-metadata-options --http-endpoint enabled, from outside"
         return [fail("metadata", f"doesn't answer: {error}", todo)]
