@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -92,10 +91,6 @@ echo "trained $step" > model
 """
 
 
-@pytest.mark.skipif(
-    not os.environ.get("RUNNER_WHOLE_JOURNEY"),
-    reason="RUNNER_WHOLE_JOURNEY=1 runs it: beside other tests the old machine's end came late",
-)
 def test_a_spot_machine_is_interrupted_restarted_and_replaced(journey: Journey) -> None:
     """Work would be lost with a spot machine, or two machines would run the same queue."""
     journey.write(
