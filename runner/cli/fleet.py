@@ -12,8 +12,9 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.machines import age
 
 if TYPE_CHECKING:
+    from runner.targets.ec2.cost import Cost
     from runner.targets.ec2.ending import Ended
-    from runner.targets.ec2.machines import Cost, Owned
+    from runner.targets.ec2.machines import Owned
 
 REGIONS = "R[,R2…|all]"
 HEADS = ("ID", "QUEUE", "STATE", "TYPE", "MARKET", "ZONE", "AGE", "COST", "EXPIRES", "THEN", "WHY")

@@ -10,7 +10,7 @@ from runner.aws.ec2 import Machine
 from runner.aws.faults import AwsError, Kind
 from runner.aws.ssm import Ping
 from runner.targets.ec2 import names
-from runner.targets.ec2.condition import cost, not_installed, of_machine, of_ping
+from runner.targets.ec2.condition import not_installed, of_machine, of_ping
 from runner.targets.ec2.finding import Found, Target, chosen
 
 NOW = 1_800_000_000.0
@@ -97,33 +97,6 @@ def test_one_without_runner_says_where_its_log_is() -> None:
     """A failed set-up would look like a slow one."""
     said = not_installed(found(None), machine("running"), NOW)
     assert any("s3://b/runner/launches/l1/bootstrap.log" in line for line in said.advice)
-
-
-@pytest.mark.parametrize(
-    ("state", "more", "hours", "dollars"),
-    [
-        ("running", {}, 2.0, 2.424),
-        ("running", {"tags": {}}, 2.0, None),
-        ("running", {"tags": {names.PRICE: "nan"}}, 2.0, None),
-        ("pending", {}, 0.0, 0.0),
-        ("terminated", {}, None, None),
-        ("terminated", {"launched": 1_768_478_400.0,
-                        "transition": "User initiated (2026-01-15 13:00:00 GMT)"}, 1.0, 1.212),
-    ],
-)  # fmt: skip
-def test_cost_is_told_or_unknown(
-    state: str, more: dict[str, Any], hours: float | None, dollars: float | None
-) -> None:
-    """A guess would be taken for a bill."""
-    spent = cost(found(machine(state, **more)), NOW)
-    assert spent.hours == (None if hours is None else pytest.approx(hours))
-    assert spent.dollars == (None if dollars is None else pytest.approx(dollars))
-
-
-def test_a_restart_is_told() -> None:
-    """The hours before it would be missing, and nobody would know."""
-    assert cost(found(machine("running"), launched=NOW - 9000), NOW).since_restart
-    assert not cost(found(machine("running"), launched=NOW - 7205), NOW).since_restart
 
 
 def test_of_many_machines_the_newest_that_lives_is_meant() -> None:

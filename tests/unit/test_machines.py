@@ -82,23 +82,6 @@ def test_a_restarted_machine_is_as_old_as_its_disk() -> None:
     assert (owned.cost(NOW).dollars, owned.cost(NOW).at_least) == (2.0, True)
 
 
-@pytest.mark.parametrize(
-    ("state", "price", "dollars"),
-    [
-        ("running", "1.5", 3.0),
-        ("running", "cheap", None),
-        ("running", "nan", None),
-        ("running", "-1", None),
-        ("stopped", "1.5", None),
-        ("terminated", "1.5", None),
-        ("pending", "1.5", 0.0),
-    ],
-)
-def test_cost_is_told_only_where_it_is_known(state: str, price: str, dollars: float | None) -> None:
-    """A guess would be taken for the bill."""
-    assert Owned("r", machine(state=state, tags=tagged(price=price))).cost(NOW).dollars == dollars
-
-
 def test_ages() -> None:
     """Nobody could read the list."""
     assert [age(s) for s in (-1, 59.9, 60, 3600, 3660, 90_000)] == [

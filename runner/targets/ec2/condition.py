@@ -5,9 +5,7 @@ Pure: EC2's and SSM's answers go in. The words in quotation marks are EC2's own.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from runner.aws.ec2 import Machine
 from runner.aws.faults import AwsError, Kind
@@ -145,58 +143,3 @@ def _console(machine: Machine) -> str:
 
 def _ago(seconds: float) -> str:
     return format_duration(max(0, round(seconds)))
-
-
-# -- cost --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """``hours`` since its last start; ``dollars``: None where nobody knows the price or the end.
-
-    ``since_restart``: it ran before too, and EC2 doesn't tell how long.
-    """
-
-    hours: float | None
-    price: float | None
-    since_restart: bool = False
-
-    @property
-    def dollars(self) -> float | None:
-        if self.hours is None or self.price is None:
-            return None
-        return self.hours * self.price
-
-
-_RESTARTED = 600.0
-"""Seconds by which a machine may start after its launch was noted, without another start."""
-
-_WHEN = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
-"""The end of EC2's StateTransitionReason: ``User initiated (2026-11-25 17:00:00 GMT)``."""
-
-
-def cost(found: Found, now: float) -> Cost:
-    """What the machine has cost since its last start, without its disk."""
-    machine = found.machine
-    if machine is None:
-        return Cost(None, None)
-    end = now if machine.state in ("running", "stopping") else _end_of(machine)
-    hours = None if end is None else max(0.0, end - machine.launched) / 3600
-    again = found.launched is not None and machine.launched - found.launched > _RESTARTED
-    return Cost(hours, _price(machine), again)
-
-
-def _end_of(machine: Machine) -> float | None:
-    if machine.state == "pending":
-        return machine.launched
-    if told := _WHEN.search(machine.transition):
-        return datetime.fromisoformat(told[1]).replace(tzinfo=UTC).timestamp()
-    return None
-
-
-def _price(machine: Machine) -> float | None:
-    try:
-        price = float(machine.tags.get(names.PRICE, ""))
-    except ValueError:
-        return None
-    return price if 0 <= price < float("inf") else None

@@ -12,10 +12,7 @@ from datetime import datetime
 
 from runner.aws.ec2 import ALIVE, Ec2, Machine, SpotRequest
 from runner.targets.ec2 import names
-
-BILLED = frozenset({"running", "stopping"})
-"""States in which an instance costs its price (EC2 User Guide, "Instance lifecycle"; `stopping`
-costs only where it hibernates). A stopped one costs its disk."""
+from runner.targets.ec2.cost import BILLED, NOTHING, Cost, cost_of, price_in
 
 WAITING = ("open", "active", "disabled")
 """States of a spot request for which EC2 may launch a machine: see SpotRequest.alive."""
@@ -118,36 +115,11 @@ class Owned:
     @property
     def price(self) -> float | None:
         """US dollars an hour, as the launch expected; None where nobody knew."""
-        try:
-            price = float(self.tags.get(names.PRICE, ""))
-        except ValueError:
-            return None
-        return price if 0 <= price < float("inf") else None
+        return price_in(self.tags)
 
     def cost(self, now: float) -> Cost:
         """What it has cost until ``now`` (seconds since the epoch), without its disk."""
-        machine, price = self.machine, self.price
-        if machine is None:
-            return Cost(0.0)
-        if price is None:
-            return Cost(None)
-        # What ran before the last start, or how long a stopped one ran, EC2 doesn't tell.
-        at_least = machine.began < machine.launched - _SAME_START
-        if machine.state not in BILLED:
-            return Cost(0.0 if machine.state == "pending" else None)
-        return Cost(price * max(0.0, now - machine.launched) / 3600, at_least)
-
-
-_SAME_START = 300.0
-"""Seconds by which a disk may be attached before or after the start that it belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """US dollars; None where nobody knows. ``at_least``: earlier starts aren't in it."""
-
-    dollars: float | None
-    at_least: bool = False
+        return NOTHING if self.machine is None else cost_of(self.machine, self.price, now)
 
 
 def look(ec2: Ec2, *, ended: bool = False, queue: str | None = None) -> list[Owned]:

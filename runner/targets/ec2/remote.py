@@ -19,6 +19,7 @@ from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
 from runner.targets.ec2 import condition, finding, records, stored_state
 from runner.targets.ec2.asking import Asker, NotInstalled, NotKnown, NotReached
 from runner.targets.ec2.condition import Condition
+from runner.targets.ec2.cost import cost_of, price_in
 from runner.targets.ec2.finding import Found, Target
 from runner.targets.ec2.stored_state import Seen, StoredState
 from runner.targets.ec2.waiting import EC2_EVERY, Waiting
@@ -116,7 +117,7 @@ class Remote:
             return {}
         told: Answer = {"instance_id": found.instance_id, "region": found.region}
         if (machine := found.machine) is not None:
-            spent = condition.cost(found, time.time())
+            spent = cost_of(machine, price_in(machine.tags), time.time(), found.launched)
             told |= {
                 "state": machine.state,
                 "why": machine.why or None,
@@ -126,7 +127,7 @@ class Remote:
                 "hours": None if spent.hours is None else round(spent.hours, 4),
                 "price_per_hour": spent.price,
                 "cost": None if spent.dollars is None else round(spent.dollars, 4),
-                "cost_since_restart": spent.since_restart or None,
+                "cost_since_restart": spent.at_least or None,
             }
         return {name: value for name, value in told.items() if value is not None}
 
