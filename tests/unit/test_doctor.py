@@ -14,7 +14,6 @@ from runner.errors import UsageError
 from runner.targets.ec2.doctor import permissions
 from runner.targets.ec2.doctor.account import Caller, _clock
 from runner.targets.ec2.doctor.findings import Finding, Grade, examine, ok
-from runner.targets.ec2.doctor.quota import codes
 from runner.targets.ec2.doctor.role import _trusts_ec2
 
 
@@ -51,34 +50,6 @@ def test_one_check_that_breaks_is_a_finding() -> None:
         (Grade.FAIL, "not so"),
         (Grade.WARN, "could not be looked at: KeyError: 'x'"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("kind", "on_demand", "spot"),
-    [
-        ("t3.medium", "L-1216C47A", "L-34B43A08"),
-        ("im4gn.large", "L-1216C47A", "L-34B43A08"),
-        ("g5.2xlarge", "L-DB2E81BA", "L-3819A6DF"),
-        ("gr6.4xlarge", "L-DB2E81BA", "L-3819A6DF"),
-        ("p4d.24xlarge", "L-417A185B", "L-7212CCBC"),
-        ("p5.48xlarge", "L-417A185B", "L-C4BD4855"),
-        ("trn1.2xlarge", "L-2C3B7624", "L-6B0D517C"),
-        ("inf2.xlarge", "L-1945791B", "L-B5D1601B"),
-        ("x2gd.medium", "L-7295265B", "L-E3A00192"),
-        ("u-6tb1.metal", "L-43DA4232", None),
-        ("hpc7a.96xlarge", "L-F7808C92", None),
-    ],
-)
-def test_a_type_counts_for_the_quota_of_its_family(
-    kind: str, on_demand: str, spot: str | None
-) -> None:
-    """The wrong quota would be asked for; that takes days."""
-    assert codes(kind) == (on_demand, spot)
-
-
-def test_a_family_of_tomorrow_is_not_guessed() -> None:
-    """A quota would be said to be enough that doesn't count."""
-    assert codes("mac2.metal") is None
 
 
 @pytest.mark.parametrize(

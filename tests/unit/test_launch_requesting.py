@@ -10,7 +10,6 @@ import pytest
 from runner.aws.ec2 import Machine
 from runner.aws.faults import AwsError, Kind
 from runner.targets.ec2.launches import Asked
-from runner.targets.ec2.quotas import quota_of
 from runner.targets.ec2.requesting import (
     BUSY_TRIES,
     UNCLEAR_TRIES,
@@ -131,28 +130,6 @@ def test_a_quota_says_what_to_ask_for() -> None:
         ask(Fake([error]))
     assert "more than your limit of 0" in str(caught.value)
     assert "'Running On-Demand G and VT instances' (L-DB2E81BA)" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "market", "code"),
-    [
-        ("t3.micro", "on-demand", "L-1216C47A"),
-        ("im4gn.large", "spot", "L-34B43A08"),
-        ("g6.xlarge", "spot", "L-3819A6DF"),
-        ("gr6.4xlarge", "on-demand", "L-DB2E81BA"),
-        ("p4d.24xlarge", "spot", "L-7212CCBC"),
-        ("p5.48xlarge", "spot", "L-C4BD4855"),
-        ("inf2.xlarge", "on-demand", "L-1945791B"),
-        ("trn1.2xlarge", "on-demand", "L-2C3B7624"),
-        ("x2idn.16xlarge", "on-demand", "L-7295265B"),
-        ("hpc7a.96xlarge", "on-demand", None),
-        ("mac2.metal", "on-demand", None),
-    ],
-)
-def test_each_type_has_its_familys_quota(name: str, market: str, code: str | None) -> None:
-    """Somebody would wait days for more of the wrong quota."""
-    found = quota_of(name, market)
-    assert (found[1] if found else None) == code
 
 
 def probed(*answers: AwsError) -> list[str]:

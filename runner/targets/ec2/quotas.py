@@ -16,6 +16,8 @@ _ON_DEMAND = {
     "trn": ("Running On-Demand Trn instances", "L-2C3B7624"),
     "dl": ("Running On-Demand DL instances", "L-6E869C2A"),
     "x": ("Running On-Demand X instances", "L-7295265B"),
+    "u": ("Running On-Demand High Memory instances", "L-43DA4232"),
+    "hpc": ("Running On-Demand HPC instances", "L-F7808C92"),
 }
 
 _SPOT = {
@@ -44,4 +46,6 @@ def quota_of(type_name: str, market: str) -> tuple[str, str] | None:
         return table[f"{family}{generation}"]
     if family in table:
         return table[family]
-    return table["standard"] if family[:1] in _STANDARD and family not in ("hpc", "mac") else None
+    if family[:1] not in _STANDARD or family in ("hpc", "mac"):
+        return None
+    return table["standard"]
