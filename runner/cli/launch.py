@@ -100,9 +100,8 @@ def execute(arguments: argparse.Namespace) -> int:
     queue, wish = _read(arguments)
     from runner.cli.launching import Launching
     from runner.targets.ec2.launches import Launches
-    from runner.targets.ec2.records import folder
 
-    launches = Launches(folder(os.environ))
+    launches = Launches.of_user(os.environ)
     launching = Launching(arguments, queue, wish, launches)
     try:
         done = launching.run()

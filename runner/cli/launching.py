@@ -192,7 +192,7 @@ class Launching:
     def _tell(self, done: Launched, plan: dict[str, Any] | None) -> None:
         if self._arguments.json:
             told = {"plan": plan} if plan else {}
-            print(json.dumps({**done.launch.public, **told}), flush=True)
+            print(json.dumps({**done.launch.record.plain, **told}), flush=True)
         else:
             for line in launch_text.launched_lines(done):
                 print(clean(line), flush=True)

@@ -30,9 +30,8 @@ def execute(arguments: argparse.Namespace) -> int:
     options.queue(arguments)
     from runner.cli.resuming import prepared
     from runner.targets.ec2.launches import Launches
-    from runner.targets.ec2.records import folder
 
-    launches = Launches(folder(os.environ))
+    launches = Launches.of_user(os.environ)
     resuming = prepared(arguments, launches)
     done = resuming.run()
     if done is None or not arguments.wait:

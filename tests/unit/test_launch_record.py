@@ -59,7 +59,7 @@ def test_two_launches_at_once_are_one_too_many(tmp_path: Path) -> None:
 
 def test_what_anybody_may_know_holds_no_request() -> None:
     """The index would be as large as the user-data, and name a machine that isn't there."""
-    assert LAUNCH.public == {
+    assert LAUNCH.record.plain == {
         "version": 1,
         "queue_id": "q",
         "store": "s3://b/queues/q",
@@ -68,4 +68,4 @@ def test_what_anybody_may_know_holds_no_request() -> None:
         "launched_at": "1970-01-01T00:16:40Z",
         "expires": "1970-01-01T01:16:40Z",
     }
-    assert LAUNCH.having(instance_id="i-1").public["instance_id"] == "i-1"
+    assert LAUNCH.having(instance_id="i-1").record.plain["instance_id"] == "i-1"

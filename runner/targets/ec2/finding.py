@@ -10,14 +10,15 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError, Kind
 from runner.errors import NotFoundError, UsageError
 from runner.model.wording import quoted
-from runner.targets.ec2 import names, records
-from runner.targets.ec2.records import Record
+from runner.targets.ec2 import names
+from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.launches import Launches
+from runner.targets.ec2.records import Record, indexed
 
 _INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -75,10 +76,10 @@ class Found:
 
 def remembered(target: Target) -> Record | None:
     """This computer's own record; costs no call."""
-    place = records.folder(os.environ)
+    launches = Launches.of_user(os.environ)
     if target.queue_id is None:
-        return records.of_instance(place, target.word)
-    return records.of_queue(place, target.queue_id)
+        return launches.record_of(target.word)
+    return launches.record(target.queue_id)
 
 
 def find(target: Target, record: Record | None) -> Found:
@@ -94,7 +95,7 @@ def find(target: Target, record: Record | None) -> Found:
             raise UsageError("in which region? --region R, or AWS_REGION") from None
         trouble = error
     if machine is None and record is None:
-        record = _indexed(target)
+        record = _indexed(target, ec2.region)
     if machine is None and record is None:
         if trouble is not None:
             raise trouble
@@ -120,18 +121,11 @@ def chosen(machines: Sequence[Machine]) -> Machine | None:
     return max(alive or machines, key=lambda machine: machine.launched, default=None)
 
 
-def _indexed(target: Target) -> Record | None:
+def _indexed(target: Target, region: str) -> Record | None:
     """What launch left in the bucket: only by the queue's id."""
     if target.bucket is None or target.queue_id is None:
         return None
-    from runner.results.stores import open_store
-
-    store = open_store(f"s3://{target.bucket}")
-    try:
-        data = store.get_bytes(names.index_key(target.queue_id))
-    finally:
-        store.close()
-    return records.parse(data) if data is not None else None
+    return indexed(Bucket(target.bucket, region), target.queue_id)
 
 
 def _joined(
@@ -156,7 +150,7 @@ def _joined(
         queue_id=queue_id,
         store=store,
         launch=tags.get(names.LAUNCH) or (record.launch if record else None),
-        launched=(record.at or None) if record is not None and same else None,
+        launched=record.launched_at if record is not None and same else None,
         trouble=trouble,
     )
 
@@ -170,7 +164,7 @@ def _not_found(region: str, target: Target) -> str:
             "an instance is forgotten about an hour after its end: ask by the queue's id then"
         )
     looked = [f"no instance in {region} has the tag {names.QUEUE}={word}",
-              f"{_place()} has no record of it"]  # fmt: skip
+              f"{Launches.of_user(os.environ).folder} has no record of it"]  # fmt: skip
     if target.bucket is not None:
         looked.append(f"s3://{target.bucket}/{names.index_key(word)} doesn't exist")
     more = "" if target.bucket else " or --bucket B, where its results are"
@@ -178,10 +172,6 @@ def _not_found(region: str, target: Target) -> str:
         f"nothing is known of a queue '{word}': {'; '.join(looked)}\n"
         f"is it in another region or account? --region R, AWS_PROFILE,{more or ' another --bucket'}"
     )
-
-
-def _place() -> Path:
-    return records.folder(os.environ)
 
 
 def is_login_trouble(error: AwsError) -> bool:

@@ -68,7 +68,9 @@ class Ground:
         """Say in the bucket that it is about to be launched. Raises ConflictError if somebody else
         has said so since ``check``, AwsError."""
         try:
-            self._bucket.swap_json(names.index_key(launch.queue_id), launch.public, self._etag)
+            self._bucket.swap_json(
+                names.index_key(launch.queue_id), launch.record.plain, self._etag
+            )
         except AwsError as error:
             if error.kind is not Kind.CONFLICT:
                 raise

@@ -28,6 +28,7 @@ from runner.targets.ec2.launches import Asked, Launch, Launches
 from runner.targets.ec2.plan import BUNDLE_ARCH, SPOT, Candidate, Facts
 from runner.targets.ec2.recipe import NAME as RECIPE
 from runner.targets.ec2.recipe import recipe_of
+from runner.targets.ec2.records import publish
 from runner.targets.ec2.request import request, tags, token
 from runner.targets.ec2.requesting import Asker, Refused, RefusedError, TokenTaken
 from runner.targets.ec2.shipping import Progress, ship_bundles, ship_document, ship_workdir
@@ -184,15 +185,14 @@ class Launcher:
     def _nothing_came_of(self, launch: Launch) -> None:
         self.told(launch)
         with suppress(AwsError):  # others then wait for a while before they launch
-            nothing = {**launch.public, "outcome": "nothing was launched"}
-            self._bucket.put_json(names.index_key(launch.queue_id), nothing)
+            publish(self._bucket, launch.record, outcome="nothing was launched")
 
     def finish(self, launch: Launch, machine: Machine) -> Launch:
         """Remember the machine, here and in the bucket. Without the latter it is found by tag."""
         launch = launch.having(instance_id=machine.instance_id)
         self._launches.write(launch)
         try:
-            self._bucket.put_json(names.index_key(launch.queue_id), launch.public)
+            publish(self._bucket, launch.record)
         except AwsError as error:
             self._say(f"the bucket's index could not be written ({error}): EC2's tags tell too")
         return launch

@@ -1,7 +1,7 @@
-"""What is remembered of a launch, so that the next command finds it: on the laptop, in the bucket.
+"""What this laptop remembers of its launches, so that the next command finds them.
 
-Owns the record and its two places. It is written before EC2 is asked for a machine: a launch that
-was cut off anywhere is gone on with, not begun again. Who reads it ignores what he doesn't know.
+Owns the folder, a file a queue. It is written before EC2 is asked for a machine: a launch that was
+cut off anywhere is gone on with, not begun again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import LockedError, StateError
-
-VERSION = 1
+from runner.targets.ec2.records import Record, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +60,31 @@ class Launch:
         return replace(self, **changes)
 
     @property
-    def public(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """What anybody may know who looks for the queue: no request, it is large."""
-        from runner.targets.ec2.request import rfc3339
-
-        told = {
-            "version": VERSION,
-            "queue_id": self.queue_id,
-            "store": self.store,
-            "instance_id": self.instance_id,
-            "region": self.region,
-            "launch": self.launch,
-            "launched_at": rfc3339(self.launched_at),
-            "expires": rfc3339(self.expires),
-        }
-        return {name: value for name, value in told.items() if value is not None}
+        return Record(
+            queue_id=self.queue_id,
+            store=self.store,
+            region=self.region,
+            instance_id=self.instance_id,
+            launch=self.launch,
+            launched_at=self.launched_at,
+            expires=self.expires,
+        )
 
 
 class Launches:
-    """The folder of a laptop's launches, a file a queue."""
+    """The folder of a laptop's launches, and of queues that it gave to running machines."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def of_user(cls, environ: Mapping[str, str]) -> Launches:
+        """Below the XDG state folder, whoever this computer's user is."""
+        state = environ.get("XDG_STATE_HOME", "")
+        base = Path(state) if state.startswith("/") else Path(os.path.expanduser("~/.local/state"))
+        return cls(base / "runner" / "launches")
 
     def path(self, queue_id: str) -> Path:
         return self.folder / f"{queue_id}.json"
@@ -113,9 +115,28 @@ class Launches:
         """The newest launch of a queue from here; None if there was none, or it can't be read:
         EC2's tags and the bucket know of it too."""
         try:
-            return _parse(json.loads(self.path(queue_id).read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return _parse(self._load(queue_id))
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
+
+    def record(self, queue_id: str) -> Record | None:
+        """Where a queue went from here; None if nobody knows here."""
+        return parse(self._load(queue_id))
+
+    def record_of(self, instance_id: str) -> Record | None:
+        """The newest record of an instance: it may have had several queues."""
+        found = [self.record(queue_id) for queue_id in self._queues()]
+        same = [each for each in found if each and each.instance_id == instance_id]
+        return max(same, key=lambda each: each.launched_at or 0.0, default=None)
+
+    def _load(self, queue_id: str) -> Any:
+        try:
+            return json.loads(self.path(queue_id).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    def _queues(self) -> list[str]:
+        return [path.stem for path in sorted(self.folder.glob("*.json"))]
 
     def unfinished(self, digest: str) -> Launch | None:
         """The newest launch of the same command whose end nobody was told."""
@@ -133,19 +154,27 @@ class Launches:
         ]
 
     def _open(self) -> list[Launch]:
-        found = [self.read(path.stem) for path in sorted(self.folder.glob("*.json"))]
+        found = [self.read(queue_id) for queue_id in self._queues()]
         return [each for each in found if each is not None and each.open]
 
     def write(self, launch: Launch) -> None:
         """Durably: after it EC2 may be asked. Raises StateError."""
-        path = self.path(launch.queue_id)
+        self._write(launch.queue_id, _plain(launch))
+
+    def remember(self, record: Record) -> None:
+        """A queue that went to a machine without a launch of its own. Raises StateError."""
+        self._write(record.queue_id, record.plain)
+
+    def _write(self, queue_id: str, plain: Mapping[str, Any]) -> None:
+        path = self.path(queue_id)
         temporary = path.with_name(f".{path.name}.new")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             # The request tells where things are in the account: it is its owner's.
             with open(
                 os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
             ) as file:
-                json.dump(_plain(launch), file)
+                json.dump(plain, file)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -161,7 +190,7 @@ class Launches:
 
 def _plain(launch: Launch) -> dict[str, Any]:
     plain = {
-        **launch.public,
+        **launch.record.plain,
         "launched": launch.launched_at,
         "ends": launch.expires,
         "digest": launch.digest,
@@ -175,20 +204,21 @@ def _plain(launch: Launch) -> dict[str, Any]:
 
 
 def _parse(plain: dict[str, Any]) -> Launch:
-    if plain["version"] != VERSION:
-        raise ValueError("of another version")
+    record = parse(plain)
+    if record is None or record.launch is None:
+        raise ValueError("no launch")
     asked = None
     if told := plain.get("asked"):
         request = {**told["request"], "UserData": base64.b64decode(told["request"]["UserData"])}
         asked = Asked(int(told["number"]), float(told["at"]), request)
     return Launch(
-        queue_id=plain["queue_id"],
-        store=plain["store"],
-        region=plain["region"],
-        launch=plain["launch"],
+        queue_id=record.queue_id,
+        store=record.store,
+        region=record.region,
+        launch=record.launch,
         launched_at=float(plain["launched"]),
         expires=float(plain["ends"]),
-        instance_id=plain.get("instance_id"),
+        instance_id=record.instance_id,
         digest=plain.get("digest", ""),
         open=bool(plain.get("open")),
         asked=asked,

@@ -16,11 +16,12 @@ from typing import Any
 from runner.aws.faults import AwsError
 from runner.aws.ssm import Ssm
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
-from runner.targets.ec2 import condition, finding, records, stored_state
+from runner.targets.ec2 import condition, finding, stored_state
 from runner.targets.ec2.asking import Asker, NotInstalled, NotKnown, NotReached
 from runner.targets.ec2.condition import Condition
 from runner.targets.ec2.cost import cost_of, price_in
 from runner.targets.ec2.finding import Found, Target
+from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.stored_state import Seen, StoredState
 from runner.targets.ec2.waiting import EC2_EVERY, Waiting
 
@@ -94,7 +95,7 @@ class Remote:
     def _remembered_store(self) -> str | None:
         record = self._record
         if self._other_queue:
-            record = records.of_queue(records.folder(os.environ), self._queue or "")
+            record = Launches.of_user(os.environ).record(self._queue or "")
         return record.store if record else None
 
     def stored(self) -> Seen | None:
@@ -336,7 +337,7 @@ class Remote:
         answer = self.act("submit", s3=url, sha256=sha256, again=again)
         try:
             note(found, document, str(answer["queue_id"]))
-        except (OSError, RunnerError) as error:
+        except RunnerError as error:
             self.say(f"it is only found by --on {found.instance_id}, not by its id: {error}")
         return answer
 

@@ -13,8 +13,11 @@ from typing import Any
 
 from runner.errors import NotFoundError, RunnerError, UsageError
 from runner.results.stores import open_store, parse_s3
-from runner.targets.ec2 import names, records
+from runner.targets.ec2 import names
+from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.finding import Found
+from runner.targets.ec2.launches import Launches
+from runner.targets.ec2.records import Record, publish
 
 MAX_BYTES = 64 * 1024 * 1024
 """As the daemon's socket takes."""
@@ -47,21 +50,21 @@ def _bucket_of(store: str | None) -> str | None:
 def note(found: Found, document: Mapping[str, Any], queue_id: str) -> None:
     """So that the queue is found by its id: the machine's tags speak of its first one.
 
-    Raises OSError, StoreError.
+    Raises StateError, AwsError.
     """
     bucket = document.get("result_s3_bucket")
     prefix = document.get("result_s3_prefix") or f"queues/{queue_id}"
-    record = records.Record(
+    record = Record(
         queue_id=queue_id,
         store=f"s3://{bucket}/{prefix}" if bucket else "",
         region=found.region,
         instance_id=found.instance_id,
         launch=found.launch,
-        launched_at=records.rfc3339(found.launched),
+        launched_at=found.launched,
     )
-    records.remember(records.folder(os.environ), record)
+    Launches.of_user(os.environ).remember(record)
     if bucket:
-        records.publish(bucket, record)
+        publish(Bucket(bucket, found.region), record)
 
 
 def fetch(url: str, sha256: str) -> str:

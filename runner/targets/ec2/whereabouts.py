@@ -6,7 +6,6 @@ counts, for another laptop may have resumed it since.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runner.aws.ec2 import Ec2
@@ -16,6 +15,7 @@ from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.launches import Launches
+from runner.targets.ec2.records import Record, indexed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,59 +34,50 @@ class Whereabouts:
         return parse_s3(self.store)[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Trace:
-    store: str
-    launch: str
-    region: str
-
-
 def locate(
     queue_id: str, region: str | None, bucket: str | None, launches: Launches
 ) -> Whereabouts:
     """Everything that can be found. Blocks. Raises NotFoundError with what can be done, AwsError
     if nothing was found and EC2 or S3 could not answer."""
-    traces = list(_of_laptop(queue_id, launches))
+    own = launches.record(queue_id)
+    traces = [own] if own is not None and own.store else []
     looked = region or (traces[0].region if traces else None)
     trouble: AwsError | None = None
     try:
-        traces += _of_tags(Ec2(looked), queue_id)
+        traces += _tagged(Ec2(looked), queue_id)
     except AwsError as error:
         trouble = error
     buckets = [*([bucket] if bucket else []), *(parse_s3(trace.store)[0] for trace in traces)]
     for name in dict.fromkeys(buckets):
         try:
-            traces += _of_index(Bucket(name, looked), queue_id)
+            found = indexed(Bucket(name, looked), queue_id)
         except AwsError as error:
             trouble = trouble or error
+            continue
+        if found is not None and found.store:
+            traces.append(found)
     if not traces:
         if trouble is not None:
             raise trouble
         raise NotFoundError(_not_found(queue_id, bucket))
-    newest = max(traces, key=lambda trace: trace.launch)
+    newest = max(traces, key=lambda trace: trace.launch or "")
     regions = [newest.region, *(trace.region for trace in traces)]
-    return Whereabouts(newest.store, newest.launch, tuple(dict.fromkeys(regions)))
+    return Whereabouts(newest.store, newest.launch or "", tuple(dict.fromkeys(regions)))
 
 
-def _of_laptop(queue_id: str, launches: Launches) -> Iterable[_Trace]:
-    if (launch := launches.read(queue_id)) is not None:
-        yield _Trace(launch.store, launch.launch, launch.region)
-
-
-def _of_tags(ec2: Ec2, queue_id: str) -> list[_Trace]:
+def _tagged(ec2: Ec2, queue_id: str) -> list[Record]:
+    """What its machines' tags tell."""
     return [
-        _Trace(machine.tags[names.STORE], machine.tags.get(names.LAUNCH, ""), machine.region)
+        Record(
+            queue_id,
+            machine.tags[names.STORE],
+            machine.region,
+            machine.instance_id,
+            machine.tags.get(names.LAUNCH),
+        )
         for machine in ec2.machines({names.QUEUE: queue_id})
         if names.STORE in machine.tags
     ]
-
-
-def _of_index(bucket: Bucket, queue_id: str) -> list[_Trace]:
-    told, _ = bucket.get_json(names.index_key(queue_id))
-    store, region, launch = told.get("store"), told.get("region"), told.get("launch")
-    if not isinstance(store, str) or not isinstance(region, str):
-        return []
-    return [_Trace(store, str(launch or ""), region)]
 
 
 def _not_found(queue_id: str, bucket: str | None) -> str:
