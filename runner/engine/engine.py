@@ -36,7 +36,7 @@ from runner.engine.uploads import Uploads
 from runner.errors import DiskFullError, StateError
 from runner.process.identity import boot_id
 from runner.results.claim import SucceededError
-from runner.store.database import Database
+from runner.store.database import TAKEN_OVER, Database
 
 FLUSH_AFTER = 0.5
 """Seconds that a change which nothing depends on (a pid, an upload's end) may wait to be stored."""
@@ -53,9 +53,6 @@ SPARE = 20.0
 NOT_LOOKED = "looks first whether the machine is about to be taken away"
 NOT_ASKED = "asks the result store first whether another machine works on the queue"
 _LOOKING = (NOT_LOOKED, NOT_ASKED)
-
-TAKEN_OVER = "taken_over"
-"""The key under which it is remembered that another machine works on a queue, and why."""
 
 LET_GO = 2.0
 """The same for a session whose jobs go on: the next one stores what this one hasn't."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import structlog
 
 from runner.core.states import QueueStatus
-from runner.engine.engine import TAKEN_OVER
+from runner.store.database import TAKEN_OVER
 from runner.engine.trying import backoff
 from runner.errors import RunnerError, StateError
 from runner.host.machine_file import this_moment
@@ -37,7 +37,6 @@ class Candidates:
         self._shelf = shelf
         self._settings = settings
         self._broken: dict[str, str] = {}
-        self._taken_over: dict[str, str] = {}
         self._refused: dict[str, tuple[str, float]] = {}
         self._refusals: Counter[str] = Counter()
 
@@ -60,11 +59,9 @@ class Candidates:
             return False
         if entry.meta.get("owner") != "daemon" or entry.aside:
             return False
-        if (why := entry.meta.get(TAKEN_OVER)) is not None:
-            self._taken_over[entry.name] = why
+        if entry.meta.get(TAKEN_OVER) is not None:
             # What still runs of it is to be ended.
             return entry.queue is not None and entry.queue.status is QueueStatus.RUNNING
-        self._taken_over.pop(entry.name, None)
         return not entry.ended or entry.name in self.finishing
 
     def _wait(self, entry: Entry) -> float:
@@ -134,10 +131,6 @@ class Candidates:
         self._broken.pop(name, None)
         self._refused.pop(name, None)
         self._refusals.pop(name, None)
-
-    def taken_over(self, name: str) -> str | None:
-        """Why the queue is another machine's business."""
-        return self._taken_over.get(name)
 
     def broken(self, name: str) -> str | None:
         """Why the queue won't be taken up at all."""

@@ -23,7 +23,7 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
-from runner.engine.engine import TAKEN_OVER
+from runner.store.database import TAKEN_OVER
 from runner.engine.trying import backoff
 from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
 from runner.host import jobs_unit
@@ -417,8 +417,6 @@ class Daemon(requests.Host):
     def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
         """See Place. Called in the reader's thread: it only looks things up."""
         if (why := self._candidates.broken(name)) is not None:
-            return {"blocked": why}
-        if (why := self._candidates.taken_over(name)) is not None:
             return {"blocked": why}
         if (why := self._candidates.refused(name)) is not None:
             return {"queued": self.who, "blocked": why}

@@ -254,7 +254,9 @@ def stored_snapshot(place: Place, name: str, *, going_on: bool = False) -> Snaps
     snapshot = place.stored.snapshot(name, going_on=going_on)
     end = outlook(place.shelf.paths)
     more = {"machine": end} if end else {}
-    return snapshot.with_more({**place.outlook(name, snapshot.extra.get("owner")), **more})
+    if "blocked" not in snapshot.extra:
+        more = {**place.outlook(name, snapshot.extra.get("owner")), **more}
+    return snapshot.with_more(more)
 
 
 def check_jobs(snapshot: Snapshot, names: list[str]) -> list[int]:

@@ -13,7 +13,7 @@ import structlog
 
 from runner.core.machine import Machine, QueueEnd, live_on, outlived, plan_end
 from runner.core.states import QUEUE_ENDED, QueueStatus
-from runner.engine.engine import TAKEN_OVER
+from runner.store.database import TAKEN_OVER
 from runner.errors import ConflictError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings

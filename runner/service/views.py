@@ -22,10 +22,14 @@ from runner.core.states import (
 )
 from runner.model.durations import format_duration
 from runner.process.identity import boot_id
-from runner.store.database import Database
+from runner.store.database import TAKEN_OVER, Database
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths
 from runner.store.projection import job_view, queue_view
+
+_SHOWN = {"owner": "owner", TAKEN_OVER: "blocked"}
+"""What is told of a queue's own notes, and as what: one that another machine has taken over is held
+up for good, whoever serves it here."""
 
 PAGE = 500
 """Jobs in one answer at most: rendered in a few milliseconds."""
@@ -189,5 +193,5 @@ def read_snapshot(paths: StatePaths, name: str) -> Snapshot:
         jobs=jobs,
         counts=counts,
         worker=holder_of(paths.queue_lock(queue_id)) if queue_id == name else None,
-        extra={"owner": owner} if (owner := loaded.meta.get("owner")) else {},
+        extra={shown: word for name, shown in _SHOWN.items() if (word := loaded.meta.get(name))},
     )

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+TAKEN_OVER = "taken_over"
+"""The key of ``meta`` under which it is noted that another machine works on the queue, and why."""
+
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queue (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL);
