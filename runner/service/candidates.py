@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import structlog
 
 from runner.core.states import QueueStatus
-from runner.store.database import TAKEN_OVER
 from runner.engine.trying import backoff
 from runner.errors import RunnerError, StateError
 from runner.host.machine_file import this_moment
@@ -22,6 +21,7 @@ from runner.results.store import ResultStore, StoreError
 from runner.service.result_stores import opened, prepared, wanted
 from runner.service.shelf import Entry, Shelf
 from runner.service.taking_over import Found, find
+from runner.store.database import TAKEN_OVER
 
 ASK_FOR = 300.0
 """Seconds after the machine's start for which a new queue waits for a store that doesn't answer."""

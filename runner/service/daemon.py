@@ -23,7 +23,6 @@ from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
-from runner.store.database import TAKEN_OVER
 from runner.engine.trying import backoff
 from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
 from runner.host import jobs_unit
@@ -46,6 +45,7 @@ from runner.service.shelf import Again, Entry, Shelf
 from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
 from runner.service.views import Stored
+from runner.store.database import TAKEN_OVER
 from runner.store.locks import Lock
 from runner.store.paths import prepare_folders
 

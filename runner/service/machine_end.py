@@ -13,12 +13,12 @@ import structlog
 
 from runner.core.machine import Machine, QueueEnd, live_on, outlived, plan_end
 from runner.core.states import QUEUE_ENDED, QueueStatus
-from runner.store.database import TAKEN_OVER
 from runner.errors import ConflictError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
 from runner.service.machine_view import limits_of
 from runner.service.shelf import Entry, Shelf
+from runner.store.database import TAKEN_OVER
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths
 from runner.store.projection import rfc3339
