@@ -152,23 +152,37 @@ def test_without_the_setting_nothing_is_planned(world: World) -> None:
     assert "Machine:" not in world.call("status").stdout
 
 
-def test_a_copy_of_the_disk_begins_a_life_of_its_own(world: World) -> None:
+def test_a_copy_of_the_disk_begins_a_life_of_its_own(world: World, imds: Imds) -> None:
     """A machine that is made from an image would end with its first boot."""
-    imds = Imds()
-    try:
-        imds.data["instance-id"] = "i-first"
-        env = {**STOPS, **imds.env}
-        daemon = world.daemon(env=env)
-        submit(world)
-        world.until(lambda: plan(world))
-        assert remembered(world)["life"]["instance"] == "i-first"
-        stop(daemon)
-        imds.data["instance-id"] = "i-copy"
-        daemon = world.daemon(env={**env, "RUNNER_ON_COMPLETE": "none"})
-        world.until(lambda: remembered(world)["life"]["instance"] == "i-copy")
-        assert plan(world) is None
-    finally:
-        imds.close()
+    imds.data["instance-id"] = "i-first"
+    env = {**STOPS, **imds.env}
+    daemon = world.daemon(env=env)
+    submit(world)
+    world.until(lambda: plan(world))
+    world.until(lambda: lives_as(world) == "i-first")
+    stop(daemon)
+    imds.data["instance-id"] = "i-copy"
+    world.daemon(env={**env, "RUNNER_ON_COMPLETE": "none"})
+    world.until(lambda: lives_as(world) == "i-copy")
+    assert plan(world) is None
+
+
+def test_who_it_is_is_asked_until_it_is_told(world: World, imds: Imds) -> None:
+    """After one lost answer a copy would live on with the end of the machine it was copied from."""
+    imds.mood = "500"
+    daemon = world.daemon(env={**STOPS, **imds.env})
+    world.until(lambda: imds.times("/latest/api/token", "PUT") > 1)
+    assert lives_as(world) is None
+    imds.data["instance-id"], imds.mood = "i-told", "well"
+    world.until(lambda: lives_as(world) == "i-told")
+    imds.mood = "500"
+    stop(daemon)
+
+
+def lives_as(world: World) -> str | None:
+    """The instance that the machine takes itself for."""
+    told: str | None = remembered(world).get("life", {}).get("instance")
+    return told
 
 
 def stop(daemon: subprocess.Popen[bytes]) -> None:
