@@ -29,23 +29,23 @@ from runner.host import jobs_unit
 from runner.host.metadata import Metadata
 from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
-from runner.model.document import Queue, parse_document
+from runner.model.document import parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
 from runner.service import requests, taking_over
 from runner.service.candidates import Candidates
 from runner.service.desk import Desk
 from runner.service.environment import logins
+from runner.service.intake import Intake
 from runner.service.job_user import JobUser, job_user
 from runner.service.machine_end import MachineEnd
 from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
-from runner.service.session import Place, Session, apply_resting, end_attempts, update
+from runner.service.session import Place, Session
 from runner.service.shelf import Again, Entry, Shelf
 from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
 from runner.service.views import Stored
-from runner.store.database import TAKEN_OVER
 from runner.store.locks import Lock
 from runner.store.paths import prepare_folders
 
@@ -86,6 +86,9 @@ class Daemon(requests.Host):
         self._candidates = Candidates(self.shelf, settings)
         self._spot = SpotWatch(settings, lambda: self._session)
         self._end = MachineEnd(settings)
+        self._intake = Intake(
+            self.shelf, settings, lambda: self._place, self.session_of, self._until_left
+        )
         self._prune_at = 0.0
         self._instance: str | None = None
         if on_ec2(os.environ):
@@ -445,7 +448,7 @@ class Daemon(requests.Host):
             # Before it is accepted: afterwards nobody may end the machine for want of work.
             self._end.call_off()
             created = again is Again.FRESH or not self.shelf.exists(queue_id)
-            await self._accept(document, again, anonymous=given.queue_id is None)
+            await self._intake.accept(document, again, anonymous=given.queue_id is None)
         self._candidates.forgive(queue_id)
         self._wake.set()
         if self._session is not None and self._session.name in self._candidates.finishing:
@@ -453,54 +456,6 @@ class Daemon(requests.Host):
         entry = self.shelf.find(queue_id)
         assert entry.queue is not None
         return {"queue_id": queue_id, "created": created, "status": entry.queue.status.value}
-
-    async def _accept(self, document: Queue, again: Again, *, anonymous: bool) -> None:
-        queue_id = document.queue_id
-        assert queue_id is not None
-        session = self.session_of(queue_id)
-        if session is not None and again is Again.RETRY_FAILED:
-            await self._check_same(document)
-            await session.engine.request(ev.RetryRequested(session.engine.now()))
-            return
-        if session is not None and again in (Again.FRESH, Again.UPDATE):
-            # The queue's loop takes it up again afterwards, and adopts what goes on.
-            session.engine.detach()
-            await self._until_left(queue_id)
-        elif session is not None:
-            await self._check_same(document)
-            return
-        lock = self.shelf.lock(queue_id, "runner daemon")
-        try:
-            await self._accept_resting(document, again, anonymous=anonymous)
-        finally:
-            lock.release()
-
-    async def _accept_resting(self, document: Queue, again: Again, *, anonymous: bool) -> None:
-        shelf, queue_id = self.shelf, document.queue_id
-        assert queue_id is not None
-        if shelf.exists(queue_id) and again is Again.FRESH:
-            await end_attempts(shelf, self._settings, queue_id, self._place)
-            shelf.set_aside(queue_id)
-        if not shelf.exists(queue_id):
-            anew = again is Again.FRESH
-            await asyncio.to_thread(
-                shelf.create, document, "daemon", anonymous=anonymous, anew=anew
-            )
-            return
-        if (why := shelf.find(queue_id).meta.get(TAKEN_OVER)) is not None:
-            hint = "--fresh begins anew here, and takes the store back"
-            raise ConflictError(f"queue '{queue_id}' is another machine's: {why}\n{hint}")
-        if again is Again.UPDATE:
-            await asyncio.to_thread(update, shelf, document)
-        else:
-            await self._check_same(document)
-        shelf.give_to(queue_id, "daemon")
-        if again is Again.RETRY_FAILED:
-            apply_resting(shelf, self._settings, queue_id, self._place, ev.RetryRequested)
-
-    async def _check_same(self, document: Queue) -> None:
-        """In a thread: reading the stored document again takes seconds if it is large."""
-        await asyncio.to_thread(self.shelf.check_same, document)
 
     async def _until_left(self, name: str) -> None:
         while self.session_of(name) is not None:

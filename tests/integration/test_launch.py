@@ -17,14 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from account import PROFILE, Account, Laptop, account, tags_of
+from account import PROFILE, Account, Laptop, tags_of
 from ec2_faults import Refuse, RudeEc2
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
 
 
 @pytest.fixture

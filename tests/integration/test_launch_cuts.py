@@ -5,32 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from account import Account, Laptop, account, tags_of
+from account import Laptop, tags_of
 from ec2_faults import Hold, Pass, RudeEc2
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
-
-
-@pytest.fixture
-def ec2(aws: Account) -> Iterator[RudeEc2]:
-    made = RudeEc2(aws.endpoint.port)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path) -> Laptop:
-    made = Laptop(aws, tmp_path)
-    made.url = ec2.url
-    return made
 
 
 def cut(laptop: Laptop, ec2: RudeEc2, number: int) -> tuple[int, str]:

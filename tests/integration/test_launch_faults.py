@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
-from account import Account, Laptop, account
+from account import Laptop
 from ec2_faults import CAPACITY, QUOTA, LoseAnswer, LoseRequest, Pass, Refuse, RudeEc2, SeeNothing
 
 from runner.cli import launching
 from runner.targets.ec2.launch import Launcher
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
-
-
 @pytest.fixture
-def ec2(aws: Account) -> Iterator[RudeEc2]:
-    made = RudeEc2(aws.endpoint.port)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Laptop:
+def laptop(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> Laptop:
     """Nothing is waited for: what is asked again is asked at once."""
-    made = Laptop(aws, tmp_path)
-    made.url = ec2.url
     monkeypatch.setattr(launching, "Launcher", partial(Launcher, pause=lambda _: None))
-    return made
+    return laptop
 
 
 def placed(ec2: RudeEc2, laptop: Laptop) -> list[tuple[str, str, str]]:

@@ -5,38 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
-from account import Account, Laptop, account
+from account import Laptop
 from ec2_faults import Hold, Pass, Refuse, RudeEc2
 
 from runner.cli.launch_wait import Pace, wait
 from runner.targets.ec2.launches import Launch
 
 FAST = Pace(every=0.02, machine=0.05)
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
-
-
-@pytest.fixture
-def ec2(aws: Account) -> Iterator[RudeEc2]:
-    made = RudeEc2(aws.endpoint.port)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path) -> Laptop:
-    made = Laptop(aws, tmp_path)
-    made.url = ec2.url
-    return made
 
 
 class World:

@@ -6,19 +6,12 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from account import Account, Laptop, account, tags_of
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
+from account import Account, Laptop, tags_of
 
 
 @pytest.fixture

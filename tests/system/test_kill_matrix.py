@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import random
 import subprocess
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,21 @@ from typing import Any
 import pytest
 from kill_proof import Expected, check, expected
 from kill_queues import chain, job, parallel, queue, timeouts
+from kill_stories import tell
 from kill_support import Build, World, world
 from kill_timing import KILLS, PATIENCE, SEED, at_random, until
 
 QUEUES: list[Build] = [chain, parallel, timeouts]
-AT_ONCE = 4
 SPAN = 0.3
 """Seconds in which a kill falls, from when the runner has taken the queue up."""
 
 MOST = 8
 """Kills of one queue; then it may end."""
+
+EACH = 7
+"""Kills of one queue, as a rule."""
+
+UntilDone = Callable[[World, random.Random, int], int]
 
 
 @pytest.fixture(scope="module")
@@ -52,34 +55,15 @@ def test_daemon_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str,
     _matrix(tmp_path, undisturbed, _daemon_until_done, KILLS - KILLS * 11 // 20)
 
 
-Story = Callable[[World, random.Random, int], int]
+def _matrix(tmp_path: Path, wanted: dict[str, Expected], until_done: UntilDone, kills: int) -> None:
+    def story(number: int, build: Build, dice: random.Random) -> int:
+        expects = wanted[build.__name__]
+        with world(tmp_path / str(number), build) as killed:
+            had = until_done(killed, dice, expects.exit_code)
+            check(killed, expects, stored_too=killed.results.exists())
+            return had
 
-
-def _matrix(tmp_path: Path, wanted: dict[str, Expected], story: Story, kills: int) -> None:
-    """Tell the story of one queue after another, until there were so many kills."""
-    numbers = iter(range(10_000))
-    done: list[int] = []
-    failed = threading.Event()
-
-    def work() -> None:
-        while sum(done) < kills and not failed.is_set():
-            number = next(numbers)
-            build = QUEUES[number % len(QUEUES)]
-            dice = random.Random(f"{SEED}-{number}")
-            with world(tmp_path / str(number), build) as killed:
-                try:
-                    done.append(story(killed, dice, wanted[build.__name__].exit_code))
-                    stored_too = killed.results.exists()
-                    check(killed, wanted[build.__name__], stored_too=stored_too)
-                except BaseException as error:
-                    failed.set()
-                    error.add_note(f"{build.__name__} {number}, KILL_SEED={SEED}: {killed.root}")
-                    raise
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
-            worker.result()
-    print(f"{sum(done)} kills in {len(done)} queues, KILL_SEED={SEED}")
+    tell(QUEUES, kills, EACH, story)
 
 
 def _run_until_done(killed: World, dice: random.Random, code: int) -> int:

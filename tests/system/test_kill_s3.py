@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from kill_proof import Expected
 from kill_s3 import S3World, check_in_s3, expected_in_s3, s3_world, uploading, uploading_chain
+from kill_stories import tell
 from kill_support import Build
-from kill_timing import PATIENCE, SEED, at_random, until
+from kill_timing import PATIENCE, at_random, until
 from s3_endpoint import Endpoint
 from s3_faults import FaultProxy, Match, Nothing, ResetRequest
 
@@ -28,7 +27,6 @@ REQUESTS = 20
 """Kills at one request each: twice the first of a start, twice the second, and so on."""
 
 QUEUES: list[Build] = [uploading, uploading_chain]
-AT_ONCE = 4
 SPAN = 0.6
 """Seconds in which a kill falls, from when the runner has taken the queue up."""
 
@@ -99,36 +97,24 @@ def test_run_killed_at_each_request(
         proxy.close()
 
 
-Story = Callable[[S3World, random.Random, int], int]
+UntilDone = Callable[[S3World, random.Random, int], int]
 
 
 def _matrix(
-    tmp_path: Path, endpoint: Endpoint, wanted: dict[str, Expected], story: Story, kills: int
+    tmp_path: Path,
+    endpoint: Endpoint,
+    wanted: dict[str, Expected],
+    until_done: UntilDone,
+    kills: int,
 ) -> None:
-    """Tell the story of one queue after another, until there were so many kills."""
-    numbers = iter(range(10_000))
-    done: list[int] = []
-    begun: list[int] = []
-    failed = threading.Event()
+    def story(number: int, build: Build, dice: random.Random) -> int:
+        expects = wanted[build.__name__]
+        with s3_world(tmp_path / str(number), build, endpoint) as killed:
+            had = until_done(killed, dice, expects.exit_code)
+            check_in_s3(killed, expects)
+            return had
 
-    def work() -> None:
-        while sum(done) + EACH * (len(begun) - len(done)) < kills and not failed.is_set():
-            begun.append(number := next(numbers))
-            build = QUEUES[number % len(QUEUES)]
-            dice = random.Random(f"{SEED}-{number}")
-            with s3_world(tmp_path / str(number), build, endpoint) as killed:
-                try:
-                    done.append(story(killed, dice, wanted[build.__name__].exit_code))
-                    check_in_s3(killed, wanted[build.__name__])
-                except BaseException as error:
-                    failed.set()
-                    error.add_note(f"{build.__name__} {number}, KILL_SEED={SEED}: {killed.root}")
-                    raise
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
-            worker.result()
-    print(f"{sum(done)} kills in {len(done)} queues, KILL_SEED={SEED}")
+    tell(QUEUES, kills, EACH, story)
 
 
 def _run_until_done(killed: S3World, dice: random.Random, code: int) -> int:
