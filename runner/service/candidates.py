@@ -7,8 +7,8 @@ opens no session.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import structlog
 
@@ -29,6 +29,14 @@ ASK_FOR = 300.0
 log = structlog.get_logger()
 
 
+class _Refusal(NamedTuple):
+    """``until``: on the monotonic clock; ``tries``: how often in a row."""
+
+    why: str
+    until: float
+    tries: int
+
+
 class Candidates:
     """``finishing``: ended queues that are taken up for nothing but their uploads."""
 
@@ -37,8 +45,7 @@ class Candidates:
         self._shelf = shelf
         self._settings = settings
         self._broken: dict[str, str] = {}
-        self._refused: dict[str, tuple[str, float]] = {}
-        self._refusals: Counter[str] = Counter()
+        self._refused: dict[str, _Refusal] = {}
 
     def find_incomplete(self) -> None:
         """Take up what ended without its uploads."""
@@ -65,12 +72,12 @@ class Candidates:
         return not entry.ended or entry.name in self.finishing
 
     def _wait(self, entry: Entry) -> float:
-        _, until = self._refused.get(entry.name, ("", 0.0))
-        return max(0.0, until - time.monotonic())
+        refusal = self._refused.get(entry.name)
+        return 0.0 if refusal is None else max(0.0, refusal.until - time.monotonic())
 
     def wait(self) -> float:
         """Seconds until a queue that was refused is to be tried again."""
-        dues = [until for _, until in self._refused.values()]
+        dues = [refusal.until for refusal in self._refused.values()]
         return max(0.0, min(dues, default=float("inf")) - time.monotonic())
 
     def store_of(self, entry: Entry) -> ResultStore | None:
@@ -115,9 +122,10 @@ class Candidates:
             self.drop(name, str(error))
             return
         self.finishing.discard(name)
-        self._refusals[name] += 1
-        wait = backoff(self._refusals[name])
-        self._refused[name] = (str(error), time.monotonic() + wait)
+        before = self._refused.get(name)
+        tries = 1 if before is None else before.tries + 1
+        wait = backoff(tries)
+        self._refused[name] = _Refusal(str(error), time.monotonic() + wait, tries)
         log.error("queue_refused", queue=name, error=str(error), again_in=round(wait, 1))
 
     def drop(self, name: str, error: str) -> None:
@@ -130,7 +138,6 @@ class Candidates:
         """Somebody has asked for the queue again, or it could be taken up."""
         self._broken.pop(name, None)
         self._refused.pop(name, None)
-        self._refusals.pop(name, None)
 
     def broken(self, name: str) -> str | None:
         """Why the queue won't be taken up at all."""
@@ -138,8 +145,9 @@ class Candidates:
 
     def refused(self, name: str) -> str | None:
         """Why the queue has to wait for somebody to mend something."""
-        return self._refused.get(name, (None, 0.0))[0]
+        refusal = self._refused.get(name)
+        return None if refusal is None else refusal.why
 
     def refusals(self) -> dict[str, str]:
         """The queues that have to wait for somebody to mend something, and why."""
-        return {name: why for name, (why, _) in self._refused.items()}
+        return {name: refusal.why for name, refusal in self._refused.items()}

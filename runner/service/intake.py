@@ -19,7 +19,11 @@ from runner.store.database import TAKEN_OVER
 
 
 class Intake:
-    """Of one daemon, whose ``session_of`` a queue, ``until_left`` and ``place`` it asks for."""
+    """The intake of one daemon.
+
+    ``place``: where jobs run from now on; ``session_of``: the session of a queue that is worked on;
+    ``until_left``: returns once the daemon has left a queue.
+    """
 
     def __init__(
         self,
