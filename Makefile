@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # every module anew (0.2 of 0.4 s of a `runner run`, measured).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test lint format bench bundle deb clean
+.PHONY: run test stress lint format bench bundle deb clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml runner/__init__.py
@@ -32,6 +32,10 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+
+# What takes long and draws lots: SCALE=0.1 for a tenth of it, SEED=N for the same lots again.
+stress: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/stress
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
