@@ -5,6 +5,8 @@ Nothing here imports anything of ours: each floor above may raise these.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -65,8 +67,44 @@ class StateError(RunnerError):
     """A stored state can't be read. It is left as it is; the message says what to do."""
 
 
-class DiskFullError(RunnerError):
-    """There was no room to store a step. Nothing of it took effect; the engine tries again."""
+class DamagedError(StateError):
+    """What the disk gave is no state of ours. Trying again gives the same, until it is mended."""
+
+
+class DiskError(RunnerError):
+    """The state's disk or database refused for now. Nothing of the call took effect.
+
+    It says nothing against what is stored: the same call may succeed later, so it is tried again.
+    """
+
+
+class DiskFullError(DiskError):
+    """There was no room, in blocks, inodes or quota (SQLITE_FULL, ENOSPC, EDQUOT)."""
+
+
+class DatabaseBusyError(DiskError):
+    """Another process holds the database's lock (SQLITE_BUSY, SQLITE_LOCKED)."""
+
+
+class DiskFailingError(DiskError):
+    """The device did not read or write (SQLITE_IOERR, EIO)."""
+
+
+class ReadOnlyDiskError(DiskError):
+    """The file system, or its permissions, allow no writing (SQLITE_READONLY, EROFS)."""
+
+
+_DISK_ERRORS: dict[int | None, type[DiskError]] = {
+    errno.ENOSPC: DiskFullError,
+    errno.EDQUOT: DiskFullError,
+    errno.EIO: DiskFailingError,
+    errno.EROFS: ReadOnlyDiskError,
+}
+
+
+def disk_error(path: str | os.PathLike[str], error: OSError) -> DiskError:
+    """The error to raise for one that the kernel gave for a file of the state."""
+    return _DISK_ERRORS.get(error.errno, DiskError)(f"{os.fspath(path)}: {error.strerror or error}")
 
 
 class ConflictError(UsageError):

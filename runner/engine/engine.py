@@ -33,7 +33,7 @@ from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import Uploads
-from runner.errors import DiskFullError, StateError
+from runner.errors import DiskError, StateError
 from runner.process.identity import boot_id
 from runner.results.claim import SucceededError
 from runner.store.database import TAKEN_OVER, Database
@@ -137,7 +137,7 @@ class Engine:
             self.post(ev.StartsBlocked(now(), "nobody works on this queue"))
         self._step()
         if new_store and described is not None and self._unwritten is None:
-            with suppress(DiskFullError):
+            with suppress(DiskError):
                 self._database.write_meta({"results": described})
         if self._uploads is not None:
             # Not now: of a large queue it takes as long as many jobs' starts.
@@ -234,7 +234,7 @@ class Engine:
     def _commit_all(self) -> None:
         self._step()
         self._stop_timers()
-        with suppress(DiskFullError):
+        with suppress(DiskError):
             self._commit(force=True)
 
     def now(self) -> ev.Now:
@@ -307,8 +307,8 @@ class Engine:
                 changes.story,
                 self._job_ids,
             )
-        except DiskFullError as error:
-            self._on_disk_full(str(error))
+        except DiskError as error:
+            self._on_disk_error(str(error))
             return
         except Exception as error:
             self._break(error)
@@ -332,7 +332,7 @@ class Engine:
         if not self._closed:
             self._commit(force=True)
 
-    def _on_disk_full(self, message: str) -> None:
+    def _on_disk_error(self, message: str) -> None:
         """Nothing of the step took effect. Running jobs go on; it is tried again."""
         self._unwritten = message
         if self._flush_timer is None:
@@ -447,7 +447,7 @@ class Engine:
         if self.scheduler.finished or self._closed or self._hold:
             return
         why = f"{error}; what is here stays"
-        with suppress(DiskFullError):
+        with suppress(DiskError):
             self._database.write_meta({TAKEN_OVER: why})
         self.post(ev.InterruptRequested(now(), why, taken_over=True))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from runner.core.scheduler import Scheduler
 from runner.engine.surroundings import Surroundings
-from runner.errors import StateError
+from runner.errors import DiskError
 from runner.store.projection import Projection, write_projection
 
 SOON = 0.1
@@ -69,7 +69,7 @@ class Projecting:
             try:
                 await self._loop.run_in_executor(None, write_projection, path, pieces)
                 self.error = None
-            except StateError as error:
+            except DiskError as error:
                 # The truth is in the database; this is written again with the next change.
                 self.error = str(error)
             return pieces
@@ -83,7 +83,7 @@ class Projecting:
         return b"".join(await self._write())
 
     def write_now(self) -> None:
-        """Write it exactly, in one go. Raises StateError."""
+        """Write it exactly, in one go. Raises DiskError."""
         write_projection(self._around.paths.projection, [self.rendered()])
 
     def rendered(self) -> bytes:

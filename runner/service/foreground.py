@@ -18,7 +18,7 @@ from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
-from runner.errors import ConflictError, ExitCode, StateError
+from runner.errors import ConflictError, ExitCode, disk_error
 from runner.model.document import Queue
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors
@@ -119,7 +119,7 @@ class _Foreground(requests.Host):
             shelf.set_current(queue_id)
             return await self._work(queue_id, document)
         except OSError as error:
-            raise StateError(f"{error.filename or shelf.paths.root}: {error.strerror}") from None
+            raise disk_error(error.filename or shelf.paths.root, error) from None
         finally:
             lock.release()
             self.desk.close()

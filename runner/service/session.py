@@ -19,7 +19,7 @@ from runner.core.update import carry_over
 from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
-from runner.errors import DiskFullError, StateError, UsageError
+from runner.errors import DiskError, StateError, UsageError
 from runner.model.document import Queue, dump_document, parse_document
 from runner.model.graph import Graph
 from runner.model.settings import Settings
@@ -118,7 +118,7 @@ class Session:
     def _remember(self, meta: Mapping[str, str], work_dir: str) -> None:
         """Relative result paths are meant from there, also by who uploads them later."""
         if meta.get(WORK_DIR) != work_dir:
-            with suppress(DiskFullError):
+            with suppress(DiskError):
                 self.database.write_meta({WORK_DIR: work_dir})
 
     @property

@@ -58,7 +58,7 @@ def _is_true(paths: QueuePaths, queue: QueueState) -> bool:
 def write_state_file(paths: QueuePaths) -> None:
     """Write a queue's file as its database has it; the caller holds its lock.
 
-    Raises StateError if it can't be read or written.
+    Raises StateError if it can't be read, DiskError if it can't be for now, or not written.
     """
     database = Database(paths.database, read_only=True)
     try:

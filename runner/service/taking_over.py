@@ -82,7 +82,7 @@ def find(
 def take_over(shelf: Shelf, entry: Entry, found: Found, store: ResultStore) -> None:
     """Go on from it. Blocks; the caller holds the queue's lock. Repeating it changes nothing.
 
-    Raises StateError, DiskFullError.
+    Raises StateError, DiskError.
     """
     _fetch_logs(shelf, entry, found, store)
     database = Database(shelf.queue_paths(entry.name).database)

@@ -24,7 +24,16 @@ from runner.core.states import (
     queue_from_record,
     to_record,
 )
-from runner.errors import DiskFullError, StateError
+from runner.errors import (
+    DamagedError,
+    DatabaseBusyError,
+    DiskError,
+    DiskFailingError,
+    DiskFullError,
+    ReadOnlyDiskError,
+    StateError,
+    disk_error,
+)
 from runner.store.paths import QueuePaths, sync_folder
 
 if TYPE_CHECKING:
@@ -59,13 +68,20 @@ class Loaded:
 
 
 class Database:
-    """An open database. ``close`` it; its handle doesn't leak into jobs (close-on-exec)."""
+    """An open database. ``close`` it; its handle doesn't leak into jobs (close-on-exec).
+
+    Every method raises DiskError for what may pass (nothing of the call took effect, the same call
+    may be made again) and StateError for what will not: DamagedError where the content is to blame.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._read_only = read_only
-        self._reserve: bytes | None = None
-        if not path.is_file():
+        try:
+            found = path.is_file()
+        except OSError as error:
+            raise disk_error(path, error) from None
+        if not found:
             raise StateError(f"{path}: there is no state here")
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
         with _translated(path):
@@ -118,24 +134,24 @@ class Database:
             query = "SELECT value FROM meta WHERE key = 'document'"
             row = self._connection.execute(query).fetchone()
         if row is None:
-            raise StateError(f"{self.path}: holds no document; {_ADVICE}")
+            raise DamagedError(f"{self.path}: holds no document; {_ADVICE}")
         return str(row[0])
 
     def queue(self) -> QueueState:
         with _translated(self.path):
             row = self._connection.execute("SELECT record FROM queue").fetchone()
             if row is None:
-                raise StateError(f"{self.path}: holds no queue; {_ADVICE}")
+                raise DamagedError(f"{self.path}: holds no queue; {_ADVICE}")
             return queue_from_record(json.loads(row[0]))
 
     def load(self) -> Loaded:
-        """Everything, checked: a damaged database raises StateError and is left alone."""
+        """Everything, checked: a damaged database raises DamagedError and is left alone."""
         with _translated(self.path):
             self._connection.execute("BEGIN")
             try:
                 (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
                 if verdict != "ok":
-                    raise StateError(f"{self.path} is damaged ({verdict}); {_ADVICE}")
+                    raise DamagedError(f"{self.path} is damaged ({verdict}); {_ADVICE}")
                 rows = self._connection.execute("SELECT idx, record FROM jobs")
                 jobs = {idx: job_from_record(json.loads(record)) for idx, record in rows}
                 return Loaded(self.meta(), self.queue(), jobs)
@@ -162,7 +178,7 @@ class Database:
         story: Iterable[StoryEntry],
         job_ids: Sequence[str],
     ) -> None:
-        """One step. Raises DiskFullError with nothing written; StateError if it's beyond repair."""
+        """One step. Raises DiskError with nothing written; StateError if it's beyond repair."""
         execute = self._connection.execute
         with self._transaction():
             for idx, state in jobs:
@@ -213,22 +229,63 @@ class Database:
 _ADVICE = "it was left as it is: restore it from a copy, or begin anew with --fresh"
 
 
+_MAY_PASS = frozenset(
+    (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM)
+)
+"""Primary result codes that say nothing of the content: no descriptor, no memory, no inode for the
+log, no permission (sqlite.org/rescode.html)."""
+
+_KINDS: dict[int, type[DiskError]] = {
+    sqlite3.SQLITE_FULL: DiskFullError,
+    sqlite3.SQLITE_BUSY: DatabaseBusyError,
+    sqlite3.SQLITE_LOCKED: DatabaseBusyError,
+    sqlite3.SQLITE_READONLY: ReadOnlyDiskError,
+    sqlite3.SQLITE_IOERR: DiskFailingError,
+} | dict.fromkeys(_MAY_PASS, DiskError)
+
+
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """SQLite's errors as ours. A call that is wrong in itself (ProgrammingError) stays what it is.
+
+    Nothing that the disk, a lock or a permission refused is told as damage.
+    """
     try:
         yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise DiskFullError(f"{path}: {error}") from error
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            raise StateError(f"{path}: {error}; check the folder's permissions") from error
-        raise StateError(f"{path} can't be read as a state ({error}); {_ADVICE}") from error
+        kind = _KINDS.get(code & 0xFF) if code is not None else None
+        if kind is None:
+            told = f"{path} can't be read as a state ({error}); {_ADVICE}"
+            raise DamagedError(told) from error
+        raise _refined(kind, path)(f"{path}: {error}{_HINTS.get(kind, '')}") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise StateError(
-            f"{path} holds a record that can't be read ({error}); {_ADVICE}"
-        ) from error
+        told = f"{path} holds a record that can't be read ({error}); {_ADVICE}"
+        raise DamagedError(told) from error
+
+
+_HINTS: dict[type[DiskError], str] = {
+    DiskError: "; check the folder's permissions, and what its disk has left",
+    ReadOnlyDiskError: "; check the folder's permissions, and how its file system is mounted",
+    DatabaseBusyError: ": another process holds its lock",
+}
+
+
+def _refined(kind: type[DiskError], path: Path) -> type[DiskError]:
+    """SQLite tells of a full disk as such only where it writes pages, and not of its other files.
+
+    unixOpenSharedMemory answers ENOSPC with SQLITE_IOERR_SHMSIZE, or SQLITE_CANTOPEN (os_unix.c).
+    """
+    if kind in (DiskFailingError, DiskError):
+        try:
+            stat = os.statvfs(path.parent)
+        except OSError:
+            return kind
+        if not stat.f_bavail or (stat.f_files and not stat.f_favail):
+            return DiskFullError
+    return kind
 
 
 def _record(state: JobState) -> str:
@@ -239,6 +296,7 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
     """Make a queue's folder with its database: it is there whole, or not at all.
 
     The caller holds the queue's lock; what a killed process left of an earlier try is removed.
+    Raises DiskError.
     """
     temporary = paths.root.parent / f".new-{paths.root.name}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -264,7 +322,7 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
         sync_folder(paths.root.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise StateError(f"{paths.root}: {error.strerror}") from None
+        raise disk_error(paths.root, error) from None
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from runner.errors import LockedError, StateError
+from runner.errors import LockedError, disk_error
 
 TRIES = 5
 BETWEEN_TRIES = 0.01
@@ -20,14 +20,14 @@ whose it is, or, when its owner was killed, by a child of it between fork and ex
 
 
 class Lock:
-    """Held from construction until ``release``. Raises LockedError naming the holder."""
+    """Held from construction until ``release``. Raises LockedError naming the holder, DiskError."""
 
     def __init__(self, path: Path, what: str, holder: str) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise StateError(f"{path}: {error.strerror}") from None
+            raise disk_error(path, error) from None
         if not _taken(self._fd):
             by = os.pread(self._fd, 300, 0).decode("utf-8", "replace").strip()
             os.close(self._fd)

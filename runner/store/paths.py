@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.errors import StateError
+from runner.errors import disk_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class LogPaths:
 def prepare_folders(paths: StatePaths) -> None:
     """Make a state folder that jobs pass through to their work folders, and see nothing of.
 
-    One that is there keeps its mode: it may be its owner's for more than this. Raises StateError.
+    One that is there keeps its mode: it may be its owner's for more than this. Raises DiskError.
     """
     try:
         if not paths.root.is_dir():
@@ -159,7 +159,7 @@ def prepare_folders(paths: StatePaths) -> None:
         _make(paths.queues, 0o711)
         _make(paths.locks, 0o700)
     except OSError as error:
-        raise StateError(f"{error.filename or paths.root}: {error.strerror}") from None
+        raise disk_error(error.filename or paths.root, error) from None
 
 
 def _make(folder: Path, mode: int) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runner.core.states import JobState, QueueState
-from runner.errors import StateError
+from runner.errors import disk_error
 from runner.store.paths import sync_folder
 
 CHUNK = 256
@@ -122,7 +123,7 @@ def write_projection(path: Path, pieces: list[bytes]) -> None:
     """Replace the file atomically and durably: temp file, fsync, rename, fsync of the folder.
 
     The caller holds the queue's lock, so the temporary's name is always the same: one that was
-    left by a killed process is written over.
+    left by a killed process is written over. Raises DiskError.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
@@ -133,5 +134,6 @@ def write_projection(path: Path, pieces: list[bytes]) -> None:
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StateError(f"{path}: {error.strerror}") from None
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.core.states import PENDING, JobState, JobStatus, QueueState, QueueStatus
-from runner.errors import StateError
+from runner.errors import DiskFullError
 from runner.store.projection import CHUNK, Projection, job_view, rfc3339, write_projection
 
 QUEUE = QueueState("run", QueueStatus.RUNNING, started_at=1_769_090_730.0, updated_at=1.5)
@@ -101,7 +101,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
             yield b"half"
             raise OSError(28, os.strerror(28))
 
-    with pytest.raises(StateError, match="No space left"):
+    with pytest.raises(DiskFullError, match="No space left"):
         write_projection(path, Broken())
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["queue-state.json"]
