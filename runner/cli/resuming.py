@@ -10,7 +10,7 @@ from runner.aws.ec2 import Ec2
 from runner.cli import fleet
 from runner.cli.launching import Launching
 from runner.errors import ConflictError, NotFoundError, StateError, UsageError
-from runner.model.document import Queue, parse_document
+from runner.model.document import Queue, parse_stored
 from runner.model.wording import quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
@@ -58,7 +58,7 @@ def _document(bucket: Bucket, where: Whereabouts, queue_id: str) -> Queue:
     for key in keys:
         raw = bucket.get(key)
         if raw is not None:
-            queue = parse_document(raw)
+            queue = parse_stored(raw)
             if queue.queue_id not in (None, queue_id):
                 raise ConflictError(
                     f"s3://{bucket.name}/{key} is of another queue, {quoted(str(queue.queue_id))}"

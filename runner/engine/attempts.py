@@ -193,8 +193,9 @@ class Attempts:
             document = self._scheduler.document
             described = document.jobs[job]
             folder = self._around.working_directory(document, described)
+            paths = [result.path for result in described.result_paths]
             work = self._loop.run_in_executor(
-                self._syncers, sync_for, folder, described.result_paths, self._around.rights
+                self._syncers, sync_for, folder, paths, self._around.rights
             )
 
             def synced(_: asyncio.Future[None]) -> None:

@@ -176,7 +176,7 @@ class Uploads:
             epoch=0,
             attempt=state.attempt,
             completed=state.status is JobStatus.COMPLETED,
-            patterns=described.result_paths,
+            patterns=tuple(result.path for result in described.result_paths),
             working_directory=self._around.working_directory(self._scheduler.document, described),
             stdout=stdout,
             stderr=stderr,
@@ -209,7 +209,7 @@ class Uploads:
             described.job_id,
             self._scheduler.queue.run_id,
             state.attempt,
-            described.result_paths,
+            tuple(result.path for result in described.result_paths),
             self._around.working_directory(self._scheduler.document, described),
             self._around.rights,
         )

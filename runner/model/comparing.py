@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.model.dumping import DURATIONS
 from runner.model.durations import format_duration
-from runner.model.queue import InputPath, Job, Queue, Retry
+from runner.model.queue import InputPath, Job, Queue, ResultPath, Retry
 from runner.model.wording import quoted, step
 
 _NOT_SHOWN = frozenset({"command"})
@@ -87,6 +87,8 @@ def _shown(name: str, value: Any) -> str:
             return quoted(value)
         case Retry():
             return f"{value.max_attempts} attempts"
+        case ResultPath():
+            return quoted(value.path) + (" (optional)" if value.optional else "")
         case InputPath():
             return f"{quoted(value.s3)} to {quoted(value.path)}"
         case tuple():

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from runner.model.comparing import first_difference
 from runner.model.dumping import dump_document
-from runner.model.parsing import parse_document, read_document
-from runner.model.queue import InputPath, Job, Queue, Retry
+from runner.model.parsing import parse_document, parse_stored, read_document
+from runner.model.queue import InputPath, Job, Queue, ResultPath, Retry
 from runner.model.schema import json_schema
 
 __all__ = [
     "InputPath",
     "Job",
     "Queue",
+    "ResultPath",
     "Retry",
     "dump_document",
     "first_difference",
     "grace",
     "json_schema",
     "parse_document",
+    "parse_stored",
     "read_document",
 ]
 

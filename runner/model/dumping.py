@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from runner.model.durations import format_duration
-from runner.model.queue import BASE_DELAYS, InputPath, Job, Queue, Retry
+from runner.model.queue import BASE_DELAYS, InputPath, Job, Queue, ResultPath, Retry
 
 DURATIONS = frozenset({"timeout", "global_timeout", "term_grace", "base_delay", "max_delay"})
 
@@ -44,8 +44,15 @@ def _plain(record: Queue | Job | Retry | InputPath, defaults: dict[str, Any]) ->
             value = _plain_retry(value)
         elif name == "input_paths":
             value = [_plain(each, _INPUT_DEFAULTS) for each in value]
+        elif name == "result_paths":
+            value = [_plain_result(each) for each in value]
         plain[name] = value
     return plain
+
+
+def _plain_result(result: ResultPath) -> str | dict[str, Any]:
+    """As documents had it before there was anything to say of a glob, where nothing is said."""
+    return {"path": result.path, "optional": True} if result.optional else result.path
 
 
 def _plain_retry(retry: Retry) -> dict[str, Any]:

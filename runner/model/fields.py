@@ -17,9 +17,10 @@ import re
 from collections.abc import Callable, Collection, Set
 from typing import Any
 
+from runner.model import globs
 from runner.model.durations import parse_duration
 from runner.model.faults import KEPT, Faults, InvalidError
-from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputPath, Retry
+from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputPath, ResultPath, Retry
 from runner.model.reading import is_ignored
 from runner.model.secrets import parse_reference
 from runner.model.wording import did_you_mean, kind, one_of, quoted, step
@@ -306,10 +307,35 @@ def _input(value: Any) -> InputPath:
     return InputPath(**values)
 
 
+def _glob(value: Any) -> str:
+    text = _text(value)
+    if fault := globs.fault_of(text):
+        raise InvalidError(fault)
+    return text
+
+
+def _result(known: dict[str, Check]) -> Check:
+    """A glob, or an object with one and what is to be said of it."""
+
+    def check(value: Any) -> ResultPath:
+        if isinstance(value, str):
+            return ResultPath(known["path"](value))
+        if not isinstance(value, dict):
+            what = 'a string or an object with "path" and "optional"'
+            raise InvalidError(f"must be {what}, not {kind(value)}")
+        faults = Faults()
+        values = check_object(value, known, RESULT_REQUIRED, faults)
+        if faults:
+            raise InvalidError(faults=list(faults.kept.items()))
+        return ResultPath(**values)
+
+    return check
+
+
 _CODES = _each(_whole(1, 255), "exit codes")
 _ENVIRONMENT = _variables(MAX_VARIABLES, _variable_fault)
 _SECRETS = _variables(MAX_SECRETS, _secret_fault)
-_STRINGS = _each(_text, "strings")
+_GLOBS = "globs"
 
 RETRY_REQUIRED = frozenset({"max_attempts"})
 RETRY_FIELDS: dict[str, Check] = {
@@ -324,6 +350,9 @@ RETRY_FIELDS: dict[str, Check] = {
 INPUT_FIELDS: dict[str, Check] = {"s3": _s3_source, "path": _filled}
 INPUT_REQUIRED = frozenset(INPUT_FIELDS)
 
+RESULT_FIELDS: dict[str, Check] = {"path": _glob, "optional": _boolean}
+RESULT_REQUIRED = frozenset({"path"})
+
 JOB_FIELDS: dict[str, Check] = {
     "job_id": check_job_id,
     "command": _command,
@@ -333,8 +362,8 @@ JOB_FIELDS: dict[str, Check] = {
     "env": _ENVIRONMENT,
     "secret_env": _SECRETS,
     "retry": _retry,
-    "result_paths": _STRINGS,
-    "checkpoint_paths": _STRINGS,
+    "result_paths": _each(_result(RESULT_FIELDS), _GLOBS),
+    "checkpoint_paths": _each(_glob, _GLOBS),
     "input_paths": _each(_input, 'objects with "s3" and "path"'),
     "inputs_in_timeout": _boolean,
     "keep_background": _boolean,
@@ -342,6 +371,13 @@ JOB_FIELDS: dict[str, Check] = {
     "term_grace": _duration,
 }
 JOB_REQUIRED = frozenset({"job_id", "command", "timeout"})
+
+STORED_JOB_FIELDS: dict[str, Check] = {
+    **JOB_FIELDS,
+    "result_paths": _each(_result({**RESULT_FIELDS, "path": _text}), _GLOBS),
+    "checkpoint_paths": _each(_text, _GLOBS),
+}
+"""The same for a document that was accepted before: rules that came later don't hold for it."""
 
 # The jobs themselves are read one by one as they come, see ``parsing``.
 QUEUE_FIELDS: dict[str, Check] = {

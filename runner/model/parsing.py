@@ -19,6 +19,8 @@ from runner.model.fields import (
     JOB_REQUIRED,
     QUEUE_FIELDS,
     QUEUE_REQUIRED,
+    STORED_JOB_FIELDS,
+    Check,
     check_object,
 )
 from runner.model.graph import find_cycles
@@ -59,10 +61,18 @@ def parse_document(raw: bytes) -> Queue:
     return _parse(decode(raw, "document"))
 
 
-def _parse(text: str) -> Queue:
+def parse_stored(raw: bytes) -> Queue:
+    """The queue that a document describes which this or an earlier version has accepted.
+
+    As parse_document, but for the rules that came after the first version.
+    """
+    return _parse(decode(raw, "document"), STORED_JOB_FIELDS)
+
+
+def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS) -> Queue:
     faults = Faults()
     with _no_collection():
-        fields, jobs = _read(Reader(text, faults), faults)
+        fields, jobs = _read(Reader(text, faults), faults, job_fields)
         values = check_object(fields, QUEUE_FIELDS, QUEUE_REQUIRED, faults)
         _check_secrets(values, "", faults)
         _check_ids(jobs, faults)
@@ -85,11 +95,13 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _read(reader: Reader, faults: Faults) -> tuple[dict[str, Any], list[Job]]:
+def _read(
+    reader: Reader, faults: Faults, job_fields: dict[str, Check]
+) -> tuple[dict[str, Any], list[Job]]:
     """The queue's own fields as they stand, and its jobs."""
     fields: dict[str, Any] = {}
     jobs: list[Job] = []
-    builder = _JobBuilder(faults)
+    builder = _JobBuilder(faults, job_fields)
     for key, index, value in reader.members():
         if index is not None:
             jobs.append(builder.build(value, f"{JOBS}[{index}]"))
@@ -105,12 +117,13 @@ def _read(reader: Reader, faults: Faults) -> tuple[dict[str, Any], list[Job]]:
 class _JobBuilder:
     """Builds jobs that share what is equal in them: ids, names of variables, retries."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, fields: dict[str, Check]) -> None:
         self._faults = faults
+        self._fields = fields
         self._shared: dict[Any, Any] = {}
 
     def build(self, raw: Any, place: str) -> Job:
-        values = check_object(raw, JOB_FIELDS, JOB_REQUIRED, self._faults, place)
+        values = check_object(raw, self._fields, JOB_REQUIRED, self._faults, place)
         share = self._shared.setdefault
         secrets = values.get("secret_env")
         if secrets:
@@ -127,6 +140,8 @@ class _JobBuilder:
             values["retry"] = share(retry, retry)
         if inputs := values.get("input_paths"):
             values["input_paths"] = tuple([share(each, each) for each in inputs])
+        if results := values.get("result_paths"):
+            values["result_paths"] = tuple([share(each, each) for each in results])
         env = values.get("env")
         values["env"] = {share(name, name): env[name] for name in env} if env else _NO_ENV
         return Job(**values)

@@ -49,6 +49,14 @@ class InputPath:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultPath:
+    """A glob of result files. An ``optional`` one may match nothing."""
+
+    path: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One command of a queue. ``timeout`` and ``term_grace`` are in seconds.
 
@@ -65,7 +73,7 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_env: Mapping[str, str] = field(default_factory=dict)
     retry: Retry | None = None
-    result_paths: tuple[str, ...] = ()
+    result_paths: tuple[ResultPath, ...] = ()
     checkpoint_paths: tuple[str, ...] = ()
     input_paths: tuple[InputPath, ...] = ()
     inputs_in_timeout: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.model import fields, secrets
+from runner.model import fields, globs, secrets
 from runner.model.durations import PATTERN as DURATION_PATTERN
 from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF
 
@@ -28,6 +28,11 @@ def json_schema() -> dict[str, Any]:
             "job": _object(_job_fields(), fields.JOB_REQUIRED),
             "retry": _object(_retry_fields(), fields.RETRY_REQUIRED),
             "input": _input(),
+            "result": _result(),
+            "glob": {
+                **_text("*, ?, […] and, for any number of folders, **; no ~, $VAR or {a,b}."),
+                "pattern": globs.PATTERN,
+            },
             "env": _environment({"type": "string"}),
             "secrets": _environment(_reference()),
             "duration": {
@@ -116,14 +121,14 @@ def _job_fields() -> _Schema:
         "retry": _ref("retry", "Whether a failed attempt is tried again; one attempt if not."),
         "result_paths": {
             "type": "array",
-            "items": {"type": "string", "minLength": 1},
+            "items": {"anyOf": [{"$ref": "#/$defs/glob"}, {"$ref": "#/$defs/result"}]},
             "default": [],
-            "description": "Globs of the files to keep after success; ** is recursive.",
-            "examples": [["/tmp/models/*.pt", "/logs/**/*.log"]],
+            "description": "Globs of the files to keep after success; each must match some.",
+            "examples": [["/tmp/models/*.pt", {"path": "logs/**/*.log", "optional": True}]],
         },
         "checkpoint_paths": {
             "type": "array",
-            "items": {"type": "string", "minLength": 1},
+            "items": {"$ref": "#/$defs/glob"},
             "default": [],
             "description": "Globs of the files that an interrupted attempt leaves for the next.",
             "examples": [["checkpoints/**"]],
@@ -192,6 +197,12 @@ def _input() -> _Schema:
         ),
         "not": {"properties": s3, "required": ["path", "s3"]},
     }
+
+
+def _result() -> _Schema:
+    optional = {"type": "boolean", "default": False, "description": "It may match nothing."}
+    path = _ref("glob", "Which files.")
+    return _object({"path": path, "optional": optional}, fields.RESULT_REQUIRED)
 
 
 def _environment(value: _Schema) -> _Schema:

@@ -20,7 +20,7 @@ from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
 from runner.errors import DiskError, StateError, UsageError
-from runner.model.document import Queue, dump_document, parse_document
+from runner.model.document import Queue, dump_document, parse_stored
 from runner.model.graph import Graph
 from runner.model.settings import Settings
 from runner.process.wire import User
@@ -75,7 +75,7 @@ class Session:
             loaded = self.database.load()
             self.queue_id = loaded.meta["queue_id"]
             if document is None:
-                document = parse_document(self.database.document().encode())
+                document = parse_stored(self.database.document().encode())
             scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
             work_dir = place.work_dir
             if work_dir is not None:
@@ -169,7 +169,7 @@ def update(shelf: Shelf, document: Queue) -> None:
     opened = Database(shelf.queue_paths(document.queue_id).database)
     try:
         loaded = opened.load()
-        stored = parse_document(opened.document().encode())
+        stored = parse_stored(opened.document().encode())
         if stored == document:
             return
         queue, jobs = carry_over(stored, document, loaded.queue, loaded.jobs)

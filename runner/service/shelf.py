@@ -159,9 +159,9 @@ class Shelf:
 
     def stored_document(self, name: str) -> Queue:
         """The document a queue was accepted with."""
-        from runner.model.document import parse_document
+        from runner.model.document import parse_stored
 
-        return parse_document(self._stored_text(name).encode())
+        return parse_stored(self._stored_text(name).encode())
 
     def _stored_text(self, name: str) -> str:
         opened = Database(self.queue_paths(name).database, read_only=True)
@@ -213,14 +213,14 @@ class Shelf:
 
     def check_same(self, document: Queue) -> None:
         """Raise ConflictError unless this is the document the queue was accepted with."""
-        from runner.model.document import dump_document, first_difference, parse_document
+        from runner.model.document import dump_document, first_difference, parse_stored
 
         assert document.queue_id is not None
         text = self._stored_text(document.queue_id)
         if text == dump_document(document):
             # The usual case, and a third of the cost of reading the stored one.
             return
-        stored = parse_document(text.encode())
+        stored = parse_stored(text.encode())
         if stored != document:
             difference = first_difference(stored, document) or "it differs"
             raise ConflictError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from runner.core.states import ENDED, JobState, QueueState, QueueStatus
 from runner.core.taking_over import from_stored
 from runner.errors import NotFoundError, RunnerError, StateError
-from runner.model.document import parse_document
+from runner.model.document import parse_stored
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
 from runner.results.stored import StoredQueue, read_queue
@@ -68,7 +68,7 @@ def find(
     raw = store.get_bytes(layout.document_key)
     document = shelf.stored_document(entry.name)
     try:
-        if raw is None or parse_document(raw).with_id(entry.queue_id) != document:
+        if raw is None or parse_stored(raw).with_id(entry.queue_id) != document:
             what = "without its document" if raw is None else "of another document"
             say(f"{store.describe()} holds an unfinished run {what}: begun anew")
             return None

@@ -13,7 +13,7 @@ def tmpfs_results(jobs: Sequence[Job]) -> list[str]:
     mounts = _tmpfs_mounts()
     found = []
     for index, job in enumerate(jobs):
-        for path in job.result_paths:
+        for path in (result.path for result in job.result_paths):
             mount = _mount_of(path, mounts) if path.startswith("/") else None
             if mount is not None:
                 where = f"jobs[{index}].result_paths"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from core_driver import drive, job
 
+from runner.model.document import ResultPath
+
 
 def test_an_ended_queue_starts_nothing() -> None:
     """The same command again would run jobs again."""
@@ -51,7 +53,7 @@ def test_an_ended_queue_is_interrupted_in_its_uploads() -> None:
 
 def test_a_session_that_stores_nothing_holds_nobody_up() -> None:
     """Without ``--results`` dependents would wait for an upload that nobody does."""
-    q = drive(job("a", result_paths=("out",)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     assert q.starts == []
     q.crash()
@@ -61,7 +63,7 @@ def test_a_session_that_stores_nothing_holds_nobody_up() -> None:
 
 def test_results_stored_again_hold_dependents_up_again() -> None:
     """Dependents would change files that are being stored, or wait for ever."""
-    q = drive(job("a", result_paths=("out",)), job("b"), job("c", "a b"), collects=True)
+    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b"), job("c", "a b"), collects=True)
     q.ok("a")
     q.stored("a", ok=False, error="no room")
     q.crash()

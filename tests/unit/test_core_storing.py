@@ -5,6 +5,7 @@ from __future__ import annotations
 from core_driver import Driver, drive, job
 
 from runner.core import events as ev
+from runner.model.document import ResultPath
 
 
 def test_a_store_that_comes_later_gets_what_has_ended() -> None:
@@ -38,7 +39,7 @@ def test_another_store_gets_everything_again() -> None:
 
 def test_a_copy_on_this_machine_is_as_good_for_those_who_wait() -> None:
     """A slow network would hold up the whole chain."""
-    q = drive(job("a", result_paths=("out",)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.delayed("a", "503 SlowDown")
     assert (q.starts, q["a"].result_error) == ([], "503 SlowDown")
@@ -54,7 +55,9 @@ def test_a_copy_on_this_machine_is_as_good_for_those_who_wait() -> None:
 
 def test_after_a_crash_nobody_waits_for_what_has_been_copied() -> None:
     """The next session would stop what has long been running on."""
-    q = drive(job("a", result_paths=("out",)), job("b", "a"), job("c", "b"), collects=True)
+    q = drive(
+        job("a", result_paths=(ResultPath("out"),)), job("b", "a"), job("c", "b"), collects=True
+    )
     q.ok("a")
     q.delayed("a", None, spooled=True)
     q.crash()
@@ -66,7 +69,7 @@ def test_after_a_crash_nobody_waits_for_what_has_been_copied() -> None:
 
 def test_what_was_given_up_is_stored_by_the_next_start_from_its_copy() -> None:
     """The copies would be forgotten, and the originals may have been changed since."""
-    q = drive(job("a", result_paths=("out",)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.delayed("a", None, spooled=True)
     q.stored("a", ok=False, error="no network")
@@ -78,9 +81,11 @@ def test_what_was_given_up_is_stored_by_the_next_start_from_its_copy() -> None:
 
 def _rebooted() -> Driver:
     q = drive(
-        job("a", result_paths=("x",)), job("b", "a", result_paths=("y",)), job("c", "b"),
+        job("a", result_paths=(ResultPath("x"),)),
+        job("b", "a", result_paths=(ResultPath("y"),)),
+        job("c", "b"),
         collects=True,
-    )  # fmt: skip
+    )
     q.ok("a")
     q.stored("a")
     q.ok("b")
@@ -116,7 +121,7 @@ def test_what_can_not_be_brought_back_is_made_again() -> None:
 
 def test_a_start_on_the_same_boot_looks_at_nothing() -> None:
     """Every restart of the service would read all results again."""
-    q = drive(job("a", result_paths=("x",)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultPath("x"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.stored("a")
     q.crash()
@@ -128,7 +133,7 @@ def test_a_start_on_the_same_boot_looks_at_nothing() -> None:
 
 def test_an_upload_that_a_reboot_cut_off_is_done_after_the_look() -> None:
     """An empty folder would be stored as the results of a job that made some."""
-    q = drive(job("a", result_paths=("x",)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultPath("x"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.crash(boot=True)
     q.open(collects=True)

@@ -11,7 +11,7 @@ from core_driver import Driver, document, job
 from runner.core.states import LOST, JobStatus, QueueStatus
 from runner.core.taking_over import from_stored
 from runner.errors import StateError
-from runner.model.document import Queue
+from runner.model.document import Queue, ResultPath
 
 HOUR = "2026-01-22T14:00:00Z"
 
@@ -58,7 +58,7 @@ def test_what_was_done_stays_done_and_what_ran_runs_again() -> None:
 
 def test_declared_results_that_were_never_stored_are_made_again() -> None:
     """What needs them would run without them."""
-    queue = document(job("a", result_paths=("out",)), job("b", "a"))
+    queue = document(job("a", result_paths=(ResultPath("out"),)), job("b", "a"))
     q = taken(
         queue, stored(told("a", "completed", results_uploaded=False), told("b", "pending", 0))
     )

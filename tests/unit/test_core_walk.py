@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from runner.core import events as ev
-from runner.model.document import InputPath, Job, Queue, Retry
+from runner.model.document import InputPath, Job, Queue, ResultPath, Retry
 
 MAX_JOBS = 6
 PICK = st.integers(0, MAX_JOBS - 1)
@@ -64,7 +64,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
         depends_on=tuple(f"j{other}" for other in needs),
         run_if=draw(st.sampled_from(["success", "success", "failure", "always"])),
         retry=draw(st.sampled_from(RETRIES)),
-        result_paths=("out",) if draw(st.booleans()) else (),
+        result_paths=(ResultPath("out"),) if draw(st.booleans()) else (),
         keep_background=draw(st.booleans()),
         input_paths=INPUTS if draw(st.booleans()) else (),
         checkpoint_paths=("saved",) if draw(st.booleans()) else (),

@@ -18,12 +18,14 @@ from runner.model.document import (
     InputPath,
     Job,
     Queue,
+    ResultPath,
     Retry,
     dump_document,
     first_difference,
     grace,
     json_schema,
     parse_document,
+    parse_stored,
     read_document,
 )
 from runner.model.secrets import SecretReference, parse_reference
@@ -60,7 +62,7 @@ FULL: dict[str, Any] = {
                 "dont_retry_on_codes": [1],
                 "x-because": "flaky",
             },
-            "result_paths": ["/tmp/models/*.pt", "logs/**/*.log"],
+            "result_paths": ["/tmp/models/*.pt", {"path": "logs/**/*.log", "optional": True}],
             "input_paths": [
                 {"s3": "s3://data-1/sets/{queue_id}/", "path": "in/{job_id}/", "x-n": 1},
                 {"s3": "s3://data-1/a {b c} {", "path": "/srv/a"},
@@ -113,7 +115,7 @@ def test_reads_every_field() -> None:
                 env={"SEED": "7"},
                 secret_env={"TOKEN": "ssm:/train/token"},
                 retry=Retry(3, "fixed", 2.0, 60.0, (75, 255), (1,)),
-                result_paths=("/tmp/models/*.pt", "logs/**/*.log"),
+                result_paths=(ResultPath("/tmp/models/*.pt"), ResultPath("logs/**/*.log", True)),
                 input_paths=(
                     InputPath("s3://data-1/sets/{queue_id}/", "in/{job_id}/"),
                     InputPath("s3://data-1/a {b c} {", "/srv/a"),
@@ -269,6 +271,21 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"retry": {"max_attempts": 1, "retry_on_codes": [1, 0]}}, "jobs[0].retry.retry_on_codes[1]"),
     ({"result_paths": [""]}, "jobs[0].result_paths[0]: must not be empty"),
+    ({"result_paths": [7]}, 'result_paths[0]: must be a string or an object with "path" and "opt'),
+    ({"result_paths": [{"optional": True}]}, "result_paths[0].path: is required, but missing"),
+    ({"result_paths": [{"path": "a", "optional": 1}]}, "[0].optional: must be true or false, not"),
+    ({"result_paths": [{"path": "a", "option": True}]}, 'unknown key; did you mean "optional"?'),
+    ({"result_paths": ["a", "~/m.pt"]}, 'result_paths[1]: "~/m.pt": a leading ~ is not expanded'),
+    ({"result_paths": [{"path": "~ann/m"}]}, "result_paths[0].path: "),
+    ({"result_paths": ["/o/$RUN_ID/m"]}, '"$RUN_ID" is not expanded: give the path itself'),
+    ({"result_paths": ["/o/${RUN_ID:-x}/m"]}, '"${RUN_ID:-x}" is not expanded'),
+    ({"result_paths": ["log-$(date).txt"]}, '"$(date)" is not expanded'),
+    ({"result_paths": ["o/{train,test}/*.csv"]}, '"{train,test}" is not expanded: give one path'),
+    ({"result_paths": ["part-{1..9}.csv"]}, '"{1..9}" is not expanded'),
+    ({"checkpoint_paths": ["~/ckpt/**"]}, "checkpoint_paths[0]: "),
+    ({"checkpoint_paths": ["$SCRATCH/**"]}, '"$SCRATCH" is not expanded'),
+    ({"checkpoint_paths": ["{a,b}.ckpt"]}, '"{a,b}" is not expanded'),
+    ({"checkpoint_paths": [{"path": "a"}]}, "checkpoint_paths[0]: must be a string, not an object"),
     ({"input_paths": {}}, 'input_paths: must be an array of objects with "s3" and "path", not an'),
     ({"input_paths": ["s3://bkt/k"]}, "jobs[0].input_paths[0]: must be an object, not a string"),
     (
@@ -567,6 +584,7 @@ def test_equal_parts_are_shared() -> None:
         "env": {"SOME_NAME": "1"},
         "secret_env": {"TOKEN": "ssm:/token"},
         "input_paths": [{"s3": "s3://bkt/k", "path": "p"}],
+        "result_paths": [{"path": "r", "optional": True}],
     }
     first, second = parse_document(
         raw([{**job, "job_id": "first"}, {**job, "depends_on": ["first"]}])
@@ -574,9 +592,40 @@ def test_equal_parts_are_shared() -> None:
     assert second.depends_on[0] is first.job_id
     assert second.retry is first.retry
     assert second.input_paths[0] is first.input_paths[0]
+    assert second.result_paths[0] is first.result_paths[0]
     assert next(iter(second.env)) is next(iter(first.env))
     assert second.secret_env["TOKEN"] is first.secret_env["TOKEN"]
     assert second.timeout is first.timeout
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a~", "./~b", "[~]c", "cost-$5", "a$", "[$]HOME/d", "{}", "{a}", "{a,b", "[{]a,b}", "x}{y"],
+)
+def test_names_that_no_shell_would_expand_are_globs(path: str) -> None:
+    """A file that is really called so could not be declared."""
+    document = raw([{"result_paths": [path], "checkpoint_paths": [path]}])
+    assert parse_document(document).jobs[0].result_paths == (ResultPath(path),)
+    assert not list(SCHEMA.iter_errors(json.loads(document)))
+
+
+def test_a_document_that_was_accepted_before_is_read() -> None:
+    """A queue that an earlier version took would be unreadable after an upgrade."""
+    old = raw([{"result_paths": ["~/a", "{a,b}"], "checkpoint_paths": ["$X/**"]}])
+    assert errors_of(old)
+    (job,) = parse_stored(old).jobs
+    assert job.result_paths == (ResultPath("~/a"), ResultPath("{a,b}"))
+    assert job.checkpoint_paths == ("$X/**",)
+    with pytest.raises(DocumentError, match="must not be empty"):
+        parse_stored(raw([{"result_paths": [""]}]))
+
+
+def test_a_required_result_is_stored_as_before() -> None:
+    """Documents that were stored by an earlier version would differ from the same ones now."""
+    given = [{"path": "a"}, "b", {"path": "c", "optional": True, "x-why": 1}]
+    queue = parse_document(raw([{"result_paths": given}]))
+    dumped = json.loads(dump_document(queue))["jobs"][0]["result_paths"]
+    assert dumped == ["a", "b", {"path": "c", "optional": True}]
 
 
 def test_dump_reads_back_equal() -> None:
@@ -634,6 +683,11 @@ DIFFERENCES: list[tuple[bytes, bytes, str | None]] = [
         raw([{"result_paths": []}]),
         raw([{"result_paths": [str(i) for i in range(9)]}]),
         'jobs[0].result_paths: [] is now ["0", "1", "2", "3", "4", … (4 more)]',
+    ),
+    (
+        raw([{"result_paths": ["a"]}]),
+        raw([{"result_paths": [{"path": "a", "optional": True}]}]),
+        'jobs[0].result_paths: ["a"] is now ["a" (optional)]',
     ),
     (
         raw(),
@@ -724,12 +778,14 @@ def test_schema_refuses_what_the_parser_refuses(document: bytes, message: str) -
 def test_schema_knows_the_parsers_fields() -> None:
     """A new field would be accepted and not be in the schema."""
     schema = json_schema()
-    job, retry, given = (schema["$defs"][name] for name in ("job", "retry", "input"))
+    names = ("job", "retry", "input", "result")
+    job, retry, given, result = (schema["$defs"][name] for name in names)
     for part, checks, required in (
         (schema, fields.QUEUE_FIELDS, fields.QUEUE_REQUIRED),
         (job, fields.JOB_FIELDS, fields.JOB_REQUIRED),
         (retry, fields.RETRY_FIELDS, fields.RETRY_REQUIRED),
         (given, fields.INPUT_FIELDS, fields.INPUT_REQUIRED),
+        (result, fields.RESULT_FIELDS, fields.RESULT_REQUIRED),
     ):
         assert set(part["properties"]) == {*checks, "$schema"}
         assert set(part["required"]) == required

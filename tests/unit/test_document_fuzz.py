@@ -13,7 +13,13 @@ from jsonschema import Draft202012Validator
 
 from runner.errors import DocumentError
 from runner.model.document import dump_document, first_difference, json_schema, parse_document
-from runner.model.fields import INPUT_FIELDS, JOB_FIELDS, QUEUE_FIELDS, RETRY_FIELDS
+from runner.model.fields import (
+    INPUT_FIELDS,
+    JOB_FIELDS,
+    QUEUE_FIELDS,
+    RESULT_FIELDS,
+    RETRY_FIELDS,
+)
 from runner.model.graph import Graph
 
 GOOD: dict[str, Any] = {
@@ -28,7 +34,7 @@ GOOD: dict[str, Any] = {
             "depends_on": ["a"],
             "run_if": "always",
             "retry": {"max_attempts": 3, "backoff": "fixed", "retry_on_codes": [1, 2]},
-            "result_paths": ["/tmp/**/*.log"],
+            "result_paths": ["/tmp/**/*.log", {"path": "a", "optional": True}],
             "input_paths": [{"s3": "s3://bkt/{queue_id}/a/", "path": "in/"}],
             "secret_env": {"A": "ssm:/a", "B": "secretsmanager:b#c"},
             "term_grace": "300ms",
@@ -44,7 +50,7 @@ GOOD: dict[str, Any] = {
 }
 
 SCHEMA = Draft202012Validator(json_schema())
-FIELDS = {*QUEUE_FIELDS, *JOB_FIELDS, *RETRY_FIELDS, *INPUT_FIELDS}
+FIELDS = {*QUEUE_FIELDS, *JOB_FIELDS, *RETRY_FIELDS, *INPUT_FIELDS, *RESULT_FIELDS}
 KEYS = sorted({*FIELDS, "x-a", "$schema", "env", "A", "", "\0"})
 WORDS = [
     "a",
@@ -60,6 +66,8 @@ WORDS = [
     "s3://bkt/{job_id}/",
     "ssm:/a",
     "secretsmanager:a#b",
+    "~/a",
+    "a/$B/{a,b}",
     "\0",
     "\ud800",
     "é😀",
