@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
     shelf = Shelf(settings.state_dir, settings.log_dir)
     if only is not None:
         shelf.find(only)
-    removed = shelf.prune(age, only=only, dry_run=arguments.dry_run)
+    removed = shelf.prune(age, only=only, dry_run=arguments.dry_run, asked=True)
     if arguments.json:
         print(json.dumps(removed))
     else:

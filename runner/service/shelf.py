@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from runner.core.states import QUEUE_ENDED, QueueState
 from runner.errors import ConflictError, LockedError, NotFoundError, RunnerError
+from runner.service.ages import check_clock, read_ages, read_clocks, write_ages
 from runner.store import database
 from runner.store.database import Database
 from runner.store.locks import Lock, holder_of
@@ -284,27 +286,67 @@ class Shelf:
         self._move_logs(queue_id, self._free_name(queue_id, time.time()))
 
     def prune(
-        self, older_than: float, *, only: str | None = None, dry_run: bool = False
+        self,
+        older_than: float,
+        *,
+        only: str | None = None,
+        dry_run: bool = False,
+        asked: bool = False,
     ) -> list[str]:
-        """Remove finished queues older than so many seconds, and their logs; returns the names."""
+        """Remove finished queues older than so many seconds, and their logs; returns the names.
+
+        By itself it goes by the time that was seen to pass; ``asked`` by a person for it, by the
+        wall clock. Raises RunnerError if that can't be right.
+        """
+        entries = [e for e in self.entries() if only in (None, e.name)]
+        kept: Mapping[str, float] = {}
+        if asked:
+            check_clock(self.paths.ages, self._newest_file(), remember=not dry_run)
+        else:
+            kept = self._look_at_ages(entries)
+
+        def is_old(entry: Entry) -> bool:
+            by_wall = time.time() - _ended_at(entry)
+            return (by_wall if asked else kept.get(_age_key(entry), -1.0)) >= older_than
+
         removed = []
         if not dry_run:
             self._finish_removing()
-        for entry in self.entries():
-            if only not in (None, entry.name) or not _is_old(entry, older_than):
+        for entry in entries:
+            if not _is_done(entry) or not is_old(entry):
                 continue
-            if not dry_run and not self._remove(entry, older_than):
+            if not dry_run and not self._remove(entry, is_old):
                 continue
             removed.append(entry.name)
         return removed
 
-    def _remove(self, entry: Entry, older_than: float) -> bool:
+    def _look_at_ages(self, entries: list[Entry]) -> Mapping[str, float]:
+        """How old each finished queue is by now; remembered for the next look."""
+        ended = {_age_key(entry): _ended_at(entry) for entry in entries if _is_done(entry)}
+        ages = read_ages(self.paths.ages).at(read_clocks(), ended)
+        write_ages(self.paths.ages, ages)
+        return ages.kept or {}
+
+    def _newest_file(self) -> float:
+        """Wall seconds of the last change to anything here that is changed at every step."""
+        paths = [self.paths.root, self.paths.queues]
+        for name in self.names():
+            database = self.queue_paths(name).database
+            paths += [database, database.with_name(f"{database.name}-wal")]
+        newest = 0.0
+        for path in paths:
+            with suppress(OSError):
+                newest = max(newest, os.stat(path).st_mtime)
+        return newest
+
+    def _remove(self, entry: Entry, is_old: Callable[[Entry], bool]) -> bool:
         try:
             lock = self.lock(entry.queue_id, "runner prune")
         except LockedError:
             return False
         try:
-            if not _is_old(self._entry(entry.name), older_than):
+            now = self._entry(entry.name)
+            if not _is_done(now) or not is_old(now):
                 # It was taken up again before we had the lock.
                 return False
             # The logs first: without its state nobody would know any more whose they are.
@@ -336,10 +378,20 @@ def _remove_tree(folder: Path) -> None:
         subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
-def _is_old(entry: Entry, seconds: float) -> bool:
-    """Whether a queue has ended, or was set aside, so long ago."""
+def _is_done(entry: Entry) -> bool:
+    """Whether a queue has ended, or was set aside."""
+    return entry.queue is not None and (entry.ended or entry.aside)
+
+
+def _ended_at(entry: Entry) -> float:
+    """Wall seconds of its end, or of the last that was heard of it."""
     queue = entry.queue
-    if queue is None or not (entry.ended or entry.aside):
-        return False
-    moment = queue.completed_at or queue.updated_at or queue.started_at or 0.0
-    return time.time() - moment >= seconds
+    if queue is None:
+        return 0.0
+    return queue.completed_at or queue.updated_at or queue.started_at or 0.0
+
+
+def _age_key(entry: Entry) -> str:
+    """This end of this run: one that goes on and ends again is young again."""
+    run_id = entry.queue.run_id if entry.queue is not None else ""
+    return f"{entry.name} {run_id} {_ended_at(entry)!r}"

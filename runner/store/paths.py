@@ -33,6 +33,11 @@ class StatePaths:
         return self.root / "machine.json"
 
     @property
+    def ages(self) -> Path:
+        """How long ended queues have been kept."""
+        return self.root / "ages.json"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

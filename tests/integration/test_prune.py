@@ -1,0 +1,72 @@
+"""Which ended queues are removed, and when: by themselves and for a person."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.core.states import QueueState, QueueStatus
+from runner.errors import RunnerError
+from runner.service import ages
+from runner.service.ages import Ages, Reading, check_clock, read_ages
+from runner.service.shelf import Shelf
+from runner.store import database
+
+DAY = 86_400.0
+YEAR = 366 * DAY
+NOW = 1_800_000_000.0
+
+
+def test_what_cannot_be_read_makes_nothing_old(tmp_path: Path) -> None:
+    """A torn file of ages stops the daemon, or lets it remove what it likes."""
+    path = tmp_path / "ages.json"
+    for content in (
+        b"",
+        b"[]",
+        b'{"reading": 3}',
+        b'{"reading": {"wall": "x"}, "kept": {}}',
+        b"\xff",
+    ):
+        path.write_bytes(content)
+        assert read_ages(path) == Ages()
+
+
+def test_a_person_is_told_of_a_clock_that_cannot_be_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``runner prune`` on a machine whose clock is ahead removes everything without a word."""
+    path = tmp_path / "ages.json"
+    clocks = [Reading(NOW, "b", 100.0)]
+    monkeypatch.setattr(ages, "read_clocks", lambda: clocks[0])
+    check_clock(path, NOW - DAY, remember=True)
+    clocks[0] = Reading(NOW + 3 * DAY, "b", 100.0)
+    for remember in (False, True):
+        with pytest.raises(RunnerError, match="72h0m0s later than it can be"):
+            check_clock(path, NOW, remember=remember)
+    check_clock(path, NOW, remember=True)
+    path.unlink()
+    with pytest.raises(RunnerError, match="nothing was removed"):
+        check_clock(path, NOW - 2 * YEAR, remember=False)
+
+
+def test_only_old_queues_are_removed_and_one_that_ran_again_is_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon's own pruning goes by one reading, or by what a queue was before a retry."""
+    clocks = [Reading(NOW, "b", 100.0)]
+    monkeypatch.setattr("runner.service.shelf.read_clocks", lambda: clocks[0])
+    shelf = Shelf(tmp_path / "state", tmp_path / "log")
+    for name in ("old", "again"):
+        ended = QueueState("r", QueueStatus.COMPLETED, completed_at=NOW)
+        database.create(shelf.queue_paths(name), "{}", ended, {"queue_id": name})
+    os.makedirs(shelf.paths.locks)
+    assert shelf.prune(30 * DAY) == []
+    clocks[0] = Reading(NOW + 200 * YEAR, "b", 200.0)
+    assert shelf.prune(30 * DAY) == []
+    opened = database.Database(shelf.queue_paths("again").database)
+    opened.commit(QueueState("r", QueueStatus.COMPLETED, completed_at=NOW + 60), [], [], [])
+    opened.close()
+    clocks[0] = Reading(NOW, "b", 200.0 + 30 * DAY)
+    assert shelf.prune(30 * DAY, dry_run=True) == ["old"]
+    assert shelf.prune(30 * DAY) == ["old"]
+    assert shelf.names() == ["again"]
