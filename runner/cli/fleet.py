@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.cli.text import clean, columns
+from runner.cli.columns import Column, Cut
+from runner.cli.columns import table as laid_out
+from runner.cli.terminal import Screen
+from runner.cli.text import clean
 from runner.targets.ec2 import names
 from runner.targets.ec2.machines import age
 
@@ -17,7 +20,20 @@ if TYPE_CHECKING:
     from runner.targets.ec2.machines import Owned
 
 REGIONS = "R[,R2…|all]"
-HEADS = ("ID", "QUEUE", "STATE", "TYPE", "MARKET", "ZONE", "AGE", "COST", "EXPIRES", "THEN", "WHY")
+COLUMNS = (
+    Column("ID"),
+    Column("QUEUE", Cut.MIDDLE, soft=21, least=5),
+    Column("STATE"),
+    Column("TYPE", leave_out=4),
+    Column("MARKET", leave_out=2),
+    Column("ZONE", leave_out=3),
+    Column("AGE", leave_out=5),
+    Column("COST", leave_out=7),
+    Column("EXPIRES", leave_out=6),
+    Column("THEN", leave_out=1),
+    Column("WHY", Cut.WRAP, soft=40, least=24, leave_out=8),
+)
+"""An id is needed as it is, for `terminate`; what a machine is matters less than what it costs."""
 
 
 def add_regions(parser: argparse.ArgumentParser) -> None:
@@ -80,9 +96,11 @@ def view(owned: Owned, now: float) -> dict[str, Any]:
     }
 
 
-def table(found: Sequence[Owned], now: float) -> str:
+def table(found: Sequence[Owned], now: float, screen: Screen | None) -> str:
     """All of it for people, with a line of totals."""
-    return "\n".join([columns(HEADS, [_row(owned, now) for owned in found]), total(found, now)])
+    rows = [_row(owned, now) for owned in found]
+    width = screen.columns if screen else None
+    return "\n".join([*laid_out(COLUMNS, rows, width), total(found, now)])
 
 
 def _row(owned: Owned, now: float) -> tuple[str, ...]:

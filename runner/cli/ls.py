@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 
 from runner.cli import fleet, options
+from runner.cli.terminal import screen_of
 from runner.errors import ExitCode
 
 
@@ -32,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(view))
     elif found:
-        print(fleet.table(found, now))
+        print(fleet.table(found, now, screen_of(sys.stdout)))
     elif asked.answers:
         where = ", ".join(ec2.region for ec2, _ in asked.answers)
         print(f"nothing of ours runs in {where}")

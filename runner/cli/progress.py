@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from runner.cli.terminal import can_redraw
 
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int], None]]:
     """Called with how many bytes more there are to be had, and how many are done."""
-    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if not can_redraw(sys.stderr):
         yield lambda planned, done: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
+    from runner.cli.console import Console
+
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    with Progress(*columns, console=Console(sys.stderr), transient=True) as bar:
         task = bar.add_task("", total=0)
         total = 0
 

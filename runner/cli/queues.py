@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from runner.cli import options
+from runner.cli.columns import Column, Cut, table
 from runner.cli.connect import connection
-from runner.cli.text import columns
+from runner.cli.rows import to_the_second
+from runner.cli.terminal import screen_of
 from runner.errors import ExitCode, NotFoundError
+
+COLUMNS = (
+    Column("QUEUE ID", Cut.MIDDLE, soft=24, least=16),
+    Column("STATUS"),
+    Column("STARTED", leave_out=1),
+    Column("ENDED", leave_out=2),
+    Column("REASON", Cut.WRAP, soft=30, least=16, leave_out=3),
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +43,12 @@ def execute(arguments: argparse.Namespace) -> int:
         (
             queue["name"],
             queue.get("status", "unreadable"),
-            queue.get("started_at", "-"),
-            queue.get("completed_at", "-"),
+            to_the_second(queue.get("started_at", "-")),
+            to_the_second(queue.get("completed_at", "-")),
             queue.get("reason") or queue.get("error") or "",
         )
         for queue in found
     ]
-    print(columns(("QUEUE ID", "STATUS", "STARTED", "ENDED", "REASON"), rows))
+    screen = screen_of(sys.stdout)
+    print("\n".join(table(COLUMNS, rows, screen.columns if screen else None)))
     return ExitCode.DONE

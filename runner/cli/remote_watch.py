@@ -5,7 +5,6 @@ Owns how often SSM is asked: six times a minute, each a command and two to five 
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 
 from runner.aws.faults import AwsError
 from runner.cli.status_remote import first, foot, head
+from runner.cli.terminal import Screen, can_redraw
 from runner.cli.text import clean, headline, told
 from runner.cli.waiting import until_ended
 from runner.targets.ec2.remote import AwsAway, Remote
@@ -32,8 +32,7 @@ Show = Callable[[Answer], None]
 
 def watch(there: Remote, states: list[str] | None) -> Answer:
     """Look again and again until the queue has ended; its last summary."""
-    terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    show, rows = _screen() if terminal else (_line(), 0)
+    show, rows = _screen(states) if can_redraw(sys.stdout) else (_line(), 0)
     watching = _Watching(there, states, rows)
     queue: Answer = {}
     for answer in until_ended(there, "status", watching.look):
@@ -105,20 +104,24 @@ def _line() -> Show:
     return show
 
 
-def _screen() -> tuple[Show, int]:
-    from rich.console import Console
+def _screen(states: list[str] | None) -> tuple[Show, int]:
     from rich.text import Text
 
-    from runner.cli.table import render, room
+    from runner.cli.columns import shortened
+    from runner.cli.console import Console
+    from runner.cli.table import choose, render, room_for_jobs
 
-    console = Console(highlight=False)
-    rows = max(3, room(console) - 8)
+    console = Console()
 
     def show(answer: Answer) -> None:
         queue = answer["queue"]
+        screen = Screen(*console.size)
+        above = [shortened(line, screen.columns) for line in [*head(queue), *foot(queue)]]
+        jobs = choose(answer.get("jobs", []), room_for_jobs(queue, screen, len(above)))
+        picture = render(queue, jobs, screen.columns, states)
         console.clear()
-        for line in [*head(queue), *foot(queue)]:
-            console.print(Text(line), no_wrap=True, overflow="ellipsis")
-        console.print(render(queue, answer.get("jobs", [])[:rows]))
+        for line in above:
+            console.print(Text(line))
+        console.print(picture)
 
-    return show, rows
+    return show, console.height

@@ -9,10 +9,19 @@ import time
 from typing import Any
 
 from runner.cli import options
+from runner.cli.columns import cells_of, table, wrap
 from runner.cli.connect import Connection, Local, connection_to
 from runner.cli.exit_codes import of_queue
-from runner.cli.text import clean, columns, told
+from runner.cli.rows import COLUMNS, row, told_of_rest, waits, went_well
+from runner.cli.terminal import Screen, screen_of
+from runner.cli.text import clean, told
 from runner.errors import ExitCode, UsageError
+
+_LABEL = 13
+"""Characters of a field's name in the summary."""
+
+_FRAME = 4
+"""Lines besides summary and jobs: an empty one, the heads, the prompt, a line about it."""
 
 STATUSES = ["pending", "running", "completed", "failed", "cancelled", "interrupted", "skipped"]
 
@@ -31,6 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--failed", action="store_true", help="only jobs that failed")
     which.add_argument(
         "--status", choices=STATUSES, metavar="STATUS", help="only jobs in this state"
+    )
+    which.add_argument(
+        "--all", action="store_true", help="all jobs, also on a terminal they don't fit on"
     )
     parser.add_argument("--watch", action="store_true", help="show it again and again to its end")
     parser.add_argument(
@@ -51,7 +63,11 @@ def execute(arguments: argparse.Namespace) -> int:
         else:
             answer = _fetch(there, states, arguments)
             queue = answer["queue"]
-            print(json.dumps({**queue, "jobs": answer["jobs"]}) if arguments.json else show(answer))
+            if arguments.json:
+                print(json.dumps({**queue, "jobs": answer["jobs"]}))
+            else:
+                collapse = states is None and not arguments.all
+                print(show(answer, screen_of(sys.stdout), collapse=collapse))
     return of_queue(queue) if arguments.exit_code else ExitCode.DONE
 
 
@@ -77,7 +93,7 @@ def _fetch(
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.job is not None:
-        for flag in ("watch", "failed", "status", "exit_code"):
+        for flag in ("watch", "failed", "status", "all", "exit_code"):
             if getattr(arguments, flag):
                 raise UsageError(f"--job shows one job: not with --{flag.replace('_', '-')}")
     if arguments.watch and arguments.json:
@@ -102,9 +118,50 @@ def fetch(there: Connection, states: list[str] | None) -> dict[str, Any]:
     return {"queue": answer["queue"], "jobs": jobs}
 
 
-def show(answer: dict[str, Any]) -> str:
-    """The guide's real-time status, with reasons."""
-    queue = answer["queue"]
+def show(answer: dict[str, Any], screen: Screen | None = None, *, collapse: bool = False) -> str:
+    """How the queue stands, and its jobs; below them, where they don't fit on the screen.
+
+    ``collapse``: of so many those that need no words are only counted.
+    """
+    jobs = answer["jobs"]
+    summary = [piece for line in _summary(answer["queue"]) for piece in _fitting(line, screen)]
+    room = screen.lines - len(summary) - _FRAME if screen else len(jobs)
+    if len(jobs) <= room:
+        return "\n".join([*summary, "", *_table(jobs, screen)])
+    jobs, rest = _shortlist(jobs, room) if collapse else (jobs, [])
+    more = [f"+{told_of_rest(rest)} (--all shows all)"] if rest else []
+    return "\n".join([*_table(jobs, screen), *more, "", *summary])
+
+
+def _fitting(line: str, screen: Screen | None) -> list[str]:
+    """A field in lines of the screen's width, its value below itself."""
+    if screen is None or cells_of(line) <= screen.columns:
+        return [line]
+    lines = wrap(line[_LABEL:], screen.columns - _LABEL)
+    return [line[:_LABEL] + lines[0], *(" " * _LABEL + each for each in lines[1:])]
+
+
+def _shortlist(
+    jobs: list[dict[str, Any]], room: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What a person should see, and the rest: what is well, and what waits beyond the room."""
+    needed = sum(not went_well(job) and not waits(job) for job in jobs)
+    left = max(0, room - needed)
+    shown, rest = [], []
+    for job in jobs:
+        if went_well(job) or (waits(job) and left <= 0):
+            rest.append(job)
+            continue
+        left -= waits(job)
+        shown.append(job)
+    return shown, rest
+
+
+def _table(jobs: list[dict[str, Any]], screen: Screen | None) -> list[str]:
+    return table(COLUMNS, map(row, jobs), screen.columns if screen else None)
+
+
+def _summary(queue: dict[str, Any]) -> list[str]:
     elsewhere = "source" in queue
     if elsewhere:
         from runner.cli import status_remote
@@ -124,15 +181,9 @@ def show(answer: dict[str, Any]) -> str:
         ("Ended", "completed_at"),
     ):
         if queue.get(key):
-            lines.append(f"{label + ':':<13}{clean(queue[key])}")
+            lines.append(f"{label + ':':<{_LABEL}}{clean(queue[key])}")
     lines += [f"Worked on:   {_worker(queue)}", f"Jobs:        {told(queue['counts'])}"]
-    lines += [*(status_remote.foot(queue) if elsewhere else ()), ""]
-    rows = [_row(job) for job in answer["jobs"]]
-    return (
-        "\n".join(lines)
-        + "\n"
-        + columns(("JOB ID", "STATUS", "ATTEMPT", "EXIT", "TIME", "RESULTS", "REASON"), rows)
-    )
+    return [*lines, *(status_remote.foot(queue) if elsewhere else ())]
 
 
 def _worker(queue: dict[str, Any]) -> str:
@@ -141,21 +192,6 @@ def _worker(queue: dict[str, Any]) -> str:
     if queue.get("queued"):
         return f"not yet: in the line of {clean(queue['queued'])}"
     return "by nobody now"
-
-
-def _row(job: dict[str, Any]) -> tuple[str, ...]:
-    from runner.cli.rows import elapsed, why
-
-    uploaded = job.get("results_uploaded")
-    return (
-        job["job_id"],
-        job["status"],
-        str(job["attempt"]),
-        str(job.get("exit_code", job.get("signal", "-"))),
-        elapsed(job),
-        "-" if uploaded is None else "yes" if uploaded else "no",
-        why(job),
-    )
 
 
 def _one_job(there: Connection, arguments: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ stderr a line about the first.
 
 from __future__ import annotations
 
-import os
 import queue as queues
 import sys
 import threading
@@ -14,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from runner.cli.columns import shortened
 from runner.cli.rows import duration
+from runner.cli.terminal import Screen, can_redraw, screen_of
 from runner.cli.text import clean, headline, told
 from runner.targets.ec2.remote import Remote
 
@@ -108,8 +109,7 @@ class _Picture:
 
     def __init__(self) -> None:
         self._lines = 0
-        out = sys.stdout
-        self._terminal = out.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._terminal = can_redraw(sys.stdout)
 
     def begin(self, word: str) -> None:
         """Say at once that something is under way."""
@@ -125,10 +125,12 @@ class _Picture:
             return
         from runner.cli.status import show
 
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
-        lines = [line[: columns - 1] for line in show(answer).split("\n")]
+        screen = screen_of(sys.stdout) or Screen(80, 24)
+        text = show(answer, screen, collapse=True)
+        lines = [shortened(line, screen.columns - 1) for line in text.split("\n")]
         self.remove()
-        self._write([*lines[: max(1, rows - _ROWS_LEFT)], "asking the machine …"])
+        # Of a long one the end is shown: the summary is there.
+        self._write([*lines[-max(1, screen.lines - _ROWS_LEFT) :], "asking the machine …"])
 
     def _write(self, lines: list[str]) -> None:
         self._lines = len(lines)

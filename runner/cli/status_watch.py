@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from runner.cli.connect import Connection
+from runner.cli.terminal import Screen, can_redraw
 from runner.cli.text import headline, told
 from runner.cli.waiting import until_ended
 
@@ -20,8 +20,7 @@ Show = Callable[[Connection, dict[str, Any]], None]
 
 def watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
     """Look again and again until the queue has ended; its last summary."""
-    terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    show = _table(states) if terminal else _line()
+    show = _table(states) if can_redraw(sys.stdout) else _line()
     queue: dict[str, Any] = {}
 
     def look() -> dict[str, Any]:
@@ -51,20 +50,22 @@ def _line() -> Show:
 
 
 def _table(states: list[str] | None) -> Show:
-    from rich.console import Console
+    from runner.cli.console import Console
+    from runner.cli.table import chosen_states, render, room_for_jobs
 
-    from runner.cli.table import chosen_states, render, room
-
-    console = Console(highlight=False)
+    console = Console()
 
     def show(there: Connection, queue: dict[str, Any]) -> None:
-        left = room(console)
+        screen = Screen(*console.size)
+        room = room_for_jobs(queue, screen)
         jobs: list[dict[str, Any]] = []
-        for each in [states] if states else chosen_states(queue["counts"]):
-            if left > len(jobs):
-                found = there.look("status", limit=left - len(jobs), status=each)
+        everything = queue["jobs_total"] <= room
+        for each in [states] if states or everything else chosen_states(queue["counts"]):
+            if room > len(jobs):
+                found = there.look("status", limit=room - len(jobs), status=each)
                 jobs += found["jobs"]
+        picture = render(queue, jobs, screen.columns, states)
         console.clear()
-        console.print(render(queue, jobs))
+        console.print(picture)
 
     return show

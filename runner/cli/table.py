@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import queue as queues
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from runner.cli.rows import elapsed, why
+from runner.cli.columns import Column, Cut, fit, line, parts, shortened, wrap
+from runner.cli.console import Console
+from runner.cli.rows import elapsed, exit_of, why
+from runner.cli.terminal import Screen
 from runner.cli.text import clean, told
 from runner.core.states import JobStatus
 
@@ -38,19 +40,32 @@ COLOURS = {
     "pending": "dim",
 }
 
-_FRAME = 6
-"""Lines that are no jobs: the title, the heads, a message, the prompt."""
+_FRAME = 3
+"""Lines besides jobs and the queue's own: the heads, how many more there are, the cursor."""
+
+COLUMNS = (
+    Column("JOB", Cut.MIDDLE, soft=24, least=12),
+    Column("STATE"),
+    Column("ATTEMPT", leave_out=1),
+    Column("ELAPSED", leave_out=3),
+    Column("EXIT", leave_out=2),
+    Column("REASON", Cut.WRAP, soft=30, least=16, leave_out=4),
+)
+_STATE = 1
+
+ORDER = ("running", "interrupted", "failed", "pending", "completed", "cancelled", "skipped")
+"""In which order jobs are given room, when there isn't room for all."""
 
 
 class LiveTable:
     """Draws the queue again twice a second, as many jobs as the terminal has room for."""
 
     def __init__(self, stream: Any) -> None:
-        self._console = Console(file=stream, highlight=False)
+        self._console = Console(stream)
         self._session: Session | None = None
         self._messages: queues.SimpleQueue[str | None] = queues.SimpleQueue()
         self._thread = threading.Thread(target=self._draw, name="table", daemon=True)
-        self._last: Table | None = None
+        self._last: Text | None = None
 
     def opened(self, session: Session) -> None:
         """See Watcher."""
@@ -99,30 +114,31 @@ class LiveTable:
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
 
-    def _picture(self) -> Table:
+    def _picture(self) -> Text:
         from runner.service.looks import live_snapshot
 
         assert self._session is not None
         snapshot = live_snapshot("", self._session)
-        jobs = [snapshot.job(index) for index in window(snapshot, room(self._console))]
         paused = {"paused": self._session.scheduler.queue.paused}
-        return render({**snapshot.summary(), **paused}, jobs)
+        queue = {**snapshot.summary(), **paused}
+        screen = Screen(*self._console.size)
+        room = room_for_jobs(queue, screen)
+        jobs = [snapshot.job(index) for index in window(snapshot, room)]
+        return render(queue, jobs, screen.columns)
 
 
 def _message(message: str) -> Text:
     return Text(f"runner run: {clean(message)}")
 
 
-def room(console: Console) -> int:
-    """How many jobs the terminal shows."""
-    return max(3, console.height - _FRAME)
+def room_for_jobs(queue: Mapping[str, Any], screen: Screen, above: int = 0) -> int:
+    """How many jobs the terminal shows below so many lines and the queue's own."""
+    return max(1, screen.lines - above - len(_title(queue, screen.columns)) - _FRAME)
 
 
 def chosen_states(counts: Mapping[str, int]) -> list[list[str]]:
-    """In which order jobs are given room, when there isn't room for all."""
-    order = [["running"], ["interrupted"], ["failed"], ["pending"], ["completed"]]
-    rest = [["cancelled"], ["skipped"]]
-    return [each for each in order + rest if counts.get(each[0])]
+    """The states that jobs are in, in ORDER, each as what ``status`` is asked for."""
+    return [[state] for state in ORDER if counts.get(state)]
 
 
 def window(snapshot: Snapshot, rows: int) -> list[int]:
@@ -140,24 +156,68 @@ def window(snapshot: Snapshot, rows: int) -> list[int]:
     return sorted(chosen)
 
 
-def render(queue: Mapping[str, Any], jobs: Iterable[Mapping[str, Any]]) -> Table:
-    """The table of a summary and some of its jobs."""
+def choose(jobs: Sequence[Mapping[str, Any]], rows: int) -> list[Mapping[str, Any]]:
+    """Of jobs in the document's order as many as there is room for: what matters, in that order."""
+    if len(jobs) <= rows:
+        return list(jobs)
+    order = {state: n for n, state in enumerate(ORDER)}
+    ranked = sorted(range(len(jobs)), key=lambda n: (order.get(jobs[n]["status"], 0), n))
+    return [jobs[n] for n in sorted(ranked[:rows])]
+
+
+def render(
+    queue: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    width: int,
+    states: Sequence[str] | None = None,
+) -> Text:
+    """The table of a summary and some of its jobs, with how many more there are.
+
+    ``states``: only jobs in these are meant.
+    """
+    lines = _title(queue, width)
+    rows = [_row(job) for job in jobs]
+    found = fit(COLUMNS, rows, width, one_line=True)
+    lines.append(Text(line(COLUMNS, found, [column.head for column in COLUMNS]), style="bold"))
+    for row in rows:
+        shown = Text()
+        for n, part in parts(COLUMNS, found, row):
+            shown.append(part, style=COLOURS.get(row[_STATE], "") if n == _STATE else "")
+        shown.rstrip()
+        lines.append(shown)
+    if rest := _rest(queue["counts"], jobs, states):
+        more = f"+{sum(rest.values()):,} more: {told(rest)}"
+        lines.append(Text(shortened(more, width), style="dim"))
+    text = Text("\n").join(lines)
+    text.no_wrap = True
+    return text
+
+
+def _rest(
+    counts: Mapping[str, int], jobs: Iterable[Mapping[str, Any]], states: Sequence[str] | None
+) -> dict[str, int]:
+    """How many jobs stand where that aren't shown."""
+    shown = Counter(job["status"] for job in jobs)
+    meant = counts if states is None else {state: counts.get(state, 0) for state in states}
+    return {state: n - shown[state] for state, n in meant.items() if n > shown[state]}
+
+
+def _title(queue: Mapping[str, Any], width: int) -> list[Text]:
     status = f"{queue['status']}, paused" if queue.get("paused") else queue["status"]
-    title = Text(f"{queue['queue_id']}: {status} ({told(queue['counts'])})")
+    text = f"{queue['queue_id']}: {status} ({told(queue['counts'])})"
+    lines = [Text(each) for each in wrap(text, width)]
     for key in ("reason", "blocked"):
         if queue.get(key):
-            title.append(f"\n{clean(queue[key])}", style="red")
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
-    for name in ("JOB", "STATE", "ATTEMPT", "ELAPSED", "EXIT", "REASON"):
-        table.add_column(name, no_wrap=name != "REASON", overflow="ellipsis")
-    for job in jobs:
-        state = job["status"]
-        table.add_row(
-            Text(job["job_id"]),
-            Text(state, style=COLOURS.get(state, "")),
-            str(job["attempt"]),
-            elapsed(job),
-            str(job.get("exit_code", job.get("signal", "-"))),
-            Text(clean(why(job))),
-        )
-    return table
+            lines += [Text(each, style="red") for each in wrap(clean(queue[key]), width)]
+    return lines
+
+
+def _row(job: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        job["job_id"],
+        job["status"],
+        str(job["attempt"]),
+        elapsed(job),
+        exit_of(job),
+        clean(why(job)),
+    )

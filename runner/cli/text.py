@@ -1,18 +1,13 @@
-"""Plain text for people: aligned columns, nothing cut, no control characters from outside."""
+"""Plain text for people: no control characters from outside, numbers with their nouns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 
-def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The rows under their heads, two spaces between columns."""
-    table = [list(head), *([clean(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[n]) for row in table) for n in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    )
+def counted(number: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``, ``1,000 jobs``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def clean(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from runner.cli.outlet import Outlet
 from runner.cli.rows import duration
+from runner.cli.terminal import can_redraw
 from runner.cli.text import clean
 from runner.service.foreground import Watcher
 
@@ -31,7 +31,7 @@ class Showing(Watcher, Protocol):
 def watcher_for(*, json_output: bool) -> Showing:
     """The watcher that suits the terminal; with ``--json`` stdout is left to the data."""
     stream = sys.stderr if json_output else sys.stdout
-    if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if can_redraw(stream):
         from runner.cli.table import LiveTable
 
         return LiveTable(stream)

@@ -23,11 +23,13 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
 
 
 class Terminal:
-    """A terminal of 100 × 30 with one command on it; ``shown`` is all that it has received."""
+    """A terminal with one command on it; ``shown`` is all that it has received."""
 
-    def __init__(self, world: World, *arguments: str, **env: str) -> None:
+    def __init__(
+        self, world: World, *arguments: str, columns: int = 100, lines: int = 30, **env: str
+    ) -> None:
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
         self._slave = slave
         self.shown = ""
@@ -72,6 +74,12 @@ class Terminal:
         return self.process.wait(1)
 
     @property
+    def picture(self) -> list[str]:
+        """The lines of the last picture, from its heads on, without control sequences."""
+        last = self.shown[self.shown.rfind("JOB ") :]
+        return SEQUENCE.sub("", last).replace("\r", "").rstrip("\n").split("\n")
+
+    @property
     def is_sane(self) -> bool:
         """The cursor can be seen, and the terminal's modes are as they were."""
         cursor = re.findall(r"\x1b\[\?25([hl])", self.shown)
@@ -105,6 +113,7 @@ def test_a_run_shows_a_live_table_and_ctrl_c_leaves_the_terminal_sane(
     terminal.until(r"JOB +STATE +ATTEMPT +ELAPSED +EXIT +REASON")
     terminal.until(r"bad +failed +1 +\S+ +3 +command execution failed: exit status 3")
     terminal.until(r"long +running +1 +1\.\d+s of 2m0s +- +PID \d+")
+    assert "\x1b[?25l" not in terminal.shown
     terminal.until(r"ok +pending +0 +- +-")
     assert COLOUR.search(terminal.shown)
     terminal.type(b"\x03")
@@ -113,6 +122,34 @@ def test_a_run_shows_a_live_table_and_ctrl_c_leaves_the_terminal_sane(
     terminal.until(r"q: interrupted")
     terminal.until(r"to resume it, give the same command")
     assert terminal.is_sane
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_every_table_fits_its_terminal(
+    world: World, terminals: list[Terminal], columns: int
+) -> None:
+    """A long id would leave one letter of a state, and the jobs below the edge would be lost."""
+    name = "preprocess-imagenet-2012-shard-000001-of-000128-with-augmentation-v3-and-more"
+    bad = {"job_id": name, "command": "exit 3", "timeout": "1m"}
+    jobs = [{**OK, "job_id": f"j{n}"} for n in range(29)]
+    world.document(bad, *jobs, on_failure="continue", max_parallel_jobs=8)
+    terminals.append(run := Terminal(world, "run", "q.json", columns=columns, lines=24))
+    assert run.end() == 100
+    verbs = (["status"], ["status", "--all"], ["status", "--watch"], ["queues"])
+    shown = [Terminal(world, *verb, columns=columns, lines=24) for verb in verbs]
+    terminals.extend(shown)
+    assert all(each.end() == 0 for each in shown)
+    for each in (run, shown[2]):
+        assert re.match(r"prepro\S+ +failed", each.picture[1])
+        more = [n for n, line in enumerate(each.picture) if re.match(r"\+1\d more: 1\d comp", line)]
+        assert more and more[0] < 22
+    for each in (*shown[:3], run):
+        assert all(len(line) <= columns for line in each.picture if "runner run:" not in line)
+    status, every, _, queues = (SEQUENCE.sub("", each.shown) for each in shown)
+    assert re.search(r"^prepro\S+ +failed", status, re.M)
+    assert "+29 completed (--all shows all)" in status and "\nj28 " not in status
+    assert status.rstrip().endswith("Jobs:        29 completed, 1 failed")
+    assert "\nj28 " in every and "failed" in queues.splitlines()[1]
 
 
 def test_no_color_is_heard(world: World, terminals: list[Terminal]) -> None:

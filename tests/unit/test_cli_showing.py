@@ -10,8 +10,10 @@ from rich.console import Console
 
 from runner.cli.exit_codes import of_queue
 from runner.cli.rows import duration, elapsed, why
-from runner.cli.table import render, window
-from runner.cli.text import clean, columns, headline, told
+from runner.cli.status import show
+from runner.cli.table import choose, render, room_for_jobs, window
+from runner.cli.terminal import Screen
+from runner.cli.text import clean, counted, headline, told
 from runner.cli.watch import line
 from runner.core.states import PENDING, JobState, JobStatus, QueueState
 from runner.core.story import StoryEntry
@@ -33,18 +35,13 @@ def test_control_characters_are_spelled_out(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_columns_are_aligned_and_nothing_is_cut() -> None:
-    """A long id would push the next column out of line."""
-    assert columns(("A", "BB"), [("long", "x"), ("y", "\x07")]) == "A     BB\nlong  x\ny     \\x07"
-    assert columns(("A", "BB"), []) == "A  BB"
-
-
 def test_a_headline_says_the_state_and_why() -> None:
     """`wait` would end with a code and no reason."""
     queue = {"queue_id": "q", "status": "failed", "reason": "job 'a' failed"}
     assert headline(queue) == "q failed: job 'a' failed"
     assert headline({"queue_id": "q", "status": "running", "paused": True}) == "q running, paused"
     assert told({"completed": 3, "failed": 0, "running": 1}) == "3 completed, 1 running"
+    assert counted(1, "job") == "1 job" and counted(12_000, "job") == "12,000 jobs"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +57,7 @@ def test_a_running_job_shows_how_much_of_its_time_is_gone() -> None:
     """Nobody could see that a job is about to time out."""
     job = {"status": "running", "elapsed_seconds": 61.4, "timeout": "2h0m0s"}
     assert elapsed(job) == "1m1s of 2h0m0s"
+    assert elapsed({**job, "timeout": "1m0s"}) == "1m1s, over 1m0s"
     assert elapsed({"status": "completed", "duration_seconds": 2.0}) == "2s"
     assert elapsed({"status": "pending", "timeout": "1s"}) == "-"
 
@@ -114,11 +112,58 @@ def test_a_small_table_shows_what_matters_in_order() -> None:
     assert window(snapshot(*["completed"] * 9, "pending"), 3) == [0, 1, 9]
 
 
+def drawn(queue: dict[str, Any], jobs: list[dict[str, Any]], width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(render(queue, jobs, width))
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_table_that_is_too_long_says_how_many_more_there_are() -> None:
+    """Twelve of thirty jobs would be missing without a word."""
+    queue = {"queue_id": "q", "status": "running", "counts": {"completed": 28, "running": 2}}
+    jobs = [{"job_id": f"j{n}", "status": "completed", "attempt": 1} for n in range(18)]
+    assert drawn(queue, jobs, 80).splitlines()[-1] == "+12 more: 10 completed, 2 running"
+    only = render(queue, jobs, 80, ["completed"]).plain
+    assert only.splitlines()[-1] == "+10 more: 10 completed"
+    chosen = choose([{**jobs[0], "status": s} for s in ("completed", "failed", "running")], 2)
+    assert [job["status"] for job in chosen] == ["failed", "running"]
+
+
+def test_a_table_has_no_more_lines_than_its_terminal() -> None:
+    """The heads, or how many more there are, would be scrolled away."""
+    counts = {"failed": 300, "completed": 200}
+    queue = {"queue_id": "q" * 90, "status": "failed", "counts": counts, "reason": "it " * 30}
+    job = {"job_id": "j" * 60, "status": "failed", "attempt": 1, "error_message": "x " * 200}
+    for screen in (Screen(40, 24), Screen(80, 24), Screen(200, 50)):
+        jobs = [job] * room_for_jobs(queue, screen)
+        assert len(drawn(queue, jobs, screen.columns).splitlines()) == screen.lines - 1
+
+
+def test_a_long_status_is_collapsed_to_what_matters_with_its_summary_last() -> None:
+    """Of 500 jobs the one that failed would be scrolled away, and the summary with it."""
+    counts = {"completed": 490, "failed": 1, "pending": 9}
+    queue = {"queue_id": "q", "queue_name": "n", "status": "failed", "counts": counts}
+    done = {"status": "completed", "attempt": 1, "exit_code": 0}
+    jobs = [{**done, "job_id": f"j{n}"} for n in range(490)]
+    jobs[7] |= {"results_uploaded": False, "result_error": "'m.pt' matches nothing"}
+    jobs.append({"job_id": "bad", "status": "failed", "attempt": 1, "exit_code": 3})
+    jobs += [{"job_id": f"p{n}", "status": "pending", "attempt": 0} for n in range(9)]
+    answer = {"queue": queue, "jobs": jobs}
+    lines = show(answer, Screen(80, 24), collapse=True).splitlines()
+    assert len(lines) < 24 and lines[-1] == "Jobs:        490 completed, 1 failed, 9 pending"
+    assert [line.split()[0] for line in lines[1:3]] == ["j7", "bad"]
+    assert "+489 completed (--all shows all)" in lines
+    assert "p8 " in "\n".join(lines)
+    everything = show(answer, Screen(80, 24)).splitlines()
+    assert sum(line.startswith("j") for line in everything) == 490
+    assert everything[-1] == lines[-1]
+    few = show({"queue": queue, "jobs": jobs[:3]}, Screen(80, 24), collapse=True).splitlines()
+    assert few[0].startswith("Queue ID:") and few[-1].startswith("j2")
+
+
 def test_a_table_takes_nothing_for_markup() -> None:
     """A reason in brackets would vanish, a control sequence act."""
     job = {"job_id": "a", "status": "failed", "attempt": 1, "error_message": "[red]x\x1b[0m"}
     queue = {"queue_id": "q", "status": "failed", "counts": {"failed": 1}, "reason": "[b]y"}
-    console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(render(queue, [job]))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = drawn(queue, [job], 100)
     assert r"[red]x\x1b[0m" in shown and "[b]y" in shown and "\x1b" not in shown
