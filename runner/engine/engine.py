@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -29,6 +29,7 @@ from runner.core.actions import (
 from runner.core.scheduler import Changes, Scheduler, StoryEntry
 from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import Attempts, now
+from runner.engine.callbacks import owned
 from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
 from runner.engine.surroundings import Surroundings
@@ -82,6 +83,7 @@ class Engine:
         self._database = database
         self._observe = observe
         self._loop = asyncio.get_running_loop()
+        self._context = owned(self._loop, self._on_failed_callback)
         self._boot_id = boot_id()
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
         self._attempts = Attempts(surroundings, scheduler, self._boot_id, self.post)
@@ -121,6 +123,24 @@ class Engine:
         ``starts_after`` is done nothing new starts; all else goes its way. Raises StateError if
         the state can't be written any more.
         """
+        self._context.run(self._take_up, before, hold, starts_after)
+        try:
+            status = await asyncio.shield(self._finished)
+        finally:
+            self._stop_timers()
+        until = self._loop.time() + self._patience(status)
+        if self._uploads is not None:
+            await self._uploads.finish(status, until)
+        await self._last_words(status, until)
+        await self._fetching.finish()
+        return status
+
+    def _take_up(
+        self,
+        before: Sequence[Callable[[ev.Now], ev.Event]],
+        hold: bool,
+        starts_after: asyncio.Future[None] | None,
+    ) -> None:
         self._hold = hold
         self._wait_with_starts(starts_after, NOT_LOOKED)
         heartbeat = self._uploads.heartbeat if self._uploads is not None else None
@@ -141,23 +161,13 @@ class Engine:
                 self._database.write_meta({"results": described})
         if self._uploads is not None:
             # Not now: of a large queue it takes as long as many jobs' starts.
-            self._put_timer = self._loop.call_later(FLUSH_AFTER, self._put_document)
+            self._put_timer = self._later(FLUSH_AFTER, self._put_document)
         self._attempts.find_survivors()
         for make in before:
             self.post(make(now()))
         if (why := self._database.meta().get(TAKEN_OVER)) is not None and not hold:
             self.post(ev.InterruptRequested(now(), why, taken_over=True))
         self._attempts.survivors_may_be_told()
-        try:
-            status = await asyncio.shield(self._finished)
-        finally:
-            self._stop_timers()
-        until = self._loop.time() + self._patience(status)
-        if self._uploads is not None:
-            await self._uploads.finish(status, until)
-        await self._last_words(status, until)
-        await self._fetching.finish()
-        return status
 
     def _opening(self, *, collects: bool, new_store: bool = False) -> list[ev.Event]:
         """The events a session begins with; they belong into one step.
@@ -223,11 +233,11 @@ class Engine:
                 self._put_timer.cancel()
                 self._put_document()
             await self._uploads.state.settle(until)
-        self._commit_all()
+        self._context.run(self._commit_all)
         last = await self._projecting.finish()
         if self._uploads is not None:
             await self._uploads.state.put_last(last, until)
-            self._commit_all()
+            self._context.run(self._commit_all)
             if self._uploads.heartbeat is not None and status is not QueueStatus.RUNNING:
                 await self._uploads.heartbeat.release()
 
@@ -251,7 +261,14 @@ class Engine:
     def _poke(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
-            self._loop.call_soon(self._step)
+            self._soon(self._step)
+
+    def _soon(self, call: Callable[..., None], *arguments: object) -> None:
+        """Also where another asks: what the engine does is done in its own context."""
+        self._loop.call_soon(call, *arguments, context=self._context)
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(seconds, call, context=self._context)
 
     async def request(self, event: ev.Event) -> None:
         """Post an event and wait until what came of it is durable."""
@@ -297,7 +314,7 @@ class Engine:
         changes = held.changes
         if not (changes.urgent or (force and (changes.jobs or changes.story))):
             if (changes.jobs or changes.story) and self._flush_timer is None and not self._closed:
-                self._flush_timer = self._loop.call_later(FLUSH_AFTER, self._flush)
+                self._flush_timer = self._later(FLUSH_AFTER, self._flush)
             return
         scheduler = self.scheduler
         try:
@@ -337,7 +354,7 @@ class Engine:
         self._unwritten = message
         if self._flush_timer is None:
             self._held.changes.urgent = True
-            self._flush_timer = self._loop.call_later(RETRY_COMMIT, self._flush)
+            self._flush_timer = self._later(RETRY_COMMIT, self._flush)
 
     def _break(self, error: BaseException) -> None:
         """The state can't be kept any more: stop working, leave the jobs alone."""
@@ -345,6 +362,13 @@ class Engine:
         self._refuse_waiters(str(error))
         if not self._finished.done():
             self._finished.set_exception(error)
+
+    def _on_failed_callback(self, error: Exception) -> bool:
+        """What it should have done nobody does any more; the next session begins with all of it."""
+        if self._finished.done():
+            return False
+        self._break(error)
+        return True
 
     def _refuse_waiters(self, why: str) -> None:
         """Whoever waits for a step to be durable waits in vain."""
@@ -395,7 +419,7 @@ class Engine:
             if self._timer.when() <= due:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._on_timer)
+        self._timer = self._loop.call_at(due, self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -443,6 +467,10 @@ class Engine:
             self._uploads.state.put_document(self._database.document())
 
     def _on_succeeded(self, error: SucceededError) -> None:
+        """A thread has called: what follows is done in the engine's context."""
+        self._soon(self._end_for_successor, error)
+
+    def _end_for_successor(self, error: SucceededError) -> None:
         """Another machine works on the queue: end what runs, and remember not to begin again."""
         if self.scheduler.finished or self._closed or self._hold:
             return

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import structlog
+
 from runner.core.scheduler import Scheduler
 from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
@@ -23,6 +25,8 @@ nothing for longer."""
 
 MISSED = 4
 """Heartbeats without which a lease has run out."""
+
+log = structlog.get_logger()
 
 
 class Heartbeat:
@@ -124,7 +128,10 @@ class Heartbeat:
         if future.cancelled() or self._closed:
             return
         self._looked()
-        if not future.result():
+        if (error := future.exception()) is not None:
+            # No thread, no memory, a bug: the next one is tried all the same.
+            log.error("lease_not_renewed", error=f"{type(error).__name__}: {error}")
+        elif not future.result():
             return
         self._timer = self._loop.call_later(self._every, self._beat)
 
@@ -134,7 +141,8 @@ class Heartbeat:
         if not self._held or self._state.succeeded is not None:
             return
         work = self._loop.run_in_executor(self._pool, self._give_back, self._state.epoch)
-        with suppress(TimeoutError):
+        # It runs out by itself, whatever keeps it from being given back.
+        with suppress(Exception):
             await asyncio.wait_for(work, GRACE)
 
     def _give_back(self, epoch: int) -> None:

@@ -52,9 +52,12 @@ class Projecting:
         self._task = self._loop.create_task(self._write_and_look())
 
     async def _write_and_look(self) -> None:
-        await self._write()
+        try:
+            await self._write()
+            self._written()
+        except Exception as error:
+            self.error = _as_trouble(error)
         self._task = None
-        self._written()
         if self._stale:
             self.changed(())
 
@@ -72,6 +75,8 @@ class Projecting:
             except DiskError as error:
                 # The truth is in the database; this is written again with the next change.
                 self.error = str(error)
+            except Exception as error:
+                self.error = _as_trouble(error)
             return pieces
         raise AssertionError("a projection that never ends")
 
@@ -99,3 +104,8 @@ class Projecting:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _as_trouble(error: Exception) -> str:
+    """A bug, or no thread: told, and with the next change it is tried again."""
+    return f"queue-state.json: internal error: {type(error).__name__}: {error}"

@@ -118,6 +118,8 @@ class StoredState:
                 self._store.put_bytes(self._layout.document_key, document.encode())
             except RunnerError as error:
                 self.error = str(error)
+            except Exception as error:
+                self.error = _as_trouble(error)
 
         self._loop.run_in_executor(self.pool, put)
 
@@ -166,6 +168,8 @@ class StoredState:
         except RunnerError as error:
             # The jobs' own uploads tell of a store that fails; this is tried again later.
             return str(error)
+        except Exception as error:
+            return _as_trouble(error)
         return None
 
     async def settle(self, until: float) -> None:
@@ -201,3 +205,8 @@ class StoredState:
         if self._timer is not None:
             self._timer.cancel()
         self.pool.end()
+
+
+def _as_trouble(error: Exception) -> str:
+    """A bug, or no memory: told and tried again, as what the store refuses is."""
+    return f"internal error: {type(error).__name__}: {error}"

@@ -121,7 +121,7 @@ class Uploads:
         pending.running = False
         if future.cancelled() or self._closed or self._jobs.get(job) is not pending:
             return
-        outcome = future.result()
+        outcome = _outcome(future)
         error = "; ".join(outcome.problems) or None
         if outcome.ok:
             if pending.spooled:
@@ -256,7 +256,9 @@ class Uploads:
         if self._jobs.get(job) is not pending:
             self._remove_spool(job)  # it was stored meanwhile
             return
-        if (trouble := future.result()) is not None:
+        bug = future.exception()
+        trouble = _as_trouble(bug) if bug is not None else future.result()
+        if trouble is not None:
             wait = self._around.upload_wait
             pending.spool_timer = self._loop.call_later(wait, self._begin_spooling, job, pending)
             self._post(ev.ResultsDelayed(now(), job, f"not copied aside: {trouble}"))
@@ -337,3 +339,14 @@ class Uploads:
         self._copiers.shutdown(wait=True, cancel_futures=True)
         self.state.close()
         self._store.close()
+
+
+def _outcome(future: asyncio.Future[UploadOutcome]) -> UploadOutcome:
+    """How a try ended. What it raises (no thread, no memory, a bug) is told, and it is one more."""
+    if (error := future.exception()) is not None:
+        return UploadOutcome(False, (_as_trouble(error),), 0, 0)
+    return future.result()
+
+
+def _as_trouble(error: BaseException) -> str:
+    return f"internal error: {type(error).__name__}: {error}"

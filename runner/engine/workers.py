@@ -21,6 +21,17 @@ def patience_with(store: ResultStore) -> float | None:
     return None if store.local_folder is not None else GRACE
 
 
+class _Call:
+    """A call that stays undone once it was refused, though it may stand in the line already."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+        self.refused = False
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return None if self.refused else self._call(*args, **named)
+
+
 class Workers(ThreadPoolExecutor):
     """So many threads, whose end is waited for ``patience`` seconds."""
 
@@ -28,15 +39,27 @@ class Workers(ThreadPoolExecutor):
         super().__init__(count, thread_name_prefix=name)
         self._patience = patience
         self._under_way: set[Future[Any]] = set()
+        self._ended = False
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         """See Executor."""
-        future = super().submit(call, *args, **named)
+        work = _Call(call)
+        try:
+            future = super().submit(work, *args, **named)
+        except RuntimeError as error:
+            if self._ended:
+                raise
+            # The system gives no thread: the call has failed as one that was begun may.
+            work.refused = True
+            future = Future()
+            future.set_exception(error)
+            return future
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
         return future
 
     def end(self) -> None:
         """Begin nothing more, and wait for what is under way, if it ends at all."""
+        self._ended = True
         self.shutdown(wait=False, cancel_futures=True)
         wait(list(self._under_way), self._patience)
