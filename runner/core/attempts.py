@@ -53,11 +53,25 @@ def may_start(ledger: Ledger) -> bool:
     )
 
 
+def token_of(run_id: str, start: int) -> str:
+    """The name of a run's n-th start: no other has it."""
+    return f"{run_id[:8]}-{start:x}"
+
+
+def start_number(run_id: str, token: str) -> int:
+    """The inverse; 0 for a token of another run."""
+    run, _, number = token.rpartition("-")
+    try:
+        return int(number, 16) if run == run_id[:8] else 0
+    except ValueError:
+        return 0
+
+
 def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
     before = ledger.jobs[index]
     queue = ledger.queue = replace(ledger.queue, starts=ledger.queue.starts + 1)
     attempt = before.attempt + 1
-    live = Live(f"{queue.run_id[:8]}-{queue.starts:x}", _free_slot(ledger), attempt, before)
+    live = Live(token_of(queue.run_id, queue.starts), _free_slot(ledger), attempt, before)
     after = JobState(
         status=JobStatus.RUNNING,
         attempt=attempt,

@@ -62,6 +62,28 @@ class SessionOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class StateWentBack:
+    """The stored state is older than one that was durable: its log was lost, or a copy restored.
+
+    ``lost``: so many lines of the story are known to be missing. ``starts``: at least so many
+    starts were intended, as the record of attempts shows.
+    """
+
+    now: Now
+    lost: int
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StrayEnded:
+    """An attempt that the state knows nothing of was found alive, and is gone now."""
+
+    now: Now
+    token: str
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SurvivorsTold:
     """Every attempt of the session before has been accounted for: work may begin."""
 
@@ -296,6 +318,8 @@ class KillRequested:
 
 Event = (
     SessionOpened
+    | StateWentBack
+    | StrayEnded
     | SurvivorsTold
     | AttemptStarted
     | AttemptVoided

@@ -35,7 +35,7 @@ from runner.core.requests import (
     on_pause,
     on_retry,
 )
-from runner.core.sessions import on_opened, on_survivors_told
+from runner.core.sessions import on_opened, on_survivors_told, on_went_back
 from runner.core.storing import on_results_delayed, on_results_stored, on_store_claimed
 from runner.core.story import Changes, StoryEntry
 
@@ -109,6 +109,11 @@ class Scheduler(Ledger):
                 on_background_ended(self, event)
             case ev.SessionOpened():
                 on_opened(self, event)
+            case ev.StateWentBack():
+                on_went_back(self, event)
+            case ev.StrayEnded(now, token, pid):
+                self.tell(now.wall, None, "stray_ended", token=token, pid=pid)
+                self.changes.urgent = True
             case ev.SurvivorsTold(now):
                 on_survivors_told(self, now)
             case ev.StartsBlocked():

@@ -8,7 +8,7 @@ from runner.core import checkpoints, stopping
 from runner.core.attempts import end_background
 from runner.core.clocks import catch_up
 from runner.core.ending import end_halted, give_up, reconsider
-from runner.core.events import Now, SessionOpened
+from runner.core.events import Now, SessionOpened, StateWentBack
 from runner.core.inputs import call_off_all, forget_all
 from runner.core.ledger import Ledger
 from runner.core.outputs import check_doubted, doubt_all
@@ -37,6 +37,13 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
             doubt_all(ledger)
             checkpoints.doubt_all(ledger)
     ledger.tell(now.wall, None, "session_opened", same_boot=same_boot)
+
+
+def on_went_back(ledger: Ledger, event: StateWentBack) -> None:
+    """Say so, and give no token out again: whoever had it may still be about to begin."""
+    ledger.queue = replace(ledger.queue, starts=max(ledger.queue.starts, event.starts))
+    ledger.tell(event.now.wall, None, "state_went_back", lost=event.lost or None)
+    ledger.changes.urgent = True
 
 
 def _why(ledger: Ledger, *, same_boot: bool) -> str | None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
+from runner.core.attempts import start_number
 from runner.core.scheduler import Scheduler
 from runner.engine.secrets import Delayed, Fetched, Ready, Refused, SecretFetches
 from runner.engine.signals import end_background, signal_attempt
+from runner.engine.strays import Stray, end_stray, strays
 from runner.engine.surroundings import Surroundings
 from runner.engine.sync import sync_for
 from runner.process.identity import Process
@@ -25,6 +28,11 @@ from runner.process.survivor import Found, Survivors, examine
 
 START_AGAIN_AFTER = 5.0
 """Seconds after which a start that the system refused (no memory, no room) is tried again."""
+
+STRAY_GRACE = 10.0
+"""Seconds at most between SIGTERM and SIGKILL for an attempt that the state knows nothing of."""
+
+END_AGAIN_AFTER = 1.0
 
 ENDERS = 64
 """Threads that end trees: none waits for another's grace, or for a disk that syncs slowly."""
@@ -231,6 +239,7 @@ class Attempts:
     def find_survivors(self) -> None:
         """Account for every attempt of the session before, before anything new may start."""
         scheduler = self._scheduler
+        known = set()
         for index in sorted(scheduler.live | scheduler.background):
             state = scheduler.jobs[index]
             live = state.live
@@ -238,7 +247,46 @@ class Attempts:
             slot = live.slot if live else state.slot
             assert token is not None and slot is not None
             self._tokens[token] = index
+            known.add(token)
             self._find(index, token, slot, background=live is None)
+        self._end_strays(known)
+
+    def newest_start(self) -> int:
+        """The highest number of a start of this run that the record of attempts holds."""
+        run_id = self._scheduler.queue.run_id
+        return max((start_number(run_id, slot.token) for _, slot in self._slots.all()), default=0)
+
+    def _end_strays(self, known: Set[str]) -> None:
+        """End what the record of attempts holds and the state knows nothing of, before any start.
+
+        The database may be older than its jobs: a log that was lost, a copy that was restored.
+        """
+        for stray in strays(self._slots, self._boot_id, known):
+            self._surviving.add(stray.slot.token)
+            self._end_stray(stray)
+
+    def _end_stray(self, stray: Stray) -> None:
+        if self._closed:
+            return
+        slots, user = self._slots, self._around.user
+        group = self._around.group(stray.slot.token)
+        grace = min(self._scheduler.document.term_grace, STRAY_GRACE)
+        work = self._loop.run_in_executor(self._enders, end_stray, slots, stray, user, group, grace)
+        work.add_done_callback(partial(self._on_stray_ended, stray))
+
+    def _on_stray_ended(self, stray: Stray, work: asyncio.Future[bool]) -> None:
+        if self._closed or work.cancelled():
+            return
+        if work.exception() is not None:
+            # The system is short of something. Nothing starts before it is seen to be gone.
+            self._loop.call_later(END_AGAIN_AFTER, self._end_stray, stray)
+            return
+        command = stray.slot.command
+        if work.result():
+            pid = command.pid if command else None
+            self._post(ev.StrayEnded(now(), stray.slot.token, pid))
+        self._surviving.discard(stray.slot.token)
+        self._tell_if_all_found()
 
     def _find(self, index: int, token: str, slot: int, *, background: bool) -> None:
         keep = self._scheduler.document.jobs[index].keep_background

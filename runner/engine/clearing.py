@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from runner.engine.signals import end_background
-from runner.process import tree
+from runner.engine.strays import end_stray, strays
 from runner.process.cgroup import Group
-from runner.process.identity import boot_id, is_shim
-from runner.process.slots import SLOT, SlotFile
+from runner.process.identity import boot_id
+from runner.process.slots import SlotFile
 from runner.process.wire import User
 
 
@@ -22,22 +20,10 @@ def end_every_attempt(path: Path, user: User | None, unit: str | None) -> int:
     if not path.is_file():
         return 0
     slots = SlotFile.open(str(path))
-    ended = 0
     try:
-        for number in range(os.fstat(slots.fd).st_size // SLOT):
-            slot = slots.read(number)
-            if not slot.token or slots.void(number, slot.token) or slot.claim is None:
-                continue
-            if slot.claim.boot_id != boot_id():
-                continue
-            if is_shim(slot.claim.shim, slots.mark):
-                end_background(slot.claim.shim, slots.mark)
-                ended += 1
-            elif slot.exit is None:
-                group = Group(unit, slot.token) if unit else None
-                makers = tree.makers(user)
-                lost = tree.Lost(slot.token, slot.command, None, slots.mark, makers, group)
-                ended += tree.kill_orphans(lost) > 0
-        return ended
+        return sum(
+            end_stray(slots, stray, user, Group(unit, stray.slot.token) if unit else None)
+            for stray in strays(slots, boot_id(), frozenset())
+        )
     finally:
         slots.close()

@@ -177,6 +177,9 @@ class Engine:
         """
         scheduler, moment = self.scheduler, now()
         opening: list[ev.Event] = [ev.SessionOpened(moment, self._boot_id, collects, new_store)]
+        went_back = self._went_back(moment)
+        if went_back is not None:
+            opening.append(went_back)
         if scheduler.queue.boot_id == self._boot_id:
             return opening
         for index in sorted(scheduler.live | scheduler.background):
@@ -187,6 +190,15 @@ class Engine:
             elif state.token is not None:
                 opening.append(ev.BackgroundEnded(moment, index, state.token))
         return opening
+
+    def _went_back(self, moment: ev.Now) -> ev.StateWentBack | None:
+        """Whether what was durable once is missing: a lost log, a copy that was restored."""
+        queue = self.scheduler.queue
+        lost = self._database.missing_events(queue.run_id)
+        starts = self._attempts.newest_start()
+        if not lost and starts <= queue.starts:
+            return None
+        return ev.StateWentBack(moment, lost, starts)
 
     def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply one event and store it; no attempt is looked at and nothing starts."""

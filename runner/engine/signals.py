@@ -56,13 +56,15 @@ def signal_attempt(
     return False
 
 
-def end_background(shim: Process, mark: str, group: Group | None = None) -> None:
-    """End what a job left in the background, and its shim with it."""
+def end_background(
+    shim: Process, mark: str, group: Group | None = None, grace: float = BACKGROUND_GRACE
+) -> None:
+    """End what is below a shim, and the shim with it; ``grace`` in seconds."""
     _end(shim, group, kill=False)
     begun = time.monotonic()
     wait = BETWEEN_LOOKS
-    while _lives(shim, mark) and (lasted := time.monotonic() - begun) < GIVE_UP_AFTER:
-        if lasted >= BACKGROUND_GRACE:
+    while _lives(shim, mark) and (lasted := time.monotonic() - begun) < grace + GIVE_UP_AFTER:
+        if lasted >= grace:
             _end(shim, group, kill=True)
         time.sleep(wait)  # reason: waits for a process that is nobody's child here
         wait = min(1.5 * wait, BETWEEN_LOOKS_LIMIT)

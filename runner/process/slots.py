@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runner.process.identity import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SLOT = 512
 _CLAIM = 64
@@ -139,6 +142,11 @@ class SlotFile:
             room = min(end for end in _ENDS if end > part) - part - 1
             line = text.encode("utf-8", "backslashreplace")[:room]
             os.pwrite(self.fd, line + b"\n", offset + part)
+
+    def all(self) -> Iterator[tuple[int, Slot]]:
+        """Every slot as it stands, with its number."""
+        for number in range(os.fstat(self.fd).st_size // SLOT):
+            yield number, self.read(number)
 
     def read(self, slot: int) -> Slot:
         """The slot as it stands. A part that is torn, or of another token, reads as absent."""

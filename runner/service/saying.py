@@ -23,6 +23,8 @@ TROUBLE = frozenset(
         "results_delayed",
         "results_incomplete",
         "starts_blocked",
+        "state_went_back",
+        "stray_ended",
         "taken_over",
     }
 )

@@ -195,15 +195,20 @@ async def end_attempts(shelf: Shelf, settings: Settings, queue_id: str, place: P
         session = Session(shelf, settings, queue_id, replace(place, results=None))
     except StateError:
         # Unreadable, and --fresh is the way out of that: only the record of attempts is left.
-        loop = asyncio.get_running_loop()
-        slots = shelf.queue_paths(queue_id).slots
-        user = None if place.rights is None else User(*place.rights)
-        await loop.run_in_executor(None, end_every_attempt, slots, user, place.jobs_unit)
+        await _end_recorded(shelf, queue_id, place)
         return
     try:
         if session.scheduler.live or session.scheduler.background:
             await session.run(lambda now: ev.InterruptRequested(now, "--fresh"))
     finally:
         session.close()
+    # And what the state knows nothing of: it may be older than its jobs.
+    await _end_recorded(shelf, queue_id, place)
     # A killed session may not have come to it, and nobody takes up what was set aside.
     write_state_file(shelf.queue_paths(queue_id))
+
+
+async def _end_recorded(shelf: Shelf, queue_id: str, place: Place) -> None:
+    slots = shelf.queue_paths(queue_id).slots
+    user = None if place.rights is None else User(*place.rights)
+    await asyncio.to_thread(end_every_attempt, slots, user, place.jobs_unit)

@@ -34,6 +34,7 @@ from runner.errors import (
     StateError,
     disk_error,
 )
+from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths, sync_folder
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Database:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._read_only = read_only
+        self._last_event = LastEvent(QueuePaths(path.parent).last_event)
         try:
             found = path.is_file()
         except OSError as error:
@@ -118,6 +120,7 @@ class Database:
             self.set_meta({"schema_version": str(SCHEMA_VERSION)})
 
     def close(self) -> None:
+        self._last_event.close()
         self._connection.close()
 
     # -- reading -----------------------------------------------------------------------------
@@ -158,6 +161,12 @@ class Database:
             finally:
                 self._connection.execute("COMMIT")
 
+    def missing_events(self, run_id: str) -> int:
+        """How many lines of this run's story were durable once and are not here any more."""
+        with _translated(self.path):
+            (newest,) = self._connection.execute("SELECT max(seq) FROM events").fetchone()
+        return max(0, self._last_event.read(run_id) - (newest or 0))
+
     def story(self, job: str | None = None, last: int = 1000) -> list[dict[str, Any]]:
         """The newest ``last`` events, of one job or of all, oldest first."""
         where, values = ("WHERE job = ?", [job]) if job is not None else ("", [])
@@ -180,17 +189,20 @@ class Database:
     ) -> None:
         """One step. Raises DiskError with nothing written; StateError if it's beyond repair."""
         execute = self._connection.execute
+        newest = None
         with self._transaction():
             for idx, state in jobs:
                 execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, _record(state)))
             for entry in story:
                 job = None if entry.job is None else job_ids[entry.job]
                 detail = _dumps(entry.detail) if entry.detail else None
-                execute(
+                newest = execute(
                     "INSERT INTO events (wall, job, event, detail) VALUES (?, ?, ?, ?)",
                     (entry.wall, job, entry.event, detail),
-                )
+                ).lastrowid
             execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
+        if newest is not None:
+            self._last_event.write(queue.run_id, newest)
 
     def replace_all(
         self, document: str, queue: QueueState, jobs: Iterable[tuple[int, JobState]]

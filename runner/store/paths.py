@@ -69,6 +69,11 @@ class QueuePaths:
         return self.root / "attempts"
 
     @property
+    def last_event(self) -> Path:
+        """Which line of the story was durable last: tells when the database has lost some."""
+        return self.root / "last-event"
+
+    @property
     def projection(self) -> Path:
         return self.root / "queue-state.json"
 
