@@ -71,6 +71,13 @@ class DamagedError(StateError):
     """What the disk gave is no state of ours. Trying again gives the same, until it is mended."""
 
 
+class RecordError(StateError):
+    """A record from a store, a disk or another process doesn't read as what it should be.
+
+    Nothing of it is used. The message begins with the record's name.
+    """
+
+
 class DiskError(RunnerError):
     """The state's disk or database refused for now. Nothing of the call took effect.
 

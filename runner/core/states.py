@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 from runner.errors import IllegalTransition
+from runner.model.records import Count, Name, Rule, Seconds, WallTime, matching, read, whole
 
 
 class JobStatus(str, Enum):
@@ -71,6 +72,14 @@ ENDED = frozenset({_J.COMPLETED, _J.FAILED, _J.CANCELLED, _J.SKIPPED})
 QUEUE_ENDED = frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED})
 
 
+ExitStatus = Annotated[int, Rule(whole(0, 255))]
+Slot = Annotated[int, Rule(whole(0, 10**9))]
+"""A place in the file of slots, of some hundred bytes each."""
+
+Token = Annotated[str, Rule(matching(r"[A-Za-z0-9._-]{1,48}", "a token"))]
+"""An attempt's name: a part of file names and of lines of words."""
+
+
 class StopReason(str, Enum):
     """Why we ended an attempt. Durable before the first signal of ours is sent."""
 
@@ -94,24 +103,24 @@ class JobState:
     """
 
     status: JobStatus = JobStatus.PENDING
-    attempt: int = 0
-    counted: int = 0
-    interruptions: int = 0
-    unannounced: int = 0
-    started_at: float | None = None
-    completed_at: float | None = None
-    duration: float | None = None
-    exit_code: int | None = None
+    attempt: Count = 0
+    counted: Count = 0
+    interruptions: Count = 0
+    unannounced: Count = 0
+    started_at: WallTime | None = None
+    completed_at: WallTime | None = None
+    duration: Seconds | None = None
+    exit_code: ExitStatus | None = None
     signal: str | None = None
     timed_out: bool = False
-    pid: int | None = None
-    cpu_seconds: float | None = None
-    max_rss_bytes: int | None = None
+    pid: Count | None = None
+    cpu_seconds: Seconds | None = None
+    max_rss_bytes: Count | None = None
     oom_killed: bool = False
     error_message: str | None = None
     reason: str | None = None
-    next_attempt_at: float | None = None
-    retry_due: float | None = None
+    next_attempt_at: WallTime | None = None
+    retry_due: Seconds | None = None
     results_uploaded: bool | None = None
     result_error: str | None = None
     collecting: bool = False
@@ -119,12 +128,12 @@ class JobState:
     restoring: bool = False
     fetching: bool = False
     fetched: bool = False
-    input_seconds: float = 0.0
+    input_seconds: Seconds = 0.0
     doubted: bool = False
     background: bool = False
     live: Live | None = None
-    slot: int | None = None
-    token: str | None = None
+    slot: Slot | None = None
+    token: Token | None = None
 
 
 PENDING = JobState()
@@ -143,13 +152,13 @@ class Live:
     but no attempt follows it.
     """
 
-    token: str
-    slot: int
-    attempt: int
+    token: Token
+    slot: Slot
+    attempt: Count
     before: JobState = PENDING
-    since: float | None = None
+    since: Seconds | None = None
     stop: StopReason | None = None
-    kill_at: float | None = None
+    kill_at: Seconds | None = None
     killed: bool = False
     over: bool = False
     last: bool = False
@@ -166,21 +175,21 @@ class QueueState:
     session found, and why it was needed, for people; None in the first one.
     """
 
-    run_id: str
+    run_id: Name
     status: QueueStatus = QueueStatus.PENDING
     reason: str | None = None
-    started_at: float | None = None
-    updated_at: float | None = None
-    completed_at: float | None = None
-    worked: float = 0.0
-    mono: float = 0.0
+    started_at: WallTime | None = None
+    updated_at: WallTime | None = None
+    completed_at: WallTime | None = None
+    worked: Seconds = 0.0
+    mono: Seconds = 0.0
     boot_id: str = ""
     paused: bool = False
     cancelling: bool = False
     timed_out: bool = False
     halted: str | None = None
-    starts: int = 0
-    epoch: int = 0
+    starts: Count = 0
+    epoch: Count = 0
     incomplete: bool = False
     resumed: str | None = None
 
@@ -215,23 +224,17 @@ def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
     return record
 
 
-def job_from_record(record: dict[str, Any]) -> JobState:
-    """The inverse of to_record; a key that this version doesn't know raises TypeError."""
-    record = dict(record)
-    record["status"] = JobStatus(record.get("status", "pending"))
-    if (live := record.get("live")) is not None:
-        live = dict(live)
-        if "before" in live:
-            live["before"] = job_from_record(live["before"])
-        if "stop" in live:
-            live["stop"] = StopReason(live["stop"])
-        record["live"] = Live(**live)
-    return JobState(**record)
+def job_from_record(record: Any, name: str) -> JobState:
+    """The inverse of to_record. Raises StateError, which begins with ``name``.
+
+    A key that this version doesn't know is an error: what it says must not be forgotten.
+    """
+    return read(JobState, record, name, strict=True)
 
 
-def queue_from_record(record: dict[str, Any]) -> QueueState:
-    """The inverse of to_record; a key that this version doesn't know raises TypeError."""
-    return QueueState(**{**record, "status": QueueStatus(record.get("status", "pending"))})
+def queue_from_record(record: Any, name: str) -> QueueState:
+    """The inverse of to_record. Raises StateError like ``job_from_record``."""
+    return read(QueueState, record, name, strict=True)
 
 
 _DEFAULTS: dict[type, list[tuple[str, Any]]] = {

@@ -185,7 +185,9 @@ class Attempts:
     def ended(self, token: str, end: Exit | None, since: float | None, background: bool) -> None:
         """See Listener. What ran for a while is synced to disk before it counts as completed."""
         job = self._tokens[token]
-        duration = end.mono - since if end is not None and since is not None else None
+        duration = None
+        if end is not None and since is not None:
+            duration = max(0.0, end.mono - since)
         event = ev.AttemptEnded(
             now=now(),
             job=job,

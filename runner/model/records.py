@@ -16,11 +16,12 @@ import json
 import re
 import types
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
+from math import isfinite
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from runner.errors import StateError
+from runner.errors import RecordError
 from runner.model.faults import InvalidError
 from runner.model.wording import kind, one_of, quoted, step
 
@@ -34,6 +35,10 @@ MOST = 2**53
 
 LAST_SECOND = 253_402_300_799
 """9999-12-31T23:59:59Z: ``datetime`` has no later second."""
+
+_LARGEST = 2**64
+"""No number of bytes, seconds or things comes near it; in a message a larger one would only fill
+the screen, and no float may hold it."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -165,7 +170,10 @@ Seconds = Annotated[float, Rule(number(0))]
 WallTime = Annotated[float, Rule(number(0, LAST_SECOND))]
 """A moment in seconds since the epoch that can be shown as a date."""
 
-Name = Annotated[str, Rule(matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "an id"))]
+identifier = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "an id")
+"""A string that may be a queue's, job's or run's."""
+
+Name = Annotated[str, Rule(identifier)]
 """A queue's, job's or run's: it is also the name of a folder and a part of keys."""
 
 
@@ -173,21 +181,21 @@ Name = Annotated[str, Rule(matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "an id"
 
 
 def decode(data: bytes | str, name: str) -> Any:
-    """The JSON value in ``data``. Raises StateError, which begins with ``name``, for none."""
+    """The JSON value in ``data``. Raises RecordError, which begins with ``name``, for none."""
     try:
         return _decode(data if isinstance(data, str) else data.decode())
     except UnicodeDecodeError as error:
-        raise StateError(f"{name}: byte {error.start} is not UTF-8") from None
+        raise RecordError(f"{name}: byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise StateError(f"{name}: is not JSON: {error.msg.lower()} at {error.pos}") from None
-    except ValueError as error:  # NaN; an int of more than 4,300 digits
-        raise StateError(f"{name}: is not JSON: {error}") from None
+        raise RecordError(f"{name}: is not JSON: {error.msg.lower()} at {error.pos}") from None
+    except ValueError as error:  # NaN, 1e999, an int of many digits
+        raise RecordError(f"{name}: is not JSON: {error}") from None
     except RecursionError:
-        raise StateError(f"{name}: is nested too deeply") from None
+        raise RecordError(f"{name}: is nested too deeply") from None
 
 
 def read(cls: type[T], value: Any, name: str, *, strict: bool = False) -> T:
-    """The record in a JSON value. Raises StateError, which begins with ``name``.
+    """The record in a JSON value. Raises RecordError, which begins with ``name``.
 
     Keys that ``cls`` doesn't know are ignored: a later version may have written them. With
     ``strict`` they are refused, for what they say must not get lost.
@@ -197,35 +205,54 @@ def read(cls: type[T], value: Any, name: str, *, strict: bool = False) -> T:
     except InvalidError as error:
         place, message = error.faults[0]
         where = f"{place.removeprefix('.')}: " if place else ""
-        raise StateError(f"{name}: {where}{message}") from None
+        raise RecordError(f"{name}: {where}{message}") from None
     except RecursionError:
-        raise StateError(f"{name}: is nested too deeply") from None
+        raise RecordError(f"{name}: is nested too deeply") from None
     return made
 
 
 def parse(cls: type[T], data: bytes | str, name: str, *, strict: bool = False) -> T:
-    """``read`` of what ``decode`` finds. Raises StateError."""
+    """``read`` of what ``decode`` finds. Raises RecordError."""
     return read(cls, decode(data, name), name, strict=strict)
+
+
+def keys(cls: type[Any]) -> frozenset[str]:
+    """What the fields of a record are called in JSON."""
+    return frozenset(_fields_of(cls, strict=False))
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS or not -_LARGEST <= (value := int(text)) <= _LARGEST:
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not isfinite(value := float(text)):
+        raise ValueError("a number is out of range")
+    return value
+
+
+_DIGITS = len(str(-_LARGEST))
+
+_decode = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_int=_whole, parse_float=_finite
+).decode
 
 
 @functools.cache
 def _reader(cls: type[Any], strict: bool) -> Check:
     """The check of an object that becomes a ``cls``. Made when the first is read."""
-    hints = get_type_hints(cls, include_extras=True)
-    checks: dict[str, tuple[str, Check]] = {}
-    required: set[str] = set()
-    for field in fields(cls):
-        check, key = _check_of(hints[field.name], strict)
-        checks[key or field.name] = field.name, check
-        if field.default is MISSING and field.default_factory is MISSING:
-            required.add(key or field.name)
+    checks = _fields_of(cls, strict)
+    required = {
+        key
+        for key, (field, _) in checks.items()
+        if field.default is MISSING and field.default_factory is MISSING
+    }
 
     def check_record(value: Any) -> Any:
         if type(value) is not dict:
@@ -237,7 +264,7 @@ def _reader(cls: type[Any], strict: bool) -> Check:
                     raise _within(step(key), InvalidError("unknown key"))
                 continue
             try:
-                made[known[0]] = known[1](item)
+                made[known[0].name] = known[1](item)
             except InvalidError as error:
                 raise _within(step(key), error) from None
         if not value.keys() >= required:
@@ -246,6 +273,16 @@ def _reader(cls: type[Any], strict: bool) -> Check:
         return cls(**made)
 
     return check_record
+
+
+def _fields_of(cls: type[Any], strict: bool) -> dict[str, tuple[Field[Any], Check]]:
+    """The fields by the keys that they have in a record, each with its check."""
+    hints = get_type_hints(cls, include_extras=True)
+    found = {}
+    for field in fields(cls):
+        check, key = _check_of(hints[field.name], strict)
+        found[key or field.name] = field, check
+    return found
 
 
 def _check_of(hint: Any, strict: bool) -> tuple[Check, str | None]:

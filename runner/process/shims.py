@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from runner.process import tree
 from runner.process.identity import Process
+from runner.process.slots import MalformedError, whole
 
 
 class Shim:
@@ -77,9 +78,19 @@ class Shim:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             words = line.decode("utf-8", "replace").split()
-            if words[:1] == ["H"]:
-                self.process = Process(int(words[1]), int(words[2]))
-            else:
+            try:
+                self._take(words)
+            except MalformedError:
+                # No shim of ours says that: what it has recorded counts, as if it had died.
+                self.kill()
+                self._on_closed(self)
+                return
+
+    def _take(self, words: list[str]) -> None:
+        match words:
+            case ["H", pid, start]:
+                self.process = Process(whole(pid), whole(start))
+            case _:
                 self._on_line(self, words)
 
     def kill(self) -> None:

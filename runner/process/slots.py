@@ -27,6 +27,10 @@ _ENDS = (_EXIT, _USAGE, SLOT)
 _BLANK = b" " * (SLOT - 1) + b"\n"
 
 
+class MalformedError(ValueError):
+    """A word of a record or a message can't mean what it should."""
+
+
 class Claim(NamedTuple):
     """Who took the attempt; ``mono`` is the boot's monotonic time in seconds."""
 
@@ -182,7 +186,7 @@ def _own(words: list[str], token: str) -> list[str]:
 def _parse_claim(words: list[str]) -> Claim | None:
     try:
         pid, start, mono, boot_id = words
-        return Claim(int(pid), int(start), float(mono), boot_id)
+        return Claim(whole(pid), whole(start), moment(mono), boot_id)
     except ValueError:
         return None
 
@@ -190,9 +194,27 @@ def _parse_claim(words: list[str]) -> Claim | None:
 def _parse_command(words: list[str]) -> Process | None:
     try:
         pid, start = words
-        return Process(int(pid), int(start))
+        return Process(whole(pid), whole(start))
     except ValueError:
         return None
+
+
+def whole(word: str) -> int:
+    """A pid, a count, a size in bytes. Raises MalformedError for what none can be."""
+    if not (word.isascii() and word.isdecimal() and len(word) <= 16):
+        raise MalformedError(f"{word!r} is no whole number")
+    return int(word)
+
+
+def moment(word: str) -> float:
+    """Seconds from 0 to the year 9999, the last that can be shown. Raises MalformedError."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 253_402_300_800:  # nor is NaN
+        raise MalformedError(f"{word!r} is no time")
+    return value
 
 
 def encode_usage(usage: Usage | None) -> str:
@@ -206,7 +228,7 @@ def decode_usage(word: str) -> Usage | None:
     """The inverse."""
     try:
         cpu, peak, kills = word.split(":")
-        return Usage(float(cpu), int(peak), int(kills))
+        return Usage(moment(cpu), whole(peak), whole(kills))
     except ValueError:
         return None
 
@@ -215,8 +237,15 @@ def _parse_exit(words: list[str], usage: list[str]) -> Exit | None:
     if len(words) < 4:
         return None
     try:
-        mono, wall = float(words[0]), float(words[1])
+        mono, wall = moment(words[0]), moment(words[1])
         known = decode_usage(usage[0]) if usage else None
-        return Exit(words[2], " ".join(words[3:]), mono, wall, known)
+        return checked_exit(Exit(words[2], " ".join(words[3:]), mono, wall, known))
     except ValueError:
         return None
+
+
+def checked_exit(end: Exit) -> Exit:
+    """The same end. Raises MalformedError for an exit code that no process can have."""
+    if end.kind == "exit" and whole(end.value) > 255:
+        raise MalformedError(f"no process exits with {end.value}")
+    return end

@@ -16,7 +16,7 @@ from runner.process.cgroup import Group
 from runner.process.identity import Process
 from runner.process.nursing import Nursery
 from runner.process.shims import Shim
-from runner.process.slots import Exit, Slot, SlotFile
+from runner.process.slots import Exit, Slot, SlotFile, moment, whole
 from runner.process.wire import Request, User
 
 __all__ = ["Listener", "Request", "Spawner"]
@@ -143,7 +143,7 @@ class Spawner:
     def _on_line(self, shim: Shim, words: list[str]) -> None:
         match words:
             case ["S", token, pid, since]:
-                self._on_started(shim, token, int(pid), float(since))
+                self._on_started(shim, token, whole(pid), moment(since))
             case ["E", *rest]:
                 report = wire.decode_report(rest)
                 self._reuse(report.token, shim)

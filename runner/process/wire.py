@@ -12,7 +12,14 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from runner.process.slots import Exit, decode_usage, encode_usage
+from runner.process.slots import (
+    Exit,
+    MalformedError,
+    checked_exit,
+    decode_usage,
+    encode_usage,
+    moment,
+)
 
 _HEADER = 8
 """Bytes that say how long the message after them is, the highest first."""
@@ -157,10 +164,12 @@ def encode_report(kind: str, token: str, since: float, end: Exit) -> bytes:
 
 
 def decode_report(words: list[str]) -> Report:
-    """The inverse, without the kind."""
+    """The inverse, without the kind. Raises MalformedError."""
+    if len(words) < 6:
+        raise MalformedError("a report ends early")
     token, since, mono, wall, usage, kind, *value = words
-    end = Exit(kind, " ".join(value), float(mono), float(wall), decode_usage(usage))
-    return Report(token, float(since), end)
+    end = Exit(kind, " ".join(value), moment(mono), moment(wall), decode_usage(usage))
+    return Report(token, moment(since), checked_exit(end))
 
 
 def one_line(text: str) -> str:

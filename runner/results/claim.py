@@ -13,6 +13,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.core.state_file import Told
+from runner.errors import StateError
+from runner.model.records import Name, parse
 from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, StoreError, Versioned
 
@@ -28,10 +31,12 @@ class SucceededError(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    run_id: str
-    epoch: int
-    holder: str | None
+class Mark:
+    """What a state says of who stored it."""
+
+    run_id: Name
+    epoch: Told = 0
+    holder: str | None = None
 
 
 class Claim:
@@ -56,7 +61,7 @@ class Claim:
         Raises SucceededError, or StoreError.
         """
         found = self._store.get_versioned(self._key)
-        mark = _mark_of(found)
+        mark = mark_of(found)
         if mark is None:
             self.epoch = max(1, self.epoch)
         elif (mark.run_id, mark.holder) == (self._run_id, self._holder):
@@ -110,13 +115,11 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def _mark_of(found: Versioned | None) -> _Mark | None:
+def mark_of(found: Versioned | None) -> Mark | None:
     """Who stored a state; None for none, or for one that isn't ours to read."""
     if found is None:
         return None
     try:
-        record = json.loads(found.data)
-        epoch = record.get("epoch", 0)
-        return _Mark(str(record.get("run_id")), int(epoch), record.get("holder"))
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        return parse(Mark, found.data, Layout.state_key)
+    except StateError:
         return None

@@ -10,10 +10,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Annotated
 
+from runner.core.state_file import Told
+from runner.errors import StateError
+from runner.model.records import Name, Rule, number, parse
 from runner.results.claim import SucceededError, holder
 from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, Versioned
+
+LONGEST = 86_400.0
+"""Seconds that a lease may be valid for: it is renewed all the time, and others wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +30,12 @@ class Held:
     ``released``: nobody works on the queue any more.
     """
 
-    run_id: str
-    epoch: int
+    run_id: Name
+    epoch: Told
     holder: str
     instance_id: str | None = None
     renewed_at: str = ""
-    valid_for: float = 0.0
+    valid_for: Annotated[float, Rule(number(0, LONGEST), "valid_for_seconds")] = 0.0
     released: bool = False
 
     @property
@@ -100,16 +107,6 @@ def parse_lease(found: Versioned | None) -> Held | None:
     if found is None:
         return None
     try:
-        told = json.loads(found.data)
-        instance = told.get("instance_id")
-        return Held(
-            run_id=str(told["run_id"]),
-            epoch=int(told["epoch"]),
-            holder=str(told["holder"]),
-            instance_id=None if instance is None else str(instance),
-            renewed_at=str(told.get("renewed_at", "")),
-            valid_for=float(told.get("valid_for_seconds", 0.0)),
-            released=bool(told.get("released", False)),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return parse(Held, found.data, Layout.lease_key)
+    except StateError:
         return None

@@ -6,11 +6,15 @@ Pure data and JSON; must not know stores. All texts in it are UTF-8, odd bytes e
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+from runner.core.state_file import Told
 from runner.errors import StateError
+from runner.model.faults import InvalidError
+from runner.model.records import Name, Rule, decode, matching, read, text, whole
 
 SCHEMA_VERSION = 1
 
@@ -19,6 +23,35 @@ _SECOND = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = int((datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds())
 _LAST = int((datetime.max.replace(tzinfo=UTC, microsecond=0) - _EPOCH).total_seconds())
+
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
+_LARGEST = 2**63 - 1
+"""Of a file, in bytes (off_t)."""
+
+_octal = matching(r"[0-7]{1,7}", "an octal mode")
+
+
+def _mode(value: Any) -> int:
+    return int(_octal(value), 8)
+
+
+def _mtime(value: Any) -> int:
+    found = _TIME.fullmatch(text(value))
+    try:
+        whole_seconds = datetime.fromisoformat(found[1]).replace(tzinfo=UTC) if found else None
+    except ValueError:
+        whole_seconds = None
+    if found is None or whole_seconds is None:
+        raise InvalidError("is not a time")
+    seconds = (whole_seconds - _EPOCH) // timedelta(seconds=1)
+    return seconds * _SECOND + int((found[2] or "").ljust(9, "0"))
+
+
+def _version(value: Any) -> int:
+    if (version := whole(1)(value)) != SCHEMA_VERSION:
+        raise InvalidError(f"is {version}, and this runner knows {SCHEMA_VERSION}")
+    return SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +63,12 @@ class FileEntry:
 
     key: str
     name: str
-    size: int
-    sha256: str
-    mtime_ns: int
-    mode: int
+    size: Annotated[int, Rule(whole(0, _LARGEST))]
+    sha256: Annotated[str, Rule(matching(r"[0-9a-f]{64}", "a sha256"))]
+    mtime_ns: Annotated[int, Rule(_mtime, "mtime")]
+    mode: Annotated[int, Rule(_mode)]
     source: str
-    attempt: int
+    attempt: Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +78,19 @@ class Manifest:
     `completed`: the attempt did, so its result files are in; else only logs are.
     """
 
-    run_id: str
-    epoch: int
-    job_id: str
-    attempt: int
+    run_id: Name
+    epoch: Told
+    job_id: Name
+    attempt: Told
     completed: bool
     files: tuple[FileEntry, ...]
     problems: tuple[str, ...]
+    schema_version: Annotated[int, Rule(_version)] = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:
         """The manifest as it is stored; equal manifests are equal bytes."""
         document = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": self.schema_version,
             "run_id": self.run_id,
             "epoch": self.epoch,
             "job_id": self.job_id,
@@ -68,23 +102,15 @@ class Manifest:
         return _ENCODER.encode(document).encode() + b"\n"
 
 
-def parse_manifest(data: bytes) -> Manifest:
-    """Read a stored manifest; keys that it doesn't know are ignored. Raises StateError."""
-    try:
-        document = json.loads(data)
-        if document["schema_version"] != SCHEMA_VERSION:
-            raise StateError(f"manifest of an unknown version: {document['schema_version']!r}")
-        return Manifest(
-            run_id=document["run_id"],
-            epoch=document["epoch"],
-            job_id=document["job_id"],
-            attempt=document["attempt"],
-            completed=document["completed"],
-            files=tuple(_file_from_json(file) for file in document["files"]),
-            problems=tuple(document["problems"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StateError(f"not a manifest: {error}") from error
+def parse_manifest(data: bytes, name: str = "a manifest") -> Manifest:
+    """Read a stored manifest; keys that it doesn't know are ignored.
+
+    Raises StateError, which begins with `name`.
+    """
+    value = decode(data, name)
+    if isinstance(value, dict) and "schema_version" not in value:
+        raise StateError(f"{name}: schema_version: is required, but missing")
+    return read(Manifest, value, name)
 
 
 def _file_to_json(file: FileEntry) -> dict[str, Any]:
@@ -100,28 +126,9 @@ def _file_to_json(file: FileEntry) -> dict[str, Any]:
     }
 
 
-def _file_from_json(file: dict[str, Any]) -> FileEntry:
-    return FileEntry(
-        key=file["key"],
-        name=file["name"],
-        size=file["size"],
-        sha256=file["sha256"],
-        mtime_ns=_parse_time(file["mtime"]),
-        mode=int(file["mode"], 8),
-        source=file["source"],
-        attempt=file["attempt"],
-    )
-
-
 def _format_time(ns: int) -> str:
     """RFC 3339 with nine digits; a time that it has no year for is the nearest one it has."""
     seconds, rest = divmod(ns, _SECOND)
     seconds = min(max(seconds, _FIRST), _LAST)
     whole = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
     return f"{whole}.{rest:09d}Z"
-
-
-def _parse_time(text: str) -> int:
-    whole, _, rest = text.removesuffix("Z").partition(".")
-    seconds = (datetime.fromisoformat(whole).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
-    return seconds * _SECOND + int(rest.ljust(9, "0"))

@@ -6,15 +6,23 @@ A folder holds one run: the one its ``queue-state.json`` names. Another run's fi
 
 from __future__ import annotations
 
-import json
 import os
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from runner.errors import StateError
+from runner.model.records import Name, parse
 from runner.results.layout import Layout
 from runner.results.placing import sync_folder
 
 FORMER = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """All that matters here of a state; the run's name becomes a folder's."""
+
+    run_id: Name
 
 
 def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
@@ -42,8 +50,6 @@ def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
 def run_of(state: Path) -> str | None:
     """The run that a folder's state names; None if there is no such state."""
     try:
-        run_id = json.loads(state.read_bytes()).get("run_id")
-    except (OSError, ValueError, AttributeError):
+        return parse(_Run, state.read_bytes(), str(state)).run_id
+    except (OSError, StateError):
         return None
-    fits = isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id)
-    return run_id if fits else None

@@ -118,7 +118,7 @@ class Planner:
         for why in plan.manifest.problems if plan.manifest else ():
             plan.notes.append(f"job {job.job_id}: when stored: {why}")
         missing = stored < job.attempt
-        if not job.should_be_stored or not (missing or job.uploaded is False):
+        if not job.should_be_stored or not (missing or job.results_uploaded is False):
             return
         if not self._queue.unfinished:
             plan.problems.append(f"job {job.job_id}: results were not uploaded")

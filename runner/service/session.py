@@ -20,7 +20,7 @@ from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
 from runner.errors import DiskError, StateError, UsageError
-from runner.model.document import Queue, dump_document, parse_stored
+from runner.model.document import Queue, dump_document
 from runner.model.graph import Graph
 from runner.model.settings import Settings
 from runner.process.wire import User
@@ -72,10 +72,10 @@ class Session:
         self.spot_notice = paths.spot_notice
         self.database = Database(paths.database)
         try:
-            loaded = self.database.load()
-            self.queue_id = loaded.meta["queue_id"]
             if document is None:
-                document = parse_stored(self.database.document().encode())
+                document = self.database.read_document()
+            loaded = self.database.load(len(document.jobs))
+            self.queue_id = loaded.queue_id
             scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
             work_dir = place.work_dir
             if work_dir is not None:
@@ -168,8 +168,8 @@ def update(shelf: Shelf, document: Queue) -> None:
     assert document.queue_id is not None
     opened = Database(shelf.queue_paths(document.queue_id).database)
     try:
-        loaded = opened.load()
-        stored = parse_stored(opened.document().encode())
+        stored = opened.read_document()
+        loaded = opened.load(len(stored.jobs))
         if stored == document:
             return
         queue, jobs = carry_over(stored, document, loaded.queue, loaded.jobs)

@@ -52,7 +52,9 @@ class Entry:
 
     @property
     def order(self) -> int:
-        return int(self.meta.get("order", "0"))
+        """Of coming in; 0 for a queue whose number can't be read."""
+        order = self.meta.get("order", "")
+        return int(order) if order.isdecimal() and len(order) < 16 else 0
 
     @property
     def aside(self) -> bool:
@@ -161,9 +163,11 @@ class Shelf:
 
     def stored_document(self, name: str) -> Queue:
         """The document a queue was accepted with."""
-        from runner.model.document import parse_stored
-
-        return parse_stored(self._stored_text(name).encode())
+        opened = Database(self.queue_paths(name).database, read_only=True)
+        try:
+            return opened.read_document()
+        finally:
+            opened.close()
 
     def _stored_text(self, name: str) -> str:
         opened = Database(self.queue_paths(name).database, read_only=True)
@@ -215,14 +219,14 @@ class Shelf:
 
     def check_same(self, document: Queue) -> None:
         """Raise ConflictError unless this is the document the queue was accepted with."""
-        from runner.model.document import dump_document, first_difference, parse_stored
+        from runner.model.document import dump_document, first_difference
 
         assert document.queue_id is not None
         text = self._stored_text(document.queue_id)
         if text == dump_document(document):
             # The usual case, and a third of the cost of reading the stored one.
             return
-        stored = parse_stored(text.encode())
+        stored = self.stored_document(document.queue_id)
         if stored != document:
             difference = first_difference(stored, document) or "it differs"
             raise ConflictError(

@@ -6,14 +6,24 @@ runs, and nobody takes an ended queue up again. Owns no state: the database is r
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 
 from runner.core.states import PENDING, QueueState
-from runner.errors import LockedError, RunnerError
+from runner.errors import LockedError, RecordError, RunnerError
+from runner.model.records import parse
 from runner.service.shelf import Shelf
 from runner.store.database import Database
 from runner.store.paths import QueuePaths
 from runner.store.projection import Projection, rfc3339, write_projection
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What the file says of a queue's end."""
+
+    run_id: str
+    status: str
+    completed_at: str | None = None
 
 
 def write_stale(shelf: Shelf) -> list[str]:
@@ -48,11 +58,10 @@ def _is_true(paths: QueuePaths, queue: QueueState) -> bool:
     """Whether the file tells of this end: the first line holds the queue's own fields."""
     try:
         with open(paths.projection, "rb") as file:
-            told = json.loads(file.readline() + b"]}")
-    except (OSError, ValueError):
+            told = parse(_End, file.readline() + b"]}", str(paths.projection))
+    except (OSError, RecordError):
         return False
-    wanted = (queue.run_id, queue.status.value, rfc3339(queue.completed_at))
-    return (told.get("run_id"), told.get("status"), told.get("completed_at")) == wanted
+    return told == _End(queue.run_id, queue.status.value, rfc3339(queue.completed_at))
 
 
 def write_state_file(paths: QueuePaths) -> None:
@@ -62,13 +71,13 @@ def write_state_file(paths: QueuePaths) -> None:
     """
     database = Database(paths.database, read_only=True)
     try:
-        loaded = database.load()
-        document = json.loads(database.document())
+        outline = database.outline()
+        loaded = database.load(len(outline.job_ids))
     finally:
         database.close()
-    ids = [job["job_id"] for job in document["jobs"]]
+    ids = outline.job_ids
     jobs = [loaded.jobs.get(index, PENDING) for index in range(len(ids))]
-    projection = Projection(loaded.meta["queue_id"], document["queue_name"], ids)
+    projection = Projection(loaded.queue_id, outline.queue_name, ids)
     for pieces in projection.render(loaded.queue, jobs):
         if pieces is not None:
             write_projection(paths.projection, pieces)

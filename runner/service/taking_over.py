@@ -7,7 +7,6 @@ when ``--fresh`` was asked for, nor for another document.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -72,7 +71,7 @@ def find(
             what = "without its document" if raw is None else "of another document"
             say(f"{store.describe()} holds an unfinished run {what}: begun anew")
             return None
-        queue, jobs = from_stored(document, json.loads(stored.raw))
+        queue, jobs = from_stored(document, stored.state)
     except RunnerError as error:
         say(f"the run in {store.describe()} can't be gone on from, begun anew: {error}")
         return None

@@ -5,7 +5,6 @@ Owns how long a picture from the disk is good for. It changes nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -172,24 +171,23 @@ def read_snapshot(paths: StatePaths, name: str) -> Snapshot:
     """The queue as the disk has it, without the cost of validating its document again."""
     database = Database(paths.queue(name).database, read_only=True)
     try:
-        loaded = database.load()
-        document = json.loads(database.document())
+        outline = database.outline()
+        loaded = database.load(len(outline.job_ids))
     finally:
         database.close()
-    ids = [job["job_id"] for job in document["jobs"]]
-    jobs = [PENDING] * len(ids)
+    jobs = [PENDING] * len(outline.job_ids)
     for index, state in loaded.jobs.items():
         jobs[index] = state
     counts = dict.fromkeys(JobStatus, 0)
     for state in jobs:
         counts[state.status] += 1
-    queue_id = loaded.meta["queue_id"]
+    queue_id = loaded.queue_id
     return Snapshot(
         queue_id=queue_id,
-        queue_name=document["queue_name"],
+        queue_name=outline.queue_name,
         queue=loaded.queue,
-        job_ids=ids,
-        timeouts=[job["timeout"] for job in document["jobs"]],
+        job_ids=outline.job_ids,
+        timeouts=outline.timeouts,
         jobs=jobs,
         counts=counts,
         worker=holder_of(paths.queue_lock(queue_id)) if queue_id == name else None,

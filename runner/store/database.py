@@ -20,8 +20,6 @@ from runner.core.states import (
     PENDING,
     JobState,
     QueueState,
-    job_from_record,
-    queue_from_record,
     to_record,
 )
 from runner.errors import (
@@ -30,15 +28,28 @@ from runner.errors import (
     DiskError,
     DiskFailingError,
     DiskFullError,
+    DocumentError,
     ReadOnlyDiskError,
+    RecordError,
     StateError,
     disk_error,
 )
 from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths, sync_folder
+from runner.store.rows import (
+    Outline,
+    event_of,
+    job_of,
+    meta_of,
+    outline_of,
+    queue_id_of,
+    queue_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from runner.core.story import StoryEntry
+    from runner.model.document import Queue
 
 SCHEMA_VERSION = 1
 
@@ -63,6 +74,7 @@ _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 class Loaded:
     """What a database holds, the document still as text."""
 
+    queue_id: str
     meta: dict[str, str]
     queue: QueueState
     jobs: dict[int, JobState]
@@ -103,7 +115,8 @@ class Database:
             execute("PRAGMA synchronous = FULL")
             # A checkpoint syncs the database as well as the log: seldom, and not too large.
             execute("PRAGMA wal_autocheckpoint = 4000")
-        version = int(self.meta().get("schema_version", "0"))
+        told = self.meta().get("schema_version", "")
+        version = int(told) if told.isdecimal() and len(told) < 9 else 0
         if not 1 <= version <= SCHEMA_VERSION:
             raise StateError(
                 f"{self.path}: this state has version {version}, and this runner knows 1 to "
@@ -129,7 +142,7 @@ class Database:
         """All of the meta table but the document, which may be large."""
         with _translated(self.path):
             query = "SELECT key, value FROM meta WHERE key <> 'document'"
-            return dict(self._connection.execute(query))
+            return meta_of(self._connection.execute(query), self.path)
 
     def document(self) -> str:
         """The document as it was accepted, in canonical form."""
@@ -138,17 +151,23 @@ class Database:
             row = self._connection.execute(query).fetchone()
         if row is None:
             raise DamagedError(f"{self.path}: holds no document; {_ADVICE}")
-        return str(row[0])
+        with _translated(self.path):
+            return text_of(row[0], f"{self.path}: the document")
 
     def queue(self) -> QueueState:
         with _translated(self.path):
             row = self._connection.execute("SELECT record FROM queue").fetchone()
             if row is None:
                 raise DamagedError(f"{self.path}: holds no queue; {_ADVICE}")
-            return queue_from_record(json.loads(row[0]))
+            return queue_of(row[0], self.path)
 
-    def load(self) -> Loaded:
-        """Everything, checked: a damaged database raises DamagedError and is left alone."""
+    def load(self, total: int | None = None) -> Loaded:
+        """Everything, checked: a damaged database raises DamagedError and is left alone.
+
+        ``total``: how many jobs the document has; it is read for that where nobody knows.
+        """
+        if total is None:
+            total = len(self.outline().job_ids)
         with _translated(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -156,8 +175,9 @@ class Database:
                 if verdict != "ok":
                     raise DamagedError(f"{self.path} is damaged ({verdict}); {_ADVICE}")
                 rows = self._connection.execute("SELECT idx, record FROM jobs")
-                jobs = {idx: job_from_record(json.loads(record)) for idx, record in rows}
-                return Loaded(self.meta(), self.queue(), jobs)
+                jobs = {index: job_of(index, record, total, self.path) for index, record in rows}
+                meta = self.meta()
+                return Loaded(queue_id_of(meta, self.path), meta, self.queue(), jobs)
             finally:
                 self._connection.execute("COMMIT")
 
@@ -167,16 +187,28 @@ class Database:
             (newest,) = self._connection.execute("SELECT max(seq) FROM events").fetchone()
         return max(0, self._last_event.read(run_id) - (newest or 0))
 
+    def outline(self) -> Outline:
+        """What there is to see of the document, without the cost of validating it again."""
+        with _translated(self.path):
+            return outline_of(self.document(), self.path)
+
+    def read_document(self) -> Queue:
+        """The document, validated. Raises DamagedError."""
+        from runner.model.document import parse_stored
+
+        with _translated(self.path):
+            try:
+                return parse_stored(self.document().encode())
+            except (DocumentError, UnicodeEncodeError) as error:
+                raise RecordError(f"{self.path}: the document: {error}") from None
+
     def story(self, job: str | None = None, last: int = 1000) -> list[dict[str, Any]]:
         """The newest ``last`` events, of one job or of all, oldest first."""
         where, values = ("WHERE job = ?", [job]) if job is not None else ("", [])
         query = f"SELECT wall, job, event, detail FROM events {where} ORDER BY seq DESC LIMIT ?"
         with _translated(self.path):
             rows = self._connection.execute(query, [*values, last]).fetchall()
-        return [
-            {"wall": wall, "job": name, "event": event, **json.loads(detail or "{}")}
-            for wall, name, event, detail in reversed(rows)
-        ]
+            return [event_of(row, self.path) for row in reversed(rows)]
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -273,6 +305,8 @@ def _translated(path: Path) -> Iterator[None]:
             told = f"{path} can't be read as a state ({error}); {_ADVICE}"
             raise DamagedError(told) from error
         raise _refined(kind, path)(f"{path}: {error}{_HINTS.get(kind, '')}") from error
+    except RecordError as error:
+        raise DamagedError(f"{error}; {_ADVICE}") from None
     except (ValueError, TypeError, KeyError) as error:
         told = f"{path} holds a record that can't be read ({error}); {_ADVICE}"
         raise DamagedError(told) from error

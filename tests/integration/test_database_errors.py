@@ -30,7 +30,7 @@ QUEUE = QueueState(run_id="r")
 @pytest.fixture
 def paths(tmp_path: Path) -> QueuePaths:
     made = QueuePaths(tmp_path / "queues" / "q")
-    database.create(made, '{"jobs": []}', QUEUE, {"queue_id": "q"})
+    database.create(made, '{"queue_name": "q", "jobs": []}', QUEUE, {"queue_id": "q"})
     return made
 
 

@@ -452,7 +452,8 @@ def test_no_name_in_a_manifest_leads_out_of_the_folder(
     (tmp_path / "x").write_text("mine")
     before = tree(tmp_path)
     report = stock.fetch(tmp_path / "got")
-    assert "job one: the manifest names" in report.problems[0], report.problems
+    refused = ("job one: the manifest names", "job one: jobs/one/manifest.json: files[")
+    assert report.problems[0].startswith(refused), report.problems
     after = tree(tmp_path)
     new = {path for path, data in after.items() if before.get(path) != data}
     assert new == {"got/two/a", "got/two/stdout.log", "got/two/stderr.log"}
@@ -749,5 +750,9 @@ def test_manifests_of_odd_types_are_told(stock: Stock, tmp_path: Path) -> None:
         assert stock.fetch(tmp_path / "got").problems, change
     for raw in (b"", b"[]", b"7", b"{}", b"\xff"):
         stock.store.put_bytes(key, raw)
-        assert stock.fetch(tmp_path / "got").problems[0].startswith("job one: not a manifest"), raw
+        assert (
+            stock.fetch(tmp_path / "got")
+            .problems[0]
+            .startswith("job one: jobs/one/manifest.json: ")
+        ), raw
     assert tree(tmp_path / "got") == {}

@@ -189,11 +189,11 @@ class Driver:
     ) -> None:
         """Only what the store keeps is left; ``down`` seconds later it is loaded again."""
         jobs = {
-            index: job_from_record(json.loads(json.dumps(to_record(state))))
+            index: job_from_record(json.loads(json.dumps(to_record(state))), "it")
             for index, state in enumerate(self.core.jobs)
             if to_record(state)
         }
-        queue = queue_from_record(json.loads(json.dumps(to_record(self.core.queue))))
+        queue = queue_from_record(json.loads(json.dumps(to_record(self.core.queue))), "it")
         self.load(queue, jobs, document or self.document)
         self.wall += down
         if boot:

@@ -154,8 +154,10 @@ class World:
 
     def load(self) -> None:
         """What is on the disk is all that a new process knows."""
-        jobs = {job: job_from_record(json.loads(text)) for job, text in self.disk_jobs.items()}
-        queue = queue_from_record(self.disk_queue)
+        jobs = {
+            job: job_from_record(json.loads(text), "it") for job, text in self.disk_jobs.items()
+        }
+        queue = queue_from_record(self.disk_queue, "it")
         self.core = Scheduler(self.document, self.graph, queue, jobs)
         self.held_jobs = set()
         self.held_actions = []

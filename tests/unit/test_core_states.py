@@ -23,7 +23,7 @@ from runner.core.states import (
     queue_from_record,
     to_record,
 )
-from runner.errors import IllegalTransition
+from runner.errors import IllegalTransition, RecordError
 
 JOB_TABLE = """
     pending -> running skipped cancelled failed
@@ -175,8 +175,8 @@ def test_every_field_survives_the_store() -> None:
         assert record is not None
         for each in fields(record):
             assert getattr(record, each.name) != each.default, f"{each.name} is not tested"
-    assert job_from_record(json.loads(json.dumps(to_record(FULL)))) == FULL
-    assert queue_from_record(json.loads(json.dumps(to_record(QUEUE)))) == QUEUE
+    assert job_from_record(json.loads(json.dumps(to_record(FULL))), "it") == FULL
+    assert queue_from_record(json.loads(json.dumps(to_record(QUEUE))), "it") == QUEUE
 
 
 def test_a_record_holds_only_what_says_something() -> None:
@@ -187,15 +187,15 @@ def test_a_record_holds_only_what_says_something() -> None:
         "results_uploaded": False,
     }
     assert to_record(QueueState("x")) == {"run_id": "x"}
-    assert job_from_record({}) == PENDING
-    assert queue_from_record({"run_id": "x"}) == QueueState("x")
+    assert job_from_record({}, "it") == PENDING
+    assert queue_from_record({"run_id": "x"}, "it") == QueueState("x")
 
 
 @pytest.mark.parametrize("record", [{"colour": 1}, {"live": {"token": "t", "colour": 1}}])
 def test_a_field_of_another_version_is_an_error(record: dict[str, object]) -> None:
     """What a newer version has written would be dropped without a word."""
-    with pytest.raises(TypeError):
-        job_from_record(record)
+    with pytest.raises(RecordError, match="colour: unknown key"):
+        job_from_record(record, "it")
 
 
 def test_changes_are_what_the_store_has_to_write() -> None:

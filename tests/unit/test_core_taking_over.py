@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from core_driver import Driver, document, job
 
+from runner.core.state_file import read_state
 from runner.core.states import LOST, JobStatus, QueueStatus
 from runner.core.taking_over import from_stored
 from runner.errors import StateError
@@ -28,7 +29,7 @@ def told(name: str, status: str, attempt: int = 1, **more: Any) -> dict[str, Any
 
 def taken(queue: Queue, state: dict[str, Any]) -> Driver:
     """A new machine's session, opened on what was stored."""
-    made, jobs = from_stored(queue, state)
+    made, jobs = from_stored(queue, read_state(state, "it"))
     q = Driver(queue)
     q.load(made, jobs, queue)
     q.session(collects=True)
@@ -92,4 +93,4 @@ def test_what_no_runner_has_stored_is_refused(spoil: dict[str, Any]) -> None:
     """A daemon would break on a file that anybody may have written."""
     state = json.loads(json.dumps({**stored(told("a", "running")), **spoil}))
     with pytest.raises(StateError):
-        from_stored(document(job("a")), state)
+        from_stored(document(job("a")), read_state(state, "it"))

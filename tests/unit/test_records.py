@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from runner.errors import StateError
+from runner.errors import RecordError
 from runner.model.records import Count, Name, Rule, Seconds, WallTime, decode, parse, read, whole
 
 
@@ -86,7 +86,7 @@ def test_a_record_is_read_whole() -> None:
 )
 def test_a_wrong_value_refuses_the_record(change: dict[str, Any], message: str) -> None:
     """Something would get in that nobody has looked at, or the message would not say what."""
-    with pytest.raises(StateError) as caught:
+    with pytest.raises(RecordError) as caught:
         read(Whole, {"name": "a", **change}, "the thing")
     assert str(caught.value).startswith("the thing: ")
     assert message in str(caught.value)
@@ -95,13 +95,13 @@ def test_a_wrong_value_refuses_the_record(change: dict[str, Any], message: str) 
 @pytest.mark.parametrize("value", [None, [], "a", 1, True])
 def test_what_is_no_object_is_no_record(value: Any) -> None:
     """A list would be taken for a record without fields."""
-    with pytest.raises(StateError, match="it: must be an object, not"):
+    with pytest.raises(RecordError, match="it: must be an object, not"):
         read(Part, value, "it")
 
 
 def test_strict_refuses_what_it_does_not_know() -> None:
     """An older version would go on without what a newer one had noted, at any depth."""
-    with pytest.raises(StateError, match=r"it: inner\.later: unknown key"):
+    with pytest.raises(RecordError, match=r"it: inner\.later: unknown key"):
         read(Part, {"size": 1, "inner": {"size": 1, "later": 2}}, "it", strict=True)
 
 
@@ -124,14 +124,14 @@ def test_strict_refuses_what_it_does_not_know() -> None:
 )
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     """An error that nobody catches would end whoever reads it."""
-    with pytest.raises(StateError, match=r"^it: "):
+    with pytest.raises(RecordError, match=r"^it: "):
         decode(data, "it")
 
 
 def test_an_overflowing_number_is_no_number() -> None:
     """JSON's 1e999 becomes infinity, which every comparison would let through."""
     for huge in (b"1e999", b"-1e999", b"9" * 400):
-        with pytest.raises(StateError, match=r"^it: length: must be 0 to"):
+        with pytest.raises(RecordError, match=r"^it: is not JSON: a number is out of range"):
             parse(Whole, b'{"name": "a", "length": ' + huge + b"}", "it")
 
 
@@ -140,7 +140,7 @@ def test_depth_is_no_crash() -> None:
     value: dict[str, Any] = {"size": 1}
     for _ in range(5000):
         value = {"size": 1, "inner": value}
-    with pytest.raises(StateError, match="nested too deeply"):
+    with pytest.raises(RecordError, match="nested too deeply"):
         read(Part, value, "it")
 
 

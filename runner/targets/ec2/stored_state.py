@@ -6,20 +6,21 @@ Gives the same answers as a daemon would, as far as what is stored goes.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling
+from runner.core.state_file import StateFile, StateFileJob, read_state
 from runner.core.states import JobStatus
-from runner.errors import NotFoundError, RunnerError, StateError
+from runner.errors import NotFoundError, RunnerError
+from runner.model.records import decode, keys
 from runner.model.wording import did_you_mean, quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
@@ -95,7 +96,7 @@ class StoredState:
             if error.kind is Kind.EXPIRED:
                 self._s3.forget(client)
             raise
-        self._seen = Seen(_parse(body, self.store), _age(answer), time.monotonic())
+        self._seen = Seen(parse_seen(body, self.store), _age(answer), time.monotonic())
         self._version = answer.get("ETag", "")
         return self._seen
 
@@ -149,22 +150,20 @@ def _age(answer: Mapping[str, Any]) -> float:
     return max(0.0, float((now - modified).total_seconds()))
 
 
-def _parse(body: bytes, where: str) -> Mapping[str, Any]:
-    try:
-        state = json.loads(body)
-        for name in ("queue_id", "queue_name", "status"):
-            if not isinstance(state[name], str):
-                raise ValueError(f"its {name} is no text")
-        known = {status.value for status in JobStatus}
-        for job in state["jobs"]:
-            if not isinstance(job["job_id"], str) or job["status"] not in known:
-                raise ValueError("a job has no id, or no status")
-            if type(job["attempt"]) is not int:
-                raise ValueError("an attempt is no number")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StateError(f"{Layout.state_key} in {where} is no queue's state: {error}") from None
-    found: Mapping[str, Any] = state
-    return found
+def parse_seen(body: bytes, where: str) -> Mapping[str, Any]:
+    """The state, as it was written; what isn't checked is left out."""
+    name = f"{Layout.state_key} in {where} is no queue's state"
+    state = decode(body, name)
+    queue_name = read_state(state, name).queue_name
+    told = _only(keys(StateFile), state)
+    told["queue_name"] = queue_name
+    of_job = keys(StateFileJob)
+    told["jobs"] = [_only(of_job, job) for job in state["jobs"]]
+    return told
+
+
+def _only(known: Set[str], record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name in known}
 
 
 def summary(seen: Seen) -> Answer:

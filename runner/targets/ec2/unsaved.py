@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import datetime
 
 from runner.core.states import ENDED
 from runner.errors import RunnerError
@@ -50,9 +48,4 @@ def stored_work(where: str | None) -> StoredWork:
     except RunnerError as error:
         return StoredWork(problem=str(error))
     unfinished = sum(job.status not in ENDED for job in stored.jobs.values())
-    updated = json.loads(stored.raw).get("updated_at")
-    try:
-        moment = datetime.fromisoformat(updated).timestamp()
-    except (TypeError, ValueError):
-        moment = None
-    return StoredWork(stored.status.value, unfinished, len(stored.jobs), moment)
+    return StoredWork(stored.status.value, unfinished, len(stored.jobs), stored.state.updated_at)

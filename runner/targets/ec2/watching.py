@@ -5,16 +5,34 @@ The state's head is enough: it is read only when it has changed, and never more 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from runner.aws.faults import AwsError, Kind
+from runner.core.states import JobStatus, QueueStatus
+from runner.errors import StateError
+from runner.model.records import decode, read
 from runner.results.layout import Layout
 from runner.targets.ec2.bucket import Bucket
 
 HEAD = 256 * 1024
 """Bytes: the whole state of a queue of some thousand jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    status: JobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What matters here of a state, of which there may be only the beginning."""
+
+    status: QueueStatus
+    reason: str | None = None
+    updated_at: str | None = None
+    jobs: tuple[_Job, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +51,23 @@ class Standing:
 
 def standing_of(head: bytes) -> Standing | None:
     """What the first bytes of a queue-state.json say; None if they aren't one's."""
-    text = head.decode("utf-8", "replace")
-    jobs: dict[str, int] = {}
     try:
-        state = json.loads(text)
-        jobs = dict(Counter(str(job["status"]) for job in state["jobs"]))
-    except (ValueError, KeyError, TypeError):
-        own, found, _ = text.partition(',"jobs":[')
-        try:
-            state = json.loads(own + "}") if found else None
-        except ValueError:
-            state = None
-    if not isinstance(state, dict) or not isinstance(state.get("status"), str):
+        state = read(_Head, _decoded(head), Layout.state_key)
+    except StateError:
         return None
-    return Standing(
-        state["status"], str(state.get("reason", "")), str(state.get("updated_at", "")), jobs
-    )
+    jobs = Counter(job.status.value for job in state.jobs)
+    return Standing(state.status.value, state.reason or "", state.updated_at or "", dict(jobs))
+
+
+def _decoded(head: bytes) -> Any:
+    """The whole state, or the queue's own fields where the end of the jobs is missing."""
+    try:
+        return decode(head, Layout.state_key)
+    except StateError:
+        own, found, _ = head.partition(b',"jobs":[')
+        if not found:
+            raise
+        return decode(own + b"}", Layout.state_key)
 
 
 class StateOf:

@@ -1,0 +1,96 @@
+"""What the rows of a queue's database hold, as records. Each raises RecordError for what is none.
+
+Pure. SQLite keeps a value of any type in any column, and a damaged page may still be a valid one:
+nothing is taken for granted but that a row has its columns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.core.states import JobState, QueueState, job_from_record, queue_from_record
+from runner.errors import RecordError
+from runner.model.faults import InvalidError
+from runner.model.records import WallTime, decode, identifier, read, text
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What there is to see of a document. ``timeouts`` as durations are written."""
+
+    queue_name: str
+    job_ids: list[str]
+    timeouts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    wall: WallTime
+    event: str
+    job: str | None = None
+
+
+def text_of(value: Any, name: str) -> str:
+    """A column's value that has to be text."""
+    try:
+        return text(value)
+    except InvalidError as error:
+        raise RecordError(f"{name}: {error}") from None
+
+
+def meta_of(rows: Iterable[tuple[Any, Any]], path: Path) -> dict[str, str]:
+    """The queue's own words: keys and values."""
+    name = f"{path}: a word of its own"
+    return {text_of(key, name): text_of(value, name) for key, value in rows}
+
+
+def queue_id_of(meta: dict[str, str], path: Path) -> str:
+    """The queue's id, which is also the name of its folder."""
+    try:
+        return str(identifier(meta.get("queue_id")))
+    except InvalidError as error:
+        raise RecordError(f"{path}: its queue_id: {error}") from None
+
+
+def queue_of(record: Any, path: Path) -> QueueState:
+    """The queue's record."""
+    name = f"{path}: the queue's record"
+    return queue_from_record(decode(text_of(record, name), name), name)
+
+
+def job_of(index: int, record: Any, total: int, path: Path) -> JobState:
+    """The record of one of so many jobs."""
+    name = f"{path}: the record of job {index}"
+    if not 0 <= index < total:
+        raise RecordError(f"{name}: the document has {total} jobs")
+    return job_from_record(decode(text_of(record, name), name), name)
+
+
+def outline_of(document: str, path: Path) -> Outline:
+    """What there is to see of a document that was validated when it was accepted."""
+    name = f"{path}: the document"
+    told = decode(document, name)
+    try:
+        queue_name, jobs = text(told["queue_name"]), told["jobs"]
+        ids = [job["job_id"] for job in jobs]
+        timeouts = [job["timeout"] for job in jobs]
+        if not all(type(word) is str for word in itertools.chain(ids, timeouts)):
+            raise TypeError
+    except (KeyError, TypeError, InvalidError):
+        raise RecordError(f"{name}: is not one that was accepted") from None
+    return Outline(queue_name, ids, timeouts)
+
+
+def event_of(row: tuple[Any, ...], path: Path) -> dict[str, Any]:
+    """A line of the story: its moment, its job, what happened, and the rest of it."""
+    wall, job, event, detail = row
+    name = f"{path}: an event"
+    told = read(_Event, {"wall": wall, "job": job, "event": event}, name)
+    more = decode(text_of(detail, name), name) if detail is not None else {}
+    if not isinstance(more, dict):
+        raise RecordError(f"{name}: its detail is no object")
+    return {"wall": told.wall, "job": told.job, "event": told.event, **more}
