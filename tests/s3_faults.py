@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 WAIT = 20.0
 """Seconds after which a test that waits for the proxy has failed."""
+
+_PIECE = 64 << 10
 
 BODY_KEPT = 1 << 16
 """Bytes up to which a request's body is kept for a test to look at."""
@@ -71,6 +74,13 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Slow:
+    """Take the request's body at so many bytes a second; all slow requests share one line."""
+
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Truncate:
     """Answer with the right Content-Length and half of the body."""
 
@@ -102,6 +112,7 @@ Fault = (
     | ResetRequest
     | ResetAnswer
     | Stall
+    | Slow
     | Truncate
     | Flip
     | WrongETag
@@ -181,6 +192,7 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._released = threading.Event()
+        self._line = threading.Lock()
         self._open: set[socket.socket] = set()
         self.requests: list[Request] = []
         self.stalled = 0
@@ -316,7 +328,8 @@ class FaultProxy:
             self._note(request, 0, b"")
             _reset(connection)
             return False
-        body = _body(stream, headers)
+        slowly = partial(self._take_slowly, fault.rate) if isinstance(fault, Slow) else None
+        body = _body(stream, headers, slowly)
         self._note(request, len(body), body)
         if isinstance(fault, Stall) and not fault.served:
             self._hold()
@@ -324,6 +337,10 @@ class FaultProxy:
         if isinstance(fault, Stall) and fault.served:
             self._hold()
         return _send(connection, method, reply, fault)
+
+    def _take_slowly(self, rate: float, count: int) -> None:
+        with self._line:
+            time.sleep(count / rate)
 
     def _rule(self, request: Request) -> Rule | None:
         with self._lock:
@@ -371,9 +388,18 @@ def _request(method: str, target: str, headers: dict[str, str]) -> Request:
     return Request(method, key, {name: values[0] for name, values in found.items()}, headers, 0)
 
 
-def _body(stream: BinaryIO, headers: dict[str, str]) -> bytes:
+def _body(
+    stream: BinaryIO, headers: dict[str, str], slowly: Callable[[int], None] | None = None
+) -> bytes:
     if headers.get("transfer-encoding", "").lower() != "chunked":
-        return _exactly(stream, int(headers.get("content-length", 0)))
+        size = int(headers.get("content-length", 0))
+        if slowly is None:
+            return _exactly(stream, size)
+        pieces = []
+        for at in range(0, size, _PIECE):
+            pieces.append(_exactly(stream, min(_PIECE, size - at)))
+            slowly(len(pieces[-1]))
+        return b"".join(pieces)
     chunks = []
     while size := int(stream.readline().split(b";")[0], 16):
         chunks.append(_exactly(stream, size))

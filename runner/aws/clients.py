@@ -10,6 +10,7 @@ import re
 import threading
 from typing import Any
 
+from runner.aws.body import begin_sending
 from runner.aws.faults import AwsError, Kind, calling
 from runner.aws.here import on_ec2
 from runner.errors import UsageError
@@ -165,9 +166,11 @@ class S3Client:
         # S3 answers for every region's buckets, with a redirect that botocore follows.
         region = self._region or session.region_name or "us-east-1"
         try:
-            return session.client("s3", region_name=region, config=config)
+            client = session.client("s3", region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
             raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
+        client.meta.events.register("before-send.s3", begin_sending)
+        return client
 
 
 def _names_endpoint() -> bool:

@@ -99,15 +99,24 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class QueueEnd:
-    """One queue that has ended, at ``at`` (wall)."""
+    """One queue that has ended, at ``at`` (wall).
+
+    ``only_copy``: results of it are missing from their store, so this machine has the only copy.
+    """
 
     name: str
     status: str
     at: float
+    only_copy: bool = False
 
     @property
-    def failed(self) -> bool:
-        return self.status == "failed"
+    def kept(self) -> bool:
+        """Whether a person should have time to look at it here."""
+        return self.status == "failed" or self.only_copy
+
+    def __str__(self) -> str:
+        missing = ", results are only on this machine" if self.only_copy else ""
+        return f"queue {self.name} {self.status}{missing}"
 
 
 def live_on(
@@ -129,17 +138,16 @@ def plan_end(
     """What follows when all queues (at least one) have ended.
 
     The one that ended last says how long the machine stays from now on; one that failed before
-    it may keep it longer.
+    it, or has results nowhere else, may keep it longer.
     """
     ends = sorted(ends, key=lambda end: end.at)
     last = ends[-1]
-    seconds, why = keep_on_failure if last.failed else delay, last
+    seconds, why = keep_on_failure if last.kept else delay, last
     for end in ends[:-1]:
         left = keep_on_failure - max(0.0, now.wall - end.at)
-        if end.failed and left > seconds:
+        if end.kept and left > seconds:
             seconds, why = left, end
-    told = f"queue {why.name} {why.status}"
-    return Plan(what, told, now.boot_id, now.uptime + seconds, seconds, now.wall + seconds)
+    return Plan(what, str(why), now.boot_id, now.uptime + seconds, seconds, now.wall + seconds)
 
 
 def verdict(machine: Machine, now: Moment) -> Ending | None:
@@ -151,7 +159,8 @@ def verdict(machine: Machine, now: Moment) -> Ending | None:
         return machine.ending
     life, plan = machine.life, machine.plan
     if (why := outlived(machine, now)) is not None and life is not None:
-        return Ending(life.what, why, now.boot_id, now.uptime)
+        more = f" ({plan.why})" if plan is not None else ""
+        return Ending(life.what, why + more, now.boot_id, now.uptime)
     if plan is None or plan.left(now) > 0 or (machine.hold and machine.hold.lasts(now)):
         return None
     return Ending(plan.what, plan.why, now.boot_id, now.uptime)

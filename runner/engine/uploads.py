@@ -26,8 +26,10 @@ from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
 from runner.engine.trying import backoff
 from runner.engine.workers import GRACE, Workers, patience_with
+from runner.model.durations import format_duration
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
+from runner.results.progress import Progress
 from runner.results.restore import Restored, Wanted, restore_job
 from runner.results.store import StoreError
 from runner.results.upload import JobUpload, UploadOutcome, upload_job
@@ -35,10 +37,11 @@ from runner.results.upload import JobUpload, UploadOutcome, upload_job
 JOBS_AT_ONCE = 4
 """Jobs whose files are uploaded at once, where files may go up in parallel at all."""
 
+SOON = 0.05
+"""Seconds between two looks for progress, at least."""
+
 LOGS_TIME = 8.0
 """Seconds of an orderly interruption's last ones that checkpoints leave to the logs."""
-
-NO_ANSWER = "the result store did not answer in time"
 
 
 @dataclass(slots=True)
@@ -46,11 +49,14 @@ class _Pending:
     """A job whose files aren't stored yet. ``withdrawn`` ends the try that is under way.
 
     ``spooled``: from now on they are taken from copies; its record says so a step later.
+    ``tries``: those without progress since the last that made some.
     """
 
+    progress: Progress = field(default_factory=Progress)
     tries: int = 0
     withdrawn: threading.Event = field(default_factory=threading.Event)
     running: bool = False
+    begun: float = 0.0
     timer: asyncio.TimerHandle | None = None
     spool_timer: asyncio.TimerHandle | None = None
     spooled: bool = False
@@ -81,7 +87,7 @@ class Uploads:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._giving_up = False
+        self._given_up = ""
         self._last: asyncio.TimerHandle | None = None
         workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
         self._workers = Workers(workers, "uploads", patience_with(self._store))
@@ -112,6 +118,7 @@ class Uploads:
     def _start(self, job: int, pending: _Pending) -> None:
         pending.timer = None
         pending.running = True
+        pending.begun = self._loop.time()
         pending.withdrawn = threading.Event()
         spec = self._describe(job, pending)
         work = self._loop.run_in_executor(self._workers, self._upload, spec)
@@ -127,16 +134,18 @@ class Uploads:
             if pending.spooled:
                 self._remove_spool(job)
             self._report(job, pending, ok=True, error=error)
-        elif self._giving_up and pending.withdrawn.is_set():
-            # We have cut it off: why it had not come to its end is what was told before.
-            why = self._scheduler.jobs[job].result_error or NO_ANSWER
+        elif self._given_up and pending.withdrawn.is_set():
+            # We have cut it off: why it had not come to its end was told before, if at all.
+            why = self._scheduler.jobs[job].result_error or self._given_up
             self._report(job, pending, ok=False, error=why)
-        elif self._giving_up or outcome.final:
+        elif self._given_up or outcome.final:
             self._report(job, pending, ok=False, error=error)
         elif pending.withdrawn.is_set():
             self._start(job, pending)  # from the copies
         else:
-            pending.tries += 1
+            took = self._loop.time() - pending.begun
+            progressed = pending.progress.seconds_without() < took
+            pending.tries = 1 if progressed else pending.tries + 1
             delay = backoff(pending.tries)
             pending.timer = self._loop.call_later(delay, self._start, job, pending)
             self._post(ev.ResultsDelayed(now(), job, error))
@@ -189,6 +198,7 @@ class Uploads:
             spool=self._spool.store if pending.spooled else None,
             withdrawn=pending.withdrawn,
             rights=self._around.rights,
+            progress=pending.progress,
         )
 
     def poke(self) -> None:
@@ -219,7 +229,7 @@ class Uploads:
         def done(future: asyncio.Future[Restored]) -> None:
             if future.cancelled() or self._closed:
                 return
-            if isinstance(error := future.exception(), StoreError) and not self._giving_up:
+            if isinstance(error := future.exception(), StoreError) and not self._given_up:
                 self._loop.call_later(backoff(tries + 1), self.restore, job, tries + 1)
                 self._post(ev.ResultsDelayed(now(), job, f"not restored yet: {error}"))
             elif error is not None:
@@ -275,22 +285,34 @@ class Uploads:
     # -- the end -----------------------------------------------------------------------------
 
     def last_ones(self, only: bool) -> None:
-        """Whether nothing but uploads is left to be done: then they have so much time."""
+        """Whether nothing but uploads is left: then they may be so long without progress."""
         if only and self._last is None and not self._closed:
-            self._last = self._loop.call_later(self._around.upload_timeout, self.give_up)
+            timeout = self._around.upload_timeout
+            self._last = self._loop.call_later(timeout, self._look_for_progress, self._loop.time())
         elif not only and self._last is not None:
             self._last.cancel()
             self._last = None
 
-    def give_up(self) -> None:
+    def _look_for_progress(self, since: float) -> None:
+        """Give up if none of the uploads has come further for long; ``since``: loop's time."""
+        timeout = self._around.upload_timeout
+        waited = self._loop.time() - since
+        without = min((p.progress.seconds_without() for p in self._jobs.values()), default=0.0)
+        if min(waited, without) >= timeout:
+            self.give_up(f"it made no progress for {format_duration(timeout)}")
+            return
+        left = timeout - min(waited, without)
+        self._last = self._loop.call_later(max(left, SOON), self._look_for_progress, since)
+
+    def give_up(self, why: str) -> None:
         """No more tries: what isn't stored is reported so, what is under way is ended."""
-        self._giving_up = True
+        self._given_up = why
         for job, pending in list(self._jobs.items()):
             if pending.running:
                 pending.withdrawn.set()
             else:
-                why = self._scheduler.jobs[job].result_error
-                self._report(job, pending, ok=False, error=why)
+                error = self._scheduler.jobs[job].result_error or why
+                self._report(job, pending, ok=False, error=error)
         if self._store.local_folder is None:
             self._loop.call_later(GRACE, self._abandon)
 
@@ -299,7 +321,7 @@ class Uploads:
         if self._closed:
             return
         for job, pending in list(self._jobs.items()):
-            why = self._scheduler.jobs[job].result_error or NO_ANSWER
+            why = self._scheduler.jobs[job].result_error or self._given_up
             self._report(job, pending, ok=False, error=why)
 
     async def finish(self, status: QueueStatus, until: float) -> None:
@@ -318,7 +340,7 @@ class Uploads:
         try:
             await asyncio.wait_for(self._idle.wait(), until - self._loop.time())
         except TimeoutError:
-            self.give_up()
+            self.give_up("it was interrupted")
 
     def close(self) -> None:
         """Begin nothing more, and end what is under way."""

@@ -39,7 +39,7 @@ class Settings:
     than this nothing new starts. ``projection_interval``: how old queue-state.json may get.
     ``job_user``: whose rights a daemon that is root gives its jobs. ``config_file`` may not exist.
     ``upload_wait``: how long dependants wait for results to be stored before they are copied aside.
-    ``upload_timeout``: how long a queue that is done otherwise waits for uploads that fail.
+    ``upload_timeout``: how long a queue that is done otherwise waits for uploads without progress.
     ``live_log_interval``: how old a running job's log in S3 may get. ``kms_key``,
     ``storage_class``: of what is stored there; None is the bucket's own default. ``spot_lead``: how
     long before a spot machine's end its jobs get SIGTERM; None is at once. ``rebalance``: what

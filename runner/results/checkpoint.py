@@ -124,7 +124,7 @@ class _Saving:
 
     def run(self) -> Saved:
         spec, store = self._spec, self._store
-        store.discard_unfinished(self._prefix)
+        store.clean_up(self._prefix)
         there = {entry.key: entry.size for entry in store.list(self._prefix)}
         manifest_key = self._layout.checkpoint_manifest_key(spec.job_id)
         previous = _manifest(store, self._layout, spec) if manifest_key in there else None
@@ -157,6 +157,7 @@ class _Saving:
         store.put_bytes(manifest_key, manifest.to_bytes(), durable=True)
         for key in sorted(there.keys() - {entry.key for entry in manifest.files} - {manifest_key}):
             store.delete(key)
+        store.discard_unfinished(self._prefix)
         return _told(manifest)
 
     def _store_all(self, files: Iterable[CollectedFile]) -> list[FileEntry]:

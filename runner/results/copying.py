@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from runner.results.source import Source
@@ -51,8 +52,12 @@ def copy_file(source: Source, fd: int, target: int) -> Stored:
     return Stored(size, sha256, before.st_mtime_ns, mode, changed)
 
 
-def hash_file(fd: int, size: int) -> str:
-    """The sha256 of the first `size` bytes of a file."""
+def _go_on() -> None:
+    """Nobody ends it."""
+
+
+def hash_file(fd: int, size: int, between: Callable[[], None] = _go_on) -> str:
+    """The sha256 of the first `size` bytes of a file. `between` may raise, to end it."""
     if size == 0:
         return EMPTY_SHA256
     digest: _Hash = hashlib.sha256()
@@ -61,6 +66,7 @@ def hash_file(fd: int, size: int) -> str:
     while count := os.preadv(fd, [buffer[: size - done]], done):
         digest.update(buffer[:count])
         done += count
+        between()
     return digest.hexdigest()
 
 
@@ -70,7 +76,7 @@ def _copy_once(source: Source, fd: int, target: int, size: int) -> tuple[int, st
         return 0, EMPTY_SHA256
     if _clone(fd, target):
         size = os.fstat(target).st_size
-        return size, hash_file(target, size)
+        return size, hash_file(target, size, source.check)
     digest: _Hash = hashlib.sha256()
     buffer = memoryview(bytearray(min(_CHUNK, size)))
     done = 0

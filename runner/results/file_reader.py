@@ -14,7 +14,7 @@ class FileReader:
     def __init__(self, source: Source, fd: int, size: int) -> None:
         self.size = size
         self.done = 0
-        self._source = source
+        self.source = source
         self._fd = fd
         self._hash = hashlib.sha256()
 
@@ -27,7 +27,7 @@ class FileReader:
         data = bytearray(min(count, self.size - self.done))
         got = 0
         while got < len(data):
-            more = self._source.read_at(self._fd, memoryview(data)[got:], self.done + got)
+            more = self.source.read_at(self._fd, memoryview(data)[got:], self.done + got)
             if not more:
                 break
             got += more

@@ -65,7 +65,7 @@ class FolderStore:
         self, key: str, source: Source, *, durable: bool = False, link: bool = False
     ) -> Stored:
         path = self._path(key)
-        with self._told(key, "stored"):
+        with self._told(key, "stored"), source.working():
             if link and (linked := _link(source, path, durable)):
                 return linked
             with source.open() as fd, replacing(path, durable=durable) as target:
@@ -148,7 +148,7 @@ class FolderStore:
             if top != self._root:
                 self._sync_upwards(os.path.dirname(top))
 
-    def discard_unfinished(self, prefix: str) -> None:
+    def clean_up(self, prefix: str) -> None:
         """Remove the temporaries of killed uploads, and empty folders, which may be in the way."""
         with self._told(prefix, "cleaned"):
             for folder, files in reversed([*walk(self._path(prefix))]):
@@ -157,6 +157,9 @@ class FolderStore:
                     os.unlink(file.path)
                 if len(leftovers) == len(files):
                     remove_if_empty(folder)
+
+    def discard_unfinished(self, prefix: str) -> None:
+        """Nothing is left unfinished but by a kill: the next upload finds it."""
 
     def source(self, key: str) -> Source:
         """The file that holds a key."""
@@ -221,7 +224,7 @@ def _link(source: Source, path: bytes, durable: bool) -> Stored | None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             what = os.fstat(fd)
-            sha256 = hash_file(fd, what.st_size)
+            sha256 = hash_file(fd, what.st_size, source.check)
             if durable:
                 os.fsync(fd)
         finally:

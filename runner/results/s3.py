@@ -17,6 +17,7 @@ from typing import Any
 from runner.aws.faults import Kind
 from runner.results import s3_parts
 from runner.results.file_reader import FileReader
+from runner.results.progress import Progress
 from runner.results.s3_calls import Calls, S3Error
 from runner.results.s3_probe import probe
 from runner.results.s3_versions import Versions
@@ -85,17 +86,29 @@ class S3Store:
             for left in reversed(range(_TRIES)):
                 before = os.fstat(fd)
                 reader = FileReader(source, fd, before.st_size)
-                if before.st_size <= s3_parts.PART:
-                    with self._parts.room.taken(before.st_size):
-                        self._put(key, reader.read(before.st_size), **self._class)
-                else:
-                    self._parts.put(key, reader)
+                try:
+                    etag = self._put_read(key, reader)
+                except S3Error as error:
+                    if error.code != "InvalidPart" or not left:
+                        raise
+                    continue  # a part isn't what its answer said: those that are stay
                 after = os.fstat(fd)
                 changed = (reader.done, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
                 if not changed or not left:
                     break
         mode = before.st_mode & 0o777
-        return Stored(reader.done, reader.sha256, before.st_mtime_ns, mode, changed)
+        return Stored(reader.done, reader.sha256, before.st_mtime_ns, mode, changed, etag)
+
+    def _put_read(self, key: str, reader: FileReader) -> str:
+        if reader.size > s3_parts.PART:
+            return self._parts.put(key, reader)
+        progress = reader.source.progress or Progress()
+        with self._parts.room.taken(reader.size):
+            data = reader.read(reader.size)
+            body = s3_parts.body_of(data, lambda count: progress.sent(key, 0, count))
+            etag = self._put(key, data, body=body, **self._class)
+        progress.made()
+        return etag
 
     def put_bytes(self, key: str, data: bytes, *, durable: bool = False) -> None:
         self._put(key, data, Metadata=_metadata(data))
@@ -136,11 +149,11 @@ class S3Store:
                 return self._put(key, data, **extra)
             raise
 
-    def _put(self, key: str, data: bytes | bytearray, **extra: Any) -> str:
+    def _put(self, key: str, data: bytes | bytearray, *, body: Any = None, **extra: Any) -> str:
         answer = self._calls.call(
             "PutObject",
             Key=self._calls.key(key),
-            Body=data,
+            Body=data if body is None else body,
             **self._parts.checksum(data),
             **self._extra,
             **extra,
@@ -226,9 +239,12 @@ class S3Store:
     def flush(self, prefix: str) -> None:
         """Nothing to do: S3 has stored what it answered for."""
 
+    def clean_up(self, prefix: str) -> None:
+        """Nothing to do: what is open is gone on with."""
+
     def discard_unfinished(self, prefix: str) -> None:
-        """Of the whole store: see PartUploads."""
-        self._parts.discard_unfinished()
+        """Abort the multipart uploads that are open there: see OpenUploads."""
+        self._parts.open.discard_all(prefix)
 
     def close(self) -> None:
         """Let its threads go. An upload in parts that still runs fails with StoreError."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from runner.aws.body import Body
 from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling, translate
-from runner.results.store import StoreError
+from runner.results.store import RefusedError, StoreError
 
 _PERMISSIONS = {
     "PutObject": "s3:PutObject",
@@ -20,6 +21,7 @@ _PERMISSIONS = {
     "DeleteObject": "s3:DeleteObject",
     "ListObjectsV2": "s3:ListBucket",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListParts": "s3:ListMultipartUploadParts",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "CreateMultipartUpload": "s3:PutObject",
     "UploadPart": "s3:PutObject",
@@ -34,6 +36,7 @@ _METHODS = {
     "DeleteObject": "delete_object",
     "ListObjectsV2": "list_objects_v2",
     "ListMultipartUploads": "list_multipart_uploads",
+    "ListParts": "list_parts",
     "AbortMultipartUpload": "abort_multipart_upload",
     "CreateMultipartUpload": "create_multipart_upload",
     "UploadPart": "upload_part",
@@ -48,6 +51,10 @@ class S3Error(StoreError):
         super().__init__(message)
         self.kind = kind
         self.code = code
+
+
+class S3RefusedError(S3Error, RefusedError):
+    """Of kind INVALID or DENIED: S3 would refuse the same call again."""
 
 
 class Calls:
@@ -75,7 +82,11 @@ class Calls:
     def call(self, operation: str, **arguments: Any) -> Any:
         """One operation, by S3's name for it. Raises StoreError."""
 
+        body = arguments.get("Body")
+
         def call(client: Any) -> Any:
+            if isinstance(body, Body):
+                body.seek(0)
             return getattr(client, _METHODS[operation])(Bucket=self.bucket, **arguments)
 
         return self.ask(operation, arguments.get("Key"), call)
@@ -124,4 +135,5 @@ class Calls:
                 text = f"the store doesn't know {operation} ({ours})"
             case _:
                 text = f"{where}: {operation} failed: {ours}"
-        return S3Error(ours.kind, ours.code, text)
+        refused = ours.kind in (Kind.INVALID, Kind.DENIED)
+        return (S3RefusedError if refused else S3Error)(ours.kind, ours.code, text)

@@ -1,20 +1,25 @@
-"""Large files to S3, in parts: they become an object all at once, and nothing stays open.
+"""Large files to S3, in parts: they become an object all at once, and no part is sent twice.
 
-Owns the parts' sizes and checksums, what is in memory of them, and uploads that were left open.
+Owns the parts' sizes and checksums, what is in memory of them, and going on with an upload that
+was cut, by this process or by one before it.
 """
 
 from __future__ import annotations
 
-import base64
-import threading
-import zlib
-from collections.abc import Iterator
+import hashlib
+import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+from runner.aws.body import Body
 from runner.aws.faults import Kind
+from runner.results.etags import parts_of
 from runner.results.file_reader import Budget, FileReader
+from runner.results.progress import Progress
 from runner.results.s3_calls import Calls, S3Error
+from runner.results.s3_open import Opened, OpenUploads, Part, crc32
+from runner.results.source import SourceError
 from runner.results.store import StoreError
 
 PART = 8 << 20
@@ -26,85 +31,176 @@ MAX_PARTS = 10_000
 IN_FLIGHT = 5 * PART
 """Bytes of parts that are in memory at once, whatever their number and size."""
 
+ASKED_FIRST = 1 << 20
+"""Bytes from which on S3 is asked first whether it takes a body: it costs a round trip."""
+
+TRIES = 4
+"""Tries of one part, of its completion, and botocore's of each: the next try of the file goes on
+from there, but it begins with reading it."""
+
+FIRST_PAUSE = 0.5
+"""Seconds before a part's second try; each next pause is twice as long."""
+
+_FINAL = frozenset({Kind.DENIED, Kind.INVALID, Kind.UNSUPPORTED, Kind.MISSING, Kind.NO_CREDENTIALS})
+
 
 class PartUploads:
     """``extra`` goes with each object (encryption, class); ``room`` is shared with small files."""
 
     def __init__(self, calls: Calls, extra: dict[str, str], threads: ThreadPoolExecutor) -> None:
         self.room = Budget(IN_FLIGHT)
+        self.open = OpenUploads(calls)
         self._calls = calls
         self.extra = extra
         self._threads = threads
-        self._discarding = threading.Lock()
-        self._listed = False
-        self._abandoned: set[tuple[str, str]] = set()
 
     def create(self, key: str) -> str:
         """Open a multipart upload; which checksums its parts have is to be told beforehand."""
         known = {} if self._calls.compatible_only else {"ChecksumAlgorithm": "CRC32"}
+        self.open.begin(key)
         answer = self._calls.call(
             "CreateMultipartUpload", Key=self._calls.key(key), **known, **self.extra
         )
         return str(self._calls.field(answer, "UploadId", "CreateMultipartUpload"))
 
-    def put(self, key: str, reader: FileReader) -> None:
-        """Parts go up in parallel while the next are read; they become an object all at once."""
-        upload = self.create(key)
-        part = max(PART, -(-reader.size // MAX_PARTS))
-        futures: list[Future[dict[str, Any]]] = []
+    def put(self, key: str, reader: FileReader) -> str:
+        """Parts go up in parallel while the next are read; the object's ETag.
+
+        Parts that an upload which was cut has stored already are only compared. One that fails
+        stays open, for the next try.
+        """
+        opened = self.open.take(key) or Opened(self.create(key), {})
+        try:
+            parts = self._send(key, opened, reader)
+            etag = self._complete(key, opened.upload, parts, reader)
+        except S3Error as error:
+            if error.kind is not Kind.MISSING:
+                self.open.leave(key, opened.upload)
+            raise
+        except SourceError:
+            self.open.discard(key, opened.upload)  # it can't be read: there is no going on
+            raise
+        except BaseException:
+            self.open.leave(key, opened.upload)
+            raise
+        if reader.source.progress is not None:
+            reader.source.progress.made()
+        return etag
+
+    def _send(self, key: str, opened: Opened, reader: FileReader) -> list[Part]:
+        size = max(PART, -(-reader.size // MAX_PARTS))
+        progress = reader.source.progress or Progress()
+        sending: list[Part | Future[Part]] = []
         try:
             while reader.done < reader.size:
-                failed = next((f for f in futures if f.done() and f.exception()), None)
-                if failed is not None:
+                if any(isinstance(f, Future) and f.done() and f.exception() for f in sending):
                     break
-                self.room.take(part)
+                number, start = len(sending) + 1, reader.done
+                self.room.take(size)
                 try:
-                    data = reader.read(part)
+                    data, part = _read(reader, size, opened.parts.get(number), progress)
                 except BaseException:
-                    self.room.give(part)
+                    self.room.give(size)
                     raise
-                if not data:
-                    self.room.give(part)
-                    break  # it has become shorter
-                number = len(futures) + 1
-                futures.append(
-                    self._threads.submit(self._put_part, key, upload, number, data, part)
-                )
-                del data  # while we wait for room only the budget's parts are in memory
-            done = [future.result() for future in futures]
-            self._calls.call(
-                "CompleteMultipartUpload",
-                Key=self._calls.key(key),
-                UploadId=upload,
-                MultipartUpload={"Parts": done or [self._put_part(key, upload, 1, b"", 0)]},
-            )
+                if part is not None or not data:
+                    self.room.give(size)
+                    if part is None:
+                        break  # it has become shorter
+                    sending.append(part)
+                    continue
+                sent = _Sent(progress, key, start)
+                arguments = key, opened.upload, number, data, size, sent, reader
+                sending.append(self._threads.submit(self._put_part, *arguments))
+                del data, arguments  # while we wait for room only the budget's parts are in memory
+            done = [part if isinstance(part, Part) else part.result() for part in sending]
+            sent = _Sent(progress, key, 0)
+            return done or [self._put_part(key, opened.upload, 1, b"", 0, sent, reader)]
         except BaseException as error:
+            futures = [part for part in sending if isinstance(part, Future)]
             for future in futures:
                 if future.cancel():
-                    self.room.give(part)
-            wait(futures)  # a part that arrives after the abort would stay, and be paid for
-            self.discard(self._calls.key(key), upload)
+                    self.room.give(size)
+            wait(futures)  # a part that arrives after an abort would stay, and be paid for
             if self._calls.closed and isinstance(error, CancelledError | RuntimeError):
                 raise StoreError(f"{key!r} isn't stored: the store was closed") from error
             raise
 
     def _put_part(
-        self, key: str, upload: str, number: int, data: bytes | bytearray, room: int
-    ) -> dict[str, Any]:
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        data: bytes | bytearray,
+        room: int,
+        sent: _Sent,
+        reader: FileReader,
+    ) -> Part:
         try:
             checksum = self.checksum(data)
-            answer = self._calls.call(
-                "UploadPart",
-                Key=self._calls.key(key),
-                UploadId=upload,
-                PartNumber=number,
-                Body=data,
-                **checksum,
+            answer = self._patiently(
+                lambda: self._calls.call(
+                    "UploadPart",
+                    Key=self._calls.key(key),
+                    UploadId=upload,
+                    PartNumber=number,
+                    Body=body_of(data, sent),
+                    **checksum,
+                ),
+                reader,
             )
+            sent(len(data))
         finally:
             self.room.give(room)
         etag = self._calls.field(answer, "ETag", "UploadPart")
-        return {"PartNumber": number, "ETag": etag, **checksum}
+        return Part(len(data), str(etag), checksum.get("ChecksumCRC32"))
+
+    def _complete(self, key: str, upload: str, parts: list[Part], reader: FileReader) -> str:
+        """Make them an object. Where nobody can tell whether that was done, it is looked up."""
+        named = {"Parts": [part.named(number) for number, part in enumerate(parts, 1)]}
+        etag = _etag_of(parts)
+
+        def complete() -> str:
+            try:
+                answer = self._calls.call(
+                    "CompleteMultipartUpload",
+                    Key=self._calls.key(key),
+                    UploadId=upload,
+                    MultipartUpload=named,
+                )
+                return str(self._calls.field(answer, "ETag", "CompleteMultipartUpload"))
+            except S3Error as error:
+                if error.kind is Kind.DENIED or error.code in ("InvalidPart", "InvalidPartOrder"):
+                    raise
+                if etag is not None and self._has(key, etag):
+                    return etag
+                raise
+
+        return str(self._patiently(complete, reader))
+
+    def _has(self, key: str, etag: str) -> bool:
+        """Whether the key holds this object. Raises S3Error where nobody can tell."""
+        try:
+            answer = self._calls.call("HeadObject", Key=self._calls.key(key))
+        except S3Error as error:
+            if error.kind is Kind.PASSING:
+                raise
+            return False
+        return bool(answer.get("ETag") == etag)
+
+    def _patiently(self, call: Callable[[], Any], reader: FileReader) -> Any:
+        """What passes is waited for a little while, unless nobody wants the file any more."""
+        pause = FIRST_PAUSE
+        for left in reversed(range(TRIES)):
+            try:
+                return call()
+            except S3Error as error:
+                hopeless = error.kind in _FINAL or error.code.startswith("InvalidPart")
+                if hopeless or not left or self._calls.closed:
+                    raise
+            reader.source.check()
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError
 
     def checksum(self, data: bytes | bytearray) -> dict[str, str]:
         """What S3 compares a body with; a store that may not know it checks the signed payload.
@@ -112,52 +208,38 @@ class PartUploads:
         The CRC is told and not left to boto3: S3 wants each part's again when an upload is
         completed (API reference, "CompleteMultipartUpload"), and boto3 copies what it hashes.
         """
-        if self._calls.compatible_only:
-            return {}
-        return {"ChecksumCRC32": base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()}
+        return {} if self._calls.compatible_only else {"ChecksumCRC32": crc32(data)}
 
-    def discard_unfinished(self) -> None:
-        """Abort what killed processes left open, once; later only what we couldn't abort ourselves.
 
-        One request for all of a store, and not one for each job. Whoever comes meanwhile waits: an
-        upload that began before the list was complete would be taken for one of the dead.
-        """
-        with self._discarding:
-            if not self._listed:
-                self._abandoned.update(self._open_uploads())
-                self._listed = True
-            failed = [error for each in list(self._abandoned) if (error := self.discard(*each))]
-        for error in failed:
-            if error.kind is not Kind.UNSUPPORTED:
-                raise error
+class _Sent:
+    """How far a piece of a file has been sent."""
 
-    def discard(self, key: str, upload: str) -> S3Error | None:
-        """Abort it; if that fails, it is for the next time."""
-        try:
-            self._calls.call("AbortMultipartUpload", Key=key, UploadId=upload)
-        except S3Error as error:
-            if error.kind is not Kind.MISSING:
-                self._abandoned.add((key, upload))
-                return error
-        self._abandoned.discard((key, upload))
+    def __init__(self, progress: Progress, key: str, start: int) -> None:
+        self._progress, self._key, self._start = progress, key, start
+
+    def __call__(self, count: int) -> None:
+        self._progress.sent(self._key, self._start, count)
+
+
+def body_of(data: bytes | bytearray, sent: Callable[[int], None]) -> Body | bytes | bytearray:
+    """What is given to boto3 as a body."""
+    return data if len(data) < ASKED_FIRST else Body(data, sent)
+
+
+def _read(
+    reader: FileReader, size: int, part: Part | None, progress: Progress
+) -> tuple[bytearray, Part | None]:
+    """The next bytes of a file, and the part that holds them already, if it does."""
+    if part is None:
+        return reader.read(size), None
+    with progress.working():
+        data = reader.read(size)
+        return data, part if part.holds(data) else None
+
+
+def _etag_of(parts: list[Part]) -> str | None:
+    """The ETag of the object that they become; None where theirs are no digests."""
+    if any(parts_of(part.etag) != 0 for part in parts):
         return None
-
-    def _open_uploads(self) -> Iterator[tuple[str, str]]:
-        marker: dict[str, str] = {}
-        while True:
-            try:
-                page = self._calls.call("ListMultipartUploads", Prefix=self._calls.prefix, **marker)
-            except S3Error as error:
-                if error.kind is Kind.UNSUPPORTED:
-                    return
-                raise
-            for upload in page.get("Uploads", ()):
-                yield upload["Key"], upload["UploadId"]
-            if not page.get("IsTruncated"):
-                return
-            marker = {
-                "KeyMarker": self._calls.field(page, "NextKeyMarker", "ListMultipartUploads"),
-                "UploadIdMarker": self._calls.field(
-                    page, "NextUploadIdMarker", "ListMultipartUploads"
-                ),
-            }
+    digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
+    return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"'

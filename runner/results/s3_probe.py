@@ -40,7 +40,7 @@ def probe(calls: Calls, parts: PartUploads, extra: dict[str, str]) -> list[str]:
             _try(calls, lambda: calls.call("ListObjectsV2", Prefix=calls.prefix, MaxKeys=1)),
             _try(calls, lambda: _read(calls, key), optional=False),
             _try(calls, lambda: _discard_leftovers(calls, parts, key)),
-            _try(calls, lambda: _abort(parts, key)),
+            _try(calls, lambda: _abort(parts)),
             _try(calls, lambda: calls.call("DeleteObject", Key=key)),
         ]
     except BaseException:
@@ -69,11 +69,11 @@ def _discard_leftovers(calls: Calls, parts: PartUploads, key: str) -> None:
     page = calls.call("ListMultipartUploads", Prefix=key)
     for upload in page.get("Uploads", ()):
         if upload["Key"] == key:
-            parts.discard(upload["Key"], upload["UploadId"])
+            parts.open.discard(_KEY, upload["UploadId"])
 
 
-def _abort(parts: PartUploads, key: str) -> None:
-    if (error := parts.discard(key, parts.create(_KEY))) is not None:
+def _abort(parts: PartUploads) -> None:
+    if (error := parts.open.discard(_KEY, parts.create(_KEY))) is not None:
         raise error
 
 

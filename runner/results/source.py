@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Event
 
 from runner.errors import RunnerError
 from runner.results.escape import shown
+from runner.results.progress import Progress
 from runner.rights import Rights, acting_as
 
 # Where there is no O_PATH nobody has another user's jobs.
@@ -39,13 +40,14 @@ class Source:
     No part of a job's path may be a link (`ours` false): one that has become a link since it was
     looked at is refused, so no job can swap a folder under us. In a path of ours only the last
     part is held to that. Once `withdrawn` is set others may write to the file: no byte that was
-    read after that is passed on.
+    read after that is passed on. `progress` is told how its upload comes along.
     """
 
     path: str
     ours: bool = False
     rights: Rights | None = None
     withdrawn: Event | None = field(default=None, compare=False)
+    progress: Progress | None = field(default=None, compare=False)
 
     def stat(self) -> os.stat_result:
         """What the file is, without opening it. Raises SourceError, also if it isn't regular."""
@@ -76,9 +78,17 @@ class Source:
             count = os.preadv(fd, [buffer], at)
         except OSError as error:
             raise self.error(error) from error
+        self.check()
+        return count
+
+    def check(self) -> None:
+        """Raise WithdrawnError once it is withdrawn."""
         if self.withdrawn is not None and self.withdrawn.is_set():
             raise WithdrawnError(f"{shown(self.path)} may be changed from now on")
-        return count
+
+    def working(self) -> AbstractContextManager[None]:
+        """While this machine alone is at work on the file: see Progress."""
+        return nullcontext() if self.progress is None else self.progress.working()
 
     def error(self, error: OSError) -> SourceError:
         """The error to raise when the OS refuses something about this file."""

@@ -17,6 +17,11 @@ class StoreError(RunnerError):
     """The store can't be written or read: no room, no network, an I/O error. Try again later."""
 
 
+class RefusedError(StoreError):
+    """The store doesn't take, or give, this very thing, and wouldn't the next time: a key that is
+    too long, an object in an archive, a permission that is missing."""
+
+
 class ChangedError(StoreError):
     """A key isn't what it was when it was read: somebody else has written it."""
 
@@ -26,7 +31,8 @@ class Stored:
     """What was really stored of a file, told by the bytes that were read.
 
     `size` in bytes, `sha256` in hex, `mtime_ns` and `mode` (permission bits) of the version that
-    was read; `changed`: the file changed during every try, so the bytes may be of no one moment.
+    was read; `changed`: the file changed during every try, so the bytes may be of no one moment;
+    `etag`: the store's name for what it holds now, where it has such names.
     """
 
     size: int
@@ -34,6 +40,7 @@ class Stored:
     mtime_ns: int
     mode: int
     changed: bool = False
+    etag: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +126,11 @@ class ResultStore(Protocol):
     def flush(self, prefix: str) -> None:
         """Make every key below `prefix` that was put `durable` survive a power cut."""
 
+    def clean_up(self, prefix: str) -> None:
+        """Before an upload: remove what killed ones left below `prefix`, if it is of no use."""
+
     def discard_unfinished(self, prefix: str) -> None:
-        """Remove what uploads below `prefix` that were killed left behind."""
+        """After an upload: remove what is unfinished below `prefix`; nobody goes on with it."""
 
     def close(self) -> None:
         """Give back threads and connections."""

@@ -18,6 +18,7 @@ from runner.results.escape import escape, shown, unescape
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
+from runner.results.progress import Progress
 from runner.results.source import Source, SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
 from runner.rights import Rights
@@ -37,7 +38,8 @@ class JobUpload:
     `logs`: false for result files alone. `spool`: copies of the result files that an upload has
     made: they are taken from there, for dependants may change the originals.
     `rights`: whose the result files are; None: ours, as the logs are.
-    Once `withdrawn` is set the upload ends as soon as it can, without success.
+    Once `withdrawn` is set the upload ends as soon as it can, without success. `progress` is told
+    how it comes along, over all tries.
     """
 
     job_id: str
@@ -56,6 +58,7 @@ class JobUpload:
     spool: FolderStore | None = None
     withdrawn: Event | None = None
     rights: Rights | None = None
+    progress: Progress | None = None
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -119,7 +122,7 @@ class _Upload:
 
     def run(self) -> Manifest:
         prefix = self.layout.job_prefix(self.spec.job_id)
-        self.store.discard_unfinished(prefix)
+        self.store.clean_up(prefix)
         self.there = {entry.key: entry.size for entry in self.store.list(prefix)}
         previous = self._previous()
         if previous and self._is_done(previous):
@@ -134,6 +137,7 @@ class _Upload:
             key = self.layout.manifest_key(self.spec.job_id)
             self.store.put_bytes(key, manifest.to_bytes(), durable=self.spec.durable)
         self._remove_all_but(manifest)
+        self.store.discard_unfinished(prefix)
         return manifest
 
     def _previous(self) -> Manifest | None:
@@ -210,7 +214,7 @@ class _Upload:
         if spec.spool is not None and (spooled := self._spooled(spec.spool)):
             self.problems += spooled.problems
             for entry in spooled.files:
-                source = self._open_to_withdrawal(spec.spool.source(entry.key))
+                source = self._watched(spec.spool.source(entry.key))
                 yield _Wanted(entry.key, entry.attempt, source, unescape(entry.source))
             return
         folder = self.store.local_folder
@@ -219,7 +223,7 @@ class _Upload:
         self.problems += found.problems
         for file in found.files:
             key = self.layout.file_key(spec.job_id, file.name)
-            yield _Wanted(key, spec.attempt, self._open_to_withdrawal(file.source), file.path)
+            yield _Wanted(key, spec.attempt, self._watched(file.source), file.path)
 
     def _spooled(self, spool: FolderStore) -> Manifest | None:
         """The manifest of the copies, if all of them were made."""
@@ -229,8 +233,8 @@ class _Upload:
             return None
         return manifest if manifest.attempt == self.spec.attempt else None
 
-    def _open_to_withdrawal(self, source: Source) -> Source:
-        return replace(source, withdrawn=self.spec.withdrawn)
+    def _watched(self, source: Source) -> Source:
+        return replace(source, withdrawn=self.spec.withdrawn, progress=self.spec.progress)
 
     def _logs(self) -> Iterator[_Wanted]:
         spec, layout = self.spec, self.layout
@@ -246,7 +250,7 @@ class _Upload:
 
     def _log(self, key: str, attempt: int, path: Path) -> _Wanted:
         text = str(path)
-        source = self._open_to_withdrawal(Source(text, ours=True))
+        source = self._watched(Source(text, ours=True))
         return _Wanted(key, attempt, source, text, self.spec.logs_final)
 
     def _make_way(self, wanted: list[_Wanted]) -> None:

@@ -84,7 +84,8 @@ class MachineEnd:
             plan = plan_end(ends, settings.on_complete, delay, keep, now)
             change.machine = replace(machine, plan=plan)
         self._machine = change.machine
-        log.info("machine_end_planned", what=plan.what, why=plan.why, at=rfc3339(plan.at))
+        say = log.warning if any(end.only_copy for end in ends) else log.info
+        say("machine_end_planned", what=plan.what, why=plan.why, at=rfc3339(plan.at))
 
 
 def _all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
@@ -101,7 +102,7 @@ def _all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
             ends.append(QueueEnd(entry.name, "failed", 0.0))
         elif queue.status in QUEUE_ENDED:
             at = queue.completed_at or queue.updated_at or 0.0
-            ends.append(QueueEnd(entry.name, queue.status.value, at))
+            ends.append(QueueEnd(entry.name, queue.status.value, at, queue.incomplete))
         elif entry.meta.get(TAKEN_OVER) and queue.status is QueueStatus.INTERRUPTED:
             ends.append(QueueEnd(entry.name, "taken over", queue.updated_at or 0.0))
         elif entry.meta.get("owner") == "daemon" and not entry.aside:

@@ -138,7 +138,7 @@ def test_leftovers_are_removed(store: ResultStore, root: Path) -> None:
     (root / "jobs/j/b/c").mkdir(parents=True)
     for left in ["jobs/j/.runner-tmp-1-1", "jobs/j/b/c/.runner-tmp-1-2", ".runner-tmp-1-3"]:
         (root / left).write_bytes(b"half")
-    store.discard_unfinished("jobs/j/")
+    store.clean_up("jobs/j/")
     assert os.listdir(root / "jobs/j") == ["a"]
     store.prepare()
     assert _files(root) == {"jobs/j/a"}

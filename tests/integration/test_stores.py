@@ -200,6 +200,7 @@ def test_unfinished_uploads_are_removed(bed: Bed) -> None:
         bed.leave(key)
     bed.store.put_bytes("jobs/j/a", b"a")
     assert _keys(bed.store) == {"jobs/j/a": 1}
+    bed.store.clean_up("jobs/j/")
     bed.store.discard_unfinished("jobs/j/")
     assert (bed.left(), _keys(bed.store)) == ([], {"jobs/j/a": 1})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imds import Imds
+from s3_endpoint import env_for
 from world import World
 
 STOPS = {"RUNNER_ON_COMPLETE": "stop", "RUNNER_ON_COMPLETE_DELAY": "1h"}
@@ -95,6 +96,20 @@ def test_a_failure_keeps_it_longer_and_a_retry_calls_it_off(world: World) -> Non
     assert plan(world) is None
     (world.state / "queues/q/work/done").touch()
     world.until(lambda: (plan(world) or {}).get("after") == 3600)
+
+
+def test_the_only_copy_of_results_keeps_it_as_a_failure_does(world: World) -> None:
+    """The machine would go, with the model, because S3 was away when the queue ended."""
+    env = {**STOPS, "RUNNER_KEEP_ON_FAILURE": "9h", "RUNNER_UPLOAD_TIMEOUT": "200ms"}
+    world.env.update(env_for("http://127.0.0.1:1"))  # nobody listens there
+    world.daemon(env=env)
+    job = {**_job(), "command": "echo 1 > r", "result_paths": ["r"]}
+    world.call("submit", world.document(job, result_s3_bucket="away"))
+    made = world.until(lambda: plan(world))
+    told = "queue q completed, results are only on this machine"
+    assert (made["after"], made["why"]) == (9 * 3600, told)
+    assert told in world.call("status").stdout
+    assert "machine_end_planned" in world.stderr
 
 
 def test_a_killed_daemon_keeps_the_moment(world: World) -> None:

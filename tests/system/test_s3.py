@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from imds import Imds, in_seconds
 from s3_endpoint import Endpoint
-from s3_faults import FaultProxy, Match, Stall
+from s3_faults import PART, FaultProxy, Match, Slow, Stall
 from world import World
 
 
@@ -260,6 +260,47 @@ def test_there_is_nothing_to_upload_of_a_queue_that_goes_on(cloud: Cloud) -> Non
     assert world.call("run", "nowhere.json").returncode == 0
     refused = world.call("upload", "--queue", "nowhere")
     assert refused.returncode == 2 and "stores its results nowhere" in refused.stderr
+
+
+def test_an_upload_that_makes_progress_is_never_cut(cloud: Cloud) -> None:
+    """A model that takes longer than the timeout would never be stored, however often tried."""
+    world = cloud.world
+    proxy = FaultProxy(cloud.endpoint.port)
+    try:
+        proxy.fail(PART, Slow(8e6), times=1_000_000)
+        env = {"AWS_ENDPOINT_URL": proxy.url, "RUNNER_UPLOAD_TIMEOUT": "1500ms"}
+        size = 30_000_000
+        document = cloud.document(
+            job("a", f"head -c {size} /dev/urandom > r", result_paths=["r"]),
+        )
+        assert world.call("run", document, env=env).returncode == 0
+        assert sum(part.size for part in proxy.seen(PART)) == size, "each byte was sent once"
+    finally:
+        proxy.close()
+    assert cloud.read("jobs/a/r") == (world.home / "r").read_bytes()
+
+
+def test_an_upload_that_was_cut_goes_on_with_what_is_up(cloud: Cloud) -> None:
+    """Each `runner upload` of a large file would begin at its first byte."""
+    world = cloud.world
+    proxy = FaultProxy(cloud.endpoint.port)
+    try:
+        env = {"AWS_ENDPOINT_URL": proxy.url, "RUNNER_UPLOAD_TIMEOUT": "500ms"}
+        rule = proxy.fail(PART, Stall(), skip=2, times=1_000_000)
+        command = "head -c 30000000 /dev/urandom > r"
+        done = world.call("run", cloud.document(job("a", command, result_paths=["r"])), env=env)
+        assert done.returncode == 105
+        assert world.jobs()["a"]["result_error"] == "it made no progress for 500ms"
+        assert cloud.endpoint.open_uploads(cloud.bucket) == ["queues/q/jobs/a/r"]
+        rule.left = 0
+        proxy.release()
+        begun = len(proxy.seen(PART))
+        assert world.call("upload", env=env).returncode == 0
+        assert len(proxy.seen(PART)) - begun <= 2, "of four"
+    finally:
+        proxy.close()
+    assert cloud.read("jobs/a/r") == (world.home / "r").read_bytes()
+    assert cloud.endpoint.open_uploads(cloud.bucket) == []
 
 
 def test_a_service_lets_go_of_a_network_that_hangs(cloud: Cloud) -> None:

@@ -32,6 +32,8 @@ def told(bucket: str) -> dict[str, Any]:
 
 
 ACTIONS = [action for each in told("b")["Statement"] for action in each["Action"]]
+NEEDED = [action for action in ACTIONS if action != "s3:ListMultipartUploadParts"]
+"""Without that one a large file that was cut begins anew."""
 JOB = {
     "job_id": "a",
     "command": "head -c 9000000 /dev/zero > big; echo x > small",
@@ -53,7 +55,7 @@ def test_what_the_readme_names_is_enough(world: World, guarded: Guarded) -> None
     assert (world.home / "back/a/big").stat().st_size == 9_000_000
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("action", NEEDED)
 def test_what_is_missing_is_named(world: World, guarded: Guarded, action: str) -> None:
     """A person would have to guess which of six permissions a role lacks."""
     policy = told(guarded.bucket)

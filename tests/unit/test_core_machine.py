@@ -73,6 +73,20 @@ def test_the_newest_end_decides_and_a_failure_keeps_longer() -> None:
     assert planned(QueueEnd("c", "cancelled", WALL), keep=3600).due == 1300.0, "a person was there"
 
 
+def test_the_only_copy_keeps_it_like_a_failure_and_a_lifetime_does_not() -> None:
+    """The model would go with the machine five minutes after a night in which S3 was away; or the
+    machine stay for ever."""
+    missing = replace(DONE, only_copy=True)
+    kept = planned(missing, keep=3600)
+    told = "queue done completed, results are only on this machine"
+    assert (kept.due, kept.why) == (1000.0 + 3600, told)
+    assert planned(missing, replace(DONE, name="next", at=WALL + 1), keep=3600).why == told
+    machine = live_on(Machine(plan=kept), NOW, None, 2000.0, "stop")
+    ending = verdict(machine, later(1000))
+    assert ending is not None
+    assert ending.why == f"the machine's lifetime of 33m20s is over ({told})"
+
+
 def test_a_hold_keeps_it_and_ends_by_itself() -> None:
     """The machine would go under somebody's hands, or stay for ever though he has left."""
     plan = planned()

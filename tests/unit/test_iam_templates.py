@@ -149,6 +149,7 @@ _NO_CALL = {
     "s3:GetEncryptionConfiguration",
     "s3:ListBucket",
     "s3:ListBucketMultipartUploads",
+    "s3:ListMultipartUploadParts",
 }
 """Actions by another name than their call's (Service Authorization Reference)."""
 _MODELS = {"servicequotas": "service-quotas"}
