@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
+from runner.model.durations import parse_duration
 from runner.model.settings import Settings, load_settings
 from runner.model.wording import quoted
 
@@ -108,6 +111,23 @@ def again(arguments: argparse.Namespace) -> str:
         if getattr(arguments, name):
             return name
     return "resume"
+
+
+def moment(text: str | None, flag: str) -> float | None:
+    """A wall time in seconds of ``10m`` (so long ago) or of an ISO 8601 time; a time without a
+    zone is this machine's. Raises UsageError.
+    """
+    if text is None:
+        return None
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        what = "so long ago as 10m, or a time such as 2026-01-22T14:05:30Z"
+        raise UsageError(f"{flag}: {quoted(text)} is not {what}") from None
 
 
 def settings(arguments: argparse.Namespace, **more: Any) -> Settings:

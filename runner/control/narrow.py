@@ -34,6 +34,18 @@ _TEXT = 400
 
 _COLUMNS = "columns"
 
+_NO_ANSWER = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    OSError,
+    zlib.error,
+    RecursionError,
+)
+"""What comes of unpacking anything else."""
+
 
 def pack_request(request: str, **fields: Any) -> str:
     """A request as one word of ``[A-Za-z0-9_=-]``. Raises UsageError if it's too long."""
@@ -59,9 +71,11 @@ def pack(answer: Answer) -> str:
     told = dict(answer)
     if "jobs" in told:
         told["jobs"] = _by_columns(told["jobs"])
+    # Base64 twice would be a third more, and gzip finds nothing in it.
     if "data" in told:
-        # Base64 twice would be a third more, and gzip finds nothing in it.
-        told["data"] = base64.b64decode(told["data"]).decode("latin-1")
+        told = _plain(told)
+    if "streams" in told:
+        told["streams"] = {name: _plain(piece) for name, piece in told["streams"].items()}
     text = json.dumps(told, separators=(",", ":"), ensure_ascii=False)
     return base64.b64encode(_zipped(text.encode("utf-8", "surrogatepass"))).decode()
 
@@ -70,16 +84,35 @@ def unpack(word: str) -> Answer:
     """The answer in a word. Raises UnreachableError for what no runner says, or was cut."""
     try:
         text = gzip.decompress(base64.b64decode("".join(word.split()), validate=True))
-        answer = json.loads(text.decode("utf-8", "surrogatepass"))
+        answer: Answer = json.loads(text.decode("utf-8", "surrogatepass"))
         if not isinstance(answer, dict):
             raise ValueError("no object")
         if "jobs" in answer:
             answer["jobs"] = _by_rows(answer["jobs"])
         if "data" in answer:
-            answer["data"] = base64.b64encode(answer["data"].encode("latin-1")).decode()
-    except (ValueError, TypeError, KeyError, EOFError, OSError, zlib.error, RecursionError):
+            answer = _encoded(answer)
+        if "streams" in answer:
+            answer["streams"] = {name: _encoded(p) for name, p in answer["streams"].items()}
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        EOFError,
+        OSError,
+        zlib.error,
+        RecursionError,
+    ):
         raise UnreachableError("what answers there is not a runner, or was cut short") from None
     return answer
+
+
+def _plain(piece: Answer) -> Answer:
+    return {**piece, "data": base64.b64decode(piece["data"]).decode("latin-1")}
+
+
+def _encoded(piece: Answer) -> Answer:
+    return {**piece, "data": base64.b64encode(piece["data"].encode("latin-1")).decode()}
 
 
 def _zipped(data: bytes) -> bytes:
@@ -123,7 +156,14 @@ def fit(answer: Answer, limit: int) -> str:
     if len(word) <= limit:
         return word
     if "data" in answer:
-        return _fit_log(answer, limit)
+        return _fit_logs([answer], lambda pieces: {**answer, **pieces[0]}, limit)
+    if "streams" in answer:
+        names, pieces = list(answer["streams"]), list(answer["streams"].values())
+        return _fit_logs(
+            pieces,
+            lambda cut: {**answer, "streams": dict(zip(names, cut, strict=True))},
+            limit,
+        )
     for name in ("story", "queues"):
         if answer.get(name):
             answer = _fit_list(answer, name, limit)
@@ -145,15 +185,25 @@ def _last(answer: Answer, name: str, count: int) -> Answer:
     return {**answer, name: items[len(items) - count :], "truncated": True}
 
 
-def _fit_log(answer: Answer, limit: int) -> str:
-    data = base64.b64decode(answer["data"])
-    begin = answer["offset"] - len(data)
+def _fit_logs(
+    pieces: Sequence[Answer],
+    join: Callable[[Sequence[Answer]], Answer],
+    limit: int,
+) -> str:
+    """As much of each piece as fits if all get the same: none may keep another from coming."""
+    longest = max(len(base64.b64decode(piece["data"])) for piece in pieces)
 
     def cut(count: int) -> Answer:
-        piece = base64.b64encode(data[:count]).decode()
-        return {**answer, "data": piece, "offset": begin + count}
+        return join([_cut(piece, count) for piece in pieces])
 
-    return pack(cut(_most(len(data), lambda count: len(pack(cut(count))) <= limit)))
+    return pack(cut(_most(longest, lambda count: len(pack(cut(count))) <= limit)))
+
+
+def _cut(piece: Answer, count: int) -> Answer:
+    data = base64.b64decode(piece["data"])
+    begin = piece["offset"] - len(data)
+    kept = data[:count]
+    return {**piece, "data": base64.b64encode(kept).decode(), "offset": begin + len(kept)}
 
 
 def _most(count: int, fits: Callable[[int], bool]) -> int:

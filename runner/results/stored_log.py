@@ -24,12 +24,16 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class StoredLog:
-    """`size` bytes of a log. `running`: there may be more. `problem`: some are missing or wrong."""
+    """`size` bytes of a log. `running`: there may be more. `problem`: some are missing or wrong.
+
+    `written`: when it was last written to, in seconds since the epoch; None is not known.
+    """
 
     attempt: int
     size: int
     running: bool
     problem: str | None = None
+    written: float | None = None
 
 
 def get_log(
@@ -60,7 +64,7 @@ def get_log(
                 size = os.fstat(target).st_size
                 same = size == file.size and hash_file(target, size) == file.sha256
                 problem = None if same else f"{shown(file.key)} is not as the manifest says"
-                return StoredLog(asked, size, running, problem)
+                return StoredLog(asked, size, running, problem, file.mtime_ns / 1e9)
         elif parts:
             joined = join_parts(store, parts[0], target, scratch)
             if not joined.gone or not left:

@@ -73,6 +73,21 @@ def seconds(fields: Fields, name: str, default: float) -> float:
     return float(value)
 
 
+def since(fields: Fields, name: str) -> float | None:
+    """A wall time in seconds since the epoch, or None."""
+    return None if fields.get(name) is None else seconds(fields, name, 0.0)
+
+
+def offsets(fields: Fields, name: str, choices: Collection[str]) -> dict[str, int] | None:
+    """Where to begin in each of some streams, at least one; negative: from its end. Or None."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not value or not value.keys() <= set(choices):
+        raise UsageError(f'"{name}" is an object with a number for {one_of(choices)}')
+    return {key: number(value, key, 0, least=-_MOST) for key in value}
+
+
 def flag(fields: Fields, name: str) -> bool:
     """True or false; false when it isn't given."""
     value = fields.get(name)

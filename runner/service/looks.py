@@ -12,12 +12,14 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner import __version__
-from runner.core.states import JobStatus
+from runner.core.states import ENDED, JobState, JobStatus
 from runner.errors import NotFoundError, RunnerError
 from runner.model.wording import did_you_mean, quoted
+from runner.results.log_range import Range
 from runner.service import fields as given
 from runner.service.fields import Fields
 from runner.service.machine_view import outlook
@@ -121,71 +123,136 @@ def job(place: Place, fields: Fields) -> Callable[[], Answer]:
 
 
 def logs(place: Place, fields: Fields) -> Callable[[], Answer]:
-    """A piece of a log from ``offset`` on (negative: from the end), as base64."""
+    """Pieces of one attempt's logs: of some streams from ``offsets``, or of one from ``offset``.
+
+    With ``to_come`` it also answers for the attempt after the newest, which may never come.
+    """
     name = queue_name(place, fields)
     job_id = given.word(fields, "job")
     attempt = given.number(fields, "attempt", None, least=1)
-    stream = given.choice(fields, "stream", ("stdout", "stderr"))
-    offset = given.number(fields, "offset", 0, least=-(2**62))
+    offsets = given.offsets(fields, "offsets", STREAMS)
+    if offsets is None:
+        stream = given.choice(fields, "stream", STREAMS)
+        wanted = {stream: given.number(fields, "offset", 0, least=-(2**62))}
+    else:
+        wanted = offsets
+    to_come = given.flag(fields, "to_come")
+    part = Range(given.number(fields, "lines", None), None, given.since(fields, "since"))
     session = place.session_of(name)
 
     def locate(snapshot: Snapshot) -> _Log:
-        return _locate(place, name, snapshot, job_id, attempt, stream)
+        return _locate(place, name, snapshot, job_id, attempt, to_come=to_come)
 
     live = locate(live_snapshot(place.who, session)) if session is not None else None
 
     def read() -> Answer:
         log = locate(stored_snapshot(place, name)) if live is None else live
-        data, begin, size = _read_piece(log.path, offset, log)
-        return {
-            "job": job_id,
-            "attempt": log.attempt,
-            "data": base64.b64encode(data).decode(),
-            "offset": begin + len(data),
-            "size": size,
-            "running": log.running,
-        }
+        pieces = {stream: _read_piece(log, stream, at, part) for stream, at in wanted.items()}
+        if session is not None and session.scheduler.jobs[log.index].attempt != log.newest:
+            # A new attempt has made way for itself: what was read may be its own.
+            log = locate(live_snapshot(place.who, session))
+            pieces = {stream: _read_piece(log, stream, at, part) for stream, at in wanted.items()}
+        about = {"job": job_id, "attempt": log.attempt, "running": log.running}
+        if offsets is None:
+            return {**about, **pieces[stream]}
+        return {**about, **log.standing, "streams": pieces}
 
     return read
 
 
-class _Log:
-    """Where an attempt's log is. ``running`` was true, or not, before it is read."""
+def has_news(answer: Mapping[str, Any]) -> bool:
+    """Whether pieces of logs are worth to be told of to who follows them.
 
-    def __init__(self, path: str, attempt: int, running: bool) -> None:
-        self.path = path
-        self.attempt = attempt
-        self.running = running
+    That is output, or the end of what there may be; of an attempt that is to come, its beginning.
+    """
+    if "streams" not in answer:
+        return bool(answer["data"]) or not answer["running"]
+    if any(piece["data"] for piece in answer["streams"].values()):
+        return True
+    if answer["running"]:
+        return False
+    over = 0 < answer["attempt"] <= answer["newest"]
+    return over or answer["ended"] or not answer["attended"]
+
+
+STREAMS = ("stdout", "stderr")
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """Where an attempt's logs are. ``running`` was true, or not, before they are read.
+
+    ``paths`` is empty for an attempt that is to come. ``standing``: how its job stands.
+    """
+
+    index: int
+    attempt: int
+    newest: int
+    running: bool
+    paths: Mapping[str, str]
+    standing: Mapping[str, Any]
 
 
 def _locate(
-    place: Place, name: str, snapshot: Snapshot, job_id: str, asked: int | None, stream: str
+    place: Place, name: str, snapshot: Snapshot, job_id: str, asked: int | None, *, to_come: bool
 ) -> _Log:
     (index,) = check_jobs(snapshot, [job_id])
     state = snapshot.jobs[index]
+    attempt = asked or state.attempt
+    to_come = to_come and attempt in (0, state.attempt + 1)
+    if not to_come:
+        _check_attempt(job_id, state, attempt)
+    log_paths = place.shelf.log_paths(name)
+    paths = {
+        stream: log_paths.of_attempt(job_id, attempt, state.attempt, stream) for stream in STREAMS
+    }
+    running = attempt == state.attempt and state.status is JobStatus.RUNNING
+    attended = snapshot.worker is not None or "queued" in snapshot.extra
+    if running and snapshot.worker is None:
+        # Nobody will say when it ends.
+        running = alive(snapshot.queue, state)
+    standing: dict[str, Any] = {
+        "newest": state.attempt,
+        "status": state.status.value,
+        "ended": state.status in ENDED,
+        "attended": attended,
+    }
+    why = "; ".join(word for word in (state.error_message, state.reason) if word)
+    if why:
+        standing["why"] = why
+    return _Log(index, attempt, state.attempt, running, {} if to_come else paths, standing)
+
+
+def _check_attempt(job_id: str, state: JobState, attempt: int) -> None:
     if not state.attempt:
         why = f" ({state.reason})" if state.reason else ""
         raise NotFoundError(f"job '{job_id}' has not started: it is {state.status.value}{why}")
-    attempt = asked or state.attempt
     if attempt > state.attempt:
         raise NotFoundError(
             f"job '{job_id}' has no attempt {attempt}: the newest is {state.attempt}"
         )
-    path = place.shelf.log_paths(name).of_attempt(job_id, attempt, state.attempt, stream)
-    running = attempt == state.attempt and state.status is JobStatus.RUNNING
-    if running and snapshot.worker is None:
-        # Nobody will say when it ends.
-        running = alive(snapshot.queue, state)
-    return _Log(path, attempt, running)
 
 
-def _read_piece(path: str, offset: int, log: _Log) -> tuple[bytes, int, int]:
-    """The bytes, where they begin, and how many there are in all."""
+def _read_piece(log: _Log, stream: str, offset: int, part: Range) -> Answer:
+    """The bytes, where they end, and how many there are in all."""
+    data, begin, size = _read(log, stream, offset, part)
+    return {
+        "data": base64.b64encode(data).decode(),
+        "offset": begin + len(data),
+        "size": size,
+    }
+
+
+def _read(log: _Log, stream: str, offset: int, part: Range) -> tuple[bytes, int, int]:
+    nothing = b"", max(0, offset), 0
+    if not log.paths:
+        return nothing
+    path = log.paths[stream]
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         if log.running:
-            return b"", max(0, offset), 0
+            return nothing
         raise NotFoundError(f"the log of attempt {log.attempt} is gone: {path}") from None
     except OSError as error:
         raise RunnerError(f"{path}: {error.strerror}") from None
@@ -196,6 +263,7 @@ def _read_piece(path: str, offset: int, log: _Log) -> tuple[bytes, int, int]:
         size = described.st_size
         if offset < 0:
             offset = max(0, size + offset)
+        offset = max(offset, part.begin(fd, described.st_mtime))
         return os.pread(fd, LOG_PIECE, min(offset, size)), offset, size
     except OSError as error:
         raise RunnerError(f"{path}: {error.strerror}") from None

@@ -24,6 +24,7 @@ from runner.service.looks import (
     Answer,
     Place,
     check_jobs,
+    has_news,
     live_snapshot,
     queue_name,
     stored_snapshot,
@@ -115,11 +116,15 @@ async def _to_its_end(acting: Awaitable[Answer]) -> Answer:
 
 
 async def logs(host: Host, fields: Fields) -> Answer:
-    """See looks. With ``follow`` seconds it is held until there is more, or the attempt's end."""
+    """See looks. With ``follow`` seconds it is held until there is more to say.
+
+    That is output, the attempt's end, and where both streams are asked for the beginning of the
+    next attempt or the end of its job.
+    """
     deadline = time.monotonic() + min(given.seconds(fields, "follow", 0.0), MAX_WAIT)
     while True:
         found = await _look(host, "logs", fields)
-        if found["data"] or not found["running"] or time.monotonic() >= deadline:
+        if has_news(found) or time.monotonic() >= deadline:
             return found
         await asyncio.sleep(LOOK_AGAIN)
 
@@ -279,7 +284,18 @@ FIELDS: dict[str, set[str]] = {
     "queues": set(),
     "status": {"queue", "after", "limit", "status", "jobs"},
     "job": {"queue", "job"},
-    "logs": {"queue", "job", "attempt", "stream", "offset", "follow"},
+    "logs": {
+        "queue",
+        "job",
+        "attempt",
+        "stream",
+        "offset",
+        "offsets",
+        "lines",
+        "since",
+        "follow",
+        "to_come",
+    },
     "wait": {"queue", "timeout"},
     "submit": {"document", "again"},
     "cancel": {"queue", "jobs"},

@@ -123,7 +123,10 @@ def typed(
         ("logs", "arguments are required: JOB"),
         ("logs ok --attempt 0", "--attempt counts from 1"),
         ("logs ok --attempt two", "invalid int value: 'two'"),
-        ("logs ok --tail 0", "--tail needs at least one byte"),
+        ("logs ok --bytes 0", "--bytes needs at least one byte"),
+        ("logs ok -n -1", "--lines can't be negative"),
+        ("logs ok -n 1 --bytes 2", "not allowed with argument"),
+        ("logs ok --since yesterday", "--since: .yesterday. is not so long ago as"),
         ("logs ok -f --json", "not with --follow"),
         ("wait --timeout 1d", 'Go durations have no days; write "24h"'),
         ("wait --timeout ''", "--timeout"),
@@ -277,10 +280,10 @@ def test_logs_are_bytes_of_the_attempt_that_is_asked_for(world: World) -> None:
             [*RUNNER, "logs", "odd", *flags], env=world.env, capture_output=True, check=True
         ).stdout
 
-    assert bytes_of() == b"2 \xff\x00\xfe"
+    assert bytes_of() == bytes_of("--stdout") == b"2 \xff\x00\xfe"
     assert bytes_of("-f", "--attempt", "1") == b"1 \xff\x00\xfe"
     assert bytes_of("--stderr", "--attempt", "2") == b"e2\n"
-    assert bytes_of("--tail", "2") == b"\x00\xfe"
+    assert bytes_of("--bytes", "2") == b"\x00\xfe"
     assert world.call("logs", "odd", "--attempt", "3").returncode == 102
     (world.logs / "queues/q/jobs/odd-stdout.log").unlink()
     gone = world.call("logs", "odd")

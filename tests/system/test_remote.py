@@ -206,8 +206,8 @@ def test_a_long_log_and_one_of_a_machine_that_is_gone(elsewhere: Elsewhere) -> N
     text = "".join(f"{number}\n" for number in range(1, 100_001))
     done = elsewhere.laptop.call("logs", "a", "--on", name)
     assert done.stdout == text[-256 * 1024 :]
-    assert f"the first {len(text) - 256 * 1024:,} bytes are left out" in done.stderr
-    done = elsewhere.laptop.call("logs", "a", "--on", name, "--tail", "12")
+    assert f"the first {len(text) - 256 * 1024:,} bytes of stdout are left out" in done.stderr
+    done = elsewhere.laptop.call("logs", "a", "--on", name, "--bytes", "12")
     assert (done.stdout, done.stderr) == (text[-12:], "")
 
     elsewhere.ec2().terminate_instances(InstanceIds=[name])

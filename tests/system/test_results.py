@@ -262,8 +262,13 @@ def test_results_and_logs_come_from_a_folder_and_from_s3(world: World, either: S
         "queue.json": b"{}\n",
     }
     assert "(7 already there)" in call(world, "results", where).stdout
-    assert call(world, "logs", "two", "--from", where).stdout == "two 2 stdout\n"
-    assert call(world, "logs", "two", "--from", where, "--stderr", "--tail", "5").stdout == "derr\n"
+    both = call(world, "logs", "two", "--from", where)
+    assert (both.stdout, both.stderr) == ("two 2 stdout\n", "two 2 stderr\n")
+    assert call(world, "logs", "two", "--from", where, "-n", "1", "--stdout").stdout == both.stdout
+    assert call(world, "logs", "two", "--from", where, "-n", "0").stdout == ""
+    assert (
+        call(world, "logs", "two", "--from", where, "--stderr", "--bytes", "5").stdout == "derr\n"
+    )
     told = json.loads(call(world, "logs", "two", "--from", where, "--json").stdout)
     assert told["text"] == "two 2 stdout\n" and (told["attempt"], told["running"]) == (2, False)
 

@@ -203,6 +203,56 @@ def test_a_stopped_terminal_stops_no_queue(world: World, terminals: list[Termina
     terminal.until(r"q: completed \(21 completed\)")
 
 
+def test_a_log_has_both_streams_under_headings(world: World, terminals: list[Terminal]) -> None:
+    """A person would see an empty log of a job that had told on stderr why it failed."""
+    told = {"job_id": "told", "command": "echo out; printf 'err 1\nerr 2' >&2", "timeout": "1m"}
+    assert world.call("run", world.document(told, {**OK, "job_id": "quiet"})).returncode == 0
+    shown = [
+        Terminal(world, "logs", *words)
+        for words in (["told"], ["told", "-n", "1"], ["told", "--stderr"], ["quiet"])
+    ]
+    terminals.extend(shown)
+    assert all(each.end() == 0 for each in shown)
+    both, last, stderr, quiet = (each.shown.replace("\r", "") for each in shown)
+    assert both == "==> stdout, attempt 1 <==\nout\n==> stderr, attempt 1 <==\nerr 1\nerr 2"
+    assert last == "==> stdout, attempt 1 <==\nout\n==> stderr, attempt 1 <==\nerr 2"
+    assert stderr == "err 1\nerr 2"
+    assert quiet == "runner logs: attempt 1 of quiet has written nothing\n"
+
+
+def test_a_job_is_followed_from_before_its_start_through_its_attempts(
+    world: World, terminals: list[Terminal]
+) -> None:
+    """Who follows a job would have to ask again for each attempt, and too early not at all."""
+    gate = {"job_id": "gate", "command": "touch began; until [ -e go ]; do sleep 0.02; done"}
+    flaky = {
+        "job_id": "flaky",
+        "command": "echo out $JOB_ATTEMPT; echo err $JOB_ATTEMPT >&2; test $JOB_ATTEMPT = 3",
+        "timeout": "1m",
+        "depends_on": ["gate"],
+        "retry": {"max_attempts": 3, "base_delay": "10ms"},
+    }
+    run = world.start("run", world.document({**gate, "timeout": "1m"}, flaky))
+    world.until_file("began")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    piped = subprocess.Popen(
+        [*RUNNER, "logs", "flaky", "-f", "--stdout"], env=world.env, cwd=world.home, **pipes
+    )
+    assert piped.stderr is not None
+    assert "flaky is pending: waiting" in piped.stderr.readline()
+    terminals.append(terminal := Terminal(world, "logs", "flaky", "-f"))
+    terminal.until("runner logs: flaky is pending: waiting for it to start")
+    (world.home / "go").touch()
+    out, notes = piped.communicate(timeout=30)
+    assert out == "out 1\nout 2\nout 3\n" and "attempt 2 has ended" in notes
+    assert terminal.end() == piped.returncode == run.wait(20) == 0
+    terminal.until("runner logs: attempt 1 has ended")
+    for attempt in (1, 2, 3):
+        assert f"==> stderr, attempt {attempt} <==\nerr {attempt}" in terminal.shown.replace(
+            "\r", ""
+        )
+
+
 def test_a_log_is_followed_to_its_end(world: World) -> None:
     """`logs -f` would end too early, or never."""
     command = "for i in 1 2 3; do echo $i; until [ -e go$i ]; do sleep 0.02; done; done; echo end"

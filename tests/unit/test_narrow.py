@@ -94,6 +94,19 @@ def test_a_log_that_is_too_long_says_where_it_goes_on(noise: bytes | None) -> No
     assert shown == data
 
 
+def test_of_two_logs_neither_keeps_the_other_from_coming() -> None:
+    """A job that fills stdout would hide what it says on stderr."""
+    noise = random.Random(6).randbytes(200_000)
+    pieces = {
+        "stdout": {"data": base64.b64encode(noise).decode(), "offset": 200_000, "size": 200_000},
+        "stderr": {"data": base64.b64encode(b"why\n").decode(), "offset": 7, "size": 7},
+    }
+    found = unpack(fit({"attempt": 1, "streams": pieces}, LIMIT))
+    assert found["attempt"] == 1 and found["streams"]["stderr"] == pieces["stderr"]
+    got = base64.b64decode(found["streams"]["stdout"]["data"])
+    assert 10_000 < len(got) == found["streams"]["stdout"]["offset"] and noise.startswith(got)
+
+
 def test_of_a_long_story_the_end_is_kept() -> None:
     """What happened last is what people look for."""
     rng = random.Random(7)

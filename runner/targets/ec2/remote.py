@@ -16,6 +16,7 @@ from typing import Any
 from runner.aws.faults import AwsError
 from runner.aws.ssm import Ssm
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
+from runner.service.looks import has_news
 from runner.targets.ec2 import condition, finding, stored_state
 from runner.targets.ec2.asking import Asker, NotInstalled, NotKnown, NotReached
 from runner.targets.ec2.condition import Condition
@@ -226,7 +227,10 @@ class Remote:
                 return stored_state.job(seen, fields["job"])
             case "logs":
                 assert self._stored is not None
-                return self._stored.log(fields)
+                answer = self._stored.logs(fields)
+                worker: Answer = {}
+                self._mark(worker, seen)
+                return {**answer, "attended": "worker" in worker or "queued" in worker}
         raise UnreachableError("\n".join(self.why_not))
 
     def _seen_or_error(self, request: str) -> Seen:
@@ -280,7 +284,7 @@ class Remote:
 
     def _be_patient(self, answer: Answer, follow: float) -> None:
         """Let time pass in which a log grows: more, the longer nothing has come."""
-        if answer["data"] or not answer["running"]:
+        if has_news(answer):
             self._pause = FOLLOW[0]
         else:
             time.sleep(min(self._pause, follow))  # reason: nothing can be held over SSM

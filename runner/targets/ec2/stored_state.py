@@ -13,18 +13,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling
 from runner.core.state_file import StateFile, StateFileJob, read_state
-from runner.core.states import JobStatus
+from runner.core.states import ENDED, JobStatus
 from runner.errors import NotFoundError, RunnerError
 from runner.model.records import decode, keys
 from runner.model.wording import did_you_mean, quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
 from runner.store.projection import rfc3339
+
+if TYPE_CHECKING:
+    from runner.results.log_range import Range
+    from runner.results.store import ResultStore
+    from runner.results.stored import StoredJob, StoredQueue
+    from runner.results.stored_log import StoredLog
 
 CONNECTIONS = 4
 
@@ -106,10 +112,13 @@ class StoredState:
 
     # -- answers -----------------------------------------------------------------------------
 
-    def log(self, fields: Mapping[str, Any]) -> Answer:
-        """A piece of a log as ``logs`` answers it. Raises NotFoundError, StoreError."""
+    def logs(self, fields: Mapping[str, Any]) -> Answer:
+        """Pieces of an attempt's logs as a daemon answers them (service/looks).
+
+        Raises NotFoundError, StoreError.
+        """
+        from runner.results.log_range import Range
         from runner.results.stored import read_queue
-        from runner.results.stored_log import get_log
 
         store = open_store(self.store)
         try:
@@ -117,24 +126,54 @@ class StoredState:
             job = queue.jobs.get(fields["job"])
             if job is None:
                 raise _no_job(fields["job"], list(queue.jobs), queue.queue_id)
-            with tempfile.TemporaryFile(buffering=0) as file:
-                fd = file.fileno()
-                attempt, stream = fields.get("attempt"), fields.get("stream", "stdout")
-                folder = tempfile.gettempdir()
-                log = get_log(store, queue, job, attempt, stream, fd, folder)
-                offset = fields.get("offset", 0)
-                begin = max(0, log.size + offset) if offset < 0 else min(offset, log.size)
-                data = os.pread(fd, LOG_PIECE, begin)
+            attempt = fields.get("attempt") or job.attempt
+            answer: Answer = {
+                "job": fields["job"],
+                "attempt": attempt,
+                "newest": job.attempt,
+                "status": job.status.value,
+                "ended": job.status in ENDED or not queue.unfinished,
+                "attended": False,
+                "running": False,
+                "streams": {},
+            }
+            if job.reason:
+                answer["why"] = job.reason
+            offsets: Mapping[str, int] = fields["offsets"]
+            if fields.get("to_come") and attempt in (0, job.attempt + 1):
+                nothing = {"data": "", "size": 0}
+                answer["streams"] = {name: {**nothing, "offset": 0} for name in offsets}
+                return answer
+            part = Range(fields.get("lines"), None, fields.get("since"))
+            for name, offset in offsets.items():
+                log, piece = _piece(store, queue, job, fields.get("attempt"), name, offset, part)
+                answer |= {"attempt": log.attempt, "running": log.running}
+                answer["streams"][name] = piece
         finally:
             store.close()
-        return {
-            "job": fields["job"],
-            "attempt": log.attempt,
-            "data": base64.b64encode(data).decode(),
-            "offset": begin + len(data),
-            "size": log.size,
-            "running": log.running,
-        }
+        answer["newest"] = max(job.attempt, answer["attempt"])
+        return answer
+
+
+def _piece(
+    store: ResultStore,
+    queue: StoredQueue,
+    job: StoredJob,
+    attempt: int | None,
+    stream: Any,
+    offset: int,
+    part: Range,
+) -> tuple[StoredLog, Answer]:
+    from runner.results.stored_log import get_log
+
+    with tempfile.TemporaryFile(buffering=0) as file:
+        fd = file.fileno()
+        log = get_log(store, queue, job, attempt, stream, fd, tempfile.gettempdir())
+        begin = max(0, log.size + offset) if offset < 0 else min(offset, log.size)
+        begin = max(begin, part.begin(fd, log.written))
+        data = os.pread(fd, LOG_PIECE, begin)
+    told = {"data": base64.b64encode(data).decode(), "offset": begin + len(data), "size": log.size}
+    return log, told
 
 
 def _age(answer: Mapping[str, Any]) -> float:
