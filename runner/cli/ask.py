@@ -31,8 +31,8 @@ ROWS = 400
 """Rows that are asked for at once, until the answer is full."""
 
 TABLE = (
-    "job_id", "status", "attempt", "exit_code", "signal", "results_uploaded", "error_message",
-    "reason", "result_error", "next_attempt_at", "pid",
+    "job_id", "status", "attempt", "exit_code", "signal", "results_uploaded", "logs_uploaded",
+    "error_message", "reason", "result_error", "stale_results", "next_attempt_at", "pid",
 )  # fmt: skip
 """What a table of jobs shows, besides times."""
 

@@ -95,6 +95,8 @@ def why(job: Mapping[str, Any]) -> str:
         for key in ("error_message", "reason", "result_error")
         if (text := job.get(key)) is not None
     ]
+    if stale := job.get("stale_results"):
+        reasons.append(f"older than the job's first start: {', '.join(stale)}")
     if job.get("next_attempt_at"):
         reasons.append(f"next attempt at {job['next_attempt_at']}")
     if job.get("pid"):

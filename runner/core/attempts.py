@@ -79,6 +79,7 @@ def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
         interruptions=before.interruptions,
         unannounced=before.unannounced,
         started_at=now.wall,
+        first_started_at=before.first_start,
         reason=_reason(ledger, index, before),
         fetched=before.fetched,
         input_seconds=before.input_seconds,
@@ -243,11 +244,11 @@ def on_background_ended(ledger: Ledger, event: ev.BackgroundEnded) -> None:
     ledger.told.discard(event.job)
     state = replace(state, background=False, slot=None, token=None)
     # Its logs were stored as they were when the command ended; nobody is to wait for that again.
-    stored = ledger.collects and state.status in ENDED and state.results_uploaded is True
+    stored = ledger.collects and state.status in ENDED and state.upload_done
     again = stored and not (ledger.unended and ledger.document.jobs[event.job].result_paths)
     if again:
         ledger.frontier.unsettle(event.job)
-        state = replace(state, collecting=True, results_uploaded=False)
+        state = closing.to_be_stored(ledger.document.jobs[event.job], state)
     ledger.put(event.job, state)
     ledger.tell(event.now.wall, event.job, "background_ended")
     if again:

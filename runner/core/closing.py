@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from runner.core.states import PENDING, JobState, JobStatus
+from runner.model.document import Job
 
 
 def failure_of(job_id: str) -> str:
@@ -41,6 +42,17 @@ def halted(state: JobState, reason: str, run_if: str) -> JobState | None:
     if state.counted:
         return without_retry(state, reason)
     return skipped(state, reason) if run_if == "success" else None
+
+
+def to_be_stored(job: Job, state: JobState) -> JobState:
+    """It has ended, and its files are on their way to the store."""
+    due = state.status is JobStatus.COMPLETED and job.result_paths
+    return replace(
+        state,
+        collecting=True,
+        logs_uploaded=False,
+        results_uploaded=False if due else None,
+    )
 
 
 def _closed(state: JobState, status: JobStatus, reason: str) -> JobState:

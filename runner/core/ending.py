@@ -30,7 +30,7 @@ def end(ledger: Ledger, wall: float, ends: Sequence[tuple[int, JobState]]) -> No
 
 def _record(ledger: Ledger, wall: float, index: int, state: JobState) -> None:
     if ledger.collects and state.attempt:
-        state = replace(state, collecting=True, results_uploaded=False)
+        state = closing.to_be_stored(ledger.document.jobs[index], state)
     old = ledger.jobs[index]
     if old.live is None:
         ledger.tell(wall, index, state.status.value, reason=state.reason)

@@ -165,12 +165,18 @@ class BackgroundEnded:
 
 @dataclass(frozen=True, slots=True)
 class ResultsStored:
-    """The uploader is done with a job: ``ok``, and what there is to complain about."""
+    """The uploader is done with a job: ``ok``, and what there is to complain about.
+
+    ``missing``: some of what the job declared isn't stored, though all that there is was.
+    ``stale``: the result files that are older than the job's first start.
+    """
 
     now: Now
     job: int
     ok: bool
     error: str | None
+    missing: bool = False
+    stale: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def finish_if_done(ledger: Ledger, now: Now) -> None:
         else:
             status, reason = verdict(ledger)
             ledger.set_status(now.wall, status, reason, completed_at=now.wall, paused=False)
-    incomplete = any(s.results_uploaded is False and s.status in ENDED for s in ledger.jobs)
+    incomplete = any(s.incomplete and s.status in ENDED for s in ledger.jobs)
     if incomplete is not ledger.queue.incomplete:
         ledger.queue = replace(ledger.queue, incomplete=incomplete)
         ledger.changes.urgent = True

@@ -60,6 +60,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         interruptions=state.interruptions,
         unannounced=0 if status is JobStatus.COMPLETED else state.unannounced,
         started_at=state.started_at,
+        first_started_at=state.first_started_at,
         completed_at=ended.now.wall if ended.ended_at is None else ended.ended_at,
         duration=ended.duration,
         exit_code=outcome.code if isinstance(outcome, Exited) else None,

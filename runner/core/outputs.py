@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from runner.core.actions import CollectResults, RestoreOutputs
+from runner.core.closing import to_be_stored
 from runner.core.ending import reconsider, settle
 from runner.core.events import OutputsChecked
 from runner.core.ledger import Ledger
@@ -66,10 +67,10 @@ def on_outputs_checked(ledger: Ledger, event: OutputsChecked) -> None:
     if event.lost is not None and not (ledger.ending or ledger.halted):
         _run_again(ledger, wall, index, event.lost)
         return
-    error = event.lost or (None if state.results_uploaded else state.result_error)
+    error = event.lost or (None if state.uploaded else state.result_error)
     state = replace(state, restoring=False, result_error=error)
-    if not state.results_uploaded and not state.collecting:
-        state = replace(state, collecting=True, results_uploaded=False)
+    if not state.uploaded and not state.collecting:
+        state = to_be_stored(ledger.document.jobs[index], state)
     ledger.put(index, state)
     if event.restored:
         ledger.tell(wall, index, "outputs_restored", files=event.restored)

@@ -75,6 +75,7 @@ def as_new(state: JobState) -> JobState:
     return replace(
         PENDING,
         attempt=state.attempt,
+        first_started_at=state.first_start,
         interruptions=state.interruptions,
         background=state.background,
         slot=state.slot,

@@ -52,6 +52,7 @@ class StateFileJob:
     status: JobStatus
     attempt: Told
     started_at: Time | None = None
+    first_started_at: Time | None = None
     completed_at: Time | None = None
     exit_code: Annotated[int, Rule(whole(0, 255))] | None = None
     signal: str | None = None
@@ -67,7 +68,9 @@ class StateFileJob:
     max_rss_bytes: Annotated[int, Rule(whole(0))] | None = None
     oom_killed: bool = False
     results_uploaded: bool | None = None
+    logs_uploaded: bool | None = None
     result_error: str | None = None
+    stale_results: tuple[str, ...] = ()
 
     @property
     def should_be_stored(self) -> bool:

@@ -95,11 +95,15 @@ class JobState:
 
     ``attempt`` is the number of the newest start, ``counted`` how many executions used up the
     retry budget, ``unannounced`` the interruptions in a row that nobody had announced.
-    ``retry_due`` is monotonic time of the boot that the queue's record names. ``collecting``: its
-    files are on their way to the store; ``spooled``: from copies of them on this machine;
-    ``restoring``: whether its results outlived a reboot is not known yet. ``fetching``: its inputs
-    are on their way; ``fetched``: they are there; ``input_seconds`` of that time are the next
-    attempt's. ``doubted``: whether its checkpoint outlived a boot is not known yet.
+    ``retry_due`` is monotonic time of the boot that the queue's record names. ``first_started_at``:
+    when the first of several attempts was started. ``results_uploaded``: all that a completed job
+    declared is stored, None if it declared nothing; ``logs_uploaded``: its upload is done, logs and
+    what there was of results. ``stale_results``: result files older than the job's first start.
+    ``collecting``: its files are on their way to the store; ``spooled``: from copies of them on
+    this machine; ``restoring``: whether its results outlived a reboot is not known yet.
+    ``fetching``: its inputs are on their way; ``fetched``: they are there; ``input_seconds`` of
+    that time are the next attempt's. ``doubted``: whether its checkpoint outlived a boot is not
+    known yet.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -108,6 +112,7 @@ class JobState:
     interruptions: Count = 0
     unannounced: Count = 0
     started_at: WallTime | None = None
+    first_started_at: WallTime | None = None
     completed_at: WallTime | None = None
     duration: Seconds | None = None
     exit_code: ExitStatus | None = None
@@ -122,7 +127,9 @@ class JobState:
     next_attempt_at: WallTime | None = None
     retry_due: Seconds | None = None
     results_uploaded: bool | None = None
+    logs_uploaded: bool | None = None
     result_error: str | None = None
+    stale_results: tuple[str, ...] = ()
     collecting: bool = False
     spooled: bool = False
     restoring: bool = False
@@ -134,6 +141,27 @@ class JobState:
     live: Live | None = None
     slot: Slot | None = None
     token: Token | None = None
+
+    @property
+    def first_start(self) -> float | None:
+        """When the job was first started in this run."""
+        return self.started_at if self.first_started_at is None else self.first_started_at
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether files of it that should be in the store are not."""
+        return self.results_uploaded is False or self.logs_uploaded is False
+
+    @property
+    def upload_done(self) -> bool:
+        """Whether all that there was to store of it is stored; what it declared may be missing."""
+        # Before there was logs_uploaded, results_uploaded stood for both.
+        return bool(self.logs_uploaded or self.results_uploaded)
+
+    @property
+    def uploaded(self) -> bool:
+        """Whether all that should be in the store is there."""
+        return self.upload_done and not self.incomplete
 
 
 PENDING = JobState()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.core.actions import CollectResults
+from runner.core.closing import to_be_stored
 from runner.core.ending import reconsider, settle
 from runner.core.events import ResultsDelayed, ResultsStored, StoreClaimed
 from runner.core.ledger import Ledger
@@ -22,12 +23,15 @@ def on_results_stored(ledger: Ledger, event: ResultsStored) -> None:
         ledger.put(index, replace(state, collecting=False))
         reconsider(ledger, event.now.wall, (index,))
         return
+    due = state.status is JobStatus.COMPLETED and ledger.document.jobs[index].result_paths
     after = replace(
         state,
         collecting=False,
         spooled=state.spooled and not event.ok,
-        results_uploaded=event.ok,
+        logs_uploaded=event.ok,
+        results_uploaded=(event.ok and not event.missing) if due else None,
         result_error=event.error,
+        stale_results=event.stale,
     )
     ledger.put(index, after)
     if event.error:
@@ -60,8 +64,9 @@ def on_store_claimed(ledger: Ledger, event: StoreClaimed) -> None:
 def forget_store(ledger: Ledger) -> None:
     """Another store than before: what was stored is to be stored again."""
     for index, state in enumerate(ledger.jobs):
-        if state.results_uploaded:
-            ledger.put(index, replace(state, results_uploaded=False))
+        if state.results_uploaded or state.logs_uploaded:
+            results = False if state.results_uploaded else state.results_uploaded
+            ledger.put(index, replace(state, logs_uploaded=False, results_uploaded=results))
     ledger.queue = replace(ledger.queue, epoch=0)
 
 
@@ -71,9 +76,9 @@ def collect_again(ledger: Ledger, wall: float) -> None:
         ran = state.status in ENDED and state.attempt > 0
         if state.restoring:
             continue  # first it has to be seen whether there is anything left to be stored
-        if ran and ledger.collects and (state.collecting or not state.results_uploaded):
+        if ran and ledger.collects and (state.collecting or not state.uploaded):
             ledger.frontier.unsettle(index)
-            ledger.put(index, replace(state, collecting=True, results_uploaded=False))
+            ledger.put(index, to_be_stored(ledger.document.jobs[index], state))
             ledger.act(CollectResults(index))
             # Logs, and files that nobody declared, hold nobody up.
             settle(ledger, wall, [index])

@@ -64,6 +64,7 @@ def _job(job: Job, told: StateFileJob, run_id: str, index: int, updated: float) 
         interruptions=told.interruptions,
         unannounced=told.unannounced,
         started_at=told.started_at,
+        first_started_at=told.first_started_at,
         completed_at=told.completed_at,
         duration=told.duration_seconds,
         exit_code=told.exit_code,
@@ -72,12 +73,19 @@ def _job(job: Job, told: StateFileJob, run_id: str, index: int, updated: float) 
         error_message=told.error_message,
         reason=told.reason,
         results_uploaded=told.results_uploaded,
+        logs_uploaded=told.logs_uploaded,
         result_error=told.result_error,
+        stale_results=told.stale_results,
     )
     if told.status is JobStatus.RUNNING:
         return replace(state, live=Live(f"{run_id[:8]}-stored-{index:x}", index, told.attempt))
-    if told.status is JobStatus.COMPLETED and job.result_paths and not state.results_uploaded:
-        return JobState(attempt=told.attempt, interruptions=told.interruptions, reason=LOST)
+    if told.status is JobStatus.COMPLETED and job.result_paths and not state.upload_done:
+        return JobState(
+            attempt=told.attempt,
+            first_started_at=state.first_start,
+            interruptions=told.interruptions,
+            reason=LOST,
+        )
     due = told.next_attempt_at
     if due is not None and told.status not in ENDED:
         # What is left of the wait, on the clock of a boot that began with the state.

@@ -79,6 +79,7 @@ class Checkpoints:
             self._around.working_directory(document, described),
             withdrawn=pending.withdrawn,
             rights=self._around.rights,
+            own=self._around.own,
         )
         work = self._loop.run_in_executor(self._workers, self._save, spec)
         work.add_done_callback(lambda future: self._ended(job, pending, future))

@@ -506,7 +506,7 @@ class Engine:
         if self._uploads is not None and self._uploads.state.error:
             return True
         return any(
-            state.results_uploaded is False and state.status is not JobStatus.PENDING
+            state.incomplete and state.status is not JobStatus.PENDING
             for state in self.scheduler.jobs
         )
 

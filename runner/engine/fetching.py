@@ -102,6 +102,7 @@ class Fetching:
             described.checkpoint_paths,
             around.working_directory(self._scheduler.document, described),
             rights=around.rights,
+            own=around.own,
         )
 
     def _work(

@@ -31,7 +31,7 @@ class Spool:
 
         Blocks are shared where the file system can. It never takes the disk's reserve.
         """
-        found = collect(spec.patterns, spec.working_directory, rights=spec.rights)
+        found = collect(spec.patterns, spec.working_directory, own=spec.own, rights=spec.rights)
         size = sum(file.size for file in found.files)
         stat = os.statvfs(self._state_dir)
         if size > stat.f_bavail * stat.f_frsize - self._reserve:

@@ -24,7 +24,8 @@ class Surroundings:
     names none, ``rights`` those of its commands and of what touches its files (None: our own);
     ``jobs_unit`` is the folder of the unit that their control groups are made in, if there is one;
     ``heartbeat`` is how often the store's lease is renewed (None: there is none), ``instance``
-    tells which machine this is, once it is known; ``disk_reserve`` is in bytes; all times are in
+    tells which machine this is, once it is known; ``own`` are the files and folders of runner's, as
+    real paths: no job's patterns mean them; ``disk_reserve`` is in bytes; all times are in
     seconds, as in Settings.
     """
 
@@ -43,6 +44,7 @@ class Surroundings:
     live_log_interval: float = 30.0
     heartbeat: float | None = None
     instance: Callable[[], str | None] = lambda: None
+    own: frozenset[str] = frozenset()
 
     @property
     def user(self) -> User | None:

@@ -129,17 +129,17 @@ class Uploads:
         if future.cancelled() or self._closed or self._jobs.get(job) is not pending:
             return
         outcome = _outcome(future)
-        error = "; ".join(outcome.problems) or None
+        error = outcome.told
         if outcome.ok:
             if pending.spooled:
                 self._remove_spool(job)
-            self._report(job, pending, ok=True, error=error)
+            self._report(job, pending, outcome, error)
         elif self._given_up and pending.withdrawn.is_set():
             # We have cut it off: why it had not come to its end was told before, if at all.
             why = self._scheduler.jobs[job].result_error or self._given_up
-            self._report(job, pending, ok=False, error=why)
+            self._report(job, pending, None, why)
         elif self._given_up or outcome.final:
-            self._report(job, pending, ok=False, error=error)
+            self._report(job, pending, None, error)
         elif pending.withdrawn.is_set():
             self._start(job, pending)  # from the copies
         else:
@@ -150,14 +150,20 @@ class Uploads:
             pending.timer = self._loop.call_later(delay, self._start, job, pending)
             self._post(ev.ResultsDelayed(now(), job, error))
 
-    def _report(self, job: int, pending: _Pending, *, ok: bool, error: str | None) -> None:
+    def _report(
+        self, job: int, pending: _Pending, stored: UploadOutcome | None, error: str | None
+    ) -> None:
+        """An upload is done, or given up where nothing is ``stored``."""
         for timer in (pending.timer, pending.spool_timer):
             if timer is not None:
                 timer.cancel()
         del self._jobs[job]
         if not self._jobs:
             self._idle.set()
-        self._post(ev.ResultsStored(now(), job, ok, error))
+        if stored is None:
+            self._post(ev.ResultsStored(now(), job, False, error))
+            return
+        self._post(ev.ResultsStored(now(), job, True, error, bool(stored.missing), stored.stale))
 
     def _upload(self, spec: JobUpload) -> UploadOutcome:
         try:
@@ -199,6 +205,10 @@ class Uploads:
             withdrawn=pending.withdrawn,
             rights=self._around.rights,
             progress=pending.progress,
+            optional=described.optional_results,
+            own=self._around.own,
+            ended_at=state.completed_at,
+            first_start=state.first_start,
         )
 
     def poke(self) -> None:
@@ -222,6 +232,8 @@ class Uploads:
             tuple(result.path for result in described.result_paths),
             self._around.working_directory(self._scheduler.document, described),
             self._around.rights,
+            described.optional_results,
+            self._around.own,
         )
         stores = (self._spool.store, self._store)
         work = self._loop.run_in_executor(self._workers, restore_job, stores, self._layout, wanted)
@@ -312,7 +324,7 @@ class Uploads:
                 pending.withdrawn.set()
             else:
                 error = self._scheduler.jobs[job].result_error or why
-                self._report(job, pending, ok=False, error=error)
+                self._report(job, pending, None, error)
         if self._store.local_folder is None:
             self._loop.call_later(GRACE, self._abandon)
 
@@ -322,7 +334,7 @@ class Uploads:
             return
         for job, pending in list(self._jobs.items()):
             why = self._scheduler.jobs[job].result_error or self._given_up
-            self._report(job, pending, ok=False, error=why)
+            self._report(job, pending, None, why)
 
     async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""

@@ -81,6 +81,12 @@ class Job:
     working_directory: str | None = None
     term_grace: float | None = None
 
+    @property
+    def optional_results(self) -> frozenset[str]:
+        """The globs of results that may match nothing; one that is also required may not."""
+        required = {result.path for result in self.result_paths if not result.optional}
+        return frozenset(result.path for result in self.result_paths) - required
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:

@@ -27,8 +27,8 @@ from runner.rights import Rights, acting_as
 class JobCheckpoint:
     """Whose checkpoint: that of ``attempt``, which ran in ``working_directory``.
 
-    `rights`: with whose its files are met, None: our own. Once `withdrawn` is set an upload ends
-    as soon as it can, and what was stored before stays.
+    `rights`: with whose its files are met, None: our own; `own`: as of `collect`. Once `withdrawn`
+    is set an upload ends as soon as it can, and what was stored before stays.
     """
 
     job_id: str
@@ -39,10 +39,18 @@ class JobCheckpoint:
     epoch: int = 0
     withdrawn: Event = field(default_factory=Event)
     rights: Rights | None = None
+    own: frozenset[str] = frozenset()
 
-    def collect(self, skip: tuple[str, ...] = ()) -> Collection:
-        """The files as they are now. Raises RightsError."""
-        return collect(self.patterns, self.working_directory, skip=skip, rights=self.rights)
+    def collect(self, store: ResultStore) -> Collection:
+        """The files as they are now, but for the store's own. Raises RightsError."""
+        folder = store.local_folder
+        return collect(
+            self.patterns,
+            self.working_directory,
+            skip=(folder,) if folder else (),
+            own=self.own,
+            rights=self.rights,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ def restore_checkpoint(
     manifest = _manifest(store, layout, spec)
     if manifest is None:
         return BroughtBack()
-    if manifest.attempt != spec.attempt and spec.collect().files:
+    if manifest.attempt != spec.attempt and spec.collect(store).files:
         return BroughtBack()
     count = 0
     for entry in manifest.files:
@@ -140,8 +148,7 @@ class _Saving:
         for entry in previous.files if previous else ():
             if there.get(entry.key) == entry.size:
                 self._known[entry.source] = entry
-        folder = store.local_folder
-        found = spec.collect(skip=(folder,) if folder else ())
+        found = spec.collect(store)
         if not found.files:
             return _told(previous) if previous else Saved()
         manifest = Manifest(

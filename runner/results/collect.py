@@ -9,23 +9,29 @@ Rules:
 - Any other link is taken, as the file it points to, if that lies below the folder that the walk
   began at; a link that leaves it or that points to a folder is left out and told.
 - Devices, fifos and sockets are left out and told, and never opened.
+- Missing is a pattern for which there is nothing to store, unless it is optional, and what can't be
+  read or is left out although a pattern means it: a file, a folder, a link that leaves.
 - A file is taken once, by the first pattern that matches it; its identity is its path with the
   links of its folder resolved, so a link beside its target is a file of its own.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from runner.results.escape import shown
+from runner.results.escape import shown, written
 from runner.results.layout import assign_names
+from runner.results.manifest import Missing
 from runner.results.pattern import Matcher, Pattern, PatternError, Positions, parse
 from runner.results.source import Source, kind
 from runner.rights import Rights, acting_as
+
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,14 @@ class CollectedFile:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """All files in a fixed order (patterns as given, each sorted by path), and what went wrong."""
+    """All files in a fixed order (patterns as given, each sorted by path), and what went wrong.
+
+    `problems`: all of that in words; `missing`: the part of it that makes the results incomplete.
+    """
 
     files: tuple[CollectedFile, ...]
     problems: tuple[str, ...]
+    missing: tuple[Missing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,42 +76,43 @@ def collect(
     patterns: Sequence[str],
     working_directory: str,
     *,
-    skip: Container[str] = (),
+    optional: Container[str] = (),
+    skip: Iterable[str] = (),
+    own: Iterable[str] = (),
     rights: Rights | None = None,
+    taken: Iterable[str] = (),
 ) -> Collection:
     """Find the files that `patterns` match; relative ones are below `working_directory`.
 
-    `skip` names folders that are never entered, as real paths (the result store itself, say);
-    `rights`: with whose they are looked for, and opened later; None: with our own. Raises nothing
-    about files: what can't be read is a problem. Raises RightsError.
+    `optional`: those of the patterns that may match nothing. `skip` names files and folders that
+    are left out without a word, as real paths (the result store itself, say), `own` more of them:
+    but for the folders that the working directory is in. `rights`: with whose
+    files are looked for, and opened later; None: with our own. `taken`: names that no file gets.
+    Raises nothing about files: what can't be read is a problem. Raises RightsError.
     """
     with acting_as(rights):
-        return _collect(patterns, working_directory, skip, rights)
-
-
-def _collect(
-    patterns: Sequence[str], working_directory: str, skip: Container[str], rights: Rights | None
-) -> Collection:
-    problems: list[str] = []
-    taken: dict[str, tuple[int, _Found]] = {}
-    for index, text in enumerate(patterns):
-        search = _Search(frozenset(skip))
-        try:
-            found = search.run(parse(text, working_directory))
-        except PatternError as error:
-            problems.append(f"pattern {shown(text)} {error}")
-            continue
-        problems += search.problems
-        if not found:
-            usable = " that can be stored" if search.problems else ""
-            problems.append(f"pattern {shown(text)} matched nothing{usable}")
-        for file in sorted(found, key=lambda file: os.fsencode(file.path)):
-            taken.setdefault(file.identity, (index, file))
-    names = assign_names((file.fixed, file.path) for _, file in taken.values())
+        problems: list[str] = []
+        missing: list[Missing] = []
+        left_out = frozenset([*skip, *_not_around(working_directory, own)])
+        matched: dict[str, tuple[int, _Found]] = {}
+        for index, text in enumerate(patterns):
+            search = _Search(left_out)
+            found = search.look_for(text, working_directory, required=text not in optional)
+            problems += search.problems
+            missing += search.missing
+            for file in sorted(found, key=lambda file: os.fsencode(file.path)):
+                matched.setdefault(file.identity, (index, file))
+    names = assign_names(((file.fixed, file.path) for _, file in matched.values()), taken)
     files = (
-        _collected(name, rights, *found) for name, found in zip(names, taken.values(), strict=True)
+        _collected(name, rights, *found)
+        for name, found in zip(names, matched.values(), strict=True)
     )
-    return Collection(tuple(files), tuple(problems))
+    return Collection(tuple(files), tuple(problems), tuple(missing))
+
+
+def _not_around(working_directory: str, own: Iterable[str]) -> list[str]:
+    real = os.path.join(os.path.realpath(working_directory), "")
+    return [path for path in own if not real.startswith(os.path.join(path, ""))]
 
 
 def _collected(name: str, rights: Rights | None, pattern: int, found: _Found) -> CollectedFile:
@@ -117,10 +128,26 @@ class _Search:
 
     skip: frozenset[str]
     problems: list[str] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     fixed: str = ""
     found: list[_Found] = field(default_factory=list)
+    skipped: bool = False
 
-    def run(self, pattern: Pattern) -> list[_Found]:
+    def look_for(self, text: str, working_directory: str, *, required: bool) -> list[_Found]:
+        """All that a pattern matches."""
+        told = f"pattern {shown(text)}"
+        try:
+            self._run(parse(text, working_directory))
+        except PatternError as error:
+            self._miss(text, f"{told} {error}")
+            return []
+        if required and not self.found:
+            some = " that can be stored" if self.problems else ""
+            some = some or (" but files of runner itself" if self.skipped else "")
+            self._miss(text, f"{told} matched nothing{some}")
+        return self.found
+
+    def _run(self, pattern: Pattern) -> None:
         self.fixed = pattern.folder
         real = os.path.realpath(pattern.folder)
         if pattern.literal:
@@ -129,7 +156,6 @@ class _Search:
         else:
             matcher = Matcher(pattern.parts)
             self._walk(pattern.folder, real, matcher, matcher.start())
-        return self.found
 
     def _take_named(self, path: str, identity: str) -> None:
         """What a pattern without a wildcard names: a file, or a folder with all below it."""
@@ -143,7 +169,7 @@ class _Search:
             self._tell(path, error)
         else:
             if stat.S_ISREG(what.st_mode):
-                self.found.append(_Found(self.fixed, path, identity, real, what))
+                self._take(path, identity, real, what)
             elif stat.S_ISDIR(what.st_mode):
                 matcher = Matcher(("**",))
                 self._walk(path, real, matcher, matcher.start())
@@ -154,9 +180,10 @@ class _Search:
         pending = [("", start)]
         while pending:
             below, at = pending.pop()
-            if self.skip and os.path.join(real_top, below).rstrip("/") in self.skip:
+            if self._is_skipped(os.path.join(real_top, below).rstrip("/")):
                 continue
-            for entry, reached in self._entries(os.path.join(top, below), matcher, at):
+            folder = os.path.join(top, below) if below else top
+            for entry, reached in self._entries(folder, matcher, at):
                 inner = f"{below}/{entry.name}" if below else entry.name
                 try:
                     if entry.is_dir(follow_symlinks=False):
@@ -187,8 +214,8 @@ class _Search:
         elif wanted:
             what = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(what.st_mode):
-                self.found.append(_Found(self.fixed, entry.path, identity, identity, what))
-            else:
+                self._take(entry.path, identity, identity, what)
+            elif not self._is_skipped(identity):
                 self._leave_out(entry.path, f"is {kind(what.st_mode)}")
 
     def _meet_link(self, path: str, top: str, identity: str, *, wanted: bool) -> None:
@@ -199,19 +226,46 @@ class _Search:
             if wanted:
                 raise
             return
+        if self._is_skipped(identity) or self._is_skipped(real):
+            return
+        leaves = wanted and not real.startswith(os.path.join(top, ""))
         if stat.S_ISDIR(what.st_mode):
-            self._leave_out(path, "is a link to a folder")
+            # What a link within the folder leads to is met on its own.
+            self._leave_out(path, "is a link to a folder", missing=leaves)
         elif not wanted:
             return
         elif not stat.S_ISREG(what.st_mode):
             self._leave_out(path, f"is a link to {kind(what.st_mode)}")
-        elif not real.startswith(os.path.join(top, "")):
-            self._leave_out(path, f"is a link that leaves {shown(top)}")
+        elif leaves:
+            self._leave_out(path, f"is a link that leaves {shown(top)}", missing=True)
         else:
+            self._take(path, identity, real, what)
+
+    def _is_skipped(self, real: str) -> bool:
+        if real not in self.skip:
+            return False
+        self.skipped = True
+        return True
+
+    def _take(self, path: str, identity: str, real: str, what: os.stat_result) -> None:
+        if not (self.skip and self._is_skipped(identity)):
             self.found.append(_Found(self.fixed, path, identity, real, what))
 
-    def _leave_out(self, path: str, why: str) -> None:
-        self.problems.append(f"{shown(path)} {why}: left out")
+    def _leave_out(self, path: str, why: str, *, missing: bool = False) -> None:
+        self._say(path, f"{why}: left out", missing=missing)
 
     def _tell(self, path: str, error: OSError) -> None:
-        self.problems.append(f"{shown(path)} can't be read: {error.strerror}")
+        """What isn't there any more, or never was behind its link, is no file that is missed."""
+        missing = error.errno not in _NOT_THERE
+        self._say(path, f"can't be read: {error.strerror}", missing=missing)
+
+    def _say(self, path: str, why: str, *, missing: bool) -> None:
+        text = f"{shown(path)} {why}"
+        if missing:
+            self._miss(path, text)
+        else:
+            self.problems.append(text)
+
+    def _miss(self, path: str, why: str) -> None:
+        self.problems.append(why)
+        self.missing.append(Missing(written(path), why))

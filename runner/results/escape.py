@@ -40,6 +40,14 @@ def escape_name(path: str) -> str:
     return "/".join(_tamed(part) for part in text.split("/"))
 
 
+def written(text: str) -> str:
+    """What is given as a path, as `escape` writes it; text that no path can be, as Python does."""
+    try:
+        return escape(text)
+    except UnicodeEncodeError:
+        return repr(text)
+
+
 def shown(path: str) -> str:
     """A path in a message: quoted, on one line, printable in any terminal and database."""
     try:

@@ -142,14 +142,17 @@ class Layout:
         return path
 
 
-def assign_names(files: Iterable[tuple[str, str]]) -> list[str]:
+def assign_names(files: Iterable[tuple[str, str]], given: Iterable[str] = ()) -> list[str]:
     """Names below a job's prefix for (fixed part of the pattern, path) pairs, in the same order.
 
     Both are absolute, and the path lies below the fixed part. All names differ, none is reserved,
     and none is a folder of another: of two files that ask for one place the later gets its whole
-    path under `_abs/`, and what is too long for a key a hash of it.
+    path under `_abs/`, and what is too long for a key a hash of it. `given`: names that have been
+    given away before.
     """
     taken = _Taken()
+    for name in given:
+        taken.add(name)
     return [taken.take(_candidates(fixed, path)) for fixed, path in files]
 
 
@@ -179,9 +182,12 @@ class _Taken:
 
     def take(self, candidates: Iterator[str]) -> str:
         name = next(name for name in candidates if _fits(name) and self._is_free(name))
+        self.add(name)
+        return name
+
+    def add(self, name: str) -> None:
         self._names.add(name)
         self._folders.update(folders_of(name))
-        return name
 
     def _is_free(self, name: str) -> bool:
         if not name or name in self._names or name in self._folders:

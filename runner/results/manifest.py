@@ -72,10 +72,22 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """What was declared and isn't stored. `path`: a pattern as given, or a file or folder.
+
+    `why` says so in words, and names it.
+    """
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All that one upload of a job stored. `epoch` grows with every start on another machine.
 
-    `completed`: the attempt did, so its result files are in; else only logs are.
+    `completed`: the attempt did, so its result files are in; else only logs are. `problems`: all
+    that is to be told, of which `missing` is what makes the results incomplete.
     """
 
     run_id: Name
@@ -85,11 +97,12 @@ class Manifest:
     completed: bool
     files: tuple[FileEntry, ...]
     problems: tuple[str, ...]
+    missing: tuple[Missing, ...] = ()
     schema_version: Annotated[int, Rule(_version)] = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:
         """The manifest as it is stored; equal manifests are equal bytes."""
-        document = {
+        document: dict[str, Any] = {
             "schema_version": self.schema_version,
             "run_id": self.run_id,
             "epoch": self.epoch,
@@ -99,6 +112,8 @@ class Manifest:
             "files": [_file_to_json(file) for file in self.files],
             "problems": self.problems,
         }
+        if self.missing:
+            document["missing"] = [{"path": each.path, "why": each.why} for each in self.missing]
         return _ENCODER.encode(document).encode() + b"\n"
 
 

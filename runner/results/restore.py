@@ -25,7 +25,8 @@ from runner.rights import Rights, acting_as
 class Wanted:
     """Whose files: the attempt that made them, and where it looked for its patterns' matches.
 
-    `rights`: with whose they are looked at and written; None: with our own.
+    `rights`: with whose they are looked at and written; None: with our own. `optional`, `own`: as
+    of `collect`.
     """
 
     job_id: str
@@ -34,6 +35,8 @@ class Wanted:
     patterns: tuple[str, ...]
     working_directory: str
     rights: Rights | None = None
+    optional: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,15 @@ def restore_job(stores: tuple[ResultStore, ...], layout: Layout, wanted: Wanted)
         manifest = _manifest(store, layout, wanted)
         if manifest is not None:
             return _restore(store, layout, manifest, wanted.rights)
-    found = collect(wanted.patterns, wanted.working_directory, rights=wanted.rights)
-    missing = next((text for text in found.problems if "matched nothing" in text), None)
-    return Restored(lost=missing)
+    found = collect(
+        wanted.patterns,
+        wanted.working_directory,
+        optional=wanted.optional,
+        own=wanted.own,
+        rights=wanted.rights,
+    )
+    unmatched = (each.why for each in found.missing if each.path in wanted.patterns)
+    return Restored(lost=next(unmatched, None))
 
 
 def readable_manifest(store: ResultStore, key: str) -> Manifest | None:

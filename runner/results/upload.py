@@ -6,18 +6,19 @@ state. Must not know which store it is, nor when or in which thread it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
 from runner.errors import StateError
-from runner.results.collect import collect
-from runner.results.escape import escape, shown, unescape
+from runner.results.collect import CollectedFile, Collection, collect
+from runner.results.escape import escape, shown, unescape, written
 from runner.results.folder import FolderStore
+from runner.results.late import find_late, stale_of
 from runner.results.layout import Layout, folders_of
-from runner.results.manifest import FileEntry, Manifest, parse_manifest
+from runner.results.manifest import FileEntry, Manifest, Missing, parse_manifest
 from runner.results.progress import Progress
 from runner.results.source import Source, SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
@@ -25,6 +26,9 @@ from runner.rights import Rights
 
 MAX_PROBLEMS = 1_000
 """How many problems are told one by one."""
+
+TOLD = 20
+"""How many of them a job's state names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class JobUpload:
     `earlier_attempts`: number and logs of the others. `durable`: what is stored survives a power
     cut. `logs_final`: nobody writes to the logs any more, so the store may link them and a finished
     upload need not look at them again; false for a job that keeps processes in the background.
+    `optional`: the patterns that may match nothing. `own`: files and folders of ours, as real
+    paths: they are no results. `ended_at`: when the attempt did, `first_start`:
+    when the job's first attempt began, both wall time.
     `logs`: false for result files alone. `spool`: copies of the result files that an upload has
     made: they are taken from there, for dependants may change the originals.
     `rights`: whose the result files are; None: ours, as the logs are.
@@ -59,6 +66,10 @@ class JobUpload:
     withdrawn: Event | None = None
     rights: Rights | None = None
     progress: Progress | None = None
+    optional: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
+    ended_at: float | None = None
+    first_start: float | None = None
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -74,7 +85,9 @@ class UploadOutcome:
     """`ok`: the manifest is in place, and all that could be read is stored; else try again.
 
     `problems`: what was left out and why, or why it isn't ok. `files`, `bytes`: what the manifest
-    names, logs included. `final`: trying again would not help.
+    names, logs included. `final`: trying again would not help. `missing`: those of the problems
+    that make the results incomplete. `stale`: the names of result files that are older than the
+    job's first start.
     """
 
     ok: bool
@@ -82,32 +95,54 @@ class UploadOutcome:
     files: int
     bytes: int
     final: bool = False
+    missing: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str | None:
+        """The problems in one text, what is missing first."""
+        others = [text for text in self.problems if text not in set(self.missing)]
+        return "; ".join(_some([*self.missing, *others], TOLD)) or None
+
+
+def _some(texts: Sequence[str], most: int) -> tuple[str, ...]:
+    more = len(texts) - most
+    return (*texts[:most], f"… ({more} more)") if more > 0 else tuple(texts)
 
 
 def upload_job(store: ResultStore, layout: Layout, spec: JobUpload) -> UploadOutcome:
     """Store what a job left behind. Blocks until it is done; raises nothing for its surroundings.
 
     An attempt whose manifest is in place is done: repeating its upload changes nothing, whatever
-    has become of its files since. What is below the job's prefix and not in the manifest is removed
-    once that is in place.
+    has become of its files since, but that what was missing is looked for again. What is below the
+    job's prefix and not in the manifest is removed once that is in place.
     """
     try:
         manifest = _Upload(store, layout, spec).run()
     except (StoreError, WithdrawnError) as error:
         return UploadOutcome(ok=False, problems=(str(error),), files=0, bytes=0)
     size = sum(file.size for file in manifest.files)
-    return UploadOutcome(True, manifest.problems, len(manifest.files), size)
+    missing = tuple(each.why for each in manifest.missing)
+    return UploadOutcome(
+        True,
+        manifest.problems,
+        len(manifest.files),
+        size,
+        missing=missing,
+        stale=_some(stale_of(manifest, layout, spec.first_start), TOLD),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One file to store; `path` is how a manifest tells where it was."""
+    """One file to store; `path` is how a manifest tells where it was. `log`: it is no result."""
 
     key: str
     attempt: int
     source: Source
     path: str
     link: bool = False
+    log: bool = False
 
 
 @dataclass(slots=True)
@@ -118,6 +153,7 @@ class _Upload:
     there: dict[str, int] = field(default_factory=dict)
     known: dict[str, FileEntry] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     stored: Manifest | None = None
 
     def run(self) -> Manifest:
@@ -133,7 +169,7 @@ class _Upload:
             manifest = self._store_all()
         if self.spec.durable:
             self.store.flush(prefix)
-        if manifest is not previous:
+        if manifest != previous:
             key = self.layout.manifest_key(self.spec.job_id)
             self.store.put_bytes(key, manifest.to_bytes(), durable=self.spec.durable)
         self._remove_all_but(manifest)
@@ -158,7 +194,7 @@ class _Upload:
         return manifest
 
     def _is_done(self, previous: Manifest) -> bool:
-        return self.spec.logs_final and self._has_results(previous)
+        return self.spec.logs_final and self._has_results(previous) and not previous.missing
 
     def _has_results(self, previous: Manifest) -> bool:
         spec = self.spec
@@ -174,13 +210,10 @@ class _Upload:
         wanted = [*self._results(), *self._logs()]
         self._make_way(wanted)
         stored = zip(wanted, self._each(wanted), strict=True)
-        files = {file.key: entry for file, entry in stored if entry}
-        for file in self.known.values():
-            # Its source is gone (a tmpfs after a reboot), what was stored of it is not.
-            if file.attempt == spec.attempt and self._is_there(file):
-                files.setdefault(file.key, file)
-        if (more := len(self.problems) - MAX_PROBLEMS) > 0:
-            self.problems[MAX_PROBLEMS:] = [f"… ({more} more)"]
+        new = {file.key: entry for file, entry in stored if entry}
+        # Where a source is gone (a tmpfs after a reboot), what was stored of it is not.
+        kept = (file for file in self.known.values() if file.attempt == spec.attempt)
+        files = {file.key: file for file in kept if self._is_there(file)} | new
         return Manifest(
             run_id=spec.run_id,
             epoch=spec.epoch,
@@ -188,7 +221,8 @@ class _Upload:
             attempt=spec.attempt,
             completed=spec.completed,
             files=tuple(files.values()),
-            problems=tuple(self.problems),
+            problems=_some(list(dict.fromkeys(self.problems)), MAX_PROBLEMS),
+            missing=tuple(dict.fromkeys(self.missing))[:MAX_PROBLEMS],
         )
 
     def _each(self, wanted: list[_Wanted]) -> Iterator[FileEntry | None]:
@@ -210,20 +244,51 @@ class _Upload:
         if self.stored:
             # Only the logs have grown since: others may have written to the originals by now.
             self.problems += self.stored.problems
+            if self.stored.missing:
+                yield from self._late(self.stored)
             return
         if spec.spool is not None and (spooled := self._spooled(spec.spool)):
-            self.problems += spooled.problems
+            self._tell(spooled.problems, spooled.missing)
             for entry in spooled.files:
                 source = self._watched(spec.spool.source(entry.key))
                 yield _Wanted(entry.key, entry.attempt, source, unescape(entry.source))
             return
-        folder = self.store.local_folder
-        skip = (folder,) if folder else ()
-        found = collect(spec.patterns, spec.working_directory, skip=skip, rights=spec.rights)
-        self.problems += found.problems
-        for file in found.files:
-            key = self.layout.file_key(spec.job_id, file.name)
-            yield _Wanted(key, spec.attempt, self._watched(file.source), file.path)
+        found = self._collect()
+        self._tell(found.problems, found.missing)
+        yield from map(self._wanted, found.files)
+
+    def _collect(self, taken: Iterable[str] = ()) -> Collection:
+        spec, folder = self.spec, self.store.local_folder
+        return collect(
+            spec.patterns,
+            spec.working_directory,
+            optional=spec.optional,
+            skip=(folder,) if folder else (),
+            own=spec.own,
+            rights=spec.rights,
+            taken=taken,
+        )
+
+    def _tell(self, problems: Iterable[str], missing: Iterable[Missing]) -> None:
+        self.problems += problems
+        self.missing += missing
+
+    def _wanted(self, file: CollectedFile) -> _Wanted:
+        key = self.layout.file_key(self.spec.job_id, file.name)
+        return _Wanted(key, self.spec.attempt, self._watched(file.source), file.path)
+
+    def _late(self, stored: Manifest) -> Iterator[_Wanted]:
+        """What was missing when the rest was stored, and is there now."""
+        spec = self.spec
+        if spec.spool is not None or spec.ended_at is None:
+            self.missing += stored.missing
+            return
+        found = self._collect(taken=[file.name for file in stored.files])
+        late = find_late(found, spec.patterns, stored, spec.ended_at)
+        told = {each.why for each in stored.missing}
+        self.problems = [text for text in self.problems if text not in told]
+        self._tell([each.why for each in late.missing], late.missing)
+        yield from map(self._wanted, late.files)
 
     def _spooled(self, spool: FolderStore) -> Manifest | None:
         """The manifest of the copies, if all of them were made."""
@@ -251,7 +316,7 @@ class _Upload:
     def _log(self, key: str, attempt: int, path: Path) -> _Wanted:
         text = str(path)
         source = self._watched(Source(text, ours=True))
-        return _Wanted(key, attempt, source, text, self.spec.logs_final)
+        return _Wanted(key, attempt, source, text, self.spec.logs_final, log=True)
 
     def _make_way(self, wanted: list[_Wanted]) -> None:
         """Remove old keys that are a folder of a new one, or the other way round."""
@@ -275,7 +340,7 @@ class _Upload:
             stored = self.store.put_file(file.key, file.source, durable=durable, link=file.link)
         except SourceError as error:
             if not known:
-                self.problems.append(f"{error}: left out")
+                self._leave_out(file, str(error))
             return known
         if stored.changed:
             self.problems.append(f"{shown(file.path)} changed while it was read")
@@ -289,6 +354,12 @@ class _Upload:
             source=escape(file.path),
             attempt=file.attempt,
         )
+
+    def _leave_out(self, file: _Wanted, why: str) -> None:
+        why = f"{why}: left out"
+        self.problems.append(why)
+        if not file.log:
+            self.missing.append(Missing(written(file.path), why))
 
     def _remove_all_but(self, manifest: Manifest) -> None:
         named = {file.key for file in manifest.files}

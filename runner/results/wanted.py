@@ -115,12 +115,19 @@ class Planner:
             plan.files[name] = wanted
 
     def _tell(self, plan: JobPlan, job: StoredJob, stored: int) -> None:
-        for why in plan.manifest.problems if plan.manifest else ():
-            plan.notes.append(f"job {job.job_id}: when stored: {why}")
+        manifest, name = plan.manifest, f"job {job.job_id}"
+        lacking = [each.why for each in manifest.missing] if manifest else []
+        # Who wants logs alone misses nothing.
+        missed = plan.notes if self._part is Part.LOGS else plan.problems
+        missed += [f"{name}: {why}" for why in lacking]
+        for why in manifest.problems if manifest else ():
+            if why not in lacking:
+                plan.notes.append(f"{name}: when stored: {why}")
         missing = stored < job.attempt
-        if not job.should_be_stored or not (missing or job.results_uploaded is False):
+        unstored = False in (job.results_uploaded, job.logs_uploaded) and not lacking
+        if not job.should_be_stored or not (missing or unstored):
             return
         if not self._queue.unfinished:
-            plan.problems.append(f"job {job.job_id}: results were not uploaded")
+            plan.problems.append(f"{name}: results were not uploaded")
         elif missing:
-            plan.notes.append(f"job {job.job_id}: results were not uploaded yet")
+            plan.notes.append(f"{name}: results were not uploaded yet")

@@ -31,7 +31,7 @@ from runner.rights import Rights
 from runner.service.shelf import Shelf
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
-from runner.store.paths import make_owned
+from runner.store.paths import LogPaths, QueuePaths, StatePaths, make_owned
 
 WORK_DIR = "work_dir"
 """The key under which a foreground run's folder is remembered."""
@@ -104,6 +104,7 @@ class Session:
                 live_log_interval=settings.live_log_interval,
                 heartbeat=place.heartbeat,
                 instance=place.instance,
+                own=_own(shelf.paths, paths, logs, settings.run_dir),
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)
@@ -158,6 +159,10 @@ def _set_aside_former(store: ResultStore | None, run_id: str) -> ResultStore | N
             told = f"{folder}: a former run can't be moved aside: {error.strerror}"
             raise UsageError(told) from None
     return store
+
+
+def _own(state: StatePaths, queue: QueuePaths, logs: LogPaths, run_dir: Path) -> frozenset[str]:
+    return frozenset(map(os.path.realpath, [*state.own, *queue.own, *logs.own, run_dir]))
 
 
 def update(shelf: Shelf, document: Queue) -> None:

@@ -72,7 +72,7 @@ class Snapshot:
         return replace(self, extra={**self.extra, **extra}) if extra else self
 
     def _incomplete(self) -> bool:
-        return any(s.results_uploaded is False and s.status in ENDED for s in self.jobs)
+        return any(s.incomplete and s.status in ENDED for s in self.jobs)
 
     def page(
         self, after: int, limit: int, status: Collection[str] | None, only: Sequence[int] | None

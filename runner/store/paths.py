@@ -41,6 +41,11 @@ class StatePaths:
     def locks(self) -> Path:
         return self.root / "locks"
 
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """What is ours alone, the folder itself among it."""
+        return (self.root, self.queues, self.locks, self.machine, self.daemon_lock)
+
     def queue_lock(self, queue_id: str) -> Path:
         """Beside the queues and not inside: ``--fresh`` moves the queue's folder away."""
         return self.locks / f"{queue_id}.lock"
@@ -95,6 +100,13 @@ class QueuePaths:
         return self.root / "inputs" / f"{job_id}.json"
 
     @property
+    def own(self) -> tuple[Path, ...]:
+        """What is ours alone, the folder itself among it, which the work folder is in."""
+        database = [self.database.with_name(f"state.db{more}") for more in ("", "-wal", "-shm")]
+        others = (self.slots, self.projection, self.socket, self.spool, self.root / "inputs")
+        return (self.root, *database, *others, self.spot_notice)
+
+    @property
     def spot_notice(self) -> Path:
         return self.root / "spot-notice"
 
@@ -118,6 +130,11 @@ class LogPaths:
     def current(self) -> Path:
         """The link that always shows the current queue's logs."""
         return self.log_dir / "jobs"
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """What is ours alone."""
+        return (self.log_dir, self.log_dir / "queues", self.root)
 
     def newest(self, job_id: str, stream: str) -> str:
         """A str and not a Path: this is on the way from one job's end to the next's start."""

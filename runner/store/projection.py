@@ -40,6 +40,7 @@ def job_view(job_id: str, state: JobState) -> dict[str, Any]:
         "status": state.status.value,
         "attempt": state.attempt,
         "started_at": rfc3339(state.started_at),
+        "first_started_at": rfc3339(state.first_started_at),
         "completed_at": rfc3339(state.completed_at),
         "exit_code": state.exit_code,
         "signal": state.signal,
@@ -55,7 +56,9 @@ def job_view(job_id: str, state: JobState) -> dict[str, Any]:
         "max_rss_bytes": state.max_rss_bytes,
         "oom_killed": state.oom_killed or None,
         "results_uploaded": state.results_uploaded,
+        "logs_uploaded": state.logs_uploaded,
         "result_error": state.result_error,
+        "stale_results": state.stale_results or None,
     }
     return {name: value for name, value in view.items() if value is not None}
 

@@ -101,6 +101,15 @@ def test_no_match_is_a_problem(tmp_path: Path) -> None:
     )
 
 
+def test_an_optional_pattern_may_match_nothing(tmp_path: Path) -> None:
+    """A result that there is only sometimes would be told as missing each time."""
+    _write(tmp_path / "a" / "x")
+    (tmp_path / "a" / "link").symlink_to("/etc/hostname")
+    found = collect(["*.csv", "*.pt", "a/*"], str(tmp_path), optional={"*.csv", "a/*"})
+    assert [each.path for each in found.missing] == ["*.pt", f"{tmp_path}/a/link"]
+    assert _names(found) == ["x"]
+
+
 def test_links_inside_are_files_and_others_are_told(tmp_path: Path) -> None:
     """A link would lead out of the job's files, around in a circle, or be lost silently."""
     _write(tmp_path / "outside" / "secret", "secret")
@@ -128,6 +137,8 @@ def test_links_inside_are_files_and_others_are_told(tmp_path: Path) -> None:
     assert told["loop"].endswith("is a link to a folder: left out")
     assert told["tty.pt"].endswith("is a link to a device: left out")
     assert told["dangling.pt"].endswith("can't be read: No such file or directory")
+    missing = {each.path.rpartition("/")[2] for each in found.missing}
+    assert missing == {"secret.pt", "beside.pt", "folder.pt"}, "others are met on their own"
 
 
 def test_a_link_that_the_document_names_is_followed(tmp_path: Path) -> None:
@@ -152,6 +163,7 @@ def test_what_is_no_file_is_told_and_never_opened(tmp_path: Path) -> None:
     assert f"'{tmp_path}/sock' is a socket: left out" in found.problems
     assert "'/dev/null' is a device: left out" in found.problems
     assert "pattern '*' matched nothing that can be stored" in found.problems
+    assert [each.path for each in found.missing] == ["*", "fifo", "/dev/null"]
 
 
 def test_odd_names_are_found(tmp_path: Path) -> None:
@@ -197,6 +209,8 @@ def test_what_may_not_be_read_is_told() -> None:
     assert found.problems[0] == f"'{folder}/closed' can't be read: Permission denied"
     assert found.problems[1] == f"'{folder}/closed/deep/x' can't be read: Permission denied"
     assert len(found.problems) == 5
+    closed = [f"{folder}/closed", f"{folder}/closed/deep/x", "closed/deep/x"]
+    assert [each.path for each in found.missing] == [*closed, f"{folder}/closed", "closed/*"]
 
 
 def test_skipped_folders_are_not_entered(tree: Path) -> None:
@@ -204,6 +218,15 @@ def test_skipped_folders_are_not_entered(tree: Path) -> None:
     found = collect(["**"], str(tree), skip=(os.path.realpath(tree / "x"),))
     assert _names(found) == [".b.pt", "a.pt", "c.txt", "top.log"]
     assert collect(["x"], str(tree), skip=(str(tree / "x"),)).files == ()
+
+
+def test_folders_of_runner_are_left_out_unless_the_job_works_in_them(tree: Path) -> None:
+    """The state's own files would be results; or a job of the daemon have none at all."""
+    own = {os.path.realpath(path) for path in (tree, tree / "x", tree / "top.log")}
+    assert _names(collect(["**"], str(tree), own=own)) == [".b.pt", "a.pt", "c.txt"]
+    assert _names(collect(["**"], str(tree / "x"), own=own)) == [".hid/z.log", "y.log"]
+    (missing,) = collect(["*.log"], str(tree), own=own).missing
+    assert missing.why == "pattern '*.log' matched nothing but files of runner itself"
 
 
 def test_a_folder_swapped_for_a_link_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runner.results import upload
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
@@ -131,6 +132,7 @@ def test_the_manifest_says_it_all(scene: Scene) -> None:
             *logs,
         ],
         "problems": ["pattern '*.txt' matched nothing"],
+        "missing": [{"path": "*.txt", "why": "pattern '*.txt' matched nothing"}],
     }
     assert parse_manifest(scene.manifest().to_bytes()) == scene.manifest()
 
@@ -261,6 +263,64 @@ def test_problems_are_told_in_outcome_and_manifest(scene: Scene) -> None:
         f"'{scene.logs}/none' can't be read: No such file or directory: left out",
     )
     assert scene.manifest().problems == outcome.problems
+    assert outcome.missing == outcome.problems[1:3], "a log is no result"
+
+
+def test_what_was_missing_is_stored_later_if_it_was_the_jobs(scene: Scene) -> None:
+    """A file that somebody has put right would never be stored; or a later one in its stead."""
+    (scene.work / "a.pt").write_text("first")
+    spec = {"patterns": ("*.pt", "out/*.csv", "gone"), "ended_at": time.time()}
+    first = scene.upload(**spec)
+    assert [text.split("'")[1] for text in first.missing] == ["out/*.csv", "gone"]
+    before = scene.stored()
+    assert scene.upload(**spec) == first
+    assert scene.stored() == before
+    (scene.work / "out").mkdir()
+    for name, seconds in (("mine.csv", -10), ("late.csv", 60)):
+        (scene.work / "out" / name).write_text(name)
+        os.utime(scene.work / "out" / name, (spec["ended_at"] + seconds,) * 2)
+    (scene.work / "a.pt").write_text("changed")
+    (scene.work / "b.pt").write_text("more")
+    assert scene.upload(**spec).missing == ("pattern 'gone' matched nothing",)
+    assert set(scene.check()) == {"a.pt", "mine.csv", "stdout.log", "stderr.log"}
+    assert scene.stored()["a.pt"] == b"first"
+    assert scene.manifest().problems == ("pattern 'gone' matched nothing",)
+
+
+@pytest.mark.parametrize("swap", ["gone", "a link", "a folder"])
+def test_a_result_that_goes_while_it_is_stored_is_missing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, swap: str
+) -> None:
+    """A declared file would be in no store and everything be green."""
+    (scene.work / "m.pt").write_text("model")
+    find = upload.collect
+
+    def collect(*args: Any, **more: Any) -> Any:
+        found = find(*args, **more)
+        (scene.work / "m.pt").unlink()
+        if swap == "a link":
+            (scene.work / "m.pt").symlink_to("/etc/hostname")
+        elif swap == "a folder":
+            (scene.work / "m.pt").mkdir()
+        return found
+
+    monkeypatch.setattr(upload, "collect", collect)
+    outcome = scene.upload(patterns=("*.pt",))
+    assert outcome.ok and len(outcome.missing) == 1
+    assert outcome.missing[0].startswith(f"'{scene.work}/m.pt' ")
+    assert parse_manifest(scene.manifest().to_bytes()).missing[0].path == f"{scene.work}/m.pt"
+
+
+def test_files_from_before_the_job_are_told(scene: Scene) -> None:
+    """What an earlier run has left would be taken for this one's."""
+    began = time.time()
+    for name, seconds in (("old", -3600), ("just", 0)):
+        (scene.work / name).write_text(name)
+        os.utime(scene.work / name, (began + seconds,) * 2)
+    os.utime(scene.log(1)[0], (0, 0))
+    for _ in range(2):
+        outcome = scene.upload(patterns=("*",), first_start=began)
+        assert (outcome.stale, outcome.missing) == (("old",), ())
 
 
 def test_very_many_problems_are_counted(scene: Scene) -> None:

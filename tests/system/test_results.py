@@ -77,7 +77,7 @@ class Stock:
         )
         outcome = upload_job(self.store, LAYOUT, dataclasses.replace(spec, **changes))
         assert outcome.ok and not outcome.problems, outcome
-        self.job(job_id, attempt=attempt, results_uploaded=True)
+        self.job(job_id, attempt=attempt, logs_uploaded=True)
 
     def part(self, job_id: str, offset: int, data: bytes, attempt: int = 1) -> None:
         """A part of a log of an attempt that runs."""

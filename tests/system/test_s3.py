@@ -70,7 +70,8 @@ def test_all_of_a_queue_is_in_its_bucket(cloud: Cloud) -> None:
     assert cloud.read("jobs/b/attempts/1/stdout.log") == b"1\n"
     state = cloud.state()
     assert (state["status"], state["epoch"]) == ("failed", 1)
-    assert {each["results_uploaded"] for each in state["jobs"]} == {True}
+    assert [each.get("results_uploaded") for each in state["jobs"]] == [True, None, None]
+    assert {each["logs_uploaded"] for each in state["jobs"]} == {True}
     manifest = json.loads(cloud.read("jobs/a/manifest.json"))
     assert (manifest["run_id"], manifest["epoch"]) == (state["run_id"], 1)
     assert cloud.endpoint.open_uploads(cloud.bucket) == []

@@ -205,7 +205,8 @@ def test_dead_network(tmp_path: Path, endpoint: Endpoint, proxy: FaultProxy, how
         assert process.wait(15) == 105, place.said_by_runner()
         for job_id, state in place.job_states().items():
             assert state["status"] == "completed", job_id
-            assert state["results_uploaded"] is False and state["result_error"], state
+            assert state["logs_uploaded"] is False and state["result_error"], state
+            assert state.get("results_uploaded") is not True, state
         check_evidence(place)
         check_projection(place)
         if how == "refused":
@@ -281,7 +282,7 @@ def test_taken_over_in_mid_run(tmp_path: Path, endpoint: Endpoint, proxy: FaultP
     with s3_world(tmp_path / "w", claimed, endpoint, through(proxy)) as place:
         process = place.start(*place.run_words())
         until("the other job's files are stored", lambda: _is_stored(place, "early"))
-        until("so is the state", lambda: b'"results_uploaded":true' in _packed(place))
+        until("so is the state", lambda: b'"logs_uploaded":true' in _packed(place))
         until("its last look is some time ago", lambda: _quiet_since(proxy) > LOOKS)
         state = json.loads(place.in_s3("queue-state.json"))
         other = {**state, "run_id": "another", "holder": "elsewhere", "epoch": state["epoch"] + 1}
@@ -311,7 +312,7 @@ def _quiet_since(proxy: FaultProxy) -> float:
 
 
 def _is_stored(place: S3World, job_id: str) -> bool:
-    return (place.stored_job(job_id) or {}).get("results_uploaded") is True
+    return (place.stored_job(job_id) or {}).get("logs_uploaded") is True
 
 
 def _packed(place: S3World) -> bytes:

@@ -287,7 +287,7 @@ def test_what_is_final_fails_at_once_and_says_what_to_do(world: World, stub: Sec
         told = jobs[f"j{n}"]
         assert told["error_message"] == f"secret {reference}: {why}"
         assert (told["status"], told["attempt"]) == ("failed", 1)
-        assert told["results_uploaded"] and "result_error" not in told
+        assert told["logs_uploaded"] and "result_error" not in told
     assert (jobs["needs"]["status"], jobs["free"]["status"]) == ("skipped", "completed")
     assert not (world.home / "ran").exists() and len(stub.seen) == len(FINAL)
     assert traces(world.home.parent, OTHER) == []

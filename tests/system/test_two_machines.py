@@ -159,7 +159,7 @@ def taken_over(site: Callable[..., Site], endpoint: Endpoint, url: str) -> tuple
         lambda: (
             [job["status"] for job in stored(endpoint, bucket)["jobs"]] == ["completed", "running"]
             # Only what was stored is not done again.
-            and stored(endpoint, bucket)["jobs"][0].get("results_uploaded")
+            and stored(endpoint, bucket)["jobs"][0].get("logs_uploaded")
         )
     )
     return first, second, bucket

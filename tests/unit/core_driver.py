@@ -124,8 +124,9 @@ class Driver:
     def void(self, name: str, reason: str | None = None, delay: float = 0.0) -> None:
         self.send(ev.AttemptVoided(self.now(), self.at(name), self.token(name), reason, delay))
 
-    def stored(self, name: str, *, ok: bool = True, error: str | None = None) -> None:
-        self.send(ev.ResultsStored(self.now(), self.at(name), ok, error))
+    def stored(self, name: str, *, ok: bool = True, error: str | None = None, **more: Any) -> None:
+        """Its upload is over; ``missing`` and ``stale`` may be given."""
+        self.send(ev.ResultsStored(self.now(), self.at(name), ok, error, **more))
 
     def delayed(self, name: str, error: str | None = "slow", *, spooled: bool = False) -> None:
         self.send(ev.ResultsDelayed(self.now(), self.at(name), error, spooled))

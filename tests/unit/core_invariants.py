@@ -64,6 +64,11 @@ def check_records(scheduler: Scheduler) -> None:
         if state.live is not None and not state.live.over:
             assert not state.live.before.doubted, "its checkpoint has not been looked for"
         assert job.inputs_in_timeout or not state.input_seconds
+        if state.results_uploaded is not None and state.logs_uploaded is not None:
+            assert job.result_paths and state.status is JobStatus.COMPLETED
+            assert state.logs_uploaded or not state.results_uploaded
+        assert state.logs_uploaded is None or state.attempt
+        assert state.first_started_at is None or state.attempt
         if state.status is JobStatus.COMPLETED:
             assert state.exit_code == 0
             assert not state.timed_out

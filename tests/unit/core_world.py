@@ -290,9 +290,10 @@ class World:
         job = self.trees.pop(token).job
         self.send(ev.BackgroundEnded(self.now, job, token))
 
-    def store(self, at: int, *, ok: bool) -> None:
+    def store(self, at: int, *, ok: bool, missing: bool = False) -> None:
         job = self.uploads.pop(at)
-        self.send(ev.ResultsStored(self.now, job, ok, None if ok else "no room"))
+        error = "no room" if not ok else "matched nothing" if missing else None
+        self.send(ev.ResultsStored(self.now, job, ok, error, missing))
 
     def delay(self, at: int, *, spooled: bool) -> None:
         """An upload takes longer; perhaps its files are copied aside."""

@@ -200,7 +200,7 @@ def test_logs_are_stored_however_a_job_ends(how: str) -> None:
         assert q.collects == [], "a retry follows: it is not the end"
         q.cancel("a")
     assert q.collects == ["a"]
-    assert (q["a"].results_uploaded, q["a"].collecting) == (False, True)
+    assert (q["a"].logs_uploaded, q["a"].collecting) == (False, True)
 
 
 def test_an_upload_that_nobody_waits_for_changes_nothing() -> None:
@@ -220,11 +220,11 @@ def test_what_was_interrupted_may_have_its_logs_stored_at_the_end() -> None:
     q.ends("a", Signalled("SIGTERM"))
     assert (q.finish is not None, q.collects) == (True, [])
     q.stored("a")
-    assert q["a"].results_uploaded is True
+    assert q["a"].logs_uploaded is True
     q.crash()
     q.open(collects=True)
     assert q.starts == ["a"]
-    assert q["a"].results_uploaded is None
+    assert q["a"].logs_uploaded is None
 
 
 def test_an_upload_under_way_is_not_begun_twice() -> None:
@@ -237,4 +237,4 @@ def test_an_upload_under_way_is_not_begun_twice() -> None:
     assert (q["a"].status.value, q.collects) == ("skipped", [])
     assert q["a"].collecting
     q.stored("a")
-    assert q["a"].results_uploaded is True
+    assert q["a"].logs_uploaded is True

@@ -26,7 +26,7 @@ def test_an_ended_queue_has_its_unfinished_uploads_done_again() -> None:
     q.ok("a", "b")
     q.stored("a", ok=False, error="no room")
     q.stored("b")
-    assert (q.status, q["a"].results_uploaded) == ("completed", False)
+    assert (q.status, q["a"].logs_uploaded) == ("completed", False)
     q.crash(down=100.0)
     q.open(collects=True)
     assert (q.collects, q.starts, q.finish) == (["a"], [], None)
@@ -36,7 +36,7 @@ def test_an_ended_queue_has_its_unfinished_uploads_done_again() -> None:
     q.save()
     assert (q.status, q.core.queue.worked) == ("completed", worked), "its clock stands still"
     q.stored("a")
-    assert (q.finish, q["a"].results_uploaded) == (q.core.queue.status, True)
+    assert (q.finish, q["a"].logs_uploaded) == (q.core.queue.status, True)
     assert q["a"].result_error is None
 
 

@@ -222,7 +222,7 @@ def test_a_retried_job_waits_for_its_own_upload() -> None:
     assert (q["a"].status.value, q.starts) == ("pending", [])
     q.stored("a")
     assert q.starts == ["a"]
-    assert q["a"].results_uploaded is None
+    assert q["a"].logs_uploaded is None
     q.ends("a", Exited(0))
     assert q.collects == ["a"]
 

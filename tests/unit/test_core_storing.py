@@ -27,7 +27,7 @@ def test_another_store_gets_everything_again() -> None:
     q.crash()
     q.send(ev.SessionOpened(q.now(), q.boot, True, new_store=True))
     q.told()
-    assert (q.collects, q["a"].results_uploaded) == (["a"], False)
+    assert (q.collects, q["a"].logs_uploaded) == (["a"], False)
     q.stored("a")
     q.crash()
     q.open(collects=True)

@@ -122,9 +122,10 @@ class Walk(RuleBasedStateMachine):
         self.world.end_kept(kept[pick % len(kept)])
 
     @precondition(lambda self: self.world.uploads)
-    @rule(pick=PICK, ok=st.booleans())
-    def store(self, pick: int, ok: bool) -> None:
-        self.world.store(pick % len(self.world.uploads), ok=ok)
+    @rule(pick=PICK, how=st.sampled_from(["stored", "missing", "refused"]))
+    def store(self, pick: int, how: str) -> None:
+        at = pick % len(self.world.uploads)
+        self.world.store(at, ok=how != "refused", missing=how == "missing")
 
     @precondition(lambda self: self.world.uploads)
     @rule(pick=PICK, spooled=st.booleans())

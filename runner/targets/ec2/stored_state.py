@@ -212,9 +212,13 @@ def summary(seen: Seen) -> Answer:
     told = {name: value for name, value in state.items() if name != "jobs"}
     told["counts"] = {status.value: counts[status.value] for status in JobStatus}
     told["jobs_total"] = len(state["jobs"])
-    if seen.ended and any(job.get("results_uploaded") is False for job in state["jobs"]):
+    if seen.ended and any(_is_incomplete(job) for job in state["jobs"]):
         told["results_incomplete"] = True
     return told
+
+
+def _is_incomplete(job: Mapping[str, Any]) -> bool:
+    return job.get("results_uploaded") is False or job.get("logs_uploaded") is False
 
 
 def page(seen: Seen, fields: Mapping[str, Any]) -> Answer:
