@@ -14,6 +14,7 @@ from runner.core.ending import end, forbidden, reconsider, settle
 from runner.core.inputs import begin_fetches
 from runner.core.ledger import Ledger
 from runner.core.outcome import conclude
+from runner.core.space import IN_RESERVE, show_shortage
 from runner.core.states import (
     ENDED,
     LOST,
@@ -31,6 +32,8 @@ FETCHING_SECRETS = "fetching secrets"
 def dispatch(ledger: Ledger, now: ev.Now) -> None:
     """Start ready jobs in document order, as many as may run at once; others get their inputs."""
     if not may_start(ledger):
+        show_shortage(ledger)
+        _start_in_reserve(ledger, now)
         return
     room = ledger.document.max_parallel_jobs - len(ledger.live)
     while room > 0 and (index := ledger.frontier.take()) is not None:
@@ -39,15 +42,23 @@ def dispatch(ledger: Ledger, now: ev.Now) -> None:
     begin_fetches(ledger, now)
 
 
-def may_start(ledger: Ledger) -> bool:
-    """Whether anything may start at all."""
+def _start_in_reserve(ledger: Ledger, now: ev.Now) -> None:
+    """Where nothing that runs can free space, the next job may; see ``space``."""
+    if ledger.live or not (ledger.short_of_space and may_start(ledger, in_reserve=True)):
+        return
+    if (index := ledger.frontier.take_for_space()) is not None:
+        _start(ledger, now, index, in_reserve=True)
+
+
+def may_start(ledger: Ledger, *, in_reserve: bool = False) -> bool:
+    """Whether anything may start at all; ``in_reserve``: although something blocks starts."""
     queue = ledger.queue
     return not (
         queue.paused
         or queue.cancelling
         or queue.timed_out
         or queue.status is not QueueStatus.RUNNING
-        or ledger.blocked
+        or (ledger.blocked and not in_reserve)
         or ledger.interrupting
         or out_of_time(ledger)
     )
@@ -67,11 +78,12 @@ def start_number(run_id: str, token: str) -> int:
         return 0
 
 
-def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
+def _start(ledger: Ledger, now: ev.Now, index: int, *, in_reserve: bool = False) -> None:
     before = ledger.jobs[index]
     queue = ledger.queue = replace(ledger.queue, starts=ledger.queue.starts + 1)
     attempt = before.attempt + 1
-    live = Live(token_of(queue.run_id, queue.starts), _free_slot(ledger), attempt, before)
+    token = token_of(queue.run_id, queue.starts)
+    live = Live(token, _free_slot(ledger), attempt, before, in_reserve=in_reserve)
     after = JobState(
         status=JobStatus.RUNNING,
         attempt=attempt,
@@ -80,20 +92,25 @@ def _start(ledger: Ledger, now: ev.Now, index: int) -> None:
         unannounced=before.unannounced,
         started_at=now.wall,
         first_started_at=before.first_start,
-        reason=_reason(ledger, index, before),
+        reason=_reason(ledger, index, before, in_reserve=in_reserve),
         fetched=before.fetched,
         input_seconds=before.input_seconds,
+        space_failures=before.space_failures,
         live=live,
     )
     ledger.put(index, after)
     ledger.tell(now.wall, index, "attempt_intended", attempt=attempt)
+    if in_reserve:
+        ledger.tell(now.wall, index, "started_in_reserve", attempt=attempt, why=ledger.blocked)
     ledger.act(StartAttempt(index, attempt, live.token, live.slot, attempt - 1))
 
 
-def _reason(ledger: Ledger, index: int, before: JobState) -> str | None:
+def _reason(ledger: Ledger, index: int, before: JobState, *, in_reserve: bool) -> str | None:
     if before.reason == LOST:
         # Why a job that had completed runs at all is asked for as long as it does.
         return LOST
+    if in_reserve:
+        return IN_RESERVE
     if ledger.document.secret_env or ledger.document.jobs[index].secret_env:
         return FETCHING_SECRETS
     return None

@@ -140,7 +140,7 @@ class AttemptEnded:
     """The command ended and its tree is gone (or is kept in the background on purpose).
 
     ``ended_at`` is wall time, ``duration`` seconds, ``draw`` a number in [0, 1) for the jitter,
-    ``usage`` None if nobody could count.
+    ``usage`` None if nobody could count, ``short_of_space``: the disk was, at this end.
     """
 
     now: Now
@@ -152,6 +152,7 @@ class AttemptEnded:
     draw: float = 0.0
     background: bool = False
     usage: Usage | None = None
+    short_of_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +259,14 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class StartsBlocked:
-    """Nothing can be started for a while (the disk is full); None when it can again."""
+    """Nothing can be started for a while; None when it can again.
+
+    ``space``: because the disk is short of it, which what is started may change.
+    """
 
     now: Now
     reason: str | None
+    space: bool = False
 
 
 @dataclass(frozen=True, slots=True)

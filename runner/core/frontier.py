@@ -98,6 +98,23 @@ class Frontier:
                 return index
         return None
 
+    def take_for_space(self) -> int | None:
+        """The first ready job with ``run_if: always``, for those clean up; else the first of all.
+
+        Looks through all that are ready: that is done on a full disk, when nothing runs.
+        """
+        always = [
+            index
+            for index in self._ready
+            if self._document[index].run_if == "always"
+            and self.is_free(index)
+            and not self._lacks_inputs(index)
+        ]
+        if not always:
+            return self.take()
+        # Its entry in the heap stays, and is out of date: see above.
+        return min(always)
+
     def take_lacking(self) -> int | None:
         """The first job that would be ready if it had its inputs; it is no longer on offer."""
         while self._lacking:

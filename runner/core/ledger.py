@@ -45,6 +45,7 @@ class Ledger:
 
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
     tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
+    ``blocked``: why nothing starts, ``short_of_space``: and that it is for want of space;
     ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
     ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
     ``resuming``: why this session had to follow another, if it did.
@@ -78,6 +79,7 @@ class Ledger:
         self.finished = False
         self.collects = False
         self.blocked: str | None = None
+        self.short_of_space = False
         self.interrupting: str | None = None
         self.departure: Departure | None = None
         self.gone_at: float | None = None

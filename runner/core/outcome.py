@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.core import retry
+from runner.core import retry, space
 from runner.core.events import AttemptEnded, Exited, Lost, NotRunnable, Signalled
 from runner.core.states import JobState, JobStatus, StopReason
 from runner.model.document import Job
@@ -46,6 +46,8 @@ def conclude(job: Job, state: JobState, ended: AttemptEnded, global_timeout: flo
             if state.input_seconds:
                 message += f", {format_duration(round(state.input_seconds, 3))} of it for inputs"
             return _counted(job, replace(after, timed_out=True), ended, message)
+        case None if space.failed_for_space(state, ended):
+            return space.uncounted(after, ended, _message(after, ended))
         case None:
             return _by_itself(job, after, ended)
 
@@ -70,18 +72,14 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         oom_killed=bool(usage and usage.oom_kills),
         fetched=state.fetched,
         doubted=state.doubted,
+        space_failures=0 if status is JobStatus.COMPLETED else state.space_failures,
     )
 
 
 def _by_itself(job: Job, after: JobState, ended: AttemptEnded) -> JobState:
     match ended.outcome:
-        case Exited() | Signalled() if after.oom_killed:
-            # Also an exit: the shell, or the trainer's parent, outlived who was killed.
-            return _counted(job, after, ended, _out_of_memory(ended))
-        case Exited(code):
-            return _counted(job, after, ended, f"command execution failed: exit status {code}")
-        case Signalled(signal):
-            return _counted(job, after, ended, f"command killed by signal {signal}")
+        case Exited() | Signalled():
+            return _counted(job, after, ended, _message(after, ended))
         case NotRunnable(message):
             return replace(
                 after, status=JobStatus.FAILED, counted=after.counted + 1, error_message=message
@@ -89,6 +87,16 @@ def _by_itself(job: Job, after: JobState, ended: AttemptEnded) -> JobState:
         case Lost(machine):
             why = "the machine went away" if machine else "its supervising process was killed"
             return interrupted(after, why, announced=False)
+
+
+def _message(after: JobState, ended: AttemptEnded) -> str:
+    if after.oom_killed:
+        # Also an exit: the shell, or the trainer's parent, outlived who was killed.
+        return _out_of_memory(ended)
+    if isinstance(ended.outcome, Signalled):
+        return f"command killed by signal {ended.outcome.signal}"
+    code = ended.outcome.code if isinstance(ended.outcome, Exited) else "unknown"
+    return f"command execution failed: exit status {code}"
 
 
 def _out_of_memory(ended: AttemptEnded) -> str:

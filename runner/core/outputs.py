@@ -53,8 +53,9 @@ def check_doubted(ledger: Ledger, wall: float) -> None:
         if ledger.collects:
             ledger.act(RestoreOutputs(index))
         else:
-            # Nothing was ever stored by this session's lights: there is nothing to check against.
-            ledger.put(index, replace(state, restoring=False))
+            # Nothing was ever stored by this session's lights: there is nothing to check against,
+            # and nobody to store what the session before was about to.
+            ledger.put(index, replace(state, restoring=False, collecting=False))
             settle(ledger, wall, [index])
 
 

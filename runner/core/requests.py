@@ -135,11 +135,3 @@ def on_kill(ledger: Ledger, event: ev.KillRequested) -> None:
     """No more grace for what is being ended."""
     for index in sorted(ledger.live):
         stopping.kill(ledger, event.now.mono, index)
-
-
-def on_blocked(ledger: Ledger, event: ev.StartsBlocked) -> None:
-    """Nothing can be started for a while, or can again."""
-    if event.reason != ledger.blocked:
-        ledger.blocked = event.reason
-        name = "starts_blocked" if event.reason else "starts_unblocked"
-        ledger.tell(event.now.wall, None, name, reason=event.reason)

@@ -28,7 +28,6 @@ from runner.core.inputs import on_inputs_delayed, on_inputs_fetched
 from runner.core.ledger import Ledger
 from runner.core.outputs import on_outputs_checked
 from runner.core.requests import (
-    on_blocked,
     on_cancel,
     on_interrupt,
     on_kill,
@@ -36,6 +35,7 @@ from runner.core.requests import (
     on_retry,
 )
 from runner.core.sessions import on_opened, on_survivors_told, on_went_back
+from runner.core.space import on_blocked
 from runner.core.storing import on_results_delayed, on_results_stored, on_store_claimed
 from runner.core.story import Changes, StoryEntry
 
@@ -72,8 +72,8 @@ class Scheduler(Ledger):
 
     @property
     def may_start(self) -> bool:
-        """Whether anything may start at all, as it stands."""
-        return self.open and may_start(self)
+        """Whether anything may start at all, as it stands; in the reserve, if in no other way."""
+        return self.open and may_start(self, in_reserve=self.short_of_space)
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which TimerFired is due; None while there is nothing to wait for."""

@@ -29,6 +29,9 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
         forget_store(ledger)
     mono = queue.mono if same_boot else now.mono
     ledger.queue = replace(queue, mono=mono, boot_id=event.boot_id, updated_at=now.wall)
+    if queue.status is QueueStatus.RUNNING and not ledger.ending:
+        # What held it up then is looked at anew.
+        ledger.queue = replace(ledger.queue, reason=None)
     call_off_all(ledger)
     if not same_boot:
         forget_all(ledger)

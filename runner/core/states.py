@@ -104,6 +104,7 @@ class JobState:
     ``fetching``: its inputs are on their way; ``fetched``: they are there; ``input_seconds`` of
     that time are the next attempt's. ``doubted``: whether its checkpoint outlived a boot is not
     known yet.
+    ``space_failures``: how often in a row it failed in the reserve of a full disk, uncounted.
     """
 
     status: JobStatus = JobStatus.PENDING
@@ -137,6 +138,7 @@ class JobState:
     fetched: bool = False
     input_seconds: Seconds = 0.0
     doubted: bool = False
+    space_failures: Count = 0
     background: bool = False
     live: Live | None = None
     slot: Slot | None = None
@@ -177,7 +179,7 @@ class Live:
     job goes back to if the start turns out never to have happened. ``over``: the command has ended
     by itself, only leftovers of its tree still go, so a stop can't claim the end for itself.
     ``last``: a person cancelled the job when this end had come or been decided: the end stands,
-    but no attempt follows it.
+    but no attempt follows it. ``in_reserve``: it was started although the disk was short of space.
     """
 
     token: Token
@@ -190,6 +192,7 @@ class Live:
     killed: bool = False
     over: bool = False
     last: bool = False
+    in_reserve: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,10 @@ DURABLE_AFTER = 1.0
 
 
 class Attempts:
-    """See Listener for what its shims call; ``post`` takes the events that come of it."""
+    """See Listener for what its shims call; ``post`` takes the events that come of it.
+
+    ``short_of_space`` tells whether the disk is, at an attempt's end.
+    """
 
     def __init__(
         self,
@@ -53,12 +56,14 @@ class Attempts:
         scheduler: Scheduler,
         boot_id: str,
         post: Callable[[ev.Event], None],
+        short_of_space: Callable[[], bool],
     ) -> None:
         self.all_found = False
         self._around = surroundings
         self._scheduler = scheduler
         self._boot_id = boot_id
         self._post = post
+        self._short_of_space = short_of_space
         self._loop = asyncio.get_running_loop()
         self._slots = SlotFile.open(str(surroundings.paths.slots))
         base = {**surroundings.environment, **scheduler.document.env}
@@ -185,6 +190,7 @@ class Attempts:
     def ended(self, token: str, end: Exit | None, since: float | None, background: bool) -> None:
         """See Listener. What ran for a while is synced to disk before it counts as completed."""
         job = self._tokens[token]
+        outcome = _outcome(end)
         duration = None
         if end is not None and since is not None:
             duration = max(0.0, end.mono - since)
@@ -192,12 +198,13 @@ class Attempts:
             now=now(),
             job=job,
             token=token,
-            outcome=_outcome(end),
+            outcome=outcome,
             ended_at=end.wall if end else None,
             duration=duration,
             draw=random.random(),
             background=background,
             usage=ev.Usage(*end.usage) if end is not None and end.usage is not None else None,
+            short_of_space=outcome != ev.Exited(0) and self._short_of_space(),
         )
         if event.outcome == ev.Exited(0) and duration is not None and duration >= DURABLE_AFTER:
             document = self._scheduler.document

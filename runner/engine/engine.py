@@ -8,7 +8,6 @@ nothing is done: running jobs go on, and the step is tried again until it is on 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -32,6 +31,7 @@ from runner.engine.attempts import Attempts, now
 from runner.engine.callbacks import owned
 from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
+from runner.engine.space import Space
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import Uploads
 from runner.errors import DiskError, StateError
@@ -86,7 +86,10 @@ class Engine:
         self._context = owned(self._loop, self._on_failed_callback)
         self._boot_id = boot_id()
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
-        self._attempts = Attempts(surroundings, scheduler, self._boot_id, self.post)
+        self._space = Space(surroundings.paths.root, surroundings.disk_reserve)
+        self._attempts = Attempts(
+            surroundings, scheduler, self._boot_id, self.post, self._space.is_short
+        )
         self._projecting = Projecting(surroundings, scheduler, self._on_written)
         self._fetching = Fetching(surroundings, scheduler, self.post)
         self._uploads: Uploads | None = None
@@ -142,6 +145,7 @@ class Engine:
         starts_after: asyncio.Future[None] | None,
     ) -> None:
         self._hold = hold
+        self._database.keep_room()
         self._wait_with_starts(starts_after, NOT_LOOKED)
         heartbeat = self._uploads.heartbeat if self._uploads is not None else None
         if heartbeat is not None:
@@ -342,7 +346,10 @@ class Engine:
         except Exception as error:
             self._break(error)
             return
-        self._unwritten = None
+        if self._unwritten is not None:
+            self._unwritten = None
+            self._say("state_written_again")
+            self._database.keep_room()
         self._held = _Step()
         self._projecting.changed(changes.jobs)
         if self._uploads is not None:
@@ -361,8 +368,15 @@ class Engine:
         if not self._closed:
             self._commit(force=True)
 
+    def _say(self, event: str, **detail: str) -> None:
+        """Tell whoever watches what can't be, or is not worth being, in the story itself."""
+        if self._observe is not None:
+            self._observe([StoryEntry(time.time(), None, event, detail or None)])
+
     def _on_disk_error(self, message: str) -> None:
         """Nothing of the step took effect. Running jobs go on; it is tried again."""
+        if self._unwritten is None:
+            self._say("state_not_written", why=message)
         self._unwritten = message
         if self._flush_timer is None:
             self._held.changes.urgent = True
@@ -394,10 +408,11 @@ class Engine:
         scheduler = self.scheduler
         if scheduler.finished or self._hold:
             return
-        why, told = self._why_no_starts(), scheduler.blocked
+        (why, space), told = self._why_no_starts(), scheduler.blocked
         # How full the disk is changes all the time; that it is full is told once.
-        if bool(why) is not bool(told) or (told in _LOOKING and why != told):
-            self._held.actions += scheduler.handle(ev.StartsBlocked(now(), why))
+        other = told in _LOOKING or space is not scheduler.short_of_space
+        if bool(why) is not bool(told) or (other and why != told):
+            self._held.actions += scheduler.handle(ev.StartsBlocked(now(), why, space))
 
     def _wait_with_starts(self, until: asyncio.Future[None] | None, why: str) -> None:
         if until is not None and not until.done():
@@ -405,20 +420,16 @@ class Engine:
             # By the loop, after what was posted before: that is handled in a step of its own.
             until.add_done_callback(lambda _: self._poke())
 
-    def _why_no_starts(self) -> str | None:
+    def _why_no_starts(self) -> tuple[str | None, bool]:
+        """Why nothing may start now, and whether that is for want of space."""
         for until, why in self._before_starts:
             if not until.done():
-                return why
-        reserve = self.surroundings.disk_reserve
-        if not reserve:
-            return None
-        stat = os.statvfs(self.surroundings.paths.root)
-        free = stat.f_bavail * stat.f_frsize
-        # A reserve that the disk can't ever have would stop the queue for good.
-        reserve = min(reserve, stat.f_blocks * stat.f_frsize // 2)
-        if free >= reserve:
-            return None
-        return f"disk full: {free >> 10} KiB free, {reserve >> 10} KiB are kept in reserve"
+                return why, False
+        try:
+            shortage = self._space.shortage()
+        except OSError as error:
+            return f"the disk does not tell its free space: {error.strerror}", False
+        return shortage, shortage is not None
 
     def _arm(self) -> None:
         """Set the one timer for the earliest deadline."""

@@ -36,6 +36,7 @@ from runner.errors import (
 )
 from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths, sync_folder
+from runner.store.room import keep_room
 from runner.store.rows import (
     Outline,
     event_of,
@@ -131,6 +132,10 @@ class Database:
                 for statement in _UPGRADES[step].split(";"):
                     self._connection.execute(statement)
             self.set_meta({"schema_version": str(SCHEMA_VERSION)})
+
+    def keep_room(self) -> None:
+        """Have room for some hundred steps on a disk that fills up, as far as there is any now."""
+        keep_room(self.path.with_name(f"{self.path.name}-wal"))
 
     def close(self) -> None:
         self._last_event.close()

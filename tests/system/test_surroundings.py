@@ -68,14 +68,16 @@ def test_full_disk_holds_steps_back_and_loses_nothing(bed: Bed, small_disk: Path
     run = bed.start(bed.command("run", document), RUNNER_DISK_RESERVE="4KiB")
     until(lambda: (bed.logs / "queues/q/jobs/a-stdout.log").exists(), "the first job")
     until(lambda: bed.job("a").get("pid"), "the first job's pid")
+    take_the_log_s_room(bed.state / "queues/q/state.db-wal")
     ballast = fill(small_disk)
     go.touch()
-    until(lambda: bed.status().get("blocked"), "the full disk in status")
+    until(lambda: "full" in bed.status().get("blocked", ""), "the full disk in status")
     assert run.poll() is None
     assert not (bed.logs / "queues/q/jobs/b-stdout.log").exists()
     ballast.unlink()
     code, told = bed.finish(run)
     assert code == 0, told
+    assert "queue state not written why=" in told and "queue state written again" in told
     jobs = bed.status()["jobs"]
     assert [(job["status"], job["attempt"], job["exit_code"]) for job in jobs] == [
         ("completed", 1, 0),
@@ -83,19 +85,85 @@ def test_full_disk_holds_steps_back_and_loses_nothing(bed: Bed, small_disk: Path
     ]
 
 
+def take_the_log_s_room(log: Path) -> None:
+    """Give back what is reserved beyond its end."""
+    end = -(-log.stat().st_size // 4096) * 4096
+    punch = ["fallocate", "--punch-hole", "-o", str(end), "-l", str(8 << 20), str(log)]
+    subprocess.run(punch, check=True)
+
+
+def test_state_is_written_on_a_full_disk(bed: Bed, small_disk: Path) -> None:
+    """A queue whose last jobs need no space would wait for some, and a person would never know."""
+    bed.state = small_disk / "state"
+    go = bed.root / "go"
+    jobs = [waiting_job("a", go), *({"job_id": f"b{n}", "command": "true"} for n in range(8))]
+    run = bed.start(bed.command("run", bed.document(jobs)), RUNNER_DISK_RESERVE="64KiB")
+    until(lambda: bed.logs.exists() and bed.job("a").get("pid"), "the first job's pid")
+    fill(small_disk)
+    go.touch()
+    code, told = bed.finish(run)
+    assert code == 0, told
+    assert told.count("started in reserve") == 8
+    assert {job["status"] for job in bed.status()["jobs"]} == {"completed"}
+
+
+def test_one_job_fills_the_disk_and_the_next_cleans_it(bed: Bed, small_disk: Path) -> None:
+    """The guide's own pattern: the job that would make room may not start for want of room."""
+    bed.state = small_disk / "state"
+    full = small_disk / "scratch"
+    jobs: list[dict[str, object]] = [
+        {"job_id": "fill", "command": f"cat /dev/zero > {full}"},
+        {"job_id": "other", "command": f"test ! -e {full}", "depends_on": ["clean"]},
+        {"job_id": "clean", "command": f"rm {full}", "depends_on": ["fill"], "run_if": "always"},
+    ]
+    document = bed.document(jobs, on_failure="continue")
+    code, told = bed.run("run", document, RUNNER_DISK_RESERVE="512KiB")
+    assert code == 100, told
+    assert [job["status"] for job in bed.status()["jobs"]] == ["failed", "completed", "completed"]
+    assert "clean started in reserve" in told
+
+
+def test_failures_on_a_full_disk_do_not_count(bed: Bed, small_disk: Path) -> None:
+    """What fails because others filled the disk would be failed for good."""
+    bed.state = small_disk / "state"
+    bed.state.mkdir()
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (7 << 19))
+    document = bed.document(
+        [{"job_id": "a", "command": f"head -c 1000000 /dev/zero > {small_disk}/a"}]
+    )
+    run = bed.start(bed.command("run", document), RUNNER_DISK_RESERVE="1MiB")
+    until(
+        lambda: (
+            (bed.state / "queues/q/state.db").exists()
+            and "failed in the reserve" in bed.job("a").get("reason", "")
+        ),
+        "the first failure",
+    )
+    state = bed.status()
+    assert state["status"] == "running"
+    assert "disk full" in state["reason"]
+    ballast.unlink()
+    code, told = bed.finish(run)
+    assert code == 0, told
+    assert bed.job("a")["attempt"] == 2
+
+
 def test_reserve_stops_starts_and_ends_by_itself(bed: Bed, small_disk: Path) -> None:
     """Starting jobs on an almost full disk would fail them all; waiting for a hand would hang."""
     bed.state = small_disk / "state"
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * (3 << 20))
-    document = bed.document([{"job_id": "a", "command": "true"}])
+    ballast, go = small_disk / "ballast", bed.root / "go"
+    bed.state.mkdir()
+    stop = {"job_id": "first", "command": f"head -c {3 << 20} /dev/zero > {ballast}"}
+    jobs = [waiting_job("a", go), stop, {"job_id": "b", "command": f"touch {go}"}]
+    document = bed.document(jobs, max_parallel_jobs=2)
     run = bed.start(bed.command("run", document), RUNNER_DISK_RESERVE="2000KiB")
     told = until(
         lambda: (bed.state / "queues/q/state.db").exists() and bed.status().get("blocked"),
         "the reserve in status",
     )
     assert "disk full" in told
-    assert bed.job("a")["status"] == "pending"
+    assert bed.job("b")["status"] == "pending"
     ballast.unlink()
     assert bed.finish(run)[0] == 0
 

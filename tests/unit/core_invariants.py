@@ -142,12 +142,13 @@ def _ahead(scheduler: Scheduler) -> int:
 
 def check_order(scheduler: Scheduler) -> None:
     """Nobody waits who may run, and nobody waits who never will."""
-    idle = len(scheduler.live) < scheduler.document.max_parallel_jobs
+    room = scheduler.document.max_parallel_jobs
+    idle = len(scheduler.live) < (1 if scheduler.short_of_space else room)
     queue = scheduler.queue
     startable = (
         queue.status is QueueStatus.RUNNING
         and not queue.paused
-        and not scheduler.blocked
+        and (scheduler.short_of_space or not scheduler.blocked)
         and not scheduler.interrupting
         and queue.worked < scheduler.document.global_timeout
     )
@@ -160,6 +161,8 @@ def check_order(scheduler: Scheduler) -> None:
             # What had begun runs again all the same; what waits for a moment is judged then.
             assert state.status is JobStatus.INTERRUPTED or state.retry_due is not None, index
         if verdict == "ready" and startable and _free(state) and _lacks(scheduler, index, state):
+            if scheduler.short_of_space:
+                continue  # inputs take space
             most = scheduler.document.max_parallel_jobs + AHEAD
             assert _ahead(scheduler) >= most, f"{index} could have its inputs fetched"
         elif verdict == "ready" and idle and startable and _free(state):
@@ -192,8 +195,12 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
         statuses = {scheduler.jobs[i].status for i in needed}
         assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
         assert job.run_if != "failure" or JobStatus.FAILED in statuses
+    live = scheduler.jobs[index].live
+    assert live is None or not live.in_reserve or scheduler.short_of_space
     for earlier in range(index):
         state = scheduler.jobs[earlier]
+        if scheduler.short_of_space and job.run_if == "always":
+            break  # jobs that clean up go first, then
         if state.status in WAITING and _free(state) and not _lacks(scheduler, earlier, state):
             assert rule_for(scheduler, earlier) != "ready", f"{earlier} was passed by {index}"
 

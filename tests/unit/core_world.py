@@ -273,6 +273,7 @@ class World:
             duration=tree.at - tree.claimed,
             draw=0.5,
             background=tree.kept,
+            short_of_space=self.core.short_of_space,
         )
         self.send(ended, commit=False)
         tree.told = True
@@ -352,6 +353,8 @@ class World:
         elif name == "kill":
             self.send(ev.KillRequested(self.now))
         elif name in ("block", "unblock"):
-            self.send(ev.StartsBlocked(self.now, "disk full" if name == "block" else None))
+            self.send(ev.StartsBlocked(self.now, "no telling" if name == "block" else None))
+        elif name == "fill":
+            self.send(ev.StartsBlocked(self.now, "disk full", space=True))
         else:
             self.send(ev.PauseRequested(self.now, name == "pause"))

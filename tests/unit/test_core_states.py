@@ -135,6 +135,7 @@ FULL = JobState(
     fetched=True,
     input_seconds=1.5,
     doubted=True,
+    space_failures=2,
     background=True,
     live=Live(
         "t",
@@ -147,6 +148,7 @@ FULL = JobState(
         killed=True,
         over=True,
         last=True,
+        in_reserve=True,
     ),
     slot=0,
     token="t",

@@ -144,6 +144,18 @@ def test_an_upload_that_a_reboot_cut_off_is_done_after_the_look() -> None:
     assert q.starts == ["b"]
 
 
+def test_a_doubted_upload_is_let_go_by_a_session_without_a_store() -> None:
+    """A queue whose results were doubted and unstored would never end where nothing is stored."""
+    q = drive(job("a", result_paths=(ResultPath("x"),)), job("b", "a"), collects=True)
+    q.ok("a")
+    q.crash(boot=True)
+    q.session(collects=True)
+    q.crash()
+    q.open(collects=False)
+    q.run()
+    assert q.status == "completed"
+
+
 def test_the_claims_number_is_remembered() -> None:
     """A machine that comes back late could not know that it was succeeded."""
     q = drive(job("a"), collects=True)

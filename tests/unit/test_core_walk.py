@@ -32,7 +32,7 @@ RETRIES = [
 REQUESTS = st.sampled_from(
     ["retry"] * 4
     + ["unpause", "unblock"] * 3
-    + ["cancel", "pause", "block", "interrupt", "kill", "spot", "spot later", "rebalance"]
+    + ["cancel", "pause", "block", "fill", "interrupt", "kill", "spot", "spot later", "rebalance"]
 )
 INPUTS = (InputPath("s3://bucket/key", "in/"),)
 SOME_JOBS = st.lists(PICK, min_size=1, max_size=2)
