@@ -13,14 +13,15 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 
 from runner.results.collect import CollectedFile, Collection, collect
-from runner.results.escape import escape, shown, unescape
+from runner.results.escape import escape, shown
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest
-from runner.results.restore import bring_back, is_gone, readable_manifest
+from runner.results.places import relative_to
+from runner.results.restore import bring_back, plan, readable_manifest
 from runner.results.source import SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
 from runner.results.upload import is_unchanged
-from runner.rights import Rights, acting_as
+from runner.rights import Rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +101,16 @@ def restore_checkpoint(
         return BroughtBack()
     if manifest.attempt != spec.attempt and spec.collect(store).files:
         return BroughtBack()
+    planned = plan(manifest.files, spec.patterns, spec.working_directory, spec.rights)
+    if isinstance(planned, str):
+        return BroughtBack(lost=planned)
     count = 0
-    for entry in manifest.files:
+    for entry, place in planned:
         between()
-        path = unescape(entry.source)
-        with acting_as(spec.rights):
-            gone = is_gone(path, entry)
-        if not gone:
-            continue
-        if (trouble := bring_back(store, entry, path, spec.rights)) is not None:
-            return BroughtBack(count, f"{shown(path)} {trouble}")
-        count += 1
+        back = bring_back(store, entry, place, spec.rights)
+        if isinstance(back, str):
+            return BroughtBack(count, back)
+        count += back
     return BroughtBack(count)
 
 
@@ -197,6 +197,7 @@ class _Saving:
             mode=stored.mode,
             source=path,
             attempt=spec.attempt,
+            relative=relative_to(file.path, spec.working_directory),
         )
 
 

@@ -24,8 +24,7 @@ from runner.results.at_once import at_once
 from runner.results.escape import shown
 from runner.results.etags import parts_of, plain_etag
 from runner.results.input_record import InputRecord
-from runner.results.output import remove_leftovers
-from runner.results.placing import replacing, sync_folder
+from runner.results.placing import remove_leftovers, replacing, sync_folder
 from runner.results.s3_calls import S3Error
 from runner.results.store import Entry, StoreError
 from runner.rights import Rights, acting_as

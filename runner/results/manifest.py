@@ -56,7 +56,8 @@ def _version(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One stored file. `name` is `key` below the job's prefix, `source` where it was.
+    """One stored file. `name` is `key` below the job's prefix, `source` where it was, and
+    `relative` where that was below the working directory; None: elsewhere, or nobody knows.
 
     `size` in bytes, `mtime_ns` since the epoch, `mode` permission bits, `sha256` of what is stored.
     """
@@ -69,6 +70,7 @@ class FileEntry:
     mode: Annotated[int, Rule(_mode)]
     source: str
     attempt: Told
+    relative: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def parse_manifest(data: bytes, name: str = "a manifest") -> Manifest:
 
 
 def _file_to_json(file: FileEntry) -> dict[str, Any]:
-    return {
+    told = {
         "key": file.key,
         "name": file.name,
         "size": file.size,
@@ -138,7 +140,9 @@ def _file_to_json(file: FileEntry) -> dict[str, Any]:
         "mode": f"{file.mode:04o}",
         "source": file.source,
         "attempt": file.attempt,
+        "relative": file.relative,
     }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _format_time(ns: int) -> str:

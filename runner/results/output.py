@@ -16,7 +16,7 @@ from runner.errors import RunnerError, UsageError
 from runner.results.copying import hash_file
 from runner.results.escape import TEMPORARY, shown
 from runner.results.manifest import FileEntry
-from runner.results.placing import replacing
+from runner.results.placing import remove_leftovers, replacing
 from runner.results.wanted import Wanted
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -144,30 +144,6 @@ def dress(fd: int, file: FileEntry) -> None:
     os.fchmod(fd, file.mode & 0o777)
     with suppress(OSError, OverflowError, ValueError):
         os.utime(fd, ns=(file.mtime_ns, file.mtime_ns))
-
-
-def remove_leftovers(folder: bytes, of: int | None = None) -> None:
-    """Remove the unfinished files of processes that have ended, or those of the process `of`."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for name in names:
-        if found := _LEFTOVER.fullmatch(name):
-            pid = int(found[1])
-            if pid == of or (of is None and not _is_there(pid)):
-                with suppress(OSError):
-                    os.unlink(folder + b"/" + name)
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return pid > 0
 
 
 def _write_all(fd: int, data: bytes) -> None:

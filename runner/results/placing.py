@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
@@ -15,6 +16,7 @@ from runner.results.escape import TEMPORARY
 from runner.rights import Rights, acting_as
 
 _TEMPORARY = TEMPORARY.encode()
+_LEFTOVER = re.compile(re.escape(_TEMPORARY) + rb"([0-9]{1,18})-[0-9]+")
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -63,6 +65,45 @@ def try_to_write(folder: bytes) -> None:
     temporary, fd = _at_new_name(folder + b"/", lambda new: os.open(new, _NEW, 0o600))
     os.close(fd)
     os.unlink(temporary)
+
+
+def temporary_name() -> bytes:
+    """A name for an unfinished file that nothing of this process has."""
+    return b"%b%d-%d" % (_TEMPORARY, os.getpid(), next(_numbers))
+
+
+def remove_leftovers(folder: bytes, of: int | None = None) -> None:
+    """Remove the unfinished files that ended processes, or the process `of`, left in a folder."""
+    with suppress(OSError):
+        fd = os.open(folder, _FOLDER)
+        try:
+            remove_leftovers_in(fd, of)
+        finally:
+            os.close(fd)
+
+
+def remove_leftovers_in(folder: int, of: int | None = None) -> None:
+    """The same in an open folder."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in map(os.fsencode, names):
+        if found := _LEFTOVER.fullmatch(name):
+            pid = int(found[1])
+            if pid == of or (of is None and not _is_there(pid)):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=folder)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
 
 
 def is_temporary(name: bytes) -> bool:
@@ -119,7 +160,7 @@ def _at_new_name(path: bytes, make: Callable[[bytes], T]) -> tuple[bytes, T]:
     """Let `make` make a temporary in the folder of `path`, under a name that nothing has yet."""
     folder = os.path.dirname(path)
     while True:
-        new = b"%b/%b%d-%d" % (folder, _TEMPORARY, os.getpid(), next(_numbers))
+        new = folder + b"/" + temporary_name()
         try:
             return new, _with_folder(new, lambda: make(new))  # noqa: B023 (called at once)
         except FileExistsError:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runner.errors import StateError
+from runner.results.beneath import Beneath
 from runner.results.collect import collect
 from runner.results.copying import hash_file
 from runner.results.escape import shown, unescape
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
-from runner.results.placing import replacing
+from runner.results.places import Place, Places
 from runner.results.store import ResultStore
 from runner.rights import Rights, acting_as
 
@@ -56,7 +58,7 @@ def restore_job(stores: tuple[ResultStore, ...], layout: Layout, wanted: Wanted)
     for store in stores:
         manifest = _manifest(store, layout, wanted)
         if manifest is not None:
-            return _restore(store, layout, manifest, wanted.rights)
+            return _restore(store, layout, manifest, wanted)
     found = collect(
         wanted.patterns,
         wanted.working_directory,
@@ -85,43 +87,58 @@ def _manifest(store: ResultStore, layout: Layout, wanted: Wanted) -> Manifest | 
     return manifest if ours == (wanted.run_id, wanted.attempt, True) else None
 
 
-def _restore(
-    store: ResultStore, layout: Layout, manifest: Manifest, rights: Rights | None
-) -> Restored:
+def _restore(store: ResultStore, layout: Layout, manifest: Manifest, wanted: Wanted) -> Restored:
+    files = [entry for entry in manifest.files if not layout.is_log(entry.name)]
+    planned = plan(files, wanted.patterns, wanted.working_directory, wanted.rights)
+    if isinstance(planned, str):
+        return Restored(lost=planned)
     count = 0
-    for entry in manifest.files:
-        if layout.is_log(entry.name):
-            continue
-        path = unescape(entry.source)
-        with acting_as(rights):
-            gone = is_gone(path, entry)
-        if not gone:
-            continue
-        if (trouble := bring_back(store, entry, path, rights)) is not None:
-            return Restored(count, f"{shown(path)} {trouble}")
-        count += 1
+    for entry, place in planned:
+        back = bring_back(store, entry, place, wanted.rights)
+        if isinstance(back, str):
+            return Restored(count, back)
+        count += back
     return Restored(count)
 
 
-def is_gone(path: str, entry: FileEntry) -> bool:
-    """Whether it isn't there, or was cut short.
+def plan(
+    files: Iterable[FileEntry],
+    patterns: Sequence[str],
+    working_directory: str,
+    rights: Rights | None,
+) -> list[tuple[FileEntry, Place]] | str:
+    """Where each file of a manifest belongs here, before any is looked at; or why one doesn't.
 
-    A size that differs under the same mtime is what a power cut leaves.
+    Half of what was stored together would be taken for all of it.
     """
-    try:
-        found = os.stat(path)
-    except OSError:
-        return True
-    untouched = found.st_mtime_ns == entry.mtime_ns
-    return not stat.S_ISREG(found.st_mode) or (untouched and found.st_size != entry.size)
+    with acting_as(rights):
+        places = Places(patterns, working_directory)
+    planned = []
+    for entry in files:
+        place = places.of(entry)
+        if place is None:
+            where = shown(unescape(entry.source))
+            return f"{where} is in the manifest, and no pattern of the job would find it here"
+        planned.append((entry, place))
+    return planned
 
 
 def bring_back(
-    store: ResultStore, entry: FileEntry, path: str, rights: Rights | None
-) -> str | None:
-    """Why it can't be brought back, or None when it has been. Raises StoreError."""
+    store: ResultStore, entry: FileEntry, place: Place, rights: Rights | None
+) -> bool | str:
+    """Whether the file was gone and has been brought back; or why it couldn't be.
+
+    A folder that the document names may be reached through a link, what is below it may not.
+    Raises StoreError.
+    """
+    folder, below = os.fsencode(place.folder), os.fsencode(place.below)
     try:
-        with replacing(os.fsencode(path), durable=True, rights=rights) as target:
+        if not _is_gone(folder, below, entry, rights):
+            return False
+        with (
+            Beneath.open(folder, rights, make=True) as opened,
+            opened.replacing(below, durable=True) as target,
+        ):
             if not store.get_file(entry.key, target):
                 raise _Missing
             if hash_file(target, entry.size) != entry.sha256:
@@ -129,10 +146,25 @@ def bring_back(
             os.fchmod(target, entry.mode & 0o777)
             os.utime(target, ns=(entry.mtime_ns, entry.mtime_ns))
     except _Missing:
-        return f"is gone, and {store.describe()} has no copy of it"
-    except OSError as error:
-        return f"is gone, and can't be written again: {error.strerror}"
-    return None
+        return f"{shown(place.path)} is gone, and {store.describe()} has no copy of it"
+    except (OSError, OverflowError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return f"{shown(place.path)} is gone, and can't be written again: {why}"
+    return True
+
+
+def _is_gone(folder: bytes, below: bytes, entry: FileEntry, rights: Rights | None) -> bool:
+    """Whether it isn't there, or was cut short.
+
+    A size that differs under the same mtime is what a power cut leaves.
+    """
+    try:
+        with Beneath.open(folder, rights) as opened:
+            found = opened.stat(below)
+    except OSError:
+        return True
+    untouched = found.st_mtime_ns == entry.mtime_ns
+    return not stat.S_ISREG(found.st_mode) or (untouched and found.st_size != entry.size)
 
 
 class _Missing(Exception):

@@ -19,6 +19,7 @@ from runner.results.folder import FolderStore
 from runner.results.late import find_late, stale_of
 from runner.results.layout import Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, Missing, parse_manifest
+from runner.results.places import relative_to
 from runner.results.progress import Progress
 from runner.results.source import Source, SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
@@ -353,6 +354,7 @@ class _Upload:
             mode=stored.mode,
             source=escape(file.path),
             attempt=file.attempt,
+            relative=relative_to(file.path, self.spec.working_directory),
         )
 
     def _leave_out(self, file: _Wanted, why: str) -> None:

@@ -128,6 +128,7 @@ def test_the_manifest_says_it_all(scene: Scene) -> None:
                 "mode": "0600",
                 "source": str(path),
                 "attempt": 1,
+                "relative": "m.pt",
             },
             *logs,
         ],
