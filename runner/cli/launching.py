@@ -17,9 +17,11 @@ from runner.cli.launch_cargo import bundles
 from runner.cli.progress import progress_bar
 from runner.cli.text import clean
 from runner.errors import UsageError
+from runner.model import lint
 from runner.model.document import Queue, dump_document
 from runner.results.stores import parse_s3
 from runner.service.result_stores import wanted
+from runner.service.warnings import local_paths
 from runner.targets.ec2.bucket import Bucket, sha256_of
 from runner.targets.ec2.ground import Ground
 from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id
@@ -107,6 +109,8 @@ class Launching:
     def _looked(self) -> tuple[Surveyed, tuple[Candidate, ...]]:
         """Everything that can be wrong is seen here; nothing has been touched."""
         surveyed = survey(self._wish, self._ec2, self._bucket)
+        found = [*lint.warnings(self._queue), *local_paths(self._queue)]
+        surveyed.notes += [f"warning: {line}" for line in found]
         surveyed.notes += [
             f"launch {each.launch} of '{each.queue_id}' was cut off at {rfc3339(each.launched_at)} "
             "and may have a machine: `runner ls` shows it"

@@ -27,7 +27,9 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps({"valid": False, "errors": error.errors}))
         return ExitCode.USAGE
     order = [document.jobs[index].job_id for index in Graph(document.jobs).order()]
-    warnings = _warnings(document.jobs)
+    from runner.service.warnings import warnings as find
+
+    warnings = find(document)
     if arguments.json:
         print(json.dumps({"valid": True, "order": order, "warnings": warnings}))
         return ExitCode.DONE
@@ -35,9 +37,3 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"runner validate: warning: {warning}", file=sys.stderr)
     sys.stdout.write("".join(f"{name}\n" for name in order))
     return ExitCode.DONE
-
-
-def _warnings(jobs: object) -> list[str]:
-    from runner.service.warnings import tmpfs_results
-
-    return tmpfs_results(jobs)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from runner.core.states import ENDED, JobStatus, QueueStatus
 from runner.errors import StateError
 from runner.model.faults import InvalidError
-from runner.model.fields import check_job_id
+from runner.model.fields import check_stored_job_id
 from runner.model.records import LAST_SECOND, Name, Rule, decode, number, read, text, whole
 
 MOST = 10**9
@@ -48,7 +48,7 @@ Duration = Annotated[float, Rule(number(0, MOST))]
 class StateFileJob:
     """One job as a state tells of it. Wall times in seconds since the epoch."""
 
-    job_id: Annotated[str, Rule(check_job_id)]
+    job_id: Annotated[str, Rule(check_stored_job_id)]
     status: JobStatus
     attempt: Told
     started_at: Time | None = None

@@ -5,7 +5,8 @@ A document of 100,000 jobs can hold a million errors: the first hundred are kept
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from runner.errors import DocumentError
@@ -13,6 +14,8 @@ from runner.model.wording import did_you_mean
 
 KEPT = 100
 GIVE_UP = 100_000
+
+_JOB = re.compile(r"jobs\[(\d+)\](.*)")
 
 
 class InvalidError(Exception):
@@ -46,17 +49,27 @@ class Faults:
         if self._count >= GIVE_UP:
             self.fail(f"… and more errors: stopped after {GIVE_UP:,}")
 
-    def raise_any(self) -> None:
-        """Raise DocumentError if there was an error."""
+    def raise_any(self, job_ids: Sequence[str] = ()) -> None:
+        """Raise DocumentError if there was an error. ``job_ids``: by index, "" is not known."""
         if more := self._count - len(self.kept):
-            self.fail(f"… and {more} more error{'s' if more > 1 else ''}")
+            self.fail(f"… and {more} more error{'s' if more > 1 else ''}", job_ids)
         if self:
-            self.fail()
+            self.fail(job_ids=job_ids)
 
-    def fail(self, last: str | None = None) -> NoReturn:
+    def fail(self, last: str | None = None, job_ids: Sequence[str] = ()) -> NoReturn:
         """Raise DocumentError with what was found, and ``last`` below it."""
         lines = [
-            f"{place.removeprefix('.') or 'document'}: {message}"
+            f"{place.removeprefix('.') or 'document'}: {message}{_whose(place, message, job_ids)}"
             for place, message in self.kept.items()
         ]
         raise DocumentError([*lines, last] if last else lines)
+
+
+def _whose(place: str, message: str, job_ids: Sequence[str]) -> str:
+    """`` (job "train")``, unless the message says so: nobody counts to the eighteenth job."""
+    match = _JOB.match(place)
+    if match is None or match[2] == ".job_id":
+        return ""
+    index = int(match[1])
+    name = job_ids[index] if index < len(job_ids) else ""
+    return f' (job "{name}")' if name and name not in message.split() else ""

@@ -28,7 +28,10 @@ from runner.model.wording import did_you_mean, kind, one_of, quoted, step
 Check = Callable[[Any], Any]
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-RESERVED_JOB_IDS = ("queue.json", "queue-state.json")
+FIRST_RESERVED_JOB_IDS = ("queue.json", "queue-state.json")
+RESERVED_JOB_IDS = (*FIRST_RESERVED_JOB_IDS, "report.html", "events", "control", "_setup")
+"""Names of our own beside a queue's jobs; all but the first may be those of jobs of old queues."""
+
 VARIABLE_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED_VARIABLES = ("JOB_ID", "JOB_ATTEMPT", "QUEUE_ID")
 RESERVED_VARIABLE_PREFIX = "RUNNER_"
@@ -112,10 +115,16 @@ def _identifier(value: Any) -> str:
 
 def check_job_id(value: Any) -> str:
     """The id of a job; it is also the name of a folder."""
-    text = _identifier(value)
+    text = _text(value)
     if text in RESERVED_JOB_IDS:
         raise InvalidError(f'"{text}" is the name of one of our own files')
-    return text
+    return _identifier(text)
+
+
+def check_stored_job_id(value: Any) -> str:
+    """The same for a job of a queue that was accepted before."""
+    text = _text(value)
+    return check_job_id(text) if text in FIRST_RESERVED_JOB_IDS else _identifier(text)
 
 
 def _size(text: str) -> int:
@@ -374,6 +383,7 @@ JOB_REQUIRED = frozenset({"job_id", "command", "timeout"})
 
 STORED_JOB_FIELDS: dict[str, Check] = {
     **JOB_FIELDS,
+    "job_id": check_stored_job_id,
     "result_paths": _each(_result({**RESULT_FIELDS, "path": _text}), _GLOBS),
     "checkpoint_paths": _each(_text, _GLOBS),
 }

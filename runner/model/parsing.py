@@ -49,7 +49,7 @@ def read_document(path: Path) -> Queue:
     # The bytes are let go before the jobs are built.
     text = decode(raw, str(path))
     del raw
-    return _parse(text)
+    return _parse(text, name=str(path))
 
 
 def parse_document(raw: bytes) -> Queue:
@@ -69,14 +69,15 @@ def parse_stored(raw: bytes) -> Queue:
     return _parse(decode(raw, "document"), STORED_JOB_FIELDS)
 
 
-def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS) -> Queue:
+def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "") -> Queue:
     faults = Faults()
     with _no_collection():
-        fields, jobs = _read(Reader(text, faults), faults, job_fields)
+        fields, jobs = _read(Reader(text, faults, name), faults, job_fields)
         values = check_object(fields, QUEUE_FIELDS, QUEUE_REQUIRED, faults)
         _check_secrets(values, "", faults)
         _check_ids(jobs, faults)
-        faults.raise_any()
+        if faults:
+            faults.raise_any([job.job_id for job in jobs])
     values[JOBS] = tuple(jobs)
     values.setdefault("queue_id", None)
     return Queue(**values)

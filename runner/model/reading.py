@@ -23,6 +23,10 @@ MAX_BYTES = 64 * 1024 * 1024
 
 JOBS = "jobs"
 
+_BLANK = " \t\n\r"
+_YAML = re.compile(r"---|%YAML|- |[A-Za-z_][\w-]*:(?:[ \t\r\n]|$)")
+"""How documents begin that are written in YAML's own way."""
+
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _ODD_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -65,10 +69,14 @@ def decode(raw: bytes, name: str) -> str:
 
 
 class Reader:
-    """Reads the text of one document once; its oddities go to ``faults`` with their places."""
+    """Reads the text of one document once; its oddities go to ``faults`` with their places.
 
-    def __init__(self, text: str, faults: Faults) -> None:
+    ``name``: of its file, for errors of its syntax.
+    """
+
+    def __init__(self, text: str, faults: Faults, name: str = "") -> None:
         self._text = text
+        self._name = name
         self._faults = faults
         # Until something odd is seen nothing needs a second look.
         self._odd = _ODD_ESCAPE.search(text) is not None
@@ -162,13 +170,27 @@ class Reader:
     def _not_an_object(self, at: int) -> NoReturn:
         if at == len(self._text):
             self._fail("the document is empty", at)
+        if _YAML.match(self._text, at):
+            self._fail("this looks like YAML: a document is JSON (RFC 8259)", at)
         value, _ = self._value(at)
         self._fail(f"must be an object, not {kind(value)}", at)
 
     def _fail(self, message: str, at: int) -> NoReturn:
         line = self._text.count("\n", 0, at) + 1
         column = at - self._text.rfind("\n", 0, at)
-        raise DocumentError([f"line {line}, column {column}: {message}"])
+        file = f"{self._name}: " if self._name else ""
+        raise DocumentError([f"{file}line {line}, column {column}: {self._known(at) or message}"])
+
+    def _known(self, at: int) -> str | None:
+        """What people write who know other notations, in words of its own."""
+        rest = self._text[at : at + 2]
+        if rest[:1] == "#" or rest in ("//", "/*"):
+            return 'JSON has no comments: a key that begins with "x-" may hold a note'
+        if rest[:1] == "'":
+            return "a string is in double quotes, not in single ones"
+        if rest[:1] in ("]", "}") and self._text[:at].rstrip(_BLANK).endswith(","):
+            return f"JSON has no comma before '{rest[0]}'"
+        return None
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)

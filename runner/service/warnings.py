@@ -1,11 +1,77 @@
-"""What is allowed in a document, and yet likely to hurt."""
+"""What is allowed in a document, and yet likely to hurt: as this machine is.
+
+What the document alone shows is found by ``model.lint``.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from runner.model.document import Job
+from runner.model import lint
+from runner.model.document import Job, Queue
+from runner.model.wording import quoted
+
+_PEOPLES = ("/home/", "/Users/", "/root/", "/mnt/", "/media/", "/Volumes/")
+"""Where a computer has what is its user's own."""
+
+
+def warnings(queue: Queue) -> list[str]:
+    """All of them, one line each. Looks at folders and mounts, and changes nothing."""
+    return [*lint.warnings(queue), *missing_folders(queue), *tmpfs_results(queue.jobs)]
+
+
+def missing_folders(queue: Queue) -> list[str]:
+    """Absolute working directories that aren't here: a job there fails before it starts."""
+    return [
+        f"{place}: {quoted(folder)} does not exist on this machine{lint.whose(names)}"
+        for folder, (place, names) in _folders(queue).items()
+        if folder.startswith("/") and not os.path.isdir(folder)
+    ]
+
+
+def local_paths(queue: Queue) -> list[str]:
+    """What names a place of this computer that another machine will hardly have."""
+    found = [
+        f"{place}: {quoted(folder)} is a folder of this computer{lint.whose(names)}"
+        for folder, (place, names) in _folders(queue).items()
+        if _is_of_this_computer(folder)
+    ]
+    variables: dict[str, tuple[str, list[str]]] = {}
+    for place, env, job_id in _environments(queue):
+        for name in sorted(env):
+            if any(map(_is_of_this_computer, env[name].split(":"))):
+                _, names = variables.setdefault(name, (f"{place}env.{name}", []))
+                names += job_id
+    return found + [
+        f"{place}: names a place of this computer, which the machine will not have"
+        f"{lint.whose(names)}"
+        for place, names in variables.values()
+    ]
+
+
+def _folders(queue: Queue) -> dict[str, tuple[str, list[str]]]:
+    """Each working directory, where it stands first, and of which jobs."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    if queue.working_directory:
+        found[queue.working_directory] = ("working_directory", [])
+    for index, job in enumerate(queue.jobs):
+        if job.working_directory:
+            place = f"jobs[{index}].working_directory"
+            found.setdefault(job.working_directory, (place, []))[1].append(job.job_id)
+    return found
+
+
+def _environments(queue: Queue) -> Iterator[tuple[str, Mapping[str, str], list[str]]]:
+    yield "", queue.env, []
+    for index, job in enumerate(queue.jobs):
+        yield f"jobs[{index}].", job.env, [job.job_id]
+
+
+def _is_of_this_computer(path: str) -> bool:
+    own = (*_PEOPLES, f"{Path.home()}/")
+    return path.startswith(own) and os.path.exists(path)
 
 
 def tmpfs_results(jobs: Sequence[Job]) -> list[str]:

@@ -242,7 +242,10 @@ def test_rules_of_the_queues_fields(change: dict[str, Any], message: str) -> Non
 
 JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"job_id": "a/b"}, 'jobs[0].job_id: "a/b" is not an id'),
-    ({"job_id": "queue-state.json"}, "jobs[0].job_id: "),
+    *(
+        ({"job_id": name}, f'jobs[0].job_id: "{name}" is the name of one of our own files')
+        for name in ("queue-state.json", "queue.json", "report.html", "events", "control", "_setup")
+    ),
     ({"job_id": "queue.json"}, "one of our own files"),
     ({"command": ""}, "jobs[0].command: must not be empty"),
     ({"command": "x" * 131_072}, "jobs[0].command: is too long: 131,072 bytes, at most 131,071"),
@@ -385,15 +388,21 @@ TEXT_ERRORS: list[tuple[bytes, str]] = [
     (b"{", "line 1, column 2: expecting a key"),
     (b'{"a" 1}', "line 1, column 6: expecting ':'"),
     (b'{"a":}', "line 1, column 6: expecting a value"),
-    (b'{"a": 1,}', "line 1, column 9: expecting a key in double quotes"),
+    (b'{"a": 1,}', "line 1, column 9: JSON has no comma before '}'"),
+    (b'{"a": 1,', "line 1, column 9: expecting a key in double quotes"),
+    (b"{'a': 1}", "line 1, column 2: a string is in double quotes, not in single ones"),
+    (b'{"a": 1, # note\n"b": 2}', "line 1, column 10: JSON has no comments: a key that begins"),
+    (b'{"jobs": [\n/* none */]}', "line 2, column 1: JSON has no comments"),
+    (b"queue_id: x\njobs: []\n", "line 1, column 1: this looks like YAML"),
+    (b"---\n- a\n", "line 1, column 1: this looks like YAML"),
     (b'{"a": 1\n "b": 2}', "line 2, column 2: expecting ',' or '}'"),
     (b'{"jobs": [{} {}]}', "line 1, column 14: expecting ',' or ']'"),
-    (b'{"jobs": [{},]}', "line 1, column 14: expecting a value"),
+    (b'{"jobs": [{},]}', "line 1, column 14: JSON has no comma before ']'"),
     (b'{"jobs": [', "line 1, column 11: expecting a value"),
     (b'{"jobs": [{"a": 01}]}', "line 1, column 18: expecting ',' delimiter"),
     (b"{} {}", "line 1, column 4: the document ends here, but more text follows"),
     (b'{"a": "\0"}', "line 1, column 8: invalid control character"),
-    (b"// note\n{}", "line 1, column 1: expecting a value"),
+    (b"// note\n{}", "line 1, column 1: JSON has no comments"),
     (b"\xef\xbb\xbf{}", "document: begins with a byte order mark"),
     (b"\xff\xfe{\0}\0", "document: is UTF-16"),
     (b'{\n"a": "\xe9"}', "document: line 2, byte 8: is not UTF-8"),
@@ -509,12 +518,12 @@ def test_what_a_job_sets_wins_over_the_queues_secrets() -> None:
 
 GRAPH_ERRORS: list[tuple[list[dict[str, Any]], list[str]]] = [
     (
-        [{"job_id": "preprocess"}, {"job_id": "b", "depends_on": ["prepocess"]}],
-        ['jobs[1].depends_on[0]: there is no job "prepocess"; did you mean "preprocess"?'],
+        [{"job_id": "prepare"}, {"job_id": "c", "depends_on": ["prepar"]}],
+        ['jobs[1].depends_on[0]: there is no job "prepar"; did you mean "prepare"? (job "c")'],
     ),
     (
         [{"job_id": "b"}, {"depends_on": ["b", "b"]}],
-        ['jobs[1].depends_on[1]: "b" is named twice'],
+        ['jobs[1].depends_on[1]: "b" is named twice (job "a")'],
     ),
     ([{}, {"job_id": "b"}, {}], ['jobs[2].job_id: "a" is also the id of jobs[0]']),
     ([{"depends_on": ["a"]}], ["jobs[0].depends_on: cycle: a → a"]),
@@ -529,6 +538,33 @@ GRAPH_ERRORS: list[tuple[list[dict[str, Any]], list[str]]] = [
 def test_rules_between_jobs(jobs: list[dict[str, Any]], errors: list[str]) -> None:
     """A queue that can never end would be started."""
     assert errors_of(raw(jobs)) == errors
+
+
+def test_an_error_names_its_job() -> None:
+    """Somebody would have to count to the eighteenth job of a document."""
+    jobs = [{"job_id": f"j{n}"} for n in range(19)]
+    jobs[17] = {"job_id": "train", "timeout": "3 hours"}
+    (error,) = errors_of(raw(jobs))
+    assert error.startswith('jobs[17].timeout: "3 hours" is not') and error.endswith(
+        '(job "train")'
+    )
+    (error,) = errors_of(raw([{"job_id": "no/id", "timeout": 5}]))[1:]
+    assert "(job" not in error
+
+
+def test_a_job_of_an_old_queue_may_have_a_name_that_is_ours_now() -> None:
+    """A queue that was accepted before could not be resumed."""
+    assert parse_stored(raw([{"job_id": "events"}])).jobs[0].job_id == "events"
+    with pytest.raises(DocumentError):
+        parse_stored(raw([{"job_id": "queue.json"}]))
+
+
+def test_an_error_of_syntax_names_its_file(tmp_path: Path) -> None:
+    """Of two documents nobody would know which one is broken."""
+    path = tmp_path / "night.json"
+    path.write_text('{"a": }')
+    with pytest.raises(DocumentError, match=r"night\.json: line 1, column 7: expecting a value"):
+        read_document(path)
 
 
 def test_a_broken_job_is_still_a_dependency() -> None:
