@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from runner.core.scheduler import Scheduler
 from runner.core.states import WAITING
 from runner.engine.surroundings import Surroundings
+from runner.engine.workers import Workers, patience_with
 from runner.results.layout import Layout
 from runner.results.store import ResultStore, StoreError
 
 PART = 8 << 20
 """Bytes of the largest part."""
+
+LOOK_TIME = 10.0
+"""Seconds that one look takes at most: a log that grows faster than it can be stored holds up no
+other's first look."""
 
 _STREAMS: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
 _LOG = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -38,13 +44,15 @@ class _Log:
 
 
 class LiveLogs:
-    """``may_write`` raises StoreError while the store isn't ours; ``pool`` has one thread."""
+    """``may_write`` raises StoreError while the store isn't ours.
+
+    One thread of its own: a log of any size must not hold up the state.
+    """
 
     def __init__(
         self,
         surroundings: Surroundings,
         scheduler: Scheduler,
-        pool: ThreadPoolExecutor,
         may_write: Callable[[], object],
     ) -> None:
         assert surroundings.results is not None
@@ -52,13 +60,29 @@ class LiveLogs:
         self._scheduler = scheduler
         self._store: ResultStore = surroundings.results
         self._layout = Layout()
-        self._pool = pool
+        self._pool = Workers(1, "live-logs", patience_with(self._store))
         self._may_write = may_write
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
         self._closed = False
         self._logs: dict[tuple[int, int], list[_Log]] = {}
+        self._turn = threading.Condition()
+        self._writing: _Log | None = None
+        self._whole: dict[str, int] = {}
+
+    def leave_to_upload(self, job_id: str, attempt: int) -> None:
+        """The logs of a job, up to this attempt's, are about to be uploaded as a whole.
+
+        No part of them is on its way when this returns: it would stay beside the whole log. Called
+        in a thread.
+        """
+        with self._turn:
+            self._whole[job_id] = attempt
+            self._turn.wait_for(lambda: self._writing is None or not self._is_whole(self._writing))
+
+    def _is_whole(self, log: _Log) -> bool:
+        return log.attempt <= self._whole.get(log.job_id, 0)
 
     def poke(self) -> None:
         """Something may run: have it looked at, now and then."""
@@ -82,8 +106,13 @@ class LiveLogs:
                 work.add_done_callback(self._looked)
         self.poke()
 
-    def _looked(self, _: asyncio.Future[None]) -> None:
+    def _looked(self, future: asyncio.Future[bool]) -> None:
         self._busy = False
+        if self._closed or future.cancelled() or future.exception() or not future.result():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._look()  # there is more already
 
     def _follow(self) -> None:
         jobs = self._scheduler.jobs
@@ -113,32 +142,49 @@ class LiveLogs:
         except OSError:
             return None
 
-    def _upload(self, opened: list[tuple[_Log, int]]) -> None:
+    def _upload(self, opened: list[tuple[_Log, int]]) -> bool:
+        """Store what is new, of each log one part in turn; whether there is more."""
+        until = time.monotonic() + LOOK_TIME
+        left = opened
         try:
-            for log, fd in opened:
-                if self._closed:
-                    return
-                self._upload_one(log, fd)
+            while left and time.monotonic() < until and not self._closed:
+                left = [(log, fd) for log, fd in left if self._upload_part(log, fd)]
+            return bool(left)
         except (StoreError, OSError):
-            return  # what is missing is uploaded with the next look
+            return False  # what is missing is uploaded with the next look
         finally:
             for _, fd in opened:
                 os.close(fd)
 
-    def _upload_one(self, log: _Log, fd: int) -> None:
+    def _upload_part(self, log: _Log, fd: int) -> bool:
+        """Store the next part of a log; whether there may be another."""
         size = os.fstat(fd).st_size
         if size == (log.done or 0):
-            return
+            return False
         self._may_write()
+        with self._turn:
+            if self._is_whole(log):
+                return False
+            self._writing = log
+        try:
+            return self._put_part(log, fd, size)
+        finally:
+            with self._turn:
+                self._writing = None
+                self._turn.notify_all()
+
+    def _put_part(self, log: _Log, fd: int, size: int) -> bool:
         if log.done is None:
             log.done = self._stored(log)
-        while log.done < size:
-            data = os.pread(fd, min(PART, size - log.done), log.done)
-            if not data:
-                return
-            key = self._layout.log_part_key(log.job_id, log.attempt, log.stream, log.done)
-            self._store.put_bytes(key, data)
-            log.done += len(data)
+        if log.done >= size:
+            return False
+        data = os.pread(fd, min(PART, size - log.done), log.done)
+        if not data:
+            return False
+        key = self._layout.log_part_key(log.job_id, log.attempt, log.stream, log.done)
+        self._store.put_bytes(key, data)
+        log.done += len(data)
+        return log.done < size
 
     def _stored(self, log: _Log) -> int:
         """How much an earlier session has stored of it."""
@@ -152,3 +198,4 @@ class LiveLogs:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._pool.end()

@@ -52,6 +52,8 @@ class StoredState:
         self._claiming = threading.Lock()
         self._claimed_until = 0.0
         self._succeeded: SucceededError | None = None
+        self._document: bytes | None = None
+        self._unstored: bytes | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._due = 0.0
@@ -110,18 +112,18 @@ class StoredState:
         self._claimed_until = ended + max(EVERY, 4 * (ended - begun))
 
     def put_document(self, document: str) -> None:
-        """Store the document; its state, which comes after it, tells if that fails."""
+        """Have the document stored with the next state, and again if it went with its bucket.
 
-        def put() -> None:
-            try:
-                self.own()
-                self._store.put_bytes(self._layout.document_key, document.encode())
-            except RunnerError as error:
-                self.error = str(error)
-            except Exception as error:
-                self.error = _as_trouble(error)
+        No other machine could go on with the queue without it.
+        """
+        self._document = self._unstored = document.encode()
+        self.changed()
 
-        self._loop.run_in_executor(self.pool, put)
+    def _put_document(self) -> None:
+        """Called in a thread. Raises StoreError."""
+        if (document := self._unstored) is not None:
+            self._store.put_bytes(self._layout.document_key, document)
+            self._unstored = None
 
     def changed(self) -> None:
         """Have the state stored soon, as queue-state.json shows it then."""
@@ -142,7 +144,8 @@ class StoredState:
             took = self._loop.time() - begun
             self._due = self._loop.time() + max(EVERY, 20 * took)
             self._task = None
-        if self.error is not None and self._succeeded is None:
+        unstored = self.error is not None or self._unstored is not None
+        if unstored and self._succeeded is None:
             self.changed()
 
     def _read(self) -> bytes | None:
@@ -163,8 +166,12 @@ class StoredState:
     def _put(self, state: bytes) -> str | None:
         try:
             self.own()
+            self._put_document()
             with self._claiming, self._looking():
                 self._claim.put_state(state)
+            if self._claim.emptied:
+                self._claim.emptied, self._unstored = False, self._document
+                self._put_document()
         except RunnerError as error:
             # The jobs' own uploads tell of a store that fails; this is tried again later.
             return str(error)

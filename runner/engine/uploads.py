@@ -94,7 +94,7 @@ class Uploads:
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:
-            self._live = LiveLogs(surroundings, scheduler, self.state.pool, self.state.own)
+            self._live = LiveLogs(surroundings, scheduler, self.state.own)
         spooled = {
             scheduler.document.jobs[index].job_id
             for index, state in enumerate(scheduler.jobs)
@@ -169,8 +169,7 @@ class Uploads:
         try:
             epoch = self.state.own()
             if self._live is not None:
-                # A part that is still on its way would stay beside the whole log.
-                self.state.pool.submit(lambda: None).result()
+                self._live.leave_to_upload(spec.job_id, spec.attempt)
         except SucceededError as error:
             return UploadOutcome(False, (str(error),), 0, 0, final=True)
         except StoreError as error:

@@ -42,12 +42,14 @@ class Mark:
 class Claim:
     """One run's right to write to a store, kept with each state that is stored.
 
-    ``epoch``: the last that this run is known to have had in this store, 0 for none. Not for two
-    threads at once.
+    ``epoch``: the last that this run is known to have had in this store, 0 for none. ``emptied``:
+    what was stored has gone since, for the bucket was made anew; to be reset by who sees to that.
+    Not for two threads at once.
     """
 
     def __init__(self, store: ResultStore, layout: Layout, run_id: str, epoch: int) -> None:
         self.epoch = epoch
+        self.emptied = False
         self._store = store
         self._key = layout.state_key
         self._run_id = run_id
@@ -73,6 +75,8 @@ class Claim:
             )
         else:
             self.epoch = max(self.epoch, mark.epoch) + 1
+        if found is None and self._seen is not None:
+            self.emptied = True
         self._seen = found.version if found else None
         self._looked = True
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from imds import Imds, in_seconds
 from s3_endpoint import Endpoint
-from s3_faults import PART, FaultProxy, Match, Slow, Stall
+from s3_faults import PART, SLOW_DOWN, Canned, FaultProxy, Match, Slow, Stall
 from world import World
 
 
@@ -143,6 +143,64 @@ def test_a_running_jobs_log_can_be_read_elsewhere(cloud: Cloud) -> None:
     assert cloud.read("jobs/a/stdout.log") == b"one\ntwo\n"
     assert not cloud.keys(f"queues/q/{parts}"), "the whole log replaces its parts"
     assert world.call(*log).stdout == "one\ntwo\n"
+
+
+def test_a_log_of_any_size_holds_up_neither_the_state_nor_other_logs(cloud: Cloud) -> None:
+    """A job that writes a sparse file of 64 GiB as its log would be the last that anybody sees of
+    the queue."""
+    world = cloud.world
+    proxy = FaultProxy(cloud.endpoint.port)
+    try:
+        parts = Match("PUT", key=".*/large/.*parts/.*")
+        proxy.fail(parts, Canned(), times=1_000_000)
+        env = {"RUNNER_LIVE_LOG_INTERVAL": "50ms", "AWS_ENDPOINT_URL": proxy.url}
+        wait = f"until [ -e {world.home}/go ]; do sleep 0.02; done"
+        grow = (
+            f"truncate -s 64G /proc/self/fd/1; touch grown; {wait}; truncate -s 1 /proc/self/fd/1"
+        )
+        document = cloud.document(
+            job("large", grow), job("small", f"echo here; {wait}"), max_parallel_jobs=2
+        )
+        run = world.start("run", document, env=env)
+        world.until(lambda: len(proxy.seen(parts)) > 1)
+        first = f"jobs/small/attempts/1/stdout.log.parts/{0:020}"
+        world.until(lambda: {first} <= cloud.keys())
+        world.until(lambda: {each["status"] for each in cloud.state()["jobs"]} == {"running"})
+        (world.home / "go").touch()
+        assert run.wait(40) == 0
+    finally:
+        proxy.close()
+    assert cloud.read("jobs/large/stdout.log") == b"\0"
+    assert cloud.state()["status"] == "completed"
+
+
+def test_a_bucket_that_was_made_anew_gets_the_document_again(cloud: Cloud) -> None:
+    """Another machine would find a state that it can't go on with."""
+    world = cloud.world
+    go = f"until [ -e {world.home}/go ]; do sleep 0.02; done"
+    run = world.start("run", cloud.document(job("a"), job("b", go)))
+    world.until(lambda: {"queue.json", "queue-state.json"} <= cloud.keys())
+    client = cloud.endpoint.client()
+    cloud.endpoint.empty(cloud.bucket)
+    client.delete_bucket(Bucket=cloud.bucket)
+    client.create_bucket(Bucket=cloud.bucket)
+    (world.home / "go").touch()
+    assert run.wait(30) == 0
+    assert {"queue.json", "queue-state.json"} <= cloud.keys()
+    assert json.loads(cloud.read("queue.json"))["queue_id"] == "q"
+
+
+def test_a_document_that_could_not_be_stored_is_tried_again(cloud: Cloud) -> None:
+    """One refusal at the start, and no other machine could ever go on with the queue."""
+    proxy = FaultProxy(cloud.endpoint.port)
+    try:
+        rule = proxy.fail(Match("PUT", key=".*/queue.json"), SLOW_DOWN, times=8)
+        env = {"AWS_ENDPOINT_URL": proxy.url}
+        assert cloud.world.call("run", cloud.document(job("a")), env=env).returncode == 0
+        assert rule.done
+    finally:
+        proxy.close()
+    assert {"queue.json"} <= cloud.keys()
 
 
 def test_the_log_of_a_try_before_the_last_is_there_while_the_next_runs(cloud: Cloud) -> None:
