@@ -139,8 +139,7 @@ def _of_answer(error: Any) -> AwsError:
     if known is None and 400 <= status < 500 and status not in (408, 429):
         kind = Kind.INVALID
     if code in ("RequestTimeout", "SlowDown", "RequestTimeTooSkewed", "BadDigest", "IncompleteBody",
-                "XAmzContentChecksumMismatch", "InvalidDigest", "InvalidPart",
-                "InvalidPartOrder"):  # fmt: skip
+                "XAmzContentChecksumMismatch", "InvalidDigest"):  # fmt: skip
         kind = Kind.PASSING  # the bytes were lost on the way, or S3 is busy: 4xx all the same
     message = str(told.get("Message") or "").rstrip(".")
     if code == "InvalidSignatureException" and ("expired" in message or "not yet" in message):

@@ -7,6 +7,7 @@ command line, nor who ran the queue.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,12 +21,15 @@ from runner.results.log_parts import LogParts, join_parts
 from runner.results.manifest import FileEntry
 from runner.results.output import OutputFolder, PlaceError, difference, dress
 from runner.results.placing import replacing
-from runner.results.store import ResultStore, StoreError
+from runner.results.store import RefusedError, ResultStore, StoreError
 from runner.results.stored import StoredJob, StoredQueue
 from runner.results.wanted import JobPlan, Part, Planner, Wanted
 
 PASSES = 3
 """How often a job is looked at whose files change while they are fetched."""
+
+AWAY_AFTER = 20
+"""Calls in a row, each tried again, that fail until the store is taken to be away."""
 
 AHEAD = 1000
 """Files that are begun, or done, behind a large one that isn't."""
@@ -75,11 +79,35 @@ def fetch(
     """Have what these jobs stored in the folder; with `verify` only compare, and write nothing.
 
     A file that is there as it was stored isn't fetched. Each is put in place as a whole; what else
-    is in the folder stays. Raises StoreError, and RunnerError where the folder has no room.
+    is in the folder stays. What can't be had is a problem of the report, and the rest comes. Raises
+    StoreError where the store is away, and RunnerError where the folder has no room.
     """
     planner = Planner(store, queue, part, live=not verify)
-    work = _Comparing(output) if verify else _Having(store, output)
-    return _Fetch(planner, work, queue, store.parallel, progress).run(jobs)
+    outage = _Outage()
+    work = _Comparing(output) if verify else _Having(store, output, outage)
+    return _Fetch(planner, work, queue, store.parallel, progress, outage).run(jobs)
+
+
+class _Outage:
+    """Tells a store that is away from objects that can't be had: so many failures in a row."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+
+    def failed(self, error: StoreError) -> None:
+        """Raise it if nothing else can be expected of the store either."""
+        if isinstance(error, RefusedError):
+            return
+        with self._lock:
+            self._failures += 1
+            if self._failures >= AWAY_AFTER:
+                raise error
+
+    def ended(self) -> None:
+        """The store has given something."""
+        with self._lock:
+            self._failures = 0
 
 
 @dataclass(slots=True)
@@ -91,6 +119,7 @@ class _Fetch:
     queue: StoredQueue
     parallel: int
     progress: Progress
+    outage: _Outage
     report: Report = field(default_factory=Report)
 
     def run(self, jobs: Iterable[StoredJob]) -> Report:
@@ -110,7 +139,7 @@ class _Fetch:
         self, pool: ThreadPoolExecutor, jobs: Iterable[StoredJob], *, last: bool
     ) -> Iterator[str]:
         """Yields the jobs that seem to have been stored anew meanwhile; they aren't counted yet."""
-        plans = at_once(pool, self.planner.plan, jobs, 4 * self.parallel)
+        plans = at_once(pool, self._plan, jobs, 4 * self.parallel)
 
         def steps() -> Iterator[JobPlan | Wanted]:
             for plan in plans:
@@ -134,6 +163,15 @@ class _Fetch:
         if plan is not None and not self._settle(plan, outcomes, last):
             yield plan.job_id
 
+    def _plan(self, job: StoredJob) -> JobPlan:
+        try:
+            plan = self.planner.plan(job)
+        except StoreError as error:
+            self.outage.failed(error)
+            return JobPlan(job.job_id, problems=[f"job {job.job_id}: {error}"])
+        self.outage.ended()
+        return plan
+
     def _settle(self, plan: JobPlan, outcomes: list[_Outcome], last: bool) -> bool:
         """Count a job whose files have been dealt with; False if it is to be done again."""
         if not last and any(each.stale for each in outcomes) and self._has_changed(plan):
@@ -154,7 +192,7 @@ class _Fetch:
     def _has_changed(self, plan: JobPlan) -> bool:
         try:
             return self.planner.manifest(plan.job_id) != plan.manifest
-        except StateError:
+        except (StateError, StoreError):
             return False
 
 
@@ -176,9 +214,10 @@ class _Having:
 
     store: ResultStore
     output: OutputFolder
+    outage: _Outage
 
     def deal_with(self, file: Wanted) -> _Outcome:
-        """Raises StoreError, and RunnerError if there is no room."""
+        """Raises StoreError if the store is away, and RunnerError if there is no room."""
         path = self.output.path_of(file)
         try:
             self.output.check(path)
@@ -205,7 +244,7 @@ class _Having:
         """Fetch a file; what is wrong, if it isn't what was stored: then nothing changed."""
         try:
             with replacing(path, durable=False) as fd:
-                if not self.store.get_file(file.key, fd):
+                if not self.store.get_file(file.key, fd, file.size):
                     raise _WrongError("is named in the manifest, but gone from the store")
                 size = os.fstat(fd).st_size
                 if size != file.size or hash_file(fd, size) != file.sha256:
@@ -213,10 +252,11 @@ class _Having:
                 dress(fd, file)
         except _WrongError as wrong:
             return str(wrong)
-        except StoreError:
-            if last:
-                raise
-            return "can't be fetched"
+        except StoreError as error:
+            if last or isinstance(error, RefusedError):
+                self.outage.failed(error)
+            return f"can't be fetched: {error}"
+        self.outage.ended()
         return None
 
     def _join(self, file: Wanted, log: LogParts, path: bytes) -> _Outcome:
@@ -230,6 +270,10 @@ class _Having:
                 os.fchmod(fd, 0o644)
         except _WrongError as wrong:
             return _Outcome(file, False, problem=str(wrong), stale=True)
+        except StoreError as error:
+            self.outage.failed(error)
+            return _Outcome(file, False, problem=f"can't be fetched: {error}", stale=True)
+        self.outage.ended()
         return _Outcome(file, True, joined.size, fetched=True, problem=joined.problem)
 
 
@@ -240,7 +284,7 @@ class _WrongError(Exception):
 def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, report: Report) -> None:
     """Write the document and the state; afterwards the folder is known to hold this run.
 
-    Raises StoreError, and RunnerError if there is no room.
+    Raises RunnerError if there is no room.
     """
     layout = Layout()
     there = Path(os.fsdecode(output.path(layout.document_key)))
@@ -252,6 +296,9 @@ def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, repo
                 report.notes.append(f"{layout.document_key} is there and differs: left as it is")
         elif document is not None:
             output.put(layout.document_key, document, 0o600)
+    except (PlaceError, StoreError, OSError) as error:
+        report.problems.append(f"{layout.document_key}: {error}")
+    try:
         output.put(layout.state_key, queue.raw, 0o644)
     except (PlaceError, OSError) as error:
-        report.problems.append(f"{layout.document_key}, {layout.state_key}: {error}")
+        report.problems.append(f"{layout.state_key}: {error}")

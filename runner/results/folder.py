@@ -102,7 +102,7 @@ class FolderStore:
         data = self.get_bytes(key)
         return None if data is None else Versioned(data, _version(data))
 
-    def get_file(self, key: str, target: int) -> bool:
+    def get_file(self, key: str, target: int, size: int | None = None) -> bool:
         source = self.source(key)
         try:
             with source.open() as fd:

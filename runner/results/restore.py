@@ -139,7 +139,7 @@ def bring_back(
             Beneath.open(folder, rights, make=True) as opened,
             opened.replacing(below, durable=True) as target,
         ):
-            if not store.get_file(entry.key, target):
+            if not store.get_file(entry.key, target, entry.size):
                 raise _Missing
             if hash_file(target, entry.size) != entry.sha256:
                 raise _Missing

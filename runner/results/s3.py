@@ -88,10 +88,10 @@ class S3Store:
                 reader = FileReader(source, fd, before.st_size)
                 try:
                     etag = self._put_read(key, reader)
-                except S3Error as error:
-                    if error.code != "InvalidPart" or not left:
+                except s3_parts.OtherPartsError:
+                    if not left:
                         raise
-                    continue  # a part isn't what its answer said: those that are stay
+                    continue
                 after = os.fstat(fd)
                 changed = (reader.done, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
                 if not changed or not left:
@@ -186,12 +186,12 @@ class S3Store:
         version = self._calls.field(answer, "ETag", "GetObject")
         return Versioned(data, version), metadata.get(_SWAP)
 
-    def get_file(self, key: str, target: int) -> bool:
+    def get_file(self, key: str, target: int, size: int | None = None) -> bool:
         """In ranges at once where it is large; a version that changes meanwhile is an error.
 
         What arrives isn't checked where a store sends no checksum: the manifest has the sha256.
         """
-        return self._versions.get_newest(key, target)
+        return self._versions.get_newest(key, target, size)
 
     def look_up(self, key: str) -> Entry | None:
         """One key, as `list` tells it; None if there is no such key."""

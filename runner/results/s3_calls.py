@@ -6,8 +6,9 @@ Must not know what is stored.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.aws.body import Body
 from runner.aws.clients import S3Client
@@ -42,6 +43,17 @@ _METHODS = {
     "UploadPart": "upload_part",
     "CompleteMultipartUpload": "complete_multipart_upload",
 }
+
+
+TRIES = 4
+"""Tries of a call whose failure costs more than itself; botocore makes some of each."""
+
+FIRST_PAUSE = 0.5
+"""Seconds before the second try; each next pause is twice as long."""
+
+_PASSING = frozenset({Kind.PASSING, Kind.CONFLICT, Kind.EXPIRED})
+
+T = TypeVar("T")
 
 
 class S3Error(StoreError):
@@ -90,6 +102,23 @@ class Calls:
             return getattr(client, _METHODS[operation])(Bucket=self.bucket, **arguments)
 
         return self.ask(operation, arguments.get("Key"), call)
+
+    def patiently(self, call: Callable[[], T], check: Callable[[], None]) -> T:
+        """What ``call`` returns; what passes is tried again after a little while.
+
+        ``check`` ends it by raising. Raises what the last try did.
+        """
+        pause = FIRST_PAUSE
+        for left in reversed(range(TRIES)):
+            try:
+                return call()
+            except S3Error as error:
+                if not left or self.closed or error.kind not in _PASSING:
+                    raise
+            check()
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError
 
     def ask(self, operation: str, key: str | None, ask: Callable[[Any], Any]) -> Any:
         """One call; once more with new credentials if these have expired. Raises StoreError."""

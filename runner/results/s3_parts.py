@@ -7,10 +7,8 @@ was cut, by this process or by one before it.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from typing import Any
 
 from runner.aws.body import Body
 from runner.aws.faults import Kind
@@ -34,14 +32,9 @@ IN_FLIGHT = 5 * PART
 ASKED_FIRST = 1 << 20
 """Bytes from which on S3 is asked first whether it takes a body: it costs a round trip."""
 
-TRIES = 4
-"""Tries of one part, of its completion, and botocore's of each: the next try of the file goes on
-from there, but it begins with reading it."""
 
-FIRST_PAUSE = 0.5
-"""Seconds before a part's second try; each next pause is twice as long."""
-
-_FINAL = frozenset({Kind.DENIED, Kind.INVALID, Kind.UNSUPPORTED, Kind.MISSING, Kind.NO_CREDENTIALS})
+class OtherPartsError(StoreError):
+    """S3 holds other parts than it has told us: what it holds is to be looked at."""
 
 
 class PartUploads:
@@ -137,7 +130,7 @@ class PartUploads:
     ) -> Part:
         try:
             checksum = self.checksum(data)
-            answer = self._patiently(
+            answer = self._calls.patiently(
                 lambda: self._calls.call(
                     "UploadPart",
                     Key=self._calls.key(key),
@@ -146,7 +139,7 @@ class PartUploads:
                     Body=body_of(data, sent),
                     **checksum,
                 ),
-                reader,
+                reader.source.check,
             )
             sent(len(data))
         finally:
@@ -169,13 +162,15 @@ class PartUploads:
                 )
                 return str(self._calls.field(answer, "ETag", "CompleteMultipartUpload"))
             except S3Error as error:
-                if error.kind is Kind.DENIED or error.code in ("InvalidPart", "InvalidPartOrder"):
+                if error.kind is Kind.DENIED:
                     raise
+                if error.code == "InvalidPart":
+                    raise OtherPartsError(str(error)) from error
                 if etag is not None and self._has(key, etag):
                     return etag
                 raise
 
-        return str(self._patiently(complete, reader))
+        return self._calls.patiently(complete, reader.source.check)
 
     def _has(self, key: str, etag: str) -> bool:
         """Whether the key holds this object. Raises S3Error where nobody can tell."""
@@ -186,21 +181,6 @@ class PartUploads:
                 raise
             return False
         return bool(answer.get("ETag") == etag)
-
-    def _patiently(self, call: Callable[[], Any], reader: FileReader) -> Any:
-        """What passes is waited for a little while, unless nobody wants the file any more."""
-        pause = FIRST_PAUSE
-        for left in reversed(range(TRIES)):
-            try:
-                return call()
-            except S3Error as error:
-                hopeless = error.kind in _FINAL or error.code.startswith("InvalidPart")
-                if hopeless or not left or self._calls.closed:
-                    raise
-            reader.source.check()
-            time.sleep(pause)
-            pause *= 2
-        raise AssertionError
 
     def checksum(self, data: bytes | bytearray) -> dict[str, str]:
         """What S3 compares a body with; a store that may not know it checks the signed payload.

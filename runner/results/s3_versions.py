@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from runner.aws.faults import Kind
@@ -18,17 +20,38 @@ from runner.results.store import Entry, StoreError
 RANGES = 4
 """Ranges of one file that are fetched at once."""
 
-_CHUNK = 1 << 20
+_CHUNK = 128 << 10
+"""Bytes that are read at a time: of a body that breaks off so many are lost."""
 _EXPRESS = "--x-s3"
 """S3 User Guide, "Directory buckets": how their names end; their ETags are no digests."""
 
 
-_TRIES = 3
-"""Tries of a body that breaks off: botocore tries again only what comes before it."""
+_TRIES = 4
+"""Tries of a body that bring nothing: botocore tries again only what comes before it."""
 
 
 def _go_on() -> None:
     """Nobody ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Bytes from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+
+
+class _BrokenOffError(StoreError):
+    """A body came up to ``at`` and no further."""
+
+    def __init__(self, message: str, at: int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def _part_at(entry: Entry, start: int) -> _Range:
+    return _Range(start, min(start + s3_parts.PART, entry.size))
 
 
 class Versions:
@@ -70,37 +93,33 @@ class Versions:
         `between` is called again and again, and ends it by raising. Raises OSError where the target
         can't be written; S3Error, of kind CONFLICT if the key holds another version by now.
         """
-        is_digest = self._get_range(entry, target, 0, between)
+        is_digest = self._get_range(entry, target, _part_at(entry, 0), between)
         self._get_rest(entry, target, s3_parts.PART, between)
         return self._etag_of(entry, target, between) if is_digest else entry.etag
 
-    def get_newest(self, key: str, target: int) -> bool:
+    def get_newest(self, key: str, target: int, size: int | None) -> bool:
         """Write what a key holds into the empty file `target`; False if there is no such key.
 
-        One request for what fits into a part: how large it is comes with the first of it.
+        One request for what fits into a part. `size`: what it should have, where that is known:
+        what fits is asked for as a whole, for not every store takes a range of an empty object.
         """
-        for tries in reversed(range(_TRIES)):
-            try:
-                answer = self._begin(key)
-            except S3Error as error:
-                if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
-                    return False
-                raise
-            end = self._calls.field(answer, "ContentLength", "GetObject")
-            whole = str(answer.get("ContentRange", "")).rpartition("/")[2]
-            size = int(whole) if whole.isdecimal() else end
-            entry = Entry(key, size, self._calls.field(answer, "ETag", "GetObject"))
-            try:
-                self._write(answer, entry, target, 0, end, _go_on)
-            except StoreError:
-                if not tries:
-                    raise
-                continue
-            self._get_rest(entry, target, end, _go_on)
-            return True
-        raise AssertionError
+        try:
+            answer = self._calls.patiently(lambda: self._begin(key, size), _go_on)
+        except S3Error as error:
+            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+                return False
+            raise
+        end = self._calls.field(answer, "ContentLength", "GetObject")
+        whole = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        found = int(whole) if whole.isdecimal() else end
+        entry = Entry(key, found, self._calls.field(answer, "ETag", "GetObject"))
+        self._get_range(entry, target, _Range(0, end), _go_on, answer)
+        self._get_rest(entry, target, end, _go_on)
+        return True
 
-    def _begin(self, key: str) -> Any:
+    def _begin(self, key: str, size: int | None) -> Any:
+        if size is not None and size <= s3_parts.PART:
+            return self._calls.call("GetObject", Key=self._calls.key(key))
         first = f"bytes=0-{s3_parts.PART - 1}"
         try:
             return self._calls.call("GetObject", Key=self._calls.key(key), Range=first)
@@ -113,7 +132,8 @@ class Versions:
         begun: deque[Future[bool]] = deque()
         try:
             for start in range(first, entry.size, s3_parts.PART):
-                begun.append(self._threads.submit(self._get_range, entry, target, start, between))
+                part = _part_at(entry, start)
+                begun.append(self._threads.submit(self._get_range, entry, target, part, between))
                 if len(begun) >= RANGES:
                     begun.popleft().result()
             while begun:
@@ -128,50 +148,67 @@ class Versions:
             wait(begun)  # once we are gone the descriptor may be another file's
 
     def _get_range(
-        self, entry: Entry, target: int, start: int, between: Callable[[], None]
+        self,
+        entry: Entry,
+        target: int,
+        part: _Range,
+        between: Callable[[], None],
+        answer: Any = None,
     ) -> bool:
-        """Fetch up to a part; whether the ETag is a digest, as far as the answer tells."""
-        end = min(start + s3_parts.PART, entry.size)
-        extra = {"Range": f"bytes={start}-{end - 1}"} if entry.size > s3_parts.PART else {}
-        if entry.etag:
-            extra["IfMatch"] = entry.etag
-        for tries in reversed(range(_TRIES)):
-            answer = self._calls.call("GetObject", Key=self._calls.key(entry.key), **extra)
+        """Fetch a part; whether the ETag is a digest, as far as the answer tells.
+
+        A body that breaks off is gone on with from there, as long as each try brings something.
+        ``answer``: the first try's, where it has been asked for already.
+        """
+        at, tries = part.start, _TRIES
+        while True:
+            left = _Range(at, part.end)
+            if answer is None:
+                answer = self._calls.patiently(partial(self._ask, entry, left), between)
             try:
-                self._write(answer, entry, target, start, end, between)
+                self._write(answer, entry, target, left, between)
                 break
-            except StoreError:
+            except _BrokenOffError as error:
+                tries = _TRIES if error.at > at else tries - 1
                 if not tries:
                     raise
+                at, answer = error.at, None
         by_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:kms")
         return not by_kms and "SSECustomerAlgorithm" not in answer
 
+    def _ask(self, entry: Entry, wanted: _Range) -> Any:
+        is_all = (wanted.start, wanted.end) == (0, entry.size)
+        extra = {} if is_all else {"Range": f"bytes={wanted.start}-{wanted.end - 1}"}
+        if entry.etag:
+            extra["IfMatch"] = entry.etag
+        return self._calls.call("GetObject", Key=self._calls.key(entry.key), **extra)
+
     def _write(
-        self,
-        answer: Any,
-        entry: Entry,
-        target: int,
-        start: int,
-        end: int,
-        between: Callable[[], None],
+        self, answer: Any, entry: Entry, target: int, wanted: _Range, between: Callable[[], None]
     ) -> None:
-        """Write an answer's body to its place. Raises StoreError if that isn't what was meant."""
-        at = start
-        with (
-            self._calls.told("GetObject", self._calls.key(entry.key)),
-            closing(answer["Body"]) as body,
-        ):
-            while data := body.read(_CHUNK):
-                between()
-                if at + len(data) > end:
-                    break
-                write_at(target, data, at)
-                at += len(data)
-        if at != end or data:
-            where = f"s3://{self._calls.bucket}/{self._calls.key(entry.key)}"
-            raise StoreError(
-                f"{where}: other than the {end - start} bytes that were asked for came"
-            )
+        """Write an answer's body to its place. Raises _BrokenOffError if that isn't all of it."""
+        at, end = wanted.start, wanted.end
+        where = f"s3://{self._calls.bucket}/{self._calls.key(entry.key)}"
+        other = f"{where}: other than the {end - at} bytes that were asked for came"
+        try:
+            with (
+                self._calls.told("GetObject", self._calls.key(entry.key)),
+                closing(answer["Body"]) as body,
+            ):
+                if answer.get("ContentLength", end - at) != end - at:
+                    raise _BrokenOffError(other, at)
+                while data := body.read(_CHUNK):
+                    between()
+                    if at + len(data) > end:
+                        raise _BrokenOffError(other, wanted.start)
+                    write_at(target, data, at)
+                    at += len(data)
+        except S3Error as error:
+            if error.kind is not Kind.PASSING:
+                raise
+            raise _BrokenOffError(str(error), at) from error
+        if at != end:
+            raise _BrokenOffError(other, at)
 
     def _etag_of(self, entry: Entry, target: int, between: Callable[[], None]) -> str:
         parts = parts_of(entry.etag)

@@ -111,10 +111,11 @@ class ResultStore(Protocol):
     def get_versioned(self, key: str) -> Versioned | None:
         """What is stored, with its version for `swap_bytes`; None if there is no such key."""
 
-    def get_file(self, key: str, target: int) -> bool:
+    def get_file(self, key: str, target: int, size: int | None = None) -> bool:
         """Write what is stored into the empty file open as `target`; False if there is none.
 
-        Raises OSError where the target can't be written.
+        `size`: how many bytes should be stored, where that is known. Raises OSError where the
+        target can't be written.
         """
 
     def list(self, prefix: str) -> Iterator[Entry]:

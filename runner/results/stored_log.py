@@ -60,7 +60,7 @@ def get_log(
         running = asked == newest and job.status is JobStatus.RUNNING and queue.unfinished
         if file := _entry(layout, manifest, asked, stream):
             running = False
-            if store.get_file(file.key, target):
+            if store.get_file(file.key, target, file.size):
                 size = os.fstat(target).st_size
                 same = size == file.size and hash_file(target, size) == file.sha256
                 problem = None if same else f"{shown(file.key)} is not as the manifest says"

@@ -13,7 +13,7 @@ from runner.results.escape import shown
 from runner.results.layout import Layout
 from runner.results.log_parts import LogParts, find_parts
 from runner.results.manifest import FileEntry, Manifest
-from runner.results.store import ResultStore
+from runner.results.store import ResultStore, StoreError
 from runner.results.stored import StoredJob, StoredQueue, read_manifest
 
 
@@ -82,7 +82,7 @@ class Planner:
         newest = max(job.attempt, stored)
         live: list[LogParts] = []
         if self._live and len({attempt for attempt, stream in whole if stream}) < newest:
-            found = find_parts(self._store, self._layout, job.job_id)
+            found = self._find_parts(plan)
             live = [log for log in found if (log.attempt, log.stream) not in whole]
             # What is stored last before a machine vanishes is a log, and not the state.
             newest = max(newest, *(log.attempt for log in live)) if live else newest
@@ -92,6 +92,13 @@ class Planner:
             self._add(plan, self._layout.log_name(log.attempt, newest, log.stream), log)
         self._tell(plan, job, stored)
         return plan
+
+    def _find_parts(self, plan: JobPlan) -> list[LogParts]:
+        try:
+            return find_parts(self._store, self._layout, plan.job_id)
+        except StoreError as error:
+            plan.problems.append(f"job {plan.job_id}: logs in parts can't be looked for: {error}")
+            return []
 
     def manifest(self, job_id: str) -> Manifest | None:
         """See read_manifest."""

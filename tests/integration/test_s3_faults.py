@@ -47,7 +47,7 @@ from s3_faults import (
 
 from runner.aws import clients
 from runner.errors import UsageError
-from runner.results import s3_parts
+from runner.results import s3_calls, s3_parts
 from runner.results.s3 import S3Store
 from runner.results.source import Source, WithdrawnError
 from runner.results.store import ChangedError, Entry, StoreError
@@ -76,7 +76,7 @@ def bucket(endpoint: Endpoint, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3_parts, "PART", SMALL_PART)
     monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
-    monkeypatch.setattr(s3_parts, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(s3_calls, "FIRST_PAUSE", 0.0)
     return endpoint.bucket()
 
 
@@ -267,6 +267,43 @@ def test_a_part_whose_answer_was_wrong_is_looked_at(
     store.put_file("f", _source(large))
     assert endpoint.read(bucket, "q/f") == large.read_bytes()
     assert (len(proxy.seen(PART)), len(proxy.seen(COMPLETE))) == (2, 2)
+
+
+# -- bodies that break off ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fault", "times"), [(ResetAnswer(), 3), (Truncate(), 7), (SLOW_DOWN, 7)])
+def test_a_body_that_breaks_off_is_gone_on_with(
+    store: S3Store,
+    proxy: FaultProxy,
+    tmp_path: Path,
+    fault: Fault,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a bad line a large file would come to no end, or each of its parts come many times."""
+    monkeypatch.setattr(s3_parts, "PART", 1 << 20)
+    data = os.urandom(4 << 20)
+    store.put_bytes("f", data)
+    rule = proxy.fail(GET, fault, times=times)
+    assert _fetch(store, "f", tmp_path / "back") == data
+    assert rule.left == 0
+    if isinstance(fault, Truncate):
+        asked = [request.headers["range"] for request in proxy.seen(GET)]
+        assert len(set(asked)) == len(asked), "nothing is asked for twice"
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_what_is_known_to_be_small_is_asked_for_as_a_whole(
+    store: S3Store, proxy: FaultProxy, tmp_path: Path, size: int
+) -> None:
+    """Some stores answer a range of an empty object with a byte that isn't there."""
+    store.put_bytes("f", bytes(size))
+    with (tmp_path / "back").open("w+b") as file:
+        assert store.get_file("f", file.fileno(), size)
+    assert (tmp_path / "back").read_bytes() == bytes(size)
+    (request,) = proxy.seen(GET)
+    assert "range" not in request.headers
 
 
 # -- conditional writes ----------------------------------------------------------------------

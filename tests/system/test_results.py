@@ -26,7 +26,7 @@ from runner.results.layout import Layout
 from runner.results.manifest import parse_manifest
 from runner.results.output import OutputFolder
 from runner.results.s3 import S3Store
-from runner.results.store import ResultStore
+from runner.results.store import ResultStore, StoreError
 from runner.results.stored import read_queue
 from runner.results.upload import JobUpload, upload_job
 
@@ -111,10 +111,10 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def get_file(self, key: str, target: int) -> bool:
+    def get_file(self, key: str, target: int, size: int | None = None) -> bool:
         self.fetched.append(key)
         self._before(key)
-        return self._store.get_file(key, target)
+        return self._store.get_file(key, target, size)
 
 
 @pytest.fixture
@@ -537,11 +537,11 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_results import Counting, Stock, read_queue, LAYOUT, OutputFolder, fetch, FolderStore
 class Killed(Counting):
-    def get_file(self, key, target):
+    def get_file(self, key, target, size=None):
         if key.endswith(sys.argv[4]):
             os.write(target, b"half")
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().get_file(key, target)
+        return super().get_file(key, target, size)
 store = Killed(FolderStore(Path(sys.argv[2])))
 queue = read_queue(store, LAYOUT)
 fetch(store, queue, OutputFolder(Path(sys.argv[3]), None), queue.jobs.values())
@@ -573,8 +573,8 @@ def test_a_passing_error_costs_nothing(stock: Stock, tmp_path: Path) -> None:
     stock.upload("one", {"a": b"1"})
 
     class Flaky(Counting):
-        def get_file(self, key: str, target: int) -> bool:
-            if super().get_file(key, target) and self.fetched.count(key) == 1:
+        def get_file(self, key: str, target: int, size: int | None = None) -> bool:
+            if super().get_file(key, target, size) and self.fetched.count(key) == 1:
                 os.pwrite(target, b"?", 0)
             return True
 
@@ -582,6 +582,46 @@ def test_a_passing_error_costs_nothing(stock: Stock, tmp_path: Path) -> None:
     report = stock.fetch(tmp_path / "got", flaky)
     assert report.problems == [] and len(flaky.fetched) == 6
     assert tree(tmp_path / "got")["one/a"] == b"1"
+
+
+def test_what_can_not_be_had_is_told_and_the_rest_comes(stock: Stock, tmp_path: Path) -> None:
+    """For one object that a store doesn't give, nobody could fetch the other thousand, nor see why
+    the job failed."""
+    stock.upload("one", {"a": b"1", "bad": b"2", "c": b"3"})
+    stock.upload("two", {"d": b"4"})
+    stock.upload("three", {"e": b"5"})
+
+    def refuse(key: str) -> None:
+        if key.endswith("/bad"):
+            raise StoreError("nobody gives it")
+
+    class Torn(Counting):
+        def get_bytes(self, key: str) -> bytes | None:
+            if key == LAYOUT.manifest_key("two"):
+                raise StoreError("nobody tells")
+            return self._store.get_bytes(key)
+
+    torn = Torn(stock.store, refuse)
+    report = stock.fetch(tmp_path / "got", torn)
+    assert report.problems == ["job one: 'bad' can't be fetched: nobody gives it",
+                               "job two: nobody tells"]  # fmt: skip
+    assert set(tree(tmp_path / "got")) == {
+        "one/a", "one/c", "one/stdout.log", "one/stderr.log",
+        "three/e", "three/stdout.log", "three/stderr.log",
+    }  # fmt: skip
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_file(stock: Stock, tmp_path: Path) -> None:
+    """A hundred thousand files would each be waited for, minute after minute."""
+    stock.upload("one", {f"f{n:03}": b"1" for n in range(300)})
+
+    def refuse(key: str) -> None:
+        raise StoreError("it doesn't answer")
+
+    away = Counting(stock.store, refuse)
+    with pytest.raises(StoreError, match="it doesn't answer"):
+        stock.fetch(tmp_path / "got", away)
+    assert len(away.fetched) < 100
 
 
 def test_only_the_leavings_of_the_dead_are_removed(stock: Stock, tmp_path: Path) -> None:
