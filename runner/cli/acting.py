@@ -20,13 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_folders(parser)
 
 
-def on_jobs(verb: str, arguments: argparse.Namespace, *, needs_all: bool) -> int:
-    """Act on some jobs or on the whole queue."""
+def on_jobs(verb: str, arguments: argparse.Namespace, *, needs_all: bool, **fields: Any) -> int:
+    """Act on some jobs or on the whole queue; ``fields`` are the request's others."""
     if arguments.jobs and arguments.all:
         raise UsageError("give jobs or --all, not both")
     if needs_all and not arguments.jobs and not arguments.all:
         raise UsageError("give the jobs to end, or --all for the whole queue")
-    return _ask(verb, arguments, jobs=arguments.jobs or None)
+    return _ask(verb, arguments, jobs=arguments.jobs or None, **fields)
 
 
 def on_queue(verb: str, arguments: argparse.Namespace) -> int:

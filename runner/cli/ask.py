@@ -15,10 +15,10 @@ from runner.cli import options
 from runner.cli.connect import Local
 from runner.cli.rows import shown_seconds
 from runner.control import narrow
+from runner.core.again import RESUME, parse_again
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.wording import did_you_mean, quoted
 from runner.service import fields as given
-from runner.service.shelf import Again
 from runner.store.projection import rfc3339
 
 LOOKING = ("ping", "queues", "status", "job", "logs", "wait")
@@ -190,7 +190,7 @@ def _submit(there: Local, fields: Fields) -> Answer:
     from runner.targets.ec2.shipped import fetch
 
     text = fetch(given.word(fields, "s3"), given.word(fields, "sha256"))
-    return there.submit(text, given.choice(fields, "again", [each.value for each in Again]))
+    return there.submit(text, parse_again(fields.get("again", RESUME)).word)
 
 
 _ACTING: dict[str, Callable[[Local, Fields], Answer]] = {

@@ -8,12 +8,15 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import UsageError
 from runner.model.durations import parse_duration
 from runner.model.settings import Settings, load_settings
 from runner.model.wording import quoted
+
+if TYPE_CHECKING:
+    from runner.core.again import Again
 
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 """A queue_id, or the name of one that ``--fresh`` has set aside."""
@@ -93,24 +96,32 @@ def document(arguments: argparse.Namespace) -> Path:
 
 def add_again(parser: argparse.ArgumentParser) -> None:
     """What becomes of a queue that exists already."""
-    group = parser.add_mutually_exclusive_group()
+    group = parser.add_argument_group("a queue that exists already")
     group.add_argument(
         "--fresh", action="store_true", help="set the former run aside and begin anew"
     )
     group.add_argument(
-        "--retry-failed", action="store_true", help="run failed, skipped and cancelled jobs again"
+        "--retry-failed",
+        action="store_true",
+        help="run failed, skipped and cancelled jobs again, corrected as the document has them",
     )
     group.add_argument(
-        "--update", action="store_true", help="accept changes to jobs that have not started"
+        "--update",
+        action="store_true",
+        help="accept new and removed jobs, and changes to jobs that have not completed",
+    )
+    group.add_argument(
+        "--rerun-changed",
+        action="store_true",
+        help="the same, and run completed jobs that changed again, with what depends on them",
     )
 
 
-def again(arguments: argparse.Namespace) -> str:
-    """The chosen way, by the value that requests carry."""
-    for name in ("fresh", "retry_failed", "update"):
-        if getattr(arguments, name):
-            return name
-    return "resume"
+def again(arguments: argparse.Namespace) -> Again:
+    """What is wanted of it. Raises UsageError for flags that don't go together."""
+    from runner.core.again import NAMES, Again
+
+    return Again(**{name: getattr(arguments, name) for name in NAMES})
 
 
 def moment(text: str | None, flag: str) -> float | None:

@@ -29,15 +29,16 @@ def execute(arguments: argparse.Namespace) -> int:
 
     settings = options.settings(arguments)
     document = read_document(options.document(arguments))
+    again = options.again(arguments)
     results = _results(arguments.results)
     from runner.cli.watch import watcher_for
     from runner.service.environment import callers
     from runner.service.foreground import Wish, run
     from runner.service.session import Place
-    from runner.service.shelf import Again, Shelf
+    from runner.service.shelf import Shelf
 
     place = Place(callers(os.environ), _working_folder())
-    wish = Wish(document, Again(options.again(arguments)), place, results)
+    wish = Wish(document, again, place, results)
     shelf = Shelf(settings.state_dir, settings.log_dir)
     watcher = watcher_for(json_output=arguments.json)
     try:

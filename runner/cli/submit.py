@@ -24,10 +24,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.model.document import dump_document, read_document
 
     options.settings(arguments)
+    again = options.again(arguments)
     # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
     text = dump_document(read_document(options.document(arguments)))
     with connection(arguments) as there:
-        answer = there.submit(text, options.again(arguments))
+        answer = there.submit(text, again.word)
     tell(answer, json_wanted=arguments.json)
     return ExitCode.DONE
 

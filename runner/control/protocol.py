@@ -22,7 +22,7 @@ HEAD = 200
 
 _SUBMIT = re.compile(
     rb'\s*\{\s*("v"\s*:\s*1\s*,\s*)?"request"\s*:\s*"submit"\s*,'
-    rb'\s*("again"\s*:\s*"[a-z_]{1,20}"\s*,\s*)?"document"\s*:\s*"'
+    rb'\s*("again"\s*:\s*"[a-z_,]{1,60}"\s*,\s*)?"document"\s*:\s*"'
 )
 """A long line is a submit's, says so at its start, and is one long string: nothing else is read
 past 64 KiB. To build millions of values out of rubbish would hold up the queue for seconds."""

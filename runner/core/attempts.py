@@ -7,13 +7,14 @@ from typing import Any
 
 from runner.core import closing
 from runner.core import events as ev
-from runner.core.actions import CollectResults, EndBackground, StartAttempt
+from runner.core.actions import CollectResults, StartAttempt
 from runner.core.checkpoints import save
 from runner.core.clocks import catch_up, out_of_time
-from runner.core.ending import end, forbidden, reconsider, settle
+from runner.core.ending import end, end_background, forbidden, reconsider, run_again, settle
 from runner.core.inputs import begin_fetches
 from runner.core.ledger import Ledger
 from runner.core.outcome import conclude
+from runner.core.reopening import as_new, behind
 from runner.core.space import IN_RESERVE, show_shortage
 from runner.core.states import (
     ENDED,
@@ -103,6 +104,23 @@ def _start(ledger: Ledger, now: ev.Now, index: int, *, in_reserve: bool = False)
     if in_reserve:
         ledger.tell(now.wall, index, "started_in_reserve", attempt=attempt, why=ledger.blocked)
     ledger.act(StartAttempt(index, attempt, live.token, live.slot, attempt - 1))
+    _take_along(ledger, now, index)
+
+
+def _take_along(ledger: Ledger, now: ev.Now, index: int) -> None:
+    """A job that starts again makes those run again that have waited for its end of any kind."""
+    document, graph, jobs = ledger.document.jobs, ledger.graph, ledger.jobs
+    stale = [
+        other
+        for other in graph.dependents[index]
+        if document[other].run_if != "success"
+        and jobs[other].status in ENDED
+        and jobs[other].status is not JobStatus.CANCELLED
+    ]
+    if stale:
+        again = sorted(behind(document, graph, jobs, stale, everything=False).union(stale))
+        run_again(ledger, now.wall, again)
+        reconsider(ledger, now.wall, again)
 
 
 def _reason(ledger: Ledger, index: int, before: JobState, *, in_reserve: bool) -> str | None:
@@ -190,8 +208,11 @@ def on_ended(ledger: Ledger, event: ev.AttemptEnded) -> None:
     document = ledger.document
     after = conclude(document.jobs[index], ledger.jobs[index], event, document.global_timeout)
     _tell_end(ledger, event, live, after)
+    rerun = ledger.jobs[index].rerun
     if after.status not in ENDED:
         after = _without_future(ledger, index, live, after) or after
+    elif rerun and after.status is not JobStatus.CANCELLED and not ledger.ending:
+        after = as_new(after)
     if event.background:
         after = replace(after, background=True, slot=live.slot, token=live.token)
     if after.status in ENDED:
@@ -243,14 +264,6 @@ _ENDS = {
     JobStatus.CANCELLED: "cancelled",
     JobStatus.INTERRUPTED: "interrupted",
 }
-
-
-def end_background(ledger: Ledger, index: int) -> None:
-    """End what the job left in the background, once."""
-    state = ledger.jobs[index]
-    assert state.token is not None and state.slot is not None
-    if index not in ledger.told and ledger.act(EndBackground(index, state.token, state.slot)):
-        ledger.told.add(index)
 
 
 def on_background_ended(ledger: Ledger, event: ev.BackgroundEnded) -> None:

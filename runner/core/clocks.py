@@ -99,7 +99,7 @@ def _end_wait(ledger: Ledger, now: Now, index: int) -> None:
 
 
 def _time_out(ledger: Ledger, now: Now) -> None:
-    message = global_timeout_message(ledger)
+    message = global_timeout_message(ledger.document)
     ledger.queue = replace(ledger.queue, timed_out=True, reason=message)
     ledger.tell(now.wall, None, "global_timeout")
     stopping.stop_all(ledger, now.mono, now.wall, StopReason.GLOBAL_TIMEOUT)

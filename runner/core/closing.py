@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import lru_cache
 
@@ -12,6 +13,15 @@ from runner.model.document import Job
 def failure_of(job_id: str) -> str:
     """The reason that a failure gives to all that ends for it."""
     return f"job '{job_id}' failed"
+
+
+_FAILURE = re.compile(r"(?:no retry: )?job '([^']*)' failed")
+
+
+def failed_job_in(text: str | None) -> str | None:
+    """The job that a reason, or a message made of one, gives as its cause; None if none."""
+    found = _FAILURE.match(text) if text else None
+    return found[1] if found else None
 
 
 def cancelled(state: JobState, reason: str = "cancelled") -> JobState:

@@ -38,7 +38,7 @@ JOB_CAUSES: dict[tuple[JobStatus, JobStatus], str] = {
     (_J.FAILED, _J.PENDING): "retry",
     (_J.SKIPPED, _J.PENDING): "retry",
     (_J.CANCELLED, _J.PENDING): "retry",
-    (_J.COMPLETED, _J.PENDING): "outputs lost at reboot",
+    (_J.COMPLETED, _J.PENDING): "retry, or outputs lost",
 }
 
 QUEUE_CAUSES: dict[tuple[QueueStatus, QueueStatus], str] = {

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from runner.core import closing
-from runner.core.actions import CollectResults
+from runner.core.actions import CollectResults, EndBackground
 from runner.core.ledger import Ledger
 from runner.core.readiness import Readiness, Skip
+from runner.core.reopening import as_new
 from runner.core.states import WAITING, JobState, JobStatus
+from runner.model.document import Queue
 from runner.model.durations import format_duration
 
 
@@ -112,7 +114,7 @@ def give_up(ledger: Ledger, wall: float) -> None:
 
 def _given_up(ledger: Ledger, state: JobState) -> JobState:
     if ledger.queue.timed_out:
-        return closing.given_up(state, global_timeout_message(ledger))
+        return closing.given_up(state, global_timeout_message(ledger.document))
     return closing.cancelled(state, "the queue was cancelled")
 
 
@@ -125,6 +127,33 @@ def forbidden(ledger: Ledger, index: int, state: JobState) -> JobState | None:
     return None
 
 
-def global_timeout_message(ledger: Ledger) -> str:
+def global_timeout_message(document: Queue) -> str:
     """The queue's reason, and that of all that ends for it."""
-    return f"global timeout {format_duration(ledger.document.global_timeout)} exceeded"
+    return f"global timeout {format_duration(document.global_timeout)} exceeded"
+
+
+def end_background(ledger: Ledger, index: int) -> None:
+    """End what the job left in the background, once."""
+    state = ledger.jobs[index]
+    assert state.token is not None and state.slot is not None
+    if index not in ledger.told and ledger.act(EndBackground(index, state.token, state.slot)):
+        ledger.told.add(index)
+
+
+def run_again(
+    ledger: Ledger, wall: float, indices: Iterable[int], *, reason: str | None = None
+) -> None:
+    """Make jobs that have ended pending, as new; those that run are to run again afterwards.
+
+    The caller sees that they are judged anew once all their records are as they should be.
+    """
+    for index in indices:
+        state = ledger.jobs[index]
+        if state.live is not None:
+            ledger.put(index, replace(state, rerun=True))
+            continue
+        ledger.put(index, replace(as_new(state), reason=reason))
+        ledger.frontier.unsettle(index)
+        if state.background:
+            end_background(ledger, index)
+    ledger.changes.urgent = True

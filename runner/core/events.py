@@ -279,10 +279,16 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """A person wants these jobs (None: all that failed, were skipped or cancelled) again."""
+    """A person wants these jobs (None: all that failed, were skipped or cancelled) again.
+
+    ``completed``: also those of them that have completed. ``dependants``: with all that depends
+    on them; otherwise only with what was skipped, or waits for any end, behind them.
+    """
 
     now: Now
     jobs: tuple[int, ...] | None = None
+    completed: bool = False
+    dependants: bool = False
 
 
 @dataclass(frozen=True, slots=True)

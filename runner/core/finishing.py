@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.core.actions import FinishQueue
-from runner.core.attempts import end_background
 from runner.core.closing import failure_of
-from runner.core.ending import global_timeout_message
+from runner.core.ending import end_background, global_timeout_message
 from runner.core.events import Now
 from runner.core.inputs import call_off_all
 from runner.core.ledger import Ledger
-from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
+from runner.core.states import (
+    ENDED,
+    QUEUE_ENDED,
+    JobState,
+    JobStatus,
+    QueueState,
+    QueueStatus,
+)
+from runner.model.document import Queue
 
 
 def finish_if_done(ledger: Ledger, now: Now) -> None:
@@ -45,19 +54,21 @@ def finish_if_done(ledger: Ledger, now: Now) -> None:
 
 def verdict(ledger: Ledger) -> tuple[QueueStatus, str | None]:
     """What a queue whose jobs have all ended has come to, and why."""
-    counts = ledger.counts
-    if ledger.queue.timed_out:
-        return QueueStatus.FAILED, global_timeout_message(ledger)
-    if ledger.queue.cancelling and counts[JobStatus.CANCELLED]:
+    return outcome_of(ledger.document, ledger.queue, ledger.counts, ledger.jobs)
+
+
+def outcome_of(
+    document: Queue, queue: QueueState, counts: Counter[JobStatus], jobs: Sequence[JobState]
+) -> tuple[QueueStatus, str | None]:
+    """The status and the reason of a queue whose ``jobs`` have all ended."""
+    if queue.timed_out:
+        return QueueStatus.FAILED, global_timeout_message(document)
+    if queue.cancelling and counts[JobStatus.CANCELLED]:
         return QueueStatus.CANCELLED, "cancelled"
     if failed := counts[JobStatus.FAILED]:
         more = f" ({failed - 1} more failed)" if failed > 1 else ""
-        return QueueStatus.FAILED, failure_of(_first_failed(ledger)) + more
+        first = next(at for at, state in enumerate(jobs) if state.status is JobStatus.FAILED)
+        return QueueStatus.FAILED, failure_of(document.jobs[first].job_id) + more
     if counts[JobStatus.CANCELLED]:
         return QueueStatus.CANCELLED, "a job was cancelled"
     return QueueStatus.COMPLETED, None
-
-
-def _first_failed(ledger: Ledger) -> str:
-    index = next(i for i, s in enumerate(ledger.jobs) if s.status is JobStatus.FAILED)
-    return ledger.document.jobs[index].job_id

@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from runner.core.actions import CollectResults, RestoreOutputs
 from runner.core.closing import to_be_stored
-from runner.core.ending import reconsider, settle
+from runner.core.ending import reconsider, run_again, settle
 from runner.core.events import OutputsChecked
 from runner.core.ledger import Ledger
-from runner.core.requests import as_new
 from runner.core.states import ENDED, LOST, JobStatus
 
 
@@ -82,8 +81,8 @@ def on_outputs_checked(ledger: Ledger, event: OutputsChecked) -> None:
 
 def _run_again(ledger: Ledger, wall: float, index: int, why: str) -> None:
     """What the job itself needs may be gone as well, though nobody else waited for it."""
-    state = replace(as_new(ledger.jobs[index]), collecting=False, reason=LOST)
-    ledger.put(index, state)
+    ledger.put(index, replace(ledger.jobs[index], collecting=False))
+    run_again(ledger, wall, [index], reason=LOST)
     ledger.tell(wall, index, "outputs_lost", why=why)
     for before in _doubt(ledger, ledger.graph.dependencies[index]):
         ledger.act(RestoreOutputs(before))

@@ -6,17 +6,10 @@ from dataclasses import replace
 
 from runner.core import closing, departing, stopping
 from runner.core import events as ev
-from runner.core.ending import end, give_up, reconsider
+from runner.core.ending import end, give_up, reconsider, run_again
 from runner.core.ledger import Ledger
-from runner.core.states import (
-    PENDING,
-    QUEUE_ENDED,
-    WAITING,
-    JobState,
-    JobStatus,
-    QueueStatus,
-    StopReason,
-)
+from runner.core.reopening import behind
+from runner.core.states import QUEUE_ENDED, WAITING, JobStatus, QueueStatus, StopReason
 
 _RETRIED = frozenset({JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED})
 
@@ -51,7 +44,7 @@ def on_retry(ledger: Ledger, event: ev.RetryRequested) -> None:
 
     A session that has finished stays finished: the next one does the work.
     """
-    again = _to_retry(ledger, event.jobs)
+    again = _to_retry(ledger, event)
     if not again:
         return
     now, queue = event.now, ledger.queue
@@ -64,40 +57,30 @@ def on_retry(ledger: Ledger, event: ev.RetryRequested) -> None:
     ledger.queue = replace(queue, halted=None)
     if queue.status in QUEUE_ENDED:
         ledger.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None)
-    for index in again:
-        ledger.put(index, as_new(ledger.jobs[index]))
-        ledger.frontier.unsettle(index)
+    run_again(ledger, now.wall, again)
     reconsider(ledger, now.wall, again)
 
 
-def as_new(state: JobState) -> JobState:
-    """Numbers go on; what still lives or is being stored of its last attempt goes on, too."""
-    return replace(
-        PENDING,
-        attempt=state.attempt,
-        first_started_at=state.first_start,
-        interruptions=state.interruptions,
-        background=state.background,
-        slot=state.slot,
-        token=state.token,
-        collecting=state.collecting,
-    )
-
-
-def _to_retry(ledger: Ledger, wanted: tuple[int, ...] | None) -> list[int]:
-    """The jobs asked for and what was skipped for want of them, in document order.
+def _to_retry(ledger: Ledger, event: ev.RetryRequested) -> list[int]:
+    """The jobs asked for and what goes with them, in document order.
 
     When that takes away what had ended the whole queue, all that was skipped may run after all.
     """
-    jobs = ledger.jobs
-    if wanted is None:
-        return [i for i, state in enumerate(jobs) if state.status in _RETRIED]
-    chosen = {i for i in wanted if jobs[i].status in _RETRIED}
-    if chosen and _lifts_stop(ledger, chosen):
-        candidates = set(range(len(jobs)))
-    else:
-        candidates = ledger.graph.descendants(chosen)
-    return sorted(chosen | {i for i in candidates if jobs[i].status is JobStatus.SKIPPED})
+    jobs, document = ledger.jobs, ledger.document.jobs
+    retried = _RETRIED | {JobStatus.COMPLETED} if event.completed else _RETRIED
+    wanted = range(len(jobs)) if event.jobs is None else event.jobs
+    chosen = {i for i in wanted if jobs[i].status in retried}
+    if not chosen:
+        return []
+    # Of a whole queue what was skipped may be skipped again: then it takes nothing along.
+    seeds = chosen
+    if event.jobs is None:
+        seeds = {i for i in chosen if jobs[i].status is not JobStatus.SKIPPED}
+    everything = event.jobs is None or event.dependants
+    taken = behind(document, ledger.graph, jobs, seeds, everything=everything)
+    if event.jobs is None or _lifts_stop(ledger, chosen):
+        taken |= {i for i, state in enumerate(jobs) if state.status is JobStatus.SKIPPED}
+    return sorted(chosen | taken)
 
 
 def _lifts_stop(ledger: Ledger, chosen: set[int]) -> bool:

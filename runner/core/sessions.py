@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.core import checkpoints, stopping
-from runner.core.attempts import end_background
 from runner.core.clocks import catch_up
-from runner.core.ending import end_halted, give_up, reconsider
+from runner.core.ending import end_background, end_halted, give_up, reconsider
 from runner.core.events import Now, SessionOpened, StateWentBack
 from runner.core.inputs import call_off_all, forget_all
 from runner.core.ledger import Ledger

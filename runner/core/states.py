@@ -51,8 +51,8 @@ JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _J.CANCELLED: frozenset({_J.PENDING}),
     _J.COMPLETED: frozenset({_J.PENDING}),
 }
-"""Out of ``failed``, ``skipped`` and ``cancelled`` a job comes only by a request to retry, out of
-``completed`` only when a reboot has lost what it made and somebody needs that."""
+"""An ended job runs again by a request to retry, by a changed document, or because one that it
+depends on does; ``completed`` also when what it made is lost and another job needs that."""
 
 QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
     _Q.PENDING: frozenset({_Q.RUNNING, _Q.CANCELLED}),
@@ -103,7 +103,8 @@ class JobState:
     this machine; ``restoring``: whether its results outlived a reboot is not known yet.
     ``fetching``: its inputs are on their way; ``fetched``: they are there; ``input_seconds`` of
     that time are the next attempt's. ``doubted``: whether its checkpoint outlived a boot is not
-    known yet.
+    known yet. ``rerun``: what it depends on runs again, so it will, too, once the attempt under
+    way has ended.
     ``space_failures``: how often in a row it failed in the reserve of a full disk, uncounted.
     """
 
@@ -139,6 +140,7 @@ class JobState:
     input_seconds: Seconds = 0.0
     doubted: bool = False
     space_failures: Count = 0
+    rerun: bool = False
     background: bool = False
     live: Live | None = None
     slot: Slot | None = None

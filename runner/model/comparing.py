@@ -7,7 +7,7 @@ hold secrets.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from runner.model.dumping import DURATIONS
@@ -26,6 +26,31 @@ def first_difference(a: Queue, b: Queue) -> str | None:
     only that of a removed job is one in ``a``.
     """
     return _differs(a, b, "") or _jobs_differ(a.jobs, b.jobs)
+
+
+def job_difference(a: Queue, was: Job, b: Queue, now: Job) -> str | None:
+    """How what ``now`` does in ``b`` first differs from what ``was`` did in ``a``, else None.
+
+    What a job gets from its queue counts as its own. The order of its dependencies doesn't count.
+    """
+    if was == now and (a.env, a.secret_env, a.working_directory) == (
+        b.env,
+        b.secret_env,
+        b.working_directory,
+    ):
+        return None
+    return _differs(_effective(a, was), _effective(b, now), "")
+
+
+def _effective(queue: Queue, job: Job) -> Job:
+    env = {name: value for name, value in queue.env.items() if name not in job.secret_env}
+    return replace(
+        job,
+        depends_on=tuple(sorted(job.depends_on)),
+        env={**env, **job.env},
+        secret_env=dict(queue.secrets(job)),
+        working_directory=job.working_directory or queue.working_directory,
+    )
 
 
 def _jobs_differ(a: tuple[Job, ...], b: tuple[Job, ...]) -> str | None:

@@ -5,7 +5,7 @@ The records are in ``queue``; what can be done with them is in a module each. Th
 
 from __future__ import annotations
 
-from runner.model.comparing import first_difference
+from runner.model.comparing import first_difference, job_difference
 from runner.model.dumping import dump_document
 from runner.model.parsing import parse_document, parse_stored, read_document
 from runner.model.queue import InputPath, Job, Queue, ResultPath, Retry
@@ -20,6 +20,7 @@ __all__ = [
     "dump_document",
     "first_difference",
     "grace",
+    "job_difference",
     "json_schema",
     "parse_document",
     "parse_stored",

@@ -22,6 +22,7 @@ from runner.aws.here import on_ec2
 from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
+from runner.core.again import Again
 from runner.core.scheduler import StoryEntry
 from runner.engine.trying import backoff
 from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
@@ -42,7 +43,7 @@ from runner.service.machine_end import MachineEnd
 from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session
-from runner.service.shelf import Again, Entry, Shelf
+from runner.service.shelf import Entry, Shelf
 from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
 from runner.service.views import Stored
@@ -447,7 +448,7 @@ class Daemon(requests.Host):
             document = given.with_id(queue_id)
             # Before it is accepted: afterwards nobody may end the machine for want of work.
             self._end.call_off()
-            created = again is Again.FRESH or not self.shelf.exists(queue_id)
+            created = again.fresh or not self.shelf.exists(queue_id)
             await self._intake.accept(document, again, anonymous=given.queue_id is None)
         self._candidates.forgive(queue_id)
         self._wake.set()

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
+from runner.core.again import Again
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
 from runner.errors import ConflictError, ExitCode, disk_error
@@ -25,9 +26,10 @@ from runner.process.limits import allow_descriptors
 from runner.results.store import StoreError
 from runner.service import requests, taking_over
 from runner.service.desk import Desk
+from runner.service.documents import check_same, mend
 from runner.service.result_stores import prepared, wanted
-from runner.service.session import Place, Session, end_attempts, update
-from runner.service.shelf import Again, Entry, Shelf
+from runner.service.session import Place, Session, end_attempts
+from runner.service.shelf import Entry, Shelf
 from runner.service.views import Stored
 
 CLIENTS_DESCRIPTORS = 8192
@@ -100,6 +102,7 @@ class _Foreground(requests.Host):
         self._change: asyncio.Future[None] | None = None
         self._signals = 0
         self._by: ExitCode | None = None
+        self._mended = False
 
     async def run(self) -> Ended:
         allow_descriptors(CLIENTS_DESCRIPTORS)
@@ -127,16 +130,16 @@ class _Foreground(requests.Host):
     async def _accept(self, document: Queue, *, anonymous: bool) -> None:
         assert document.queue_id is not None
         queue_id, again, shelf = document.queue_id, self._wish.again, self.shelf
-        if shelf.exists(queue_id) and again is Again.FRESH:
+        if shelf.exists(queue_id) and again.fresh:
             await end_attempts(shelf, self._settings, queue_id, self._wish.place)
             aside = shelf.set_aside(queue_id)
             self._watcher.say(f"the former run is kept as {aside}")
         if not shelf.exists(queue_id):
-            shelf.create(document, "run", anonymous=anonymous, anew=again is Again.FRESH)
-        elif again is Again.UPDATE:
-            update(shelf, document)
+            shelf.create(document, "run", anonymous=anonymous, anew=again.fresh)
+        elif again.mends:
+            self._mended = mend(shelf, document, again)
         else:
-            shelf.check_same(document)
+            check_same(shelf, document)
 
     def _take_over(self, queue_id: str) -> None:
         """Go on from what another machine has stored of this queue, if it is new here."""
@@ -169,7 +172,7 @@ class _Foreground(requests.Host):
             self._watcher.opened(session)
             for number in handled:
                 loop.add_signal_handler(number, self._on_signal, number)
-            retry = self._wish.again is Again.RETRY_FAILED
+            retry = self._wish.again.retry_failed and not self._mended
             status = await session.run(*([ev.RetryRequested] if retry else []))
             return Ended(
                 queue_id,

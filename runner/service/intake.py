@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from runner.core import events as ev
+from runner.core.again import Again
 from runner.errors import ConflictError
 from runner.model.document import Queue
 from runner.model.settings import Settings
-from runner.service.session import Place, Session, apply_resting, end_attempts, update
-from runner.service.shelf import Again, Shelf
+from runner.service.documents import check_same, is_same, mend
+from runner.service.session import Place, Session, apply_resting, end_attempts
+from runner.service.shelf import Shelf
 from runner.store.database import TAKEN_OVER
 
 
@@ -47,17 +49,19 @@ class Intake:
         """
         queue_id = _id(document)
         session = self._session_of(queue_id)
-        if session is not None and again is Again.RETRY_FAILED:
-            await self._check_same(document)
-            await session.engine.request(ev.RetryRequested(session.engine.now()))
-            return
-        if session is not None and again in (Again.FRESH, Again.UPDATE):
+        if session is not None and not again.fresh:
+            # In a thread: reading the stored document again takes seconds if it is large.
+            if await asyncio.to_thread(is_same, self._shelf, document):
+                if again.retry_failed:
+                    await session.engine.request(ev.RetryRequested(session.engine.now()))
+                return
+            if not again.mends:
+                await asyncio.to_thread(check_same, self._shelf, document)
+                return
+        if session is not None:
             # The queue's loop takes it up again afterwards, and adopts what goes on.
             session.engine.detach()
             await self._until_left(queue_id)
-        elif session is not None:
-            await self._check_same(document)
-            return
         lock = self._shelf.lock(queue_id, "runner daemon")
         try:
             await self._accept_resting(document, again, anonymous=anonymous)
@@ -67,11 +71,11 @@ class Intake:
     async def _accept_resting(self, document: Queue, again: Again, *, anonymous: bool) -> None:
         shelf, settings, place = self._shelf, self._settings, self._place()
         queue_id = _id(document)
-        if shelf.exists(queue_id) and again is Again.FRESH:
+        if shelf.exists(queue_id) and again.fresh:
             await end_attempts(shelf, settings, queue_id, place)
             shelf.set_aside(queue_id)
         if not shelf.exists(queue_id):
-            anew = again is Again.FRESH
+            anew = again.fresh
             await asyncio.to_thread(
                 shelf.create, document, "daemon", anonymous=anonymous, anew=anew
             )
@@ -79,17 +83,14 @@ class Intake:
         if (why := shelf.find(queue_id).meta.get(TAKEN_OVER)) is not None:
             hint = "--fresh begins anew here, and takes the store back"
             raise ConflictError(f"queue '{queue_id}' is another machine's: {why}\n{hint}")
-        if again is Again.UPDATE:
-            await asyncio.to_thread(update, shelf, document)
+        mended = False
+        if again.mends:
+            mended = await asyncio.to_thread(mend, shelf, document, again)
         else:
-            await self._check_same(document)
+            await asyncio.to_thread(check_same, shelf, document)
         shelf.give_to(queue_id, "daemon")
-        if again is Again.RETRY_FAILED:
+        if again.retry_failed and not mended:
             apply_resting(shelf, settings, queue_id, place, ev.RetryRequested)
-
-    async def _check_same(self, document: Queue) -> None:
-        """In a thread: reading the stored document again takes seconds if it is large."""
-        await asyncio.to_thread(self._shelf.check_same, document)
 
 
 def _id(document: Queue) -> str:

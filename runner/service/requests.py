@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
+from runner.core.again import RESUME, Again, parse_again
 from runner.core.states import QUEUE_ENDED, JobStatus
 from runner.errors import ConflictError, RunnerError, UsageError
 from runner.model.wording import did_you_mean, quoted
@@ -29,7 +31,7 @@ from runner.service.looks import (
     queue_name,
     stored_snapshot,
 )
-from runner.service.shelf import Again, Entry
+from runner.service.shelf import Entry
 from runner.service.views import Snapshot
 
 MAX_WAIT = 60.0
@@ -159,7 +161,7 @@ async def _snapshot(host: Host, name: str) -> Snapshot:
 async def submit(host: Host, fields: Fields) -> Answer:
     """Accept ``document`` (its text); ``again`` says what an existing queue is to become."""
     raw = given.word(fields, "document")
-    again = Again(given.choice(fields, "again", [each.value for each in Again]))
+    again = parse_again(fields.get("again", RESUME))
     return await host.submit(raw.encode("utf-8", "surrogatepass"), again)
 
 
@@ -169,20 +171,33 @@ async def cancel(host: Host, fields: Fields) -> Answer:
 
 
 async def retry(host: Host, fields: Fields) -> Answer:
-    """Run what failed, was skipped or cancelled again; or only ``jobs``."""
-    return await _act(host, fields, ev.RetryRequested, _RETRYABLE, "has nothing to retry")
+    """Run what failed, was skipped or cancelled again; or only ``jobs``.
+
+    ``completed``: also what has completed; ``dependants``: with all that depends on them.
+    """
+    completed, dependants = given.flag(fields, "completed"), given.flag(fields, "dependants")
+    fitting, otherwise = _RETRYABLE, "has nothing to retry"
+    if completed:
+        fitting, otherwise = fitting | {JobStatus.COMPLETED}, "has not ended"
+
+    def event(now: ev.Now, jobs: tuple[int, ...] | None) -> ev.Event:
+        return ev.RetryRequested(now, jobs, completed, dependants)
+
+    return await _act(host, fields, event, fitting, otherwise, _RETRY_HINTS)
 
 
 _CANCELLABLE = {JobStatus.PENDING, JobStatus.RUNNING, JobStatus.INTERRUPTED}
 _RETRYABLE = {JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED}
+_RETRY_HINTS = {JobStatus.COMPLETED: "--completed runs it again"}
 
 
 async def _act(
     host: Host,
     fields: Fields,
-    event: type[ev.CancelRequested] | type[ev.RetryRequested],
+    event: Callable[[ev.Now, tuple[int, ...] | None], ev.Event],
     fitting: set[JobStatus],
     otherwise: str,
+    hints: Mapping[JobStatus, str] = MappingProxyType({}),
 ) -> Answer:
     names = given.words(fields, "jobs")
     if names is not None and not names:
@@ -195,6 +210,7 @@ async def _act(
         if state.status not in fitting:
             raise ConflictError(
                 f"job '{snapshot.job_ids[index]}' {otherwise}: it is {state.status.value}"
+                + (f"; {hint}" if (hint := hints.get(state.status)) else "")
             )
     if chosen is None and not any(snapshot.counts[status] for status in fitting):
         raise ConflictError(f"queue '{name}' {otherwise}: it is {snapshot.queue.status.value}")
@@ -299,7 +315,7 @@ FIELDS: dict[str, set[str]] = {
     "wait": {"queue", "timeout"},
     "submit": {"document", "again"},
     "cancel": {"queue", "jobs"},
-    "retry": {"queue", "jobs"},
+    "retry": {"queue", "jobs", "completed", "dependants"},
     "pause": {"queue"},
     "unpause": {"queue"},
     "upload": {"queue"},

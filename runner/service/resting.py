@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
+from runner.core.again import Again
 from runner.errors import ConflictError, LockedError, UnreachableError
 from runner.model.settings import Settings
 from runner.service import requests
@@ -20,7 +21,7 @@ from runner.service.fields import Fields
 from runner.service.job_user import job_user
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import WORK_DIR, Place, Session, apply_resting
-from runner.service.shelf import Again, Entry, Shelf
+from runner.service.shelf import Entry, Shelf
 from runner.service.views import Stored
 
 

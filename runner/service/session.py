@@ -15,12 +15,11 @@ from pathlib import Path
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
-from runner.core.update import carry_over
 from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
 from runner.errors import DiskError, StateError, UsageError
-from runner.model.document import Queue, dump_document
+from runner.model.document import Queue
 from runner.model.graph import Graph
 from runner.model.settings import Settings
 from runner.process.wire import User
@@ -163,24 +162,6 @@ def _set_aside_former(store: ResultStore | None, run_id: str) -> ResultStore | N
 
 def _own(state: StatePaths, queue: QueuePaths, logs: LogPaths, run_dir: Path) -> frozenset[str]:
     return frozenset(map(os.path.realpath, [*state.own, *queue.own, *logs.own, run_dir]))
-
-
-def update(shelf: Shelf, document: Queue) -> None:
-    """Accept a changed document for a queue that nobody works on.
-
-    Raises ConflictError if a job that has started, or an ancestor of one, is not the same.
-    """
-    assert document.queue_id is not None
-    opened = Database(shelf.queue_paths(document.queue_id).database)
-    try:
-        stored = opened.read_document()
-        loaded = opened.load(len(stored.jobs))
-        if stored == document:
-            return
-        queue, jobs = carry_over(stored, document, loaded.queue, loaded.jobs)
-        opened.replace_all(dump_document(document), queue, sorted(jobs.items()))
-    finally:
-        opened.close()
 
 
 def apply_resting(

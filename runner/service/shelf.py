@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.core.states import QUEUE_ENDED, QueueState
-from runner.errors import ConflictError, LockedError, NotFoundError, RunnerError
+from runner.errors import LockedError, NotFoundError, RunnerError
 from runner.service.ages import check_clock, read_ages, read_clocks, write_ages
 from runner.store import database
 from runner.store.database import Database
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 
 _PRUNED = ".pruned-"
 """The name of a queue's folder begins so while it is being removed."""
-
-
-class Again(Enum):
-    """What is wanted of a queue that exists already."""
-
-    RESUME = "resume"
-    FRESH = "fresh"
-    UPDATE = "update"
-    RETRY_FAILED = "retry_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +159,8 @@ class Shelf:
         finally:
             opened.close()
 
-    def _stored_text(self, name: str) -> str:
+    def stored_text(self, name: str) -> str:
+        """The same as it is stored, in canonical form."""
         opened = Database(self.queue_paths(name).database, read_only=True)
         try:
             return opened.document()
@@ -216,24 +207,6 @@ class Shelf:
         self.paths.queues.mkdir(parents=True, exist_ok=True)
         state = QueueState(run_id=os.urandom(8).hex())
         database.create(self.queue_paths(queue_id), dump_document(document), state, meta)
-
-    def check_same(self, document: Queue) -> None:
-        """Raise ConflictError unless this is the document the queue was accepted with."""
-        from runner.model.document import dump_document, first_difference
-
-        assert document.queue_id is not None
-        text = self._stored_text(document.queue_id)
-        if text == dump_document(document):
-            # The usual case, and a third of the cost of reading the stored one.
-            return
-        stored = self.stored_document(document.queue_id)
-        if stored != document:
-            difference = first_difference(stored, document) or "it differs"
-            raise ConflictError(
-                f"queue '{document.queue_id}' was started with another document: {difference}\n"
-                "give it another queue_id, or use --update to accept the change (jobs that have "
-                "started must be the same), or --fresh to begin anew"
-            )
 
     def give_to(self, queue_id: str, owner: str) -> None:
         """Say whose business a queue is: the daemon's, or a foreground run's."""

@@ -103,7 +103,7 @@ def typed(
         ),
         ("validate empty.json", "line 1, column 1: the document is empty"),
         ("validate latin.json", "latin.json: line 1, byte 16: is not UTF-8"),
-        ("run q.json --fresh --update", "--update: not allowed with argument --fresh"),
+        ("run q.json --fresh --update", "--fresh: begins anew, so it doesn't go with --update"),
         ("run q.json --results ''", "--results is empty"),
         ("run q.json --results a.file", "a file in its place"),
         ("run q.json --state-dir ''", "--state-dir is empty"),

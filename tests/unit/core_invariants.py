@@ -219,16 +219,23 @@ def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
 
 
 def check_changes(
-    scheduler: Scheduler, event: Event, before: list[JobStatus], cancelled: set[int]
+    scheduler: Scheduler,
+    event: Event,
+    actions: Sequence[Action],
+    before: list[JobStatus],
+    cancelled: set[int],
 ) -> None:
     """Terminal stays terminal; nobody is skipped or cancelled for nothing."""
+    started = [action.job for action in actions if isinstance(action, StartAttempt)]
+    behind = scheduler.graph.descendants(started)
     for index, (old, state) in enumerate(zip(before, scheduler.jobs, strict=True)):
         new = state.status
         if old is new:
             continue
         if old in ENDED:
             remade = isinstance(event, OutputsChecked) and event.lost and event.job == index
-            assert remade or isinstance(event, RetryRequested), f"{old} → {new}"
+            asked = isinstance(event, RetryRequested) or index in behind
+            assert remade or asked, f"{index}: {old} → {new}"
         if new is JobStatus.SKIPPED:
             assert may_be_skipped(scheduler, index), f"{index} was skipped for no reason"
         if new is JobStatus.CANCELLED:

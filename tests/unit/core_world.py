@@ -93,7 +93,7 @@ class World:
         actions = self.core.handle(event)
         self.fetches = [job for job in self.fetches if self.core.jobs[job].fetching]
         check(self.core, event, actions)
-        check_changes(self.core, event, before, self.cancelled)
+        check_changes(self.core, event, actions, before, self.cancelled)
         assert not (was_finished and actions), "a finished session wants something"
         if isinstance(event, ev.CommandEnded):
             assert not actions, "a command's end alone lets nothing start"

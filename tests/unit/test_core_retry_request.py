@@ -91,6 +91,8 @@ def test_what_is_skipped_again_at_once_tells_those_behind_it() -> None:
     q.crash()
     q.open(lambda now: RetryRequested(now, (q.at("a"),)))
     q.ok("a")
+    assert q.states == "a:completed m:running b:failed d:skipped e:skipped"
+    q.ok("m")
     assert q.states == "a:completed m:completed b:failed d:skipped e:skipped"
     assert q.finish is not None
 
@@ -238,6 +240,71 @@ def test_a_retried_job_waits_for_what_it_left_in_the_background() -> None:
     assert q.starts == []
     q.background_ended("a")
     assert q.starts == ["a"]
+
+
+def test_a_rerun_takes_along_what_waits_for_an_end_of_any_kind() -> None:
+    """A report of the end before, or an alarm of it, would stand beside the new one."""
+    q = drive(
+        job("a"), job("alarm", "a", "failure"), job("b", "a"), job("report", "b alarm", "always"),
+        job("sent", "report"), job("other"),
+    )  # fmt: skip
+    q.fail("a")
+    q.run()
+    assert q.states == (
+        "a:failed alarm:completed b:skipped report:completed sent:completed other:completed"
+    )
+    q.crash()
+    q.open(lambda now: RetryRequested(now))
+    assert q.states == (
+        "a:running alarm:pending b:pending report:pending sent:pending other:completed"
+    )
+    q.run()
+    assert q.states == (
+        "a:completed alarm:skipped b:completed report:completed sent:completed other:completed"
+    )
+    assert q.status == "completed"
+
+
+def test_a_completed_job_runs_again_if_it_is_asked_for() -> None:
+    """One bad result would take a whole run with it; or all be made again for one."""
+    jobs = (job("a"), job("b", "a"), job("c", "b"), job("report", "c", "always"))
+    for dependants, states, order in (
+        (False, "a:running b:completed c:completed report:pending", ["a", "report"]),
+        (True, "a:running b:pending c:pending report:pending", ["a", "b", "c", "report"]),
+    ):
+        q = drive(*jobs)
+        q.run()
+        q.crash()
+        q.all.clear()
+        q.open(lambda now, d=dependants: RetryRequested(now, (0,), True, d))  # type: ignore[misc]
+        assert q.states == states
+        q.run()
+        assert (q.order, q.status) == (order, "completed")
+
+
+def test_what_a_completed_job_left_running_ends_before_it_runs_again() -> None:
+    """Its new attempt would wait for ever, or meet the server of the one before."""
+    q = drive(job("a", keep_background=True), job("b", timeout=500.0), parallel=2)
+    q.ends("a", Exited(0), background=True)
+    q.send(RetryRequested(q.now(), (0,), completed=True))
+    assert (q.ended_backgrounds, q.starts) == (["a"], [])
+    q.background_ended("a")
+    assert q.starts == ["a"]
+
+
+def test_a_clean_up_that_runs_already_runs_again_after_the_retry() -> None:
+    """It would be over before the job that it cleans up after."""
+    q = drive(job("a"), job("clean", "a", "always"), job("slow"), parallel=2)
+    q.fail("a")
+    assert q.states == "a:failed clean:running slow:running"
+    q.retry("a")
+    q.ok("clean")
+    assert q.states == "a:running clean:pending slow:running"
+    q.ok("a")
+    q.ok("clean")
+    q.ok("slow")
+    assert (q.states, q.status) == ("a:completed clean:completed slow:completed", "completed")
+    assert q["clean"].attempt == 2
 
 
 def test_a_retry_of_nothing_changes_nothing() -> None:

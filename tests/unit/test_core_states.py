@@ -136,6 +136,7 @@ FULL = JobState(
     input_seconds=1.5,
     doubted=True,
     space_failures=2,
+    rerun=True,
     background=True,
     live=Live(
         "t",

@@ -1,0 +1,69 @@
+"""Jobs that have ended and are to run again, with those behind them. Pure.
+
+Owns which jobs a rerun takes along: what was skipped for want of it, and the jobs that wait for an
+end of any kind (``run_if``), for they have seen another end than the one that is to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from runner.core.states import PENDING, JobState, JobStatus
+from runner.model.document import Job
+from runner.model.graph import Graph
+
+
+def as_new(state: JobState) -> JobState:
+    """Numbers go on; what still lives or is being stored of its last attempt goes on, too."""
+    return replace(
+        PENDING,
+        attempt=state.attempt,
+        first_started_at=state.first_start,
+        interruptions=state.interruptions,
+        doubted=state.doubted,
+        background=state.background,
+        slot=state.slot,
+        token=state.token,
+        collecting=state.collecting,
+    )
+
+
+def behind(
+    jobs: Sequence[Job],
+    graph: Graph,
+    states: Sequence[JobState],
+    seeds: Iterable[int],
+    *,
+    everything: bool,
+) -> set[int]:
+    """The jobs to run again because ``seeds`` do: those that have ended, or run now.
+
+    ``everything``: also what completed or failed after one of them had completed. Jobs that a
+    person has cancelled stay so, and those that wait for their turn need nothing.
+    """
+    seen: dict[int, bool] = {}
+    taken = set()
+    todo = [(at, everything or _has_run_for_any_end(jobs[at], states[at])) for at in seeds]
+    while todo:
+        index, all_of_them = todo.pop()
+        for other in graph.dependents[index]:
+            status = states[other].status
+            if status not in _TAKEN or seen.get(other, False) or seen.get(other) is all_of_them:
+                continue
+            for_any_end = jobs[other].run_if != "success"
+            if all_of_them or for_any_end or status is JobStatus.SKIPPED:
+                taken.add(other)
+            takes = all_of_them or _has_run_for_any_end(jobs[other], states[other])
+            seen[other] = takes
+            if status is not JobStatus.RUNNING:
+                todo.append((other, takes))
+    return taken
+
+
+_TAKEN = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.RUNNING})
+
+
+def _has_run_for_any_end(job: Job, state: JobState) -> bool:
+    """It has seen another end than the one to come: what used its results goes with it."""
+    return job.run_if != "success" and state.status in (JobStatus.COMPLETED, JobStatus.FAILED)
