@@ -66,5 +66,5 @@ def end_stray(
     if stray.shim is not None:
         end_background(stray.shim, slots.mark, group, grace)
     token, command = stray.slot.token, stray.slot.command
-    lost = tree.Lost(token, command, None, slots.mark, tree.makers(user), group)
+    lost = tree.Lost(token, command, slots.mark, tree.makers(user), group)
     return tree.kill_orphans(lost) > 0 or stray.shim is not None

@@ -13,6 +13,9 @@ from typing import NamedTuple
 SHIM_MARK = "runner-shim"
 """The last argument but one of every shim's command line; the last names its record file."""
 
+NURSERY_NAME = b"runner-nursery"
+"""What the parent of shims calls itself; its command line is that of its shims."""
+
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """No such process, or one that /proc hides from us (hidepid): none of ours."""
 
@@ -36,9 +39,15 @@ def boot_id() -> str:
 
 
 def stat_fields(pid: int | str) -> list[str] | None:
-    """The fields of /proc/PID/stat after the name: state, ppid, pgrp, session, … or None.
+    """The fields of /proc/PID/stat after the name: state, ppid, pgrp, session, … or None."""
+    found = named_fields(pid)
+    return found[1] if found is not None else None
 
-    The name may hold spaces and brackets, so everything up to the last one is dropped.
+
+def named_fields(pid: int | str) -> tuple[bytes, list[str]] | None:
+    """The name of a process and the fields after it, or None if it is gone.
+
+    The name may hold spaces and brackets: it goes up to the last one.
     """
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -50,7 +59,8 @@ def stat_fields(pid: int | str) -> list[str] | None:
         return None
     finally:
         os.close(fd)
-    return text[text.rindex(b")") + 2 :].decode("ascii").split()
+    end = text.rindex(b")")
+    return text[text.index(b"(") + 1 : end], text[end + 2 :].decode("ascii").split()
 
 
 def start_time(pid: int | str, *, dead: bool = False) -> int | None:

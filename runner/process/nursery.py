@@ -2,9 +2,9 @@
 
 Started by the daemon as ``python -I -S``, with its socket on descriptor 3 and nothing else open.
 The first message carries the record file, the base of all environments, the user of all commands
-and where their control groups are; each one after it carries the socket of a new shim. It ends
-when the daemon does; its shims don't. It adopts what a shim that was killed leaves behind, so that
-this can be told from everything else.
+and where their control groups are; each one after it carries the socket of a new shim. It adopts
+what a shim that was killed leaves behind, so that this can be told from everything else: by the
+daemon that it serves, or by the next. So it outlives its daemon as long as it has children.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import os
 import resource
 import signal
 import socket
+from contextlib import suppress
 
 from runner.process import shim, wire
-from runner.process.identity import boot_id
+from runner.process.identity import NURSERY_NAME, boot_id
 from runner.process.login import login_for
 from runner.process.slots import SlotFile
 
@@ -42,7 +43,7 @@ def main(open_files: int) -> None:
     )
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_NAME, b"runner-nursery", 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, NURSERY_NAME, 0, 0, 0)
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     _, fds = _receive(control)
@@ -63,9 +64,14 @@ def main(open_files: int) -> None:
     while True:
         data, fds = _receive(control)
         if not data:
-            return
+            break
         if fds:
             _fork(libc, control, socket.socket(fileno=fds[0]), shared)
+    control.close()
+    os.close(shared.slots.fd)
+    with suppress(ChildProcessError):
+        # As SIGCHLD is ignored, this returns when the last child has ended (wait(2), NOTES).
+        os.waitpid(-1, 0)
 
 
 def _close_others() -> None:

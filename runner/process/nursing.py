@@ -45,11 +45,6 @@ class Nursery:
         self._control: socket.socket | None = None
         self._pid = 0
 
-    @property
-    def pid(self) -> int | None:
-        """Of the nursery that runs now."""
-        return self._pid if self._control is not None else None
-
     def open_channel(self) -> socket.socket:
         """A socket to a shim that is on its way. Raises OSError when there can't be one now."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -73,11 +68,12 @@ class Nursery:
                 return
             except OSError:
                 # It was killed, or stopped. Its shims live on; a new one takes over.
-                self.close()
+                self.kill()
                 if not again:
                     raise
 
     def _start(self) -> None:
+        _reap_left()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._pid = os.posix_spawn(
@@ -119,10 +115,30 @@ class Nursery:
         options = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE]
         return [*options, root, str(given_descriptors()), SHIM_MARK, self._slots.mark]
 
-    def close(self) -> None:
-        """End it. It is our child and not reaped yet, so its pid is nobody else's."""
+    def kill(self) -> None:
+        """End it at once. It is our child and not reaped yet, so its pid is nobody else's."""
         if self._control is not None:
             self._control.close()
             self._control = None
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
+
+    def close(self) -> None:
+        """Let go of it: it ends by itself when its shims, and what it has adopted, have ended."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            # A job may have stopped it.
+            os.kill(self._pid, signal.SIGCONT)
+            _left.add(self._pid)
+        _reap_left()
+
+
+_left: set[int] = set()
+"""Nurseries of this process that were let go of and not reaped yet."""
+
+
+def _reap_left() -> None:
+    for pid in list(_left):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            _left.discard(pid)

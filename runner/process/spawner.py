@@ -132,7 +132,7 @@ class Spawner:
     def _give_up(self, token: str, shim: Shim) -> None:
         """A shim that didn't claim in time is stopped, or its nursery is."""
         if shim.process is None:
-            self._nursery.close()
+            self._nursery.kill()
         self._drop(token)
         self._discard(shim)
         shim.kill()
@@ -206,7 +206,7 @@ class Spawner:
         state = self._slots.read(slot)
         command = state.command if state.token == token else None
         group = Group(self._unit, token) if self._unit else None
-        lost = tree.Lost(token, command, self._nursery.pid, self._slots.mark, self._makers, group)
+        lost = tree.Lost(token, command, self._slots.mark, self._makers, group)
         self._burying.add(token)
 
         def done(future: asyncio.Future[int]) -> None:
@@ -253,7 +253,7 @@ class Spawner:
         return token in self._busy or token in self._burying
 
     def close(self) -> None:
-        """Let go of everything: idle shims and the nursery end, busy shims go on."""
+        """Let go of everything: idle shims end, busy ones go on, and with them their nursery."""
         self._closed = True
         if self._look_timer is not None:
             self._look_timer.cancel()

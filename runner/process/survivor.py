@@ -52,7 +52,7 @@ def examine(
         return Found.VOID, slots.read(slot)
     state = slots.read(slot)
     if state.token != token:
-        lost = tree.Lost(token, None, None, slots.mark, tree.makers(user), group)
+        lost = tree.Lost(token, None, slots.mark, tree.makers(user), group)
         killed = tree.kill_orphans(lost)
         return (Found.GONE if killed else Found.VOID), Slot(token, None, False, None, None)
     claim = state.claim

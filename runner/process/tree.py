@@ -1,8 +1,9 @@
 """A process tree and how it is ended whole. Standard library only: the shim imports it.
 
 The tree of an attempt is what descends from its shim: a subreaper, so that daemonised
-grandchildren stay below it. When the shim itself was killed, its orphans are found below the
-nursery (a subreaper too), by the session of the command and by the token in their environment.
+grandchildren stay below it. When the shim itself was killed, its orphans are found below its
+nursery (a subreaper too, which stays as long as there are any), by the session of the command and
+by the token in their environment.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import NamedTuple
 
 from runner.process.cgroup import Group
 from runner.process.identity import (
+    NURSERY_NAME,
     Process,
     is_shim,
+    named_fields,
     open_process,
     start_time,
-    stat_fields,
     users_of,
 )
 from runner.process.wire import User
@@ -50,6 +52,7 @@ class _Entry(NamedTuple):
     session: int
     process: Process
     kernel: bool
+    nursery: bool
 
 
 class _Table:
@@ -59,11 +62,15 @@ class _Table:
         self.entries: dict[int, _Entry] = {}
         self._children: dict[int, list[int]] = {}
         for name in os.listdir("/proc"):
-            if name.isdigit() and (fields := stat_fields(name)) and fields[0] not in "ZX":
+            if not name.isdigit() or (found := named_fields(name)) is None:
+                continue
+            called, fields = found
+            if fields[0] not in "ZX":
                 pid, parent = int(name), int(fields[1])
                 kernel = bool(int(fields[6]) & _KERNEL_THREAD)
                 process = Process(pid, int(fields[19]))
-                self.entries[pid] = _Entry(parent, int(fields[3]), process, kernel)
+                nursery = called == NURSERY_NAME
+                self.entries[pid] = _Entry(parent, int(fields[3]), process, kernel, nursery)
                 self._children.setdefault(parent, []).append(pid)
 
     def tree(self, roots: list[int]) -> list[Process]:
@@ -120,14 +127,13 @@ def descendants(root: Process) -> list[Process]:
 class Lost(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
-    ``nursery`` is the parent of the shims of the record file with this ``mark``, if it lives: all
-    that it has adopted belongs to dead shims. ``makers``: whose processes the token is believed of;
-    None: anybody's. ``group``: its control group, if it may have one.
+    ``mark`` is that of the record file. All that a nursery of this file has adopted, this daemon's
+    or one that stayed from before, belongs to dead shims. ``makers``: whose processes the token is
+    believed of; None: anybody's. ``group``: its control group, if it may have one.
     """
 
     token: str
     command: Process | None
-    nursery: int | None
     mark: str
     makers: frozenset[int] | None
     group: Group | None = None
@@ -165,6 +171,11 @@ def _roots(table: _Table, lost: Lost) -> tuple[list[int], bool]:
     holder = table.entries.get(session) if session is not None else None
     if holder is not None and holder.process != lost.command:
         session = None
+    nurseries = {
+        pid
+        for pid, entry in table.entries.items()
+        if entry.nursery and is_shim(entry.process, lost.mark)
+    }
     mark = f"{TOKEN_VARIABLE}={lost.token}".encode()
     mine = []
     blank = False
@@ -175,7 +186,7 @@ def _roots(table: _Table, lost: Lost) -> tuple[list[int], bool]:
         if (
             (carries and (lost.makers is None or lost.makers & users_of(pid)))
             or (session is not None and entry.session == session)
-            or (lost.nursery == entry.parent and not is_shim(entry.process, lost.mark))
+            or (entry.parent in nurseries and not is_shim(entry.process, lost.mark))
         ):
             mine.append(pid)
         elif carries is None and start_time(pid) == entry.process.start:

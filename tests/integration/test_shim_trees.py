@@ -7,7 +7,8 @@ import os
 import signal
 from pathlib import Path
 
-from shim_pool import OK, Ended, Pool, alive, eventually, play
+import pytest
+from shim_pool import OK, Ended, Pool, alive, eventually, parent_of, play
 
 
 def test_leftovers_get_their_time_and_then_go(tmp_path: Path) -> None:
@@ -47,6 +48,38 @@ def test_a_kept_tree_is_told_apart_from_its_command(tmp_path: Path) -> None:
         kept = pool.start("sleep 60 & exit 3", keep_background=True)
         ended = await pool.heard.wait("ended", kept)
         assert ended.what == ("exit", "3") and not ended.background
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("shim_dies", ["before the next daemon", "after it has begun"])
+def test_a_hidden_tree_is_found_by_the_daemon_after_the_next(
+    tmp_path: Path, shim_dies: str
+) -> None:
+    """With its daemon gone, what hides from every look runs on beside the next attempt."""
+    hidden = f"env -i setsid -f sh -c 'echo $$ >{tmp_path}/hidden; exec sleep 60' </dev/null"
+
+    async def story(pool: Pool) -> None:
+        token = pool.start(f"{hidden} >/dev/null 2>&1; sleep 60")
+        await pool.heard.wait("started", token)
+        stray, claim = int(pool.file("hidden")), pool.claimed().claim
+        assert claim is not None
+        nursery = parent_of(claim.pid)
+        pool.spawner.close()
+        if shim_dies == "before the next daemon":
+            os.kill(claim.pid, signal.SIGKILL)
+            eventually(lambda: not alive(claim.pid), "its end")
+        async with Pool(tmp_path) as after:
+            await after.run("true", slot=1)
+            if alive(claim.pid):
+                os.kill(claim.pid, signal.SIGKILL)
+                eventually(lambda: not alive(claim.pid), "its end")
+            after.spawner.bury(token, 0, background=False)
+            ended: Ended = await after.heard.wait("ended", token)
+            assert ended.end is None
+            assert not alive(stray)
+            eventually(lambda: not alive(nursery), "the end of a nursery that has no children")
+            assert await after.run("true", slot=1) == (OK, b"")
 
     play(tmp_path, story)
 

@@ -153,7 +153,7 @@ def test_a_token_counts_only_in_processes_that_the_job_can_have_made() -> None:
         job, stranger = started
         for process in started:
             eventually(Path(f"/proc/{process.pid}/environ").read_bytes, "its environment")
-        everybodys = tree.Lost("t-1", None, None, "1:2", tree.makers(None))
+        everybodys = tree.Lost("t-1", None, "1:2", tree.makers(None))
         assert {each.pid for each in tree.orphans(everybodys)} == {job.pid, stranger.pid}, "root's"
         lost = everybodys._replace(makers=tree.makers(NOBODY))
         assert [process.pid for process in tree.orphans(lost)] == [job.pid]
