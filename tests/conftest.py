@@ -18,9 +18,12 @@ from launched import Launched
 from s3_endpoint import Endpoint
 from world import World
 
+# Begun in the background, by nohup or a CI's shell: what tests start is to hear what they send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Begun in the background, by nohup or a CI's shell: what tests start is to hear Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for ignored in (signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, signal.SIG_DFL)
 
 # Should the tests run on EC2: its notices are not for their daemons.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"

@@ -30,6 +30,7 @@ LINKS = {
     # In the order of their making: what the units and the PATH name leads to `current`.
     HOME / "bin": "current/bin",
     Path("/usr/local/bin/runner"): "/opt/runner/bin/runner",
+    Path("/usr/local/bin/runner-launch"): "/opt/runner/bin/runner-launch",
     Path("/usr/local/bin/runner-status"): "/opt/runner/bin/runner-status",
 }
 # Not below /usr/lib: that is a distribution's packages' own, and read-only on some machines.

@@ -32,9 +32,11 @@ SOURCE_ONLY = ("sdnotify",)
 
 
 def cache() -> Path:
-    """Where fetched files are kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "runner-bundle"
+    """Where fetched files are kept. Raises RunnerError where there is no home folder."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not folder.startswith("/"):
+        raise RunnerError(f"{folder} is no folder for what is fetched: set HOME or XDG_CACHE_HOME")
+    return Path(folder) / "runner-bundle"
 
 
 def wheels(arch: str) -> dict[str, bytes]:

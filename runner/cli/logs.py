@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import sys
 import time
 from typing import Any
 
 from runner.cli import options
 from runner.cli.connect import HELD, Connection, Local, connection
 from runner.cli.log_output import LogOutput
+from runner.cli.streams import has_reader
 from runner.cli.waiting import AGAIN, COMES_BACK
 from runner.errors import ExitCode, NotFoundError, UsageError
 
@@ -187,7 +189,10 @@ class _Following:
             )
             # Only what comes now is waited for: how it stands is to be seen at once.
             held = HELD if self._there.patient else None
-            if self._take(answer):
+            more = self._take(answer)
+            if not has_reader(sys.stdout):
+                return ExitCode.DONE
+            if more:
                 continue
             if not answer["running"]:
                 if (code := self._judge(answer)) is not None:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from runner import __version__
+from runner.cli import streams
 from runner.cli.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
 
@@ -65,17 +66,32 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> NoReturn:
     """The command ``runner``."""
+    _speak_utf8()
     _exit(run_command(sys.argv[1:]))
 
 
 def status() -> NoReturn:
     """The command ``runner-status``: the same as ``runner status``."""
+    _speak_utf8()
     _exit(run_command(["status", *sys.argv[1:]], prog="runner-status"))
 
 
 def launch() -> NoReturn:
     """The command ``runner-launch``: the same as ``runner launch``."""
+    _speak_utf8()
     _exit(run_command(["launch", *sys.argv[1:]], prog="runner-launch"))
+
+
+def _speak_utf8() -> None:
+    """Begin again in UTF-8 mode where the locale has another encoding.
+
+    Files, arguments and environment would be read in it, and not all of its bytes come back as they
+    were (PEP 540). By a flag and not a variable: jobs would inherit that.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == streams.ENCODING:
+        return
+    if sys.executable:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _exit(code: int) -> NoReturn:
@@ -89,20 +105,18 @@ def _exit(code: int) -> NoReturn:
 
 def run_command(argv: list[str], prog: str | None = None) -> int:
     """Run one command line; returns its exit code."""
-    _prepare_streams()
+    streams.prepare()
     try:
         return _run_verb(argv, prog or f"runner {argv[0]}" if argv else "runner")
-    except BrokenPipeError:
-        # Whoever read us (``| head``) has had enough.
-        return ExitCode.DONE
     except KeyboardInterrupt:
         return ExitCode.CTRL_C
     except OSError as error:
         # Of our own output; what a verb does with files has been said already.
-        print(f"runner: {clean(_os_error(error))}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"runner: {clean(_os_error(error))}", file=sys.stderr)
         return ExitCode.ERROR
     finally:
-        _let_go_of_stdout()
+        streams.let_go()
 
 
 def _run_verb(argv: list[str], prog: str) -> int:
@@ -132,8 +146,6 @@ def _execute(argv: list[str], prog: str) -> int:
         for line in str(error).split("\n"):
             print(f"{prog}: {clean(line)}", file=sys.stderr)
         return int(error.exit_code)
-    except BrokenPipeError:
-        raise
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
@@ -153,27 +165,6 @@ def _unexpected(prog: str, error: Exception) -> int:
 def _os_error(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason
-
-
-def _prepare_streams() -> None:
-    """Nothing that we print may fail for its letters, and no file of ours may become stdout."""
-    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(fd)
-        except OSError:
-            # Closed by the caller: the next file to be opened would get its number.
-            os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _let_go_of_stdout() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # It has been told, or nobody reads; the interpreter would say it again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _overview(argv: list[str]) -> int:

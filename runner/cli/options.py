@@ -14,6 +14,7 @@ from runner.errors import UsageError
 from runner.model.durations import parse_duration
 from runner.model.settings import Settings, load_settings
 from runner.model.wording import quoted
+from runner.store.paths import home_folder
 
 if TYPE_CHECKING:
     from runner.core.again import Again
@@ -155,7 +156,7 @@ def settings(arguments: argparse.Namespace, **more: Any) -> Settings:
     made = load_settings(
         os.environ,
         root=os.geteuid() == 0,
-        home=Path(os.path.expanduser("~")),
+        home=home_folder(os.environ),
         config=Path(config) if config else None,
         overrides=overrides,
     )

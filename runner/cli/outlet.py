@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from runner.cli.streams import discard
+
 GATHERED = 0.02
 """Seconds in which what comes is written together: the thread's waking costs more than a line."""
 
@@ -59,5 +61,5 @@ class Outlet:
                 stream.write("".join(texts))
                 stream.flush()
             except OSError:
-                # Nobody reads any more, or the disk is full: the queue goes on all the same.
-                pass
+                # The disk is full: the queue goes on all the same.
+                discard(stream)

@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.aws.faults import AwsError
 from runner.cli.status_remote import first, foot, head
+from runner.cli.streams import has_reader
 from runner.cli.terminal import Screen, can_redraw
 from runner.cli.text import clean, headline, told
 from runner.cli.waiting import until_ended
@@ -38,6 +39,8 @@ def watch(there: Remote, states: list[str] | None) -> Answer:
     for answer in until_ended(there, "status", watching.look):
         queue = answer["queue"]
         show(answer)
+        if not has_reader(sys.stdout):
+            break
     for line in there.why_not:
         print(f"runner status: {clean(line)}", file=sys.stderr)
     return queue

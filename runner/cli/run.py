@@ -32,12 +32,12 @@ def execute(arguments: argparse.Namespace) -> int:
     again = options.again(arguments)
     results = _results(arguments.results)
     from runner.cli.watch import watcher_for
-    from runner.service.environment import callers
+    from runner.service.environment import callers, given
     from runner.service.foreground import Wish, run
     from runner.service.session import Place
     from runner.service.shelf import Shelf
 
-    place = Place(callers(os.environ), _working_folder())
+    place = Place(callers(given(os.environ)), _working_folder())
     wish = Wish(document, again, place, results)
     shelf = Shelf(settings.state_dir, settings.log_dir)
     watcher = watcher_for(json_output=arguments.json)
@@ -46,7 +46,9 @@ def execute(arguments: argparse.Namespace) -> int:
     finally:
         watcher.finish()
     if arguments.json:
-        sys.stdout.write(ended.projection.read_text())
+        # As it is on the disk, byte by byte.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(ended.projection.read_bytes())
     if ended.exit_code in (ExitCode.INTERRUPTED, ExitCode.CTRL_C):
         print(
             f"runner run: {ended.queue_id} is interrupted; to resume it, give the same command",
@@ -61,11 +63,12 @@ def _results(where: str | None) -> str | None:
         return None
     if not where:
         raise UsageError("--results is empty")
-    from runner.results.stores import is_s3, parse_s3
+    from runner.results.stores import check_folder_word, is_s3, parse_s3
 
     if is_s3(where):
         parse_s3(where)
         return where.removesuffix("/")
+    check_folder_word(where)
     return str(Path(where).absolute())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.cli.connect import Connection
+from runner.cli.streams import has_reader
 from runner.cli.terminal import Screen, can_redraw
 from runner.cli.text import headline, told
 from runner.cli.waiting import until_ended
@@ -33,6 +34,8 @@ def watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
     for answer in until_ended(there, "status", look):
         queue = answer["queue"]
         show(there, queue)
+        if not has_reader(sys.stdout):
+            break
     return queue
 
 

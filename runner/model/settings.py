@@ -37,7 +37,8 @@ class Settings:
 
     ``queue_retention``: how long finished queues are kept. ``disk_reserve``: with less free space
     than this nothing new starts. ``projection_interval``: how old queue-state.json may get.
-    ``job_user``: whose rights a daemon that is root gives its jobs. ``config_file`` may not exist.
+    ``job_user``: whose rights a daemon that is root gives its jobs. ``config_file`` may not exist;
+    None: there is no home folder to look for one in.
     ``upload_wait``: how long dependants wait for results to be stored before they are copied aside.
     ``upload_timeout``: how long a queue that is done otherwise waits for uploads without progress.
     ``live_log_interval``: how old a running job's log in S3 may get. ``kms_key``,
@@ -56,7 +57,7 @@ class Settings:
     state_dir: Path
     log_dir: Path
     run_dir: Path
-    config_file: Path
+    config_file: Path | None
     queue_retention: float = 30 * 86_400.0
     disk_reserve: int = 64 * 1024 * 1024
     projection_interval: float = 2.0
@@ -80,20 +81,23 @@ def load_settings(
     environ: Mapping[str, str],
     *,
     root: bool,
-    home: Path,
+    home: Path | None,
     config: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Join flags (``overrides``; None is not given), environment, file and defaults.
 
-    Relative folders are allowed in flags and variables: they are meant from where the command was
-    called. Raises UsageError that names the flag, variable, or file and key; also when a file was
-    named that doesn't exist.
+    ``home`` None: there is none, and nothing is guessed in place of it. Relative folders are
+    allowed in flags and variables: they are meant from where the command was called. Raises
+    UsageError that names the flag, variable, or file and key; also when a file was named that
+    doesn't exist, or a default needs a home folder.
     """
     named = config or environ.get(CONFIG_VARIABLE)
-    default = _config_default(environ, root, home)
-    config_file = _absolute(Path(named) if named else default)
-    given = _from_file(config_file, bool(named), home)
+    config_file = Path(named) if named else _config_default(environ, root, home)
+    given: dict[str, Any] = {}
+    if config_file is not None:
+        config_file = _absolute(config_file)
+        given = _from_file(config_file, bool(named), home)
     for name, read in _READERS.items():
         variable = f"RUNNER_{name.upper()}"
         if text := environ.get(variable):
@@ -127,6 +131,8 @@ def _folder(value: Any) -> Path:
         raise ValueError(f"must be the path of a folder, not {kind(value)}")
     if not value or "\0" in value:
         raise ValueError("is not the path of a folder")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", value):
+        raise ValueError(f"{quoted(value)} is an address, and not the path of a folder")
     return _absolute(Path(value))
 
 
@@ -191,7 +197,7 @@ def _read(read: Callable[[Any], Any], value: Any, source: str) -> Any:
         raise UsageError(f"{source}: {error}")
 
 
-def _from_file(path: Path, must_exist: bool, home: Path) -> dict[str, Any]:
+def _from_file(path: Path, must_exist: bool, home: Path | None) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -211,7 +217,7 @@ def _from_file(path: Path, must_exist: bool, home: Path) -> dict[str, Any]:
     return _file_values(raw, path, home)
 
 
-def _file_values(raw: dict[str, Any], path: Path, home: Path) -> dict[str, Any]:
+def _file_values(raw: dict[str, Any], path: Path, home: Path | None) -> dict[str, Any]:
     errors: list[str] = []
     given: dict[str, Any] = {}
     for key, value in raw.items():
@@ -228,12 +234,14 @@ def _file_values(raw: dict[str, Any], path: Path, home: Path) -> dict[str, Any]:
     return given
 
 
-def _from_home(key: str, value: Any, home: Path) -> Any:
+def _from_home(key: str, value: Any, home: Path | None) -> Any:
     """A file's folders must not depend on where a command was called."""
     if not key.endswith("_dir") or not isinstance(value, str) or value.startswith("/"):
         return value
     if not value.startswith("~/"):
         raise ValueError("must begin with '/' or '~/'")
+    if home is None:
+        raise ValueError("begins with '~/', and there is no home folder: HOME is not set")
     return home / value[2:]
 
 
@@ -241,24 +249,35 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _xdg(environ: Mapping[str, str], name: str, default: Path) -> Path:
+def _xdg(environ: Mapping[str, str], name: str, home: Path | None, below_home: str) -> Path | None:
     # The XDG specification has relative paths ignored.
     value = environ.get(name, "")
-    return Path(value) if value.startswith("/") else default
+    if value.startswith("/"):
+        return Path(value)
+    return None if home is None else home / below_home
 
 
-def _config_default(environ: Mapping[str, str], root: bool, home: Path) -> Path:
+def _config_default(environ: Mapping[str, str], root: bool, home: Path | None) -> Path | None:
     if root:
         return Path("/etc/runner/runner.toml")
-    return _xdg(environ, "XDG_CONFIG_HOME", home / ".config") / "runner" / "runner.toml"
+    folder = _xdg(environ, "XDG_CONFIG_HOME", home, ".config")
+    return None if folder is None else folder / "runner" / "runner.toml"
 
 
 def _folder_defaults(
-    environ: Mapping[str, str], root: bool, home: Path, state_dir: Path | None
+    environ: Mapping[str, str], root: bool, home: Path | None, state_dir: Path | None
 ) -> dict[str, Path]:
     if root:
         return _ROOTS_FOLDERS
-    state = state_dir or _xdg(environ, "XDG_STATE_HOME", home / ".local/state") / "runner"
+    state = state_dir
+    if state is None:
+        base = _xdg(environ, "XDG_STATE_HOME", home, ".local/state")
+        if base is None:
+            raise UsageError(
+                "there is no home folder to keep the state in (HOME is not set, and this user has "
+                "no passwd entry): set HOME or RUNNER_STATE_DIR, or give --state-dir DIR"
+            )
+        state = base / "runner"
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     return {
         "state_dir": state,

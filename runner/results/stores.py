@@ -6,6 +6,7 @@ what is in a store.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,25 @@ def open_store(where: str, options: S3Options | None = None) -> ResultStore:
         from runner.results.s3 import S3Store
 
         return S3Store(*parse_s3(where), options)
-    if not where or "\0" in where:
-        raise UsageError(f"{quoted(where)} is no folder, and no {SCHEME}bucket/prefix")
+    check_folder_word(where)
     from runner.results.folder import FolderStore
 
     return FolderStore(Path(where))
+
+
+def check_folder_word(where: str) -> None:
+    """Raise UsageError for what can't be meant as a folder: nobody's begins like an address.
+
+    ``s3:/bucket``, an ``https://`` address or an ARN would make a folder of that name, and the
+    results would not be where they are looked for.
+    """
+    if not where or "\0" in where:
+        raise UsageError(f"{quoted(where)} is no folder, and no {SCHEME}bucket/prefix")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/|arn:|s3:", where):
+        raise UsageError(
+            f"{quoted(where)}: results in S3 are written {SCHEME}bucket/prefix; a folder of that "
+            f"name would be {quoted('./' + where)}"
+        )
 
 
 def is_s3(where: str) -> bool:

@@ -32,7 +32,7 @@ from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
 from runner.model.document import parse_document
 from runner.model.settings import Settings
-from runner.process.limits import allow_descriptors
+from runner.process.limits import allow_descriptors, heeded
 from runner.service import requests, taking_over
 from runner.service.candidates import Candidates
 from runner.service.desk import Desk
@@ -113,9 +113,10 @@ class Daemon(requests.Host):
             self._server("runner-ro.sock", 0o666, may_act=False),
         ]
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in heeded((signal.SIGTERM, signal.SIGINT)):
             loop.add_signal_handler(number, self._on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        if heeded((signal.SIGHUP,)):
+            loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         try:
             for server in servers:
                 await server.start(_group())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import UsageError
@@ -25,6 +26,8 @@ _OURS = (
 )
 """What a service manager tells its service, and no job of it (systemd.exec(5))."""
 
+_BLOCK = Path("/proc/self/environ")
+
 LOGIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -35,6 +38,19 @@ def callers(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if not name.startswith("RUNNER_") and name not in _OURS
     }
+
+
+def given(environ: Mapping[str, str], block: Path = _BLOCK) -> dict[str, str]:
+    """The variables that this process was started with.
+
+    Without a locale the interpreter sets LC_CTYPE for itself (PEP 538), and its children would have
+    it; the kernel keeps the block of variables as it was given (proc(5)).
+    """
+    found = dict(environ)
+    with suppress(OSError):
+        if not any(each.startswith(b"LC_CTYPE=") for each in block.read_bytes().split(b"\0")):
+            found.pop("LC_CTYPE", None)
+    return found
 
 
 def logins(

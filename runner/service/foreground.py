@@ -22,7 +22,7 @@ from runner.core.states import QueueStatus
 from runner.errors import ConflictError, ExitCode, disk_error
 from runner.model.document import Queue
 from runner.model.settings import Settings
-from runner.process.limits import allow_descriptors
+from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import StoreError
 from runner.service import requests, taking_over
 from runner.service.desk import Desk
@@ -166,7 +166,7 @@ class _Foreground(requests.Host):
         )
         self._session = session
         loop = asyncio.get_running_loop()
-        handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        handled = heeded((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         try:
             await server.start()
             self._watcher.opened(session)

@@ -29,7 +29,7 @@ def job_user(settings: Settings) -> JobUser:
 
     Raises UsageError unless it has been said as whom jobs run: as root never by chance.
     """
-    name, own = settings.job_user, pwd.getpwuid(os.geteuid())
+    name, own = settings.job_user, _own_account()
     if os.geteuid() != 0:
         if name in (None, own.pw_name):
             return JobUser(own, None)
@@ -55,6 +55,17 @@ def job_user(settings: Settings) -> JobUser:
         raise UsageError(f'job_user = {name}: this is root by another name; "root" must be written')
     groups = tuple(os.getgrouplist(name, account.pw_gid))
     return JobUser(account, Rights(account.pw_uid, account.pw_gid, groups))
+
+
+def _own_account() -> pwd.struct_passwd:
+    """Ours; where the user database doesn't know us (containers), what a shell would go by."""
+    try:
+        return pwd.getpwuid(os.geteuid())
+    except KeyError:
+        home = os.environ.get("HOME", "")
+        home = home if home.startswith("/") else "/"
+        name = str(os.geteuid())
+        return pwd.struct_passwd((name, "x", os.geteuid(), os.getegid(), "", home, "/bin/sh"))
 
 
 def check_folders(settings: Settings, user: JobUser) -> None:

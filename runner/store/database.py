@@ -42,6 +42,7 @@ from runner.store.rows import (
     event_of,
     job_of,
     meta_of,
+    meta_rows,
     outline_of,
     queue_id_of,
     queue_of,
@@ -68,7 +69,7 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY, wall REAL NOT NULL, job TEXT, even
 _UPGRADES: dict[int, str] = {}
 """From version N to N + 1: the statements. Version 1 is the first that was released."""
 
-_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +261,12 @@ class Database:
 
     def set_meta(self, values: dict[str, str]) -> None:
         """Within a transaction of the caller's."""
-        self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+        query = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+        self._connection.executemany(query, meta_rows(values))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _translated(self.path):
+        with _translated(self.path, writing=True):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -294,7 +296,7 @@ _KINDS: dict[int, type[DiskError]] = {
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path, *, writing: bool = False) -> Iterator[None]:
     """SQLite's errors as ours. A call that is wrong in itself (ProgrammingError) stays what it is.
 
     Nothing that the disk, a lock or a permission refused is told as damage.
@@ -313,6 +315,9 @@ def _translated(path: Path) -> Iterator[None]:
     except RecordError as error:
         raise DamagedError(f"{error}; {_ADVICE}") from None
     except (ValueError, TypeError, KeyError) as error:
+        if writing:
+            # Of a value of ours; it says nothing of what is there.
+            raise StateError(f"{path}: nothing was written: {error}") from error
         told = f"{path} holds a record that can't be read ({error}); {_ADVICE}"
         raise DamagedError(told) from error
 
@@ -339,6 +344,12 @@ def _refined(kind: type[DiskError], path: Path) -> type[DiskError]:
     return kind
 
 
+def _dumps(value: Any) -> str:
+    """JSON. A record's words are for people: what isn't UTF-8 in a file's name becomes ``?``."""
+    told = _encode(value)
+    return told if told.isascii() else told.encode("utf-8", "replace").decode()
+
+
 def _record(state: JobState) -> str:
     return _dumps(to_record(state))
 
@@ -356,14 +367,14 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
         path = temporary / "state.db"
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         os.close(fd)
-        with _translated(path):
+        with _translated(path, writing=True):
             connection = sqlite3.connect(path, isolation_level=None)
             try:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(f"BEGIN; {_TABLES}")
                 connection.execute("INSERT INTO queue VALUES (1, ?)", (_dumps(to_record(queue)),))
                 rows = {**meta, "document": document, "schema_version": str(SCHEMA_VERSION)}
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta_rows(rows))
                 connection.execute("COMMIT")
                 connection.execute("PRAGMA journal_mode = WAL")
             finally:

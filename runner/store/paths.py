@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,6 +173,20 @@ class LogPaths:
         for stream in ("stdout", "stderr"):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(self.newest(job_id, stream), flags, 0o644))
+
+
+def home_folder(environ: Mapping[str, str]) -> Path | None:
+    """The caller's home; None where there is none: a container's user may have neither HOME nor an
+    entry in the user database, and cron's and a container's HOME may be empty."""
+    home = environ.get("HOME", "")
+    if not home.startswith("/"):
+        import pwd
+
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            return None
+    return Path(home) if home.startswith("/") else None
 
 
 def prepare_folders(paths: StatePaths) -> None:

@@ -101,7 +101,7 @@ class Projection:
         ``jobs`` is a snapshot of the caller's: a list that nobody changes.
         """
         head = _dumps(queue_view(self._queue_id, self._queue_name, queue))
-        pieces = [head[:-1].encode() + b',"jobs":[\n']
+        pieces = [head[:-1].encode("utf-8", "replace") + b',"jobs":[\n']
         for number in range(len(self._chunks)):
             chunk = self._chunks[number]
             if chunk is None:

@@ -7,7 +7,8 @@ nothing is taken for granted but that a row has its columns.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,24 @@ def text_of(value: Any, name: str) -> str:
 def meta_of(rows: Iterable[tuple[Any, Any]], path: Path) -> dict[str, str]:
     """The queue's own words: keys and values."""
     name = f"{path}: a word of its own"
-    return {text_of(key, name): text_of(value, name) for key, value in rows}
+    return {text_of(key, name): _value_of(value, name) for key, value in rows}
+
+
+def meta_rows(words: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
+    """The same as rows. A path that isn't UTF-8 is kept as its bytes: SQLite's text has to be."""
+    return [(key, _to_row(value)) for key, value in words.items()]
+
+
+def _to_row(value: str) -> str | bytes:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(value)
+    return value
+
+
+def _value_of(value: Any, name: str) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else text_of(value, name)
 
 
 def queue_id_of(meta: dict[str, str], path: Path) -> str:

@@ -14,6 +14,7 @@ import pytest
 from installed import REPOSITORY
 
 from runner.bundle import wheels
+from runner.bundle.installer import LINKS
 from runner.bundle.source import of_commit, of_package
 from runner.errors import RunnerError, UsageError
 from runner.targets.ec2.bundles import bundle_file
@@ -99,3 +100,10 @@ def test_package_and_commit_are_one_source() -> None:
     assert (package.name, package.scripts) == (commit.name, dict(commit.scripts))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert package.scripts == project["scripts"]
+
+
+def test_every_command_of_the_package_is_on_the_path() -> None:
+    """`runner-launch` would be there for who installs with pip, and for nobody else."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    links = {path.name: target for path, target in LINKS.items() if path.parent.name == "bin"}
+    assert links == {name: f"/opt/runner/bin/{name}" for name in project["scripts"]}

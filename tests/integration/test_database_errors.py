@@ -1,6 +1,7 @@
 """What an error of SQLite's, or of the kernel's for a file of the state, is told as."""
 
 import errno
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.core.states import QueueState
+from runner.core.states import JobState, JobStatus, QueueState
 from runner.errors import (
     DamagedError,
     DatabaseBusyError,
@@ -32,6 +33,21 @@ def paths(tmp_path: Path) -> QueuePaths:
     made = QueuePaths(tmp_path / "queues" / "q")
     database.create(made, '{"queue_name": "q", "jobs": []}', QUEUE, {"queue_id": "q"})
     return made
+
+
+def test_a_path_that_is_not_utf8_is_kept_and_a_word_that_is_not_is_written_as_one(
+    paths: QueuePaths,
+) -> None:
+    """A folder from an old machine would be told as a damaged state, or make one."""
+    odd = os.fsdecode(b"/home/caf\xe9")
+    with closing(Database(paths.database)) as opened:
+        opened.write_meta({"work_dir": odd, "results": "/größe"})
+        state = JobState(status=JobStatus.FAILED, attempt=1, error_message=f"no {odd} here")
+        opened.commit(QUEUE, [(0, state)], [], ["a"])
+        meta = opened.meta()
+        assert (meta["work_dir"], meta["results"]) == (odd, "/größe")
+    told = sqlite3.connect(paths.database).execute("SELECT record FROM jobs").fetchone()[0]
+    assert json.loads(told)["error_message"] == "no /home/caf? here"
 
 
 def test_a_held_lock_is_busy_and_not_damage(

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UsageError
-from runner.service.environment import LOGIN_PATH, callers, logins
+from runner.service.environment import LOGIN_PATH, callers, given, logins
 
 ME = pwd.getpwuid(os.geteuid())
 
 
 def test_run_passes_the_caller_s_on_less_what_is_runner_s() -> None:
     """A job would talk to the service manager as if it were the daemon, or configure a runner."""
-    given = {
+    environ = {
         "HOME": "/h",
         "EDITOR": "ed",
         "RUNNER_STATE_DIR": "/s",
@@ -24,7 +24,18 @@ def test_run_passes_the_caller_s_on_less_what_is_runner_s() -> None:
         "WATCHDOG_USEC": "1",
         "INVOCATION_ID": "i",
     }
-    assert callers(given) == {"HOME": "/h", "EDITOR": "ed"}
+    assert callers(environ) == {"HOME": "/h", "EDITOR": "ed"}
+
+
+def test_what_the_interpreter_sets_for_itself_is_not_the_caller_s(tmp_path: Path) -> None:
+    """Commands of a job would count letters where the caller's shell counts bytes."""
+    block = tmp_path / "environ"
+    now = {"HOME": "/h", "LC_CTYPE": "C.UTF-8"}
+    block.write_bytes(b"HOME=/h\0MY_LC_CTYPE=x\0")
+    assert given(now, block) == {"HOME": "/h"}
+    block.write_bytes(b"HOME=/h\0LC_CTYPE=C.UTF-8\0")
+    assert given(now, block) == now
+    assert given(now, tmp_path / "hidden") == now
 
 
 def test_the_daemon_s_begins_like_a_login(tmp_path: Path) -> None:

@@ -391,7 +391,7 @@ def test_a_locale_without_our_letters_is_no_accident(world: World) -> None:
     env = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
     assert world.call("validate", "q.json", env=env).returncode == 2
     assert world.call("run", world.document(OK, queue_name="grün"), env=env).returncode == 0
-    assert "gr\\xfcn" in world.call("status", env=env).stdout
+    assert "grün" in world.call("status", env=env).stdout
 
 
 # -- with a run in another terminal --------------------------------------------------------------

@@ -64,6 +64,25 @@ def test_only_who_has_chosen_no_folders_is_led_to_the_machines_daemon(config: Pa
     assert load({}, config=config).machine_run_dir is None
 
 
+def test_who_has_no_home_is_asked_for_a_folder(config: Path) -> None:
+    """The state would go into a folder named `~`, wherever the command was called."""
+    with pytest.raises(UsageError, match="--state-dir DIR"):
+        load_settings({}, root=False, home=None)
+    config.write_text('state_dir = "~/s"')
+    with pytest.raises(UsageError, match=r"state_dir: .*no home folder"):
+        load_settings({}, root=False, home=None, config=config)
+    given = load_settings({"RUNNER_STATE_DIR": "/s"}, root=False, home=None)
+    assert (given.log_dir, given.run_dir, given.config_file) == (
+        Path("/s/logs"),
+        Path("/s/run"),
+        None,
+    )
+    assert load_settings({"XDG_STATE_HOME": "/x"}, root=False, home=None).state_dir == Path(
+        "/x/runner"
+    )
+    assert load_settings({}, root=True, home=None).state_dir == Path("/var/lib/runner")
+
+
 def test_logs_follow_a_moved_state_dir() -> None:
     """`run --state-dir D` would leave its logs in the home folder."""
     assert load({}, overrides={"state_dir": Path("/d")}).log_dir == Path("/d/logs")
@@ -160,6 +179,8 @@ def test_errors_name_variable_and_flag() -> None:
         load({"RUNNER_DISK_RESERVE": "lots"})
     with pytest.raises(UsageError, match="--state-dir: "):
         load({}, overrides={"state_dir": "a\0b"})
+    with pytest.raises(UsageError, match=r"--log-dir: .* is an address"):
+        load({}, overrides={"log_dir": "s3://bucket/logs"})
 
 
 def test_unreadable_files_are_named(config: Path) -> None:

@@ -40,6 +40,11 @@ def test_a_store_in_s3_is_a_bucket_and_a_prefix(url: str, parts: tuple[str, str]
         ("s3://bucket/a/../b", "may be '.' or '..'"),
         ("s3://bucket/" + "x" * 513, "the prefix is too long"),
         ("S3://bucket/x", "are written s3://bucket/prefix"),
+        ("s3:/bucket/x", "are written s3://bucket/prefix"),
+        ("s3:bucket/x", "are written s3://bucket/prefix"),
+        ("https://bucket.s3.amazonaws.com/x", "are written s3://bucket/prefix"),
+        ("arn:aws:s3:::bucket/x", "are written s3://bucket/prefix"),
+        ("gs://bucket/x", 'a folder of that name would be "./gs://bucket/x"'),
         ("", "no folder"),
         ("a\0b", "no folder"),
     ],
@@ -49,3 +54,9 @@ def test_what_can_be_no_store_is_told(url: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
         open_store(url)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./s3:/bucket", "/a:/b", "2024-01:/x", "c", "a b:c/d"])
+def test_a_folder_may_have_an_odd_name(name: str) -> None:
+    """Results could not be kept in a folder that was there before."""
+    open_store(name).close()

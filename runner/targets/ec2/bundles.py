@@ -16,6 +16,7 @@ from runner.bundle.build import build
 from runner.bundle.source import Source, of_package
 from runner.bundle.wheels import ARCHES, LOCK
 from runner.errors import RunnerError, UsageError
+from runner.store.paths import home_folder
 
 _KEPT = 30 * 86_400.0
 """Seconds for which a built bundle that isn't used is kept."""
@@ -30,7 +31,7 @@ def bundle_file(given: str | None, arch: str, say: Callable[[str], None]) -> Pat
     if arch not in ARCHES:
         raise UsageError(f"there is no bundle for {arch}: only for {' and '.join(ARCHES)}")
     if given is not None:
-        return _checked(Path(given).expanduser(), arch)
+        return _checked(Path(os.path.expanduser(given)), arch)
     source = of_package()
     folder = _cache() / f"{arch}-{_made_of(source)}"
     built = sorted(folder.glob("runner-*.tar.gz"))
@@ -73,8 +74,13 @@ def _checked(path: Path, arch: str) -> Path:
 
 
 def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home() / ".cache") / "runner" / "bundles"
+    cache, home = os.environ.get("XDG_CACHE_HOME", ""), home_folder(os.environ)
+    if cache.startswith("/"):
+        return Path(cache) / "runner" / "bundles"
+    if home is None:
+        told = "there is no home folder to keep bundles in: set HOME or XDG_CACHE_HOME"
+        raise UsageError(f"{told}, or give one with --bundle")
+    return home / ".cache" / "runner" / "bundles"
 
 
 def _made_of(source: Source) -> str:

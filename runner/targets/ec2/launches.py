@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import LockedError, StateError
+from runner.errors import LockedError, StateError, UsageError
+from runner.store.paths import home_folder
 from runner.targets.ec2.records import Record, parse
 
 
@@ -81,10 +82,17 @@ class Launches:
 
     @classmethod
     def of_user(cls, environ: Mapping[str, str]) -> Launches:
-        """Below the XDG state folder, whoever this computer's user is."""
-        state = environ.get("XDG_STATE_HOME", "")
-        base = Path(state) if state.startswith("/") else Path(os.path.expanduser("~/.local/state"))
-        return cls(base / "runner" / "launches")
+        """Below the XDG state folder, whoever this computer's user is.
+
+        Raises UsageError where there is neither that nor a home folder.
+        """
+        state, home = environ.get("XDG_STATE_HOME", ""), home_folder(environ)
+        if state.startswith("/"):
+            return cls(Path(state) / "runner" / "launches")
+        if home is None:
+            told = "there is no home folder to keep the record of launches in"
+            raise UsageError(f"{told}: set HOME or XDG_STATE_HOME")
+        return cls(home / ".local/state/runner/launches")
 
     def path(self, queue_id: str) -> Path:
         return self.folder / f"{queue_id}.json"

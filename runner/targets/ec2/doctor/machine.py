@@ -67,7 +67,9 @@ def examine_machine(load: Callable[[], Settings]) -> list[Finding]:
         "disk": partial(_disk, settings),
         "results": partial(_results, settings),
     }
-    return [ok("settings", f"{settings.config_file} is readable"), *examine(checks | more)]
+    file = settings.config_file
+    read = f"{file} is readable" if file else "no file: there is no home folder to look for one in"
+    return [ok("settings", read), *examine(checks | more)]
 
 
 # -- systemd ---------------------------------------------------------------------------------
