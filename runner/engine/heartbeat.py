@@ -46,7 +46,8 @@ class Heartbeat:
         self._state = state
         self._every = every
         run_id = scheduler.queue.run_id
-        self._lease = Lease(surroundings.results, run_id, MISSED * every)
+        holder = surroundings.holder(run_id)
+        self._lease = Lease(surroundings.results, run_id, holder, MISSED * every)
         self._pool = Workers(1, "lease", patience_with(surroundings.results))
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False

@@ -48,7 +48,8 @@ class StoredState:
         self._layout = Layout()
         self._loop = asyncio.get_running_loop()
         queue = scheduler.queue
-        self._claim = Claim(self._store, self._layout, queue.run_id, queue.epoch)
+        holder = surroundings.holder(queue.run_id)
+        self._claim = Claim(self._store, self._layout, queue.run_id, queue.epoch, holder)
         self._claiming = threading.Lock()
         self._claimed_until = 0.0
         self._succeeded: SucceededError | None = None

@@ -11,6 +11,7 @@ from runner.model.document import Job, Queue
 from runner.process.cgroup import Group
 from runner.process.tree import TOKEN_VARIABLE
 from runner.process.wire import User
+from runner.results import claim
 from runner.results.store import ResultStore
 from runner.rights import Rights
 from runner.store.paths import LogPaths, QueuePaths
@@ -24,9 +25,9 @@ class Surroundings:
     names none, ``rights`` those of its commands and of what touches its files (None: our own);
     ``jobs_unit`` is the folder of the unit that their control groups are made in, if there is one;
     ``heartbeat`` is how often the store's lease is renewed (None: there is none), ``instance``
-    tells which machine this is, once it is known; ``own`` are the files and folders of runner's, as
-    real paths: no job's patterns mean them; ``disk_reserve`` is in bytes; all times are in
-    seconds, as in Settings.
+    tells which machine this is, once it is known; ``folder_id`` names the state folder; ``own``
+    are the files and folders of runner's, as real paths: no job's patterns mean them;
+    ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
     paths: QueuePaths
@@ -45,6 +46,11 @@ class Surroundings:
     heartbeat: float | None = None
     instance: Callable[[], str | None] = lambda: None
     own: frozenset[str] = frozenset()
+    folder_id: bytes = b""
+
+    def holder(self, run_id: str) -> str:
+        """How a result store names who works on the queue here."""
+        return claim.holder(run_id, self.folder_id)
 
     @property
     def user(self) -> User | None:

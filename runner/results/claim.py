@@ -4,12 +4,16 @@ Every state that is stored names its run, its epoch and its holder. Who takes a 
 another run or machine stores the next epoch; who finds a later epoch than its own has been
 succeeded and stores nothing more. Each state replaces only the one that was seen before it, so two
 that start at once can't both believe the store is theirs.
+
+A holder is a state folder on a machine. A copy of both, with all that tells machines apart, is the
+same holder: then the claim's own name, new with each process, tells that another one is at work.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,25 +41,30 @@ class Mark:
     run_id: Name
     epoch: Told = 0
     holder: str | None = None
+    claim: str | None = None
 
 
 class Claim:
     """One run's right to write to a store, kept with each state that is stored.
 
-    ``epoch``: the last that this run is known to have had in this store, 0 for none. ``emptied``:
-    what was stored has gone since, for the bucket was made anew; to be reset by who sees to that.
-    Not for two threads at once.
+    ``epoch``: the last that this run is known to have had in this store, 0 for none; ``holder``:
+    see ``holder``. ``emptied``: what was stored has gone since, for the bucket was made anew; to be
+    reset by who sees to that. Not for two threads at once.
     """
 
-    def __init__(self, store: ResultStore, layout: Layout, run_id: str, epoch: int) -> None:
+    def __init__(
+        self, store: ResultStore, layout: Layout, run_id: str, epoch: int, holder: str
+    ) -> None:
         self.epoch = epoch
         self.emptied = False
         self._store = store
         self._key = layout.state_key
         self._run_id = run_id
-        self._holder = holder(run_id)
+        self._holder = holder
+        self._name = os.urandom(8).hex()
         self._seen: str | None = None
         self._looked = False
+        self._stored = False
 
     def check(self) -> None:
         """See that the store is ours or may become so; sets ``epoch``.
@@ -67,6 +76,13 @@ class Claim:
         if mark is None:
             self.epoch = max(1, self.epoch)
         elif (mark.run_id, mark.holder) == (self._run_id, self._holder):
+            if self._stored and mark.claim != self._name:
+                # The first look may meet what a process before us has stored, no later one may.
+                raise SucceededError(
+                    f"{self._store.describe()} is written to by another process that has this "
+                    "machine's and this state folder's identity (a copy of its disk?): nothing "
+                    "more is stored there"
+                )
             self.epoch = max(self.epoch, mark.epoch)
         elif self.epoch and mark.epoch > self.epoch:
             raise SucceededError(
@@ -87,6 +103,7 @@ class Claim:
         for again in (True, False):
             try:
                 self._seen = self._store.swap_bytes(self._key, self._signed(state), self._seen)
+                self._stored = True
                 return
             except ChangedError:
                 if not again:
@@ -95,21 +112,23 @@ class Claim:
                 self.check()
 
     def _signed(self, state: bytes) -> bytes:
-        """The state, a JSON object of one or more fields, with two more in front."""
-        mark = {"epoch": self.epoch, "holder": self._holder}
+        """The state, a JSON object of one or more fields, with three more in front."""
+        mark = {"epoch": self.epoch, "holder": self._holder, "claim": self._name}
         return json.dumps(mark)[:-1].encode() + b", " + state.removeprefix(b"{")
 
 
-def holder(run_id: str) -> str:
-    """A name for this machine's hold on a run that doesn't tell which machine it is.
+def holder(run_id: str, folder_id: bytes) -> str:
+    """A name for one state folder's hold on a run that doesn't tell which machine it is on.
 
-    machine-id(5) asks for it never to be shown: it is hashed with a key of our own.
+    The machine counts as well: a copied disk is another one's. machine-id(5) asks for it never to
+    be shown: it is hashed with a key of our own.
     """
     machine = _read(_MACHINE_ID)
     asset = _read(_ASSET)
     if asset.startswith(b"i-"):
         machine += b"\0" + asset
-    return hashlib.sha256(_APPLICATION + machine + run_id.encode()).hexdigest()[:16]
+    told = b"\0".join((_APPLICATION, machine, folder_id, run_id.encode()))
+    return hashlib.sha256(told).hexdigest()[:16]
 
 
 def _read(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from typing import Annotated
 from runner.core.state_file import Told
 from runner.errors import StateError
 from runner.model.records import Name, Rule, number, parse
-from runner.results.claim import SucceededError, holder
+from runner.results.claim import SucceededError
 from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, Versioned
 
@@ -45,14 +45,17 @@ class Held:
 
 
 class Lease:
-    """One run's lease of one store. Not for two threads at once. ``instance_id`` may come later."""
+    """One run's lease of one store. Not for two threads at once. ``instance_id`` may come later.
 
-    def __init__(self, store: ResultStore, run_id: str, valid_for: float) -> None:
+    ``holder``: as of the claim.
+    """
+
+    def __init__(self, store: ResultStore, run_id: str, holder: str, valid_for: float) -> None:
         self.instance_id: str | None = None
         self._store = store
         self._key = Layout.lease_key
         self._run_id = run_id
-        self._holder = holder(run_id)
+        self._holder = holder
         self._valid_for = valid_for
         self._seen: str | None = None
         self._looked = False

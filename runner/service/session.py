@@ -30,6 +30,7 @@ from runner.rights import Rights
 from runner.service.shelf import Shelf
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
+from runner.store.folder_id import folder_id
 from runner.store.paths import LogPaths, QueuePaths, StatePaths, make_owned
 
 WORK_DIR = "work_dir"
@@ -103,6 +104,7 @@ class Session:
                 live_log_interval=settings.live_log_interval,
                 heartbeat=place.heartbeat,
                 instance=place.instance,
+                folder_id=folder_id(shelf.paths.folder_id) if place.results else b"",
                 own=_own(shelf.paths, paths, logs, settings.run_dir),
             )
             # Of an earlier machine, or of one that was not taken away after all.

@@ -34,6 +34,11 @@ class StatePaths:
         return self.root / "machine.json"
 
     @property
+    def folder_id(self) -> Path:
+        """The state folder's own name among all that there are."""
+        return self.root / "folder-id"
+
+    @property
     def ages(self) -> Path:
         """How long ended queues have been kept."""
         return self.root / "ages.json"
@@ -45,7 +50,7 @@ class StatePaths:
     @property
     def own(self) -> tuple[Path, ...]:
         """What is ours alone, the folder itself among it."""
-        return (self.root, self.queues, self.locks, self.machine, self.daemon_lock)
+        return (self.root, self.queues, self.locks, self.machine, self.daemon_lock, self.folder_id)
 
     def queue_lock(self, queue_id: str) -> Path:
         """Beside the queues and not inside: ``--fresh`` moves the queue's folder away."""

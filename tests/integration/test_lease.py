@@ -10,7 +10,6 @@ import pytest
 from s3_endpoint import Endpoint
 from s3_faults import FaultProxy, Match, ResetAnswer
 
-from runner.results import claim
 from runner.results.claim import SucceededError
 from runner.results.lease import Held, Lease, parse_lease
 from runner.results.store import ResultStore, StoreError, Versioned
@@ -38,12 +37,9 @@ def store(
     made.close()
 
 
-def lease(
-    store: ResultStore, machine: str, monkeypatch: pytest.MonkeyPatch, run: str = "r"
-) -> Lease:
+def lease(store: ResultStore, machine: str, run: str = "r") -> Lease:
     """One that another machine, or another run, has."""
-    monkeypatch.setattr(claim, "_read", lambda path: machine.encode())
-    made = Lease(store, run, 120.0)
+    made = Lease(store, run, machine, 120.0)
     made.instance_id = f"i-{machine}"
     return made
 
@@ -54,9 +50,9 @@ def held(store: ResultStore) -> Held:
     return found
 
 
-def test_a_later_epoch_wins(store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_epoch_wins(store: ResultStore) -> None:
     """Two machines would both believe that the queue is theirs."""
-    first, second = lease(store, "a", monkeypatch), lease(store, "b", monkeypatch)
+    first, second = lease(store, "a"), lease(store, "b")
     first.renew(1)
     first.renew(1)
     assert (held(store).instance_id, held(store).valid_for) == ("i-a", 120.0)
@@ -69,11 +65,9 @@ def test_a_later_epoch_wins(store: ResultStore, monkeypatch: pytest.MonkeyPatch)
     assert held(store).released
 
 
-def test_a_renewal_in_between_doesnt_keep_the_later_one_out(
-    store: ResultStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_renewal_in_between_doesnt_keep_the_later_one_out(store: ResultStore) -> None:
     """The machine that EC2 has forgotten would keep its successor from beginning."""
-    first, second = lease(store, "a", monkeypatch), lease(store, "b", monkeypatch)
+    first, second = lease(store, "a"), lease(store, "b")
     first.renew(1)
     second.check(2)
     first.renew(1)
@@ -81,35 +75,29 @@ def test_a_renewal_in_between_doesnt_keep_the_later_one_out(
     assert held(store).instance_id == "i-b"
 
 
-def test_a_daemon_that_starts_again_has_its_own_lease(
-    store: ResultStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_daemon_that_starts_again_has_its_own_lease(store: ResultStore) -> None:
     """A restart would look like another machine."""
-    lease(store, "a", monkeypatch).renew(5)
-    again = lease(store, "a", monkeypatch)
+    lease(store, "a").renew(5)
+    again = lease(store, "a")
     again.check(1)
     again.renew(5)
     with pytest.raises(SucceededError):
-        lease(store, "a", monkeypatch, run="another").check(4)
+        lease(store, "a", run="another").check(4)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"epoch": "x"}', b"\xff", b"null"])
-def test_what_is_no_lease_keeps_nobody_out(
-    store: ResultStore, monkeypatch: pytest.MonkeyPatch, data: bytes
-) -> None:
+def test_what_is_no_lease_keeps_nobody_out(store: ResultStore, data: bytes) -> None:
     """A damaged object would end all work on the queue."""
     store.put_bytes(KEY, data)
-    lease(store, "a", monkeypatch).renew(1)
+    lease(store, "a").renew(1)
     assert held(store).epoch == 1
 
 
-def test_a_lost_answer_is_no_other_machine(
-    endpoint: Endpoint, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_answer_is_no_other_machine(endpoint: Endpoint, proxy: FaultProxy) -> None:
     """A connection that broke would make a machine give up its own queue."""
     bucket = endpoint.bucket()
     store = open_store(f"s3://{bucket}/p")
-    mine = lease(store, "a", monkeypatch)
+    mine = lease(store, "a")
     mine.renew(1)
     proxy.fail(Match("PUT", "p/lease.json"), ResetAnswer(), times=4)
     with pytest.raises(StoreError):

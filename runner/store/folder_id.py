@@ -1,0 +1,63 @@
+"""The random name of a state folder, made once and kept in it.
+
+Machines may share all else that tells them apart: clones of one image, and containers, have one
+machine-id. Two state folders don't work on one queue as if they were one.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from runner.errors import disk_error
+from runner.store.paths import sync_folder
+
+_SIZE = 64
+
+
+def folder_id(path: Path) -> bytes:
+    """What is in the file at ``path``; it is made if there is none. Raises DiskError.
+
+    Durable before it is used. Of several processes that make it at once all get the same. A file
+    that holds something else is kept: any bytes will do.
+    """
+    try:
+        if found := _read(path):
+            return found
+        _make(path)
+        return _read(path)
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return os.read(fd, _SIZE).strip()
+    finally:
+        os.close(fd)
+
+
+def _make(path: Path) -> None:
+    """Whole or not at all: an empty file is what a power cut may have left of another program."""
+    temporary = path.with_name(f".{path.name}-{os.urandom(8).hex()}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            os.write(fd, os.urandom(16).hex().encode() + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if not _read(path):
+                os.rename(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+    sync_folder(path.parent)
