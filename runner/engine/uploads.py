@@ -204,6 +204,8 @@ class Uploads:
             withdrawn=pending.withdrawn,
             rights=self._around.rights,
             progress=pending.progress,
+            record=self._around.paths.upload_record(name),
+            longest_name=self._layout.longest_name(name, self._store.key_bytes),
             optional=described.optional_results,
             own=self._around.own,
             ended_at=state.completed_at,

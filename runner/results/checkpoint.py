@@ -20,7 +20,6 @@ from runner.results.places import relative_to
 from runner.results.restore import bring_back, plan, readable_manifest
 from runner.results.source import SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
-from runner.results.upload import is_unchanged
 from runner.rights import Rights
 
 
@@ -51,6 +50,7 @@ class JobCheckpoint:
             skip=(folder,) if folder else (),
             own=self.own,
             rights=self.rights,
+            longest=Layout().longest_name(self.job_id, store.key_bytes),
         )
 
 
@@ -182,7 +182,7 @@ class _Saving:
         spec, source = self._spec, replace(file.source, withdrawn=self._spec.withdrawn)
         path = escape(file.path)
         known = self._known.get(path)
-        if known is not None and is_unchanged(known, source):
+        if known is not None and known.looks_like(source.stat()):
             return known
         key = self._layout.checkpoint_key(spec.job_id, spec.epoch, spec.attempt, file.name)
         stored = self._store.put_file(key, source, durable=True)

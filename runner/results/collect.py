@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runner.results.escape import shown, written
-from runner.results.layout import assign_names
+from runner.results.layout import MAX_NAME_BYTES, assign_names
 from runner.results.manifest import Missing
 from runner.results.pattern import Matcher, Pattern, PatternError, Positions, parse
 from runner.results.source import Source, kind
@@ -81,14 +81,16 @@ def collect(
     own: Iterable[str] = (),
     rights: Rights | None = None,
     taken: Iterable[str] = (),
+    longest: int = MAX_NAME_BYTES,
 ) -> Collection:
     """Find the files that `patterns` match; relative ones are below `working_directory`.
 
     `optional`: those of the patterns that may match nothing. `skip` names files and folders that
     are left out without a word, as real paths (the result store itself, say), `own` more of them:
     but for the folders that the working directory is in. `rights`: with whose
-    files are looked for, and opened later; None: with our own. `taken`: names that no file gets.
-    Raises nothing about files: what can't be read is a problem. Raises RightsError.
+    files are looked for, and opened later; None: with our own. `taken`: names that no file gets;
+    `longest`: bytes of the longest that one may get. Raises nothing about files: what can't be read
+    is a problem. Raises RightsError.
     """
     with acting_as(rights):
         problems: list[str] = []
@@ -102,7 +104,7 @@ def collect(
             missing += search.missing
             for file in sorted(found, key=lambda file: os.fsencode(file.path)):
                 matched.setdefault(file.identity, (index, file))
-    names = assign_names(((file.fixed, file.path) for _, file in matched.values()), taken)
+    names = assign_names(((file.fixed, file.path) for _, file in matched.values()), taken, longest)
     files = (
         _collected(name, rights, *found)
         for name, found in zip(names, matched.values(), strict=True)

@@ -6,6 +6,7 @@ whose the keys are.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -24,7 +25,18 @@ from runner.results.placing import (
     walk,
 )
 from runner.results.source import Source, SourceError
-from runner.results.store import ChangedError, Entry, Stored, StoreError, Versioned
+from runner.results.store import (
+    MAX_KEY_BYTES,
+    ChangedError,
+    Entry,
+    RefusedError,
+    Stored,
+    StoreError,
+    Versioned,
+)
+
+_REFUSALS = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EILSEQ})
+"""What a file system has against one file: its name's length or letters, or its size."""
 
 
 class FolderStore:
@@ -35,6 +47,7 @@ class FolderStore:
     """
 
     parallel = 1
+    key_bytes = MAX_KEY_BYTES
 
     def __init__(self, root: Path) -> None:
         self._root = os.fsencode(root.absolute())
@@ -209,7 +222,7 @@ class _Told:
         if isinstance(error, OSError):
             where = shown(os.fsdecode(self._root))
             text = f"{self._key!r} can't be {self._action} in {where}: {error.strerror}"
-            raise StoreError(text) from error
+            raise (RefusedError if error.errno in _REFUSALS else StoreError)(text) from error
 
 
 def _link(source: Source, path: bytes, durable: bool) -> Stored | None:

@@ -31,8 +31,10 @@ from typing import Literal
 from runner.results.escape import escape_name, unescape
 
 MAX_NAME_BYTES = 640
-"""A name below a job's prefix. An S3 key has at most 1,024 bytes (S3 User Guide, "Naming objects");
-the bucket prefix and `jobs/<job_id>/` (up to 134) share the rest."""
+"""A name below a job's prefix, where the store's keys have room for so much."""
+
+_CHECKPOINT_BYTES = len("checkpoint/") + 24
+"""The folder of a checkpoint: epoch and attempt are numbers of up to 11 digits."""
 
 MAX_PART_BYTES = 255
 """One part of a name: NAME_MAX of Linux file systems, so that a folder store can hold it."""
@@ -106,6 +108,14 @@ class Layout:
         """The key of a result; `name` is one of `assign_names`."""
         return f"jobs/{job_id}/{name}"
 
+    def longest_name(self, job_id: str, key_bytes: int) -> int:
+        """Bytes of a name below the job's prefix, in a store whose keys have up to `key_bytes`.
+
+        A hashed name fits in any case: a queue's prefix has at most 512 bytes, and a job's 134.
+        """
+        room = key_bytes - len(self.job_prefix(job_id)) - _CHECKPOINT_BYTES
+        return min(MAX_NAME_BYTES, room)
+
     def checkpoint_prefix(self, job_id: str) -> str:
         """Below this is what interrupted attempts have saved; ends with `/`."""
         return f"jobs/{job_id}/{_CHECKPOINT}/"
@@ -142,15 +152,19 @@ class Layout:
         return path
 
 
-def assign_names(files: Iterable[tuple[str, str]], given: Iterable[str] = ()) -> list[str]:
+def assign_names(
+    files: Iterable[tuple[str, str]],
+    given: Iterable[str] = (),
+    longest: int = MAX_NAME_BYTES,
+) -> list[str]:
     """Names below a job's prefix for (fixed part of the pattern, path) pairs, in the same order.
 
     Both are absolute, and the path lies below the fixed part. All names differ, none is reserved,
     and none is a folder of another: of two files that ask for one place the later gets its whole
-    path under `_abs/`, and what is too long for a key a hash of it. `given`: names that have been
-    given away before.
+    path under `_abs/`, and what is longer than `longest` bytes a hash of it. `given`: names that
+    have been given away before.
     """
-    taken = _Taken()
+    taken = _Taken(longest)
     for name in given:
         taken.add(name)
     return [taken.take(_candidates(fixed, path)) for fixed, path in files]
@@ -166,28 +180,32 @@ def _candidates(fixed: str, path: str) -> Iterator[str]:
         yield f"{_ABSOLUTE}/sha256/{hashlib.sha256(told).hexdigest()}"
 
 
-def _fits(name: str) -> bool:
-    if len(name) * 4 <= MAX_PART_BYTES:
+def _fits(name: str, longest: int) -> bool:
+    if len(name) * 4 <= min(MAX_PART_BYTES, longest):
         return True
     raw = name.encode()
-    return len(raw) <= MAX_NAME_BYTES and max(map(len, raw.split(b"/"))) <= MAX_PART_BYTES
+    return len(raw) <= longest and max(map(len, raw.split(b"/"))) <= MAX_PART_BYTES
 
 
 class _Taken:
     """Names given away, and the folders that they need."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
         self._names: set[str] = set()
         self._folders: set[str] = set()
 
     def take(self, candidates: Iterator[str]) -> str:
-        name = next(name for name in candidates if _fits(name) and self._is_free(name))
+        name = next(name for name in candidates if self._may_have(name))
         self.add(name)
         return name
 
     def add(self, name: str) -> None:
         self._names.add(name)
         self._folders.update(folders_of(name))
+
+    def _may_have(self, name: str) -> bool:
+        return _fits(name, self._longest) and self._is_free(name)
 
     def _is_free(self, name: str) -> bool:
         if not name or name in self._names or name in self._folders:

@@ -6,6 +6,7 @@ Pure data and JSON; must not know stores. All texts in it are UTF-8, odd bytes e
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,6 +73,11 @@ class FileEntry:
     attempt: Told
     relative: str | None = None
 
+    def looks_like(self, found: os.stat_result) -> bool:
+        """Whether a file is as it was stored, by its size, time and mode."""
+        what = (found.st_size, found.st_mtime_ns, found.st_mode & 0o777)
+        return what == (self.size, self.mtime_ns, self.mode)
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -111,7 +117,7 @@ class Manifest:
             "job_id": self.job_id,
             "attempt": self.attempt,
             "completed": self.completed,
-            "files": [_file_to_json(file) for file in self.files],
+            "files": [file_to_json(file) for file in self.files],
             "problems": self.problems,
         }
         if self.missing:
@@ -130,7 +136,8 @@ def parse_manifest(data: bytes, name: str = "a manifest") -> Manifest:
     return read(Manifest, value, name)
 
 
-def _file_to_json(file: FileEntry) -> dict[str, Any]:
+def file_to_json(file: FileEntry) -> dict[str, Any]:
+    """A file as a manifest has it."""
     told = {
         "key": file.key,
         "name": file.name,

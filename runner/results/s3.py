@@ -22,7 +22,14 @@ from runner.results.s3_calls import Calls, S3Error
 from runner.results.s3_probe import probe
 from runner.results.s3_versions import Versions
 from runner.results.source import Source
-from runner.results.store import ChangedError, Entry, Stored, StoreError, Versioned
+from runner.results.store import (
+    MAX_KEY_BYTES,
+    ChangedError,
+    Entry,
+    Stored,
+    StoreError,
+    Versioned,
+)
 
 PARALLEL = 10
 """Files at once, as other tools do it. One connection each."""
@@ -65,6 +72,10 @@ class S3Store:
         )
         self._versions = Versions(self._calls, self._threads)
         self._unsure: dict[str, set[str]] = {}
+
+    @property
+    def key_bytes(self) -> int:
+        return MAX_KEY_BYTES - len(self._calls.prefix.encode())
 
     def describe(self) -> str:
         return self._calls.describe()

@@ -12,6 +12,9 @@ from typing import Protocol
 from runner.errors import RunnerError
 from runner.results.source import Source
 
+MAX_KEY_BYTES = 1024
+"""UTF-8, in S3 with its prefix: S3 User Guide, "Naming objects"."""
+
 
 class StoreError(RunnerError):
     """The store can't be written or read: no room, no network, an I/O error. Try again later."""
@@ -73,6 +76,10 @@ class ResultStore(Protocol):
     @property
     def parallel(self) -> int:
         """How many files at once are stored or fetched in the least time."""
+
+    @property
+    def key_bytes(self) -> int:
+        """How many bytes (UTF-8) a key may have."""
 
     @property
     def local_folder(self) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -17,12 +18,14 @@ from runner.results.collect import CollectedFile, Collection, collect
 from runner.results.escape import escape, shown, unescape, written
 from runner.results.folder import FolderStore
 from runner.results.late import find_late, stale_of
-from runner.results.layout import Layout, folders_of
+from runner.results.layout import MAX_NAME_BYTES, Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, Missing, parse_manifest
 from runner.results.places import relative_to
 from runner.results.progress import Progress
 from runner.results.source import Source, SourceError, WithdrawnError
-from runner.results.store import ResultStore, StoreError
+from runner.results.store import Entry, ResultStore, StoreError
+from runner.results.tries import Tries
+from runner.results.upload_record import UploadRecord
 from runner.rights import Rights
 
 MAX_PROBLEMS = 1_000
@@ -47,7 +50,8 @@ class JobUpload:
     made: they are taken from there, for dependants may change the originals.
     `rights`: whose the result files are; None: ours, as the logs are.
     Once `withdrawn` is set the upload ends as soon as it can, without success. `progress` is told
-    how it comes along, over all tries.
+    how it comes along, over all tries; `record`: where it is noted what is stored meanwhile.
+    `longest_name`: bytes of the longest name that the result store takes.
     """
 
     job_id: str
@@ -67,6 +71,8 @@ class JobUpload:
     withdrawn: Event | None = None
     rights: Rights | None = None
     progress: Progress | None = None
+    record: Path | None = None
+    longest_name: int = MAX_NAME_BYTES
     optional: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
     ended_at: float | None = None
@@ -78,7 +84,7 @@ class JobUpload:
 
     def for_copies(self) -> JobUpload:
         """The same result files, for a store that keeps copies of them on this machine."""
-        return replace(self, logs=False, spool=None, withdrawn=None, durable=True)
+        return replace(self, logs=False, spool=None, withdrawn=None, durable=True, record=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +157,9 @@ class _Upload:
     store: ResultStore
     layout: Layout
     spec: JobUpload
-    there: dict[str, int] = field(default_factory=dict)
+    there: dict[str, Entry] = field(default_factory=dict)
     known: dict[str, FileEntry] = field(default_factory=dict)
+    noted: dict[str, FileEntry] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     stored: Manifest | None = None
@@ -160,19 +167,26 @@ class _Upload:
     def run(self) -> Manifest:
         prefix = self.layout.job_prefix(self.spec.job_id)
         self.store.clean_up(prefix)
-        self.there = {entry.key: entry.size for entry in self.store.list(prefix)}
+        self.there = {entry.key: entry for entry in self.store.list(prefix)}
+        record = UploadRecord(self.spec.record, self.spec.run_id, self.store.describe())
         previous = self._previous()
         if previous and self._is_done(previous):
             manifest = previous
         else:
             if previous and self._has_results(previous):
                 self.stored = previous
-            manifest = self._store_all()
+            self.noted = record.read(self.there)
+            try:
+                manifest = self._store_all(record)
+            except BaseException:
+                record.write()
+                raise
         if self.spec.durable:
             self.store.flush(prefix)
         if manifest != previous:
             key = self.layout.manifest_key(self.spec.job_id)
             self.store.put_bytes(key, manifest.to_bytes(), durable=self.spec.durable)
+        record.remove()
         self._remove_all_but(manifest)
         self.store.discard_unfinished(prefix)
         return manifest
@@ -204,16 +218,20 @@ class _Upload:
         ) == len(previous.files)
 
     def _is_there(self, file: FileEntry) -> bool:
-        return self.there.get(file.key) == file.size
+        found = self.there.get(file.key)
+        return found is not None and found.size == file.size
 
-    def _store_all(self) -> Manifest:
+    def _store_all(self, record: UploadRecord) -> Manifest:
         spec = self.spec
         wanted = [*self._results(), *self._logs()]
         self._make_way(wanted)
-        stored = zip(wanted, self._each(wanted), strict=True)
-        new = {file.key: entry for file, entry in stored if entry}
+        tries = Tries(partial(self._store, record), self.store.parallel)
+        new = {entry.key: entry for entry in tries.run(wanted) if entry}
+        for file, error in tries.refused:
+            self._leave_out(file, f"{shown(file.path)} is refused: {error}")
         # Where a source is gone (a tmpfs after a reboot), what was stored of it is not.
-        kept = (file for file in self.known.values() if file.attempt == spec.attempt)
+        earlier = [*self.known.values(), *self.noted.values()]
+        kept = (file for file in earlier if file.attempt == spec.attempt)
         files = {file.key: file for file in kept if self._is_there(file)} | new
         return Manifest(
             run_id=spec.run_id,
@@ -225,18 +243,6 @@ class _Upload:
             problems=_some(list(dict.fromkeys(self.problems)), MAX_PROBLEMS),
             missing=tuple(dict.fromkeys(self.missing))[:MAX_PROBLEMS],
         )
-
-    def _each(self, wanted: list[_Wanted]) -> Iterator[FileEntry | None]:
-        """Store them, as many at once as suits the store; in the same order."""
-        if self.store.parallel == 1 or len(wanted) < 2:
-            yield from map(self._store, wanted)
-            return
-        with ThreadPoolExecutor(self.store.parallel, thread_name_prefix="upload") as pool:
-            try:
-                yield from pool.map(self._store, wanted)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
 
     def _results(self) -> Iterator[_Wanted]:
         spec = self.spec
@@ -268,6 +274,7 @@ class _Upload:
             own=spec.own,
             rights=spec.rights,
             taken=taken,
+            longest=spec.longest_name,
         )
 
     def _tell(self, problems: Iterable[str], missing: Iterable[Missing]) -> None:
@@ -294,7 +301,12 @@ class _Upload:
     def _spooled(self, spool: FolderStore) -> Manifest | None:
         """The manifest of the copies, if all of them were made."""
         data = spool.get_bytes(self.layout.manifest_key(self.spec.job_id))
-        manifest = parse_manifest(data) if data is not None else None
+        try:
+            manifest = parse_manifest(data) if data is not None else None
+        except StateError as error:
+            where = "what is stored was taken from where the files are now"
+            self.problems.append(f"copies of the results can't be used ({error}): {where}")
+            return None
         if manifest is None or manifest.run_id != self.spec.run_id:
             return None
         return manifest if manifest.attempt == self.spec.attempt else None
@@ -330,12 +342,12 @@ class _Upload:
                 self.store.delete(old)
                 del self.there[old]
 
-    def _store(self, file: _Wanted) -> FileEntry | None:
-        known = self.known.get(file.key)
+    def _store(self, record: UploadRecord, file: _Wanted) -> FileEntry | None:
+        known = self.noted.get(file.key) or self.known.get(file.key)
         if known and not (known.attempt == file.attempt and self._is_there(known)):
             known = None
         try:
-            if known and is_unchanged(known, file.source):
+            if known and known.looks_like(file.source.stat()):
                 return known
             durable = self.spec.durable
             stored = self.store.put_file(file.key, file.source, durable=durable, link=file.link)
@@ -345,7 +357,7 @@ class _Upload:
             return known
         if stored.changed:
             self.problems.append(f"{shown(file.path)} changed while it was read")
-        return FileEntry(
+        entry = FileEntry(
             key=file.key,
             name=file.key.removeprefix(self.layout.job_prefix(self.spec.job_id)),
             size=stored.size,
@@ -356,6 +368,9 @@ class _Upload:
             attempt=file.attempt,
             relative=relative_to(file.path, self.spec.working_directory),
         )
+        if not stored.changed:
+            record.note(entry, stored.etag)
+        return entry
 
     def _leave_out(self, file: _Wanted, why: str) -> None:
         why = f"{why}: left out"
@@ -378,10 +393,3 @@ class _Upload:
         """A checkpoint is somebody else's business, until the job doesn't need it any more."""
         prefix = self.layout.checkpoint_prefix(self.spec.job_id)
         return not self.spec.completed and key.startswith(prefix)
-
-
-def is_unchanged(known: FileEntry, source: Source) -> bool:
-    """Whether a file is as it was stored, by its size, time and mode. Raises SourceError."""
-    now = source.stat()
-    mode = now.st_mode & 0o777
-    return (now.st_size, now.st_mtime_ns, mode) == (known.size, known.mtime_ns, known.mode)

@@ -101,6 +101,10 @@ class QueuePaths:
         """Copies of results whose upload takes too long for those who wait for it."""
         return self.root / "spool"
 
+    def upload_record(self, job_id: str) -> Path:
+        """What of a job is stored already, while its upload isn't done."""
+        return self.root / "uploads" / f"{job_id}.jsonl"
+
     def inputs(self, job_id: str) -> Path:
         """What is known of the inputs that were fetched for a job."""
         return self.root / "inputs" / f"{job_id}.json"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runner.results import upload
+from runner.results import copying, upload
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
@@ -346,17 +346,20 @@ def test_the_stores_own_folder_is_not_collected(scene: Scene) -> None:
     }
 
 
-def test_no_room_is_an_outcome_and_can_be_repeated(scene: Scene) -> None:
+def test_no_room_is_an_outcome_and_can_be_repeated(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk would raise in the engine, or leave results that look complete."""
     (scene.work / "big").write_bytes(b"x" * 100_000)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "write_at", full)
         outcome = scene.upload(patterns=("big",), durable=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (outcome.ok, outcome.files, outcome.bytes) == (False, 0, 0)
-    assert outcome.problems[0].endswith("File too large")
+    assert outcome.problems[0].endswith("No space left on device")
     assert scene.stored() == {}
     assert scene.upload(patterns=("big",), durable=True).ok
     assert set(scene.check()) == {"big", "stdout.log", "stderr.log"}

@@ -253,3 +253,19 @@ def test_many_wildcards_dont_take_forever() -> None:
     for _ in range(60):
         at = matcher.step(at, "a" * 200)
     assert matcher.end in at
+
+
+def test_names_share_a_keys_bytes_with_prefix_and_job() -> None:
+    """Names that fit alone would make keys that S3 refuses."""
+    layout = Layout()
+    assert layout.longest_name("j", 1024) == 640
+    job = "j" * 128
+    room = layout.longest_name(job, 1024 - 513)
+    long = "/x/" + "/".join(["ä" * 100] * 3)
+    for path in (long, "/x/" + "y" * 200, "/x/short"):
+        (name,) = assign_names([("/x", path)], longest=room)
+        key = layout.checkpoint_key(job, 10**10, 10**10, name)
+        assert len(key) + 513 <= 1024
+        assert len(layout.file_key(job, name).encode()) + 513 <= 1024
+    assert assign_names([("/x", "/x/short")], longest=room) == ["short"]
+    assert assign_names([("/x", long)], longest=room)[0].startswith("_abs/sha256/")
