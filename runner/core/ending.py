@@ -51,6 +51,9 @@ def settle(ledger: Ledger, wall: float, ended: Iterable[int]) -> None:
         for dependent in frontier.settle(index):
             if _consider(ledger, wall, dependent, (index,)):
                 todo.append(dependent)
+        for held in frontier.released(index):
+            if _consider(ledger, wall, held):
+                todo.append(held)
 
 
 def _consider(ledger: Ledger, wall: float, index: int, look_at: Sequence[int] = ()) -> bool:

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
+from runner.core.ancestry import FAILED, NONE, Ancestry
 from runner.core.readiness import Readiness, Skip, judge
 from runner.core.states import ENDED, WAITING, JobState, JobStatus
 from runner.model.document import Queue
@@ -29,6 +30,9 @@ class Frontier:
         self._dependencies = graph.dependencies
         self._dependents = graph.dependents
         self._jobs = jobs
+        self._ancestry = Ancestry(document, graph, jobs)
+        self._held: dict[int, int] = {}
+        self._holds: dict[int, list[int]] = {}
         self.settled = bytearray(len(jobs))
         self.remaining = array("i", [len(deps) for deps in graph.dependencies])
         self._ready: list[int] = []
@@ -55,6 +59,7 @@ class Frontier:
     def unsettle(self, index: int) -> None:
         """The job is to be waited for again."""
         if self.settled[index]:
+            self._ancestry.forget()
             self.settled[index] = 0
             for dependent in self._dependents[index]:
                 self.remaining[dependent] += 1
@@ -74,6 +79,7 @@ class Frontier:
         While dependencies are still to end only ``look_at`` are looked at: they may be a reason to
         skip already.
         """
+        self._held.pop(index, None)
         all_ended = not self.remaining[index]
         look_at = self._dependencies[index] if all_ended else look_at
         document, jobs = self._document, self._jobs
@@ -81,7 +87,35 @@ class Frontier:
             document[index].run_if,
             all_ended,
             ((document[other].job_id, jobs[other].status) for other in look_at),
+            lambda: self._failed_before(index),
         )
+
+    def _failed_before(self, index: int) -> bool | None:
+        """Whether a dependency was skipped for a failure; None, and it is held, while one may be.
+
+        See ``released``.
+        """
+        before = self._ancestry.before
+        skipped = filter(self._ancestry.was_skipped, self._dependencies[index])
+        answers = [before(other) for other in skipped]
+        if FAILED in answers:
+            return True
+        still_open = max(answers, default=NONE)
+        if still_open == NONE:
+            return False
+        self._held[index] = still_open
+        self._holds.setdefault(still_open, []).append(index)
+        return None
+
+    def released(self, index: int) -> list[int]:
+        """The jobs whose turn may be known now that this one has ended: to be judged again."""
+        if not self._held:
+            return []
+        if self._jobs[index].status is JobStatus.FAILED:
+            self._ancestry.forget(only_open=True)
+            self._holds.clear()
+            return list(self._held)
+        return [held for held in self._holds.pop(index, ()) if self._held.get(held) == index]
 
     # -- ready jobs --------------------------------------------------------------------------
 
@@ -142,6 +176,7 @@ class Frontier:
             and not state.collecting
             and not state.fetching
             and not self.remaining[index]
+            and index not in self._held
         )
 
     # -- waits -------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,11 +31,15 @@ _HOW = {
 
 
 def judge(
-    run_if: str, all_ended: bool, dependencies: Iterable[tuple[str, JobStatus]]
+    run_if: str,
+    all_ended: bool,
+    dependencies: Iterable[tuple[str, JobStatus]],
+    failed_before: Callable[[], bool | None],
 ) -> Readiness | Skip:
     """Judge a job by (job_id, status) of dependencies: of all of them once ``all_ended``.
 
     Before that, any of them: one that did not complete is enough to skip who needs success.
+    ``failed_before``: whether one was skipped for a failure before it; None: not known yet.
     """
     failed = False
     for job_id, status in dependencies:
@@ -45,5 +49,9 @@ def judge(
     if not all_ended:
         return Readiness.WAIT
     if run_if == "failure" and not failed:
-        return Skip("no dependency failed")
+        before = failed_before()
+        if before is None:
+            return Readiness.WAIT
+        if not before:
+            return Skip("no dependency failed")
     return Readiness.READY

@@ -125,6 +125,9 @@ class _JobBuilder:
 
     def build(self, raw: Any, place: str) -> Job:
         values = check_object(raw, self._fields, JOB_REQUIRED, self._faults, place)
+        if self._fields is JOB_FIELDS and values.get("run_if", "success") != "success":
+            # A document that was accepted before this rule has its jobs without.
+            _check_condition(raw, place, self._faults)
         share = self._shared.setdefault
         secrets = values.get("secret_env")
         if secrets:
@@ -154,6 +157,13 @@ def _check_secrets(values: dict[str, Any], place: str, faults: Faults) -> None:
     for name in values.get("secret_env", _NO_ENV):
         if name in plain:
             faults.add(f"{place}.secret_env{step(name)}", "is set by env, too: only one can stand")
+
+
+def _check_condition(raw: dict[str, Any], place: str, faults: Faults) -> None:
+    """A condition on how the dependencies end needs some."""
+    if raw.get("depends_on", []) == []:
+        message = f'"{raw["run_if"]}" needs depends_on: it is about how those jobs end'
+        faults.add(f"{place}.run_if", message)
 
 
 def _check_ids(jobs: list[Job], faults: Faults) -> None:

@@ -25,7 +25,7 @@ def json_schema() -> dict[str, Any]:
         "description": "A queue of jobs that run on one machine, in the order they depend on.",
         **queue,
         "$defs": {
-            "job": _object(_job_fields(), fields.JOB_REQUIRED),
+            "job": {**_object(_job_fields(), fields.JOB_REQUIRED), **_CONDITION},
             "retry": _object(_retry_fields(), fields.RETRY_REQUIRED),
             "input": _input(),
             "result": _result(),
@@ -44,6 +44,16 @@ def json_schema() -> dict[str, Any]:
             "id": {"type": "string", "pattern": f"^{fields.ID_PATTERN}$"},
         },
     }
+
+
+_CONDITION: _Schema = {
+    "if": {
+        "properties": {"run_if": {"enum": [word for word in RUN_IF if word != "success"]}},
+        "required": ["run_if"],
+    },
+    "then": {"properties": {"depends_on": {"minItems": 1}}, "required": ["depends_on"]},
+}
+"""A job that runs after a failure, or in any case, says after which jobs."""
 
 
 def _object(properties: _Schema, required: frozenset[str]) -> _Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -28,6 +29,7 @@ def check(scheduler: Scheduler, event: Event | None = None, actions: Sequence[Ac
     """All invariants of one moment, and of the step that led to it."""
     check_records(scheduler)
     check_derived(scheduler)
+    check_reasons(scheduler)
     if scheduler.open and not scheduler.finished:
         check_order(scheduler)
         check_may_go_on(scheduler)
@@ -108,9 +110,35 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
         return "skip"
     if not all(_has_ended(scheduler, i) for i in before):
         return "wait"
-    if job.run_if == "failure" and not any(s.status is JobStatus.FAILED for s in states):
-        return "skip"
+    if job.run_if == "failure":
+        return _failure_before(scheduler, before)
     return "ready"
+
+
+def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
+    """Met if a dependency failed, or was skipped and has a failure before it (§12.2)."""
+    seen = set(before)
+    todo = [i for i in before if _was_skipped(scheduler, i)]
+    verdicts = {"ready" for i in before if scheduler.jobs[i].status is JobStatus.FAILED}
+    while todo:
+        for name in scheduler.document.jobs[todo.pop()].depends_on:
+            index = scheduler.graph.index[name]
+            status = scheduler.jobs[index].status
+            if status is JobStatus.FAILED:
+                verdicts.add("ready")
+            elif status not in ENDED:
+                verdicts.add("wait")
+            elif index not in seen:
+                passes = status is JobStatus.COMPLETED and scheduler.document.on_failure == "stop"
+                if passes or _was_skipped(scheduler, index):
+                    todo.append(index)
+            seen.add(index)
+    return min(verdicts, default="skip")  # "ready" before "wait"
+
+
+def _was_skipped(scheduler: Scheduler, index: int) -> bool:
+    skipped = scheduler.jobs[index].status is JobStatus.SKIPPED
+    return skipped and scheduler.document.jobs[index].run_if == "success"
 
 
 def _has_ended(scheduler: Scheduler, index: int) -> bool:
@@ -194,7 +222,7 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
     if before.status is JobStatus.PENDING:
         statuses = {scheduler.jobs[i].status for i in needed}
         assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
-        assert job.run_if != "failure" or JobStatus.FAILED in statuses
+        assert job.run_if != "failure" or _failure_before(scheduler, needed) == "ready"
     live = scheduler.jobs[index].live
     assert live is None or not live.in_reserve or scheduler.short_of_space
     for earlier in range(index):
@@ -214,7 +242,11 @@ def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
         scheduler.queue.timed_out
         or (scheduler.halted and job.run_if == "success")
         or (job.run_if == "success" and bool(statuses & NOT_DONE))
-        or (job.run_if == "failure" and statuses <= ENDED - {JobStatus.FAILED})
+        or (
+            job.run_if == "failure"
+            and statuses <= ENDED
+            and _failure_before(scheduler, needed) == "skip"
+        )
     )
 
 
@@ -248,11 +280,34 @@ def check_verdict(scheduler: Scheduler) -> None:
     failed, cancelled = counts[JobStatus.FAILED], counts[JobStatus.CANCELLED]
     if queue.status is QueueStatus.COMPLETED:
         assert not failed and not cancelled
+        check_green(scheduler)
     elif queue.status is QueueStatus.FAILED:
         assert failed or queue.timed_out
     else:
         assert cancelled
     assert not queue.paused
+
+
+def check_green(scheduler: Scheduler) -> None:
+    """Nothing should have run in a completed queue that didn't."""
+    for index in scheduler.graph.order():
+        job, state = scheduler.document.jobs[index], scheduler.jobs[index]
+        if state.status is JobStatus.SKIPPED:
+            needed = [scheduler.graph.index[name] for name in job.depends_on]
+            skipped = any(scheduler.jobs[i].status is JobStatus.SKIPPED for i in needed)
+            assert job.run_if == "failure" or (job.run_if == "success" and skipped), index
+
+
+def check_reasons(scheduler: Scheduler) -> None:
+    """A reason names a job of the document, and one that stands where it says."""
+    jobs, queue = scheduler.jobs, scheduler.queue
+    texts = [*((s.reason, s.status) for s in jobs), (queue.reason, None), (queue.halted, None)]
+    for text, status in texts:
+        for name in re.findall(r"(?:job|dependency) '([^']*)'", text or ""):
+            assert name in scheduler.graph.index, f"{text}: there is no such job"
+            if status is JobStatus.SKIPPED and text == f"dependency '{name}' failed":
+                cause = jobs[scheduler.graph.index[name]]
+                assert cause.status in (JobStatus.FAILED, JobStatus.PENDING, JobStatus.RUNNING)
 
 
 def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:

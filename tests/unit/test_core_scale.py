@@ -122,6 +122,29 @@ def test_a_wide_fan_in_is_linear(run_if: str) -> None:
     assert large <= 8.6 * small
 
 
+@pytest.mark.parametrize("on_failure", ["stop", "continue"])
+def test_as_many_alarms_as_jobs_are_linear(on_failure: str) -> None:
+    """One failure at the head of a long chain would hold the service up for minutes."""
+
+    def work(length: int) -> int:
+        chain = [job("bad"), job("head", timeout=500.0)]
+        chain += [job(f"j{n}", f"j{n - 1}" if n else "head bad") for n in range(length)]
+        alarms = [job(f"alarm{n}", f"j{n}", "failure") for n in range(length)]
+        more = [job("k0", "head"), *(job(f"k{n}", f"k{n - 1}") for n in range(1, length))]
+        waits = [job(f"waits{n}", f"k{n}", "failure") for n in range(length)]
+        jobs = [*chain, *alarms, *more, *waits]
+        core = opened(document(*jobs, parallel=2, on_failure=on_failure))
+
+        def ends() -> None:
+            end(core, 0, ev.Exited(1))
+            end(core, 1, ev.Exited(1))
+
+        return cost(ends)
+
+    small, large = work(50), work(400)
+    assert large <= 8.6 * small
+
+
 def test_ten_thousand_dependencies_of_one_job() -> None:
     """A wide queue would take minutes, or fail."""
     first = [job(f"j{n}") for n in range(10_000)]

@@ -257,6 +257,8 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"depends_on": "b"}, "jobs[0].depends_on: must be an array of job ids, not a string"),
     ({"depends_on": [1]}, "jobs[0].depends_on[0]: must be a string, not a number"),
     ({"run_if": "failed"}, 'jobs[0].run_if: must be "success", "failure" or "always"'),
+    ({"run_if": "failure"}, 'jobs[0].run_if: "failure" needs depends_on'),
+    ({"run_if": "always", "depends_on": []}, 'jobs[0].run_if: "always" needs depends_on'),
     ({"env": {"A": None}}, "jobs[0].env.A: must be a string, not null"),
     ({"secret_env": {"A": "vault:a"}}, "jobs[0].secret_env.A: must say where"),
     ({"env": {"A": ""}, "secret_env": {"A": "ssm:a"}}, "jobs[0].secret_env.A: is set by env, too"),
@@ -649,6 +651,7 @@ def test_a_document_that_was_accepted_before_is_read() -> None:
     """A queue that an earlier version took would be unreadable after an upgrade."""
     old = raw([{"result_paths": ["~/a", "{a,b}"], "checkpoint_paths": ["$X/**"]}])
     assert errors_of(old)
+    assert parse_stored(raw([{"run_if": "failure"}])).jobs[0].run_if == "failure"
     (job,) = parse_stored(old).jobs
     assert job.result_paths == (ResultPath("~/a"), ResultPath("{a,b}"))
     assert job.checkpoint_paths == ("$X/**",)
