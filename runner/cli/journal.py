@@ -13,7 +13,7 @@ import structlog
 
 from runner.cli.outlet import Outlet
 from runner.cli.text import clean
-from runner.cli.watch import QUIET, in_words
+from runner.cli.watch import QUIET, in_words, stamp
 from runner.host import journal
 
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -108,7 +108,7 @@ def _as_fields(
 def _short(logger: Any, method: str, fields: MutableMapping[str, Any]) -> str:
     if fields["event"] in QUIET:
         return ""
-    return f"{time.strftime('%H:%M:%S')} {sentence(fields)}"
+    return f"{stamp(time.time())} {sentence(fields)}"
 
 
 class _Lines:

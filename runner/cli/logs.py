@@ -237,7 +237,7 @@ class _Following:
         attempt = answer["attempt"]
         self._attempt = attempt + 1
         self._offsets = dict.fromkeys(self._offsets, 0)
-        if answer["attended"]:
+        if answer["attended"] or answer["newest"] > attempt:
             known = answer.get("why") and answer["newest"] == attempt
             why = f" ({answer['why']})" if known else ""
             self._out.note(f"attempt {attempt} has ended{why}: going on with the next")

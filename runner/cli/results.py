@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli import options
-from runner.cli.text import clean
+from runner.cli.text import clean, counted
 from runner.errors import ExitCode, NotFoundError, RunnerError, StateError, UsageError
 from runner.model.wording import did_you_mean, quoted
 
@@ -107,7 +107,8 @@ def _tell(
         print(json.dumps(view))
         return
     rest = "as they were stored" if arguments.verify else f"({report.present:,} already there)"
-    print(f"{report.files:,} files, {report.bytes:,} bytes in {clean(arguments.output)} {rest}")
+    files, size = counted(report.files, "file"), counted(report.bytes, "byte")
+    print(f"{files}, {size} in {clean(arguments.output)} {rest}")
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from runner.cli import options
-from runner.errors import ExitCode, UsageError
+from runner.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
     document = read_document(options.document(arguments))
     again = options.again(arguments)
     results = _results(arguments.results)
+    from runner.cli.run_report import report
     from runner.cli.watch import watcher_for
     from runner.service.environment import callers, given
     from runner.service.foreground import Wish, run
@@ -49,11 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
         # As it is on the disk, byte by byte.
         sys.stdout.flush()
         sys.stdout.buffer.write(ended.projection.read_bytes())
-    if ended.exit_code in (ExitCode.INTERRUPTED, ExitCode.CTRL_C):
-        print(
-            f"runner run: {ended.queue_id} is interrupted; to resume it, give the same command",
-            file=sys.stderr,
-        )
+    report(ended, settings, arguments)
     return int(ended.exit_code)
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from itertools import islice
 from typing import Any
 
 from runner.cli import options
@@ -124,13 +125,22 @@ def show(answer: dict[str, Any], screen: Screen | None = None, *, collapse: bool
     ``collapse``: of so many those that need no words are only counted.
     """
     jobs = answer["jobs"]
-    summary = [piece for line in _summary(answer["queue"]) for piece in _fitting(line, screen)]
+    lines = _summary(answer["queue"], _hint(answer))
+    summary = [piece for line in lines for piece in _fitting(line, screen)]
     room = screen.lines - len(summary) - _FRAME if screen else len(jobs)
     if len(jobs) <= room:
         return "\n".join([*summary, "", *_table(jobs, screen)])
     jobs, rest = _shortlist(jobs, room) if collapse else (jobs, [])
     more = [f"+{told_of_rest(rest)} (--all shows all)"] if rest else []
     return "\n".join([*_table(jobs, screen), *more, "", *summary])
+
+
+def _hint(answer: dict[str, Any]) -> list[str]:
+    """Where it is told why the first of the failed jobs failed."""
+    if "source" in answer["queue"]:
+        return []
+    failed = (job for job in answer["jobs"] if job["status"] == "failed" and job["attempt"])
+    return [f"See why:     runner logs {job['job_id']}" for job in islice(failed, 1)]
 
 
 def _fitting(line: str, screen: Screen | None) -> list[str]:
@@ -161,7 +171,7 @@ def _table(jobs: list[dict[str, Any]], screen: Screen | None) -> list[str]:
     return table(COLUMNS, map(row, jobs), screen.columns if screen else None)
 
 
-def _summary(queue: dict[str, Any]) -> list[str]:
+def _summary(queue: dict[str, Any], hint: list[str]) -> list[str]:
     elsewhere = "source" in queue
     if elsewhere:
         from runner.cli import status_remote
@@ -182,19 +192,22 @@ def _summary(queue: dict[str, Any]) -> list[str]:
     ):
         if queue.get(key):
             lines.append(f"{label + ':':<{_LABEL}}{clean(queue[key])}")
-    lines += [f"Worked on:   {_worker(queue)}", f"Jobs:        {told(queue['counts'])}"]
+    lines += hint
+    lines += [f"Worker:      {_worker(queue)}", f"Jobs:        {told(queue['counts'])}"]
     return [*lines, *(status_remote.foot(queue) if elsewhere else ())]
 
 
 def _worker(queue: dict[str, Any]) -> str:
     if queue.get("worker"):
-        return f"by {clean(queue['worker'])}"
+        return clean(queue["worker"])
     if queue.get("queued"):
-        return f"not yet: in the line of {clean(queue['queued'])}"
-    return "by nobody now"
+        return f"none yet: it waits for {clean(queue['queued'])}"
+    return "none"
 
 
 def _one_job(there: Connection, arguments: argparse.Namespace) -> int:
+    from runner.cli.watch import in_words
+
     answer = there.look("job", job=arguments.job)
     if arguments.json:
         print(json.dumps({**answer["job"], "story": answer["story"]}))
@@ -209,8 +222,6 @@ def _one_job(there: Connection, arguments: argparse.Namespace) -> int:
     print("story:" + (" (its beginning is left out)" if answer.get("truncated") else ""))
     for entry in answer["story"]:
         wall = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["wall"]))
-        rest = " ".join(
-            f"{k}={clean(str(v))}" for k, v in entry.items() if k not in ("wall", "job", "event")
-        )
-        print(f"  {wall} {entry['event']} {rest}".rstrip())
+        detail = {k: v for k, v in entry.items() if k not in ("wall", "job", "event")}
+        print(f"  {wall} {in_words('', entry['event'], detail).strip()}")
     return ExitCode.DONE

@@ -16,7 +16,7 @@ from typing import Any
 from runner.cli.columns import shortened
 from runner.cli.rows import duration
 from runner.cli.terminal import Screen, can_redraw, screen_of
-from runner.cli.text import clean, headline, told
+from runner.cli.text import clean, counted, headline, per_hour, told
 from runner.targets.ec2.remote import Remote
 
 Answer = dict[str, Any]
@@ -179,7 +179,8 @@ def foot(queue: Mapping[str, Any]) -> Iterator[str]:
     ended = sum(counts.get(name, 0) for name in ("completed", "failed", "cancelled", "skipped"))
     total = queue["jobs_total"]
     if total:
-        yield f"Progress:    {ended} of {total} jobs have ended ({100 * ended // total} %)"
+        share = f"{100 * ended // total} %"
+        yield f"Progress:    {ended:,} of {counted(total, 'job')} have ended ({share})"
     if (elapsed := _elapsed(queue)) is not None:
         yield f"Elapsed:     {duration(elapsed)}"
     if "instance" in queue and "state" in queue["instance"]:
@@ -208,7 +209,7 @@ def _cost(instance: Mapping[str, Any]) -> str:
     if price is None:
         return "unknown: the launch didn't know its price"
     if hours is None:
-        return f"unknown: EC2 doesn't tell how long it ran, at ${price:.4g} an hour"
+        return f"unknown: EC2 doesn't tell how long it ran, at {per_hour(price)}"
     since = " since its last start" if instance.get("cost_since_restart") else ""
     ran = duration(round(hours * 3600))
-    return f"about ${instance['cost']:.2f} ({ran}{since} at ${price:.4g} an hour), without its disk"
+    return f"about ${instance['cost']:.2f} ({ran}{since} at {per_hour(price)}), without its disk"

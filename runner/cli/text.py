@@ -10,6 +10,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def per_hour(dollars: float) -> str:
+    """``$0.0416 an hour``: as exact as prices are, and at least cents."""
+    if 0 < dollars < 0.00001:
+        return "less than $0.00001 an hour"
+    whole, _, part = f"{dollars:.5f}".rstrip("0").partition(".")
+    return f"${whole}.{part:0<2} an hour"
+
+
 def clean(text: str) -> str:
     """The text with control characters spelled out: a job's words must not drive a terminal."""
     if text.isprintable():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from runner.cli.outlet import Outlet
 from runner.cli.rows import duration
 from runner.cli.terminal import can_redraw
-from runner.cli.text import clean
+from runner.cli.text import clean, counted
 from runner.service.foreground import Watcher
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class PlainLines:
         """See Watcher."""
         self._session = session
         queue = session.scheduler.queue
-        text = f"queue {session.queue_id}: {queue.status.value}, {len(session.job_ids)} jobs"
+        text = f"queue {session.queue_id}: {queue.status.value}, "
+        text += counted(len(session.job_ids), "job")
         self._outlet.put(self._stream, lambda: _stamped(time.time(), text))
 
     def story(self, entries: list[StoryEntry]) -> None:
@@ -79,7 +80,12 @@ class PlainLines:
 
 
 def _stamped(wall: float, text: str) -> str:
-    return f"{time.strftime('%H:%M:%S', time.localtime(wall))} {text}\n"
+    return f"{stamp(wall)} {text}\n"
+
+
+def stamp(wall: float) -> str:
+    """The time of a line, as the states have it: UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))
 
 
 def line(entry: StoryEntry, job_ids: list[str]) -> str:
@@ -94,5 +100,6 @@ def in_words(who: str, event: str, fields: Mapping[str, Any]) -> str:
     what = event.removeprefix("attempt_").removeprefix("queue_").replace("_", " ")
     if (seconds := detail.pop("duration", None)) is not None:
         detail["in"] = duration(seconds)
+    then = detail.pop("then", None)
     rest = " ".join(f"{name}={value}" for name, value in detail.items())
-    return clean(f"{who} {what} {rest}".rstrip())
+    return clean(f"{who} {what} {rest}".rstrip() + (f"; {then}" if then else ""))

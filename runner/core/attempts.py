@@ -251,9 +251,10 @@ def _tell_end(ledger: Ledger, event: ev.AttemptEnded, live: Live, after: JobStat
         "attempt": live.attempt,
         "exit_code": after.exit_code,
         "signal": after.signal,
-        "duration": after.duration,
+        "duration": None if after.duration is None else round(after.duration, 3),
         "error_message": after.error_message,
         "stopped": live.stop.value if live.stop else None,
+        "then": after.reason if after.retry_due is not None else None,
     }
     name = f"attempt_{_ENDS.get(after.status, 'failed')}"
     ledger.tell(event.now.wall, event.job, name, **detail)

@@ -16,6 +16,9 @@ from runner.model.durations import format_duration
 
 _DONE = Exited(0)
 
+_MEANS = {126: " (found, but can't be executed)", 127: " (command not found)"}
+"""What a shell says by its own exit codes (POSIX, 2.8.2)."""
+
 MAX_UNANNOUNCED = 5
 """So many interruptions in a row without a notice, and the job is taken to be their cause."""
 
@@ -96,7 +99,8 @@ def _message(after: JobState, ended: AttemptEnded) -> str:
     if isinstance(ended.outcome, Signalled):
         return f"command killed by signal {ended.outcome.signal}"
     code = ended.outcome.code if isinstance(ended.outcome, Exited) else "unknown"
-    return f"command execution failed: exit status {code}"
+    means = _MEANS.get(code, "") if isinstance(code, int) else ""
+    return f"command execution failed: exit status {code}{means}"
 
 
 def _out_of_memory(ended: AttemptEnded) -> str:

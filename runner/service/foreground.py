@@ -73,12 +73,19 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended."""
+    """How a run ended.
+
+    ``before``: how the queue stood when it was taken up; ``started``: whether anything was started
+    since. ``results``: where its results are stored, None where nothing is.
+    """
 
     queue_id: str
     status: QueueStatus
     exit_code: ExitCode
     projection: Path
+    before: QueueStatus
+    started: bool
+    results: str | None
 
 
 def run(shelf: Shelf, settings: Settings, wish: Wish, watcher: Watcher) -> Ended:
@@ -173,12 +180,16 @@ class _Foreground(requests.Host):
             for number in handled:
                 loop.add_signal_handler(number, self._on_signal, number)
             retry = self._wish.again.retry_failed and not self._mended
+            before = session.scheduler.queue
             status = await session.run(*([ev.RetryRequested] if retry else []))
             return Ended(
                 queue_id,
                 status,
                 self._exit_code(status, session),
                 self.shelf.queue_paths(queue_id).projection,
+                before.status,
+                session.scheduler.queue.starts > before.starts,
+                None if self._place.results is None else self._place.results.describe(),
             )
         finally:
             for number in handled:

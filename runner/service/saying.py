@@ -38,7 +38,8 @@ def progress(session: Session) -> str:
     scheduler = session.scheduler
     counts = scheduler.counts
     done = sum(counts[status] for status in ENDED)
-    text = f"{session.name}: {done} of {len(session.job_ids)} jobs done"
+    total = len(session.job_ids)
+    text = f"{session.name}: {done} of {total} job{'' if total == 1 else 's'} done"
     for status in (JobStatus.RUNNING, JobStatus.FAILED):
         if counts[status]:
             text += f", {counts[status]} {status.value}"

@@ -268,6 +268,42 @@ def test_what_is_not_there_is_told_with_the_nearest_name(ended: World) -> None:
         assert done.returncode == 102 and f"did you mean {hint}?" in done.stderr, done.stderr
 
 
+def test_a_failure_shows_itself(world: World) -> None:
+    """A person would have to look for the reason, job by job, in files."""
+    retry = {"max_attempts": 2, "base_delay": "10ms"}
+    told = "for i in 1 2 3 4 5 6 7; do echo line $i >&2; done; printf '\\033[2J' >&2; exit 3"
+    jobs = [
+        {"job_id": "told", "command": told, "timeout": "1m", "retry": retry},
+        {"job_id": "missing", "command": "no-such-tool", "timeout": "1m"},
+        {"job_id": "quiet", "command": "exit 4", "timeout": "1m"},
+        {"job_id": "more", "command": "exit 5", "timeout": "1m"},
+    ]
+    done = world.call("run", world.document(*jobs, on_failure="continue"), "--results", "got")
+    assert done.returncode == 100
+    assert "told failed attempt=1 exit_code=3 " in done.stdout
+    assert "; retry 1 of 1 in 10ms\n" in done.stdout
+    assert done.stdout.endswith(f"Z results are in {world.home}/got\n")
+    lines = [line.removeprefix("runner run: ") for line in done.stderr.splitlines()]
+    assert lines == [
+        "job 'told' failed: command execution failed: exit status 3; the end of its stderr:",
+        *(f"    line {n}" for n in (4, 5, 6, 7)),
+        r"    \x1b[2J",
+        "all of it: runner logs told",
+        "job 'missing' failed: command execution failed: exit status 127 (command not found); "
+        "the end of its stderr:",
+        "    /bin/bash: line 1: no-such-tool: command not found",
+        "all of it: runner logs missing",
+        "job 'quiet' failed: command execution failed: exit status 4",
+        "it has written nothing (runner logs quiet)",
+        "1 more job failed: runner status --failed",
+    ]
+    assert "See why:     runner logs told\n" in world.call("status").stdout
+    again = world.call("run", "q.json", "--state-dir", str(world.state))
+    assert "q had ended before (failed): nothing was started" in again.stderr
+    assert "--retry-failed runs what failed; --fresh" in again.stderr
+    assert f"runner logs told --state-dir {world.state}" in again.stderr
+
+
 def test_logs_are_bytes_of_the_attempt_that_is_asked_for(world: World) -> None:
     """A log with odd bytes would be changed, or another attempt's shown."""
     command = r'printf "$JOB_ATTEMPT \xff\x00\xfe"; echo "e$JOB_ATTEMPT" >&2; [ $JOB_ATTEMPT = 2 ]'
@@ -404,7 +440,7 @@ def test_a_foreground_run_can_be_looked_at_and_acted_on(world: World) -> None:
     row = next(job for job in world.data("status")["jobs"] if job["job_id"] == "long")
     assert 0 <= row["elapsed_seconds"] < 30 and row["timeout"] == "2m0s"
     assert " of 2m0s" in world.call("status").stdout
-    assert f"by runner run (pid {run.pid})" in world.call("status").stdout
+    assert f"Worker:      runner run (pid {run.pid})" in world.call("status").stdout
     assert world.call("status", "--exit-code").returncode == 101
     assert world.call("wait", "--timeout", "100ms").returncode == 101
     assert world.data("pause")["paused"] is True
@@ -470,7 +506,7 @@ def test_a_run_that_was_killed_is_shown_as_it_was_left(world: World) -> None:
     run.kill()
     run.wait()
     shown = world.call("status").stdout
-    assert "by nobody now" in shown and "adopted by the next start" in shown
+    assert "Worker:      none\n" in shown and "adopted by the next start" in shown
     done = world.call("wait")
     assert done.returncode == 101 and "nobody works on q" in done.stderr
     assert world.call("cancel", "--all").returncode == 0

@@ -65,7 +65,7 @@ def test_a_submitted_queue_is_done_and_twice_is_once(world: World) -> None:
     begun(world, "a")
     assert submit(world, gate(world, "a")) == "q there already (running)\n"
     shown = world.call("status").stdout
-    assert "Worked on:   by the daemon (pid " in shown and " of 5m0s" in shown
+    assert "Worker:      the daemon (pid " in shown and " of 5m0s" in shown
     release(world, "a")
     assert world.call("wait").returncode == 0
     assert world.data("submit", "q.json") == {
@@ -85,7 +85,7 @@ def test_the_order_of_queues_survives_kill_9(world: World) -> None:
     begun(world, "d")
     waiting = world.data("status", "--queue", "c")
     assert waiting["blocked"] == "waits for queue 'd' to end" and "queued" in waiting
-    assert "in the line of the daemon" in world.call("status", "--queue", "c").stdout
+    assert "none yet: it waits for the daemon" in world.call("status", "--queue", "c").stdout
     daemon.kill()
     daemon.wait()
     world.daemon()
@@ -347,8 +347,9 @@ def test_a_run_and_the_daemon_respect_each_other(world: World) -> None:
     begun(world, "b")
     refused = world.call("submit", "mine.json")
     assert refused.returncode == 1 and f"in use by runner run (pid {run.pid})" in refused.stderr
-    assert f"by runner run (pid {run.pid})" in world.call("status", "--queue", "mine").stdout
-    assert "by the daemon" in world.call("status", "--queue", "q").stdout
+    shown = world.call("status", "--queue", "mine").stdout
+    assert f"Worker:      runner run (pid {run.pid})" in shown
+    assert "Worker:      the daemon" in world.call("status", "--queue", "q").stdout
     stopped = world.call("stop", "--queue", "mine")
     assert stopped.stdout == f"stopped runner run (pid {run.pid})\n" and run.wait(20) == 104
     assert world.call("stop", "--queue", "mine").returncode == 106

@@ -146,7 +146,11 @@ def test_a_person_at_a_terminal_reads_lines_of_words(world: World) -> None:
         text = read_all(ours)
     finally:
         os.close(ours)
-    assert re.search(r"^\d\d:\d\d:\d\d q: ok completed attempt=1 exit_code=0 in=\S+\r$", text, re.M)
+    assert re.search(
+        r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ q: ok completed attempt=1 exit_code=0 in=\S+\r$",
+        text,
+        re.M,
+    )
     assert "event=" not in text and "attempt_intended" not in text
 
 

@@ -190,7 +190,7 @@ def test_the_second_machine_takes_over_and_the_first_one_stops(
     assert "taken over by" in why and "what is here stays" in why, why
     assert "taken_over" in first.world.stderr and why in first.world.stderr, "in the journal"
     shown = first.world.call("status").stdout
-    assert "taken over by" in shown and "by nobody now" in shown
+    assert "taken over by" in shown and "Worker:      none\n" in shown
     refused = first.world.call("submit", "q.json")
     assert refused.returncode == 2 and "--fresh begins anew here" in refused.stderr
     second.go.touch()

@@ -13,7 +13,7 @@ from runner.cli.rows import duration, elapsed, why
 from runner.cli.status import show
 from runner.cli.table import choose, render, room_for_jobs, window
 from runner.cli.terminal import Screen
-from runner.cli.text import clean, counted, headline, told
+from runner.cli.text import clean, counted, headline, per_hour, told
 from runner.cli.watch import line
 from runner.core.states import PENDING, JobState, JobStatus, QueueState
 from runner.core.story import StoryEntry
@@ -94,6 +94,15 @@ def test_an_event_is_one_line_in_words() -> None:
     entry = StoryEntry(0.0, 0, "attempt_failed", detail)
     assert line(entry, ["a"]) == r"a failed attempt=2 error_message=no\n\x1b in=1m1s"
     assert line(StoryEntry(0.0, None, "queue_running"), []) == "queue running"
+    retried = StoryEntry(0.0, 0, "attempt_failed", {"attempt": 1, "then": "retry 1 of 2 in 5s"})
+    assert line(retried, ["a"]) == "a failed attempt=1; retry 1 of 2 in 5s"
+
+
+def test_a_price_is_told_in_plain_digits() -> None:
+    """`$1e-05 an hour` is no price."""
+    prices = {0.0416: "$0.0416", 1.2: "$1.20", 3.0: "$3.00", 0.00001: "$0.00001", 0: "$0.00"}
+    assert all(per_hour(price) == f"{told} an hour" for price, told in prices.items())
+    assert per_hour(1e-7) == "less than $0.00001 an hour"
 
 
 def snapshot(*statuses: str) -> Snapshot:
