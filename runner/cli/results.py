@@ -117,9 +117,13 @@ def _say(line: str) -> None:
 
 def _warn_of_another_run(output: OutputFolder, queue: StoredQueue) -> None:
     from runner.results.layout import Layout
-    from runner.results.runs import run_of
+    from runner.results.runs import run_named
 
-    other = run_of(Path(os.fsdecode(output.path(Layout.state_key))))
+    try:
+        state = output.read(Layout.state_key)
+    except OSError:
+        return
+    other = run_named(state) if state is not None else None
     if other not in (None, queue.run_id):
         _say(f"{output.told} has files of another run too ({other}): they stay")
 

@@ -43,6 +43,16 @@ class Beneath:
                 os.makedirs(path, exist_ok=True)
             return cls(os.open(path, _SEARCH), rights)
 
+    @classmethod
+    def open_resolved(cls, path: bytes, *, make: bool = False) -> Beneath:
+        """The folder at an absolute path, in which no link is followed; made at need."""
+        if not hasattr(os, "O_PATH"):
+            # A folder above it may be closed to us but for passing through.
+            return cls.open(path, make=make)
+        parts = path.strip(b"/")
+        with cls(os.open(b"/", _SEARCH)) as top, top._folder(_parts(parts), make=make) as folder:
+            return cls(os.dup(folder))
+
     def close(self) -> None:
         """Give the descriptor back. Can be repeated."""
         if self._root >= 0:
@@ -62,7 +72,7 @@ class Beneath:
         Folders are made at need. Otherwise nothing is left of it. ``durable`` syncs the file, not
         its folder. The block runs with our own rights.
         """
-        *folders, name = _parts(path)
+        folders, name = _split(path)
         with self._folder(folders, make=True) as folder:
             with acting_as(self._rights):
                 temporary, fd = _new_file(folder)
@@ -82,19 +92,19 @@ class Beneath:
 
     def stat(self, path: bytes) -> os.stat_result:
         """What is at ``path``; if that is a link itself, what it leads to."""
-        *folders, name = _parts(path)
+        folders, name = _split(path)
         with self._folder(folders) as folder, acting_as(self._rights):
             return os.stat(name, dir_fd=folder)
 
     def lstat(self, path: bytes) -> os.stat_result:
         """What is at ``path``."""
-        *folders, name = _parts(path)
+        folders, name = _split(path)
         with self._folder(folders) as folder, acting_as(self._rights):
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def open_file(self, path: bytes) -> int:
         """The file at ``path``, open to read, for the caller to close. ELOOP if it is a link."""
-        *folders, name = _parts(path)
+        folders, name = _split(path)
         with self._folder(folders) as folder, acting_as(self._rights):
             return os.open(name, _READ, dir_fd=folder)
 
@@ -115,13 +125,13 @@ class Beneath:
 
     def free(self, path: bytes) -> int:
         """Bytes that the user of the rights may still write to a folder's disk (b"": the root)."""
-        with self._folder(_parts(path) if path else []) as folder, acting_as(self._rights):
+        with self._folder(_parts(path)) as folder, acting_as(self._rights):
             found = os.statvfs(folder)
         return found.f_bavail * found.f_frsize
 
     @contextmanager
     def _readable(self, path: bytes, *, make: bool = False) -> Iterator[int]:
-        with self._folder(_parts(path) if path else [], make=make) as folder:
+        with self._folder(_parts(path), make=make) as folder:
             with acting_as(self._rights):
                 fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
             try:
@@ -170,7 +180,16 @@ def _new_file(folder: int) -> tuple[bytes, int]:
             continue  # of a killed process that had our pid
 
 
+def _split(path: bytes) -> tuple[list[bytes], bytes]:
+    if not path:
+        raise ValueError("a folder itself is no path below a folder")
+    *folders, name = _parts(path)
+    return folders, name
+
+
 def _parts(path: bytes) -> list[bytes]:
+    if not path:
+        return []
     parts = path.split(b"/")
     if b"\0" in path or not {b"", b".", b".."}.isdisjoint(parts):
         raise ValueError(f"{path!r} is no path below a folder")

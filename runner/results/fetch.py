@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from runner.errors import StateError
 from runner.results.at_once import at_once
@@ -19,8 +18,7 @@ from runner.results.copying import hash_file
 from runner.results.layout import Layout
 from runner.results.log_parts import LogParts, join_parts
 from runner.results.manifest import FileEntry
-from runner.results.output import OutputFolder, PlaceError, difference, dress
-from runner.results.placing import replacing
+from runner.results.output import OutputFolder, PlaceError, dress
 from runner.results.store import RefusedError, ResultStore, StoreError
 from runner.results.stored import StoredJob, StoredQueue
 from runner.results.wanted import JobPlan, Part, Planner, Wanted
@@ -204,7 +202,7 @@ class _Comparing:
 
     def deal_with(self, file: Wanted) -> _Outcome:
         assert isinstance(file.what, FileEntry)
-        problem = difference(self.output.path_of(file), file.what, mend=False)
+        problem = self.output.difference(self.output.path_of(file), file.what, mend=False)
         return _Outcome(file, problem is None, file.size, problem=problem)
 
 
@@ -223,7 +221,7 @@ class _Having:
             self.output.check(path)
             if isinstance(file.what, LogParts):
                 return self._join(file, file.what, path)
-            if difference(path, file.what, mend=True) is None:
+            if self.output.difference(path, file.what, mend=True) is None:
                 return _Outcome(file, True, file.size)
             # Bytes may be lost on the way: what isn't as it was stored is fetched once more.
             problem = self._get(file.what, path, last=False) and self._get(
@@ -243,7 +241,7 @@ class _Having:
     def _get(self, file: FileEntry, path: bytes, *, last: bool) -> str | None:
         """Fetch a file; what is wrong, if it isn't what was stored: then nothing changed."""
         try:
-            with replacing(path, durable=False) as fd:
+            with self.output.replacing(path) as fd:
                 if not self.store.get_file(file.key, fd, file.size):
                     raise _WrongError("is named in the manifest, but gone from the store")
                 size = os.fstat(fd).st_size
@@ -260,10 +258,9 @@ class _Having:
         return None
 
     def _join(self, file: Wanted, log: LogParts, path: bytes) -> _Outcome:
-        scratch = os.fsdecode(os.path.dirname(path))
-        os.makedirs(scratch, exist_ok=True)
+        scratch = self.output.folder_of(path)
         try:
-            with replacing(path, durable=False) as fd:
+            with self.output.replacing(path) as fd:
                 joined = join_parts(self.store, log, fd, scratch)
                 if joined.gone:
                     raise _WrongError("is incomplete: a part of it went away meanwhile")
@@ -287,11 +284,10 @@ def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, repo
     Raises RunnerError if there is no room.
     """
     layout = Layout()
-    there = Path(os.fsdecode(output.path(layout.document_key)))
     try:
         document = store.get_bytes(layout.document_key)
-        if document is not None and os.path.lexists(there):
-            if not there.is_file() or there.read_bytes() != document:
+        if document is not None and output.has(layout.document_key):
+            if _read(output, layout.document_key) != document:
                 # It may be somebody's own: nobody asked for it to be written over.
                 report.notes.append(f"{layout.document_key} is there and differs: left as it is")
         elif document is not None:
@@ -302,3 +298,10 @@ def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, repo
         output.put(layout.state_key, queue.raw, 0o644)
     except (PlaceError, OSError) as error:
         report.problems.append(f"{layout.state_key}: {error}")
+
+
+def _read(output: OutputFolder, name: str) -> bytes | None:
+    try:
+        return output.read(name)
+    except OSError:
+        return None

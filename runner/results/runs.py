@@ -50,6 +50,14 @@ def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
 def run_of(state: Path) -> str | None:
     """The run that a folder's state names; None if there is no such state."""
     try:
-        return parse(_Run, state.read_bytes(), str(state)).run_id
-    except (OSError, StateError):
+        return run_named(state.read_bytes())
+    except OSError:
+        return None
+
+
+def run_named(state: bytes) -> str | None:
+    """The run that a state names; None if it is none."""
+    try:
+        return parse(_Run, state, Layout.state_key).run_id
+    except StateError:
         return None
