@@ -337,15 +337,19 @@ class Attempts:
             if slot.token == live.token and slot.exit is not None:
                 yield ev.CommandEnded(moment, index, live.token)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Let go: what runs goes on."""
         self._closed = True
         self._secrets.close()
         self._survivors.close()
         self._spawner.close()
-        # They use the slots' descriptor, and its number may be another file's in a moment.
-        self._enders.shutdown(wait=True, cancel_futures=True)
+        self._enders.shutdown(wait=False, cancel_futures=True)
         self._syncers.shutdown(wait=False, cancel_futures=True)
+
+    def join(self) -> None:
+        """Wait for what is being ended, and close the slots. Blocks; after ``stop``."""
+        # They use the slots' descriptor, and its number may be another file's in a moment.
+        self._enders.shutdown(wait=True)
         self._slots.close()
 
 

@@ -131,11 +131,15 @@ class Checkpoints:
                 pending.timer.cancel()
                 self._report(job, Saved(problem=pending.error))
 
-    def close(self) -> None:
-        """Begin nothing more, and end what is under way."""
+    def stop(self) -> None:
+        """Begin nothing more, and have what is under way end."""
         self._closed = True
         for pending in self._jobs.values():
             pending.withdrawn.set()
             if pending.timer is not None:
                 pending.timer.cancel()
-        self._workers.end()
+        self._workers.stop()
+
+    def join(self) -> None:
+        """Wait for what is under way. Blocks; after ``stop``."""
+        self._workers.join()

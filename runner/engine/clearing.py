@@ -1,4 +1,7 @@
-"""Ending whatever a slot file says still runs, when the state itself can't be read any more."""
+"""What a slot file alone tells of a queue's attempts, when the state itself can't be read.
+
+Whether any of them still runs, and ending them all.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from pathlib import Path
 
 from runner.engine.strays import end_stray, strays
 from runner.process.cgroup import Group
-from runner.process.identity import boot_id
-from runner.process.slots import SlotFile
+from runner.process.identity import boot_id, is_shim, start_time
+from runner.process.slots import Slot, SlotFile
 from runner.process.wire import User
 
 
@@ -27,3 +30,25 @@ def end_every_attempt(path: Path, user: User | None, unit: str | None) -> int:
         )
     finally:
         slots.close()
+
+
+def any_alive(path: Path) -> bool:
+    """Whether an attempt on record still runs. Raises OSError when that can't be told."""
+    if not path.is_file():
+        return False
+    slots = SlotFile.open(str(path))
+    try:
+        boot = boot_id()
+        return any(_is_alive(slot, slots.mark, boot) for _, slot in slots.all())
+    finally:
+        slots.close()
+
+
+def _is_alive(slot: Slot, mark: str, boot: str) -> bool:
+    claim, command = slot.claim, slot.command
+    if claim is None or claim.boot_id != boot:
+        return False
+    if is_shim(claim.shim, mark):
+        return True
+    # A shim that was killed leaves its command behind.
+    return slot.exit is None and command is not None and start_time(command.pid) == command.start

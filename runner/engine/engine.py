@@ -126,6 +126,8 @@ class Engine:
         ``starts_after`` is done nothing new starts; all else goes its way. Raises StateError if
         the state can't be written any more.
         """
+        # A step is tried again: nobody who holds the database's lock holds up the loop.
+        self._database.wait_for_lock(0.0)
         self._context.run(self._take_up, before, hold, starts_after)
         try:
             status = await asyncio.shield(self._finished)
@@ -221,15 +223,27 @@ class Engine:
             self._finished.set_result(self.scheduler.queue.status)
 
     def close(self) -> None:
-        """Give back every descriptor. The engine must not be used afterwards."""
+        """Give back every descriptor. The engine must not be used afterwards. Blocks."""
+        self.stop()
+        self.join()
+
+    def stop(self) -> None:
+        """Begin nothing more. What is under way in threads has been told to end."""
         self._closed = True
         self._refuse_waiters("it was let go just now; try again")
         self._stop_timers()
         self._projecting.stop()
-        self._attempts.close()
-        self._fetching.close()
+        self._attempts.stop()
+        self._fetching.stop()
         if self._uploads is not None:
-            self._uploads.close()
+            self._uploads.stop()
+
+    def join(self) -> None:
+        """Wait for the threads, and give back every descriptor. Blocks, in any thread."""
+        self._attempts.join()
+        self._fetching.join()
+        if self._uploads is not None:
+            self._uploads.join()
 
     def _patience(self, status: QueueStatus) -> float:
         """Seconds that a store which doesn't answer may hold up the end of a session."""

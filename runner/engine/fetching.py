@@ -175,9 +175,13 @@ class Fetching:
         for job in list(self._jobs):
             self._call_off(job)
 
-    def close(self) -> None:
-        """Give back threads and connections, also where nobody came to ``finish``."""
+    def stop(self) -> None:
+        """Call off what is under way."""
         self._call_off_all()
+        self._workers.stop()
+
+    def join(self) -> None:
+        """Give back threads and connections. Blocks; after ``stop``."""
         for store in self._stores.values():
             store.close()
-        self._workers.end()
+        self._workers.join()

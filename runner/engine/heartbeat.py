@@ -138,7 +138,7 @@ class Heartbeat:
 
     async def release(self) -> None:
         """Nobody works on it any more: who takes it over need not wait. Tried once."""
-        self._stop()
+        self._end()
         if not self._held or self._state.succeeded is not None:
             return
         work = self._loop.run_in_executor(self._pool, self._give_back, self._state.epoch)
@@ -150,13 +150,17 @@ class Heartbeat:
         with suppress(StoreError):
             self._lease.renew(epoch, released=True)
 
-    def _stop(self) -> None:
+    def _end(self) -> None:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Renew nothing more; the lease runs out if nobody goes on with it."""
-        self._stop()
-        self._pool.end()
+        self._end()
+        self._pool.stop()
+
+    def join(self) -> None:
+        """Wait for what is under way. Blocks; after ``stop``."""
+        self._pool.join()

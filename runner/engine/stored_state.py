@@ -207,12 +207,16 @@ class StoredState:
             await asyncio.sleep(delay)
             delay *= 2
 
-    def close(self) -> None:
-        """Begin nothing more, and wait for what is under way."""
+    def stop(self) -> None:
+        """Begin nothing more."""
         self._settled = True
         if self._timer is not None:
             self._timer.cancel()
-        self.pool.end()
+        self.pool.stop()
+
+    def join(self) -> None:
+        """Wait for what is under way. Blocks; after ``stop``."""
+        self.pool.join()
 
 
 def _as_trouble(error: Exception) -> str:

@@ -355,12 +355,12 @@ class Uploads:
         except TimeoutError:
             self.give_up("it was interrupted")
 
-    def close(self) -> None:
-        """Begin nothing more, and end what is under way."""
+    def stop(self) -> None:
+        """Begin nothing more, and have what is under way end."""
         self._closed = True
-        self.checkpoints.close()
+        self.checkpoints.stop()
         if self.heartbeat is not None:
-            self.heartbeat.close()
+            self.heartbeat.stop()
         if self._live is not None:
             self._live.close()
         for pending in self._jobs.values():
@@ -370,9 +370,18 @@ class Uploads:
                     timer.cancel()
         if self._last is not None:
             self._last.cancel()
-        self._workers.end()
-        self._copiers.shutdown(wait=True, cancel_futures=True)
-        self.state.close()
+        self._workers.stop()
+        self._copiers.shutdown(wait=False, cancel_futures=True)
+        self.state.stop()
+
+    def join(self) -> None:
+        """Wait for what is under way, and close the store. Blocks; after ``stop``."""
+        self.checkpoints.join()
+        if self.heartbeat is not None:
+            self.heartbeat.join()
+        self._workers.join()
+        self._copiers.shutdown(wait=True)
+        self.state.join()
         self._store.close()
 
 

@@ -58,8 +58,16 @@ class Workers(ThreadPoolExecutor):
         future.add_done_callback(self._under_way.discard)
         return future
 
-    def end(self) -> None:
-        """Begin nothing more, and wait for what is under way, if it ends at all."""
+    def stop(self) -> None:
+        """Begin nothing more."""
         self._ended = True
         self.shutdown(wait=False, cancel_futures=True)
-        wait(list(self._under_way), self._patience)
+
+    def join(self) -> None:
+        """Wait for what is under way, if it ends at all. Blocks."""
+        wait(self._under_way.copy(), self._patience)
+
+    def end(self) -> None:
+        """Begin nothing more, and wait."""
+        self.stop()
+        self.join()

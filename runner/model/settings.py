@@ -50,6 +50,7 @@ class Settings:
     say `runner keep`, and cheap. ``keep_on_failure``: so long after a failure instead; None is as
     long. ``max_lifetime``: how long the machine may live in all; None is for ever.
     ``heartbeat``: how often a machine in EC2 tells the result store that it works on a queue.
+    ``max_parallel_queues``: how many submitted queues a daemon works on at once.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
     no folders; else None.
     """
@@ -74,6 +75,7 @@ class Settings:
     keep_on_failure: float | None = None
     max_lifetime: float | None = None
     heartbeat: float = 30.0
+    max_parallel_queues: int = 1
     machine_run_dir: Path | None = None
 
 
@@ -167,6 +169,14 @@ def _on_complete(value: Any) -> str:
     return str(value)
 
 
+def _count(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1000:
+        raise ValueError("must be a number from 1 to 1000")
+    return value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "state_dir": _folder,
     "log_dir": _folder,
@@ -187,6 +197,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "keep_on_failure": parse_duration,
     "max_lifetime": parse_duration,
     "heartbeat": parse_duration,
+    "max_parallel_queues": _count,
 }
 
 

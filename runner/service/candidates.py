@@ -1,20 +1,21 @@
 """Which submitted queues a daemon may take up, in which order, and why it leaves others alone.
 
-Owns what is known against a queue: it can't be read, or its result store can't be used for now. It
-opens no session.
+Owns what is known against a queue. What may pass (a full disk, a lock, a bucket, a bug that met
+one state) is tried again after a while; what is damaged is left alone, by name, until its files
+change or it is submitted again. It opens no session.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import structlog
 
 from runner.core.states import QueueStatus
 from runner.engine.trying import backoff
-from runner.errors import RunnerError, StateError
+from runner.errors import RunnerError, StateError, UsageError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
@@ -22,19 +23,34 @@ from runner.service.result_stores import opened, prepared, wanted
 from runner.service.shelf import Entry, Shelf
 from runner.service.taking_over import Found, find
 from runner.store.database import TAKEN_OVER
+from runner.store.stamps import Stamp
 
 ASK_FOR = 300.0
 """Seconds after the machine's start for which a new queue waits for a store that doesn't answer."""
 
+LOCKED_RETRY = 5.0
+"""Seconds after which a queue that another process holds is tried again."""
+
+LOOK_FOR_MENDED = 10.0
+"""Seconds between two looks at whether a damaged queue's files have changed."""
+
+WELL_AFTER = 300.0
+"""Seconds of work after which a queue's next trouble is a new one."""
+
 log = structlog.get_logger()
 
 
-class _Refusal(NamedTuple):
-    """``until``: on the monotonic clock; ``tries``: how often in a row."""
+class Trouble(NamedTuple):
+    """What keeps a queue from being worked on.
+
+    ``until``: the monotonic time of the next try, the one after ``tries`` in a row; None: it is
+    tried when its files have changed, which had ``stamp`` when it was found to be damaged.
+    """
 
     why: str
-    until: float
-    tries: int
+    until: float | None
+    tries: int = 1
+    stamp: Stamp | None = None
 
 
 class Candidates:
@@ -44,25 +60,30 @@ class Candidates:
         self.finishing: set[str] = set()
         self._shelf = shelf
         self._settings = settings
-        self._broken: dict[str, str] = {}
-        self._refused: dict[str, _Refusal] = {}
+        self._troubles: dict[str, Trouble] = {}
+        self._held: dict[str, float] = {}
+        self._opened: dict[str, tuple[int, float]] = {}
 
-    def find_incomplete(self) -> None:
+    def find_incomplete(self, entries: Iterable[Entry]) -> None:
         """Take up what ended without its uploads."""
-        for entry in self._shelf.entries():
+        for entry in entries:
             if entry.ended and entry.queue is not None and entry.queue.incomplete:
                 self.finishing.add(entry.name)
 
-    def __iter__(self) -> Iterator[Entry]:
-        """Those that may be taken up now; uploads of ended queues are in nobody's way."""
-        for entry in sorted(self._shelf.entries(), key=lambda entry: entry.ended):
-            if entry.name not in self._broken and self.is_ours(entry) and not self._wait(entry):
+    def ready(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Those that may be taken up now; uploads of ended queues are in nobody's way.
+
+        What has begun goes on before anything begins: its jobs may be running.
+        """
+        for entry in sorted(entries, key=_turn):
+            self._forget_mended(entry)
+            if not self._waits(entry.name) and self.is_ours(entry):
                 yield entry
 
     def is_ours(self, entry: Entry) -> bool:
         """Whether there is anything to do for a daemon."""
         if entry.error:
-            self.drop(entry.name, entry.error)
+            self._note(entry, entry.error, passing=entry.passing)
             return False
         if entry.meta.get("owner") != "daemon" or entry.aside:
             return False
@@ -71,14 +92,26 @@ class Candidates:
             return entry.queue is not None and entry.queue.status is QueueStatus.RUNNING
         return not entry.ended or entry.name in self.finishing
 
-    def _wait(self, entry: Entry) -> float:
-        refusal = self._refused.get(entry.name)
-        return 0.0 if refusal is None else max(0.0, refusal.until - time.monotonic())
+    def _waits(self, name: str) -> bool:
+        if self._held.get(name, 0.0) > time.monotonic():
+            return True
+        trouble = self._troubles.get(name)
+        if trouble is None:
+            return False
+        return trouble.until is None or trouble.until > time.monotonic()
+
+    def _forget_mended(self, entry: Entry) -> None:
+        trouble = self._troubles.get(entry.name)
+        if trouble is not None and trouble.until is None and trouble.stamp != entry.stamp:
+            log.info("queue_changed", queue=entry.name, hint="it is tried again")
+            self.forgive(entry.name)
 
     def wait(self) -> float:
-        """Seconds until a queue that was refused is to be tried again."""
-        dues = [refusal.until for refusal in self._refused.values()]
-        return max(0.0, min(dues, default=float("inf")) - time.monotonic())
+        """Seconds until a queue that was left alone is to be looked at again."""
+        now = time.monotonic()
+        dues = [trouble.until or now + LOOK_FOR_MENDED for trouble in self._troubles.values()]
+        dues += [until for until in self._held.values() if until > now]
+        return max(0.0, min(dues, default=float("inf")) - now)
 
     def store_of(self, entry: Entry) -> ResultStore | None:
         """The queue's result store. Blocks: a network may take a minute to say no.
@@ -113,41 +146,73 @@ class Candidates:
             say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
             return None
 
-    def refuse(self, name: str, error: RunnerError) -> None:
-        """Leave a queue alone for a while: seconds, growing to a minute.
+    # -- what is known against a queue -------------------------------------------------------
 
-        A network, a role's keys or a permission may be there in a moment, or when somebody is told.
+    def put_off(self, name: str) -> None:
+        """Another process holds the queue: that is no trouble."""
+        self._held[name] = time.monotonic() + LOCKED_RETRY
+
+    def refuse(self, entry: Entry, error: Exception) -> None:
+        """Leave a queue alone because of what it raised: for a while, or until it is mended.
+
+        ``entry``: as it was before that: what was changed since is tried again.
+
+        A disk, a network, a role's keys or a permission may be there in a moment, or when somebody
+        is told; of a bug nobody knows.
         """
-        if isinstance(error, StateError):
-            self.drop(name, str(error))
-            return
-        self.finishing.discard(name)
-        before = self._refused.get(name)
-        tries = 1 if before is None else before.tries + 1
-        wait = backoff(tries)
-        self._refused[name] = _Refusal(str(error), time.monotonic() + wait, tries)
-        log.error("queue_refused", queue=name, error=str(error), again_in=round(wait, 1))
+        if isinstance(error, UsageError):
+            # Whoever has asked for its uploads is told.
+            self.finishing.discard(entry.name)
+        self._note(entry, told(error), passing=not isinstance(error, StateError))
 
-    def drop(self, name: str, error: str) -> None:
-        """Leave a queue alone until it is submitted again."""
-        self._broken[name] = error
-        self.finishing.discard(name)
-        log.error("queue_unreadable", queue=name, error=error)
+    def _note(self, entry: Entry, why: str, *, passing: bool) -> None:
+        name = entry.name
+        if not passing:
+            self.finishing.discard(name)
+            self._troubles[name] = Trouble(why, None, stamp=entry.stamp)
+            log.error("queue_unreadable", queue=name, error=why)
+            return
+        tries = self._tries(name) + 1
+        wait = backoff(tries)
+        self._troubles[name] = Trouble(why, time.monotonic() + wait, tries)
+        log.error("queue_refused", queue=name, error=why, again_in=round(wait, 1))
+
+    def _tries(self, name: str) -> int:
+        """How often in a row it has been given up."""
+        if (trouble := self._troubles.get(name)) is not None:
+            return trouble.tries
+        tries, opened_at = self._opened.pop(name, (0, 0.0))
+        return tries if time.monotonic() - opened_at < WELL_AFTER else 0
+
+    def note_opened(self, name: str) -> None:
+        """It could be taken up. If it breaks at once, that was one more try."""
+        trouble = self._troubles.get(name)
+        self._opened[name] = (0 if trouble is None else trouble.tries, time.monotonic())
+        self.forgive(name)
 
     def forgive(self, name: str) -> None:
-        """Somebody has asked for the queue again, or it could be taken up."""
-        self._broken.pop(name, None)
-        self._refused.pop(name, None)
+        """Somebody has asked for the queue again, or its files have changed."""
+        self._troubles.pop(name, None)
+        self._held.pop(name, None)
 
-    def broken(self, name: str) -> str | None:
-        """Why the queue won't be taken up at all."""
-        return self._broken.get(name)
+    def trouble(self, name: str) -> Trouble | None:
+        """What keeps the queue from being worked on, if anything does."""
+        return self._troubles.get(name)
 
-    def refused(self, name: str) -> str | None:
-        """Why the queue has to wait for somebody to mend something."""
-        refusal = self._refused.get(name)
-        return None if refusal is None else refusal.why
+    def troubles(self) -> dict[str, str]:
+        """The queues that are left alone for now, and why."""
+        return {name: trouble.why for name, trouble in self._troubles.items()}
 
-    def refusals(self) -> dict[str, str]:
-        """The queues that have to wait for somebody to mend something, and why."""
-        return {name: refusal.why for name, refusal in self._refused.items()}
+
+def _turn(entry: Entry) -> tuple[bool, bool]:
+    begun = entry.queue is not None and entry.queue.status is QueueStatus.RUNNING
+    return entry.ended, not begun
+
+
+def told(error: Exception) -> str:
+    """What went wrong, for people."""
+    if isinstance(error, RunnerError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return f"internal error: {type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
-"""``runner daemon``: works on submitted queues one after another, and answers on its sockets.
+"""``runner daemon``: has submitted queues worked on, in their order, and answers on its sockets.
 
-Owns the lock of the state folder and the one session there is. Which queue is next is Candidates'
-business, from what the queues' databases say, so the order survives any crash. SIGTERM detaches:
-jobs go on, and the next start adopts them; when the machine goes down it interrupts them instead.
+Owns the lock of the state folder, and what starts, ends and asks the service. Its queues are the
+Supervisor's, each in a session of its own. SIGTERM detaches: jobs go on, and the next start adopts
+them; when the machine goes down it interrupts them instead.
 """
 
 from __future__ import annotations
@@ -24,28 +24,30 @@ from runner.control.server import Server
 from runner.core import events as ev
 from runner.core.again import Again
 from runner.core.scheduler import StoryEntry
+from runner.core.states import QueueStatus
 from runner.engine.trying import backoff
-from runner.errors import ConflictError, LockedError, RunnerError, StateError, UsageError
+from runner.errors import ConflictError, RunnerError, UsageError
 from runner.host import jobs_unit
 from runner.host.metadata import Metadata
 from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
-from runner.model.document import parse_document
+from runner.model.document import Queue, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
-from runner.service import requests, taking_over
-from runner.service.candidates import Candidates
+from runner.service import requests, supervisor
+from runner.service.candidates import Candidates, told
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.intake import Intake
-from runner.service.job_user import JobUser, job_user
-from runner.service.machine_end import MachineEnd
+from runner.service.job_user import JobUser
+from runner.service.machine_end import MachineEnd, all_ended
 from runner.service.resting import act_on_resting
 from runner.service.saying import TROUBLE, progress
 from runner.service.session import Place, Session
 from runner.service.shelf import Entry, Shelf
 from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
+from runner.service.supervisor import Supervisor
 from runner.service.views import Stored
 from runner.store.locks import Lock
 from runner.store.paths import prepare_folders
@@ -55,8 +57,8 @@ PRUNE_EVERY = 24 * 3600.0
 LOOK_AROUND = 10.0
 """Seconds between two looks at whether all work is done, if the machine is to end then."""
 
-LOCKED_RETRY = 5.0
-"""Seconds after which a queue that another process holds is tried again."""
+LOOK_AGAIN = 5.0
+"""Seconds after which the queues are looked for again, where that couldn't be done."""
 
 READY_WITHIN = 10.0
 """Seconds, once it is known what there is to do: a result store that doesn't answer must not look
@@ -65,19 +67,18 @@ like a daemon that doesn't start."""
 log = structlog.get_logger()
 
 
-class Daemon(requests.Host):
+class Daemon(requests.Host, supervisor.Listener):
     """The host of all submitted queues of one state folder. Made in the running loop."""
 
     def __init__(self, settings: Settings, user: JobUser) -> None:
         self.shelf = Shelf(settings.state_dir, settings.log_dir)
         self.who = f"the daemon (pid {os.getpid()})"
         self.stored = Stored(self.shelf.paths)
-        self.desk = Desk(lambda: self._session is not None)
+        self.desk = Desk(lambda: bool(self._supervisor.sessions))
         self._settings = settings
         self._user = user
         self._place = Place(logins(os.environ, user.account), None, user.rights)
-        self._session: Session | None = None
-        self._handling = asyncio.Lock()
+        self._naming = asyncio.Lock()
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
@@ -85,7 +86,10 @@ class Daemon(requests.Host):
         self._ending_jobs = False
         self._notifier = Notifier(self._progress)
         self._candidates = Candidates(self.shelf, settings)
-        self._spot = SpotWatch(settings, lambda: self._session)
+        self._supervisor = Supervisor(
+            self.shelf, settings, self._candidates, lambda: self._place, self
+        )
+        self._spot = SpotWatch(settings, lambda: self._supervisor.sessions)
         self._end = MachineEnd(settings)
         self._intake = Intake(
             self.shelf, settings, lambda: self._place, self.session_of, self._until_left
@@ -148,8 +152,8 @@ class Daemon(requests.Host):
     def _begin_life(self, instance: str | None) -> None:
         try:
             self._end.start(instance)
-        except StateError as error:
-            log.error("machine_end_unknown", error=str(error))
+        except Exception as error:
+            log.error("machine_end_unknown", error=told(error), exc_info=_bug(error))
 
     async def _name_life(self) -> None:
         """A copy of a disk is another machine. Living jobs don't wait for who can tell."""
@@ -179,169 +183,104 @@ class Daemon(requests.Host):
     # -- working on queues -------------------------------------------------------------------
 
     async def _serve(self) -> None:
-        async with self._handling:
-            loop = asyncio.get_running_loop()
-            for name in await loop.run_in_executor(None, write_stale, self.shelf):
-                log.info("queue_state_rewritten", queue=name)
-            self._candidates.find_incomplete()
+        """Keep queues attended until told to stop, and see every one of them left then."""
+        await self._look_at_kept()
         self._notifier.ready_within(READY_WITHIN)
+        pruning: asyncio.Task[None] | None = None
         while not self._stopping:
             # Before anything is awaited: what wakes us meanwhile, an end above all, is seen below.
             self._wake.clear()
-            await self._prune_if_due()
-            lock, wait = await self._take_next()
-            if lock is None:
+            if time.monotonic() >= self._prune_at:
+                self._prune_at = time.monotonic() + PRUNE_EVERY
+                pruning = asyncio.create_task(self._prune())
+            wait = await self._take_up()
+            if self._supervisor.idle:
                 self._notifier.ready()
-                self._consider_end()
-                await self._sleep(min(wait, LOOK_AROUND) if self._end.watches else wait)
-                continue
-            try:
-                await self._work()
-            finally:
-                self._close_session()
-                lock.release()
+                await self._consider_end()
+                wait = min(wait, LOOK_AROUND) if self._end.watches else wait
+            await self._sleep(min(wait, self._prune_at - time.monotonic()))
+        await self._supervisor.finish()
+        if pruning is not None:
+            await pruning
 
-    def _consider_end(self) -> None:
-        if self._stopping or self._why_not is not None or self._candidates.finishing:
+    async def _take_up(self) -> float:
+        try:
+            return await self._supervisor.take_up(self._spot.first_look)
+        except Exception as error:
+            # No list of queues, for now: those that are worked on are.
+            log.error("queues_unknown", error=told(error), exc_info=_bug(error))
+            return LOOK_AGAIN
+
+    async def _look_at_kept(self) -> None:
+        """What the last service left undone of queues that have ended."""
+        try:
+            for name in await asyncio.to_thread(write_stale, self.shelf):
+                log.info("queue_state_rewritten", queue=name)
+            self._candidates.find_incomplete(await asyncio.to_thread(self.shelf.entries))
+        except Exception as error:
+            log.error("kept_queues_unknown", error=told(error), exc_info=_bug(error))
+
+    async def _consider_end(self) -> None:
+        if self._stopping or self.why_not() is not None or self._candidates.finishing:
+            return
+        if not self._end.watches:
             return
         try:
-            self._end.consider(self.shelf.entries(), self.shelf)
-        except (RunnerError, OSError) as error:
-            log.error("machine_end_unknown", error=str(error))
-
-    @property
-    def _why_not(self) -> str | None:
-        """Why no queue is taken up any more on this machine."""
-        return self._spot.leaving or self._end.over
+            entries = await asyncio.to_thread(self.shelf.entries)
+            ends = await asyncio.to_thread(all_ended, entries, self.shelf)
+            if self._supervisor.idle and not self._wake.is_set():
+                self._end.consider(ends)
+        except Exception as error:
+            log.error("machine_end_unknown", error=told(error), exc_info=_bug(error))
 
     async def _sleep(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            await asyncio.wait_for(self._wake.wait(), max(0.0, seconds))
         except TimeoutError:
             pass
 
-    async def _take_next(self) -> tuple[Lock | None, float]:
-        """Open the first queue that is to be worked on; its lock, or how long to wait.
-
-        Its store is opened before, and its user looked up, with nothing held.
-        """
-        wait = PRUNE_EVERY
-        for entry in self._candidates:
-            if self._stopping or self._why_not is not None:
-                return None, PRUNE_EVERY
-            try:
-                place, found = await asyncio.to_thread(self._prepare, entry)
-            except RunnerError as error:
-                self._candidates.refuse(entry.name, error)
-                self._tell_change()
-                continue
-            async with self._handling:
-                lock = await self._take(entry.name, place, found)
-            if lock is not None:
-                return lock, wait
-            if place.results is not None:
-                place.results.close()
-            wait = LOCKED_RETRY
-        return None, min(wait, self._candidates.wait())
-
-    def _prepare(self, entry: Entry) -> tuple[Place, taking_over.Found | None]:
-        """Where and as what a queue's jobs run from now on, and what is to be gone on from.
-
-        Blocks. Raises RunnerError.
-        """
-        rights = job_user(self._settings).rights
-        store = self._candidates.store_of(entry)
+    async def _prune(self) -> None:
+        """In a thread: a job may have left a million files."""
         try:
-            found = self._candidates.begun_elsewhere(entry, store)
-        except BaseException:
-            if store is not None:
-                store.close()
-            raise
-        return replace(self._place, results=store, rights=rights), found
+            for name in await asyncio.to_thread(self.shelf.prune, self._settings.queue_retention):
+                log.info("queue_pruned", queue=name)
+        except Exception as error:
+            log.error("prune_failed", error=told(error), exc_info=_bug(error))
 
-    async def _take(self, name: str, place: Place, found: taking_over.Found | None) -> Lock | None:
-        """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
-        entry = self.shelf.find(name) if self.shelf.exists(name) else None
-        if entry is None or not self._candidates.is_ours(entry):
-            return None
-        if self._stopping or self._why_not is not None:
-            return None
-        try:
-            lock = self.shelf.lock(entry.queue_id, "runner daemon")
-        except LockedError as error:
-            log.info("queue_locked", queue=name, why=str(error))
-            return None
-        try:
-            store = place.results
-            if found is not None and store is not None and taking_over.is_new(entry):
-                await asyncio.to_thread(taking_over.take_over, self.shelf, entry, found, store)
-                log.info("queue_taken_over", queue=name, where=found.where)
-                if self._why_not is not None:
-                    lock.release()
-                    return None
-            self._end.call_off()
-            self._open(name, place)
-        except (RunnerError, OSError) as error:
-            lock.release()
-            self._candidates.drop(name, str(error))
-            return None
-        return lock
+    # -- what the supervisor tells (Listener) ------------------------------------------------
 
-    def _open(self, name: str, place: Place) -> None:
-        self._candidates.forgive(name)
-        if name not in self._candidates.finishing:
-            self.shelf.set_current(name)
-        self._session = Session(self.shelf, self._settings, name, place, self._on_story)
-        self._spot.opened(self._session)
-        log.info("queue_opened", queue=name)
+    def why_not(self) -> str | None:
+        """See Listener."""
+        if self._stopping:
+            return "the service ends"
+        return self._spot.leaving or self._end.over
 
-    async def _work(self) -> None:
-        session = self._session
-        assert session is not None
+    def taking_up(self) -> None:
+        """See Listener."""
+        self._end.call_off()
+
+    def opened(self, session: Session) -> None:
+        """See Listener."""
+        self._spot.opened(session)
         # After what a session does at once: it adopts what goes on from before.
         asyncio.get_running_loop().call_soon(self._notifier.ready)
-        try:
-            status = await session.run(starts_after=self._spot.first_look)
-        except RunnerError as error:
-            self._candidates.drop(session.name, str(error))
-            return
-        except Exception as error:
-            # A bug, met by one queue: the others are not to suffer for it.
-            log.exception("queue_broken", queue=session.name)
-            what = f"internal error: {type(error).__name__}: {error}"
-            self._candidates.drop(session.name, what)
-            return
-        log.info("queue_left", queue=session.name, status=status.value)
 
-    def _close_session(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            self._candidates.finishing.discard(session.name)
-            session.close()
-        self._tell_change()
-
-    async def _prune_if_due(self) -> None:
-        """In a thread: a job may have left a million files."""
-        if time.monotonic() < self._prune_at:
-            return
-        self._prune_at = time.monotonic() + PRUNE_EVERY
-        async with self._handling:
-            age = self._settings.queue_retention
-            for name in await asyncio.to_thread(self.shelf.prune, age):
-                log.info("queue_pruned", queue=name)
-
-    def _on_story(self, entries: list[StoryEntry]) -> None:
-        session = self._session
-        if session is not None:
-            for entry in entries:
-                job = None if entry.job is None else session.job_ids[entry.job]
-                fields = {"queue": session.name, "job": job, **(entry.detail or {})}
-                say = log.warning if entry.event in TROUBLE else log.info
-                say(entry.event, **{k: v for k, v in fields.items() if v is not None})
+    def story(self, session: Session, entries: list[StoryEntry]) -> None:
+        """See Listener."""
+        for entry in entries:
+            job = None if entry.job is None else session.job_ids[entry.job]
+            fields = {"queue": session.name, "job": job, **(entry.detail or {})}
+            say = log.warning if entry.event in TROUBLE else log.info
+            say(entry.event, **{k: v for k, v in fields.items() if v is not None})
         self._notifier.changed()
         # A thousand who wait for the queue are not woken for each of its jobs.
         if any(entry.job is None for entry in entries):
             self._tell_change()
+
+    def left(self) -> None:
+        """See Listener."""
+        self._wake.set()
+        self._tell_change()
 
     def _tell_change(self) -> None:
         self._notifier.changed()
@@ -350,12 +289,13 @@ class Daemon(requests.Host):
             change.set_result(None)
 
     def _progress(self) -> str:
-        session = self._session
+        sessions = self._supervisor.sessions
         if self._stopping and not self._ending_jobs:
             return "detached: jobs go on, and the next start adopts them"
-        if session is not None:
-            return progress(session) + ("; ending its jobs" if self._ending_jobs else "")
-        waiting = self._candidates.refusals()
+        if sessions:
+            told = "; ".join(progress(session) for session in sessions)
+            return told + ("; ending its jobs" if self._ending_jobs else "")
+        waiting = self._candidates.troubles()
         if waiting:
             return "; ".join(f"{name} waits: {why}" for name, why in waiting.items())
         return "no queue to work on"
@@ -390,8 +330,8 @@ class Daemon(requests.Host):
         self._ending_jobs = False
         self._notifier.stopping()
         self._wake.set()
-        if self._session is not None:
-            self._session.engine.detach()
+        for session in self._supervisor.sessions:
+            session.engine.detach()
 
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
@@ -402,36 +342,42 @@ class Daemon(requests.Host):
 
     def _end_jobs(self, why: str, grace: float | None = None) -> None:
         """Interrupt what runs, see its logs and the state stored, and go."""
-        if self._session is None:
+        sessions = self._supervisor.sessions
+        if not sessions:
             self._leave()
             return
         self._stopping = True
         self._ending_jobs = True
         self._notifier.stopping(slowly=True)
-        engine = self._session.engine
-        engine.post(ev.InterruptRequested(engine.now(), why, grace))
+        for session in sessions:
+            engine = session.engine
+            engine.post(ev.InterruptRequested(engine.now(), why, grace))
         self._wake.set()
 
     # -- requests (Host) ---------------------------------------------------------------------
 
     def session_of(self, name: str) -> Session | None:
         """See Host."""
-        session = self._session
-        return session if session is not None and session.name == name else None
+        return self._supervisor.session_of(name)
 
     def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
         """See Place. Called in the reader's thread: it only looks things up."""
-        if (why := self._candidates.broken(name)) is not None:
-            return {"blocked": why}
-        if (why := self._candidates.refused(name)) is not None:
-            return {"queued": self.who, "blocked": why}
+        if (trouble := self._candidates.trouble(name)) is not None:
+            # What is damaged waits for a person, and not in the line.
+            queued = {} if trouble.until is None else {"queued": self.who}
+            return {**queued, "blocked": trouble.why}
         if owner != "daemon":
             return {}
-        if (why := self._why_not) is not None:
+        if (why := self._spot.leaving or self._end.over) is not None:
             return {"blocked": why}
-        session = self._session
-        behind = {"blocked": f"waits for queue '{session.name}' to end"} if session else {}
-        return {"queued": self.who, **behind}
+        behind = self._supervisor.behind
+        if not behind or name in behind:
+            return {"queued": self.who}
+        one = "queue" if len(behind) == 1 else "one of the queues"
+        names = ", ".join(f"'{each}'" for each in behind)
+        broken = [f"'{each}'" for each in behind if not self._supervisor.attends(each)]
+        more = f" (jobs of {', '.join(broken)} still run)" if broken else ""
+        return {"queued": self.who, "blocked": f"waits for {one} {names} to end{more}"}
 
     def changed(self) -> asyncio.Future[None]:
         """See Host."""
@@ -441,23 +387,27 @@ class Daemon(requests.Host):
 
     async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
         """See Host."""
-        loop = asyncio.get_running_loop()
         # A large document takes seconds: not on the loop.
-        given = await loop.run_in_executor(None, parse_document, raw)
-        async with self._handling:
-            queue_id = self.shelf.name_for(given)
-            document = given.with_id(queue_id)
+        given = await asyncio.to_thread(parse_document, raw)
+        if given.queue_id is not None:
+            return await self._accept(given, again)
+        async with self._naming:
+            return await self._accept(given, again)
+
+    async def _accept(self, given: Queue, again: Again) -> dict[str, Any]:
+        queue_id = await asyncio.to_thread(self.shelf.name_for, given)
+        document = given.with_id(queue_id)
+        async with self._supervisor.handling(queue_id):
             # Before it is accepted: afterwards nobody may end the machine for want of work.
             self._end.call_off()
             created = again.fresh or not self.shelf.exists(queue_id)
             await self._intake.accept(document, again, anonymous=given.queue_id is None)
         self._candidates.forgive(queue_id)
         self._wake.set()
-        if self._session is not None and self._session.name in self._candidates.finishing:
-            self._session.engine.detach()
-        entry = self.shelf.find(queue_id)
-        assert entry.queue is not None
-        return {"queue_id": queue_id, "created": created, "status": entry.queue.status.value}
+        # It is accepted, whatever the disk gives of it in this moment.
+        entry = await asyncio.to_thread(self.shelf.find, queue_id)
+        status = entry.queue.status if entry.queue is not None else QueueStatus.PENDING
+        return {"queue_id": queue_id, "created": created, "status": status.value}
 
     async def _until_left(self, name: str) -> None:
         while self.session_of(name) is not None:
@@ -475,21 +425,30 @@ class Daemon(requests.Host):
         self._candidates.finishing.add(entry.name)
         self._wake.set()
         while entry.name in self._candidates.finishing and not self._stopping:
-            if (why := self._why_not) is not None:
+            if (why := self.why_not()) is not None:
                 raise ConflictError(f"nothing is taken up any more: {why}")
+            if self._candidates.trouble(entry.name) is not None:
+                break
             await self.changed()
-        if (why := self._candidates.refused(entry.name)) is not None:
-            raise UsageError(why)
+        if (trouble := self._candidates.trouble(entry.name)) is not None:
+            raise UsageError(trouble.why)
 
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
-        async with self._handling:
+        async with self._supervisor.handling(entry.name):
             if self.session_of(entry.name) is not None:
                 raise ConflictError(f"queue '{entry.name}' was just taken up; try again")
             self._end.call_off()
-            await act_on_resting(self.shelf, self._settings, entry, self._place, make)
+            # Of a large queue it takes seconds: on a loop of its own, beside those that run here.
+            acting = act_on_resting(self.shelf, self._settings, entry, self._place, make)
+            await asyncio.to_thread(asyncio.run, acting)
         self._wake.set()
         self._tell_change()
+
+
+def _bug(error: Exception) -> Exception | None:
+    """The error, if its words alone would not tell where it came from."""
+    return None if isinstance(error, RunnerError | OSError) else error
 
 
 def _group() -> int | None:

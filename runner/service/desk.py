@@ -1,7 +1,8 @@
-"""Where a host serves those who look: one at a time, and for a small part of its time only.
+"""Where a host serves those who look: in turns, and for a small part of its time only.
 
 Lookers may be a thousand, and a page of jobs costs the loop milliseconds: so many would hold up
-the queue that they look at. Owns the one thread in which files are read for them.
+the queue that they look at. Owns the threads in which files are read for them: a look at a large
+queue, or at a disk that hangs, waits for no other queue's, nor that for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ REST = 4.0
 DEAR = 0.001
 """Seconds from which on a look has taken a while."""
 
+READERS = 8
+"""Queues whose files are read at once."""
+
 _T = TypeVar("_T")
 
 
@@ -27,27 +31,34 @@ class Desk:
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
-        self._turn = asyncio.Lock()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="looks")
+        self._loop_turn = asyncio.Lock()
+        self._read_turns: dict[str, asyncio.Lock] = {}
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="looks")
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for one's turn, in order; the rest after it is the next one's to wait for."""
-        await self._turn.acquire()
+        """Wait for one's turn on the loop, in order; the rest after it is the next one's wait."""
+        async with self._rested(self._loop_turn):
+            yield
+
+    async def read(self, queue: str, read: Callable[[], _T]) -> _T:
+        """What ``read`` returns, called in a thread; those about one queue take turns."""
+        async with self._rested(self._read_turns.setdefault(queue, asyncio.Lock())):
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+
+    @asynccontextmanager
+    async def _rested(self, turn: asyncio.Lock) -> AsyncIterator[None]:
+        await turn.acquire()
         begun = time.monotonic()
         try:
             yield
         finally:
             took = time.monotonic() - begun
             if took > DEAR and self._busy():
-                asyncio.get_running_loop().call_later(REST * took, self._turn.release)
+                asyncio.get_running_loop().call_later(REST * took, turn.release)
             else:
-                self._turn.release()
-
-    async def read(self, read: Callable[[], _T]) -> _T:
-        """What ``read`` returns, called in the thread for files."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+                turn.release()
 
     def close(self) -> None:
         """Begin nothing new."""
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)

@@ -64,7 +64,9 @@ class Intake:
             await self._until_left(queue_id)
         lock = self._shelf.lock(queue_id, "runner daemon")
         try:
-            await self._accept_resting(document, again, anonymous=anonymous)
+            # Of a large queue it takes seconds: on a loop of its own, beside those that run here.
+            accepting = self._accept_resting(document, again, anonymous=anonymous)
+            await asyncio.to_thread(asyncio.run, accepting)
         finally:
             lock.release()
 

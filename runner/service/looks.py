@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner import __version__
-from runner.core.states import ENDED, JobState, JobStatus
+from runner.core.states import ENDED, QUEUE_ENDED, JobState, JobStatus
 from runner.errors import NotFoundError, RunnerError
 from runner.model.wording import did_you_mean, quoted
 from runner.results.log_range import Range
@@ -323,7 +323,11 @@ def stored_snapshot(place: Place, name: str, *, going_on: bool = False) -> Snaps
     end = outlook(place.shelf.paths)
     more = {"machine": end} if end else {}
     if "blocked" not in snapshot.extra:
-        more = {**place.outlook(name, snapshot.extra.get("owner")), **more}
+        ahead = dict(place.outlook(name, snapshot.extra.get("owner")))
+        if snapshot.queue.status in QUEUE_ENDED:
+            # Only its uploads may still be to be done, and nobody waits for those in a line.
+            ahead.pop("queued", None)
+        more = {**ahead, **more}
     return snapshot.with_more(more)
 
 

@@ -65,12 +65,14 @@ class MachineEnd:
             log.info("machine_end_called_off", why=machine.plan.why)
         self._machine = change.machine
 
-    def consider(self, entries: Iterable[Entry], shelf: Shelf) -> None:
-        """Nothing is to be done just now: plan the end, if that is for good. Raises StateError."""
+    def consider(self, ends: list[QueueEnd] | None) -> None:
+        """Nothing is to be done just now: plan the end, if that is for good (see ``all_ended``).
+
+        Raises StateError, DiskError.
+        """
         settings = self._settings
         if not self.watches:
             return
-        ends = _all_ended(entries, shelf)
         if ends is None:
             self.call_off()
             return
@@ -88,8 +90,8 @@ class MachineEnd:
         say("machine_end_planned", what=plan.what, why=plan.why, at=rfc3339(plan.at))
 
 
-def _all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
-    """How all queues have ended; None while there is none, or work is left of any.
+def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
+    """How all queues have ended; None while there is none, or work is left of any. In any thread.
 
     One that another machine has taken over is no work of this one any more. What was begun in the
     foreground and is left alone is nobody's work. A queue that can't be read

@@ -96,15 +96,15 @@ async def _look(host: Host, name: str, fields: Fields) -> Answer:
     if name == "ping" or fields.get("limit") == 0:
         # Microseconds, if it is about a queue that runs here.
         found = LOOKS[name](host, fields)
-        return await _read(host, found) if callable(found) else found
-    async with host.desk.turn():
-        found = LOOKS[name](host, fields)
-        return await _read(host, found) if callable(found) else found
+    else:
+        async with host.desk.turn():
+            found = LOOKS[name](host, fields)
+    return await _read(host, fields, found) if callable(found) else found
 
 
-async def _read(host: Host, read: Callable[[], _T]) -> _T:
+async def _read(host: Host, fields: Fields, read: Callable[[], _T]) -> _T:
     try:
-        return await host.desk.read(read)
+        return await host.desk.read(str(fields.get("queue", "")), read)
     finally:
         asyncio.get_running_loop().call_later(FORGET_AFTER, host.stored.forget)
 
@@ -155,7 +155,7 @@ async def _snapshot(host: Host, name: str) -> Snapshot:
     session = host.session_of(name)
     if session is not None:
         return live_snapshot(host.who, session)
-    return await _read(host, lambda: stored_snapshot(host, name))
+    return await _read(host, {"queue": name}, lambda: stored_snapshot(host, name))
 
 
 async def submit(host: Host, fields: Fields) -> Answer:

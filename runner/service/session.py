@@ -55,8 +55,11 @@ class Place:
     instance: Callable[[], str | None] = lambda: None
 
 
-class Session:
-    """An open queue with its engine. Close it, also after an error."""
+class Opened:
+    """A queue's state, read and checked, on which nobody works yet.
+
+    Made in any thread: of a large queue it takes seconds. Raises StateError, DiskError, OSError.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,6 @@ class Session:
         settings: Settings,
         name: str,
         place: Place,
-        observe: Callable[[list[StoryEntry]], None] | None = None,
         document: Queue | None = None,
     ) -> None:
         paths = shelf.queue_paths(name)
@@ -76,7 +78,7 @@ class Session:
                 document = self.database.read_document()
             loaded = self.database.load(len(document.jobs))
             self.queue_id = loaded.queue_id
-            scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
+            self.scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
             work_dir = place.work_dir
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
@@ -87,7 +89,7 @@ class Session:
                 work_dir = str(paths.work)
             logs = shelf.log_paths(name)
             logs.jobs.mkdir(parents=True, exist_ok=True)
-            around = Surroundings(
+            self.around = Surroundings(
                 paths=paths,
                 logs=logs,
                 queue_id=self.queue_id,
@@ -109,19 +111,48 @@ class Session:
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)
-            self.engine = Engine(around, self.database, scheduler, observe)
         except BaseException:
             self.database.close()
             raise
-
-        self.job_ids = [job.job_id for job in scheduler.document.jobs]
-        self.timeouts = [job.timeout for job in scheduler.document.jobs]
+        self.job_ids = [job.job_id for job in document.jobs]
+        self.timeouts = [job.timeout for job in document.jobs]
 
     def _remember(self, meta: Mapping[str, str], work_dir: str) -> None:
         """Relative result paths are meant from there, also by who uploads them later."""
         if meta.get(WORK_DIR) != work_dir:
             with suppress(DiskError):
                 self.database.write_meta({WORK_DIR: work_dir})
+
+
+class Session:
+    """An open queue with its engine. Close it, also after an error.
+
+    ``opened``: the queue, where it was opened in a thread; else that is done here.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: Settings,
+        name: str,
+        place: Place,
+        observe: Callable[[list[StoryEntry]], None] | None = None,
+        document: Queue | None = None,
+        *,
+        opened: Opened | None = None,
+    ) -> None:
+        opened = opened or Opened(shelf, settings, name, place, document)
+        self.name = name
+        self.queue_id = opened.queue_id
+        self.spot_notice = opened.spot_notice
+        self.job_ids = opened.job_ids
+        self.timeouts = opened.timeouts
+        self.database = opened.database
+        try:
+            self.engine = Engine(opened.around, self.database, opened.scheduler, observe)
+        except BaseException:
+            self.database.close()
+            raise
 
     @property
     def scheduler(self) -> Scheduler:
@@ -137,8 +168,20 @@ class Session:
         return await self.engine.run(*before, hold=hold, starts_after=starts_after)
 
     def close(self) -> None:
-        self.engine.close()
-        self.database.close()
+        """Give back all it holds. Blocks."""
+        self.engine.stop()
+        self._end()
+
+    async def leave(self) -> None:
+        """The same, without holding up the loop for what its threads still do."""
+        self.engine.stop()
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        try:
+            self.engine.join()
+        finally:
+            self.database.close()
 
 
 def _take_staged(staged: Path, work: Path) -> None:

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.core.states import QUEUE_ENDED, QueueState
-from runner.errors import LockedError, NotFoundError, RunnerError
+from runner.errors import (
+    LockedError,
+    NotFoundError,
+    RunnerError,
+    StateError,
+    disk_error,
+)
 from runner.service.ages import check_clock, read_ages, read_clocks, write_ages
 from runner.store import database
 from runner.store.database import Database
 from runner.store.locks import Lock, holder_of
 from runner.store.paths import LogPaths, QueuePaths, StatePaths, replace_link, sync_folder
+from runner.store.stamps import Stamp, stamp_of
 
 if TYPE_CHECKING:
     from runner.model.document import Queue
@@ -32,13 +40,19 @@ _PRUNED = ".pruned-"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One queue on the shelf. ``name`` is its folder's; one set aside has another than its id."""
+    """One queue on the shelf. ``name`` is its folder's; one set aside has another than its id.
+
+    ``error``: why it can't be read; ``passing``: only for now, and nothing says it is damaged.
+    ``stamp``: its files' from before they were read.
+    """
 
     name: str
     queue_id: str = ""
     meta: dict[str, str] = field(default_factory=dict)
     queue: QueueState | None = None
     error: str | None = None
+    passing: bool = False
+    stamp: Stamp | None = None
 
     @property
     def order(self) -> int:
@@ -62,6 +76,9 @@ class Shelf:
     def __init__(self, state_dir: Path, log_dir: Path) -> None:
         self.paths = StatePaths(state_dir)
         self.log_dir = log_dir
+        self._kept: dict[str, tuple[Stamp, Entry]] = {}
+        self._ordering = threading.Lock()
+        self._last_order = 0
 
     def queue_paths(self, name: str) -> QueuePaths:
         return self.paths.queue(name)
@@ -72,22 +89,26 @@ class Shelf:
     # -- looking -----------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
-        """Every queue, in the order they came in; one that can't be read says so."""
-        found = [self._entry(name) for name in self.names()]
+        """Every queue, in the order they came in; one that can't be read says so.
+
+        Those whose files haven't changed since the last look are not opened. In any thread.
+        """
+        names = self.names()
+        found = [self._entry(name) for name in names]
+        for name in self._kept.keys() - set(names):
+            self._kept.pop(name, None)
         return sorted(found, key=lambda entry: (entry.order, entry.name))
 
     def _entry(self, name: str) -> Entry:
-        try:
-            opened = Database(self.queue_paths(name).database, read_only=True)
-        except RunnerError as error:
-            return Entry(name, error=str(error))
-        try:
-            meta = opened.meta()
-            return Entry(name, meta.get("queue_id", name), meta, opened.queue())
-        except RunnerError as error:
-            return Entry(name, error=str(error))
-        finally:
-            opened.close()
+        database = self.paths.database_of(name)
+        stamp = stamp_of(database)
+        kept = self._kept.get(name)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        entry = replace(_read_entry(name, Path(database)), stamp=stamp)
+        if stamp.settled and not entry.passing:
+            self._kept[name] = (stamp, entry)
+        return entry
 
     def find(self, queue_id: str | None) -> Entry:
         """The queue asked for; without an id the current one, else the newest.
@@ -115,6 +136,8 @@ class Shelf:
             raise RunnerError(
                 f"{self.paths.queues}: permission denied: only a daemon that runs can tell of it"
             ) from None
+        except OSError as error:
+            raise disk_error(self.paths.queues, error) from None
 
     def current(self) -> str | None:
         """The name of the queue that was taken up last, if it is still there."""
@@ -193,11 +216,10 @@ class Shelf:
         queue_id = document.queue_id
         assert queue_id is not None
         self._set_stale_logs_aside(queue_id)
-        order = max((entry.order for entry in self.entries()), default=0) + 1
         meta = {
             "queue_id": queue_id,
             "owner": owner,
-            "order": str(order),
+            "order": str(self._next_order()),
             "submitted_at": f"{time.time():.3f}",
         }
         if anonymous:
@@ -207,6 +229,13 @@ class Shelf:
         self.paths.queues.mkdir(parents=True, exist_ok=True)
         state = QueueState(run_id=os.urandom(8).hex())
         database.create(self.queue_paths(queue_id), dump_document(document), state, meta)
+
+    def _next_order(self) -> int:
+        """A place behind all others, also behind those that are being created just now."""
+        with self._ordering:
+            newest = max((entry.order for entry in self.entries()), default=0)
+            self._last_order = max(newest, self._last_order) + 1
+            return self._last_order
 
     def give_to(self, queue_id: str, owner: str) -> None:
         """Say whose business a queue is: the daemon's, or a foreground run's."""
@@ -340,6 +369,24 @@ class Shelf:
         if self.paths.queues.is_dir():
             for doomed in self.paths.queues.glob(f"{_PRUNED}*"):
                 _remove_tree(doomed)
+
+
+def _read_entry(name: str, path: Path) -> Entry:
+    """A queue as its database has it, whatever that holds: one queue's trouble is its own."""
+    try:
+        opened = Database(path, read_only=True)
+        try:
+            meta = opened.meta()
+            entry = Entry(name, meta.get("queue_id", name), meta, opened.queue())
+        finally:
+            opened.close()
+        if entry.order < 0:
+            raise ValueError("its order is below 0")
+    except RunnerError as error:
+        return Entry(name, error=str(error), passing=not isinstance(error, StateError))
+    except Exception as error:
+        return Entry(name, error=f"{path} can't be read: {type(error).__name__}: {error}")
+    return entry
 
 
 def _remove_tree(folder: Path) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import structlog
@@ -39,10 +39,10 @@ class SpotWatch:
 
     first_look: asyncio.Future[None]
 
-    def __init__(self, settings: Settings, session: Callable[[], Session | None]) -> None:
+    def __init__(self, settings: Settings, sessions: Callable[[], Iterable[Session]]) -> None:
         self.leaving: str | None = None
         self._settings = settings
-        self._session = session
+        self._sessions = sessions
         self._notice: Notice | None = None
         self._watcher: spot.SpotWatcher | None = None
 
@@ -103,15 +103,13 @@ class SpotWatch:
 
     def _let_jobs_know(self, notice: Notice) -> None:
         self._notice = notice
-        session = self._session()
-        if session is not None:
+        for session in self._sessions():
             _show(notice, session.spot_notice)
 
     def _leave(self, notice: Notice, deadline: float | None) -> None:
         if deadline is not None or self.leaving is None:
             self.leaving = str(notice)
-        session = self._session()
-        if session is not None:
+        for session in self._sessions():
             engine, lead = session.engine, self._settings.spot_lead
             engine.post(ev.SpotNotice(engine.now(), str(notice), deadline, lead))
 

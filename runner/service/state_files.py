@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.core.states import PENDING, QueueState
-from runner.errors import LockedError, RecordError, RunnerError
+from runner.errors import RecordError, RunnerError
 from runner.model.records import parse
 from runner.service.shelf import Shelf
 from runner.store.database import Database
@@ -41,13 +41,14 @@ def write_stale(shelf: Shelf) -> list[str]:
             continue
         try:
             lock = shelf.lock(entry.queue_id, "runner daemon")
-        except LockedError:
+        except RunnerError:
             continue
         try:
             write_state_file(paths)
             written.append(entry.name)
-        except RunnerError:
-            # Seen again at the next start; whoever looks is told what the database says.
+        except Exception:
+            # Whatever this one holds, the others' files are written. It is seen again at the next
+            # start; whoever looks is told what the database says.
             pass
         finally:
             lock.release()

@@ -25,6 +25,7 @@ from runner.store.database import TAKEN_OVER, Database
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths
 from runner.store.projection import job_view, queue_view
+from runner.store.stamps import Stamp, stamp_of
 
 _SHOWN = {"owner": "owner", TAKEN_OVER: "blocked"}
 """What is told of a queue's own notes, and as what: one that another machine has taken over is held
@@ -33,8 +34,9 @@ up for good, whoever serves it here."""
 PAGE = 500
 """Jobs in one answer at most: rendered in a few milliseconds."""
 
-SETTLED = 1.0
-"""Seconds after which two changes of a file can't have the same time any more."""
+
+KEPT = 4
+"""Queues that are kept in memory as they were read: one of 100,000 jobs takes 100 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,43 +130,32 @@ def alive(queue: QueueState, state: JobState) -> bool:
 
 
 class Stored:
-    """Reads queues from the disk, and keeps the last one while its files don't change."""
+    """Reads queues from the disk, and keeps the last few while their files don't change.
+
+    In several threads, but never two for one queue.
+    """
 
     def __init__(self, paths: StatePaths) -> None:
         self._paths = paths
-        self._name = ""
-        self._stamp: tuple[tuple[int, int], ...] = ()
-        self._settled = False
-        self._kept: Snapshot | None = None
+        self._kept: dict[str, tuple[Stamp | None, Snapshot]] = {}
 
     def snapshot(self, name: str, *, going_on: bool = False) -> Snapshot:
         """The queue now; if ``going_on``, the moment of the page before. Raises StateError."""
-        kept = self._kept
-        if kept is not None and name == self._name:
-            if going_on or (self._settled and self._stamp == self._stamp_of(name)):
-                return kept
-        self._stamp = self._stamp_of(name)
-        newest = max(mtime for mtime, _ in self._stamp)
-        self._settled = time.time() - newest / 1e9 > SETTLED
-        self._kept = read_snapshot(self._paths, name)
-        self._name = name
-        return self._kept
+        stamp = stamp_of(self._paths.database_of(name))
+        kept = self._kept.get(name)
+        if kept is not None and (going_on or kept[0] == stamp):
+            return kept[1]
+        found = read_snapshot(self._paths, name)
+        others = [(other, each) for other, each in self._kept.items() if other != name]
+        self._kept = {
+            **dict(others[-KEPT + 1 :]),
+            name: (stamp if stamp.settled else None, found),
+        }
+        return found
 
     def forget(self) -> None:
         """Let the memory go."""
-        self._kept = None
-
-    def _stamp_of(self, name: str) -> tuple[tuple[int, int], ...]:
-        database = self._paths.queue(name).database
-        return tuple(_stamp(f"{database}{suffix}") for suffix in ("", "-wal"))
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return (0, 0)
-    return (stat.st_mtime_ns, stat.st_size)
+        self._kept = {}
 
 
 def read_snapshot(paths: StatePaths, name: str) -> Snapshot:

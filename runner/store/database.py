@@ -138,6 +138,11 @@ class Database:
         """Have room for some hundred steps on a disk that fills up, as far as there is any now."""
         keep_room(self.path.with_name(f"{self.path.name}-wal"))
 
+    def wait_for_lock(self, seconds: float) -> None:
+        """How long a call waits from now on for a lock that another process holds: 5 s at first."""
+        with _translated(self.path):
+            self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+
     def close(self) -> None:
         self._last_event.close()
         self._connection.close()

@@ -61,6 +61,10 @@ class StatePaths:
         takes it. Its name is no queue's: those begin with a letter or digit."""
         return self.queues / f".work-{queue_id}"
 
+    def database_of(self, name: str) -> str:
+        """A str and not a Path: every kept queue's is looked at again and again."""
+        return f"{self.root}/queues/{name}/state.db"
+
     def queue(self, name: str) -> QueuePaths:
         return QueuePaths(self.queues / name)
 

@@ -162,7 +162,9 @@ def test_a_renewal_that_meets_a_bug_is_followed_by_the_next(
     monkeypatch.setattr(heartbeat, "patience_with", lambda store: 2.0)
 
     async def beat() -> None:
-        around = SimpleNamespace(results=FolderStore(tmp_path), instance=lambda: None)
+        around = SimpleNamespace(
+            results=FolderStore(tmp_path), instance=lambda: None, holder=lambda run_id: None
+        )
         scheduler = SimpleNamespace(queue=SimpleNamespace(run_id="r", epoch=0))
         state = SimpleNamespace(epoch=1, succeeded=None)
         made = Heartbeat(around, scheduler, state, 0.01)  # type: ignore[arg-type]
@@ -171,7 +173,8 @@ def test_a_renewal_that_meets_a_bug_is_followed_by_the_next(
         try:
             await asyncio.wait_for(asyncio.wrap_future(renewed), 10)
         finally:
-            made.close()
+            made.stop()
+            made.join()
 
     asyncio.run(beat())
     assert not left

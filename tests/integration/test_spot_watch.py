@@ -45,7 +45,8 @@ class Open:
 
 def watch_of(folder: Path, session: Open | None, **more: Any) -> SpotWatch:
     settings = Settings(folder, folder, folder, folder / "none", **more)
-    return SpotWatch(settings, lambda: cast(Session, session))
+    sessions = [] if session is None else [cast(Session, session)]
+    return SpotWatch(settings, lambda: sessions)
 
 
 @pytest.mark.parametrize(

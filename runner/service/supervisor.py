@@ -1,0 +1,287 @@
+"""Keeps a session open for each queue that may be worked on, up to so many at once.
+
+Each queue is attended by a task of its own: whatever goes wrong in it (an exception, a damaged
+state, a disk, a store) ends that session, is noted against that queue alone, and is tried again
+when it may have passed. Owns the tasks, the queues' locks, and how many are worked on at once. What
+is ready, and what is known against a queue, is Candidates' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from runner.core.scheduler import StoryEntry
+from runner.engine.clearing import any_alive
+from runner.errors import LockedError, RunnerError
+from runner.model.settings import Settings
+from runner.service import taking_over
+from runner.service.candidates import Candidates
+from runner.service.job_user import job_user
+from runner.service.session import Opened, Place, Session
+from runner.service.shelf import Entry, Shelf
+from runner.store.locks import Lock
+
+A_DAY = 24 * 3600.0
+LIVES_AT_MOST = A_DAY
+"""Seconds for which the jobs of a queue that can't be opened keep others from being begun: as long
+as they live, but a job that nobody can end any more must not stop all work for ever."""
+
+log = structlog.get_logger()
+
+
+class Listener(Protocol):
+    """What a supervisor tells its daemon, and asks it."""
+
+    def why_not(self) -> str | None:
+        """Why nothing is taken up any more, if so."""
+
+    def taking_up(self) -> None:
+        """A queue is about to be opened. Raises RunnerError if it must not be."""
+
+    def opened(self, session: Session) -> None:
+        """A queue was opened; nothing of it has started."""
+
+    def story(self, session: Session, entries: list[StoryEntry]) -> None:
+        """This has happened in a queue, and is durable."""
+
+    def left(self) -> None:
+        """A queue was left, or something is known against one."""
+
+
+class _Attended:
+    """A queue that a task is about. ``session``: once it is open."""
+
+    def __init__(self, name: str, *, finishing: bool) -> None:
+        self.name = name
+        self.finishing = finishing
+        self.session: Session | None = None
+        self.lock: Lock | None = None
+
+
+class Supervisor:
+    """The queues of one daemon. ``place``: where jobs run from now on."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        settings: Settings,
+        candidates: Candidates,
+        place: Callable[[], Place],
+        listener: Listener,
+    ) -> None:
+        self._shelf = shelf
+        self._settings = settings
+        self._candidates = candidates
+        self._place = place
+        self._listener = listener
+        self._attended: dict[str, _Attended] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handling: dict[str, asyncio.Lock] = {}
+        self._alive_since: dict[str, float] = {}
+        self._behind: list[str] = []
+
+    # -- looking -----------------------------------------------------------------------------
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The open ones."""
+        return [each.session for each in self._attended.values() if each.session is not None]
+
+    def session_of(self, name: str) -> Session | None:
+        """The open session of this queue, if there is one."""
+        attended = self._attended.get(name)
+        return None if attended is None else attended.session
+
+    def attends(self, name: str) -> bool:
+        """Whether a task is about this queue: it has, or may take, the queue's lock."""
+        return name in self._attended
+
+    @property
+    def idle(self) -> bool:
+        """Whether no task is about any queue."""
+        return not self._attended
+
+    @property
+    def behind(self) -> list[str]:
+        """The queues that a further one waits for: no more may be worked on at once."""
+        return self._behind
+
+    def handling(self, name: str) -> asyncio.Lock:
+        """Held by whoever opens, creates or changes this queue."""
+        return self._handling.setdefault(name, asyncio.Lock())
+
+    # -- taking up ---------------------------------------------------------------------------
+
+    async def take_up(self, starts_after: asyncio.Future[None]) -> float:
+        """Attend to as many as may be worked on now; seconds until it is worth another look."""
+        if self._listener.why_not() is not None:
+            return A_DAY
+        entries = await asyncio.to_thread(self._shelf.entries)
+        ready = list(self._candidates.ready(entries))
+        alive = self._alive()
+        for entry in ready:
+            if self._listener.why_not() is not None:
+                return A_DAY
+            if entry.name not in self._attended and self._has_room(entry, alive):
+                self._attend(entry, starts_after)
+        holders = self._holders(alive)
+        self._behind = holders if len(holders) >= self._settings.max_parallel_queues else []
+        return self._candidates.wait()
+
+    def _has_room(self, entry: Entry, alive: set[str]) -> bool:
+        if entry.ended:
+            # Its uploads are in nobody's way; one after the other.
+            return not any(each.finishing for each in self._attended.values())
+        others = set(self._holders(alive)) - {entry.name}
+        return len(others) < self._settings.max_parallel_queues
+
+    def _holders(self, alive: set[str]) -> list[str]:
+        """The queues that are worked on, or whose jobs live though they can't be opened."""
+        attended = [each.name for each in self._attended.values() if not each.finishing]
+        return attended + sorted(alive - set(attended))
+
+    def _alive(self) -> set[str]:
+        """The queues in trouble whose jobs still live.
+
+        On the loop: between this look and what follows from it none of them is taken up or left,
+        and a session has its record of attempts for itself. It is a small file.
+        """
+        found, since = set(), self._alive_since
+        for name in self._candidates.troubles():
+            if name in self._attended or not self._lives(name):
+                since.pop(name, None)
+            elif time.monotonic() - since.setdefault(name, time.monotonic()) < LIVES_AT_MOST:
+                found.add(name)
+        return found
+
+    def _lives(self, name: str) -> bool:
+        try:
+            return any_alive(self._shelf.queue_paths(name).slots)
+        except OSError as error:
+            # Nobody can tell: what may live is taken to live.
+            log.error("attempts_unreadable", queue=name, error=str(error))
+            return True
+
+    # -- one queue ---------------------------------------------------------------------------
+
+    def _attend(self, entry: Entry, starts_after: asyncio.Future[None]) -> None:
+        attended = _Attended(entry.name, finishing=entry.ended)
+        self._attended[entry.name] = attended
+        task = asyncio.create_task(self._work(attended, entry, starts_after))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(
+        self, attended: _Attended, entry: Entry, starts_after: asyncio.Future[None]
+    ) -> None:
+        """All that one queue's session is, from its store to its end. Raises nothing."""
+        trouble: Exception | None = None
+        try:
+            session = await self._open(attended, entry)
+            if session is not None:
+                status = await session.run(starts_after=starts_after)
+                log.info("queue_left", queue=entry.name, status=status.value)
+        except LockedError as error:
+            log.info("queue_locked", queue=entry.name, why=str(error))
+            self._candidates.put_off(entry.name)
+        except Exception as error:
+            trouble = error
+        try:
+            await self._close(attended)
+        except Exception as error:
+            trouble = trouble or error
+        if trouble is not None:
+            if not isinstance(trouble, RunnerError | OSError):
+                # A bug, met by one queue: the others are not to suffer for it.
+                log.error("queue_broken", queue=entry.name, exc_info=trouble)
+            self._candidates.refuse(entry, trouble)
+        del self._attended[entry.name]
+        self._listener.left()
+
+    async def _open(self, attended: _Attended, entry: Entry) -> Session | None:
+        """Its store first, and its user looked up, with nothing held; then the queue itself."""
+        place, found = await asyncio.to_thread(self._prepare, entry)
+        try:
+            async with self.handling(entry.name):
+                session = await self._take(attended, place, found)
+        except BaseException:
+            _give_up(place)
+            raise
+        if session is None:
+            _give_up(place)
+        return session
+
+    def _prepare(self, entry: Entry) -> tuple[Place, taking_over.Found | None]:
+        """Where and as what a queue's jobs run from now on, and what is to be gone on from.
+
+        Blocks. Raises RunnerError.
+        """
+        rights = job_user(self._settings).rights
+        store = self._candidates.store_of(entry)
+        try:
+            found = self._candidates.begun_elsewhere(entry, store)
+        except BaseException:
+            if store is not None:
+                store.close()
+            raise
+        return replace(self._place(), results=store, rights=rights), found
+
+    async def _take(
+        self, attended: _Attended, place: Place, found: taking_over.Found | None
+    ) -> Session | None:
+        """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
+        name, shelf = attended.name, self._shelf
+        entry = await asyncio.to_thread(shelf.find, name) if shelf.exists(name) else None
+        if entry is None or not self._candidates.is_ours(entry):
+            return None
+        if self._listener.why_not() is not None:
+            return None
+        attended.lock = shelf.lock(entry.queue_id, "runner daemon")
+        store = place.results
+        if found is not None and store is not None and taking_over.is_new(entry):
+            await asyncio.to_thread(taking_over.take_over, shelf, entry, found, store)
+            log.info("queue_taken_over", queue=name, where=found.where)
+        self._listener.taking_up()
+        if not attended.finishing:
+            shelf.set_current(name)
+        opened = await asyncio.to_thread(Opened, shelf, self._settings, name, place)
+        if self._listener.why_not() is not None:
+            opened.database.close()
+            return None
+        self._candidates.note_opened(name)
+
+        def observe(entries: list[StoryEntry]) -> None:
+            self._listener.story(session, entries)
+
+        session = Session(shelf, self._settings, name, place, observe, opened=opened)
+        attended.session = session
+        log.info("queue_opened", queue=name)
+        self._listener.opened(session)
+        return session
+
+    async def _close(self, attended: _Attended) -> None:
+        """Leave the session and give the lock back, in this order."""
+        try:
+            if attended.session is not None:
+                self._candidates.finishing.discard(attended.name)
+                await attended.session.leave()
+        finally:
+            attended.session = None
+            if attended.lock is not None:
+                attended.lock.release()
+
+    async def finish(self) -> None:
+        """Return once every queue is left."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+def _give_up(place: Place) -> None:
+    if place.results is not None:
+        place.results.close()
