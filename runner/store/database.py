@@ -24,12 +24,7 @@ from runner.core.states import (
 )
 from runner.errors import (
     DamagedError,
-    DatabaseBusyError,
-    DiskError,
-    DiskFailingError,
-    DiskFullError,
     DocumentError,
-    ReadOnlyDiskError,
     RecordError,
     StateError,
     disk_error,
@@ -48,6 +43,7 @@ from runner.store.rows import (
     queue_of,
     text_of,
 )
+from runner.store.sqlite_errors import ADVICE, judged, translated
 
 if TYPE_CHECKING:
     from runner.core.story import StoryEntry
@@ -100,7 +96,7 @@ class Database:
         if not found:
             raise StateError(f"{path}: there is no state here")
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
-        with _translated(path):
+        with translated(path):
             self._connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
             )
@@ -140,7 +136,7 @@ class Database:
 
     def wait_for_lock(self, seconds: float) -> None:
         """How long a call waits from now on for a lock that another process holds: 5 s at first."""
-        with _translated(self.path):
+        with translated(self.path):
             self._connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
 
     def close(self) -> None:
@@ -151,25 +147,25 @@ class Database:
 
     def meta(self) -> dict[str, str]:
         """All of the meta table but the document, which may be large."""
-        with _translated(self.path):
+        with translated(self.path):
             query = "SELECT key, value FROM meta WHERE key <> 'document'"
             return meta_of(self._connection.execute(query), self.path)
 
     def document(self) -> str:
         """The document as it was accepted, in canonical form."""
-        with _translated(self.path):
+        with translated(self.path):
             query = "SELECT value FROM meta WHERE key = 'document'"
             row = self._connection.execute(query).fetchone()
         if row is None:
-            raise DamagedError(f"{self.path}: holds no document; {_ADVICE}")
-        with _translated(self.path):
+            raise DamagedError(f"{self.path}: holds no document; {ADVICE}")
+        with translated(self.path):
             return text_of(row[0], f"{self.path}: the document")
 
     def queue(self) -> QueueState:
-        with _translated(self.path):
+        with translated(self.path):
             row = self._connection.execute("SELECT record FROM queue").fetchone()
             if row is None:
-                raise DamagedError(f"{self.path}: holds no queue; {_ADVICE}")
+                raise DamagedError(f"{self.path}: holds no queue; {ADVICE}")
             return queue_of(row[0], self.path)
 
     def load(self, total: int | None = None) -> Loaded:
@@ -179,35 +175,36 @@ class Database:
         """
         if total is None:
             total = len(self.outline().job_ids)
-        with _translated(self.path):
+        with translated(self.path):
             self._connection.execute("BEGIN")
             try:
                 (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
                 if verdict != "ok":
-                    raise DamagedError(f"{self.path} is damaged ({verdict}); {_ADVICE}")
+                    raise judged(self.path, str(verdict))
                 rows = self._connection.execute("SELECT idx, record FROM jobs")
                 jobs = {index: job_of(index, record, total, self.path) for index, record in rows}
                 meta = self.meta()
                 return Loaded(queue_id_of(meta, self.path), meta, self.queue(), jobs)
             finally:
-                self._connection.execute("COMMIT")
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
 
     def missing_events(self, run_id: str) -> int:
         """How many lines of this run's story were durable once and are not here any more."""
-        with _translated(self.path):
+        with translated(self.path):
             (newest,) = self._connection.execute("SELECT max(seq) FROM events").fetchone()
         return max(0, self._last_event.read(run_id) - (newest or 0))
 
     def outline(self) -> Outline:
         """What there is to see of the document, without the cost of validating it again."""
-        with _translated(self.path):
+        with translated(self.path):
             return outline_of(self.document(), self.path)
 
     def read_document(self) -> Queue:
         """The document, validated. Raises DamagedError."""
         from runner.model.document import parse_stored
 
-        with _translated(self.path):
+        with translated(self.path):
             try:
                 return parse_stored(self.document().encode())
             except (DocumentError, UnicodeEncodeError) as error:
@@ -217,7 +214,7 @@ class Database:
         """The newest ``last`` events, of one job or of all, oldest first."""
         where, values = ("WHERE job = ?", [job]) if job is not None else ("", [])
         query = f"SELECT wall, job, event, detail FROM events {where} ORDER BY seq DESC LIMIT ?"
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._connection.execute(query, [*values, last]).fetchall()
             return [event_of(row, self.path) for row in reversed(rows)]
 
@@ -271,7 +268,7 @@ class Database:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _translated(self.path, writing=True):
+        with translated(self.path, writing=True):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -280,73 +277,6 @@ class Database:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-_ADVICE = "it was left as it is: restore it from a copy, or begin anew with --fresh"
-
-
-_MAY_PASS = frozenset(
-    (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_PERM)
-)
-"""Primary result codes that say nothing of the content: no descriptor, no memory, no inode for the
-log, no permission (sqlite.org/rescode.html)."""
-
-_KINDS: dict[int, type[DiskError]] = {
-    sqlite3.SQLITE_FULL: DiskFullError,
-    sqlite3.SQLITE_BUSY: DatabaseBusyError,
-    sqlite3.SQLITE_LOCKED: DatabaseBusyError,
-    sqlite3.SQLITE_READONLY: ReadOnlyDiskError,
-    sqlite3.SQLITE_IOERR: DiskFailingError,
-} | dict.fromkeys(_MAY_PASS, DiskError)
-
-
-@contextmanager
-def _translated(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """SQLite's errors as ours. A call that is wrong in itself (ProgrammingError) stays what it is.
-
-    Nothing that the disk, a lock or a permission refused is told as damage.
-    """
-    try:
-        yield
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        kind = _KINDS.get(code & 0xFF) if code is not None else None
-        if kind is None:
-            told = f"{path} can't be read as a state ({error}); {_ADVICE}"
-            raise DamagedError(told) from error
-        raise _refined(kind, path)(f"{path}: {error}{_HINTS.get(kind, '')}") from error
-    except RecordError as error:
-        raise DamagedError(f"{error}; {_ADVICE}") from None
-    except (ValueError, TypeError, KeyError) as error:
-        if writing:
-            # Of a value of ours; it says nothing of what is there.
-            raise StateError(f"{path}: nothing was written: {error}") from error
-        told = f"{path} holds a record that can't be read ({error}); {_ADVICE}"
-        raise DamagedError(told) from error
-
-
-_HINTS: dict[type[DiskError], str] = {
-    DiskError: "; check the folder's permissions, and what its disk has left",
-    ReadOnlyDiskError: "; check the folder's permissions, and how its file system is mounted",
-    DatabaseBusyError: ": another process holds its lock",
-}
-
-
-def _refined(kind: type[DiskError], path: Path) -> type[DiskError]:
-    """SQLite tells of a full disk as such only where it writes pages, and not of its other files.
-
-    unixOpenSharedMemory answers ENOSPC with SQLITE_IOERR_SHMSIZE, or SQLITE_CANTOPEN (os_unix.c).
-    """
-    if kind in (DiskFailingError, DiskError):
-        try:
-            stat = os.statvfs(path.parent)
-        except OSError:
-            return kind
-        if not stat.f_bavail or (stat.f_files and not stat.f_favail):
-            return DiskFullError
-    return kind
 
 
 def _dumps(value: Any) -> str:
@@ -372,7 +302,7 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
         path = temporary / "state.db"
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         os.close(fd)
-        with _translated(path, writing=True):
+        with translated(path, writing=True):
             connection = sqlite3.connect(path, isolation_level=None)
             try:
                 connection.execute("PRAGMA synchronous = FULL")

@@ -24,6 +24,7 @@ from runner.store import database
 from runner.store.database import Database
 from runner.store.locks import Lock
 from runner.store.paths import QueuePaths
+from runner.store.sqlite_errors import translated
 
 QUEUE = QueueState(run_id="r")
 
@@ -88,8 +89,9 @@ def test_no_room_is_a_full_disk_and_nothing_was_written(paths: QueuePaths) -> No
         (sqlite3.SQLITE_CANTOPEN, DiskError),
         (sqlite3.SQLITE_NOMEM, DiskError),
         (sqlite3.SQLITE_FULL, DiskFullError),
-        (sqlite3.SQLITE_CORRUPT, DamagedError),
-        (sqlite3.SQLITE_NOTADB, DamagedError),
+        # What is on the disk is well: a read failed.
+        (sqlite3.SQLITE_CORRUPT, DiskFailingError),
+        (sqlite3.SQLITE_NOTADB, DiskFailingError),
         (sqlite3.SQLITE_ERROR, DamagedError),
         (None, DamagedError),
     ],
@@ -101,7 +103,7 @@ def test_each_result_code_has_its_kind(
     error = sqlite3.OperationalError("told by SQLite")
     if code is not None:
         error.sqlite_errorcode = code
-    with pytest.raises(kind) as raised, database._translated(paths.database):
+    with pytest.raises(kind) as raised, translated(paths.database):
         raise error
     assert type(raised.value) is kind
     assert str(paths.database) in str(raised.value)
@@ -116,7 +118,7 @@ def test_an_error_in_the_shared_memory_of_a_full_disk_is_a_full_disk(
     monkeypatch.setattr(os, "statvfs", lambda _: full)
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
-    with pytest.raises(DiskFullError), database._translated(paths.database):
+    with pytest.raises(DiskFullError), translated(paths.database):
         raise error
 
 
@@ -125,6 +127,21 @@ def test_what_is_no_database_is_damage(paths: QueuePaths) -> None:
     paths.database.write_bytes(b"\0" * 5000)
     with pytest.raises(DamagedError, match="left as it is"):
         Database(paths.database)
+
+
+def test_damage_is_told_by_the_bytes_and_not_by_the_code(paths: QueuePaths) -> None:
+    """SQLite tells of EIO on a read as of damage: one bad moment of a disk drops a queue."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    with closing(Database(paths.database)) as ours:
+        ours.write_meta({"in the": "log"})
+        with pytest.raises(DiskFailingError, match="a read failed"), translated(paths.database):
+            raise error
+    content = bytearray(paths.database.read_bytes())
+    content[4096:4200] = b"\xff" * 104
+    paths.database.write_bytes(content)
+    with pytest.raises(DamagedError, match="left as it is"), translated(paths.database):
+        raise error
 
 
 def test_no_database_is_no_disk_error(tmp_path: Path) -> None:

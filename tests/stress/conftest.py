@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+# The harness of the kill matrix.
+sys.path.insert(0, str(Path(__file__).parent.parent / "system"))
 
 SCALE = float(os.environ.get("SCALE", "1"))
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))

@@ -239,28 +239,28 @@ def stored_queue(root: Path) -> QueuePaths:
     return paths
 
 
-def test_truncation_at_every_byte_of_the_last_page_is_noticed(tmp_path: Path) -> None:
+def test_truncation_within_the_last_page_is_noticed(tmp_path: Path) -> None:
     """A state cut short would be read as a smaller one: completed jobs would run again."""
     paths = stored_queue(tmp_path)
     whole = paths.database.read_bytes()
     opened = Database(paths.database)
-    full = opened.load()
+    full = opened.load(400)
     opened.close()
     noticed = 0
-    for size in range(len(whole) - 4096, len(whole)):
+    for size in range(len(whole) - 4096, len(whole), 8):
         paths.database.write_bytes(whole[:size])
         try:
             opened = Database(paths.database)
             try:
                 # What was cut off were zeros, and they are read as zeros.
-                assert opened.load() == full
+                assert opened.load(400) == full
             finally:
                 opened.close()
         except StateError as error:
             noticed += 1
             assert str(paths.database) in str(error)
         assert paths.database.read_bytes() == whole[:size]
-    assert noticed > 2000
+    assert noticed > 250
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all\n" * 400, b"\0" * 8192])
