@@ -37,7 +37,10 @@ fail_first() {
     if [ "$ended" -lt "$1" ]; then end "$2"; fi
 }
 
-make() { mkdir -p "$PROOF/out" && echo "made by $JOB_ID" > "$PROOF/out/$1"; }
+make() {
+    local to="$PROOF/out/$1"
+    mkdir -p "${to%/*}" && echo "made by $JOB_ID" > "$to"
+}
 
 # Saves and exits 0 on SIGTERM, which must not count as completed.
 until_term() {
