@@ -34,8 +34,10 @@ def on_results_stored(ledger: Ledger, event: ResultsStored) -> None:
         stale_results=event.stale,
     )
     ledger.put(index, after)
-    if event.error:
+    if event.missing or not event.ok:
         ledger.tell(event.now.wall, index, "results_incomplete", error=event.error)
+    elif event.error:
+        ledger.tell(event.now.wall, index, "results_note", note=event.error)
     settle(ledger, event.now.wall, [index])
 
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from runner.results.placing import remove_leftovers_in, temporary_name
+from runner.results.placing import make_folders, remove_leftovers_in, temporary_name
 from runner.rights import Rights, acting_as
 
 _SEARCH = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -40,7 +40,7 @@ class Beneath:
         """The folder at ``path``, links in it followed; with ``make`` it is made at need."""
         with acting_as(rights):
             if make:
-                os.makedirs(path, exist_ok=True)
+                make_folders(path)
             return cls(os.open(path, _SEARCH), rights)
 
     @classmethod

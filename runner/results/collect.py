@@ -28,7 +28,7 @@ from runner.results.escape import shown, written
 from runner.results.layout import MAX_NAME_BYTES, assign_names
 from runner.results.manifest import Missing
 from runner.results.pattern import Matcher, Pattern, PatternError, Positions, parse
-from runner.results.source import Source, kind
+from runner.results.source import Source, kind, scan
 from runner.rights import Rights, acting_as
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -104,12 +104,30 @@ def collect(
             missing += search.missing
             for file in sorted(found, key=lambda file: os.fsencode(file.path)):
                 matched.setdefault(file.identity, (index, file))
-    names = assign_names(((file.fixed, file.path) for _, file in matched.values()), taken, longest)
+        real = os.path.realpath(working_directory)
+    around = (working_directory.rstrip("/"), real.rstrip("/"))
+    names = assign_names(
+        [
+            (file.fixed, file.path, _near(file.path, around, patterns[index]))
+            for index, file in matched.values()
+        ],
+        taken,
+        longest,
+    )
     files = (
         _collected(name, rights, *found)
         for name, found in zip(names, matched.values(), strict=True)
     )
     return Collection(tuple(files), tuple(problems), tuple(missing))
+
+
+def _near(path: str, around: tuple[str, str], pattern: str) -> str | None:
+    """What the path is called from the working directory: so it is called on every machine."""
+    for folder in around:
+        if path.startswith(f"{folder}/"):
+            return path[len(folder) + 1 :]
+    # A relative pattern with `..` in it has led there, through no link.
+    return None if pattern.startswith("/") else os.path.relpath(path, around[1] or "/")
 
 
 def _not_around(working_directory: str, own: Iterable[str]) -> list[str]:
@@ -185,21 +203,23 @@ class _Search:
             if self._is_skipped(os.path.join(real_top, below).rstrip("/")):
                 continue
             folder = os.path.join(top, below) if below else top
-            for entry, reached in self._entries(folder, matcher, at):
+            real = os.path.join(real_top, below) if below else real_top
+            for entry, reached in self._entries(folder, real, matcher, at):
                 inner = f"{below}/{entry.name}" if below else entry.name
+                path = os.path.join(folder, entry.name)
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append((inner, reached))
                     else:
-                        self._meet(entry, real_top, inner, wanted=matcher.end in reached)
+                        self._meet(entry, path, real_top, inner, wanted=matcher.end in reached)
                 except OSError as error:
-                    self._tell(entry.path, error)
+                    self._tell(path, error)
 
     def _entries(
-        self, folder: str, matcher: Matcher, at: Positions
+        self, folder: str, real: str, matcher: Matcher, at: Positions
     ) -> Iterator[tuple[os.DirEntry[str], Positions]]:
         try:
-            with os.scandir(folder) as entries:
+            with scan(folder, real) as entries:
                 for entry in entries:
                     if reached := matcher.step(at, entry.name):
                         yield entry, reached
@@ -208,17 +228,19 @@ class _Search:
         except OSError as error:
             self._tell(folder, error)
 
-    def _meet(self, entry: os.DirEntry[str], top: str, inner: str, *, wanted: bool) -> None:
+    def _meet(
+        self, entry: os.DirEntry[str], path: str, top: str, inner: str, *, wanted: bool
+    ) -> None:
         """Take what isn't a folder, if it is `wanted`; a link to a folder is told in any case."""
         identity = os.path.join(top, inner)
         if entry.is_symlink():
-            self._meet_link(entry.path, top, identity, wanted=wanted)
+            self._meet_link(path, top, identity, wanted=wanted)
         elif wanted:
             what = entry.stat(follow_symlinks=False)
             if stat.S_ISREG(what.st_mode):
-                self._take(entry.path, identity, identity, what)
+                self._take(path, identity, identity, what)
             elif not self._is_skipped(identity):
-                self._leave_out(entry.path, f"is {kind(what.st_mode)}")
+                self._leave_out(path, f"is {kind(what.st_mode)}")
 
     def _meet_link(self, path: str, top: str, identity: str, *, wanted: bool) -> None:
         try:

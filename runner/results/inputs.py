@@ -24,7 +24,7 @@ from runner.results.at_once import at_once
 from runner.results.escape import shown
 from runner.results.etags import parts_of, plain_etag
 from runner.results.input_record import InputRecord
-from runner.results.placing import remove_leftovers, replacing, sync_folder
+from runner.results.placing import make_folders, remove_leftovers, replacing, sync_folder
 from runner.results.s3_calls import S3Error
 from runner.results.store import Entry, StoreError
 from runner.rights import Rights, acting_as
@@ -301,7 +301,7 @@ class _Fetch:
                 outside = os.path.commonpath([root, real]) != root
                 self._folders[folder] = shown(real) if outside else None
                 if not outside:
-                    os.makedirs(folder, exist_ok=True)
+                    make_folders(os.fsencode(folder))
                     remove_leftovers(os.fsencode(folder))
             if real_one := self._folders[folder]:
                 text = f"{shown(folder)} leads out of the folder, to {real_one}"

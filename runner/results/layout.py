@@ -10,7 +10,9 @@ Pure text; must not know any store, and never looks at a file.
     jobs/<job_id>/attempts/<n>/…       the other attempts'
     jobs/<job_id>/attempts/<n>/stdout.log.parts/<offset>
                                        what an attempt has written so far, until its upload
-    jobs/<job_id>/_abs/<whole path>    a result whose own name is taken or reserved
+    jobs/<job_id>/_rel/<path>          a result whose own name is taken or reserved: its path from
+                                       the working directory, with `_up` for each `..`
+    jobs/<job_id>/_abs/<whole path>    the same, of one that isn't below the working directory
     jobs/<job_id>/_abs/sha256/<hex>    a result whose path is too long; the manifest has the path
     jobs/<job_id>/manifest.json        what is there; written last
     jobs/<job_id>/checkpoint/<epoch>-<attempt>/<file>
@@ -26,6 +28,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import Literal
 
 from runner.results.escape import escape_name, unescape
@@ -47,7 +50,13 @@ _CHECKPOINT = "checkpoint"
 _LOGS = frozenset({"stdout.log", "stderr.log"})
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"([1-9][0-9]{0,8})/(stdout|stderr)\.log\.parts/([0-9]{20})")
-_RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _CHECKPOINT}
+_RELATIVE = "_rel"
+_UP = "_up"
+_RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
+
+Placed = tuple[str, str, str | None]
+"""Of a file: the fixed part of its pattern and its path, both absolute, and its path from the job's
+working directory, unless it is elsewhere."""
 
 
 class Layout:
@@ -153,30 +162,34 @@ class Layout:
 
 
 def assign_names(
-    files: Iterable[tuple[str, str]],
-    given: Iterable[str] = (),
-    longest: int = MAX_NAME_BYTES,
+    files: Iterable[Placed], given: Iterable[str] = (), longest: int = MAX_NAME_BYTES
 ) -> list[str]:
-    """Names below a job's prefix for (fixed part of the pattern, path) pairs, in the same order.
+    """Names below a job's prefix, in the same order; each path lies below the fixed part.
 
-    Both are absolute, and the path lies below the fixed part. All names differ, none is reserved,
-    and none is a folder of another: of two files that ask for one place the later gets its whole
-    path under `_abs/`, and what is longer than `longest` bytes a hash of it. `given`: names that
-    have been given away before.
+    All names differ, none is reserved, and none is a folder of another: of two files that ask for
+    one place the later gets its path from the working directory, or, where there is none, its whole
+    path under `_abs/`, and what is longer than `longest` bytes a hash of it. The same job leaves
+    the same names in any working directory. `given`: names that have been given away before.
     """
     taken = _Taken(longest)
     for name in given:
         taken.add(name)
-    return [taken.take(_candidates(fixed, path)) for fixed, path in files]
+    return [taken.take(_candidates(*file)) for file in files]
 
 
-def _candidates(fixed: str, path: str) -> Iterator[str]:
-    own = escape_name(path[len(fixed) :].strip("/"))
-    if own.partition("/")[0] not in _RESERVED:
-        yield own
-    yield f"{_ABSOLUTE}/{escape_name(path.strip('/'))}"
+def _candidates(fixed: str, path: str, near: str | None) -> Iterator[str]:
+    for name in (path[len(fixed) :].strip("/"), near or ""):
+        if name and not name.startswith("../") and name.partition("/")[0] not in _RESERVED:
+            yield escape_name(name)
+    if near is None:
+        yield f"{_ABSOLUTE}/{escape_name(path.strip('/'))}"
+    else:
+        parts = near.split("/")
+        parents = list(takewhile("..".__eq__, parts))
+        names = [_UP] * len(parents) + parts[len(parents) :]
+        yield escape_name("/".join([_RELATIVE, *names]))
     for again in itertools.count():
-        told = os.fsencode(path) + b"\0" * again
+        told = os.fsencode(path if near is None else near) + b"\0" * again
         yield f"{_ABSOLUTE}/sha256/{hashlib.sha256(told).hexdigest()}"
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO
 
 from runner.results.at_once import at_once
 from runner.results.layout import Layout, Stream
-from runner.results.store import ResultStore
+from runner.results.manifest import Manifest
+from runner.results.store import Entry, ResultStore
 
 _CHUNK = 1 << 20
 
@@ -57,6 +59,26 @@ def find_parts(store: ResultStore, layout: Layout, job_id: str) -> list[LogParts
             logs.setdefault((attempt, stream), []).append((offset, entry.key))
             sizes[attempt, stream] = sizes.get((attempt, stream), 0) + entry.size
     return [LogParts(*log, tuple(sorted(logs[log])), sizes[log]) for log in sorted(logs)]
+
+
+def whole_logs(
+    layout: Layout, manifest: Manifest, there: Iterable[Entry]
+) -> set[tuple[int, Stream]]:
+    """The logs that are stored with all that has ever been stored of them in parts.
+
+    A job may have cut its log, or removed it; and that of an attempt elsewhere is not here.
+    """
+    sizes = {
+        (file.attempt, stream): file.size
+        for file in manifest.files
+        if (stream := layout.stream_of(file.name))
+    }
+    for entry in there:
+        if part := layout.log_part_of(manifest.job_id, entry.key):
+            attempt, stream, offset = part
+            if sizes.get((attempt, stream), 0) < offset + entry.size:
+                sizes.pop((attempt, stream), None)
+    return set(sizes)
 
 
 def join_parts(store: ResultStore, log: LogParts, target: int, scratch: str | None) -> Joined:

@@ -5,6 +5,7 @@ Owns temporaries, links and renames on byte paths. Must not know stores or keys.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -61,7 +62,7 @@ def place_link(origin: bytes, path: bytes) -> None:
 
 def try_to_write(folder: bytes) -> None:
     """Make the folder, and a file in it, and remove the file. Raises OSError."""
-    os.makedirs(folder, exist_ok=True)
+    make_folders(folder)
     temporary, fd = _at_new_name(folder + b"/", lambda new: os.open(new, _NEW, 0o600))
     os.close(fd)
     os.unlink(temporary)
@@ -104,6 +105,22 @@ def _is_there(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     return pid > 0
+
+
+def make_folders(folder: bytes) -> None:
+    """Make a folder, and those above it that are missing, however many. Raises OSError.
+
+    os.makedirs needs a stack frame for each.
+    """
+    missing = []
+    while folder and not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder.rstrip(b"/"))
+    for each in reversed(missing):
+        with suppress(FileExistsError):
+            os.mkdir(each)
+    if missing and not os.path.isdir(missing[0]):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), missing[0])
 
 
 def is_temporary(name: bytes) -> bool:
@@ -172,5 +189,5 @@ def _with_folder(path: bytes, make: Callable[[], T]) -> T:
     try:
         return make()
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        make_folders(os.path.dirname(path))
         return make()

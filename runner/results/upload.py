@@ -6,7 +6,7 @@ state. Must not know which store it is, nor when or in which thread it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +18,8 @@ from runner.results.collect import CollectedFile, Collection, collect
 from runner.results.escape import escape, shown, unescape, written
 from runner.results.folder import FolderStore
 from runner.results.late import find_late, stale_of
-from runner.results.layout import MAX_NAME_BYTES, Layout, folders_of
+from runner.results.layout import MAX_NAME_BYTES, Layout, Stream, folders_of
+from runner.results.log_parts import whole_logs
 from runner.results.manifest import FileEntry, Manifest, Missing, parse_manifest
 from runner.results.places import relative_to
 from runner.results.progress import Progress
@@ -381,7 +382,8 @@ class _Upload:
     def _remove_all_but(self, manifest: Manifest) -> None:
         named = {file.key for file in manifest.files}
         named.add(self.layout.manifest_key(self.spec.job_id))
-        left = sorted(key for key in self.there.keys() - named if not self._is_kept(key))
+        whole = whole_logs(self.layout, manifest, self.there.values())
+        left = sorted(key for key in self.there.keys() - named if not self._is_kept(key, whole))
         if self.store.parallel == 1 or len(left) < 2:
             for key in left:
                 self.store.delete(key)
@@ -389,7 +391,10 @@ class _Upload:
         with ThreadPoolExecutor(self.store.parallel, thread_name_prefix="delete") as pool:
             list(pool.map(self.store.delete, left))
 
-    def _is_kept(self, key: str) -> bool:
-        """A checkpoint is somebody else's business, until the job doesn't need it any more."""
+    def _is_kept(self, key: str, whole: Set[tuple[int, Stream]]) -> bool:
+        """Parts are all there is of a log that isn't whole. A checkpoint is somebody else's
+        business, until the job doesn't need it any more."""
+        if part := self.layout.log_part_of(self.spec.job_id, key):
+            return part[:2] not in whole
         prefix = self.layout.checkpoint_prefix(self.spec.job_id)
         return not self.spec.completed and key.startswith(prefix)

@@ -81,7 +81,7 @@ class Planner:
         whole = {(file.attempt, self._layout.stream_of(file.name)) for file in files}
         newest = max(job.attempt, stored)
         live: list[LogParts] = []
-        if self._live and len({attempt for attempt, stream in whole if stream}) < newest:
+        if self._live and len({log for log in whole if log[1]}) < 2 * newest:
             found = self._find_parts(plan)
             live = [log for log in found if (log.attempt, log.stream) not in whole]
             # What is stored last before a machine vanishes is a log, and not the state.

@@ -265,20 +265,34 @@ def test_a_file_that_became_something_else_is_refused(
         source.stat()
 
 
-def test_deep_trees_dont_end_the_walk(tmp_path: Path) -> None:
-    """A job that nests folders beyond PATH_MAX would end the upload with a traceback."""
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file, and a link to it, below 2,200 more: shutil.rmtree can't remove it."""
     at = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1200):
-        os.mkdir("deep", dir_fd=at)
-        below = os.open("deep", os.O_RDONLY, dir_fd=at)
+    try:
+        for _ in range(2200):
+            os.mkdir("a", dir_fd=at)
+            below = os.open("a", os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(os.open("bottom", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+        os.symlink("bottom", "link", dir_fd=at)
+        yield tmp_path
+    finally:
         os.close(at)
-        at = below
-    os.close(at)
-    _write(tmp_path / "x")
-    found = collect(["**"], str(tmp_path))
-    assert _names(found) == ["x"]
-    assert found.problems[0].endswith("can't be read: File name too long")
-    subprocess.run(["rm", "-rf", tmp_path / "deep"], check=True)  # shutil.rmtree recurses
+        subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
+
+
+def test_files_in_deep_trees_are_found_and_read(deep: Path) -> None:
+    """A job that nests folders beyond PATH_MAX would lose results, or the upload its thread."""
+    _write(deep / "x")
+    found = collect(["**"], str(deep))
+    (bottom, _) = found.files
+    assert bottom.path == f"{deep}/{'a/' * 2200}bottom"
+    assert found.problems == (f"'{deep}/{'a/' * 2200}link' can't be read: File name too long",)
+    assert bottom.source.stat().st_size == 0
+    with bottom.source.open() as fd:
+        assert os.fstat(fd).st_size == 0
 
 
 def test_ten_thousand_files_are_quick(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from runner.results.beneath import Beneath
 from runner.results.checkpoint import BroughtBack, JobCheckpoint, restore_checkpoint
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
+from runner.results.placing import make_folders
 from runner.results.restore import Restored, Wanted, restore_job
 from runner.results.upload import JobUpload, upload_job
 
@@ -159,3 +161,18 @@ def test_a_depth_that_no_path_has_is_reached(tmp_path: Path) -> None:
             os.write(fd, b"x")
         assert folder.lstat(deep).st_size == 1
         os.close(folder.open_file(deep))
+
+
+def test_folders_of_any_depth_are_made(tmp_path: Path) -> None:
+    """A result that lay 1,800 folders deep would end its restoring with a RecursionError."""
+    deep = os.fsencode(tmp_path) + b"/a" * 1800
+    try:
+        make_folders(deep)
+        assert os.path.isdir(deep)
+        make_folders(deep)
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "a"], check=True)
+    (tmp_path / "file").touch()
+    for taken in (b"/file", b"/file/below"):
+        with pytest.raises(NotADirectoryError):
+            make_folders(os.fsencode(tmp_path) + taken)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runner.results import copying, upload
+from runner.results import copying, source, upload
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
@@ -322,6 +322,47 @@ def test_files_from_before_the_job_are_told(scene: Scene) -> None:
     for _ in range(2):
         outcome = scene.upload(patterns=("*",), first_start=began)
         assert (outcome.stale, outcome.missing) == (("old",), ())
+
+
+@pytest.mark.parametrize("how", ["removed", "cut"])
+def test_parts_of_a_log_stay_until_all_of_it_is_stored(scene: Scene, how: str) -> None:
+    """A job that cleans up would take with it what was safe: its own log, stored while it ran."""
+    store, layout = FolderStore(scene.results), Layout()
+    parts = {}
+    for attempt, stream in ((1, "stdout"), (2, "stdout"), (2, "stderr")):
+        for offset in (0, 4):
+            key = layout.log_part_key("j", attempt, stream, offset)
+            parts[key] = b"ABCD"
+            store.put_bytes(key, b"ABCD")
+    spec = scene.spec(attempt=2, earlier_attempts=((1, scene.logs / "no", scene.logs / "nor"),))
+    (scene.logs / "2.err").write_text("ABCDABCD and more")
+    if how == "cut":
+        (scene.logs / "2.out").write_text("AB")
+    else:
+        (scene.logs / "2.out").unlink()
+    for _ in range(2):
+        assert upload_job(store, layout, spec).ok
+        kept = {entry.key for entry in store.list("") if entry.key in parts}
+        assert kept == {key for key in parts if "stderr" not in key}
+        assert store.get_bytes(layout.stderr_key("j")) == b"ABCDABCD and more"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="there is no procfs")
+def test_files_without_a_size_are_read_to_their_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel says of the machine a job ran on would be stored as empty files."""
+    version = Path("/proc/version").read_bytes()
+    (scene.work / "empty").touch()
+    patterns = ("/proc/version", "empty", f"/proc/{os.getpid()}/status")
+    outcome = scene.upload(patterns=patterns, first_start=time.time())
+    assert outcome.stale == (), "its time is when the machine was booted, or first looked"
+    assert (scene.stored()["version"], scene.stored()["empty"]) == (version, b"")
+    assert scene.check()["version"].size == len(version)
+    assert len(outcome.missing) == 1 and "this process" in outcome.missing[0]
+    monkeypatch.setattr(source, "MOST_WITHOUT_SIZE", len(version) - 1)
+    outcome = scene.upload(run_id="run-2", patterns=("/proc/version",))
+    assert "too large" in outcome.missing[0]
 
 
 def test_very_many_problems_are_counted(scene: Scene) -> None:

@@ -103,44 +103,75 @@ def test_messages_are_printable() -> None:
 )
 def test_name_is_the_path_below_the_fixed_part(fixed: str, path: str, name: str) -> None:
     """Results wouldn't be where the guide says, or would overwrite a log or the manifest."""
-    assert assign_names([(fixed, path)]) == [name]
+    assert assign_names([(fixed, path, None)]) == [name]
 
 
 def test_the_later_of_two_files_keeps_its_whole_path() -> None:
     """One of two results with the same name would be lost."""
-    files = [("/a", "/a/m.pt"), ("/b", "/b/m.pt"), ("/c", "/c/m.pt")]
+    files = [("/a", "/a/m.pt", None), ("/b", "/b/m.pt", None), ("/c", "/c/m.pt", None)]
     assert assign_names(files) == ["m.pt", "_abs/b/m.pt", "_abs/c/m.pt"]
+
+
+@pytest.mark.parametrize("top", ["/home/me/p", "/var/lib/runner/queues/q/work"])
+def test_names_dont_depend_on_where_the_job_works(top: str) -> None:
+    """A result would have one key on a laptop and another on EC2."""
+    near = [
+        *("train/m.json", "test/m.json", "m.json", "stdout.log", "attempts/x", "_rel/m.json"),
+        *("../m.json", "../../o/m.json", "é" * 400),
+    ]
+    files = [
+        (os.path.dirname(path), path, each)
+        for each in near
+        for path in [os.path.normpath(f"{top}/{each}")]
+    ]
+    *names, hashed = assign_names(files)
+    assert names == [
+        *("m.json", "test/m.json", "_rel/m.json", "_rel/stdout.log", "x", "_rel/_rel/m.json"),
+        *("_rel/_up/m.json", "_rel/_up/_up/o/m.json"),
+    ]
+    assert hashed == assign_names([("/", f"/elsewhere/{near[-1]}", near[-1])])[0]
+
+
+def test_names_that_were_given_before_stay_theirs() -> None:
+    """A file that is stored later would take the place of one that is there."""
+    asked = [("/w", "/w/a", "a"), ("/w/x", "/w/x/b", "x/b")]
+    assert assign_names(asked, given=["a/c", "b"]) == ["_rel/a", "x/b"]
 
 
 def test_a_file_and_a_folder_of_one_name_dont_meet() -> None:
     """A folder store couldn't hold both `a` and `a/b`."""
-    assert assign_names([("/x", "/x/a"), ("/y", "/y/a/b")]) == ["a", "_abs/y/a/b"]
-    assert assign_names([("/y", "/y/a/b"), ("/x", "/x/a")]) == ["a/b", "_abs/x/a"]
+    assert assign_names([("/x", "/x/a", None), ("/y", "/y/a/b", None)]) == ["a", "_abs/y/a/b"]
+    assert assign_names([("/y", "/y/a/b", None), ("/x", "/x/a", None)]) == ["a/b", "_abs/x/a"]
 
 
 @pytest.mark.parametrize("path", ["/t/" + "\udcff" * 100, "/t" + "/deep" * 200])
 def test_a_name_too_long_for_a_key_becomes_a_hash(path: str) -> None:
     """S3 refuses keys over 1,024 bytes, and file systems names over 255."""
-    (name,) = assign_names([("/t", path)])
+    (name,) = assign_names([("/t", path, None)])
     assert name.startswith("_abs/sha256/") and len(name) == len("_abs/sha256/") + 64
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), PATHS), max_size=12))
-def test_names_are_distinct_legal_and_inside(files: list[tuple[int, str]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 2), PATHS, st.booleans()), max_size=12))
+def test_names_are_distinct_legal_and_inside(files: list[tuple[int, str, bool]]) -> None:
     """Some tree of files would overwrite itself in the store, or write outside its job."""
-    asked = [(f"/{root}", f"/{root}/{path}") for root, path in files]
+    asked = [
+        (f"/{root}", f"/{root}/{path}", f"{root}/{path}" if near else None)
+        for root, path, near in files
+    ]
     names = assign_names(asked)
     folders = {folder for name in names for folder in folders_of(name)}
     assert len(set(names)) == len(names)
     assert not folders & set(names)
-    for name, (fixed, path) in zip(names, asked, strict=True):
+    for name, (fixed, path, near) in zip(names, asked, strict=True):
         parts = name.encode().split(b"/")
         assert len(name.encode()) <= MAX_NAME_BYTES
         assert all(0 < len(part) <= MAX_PART_BYTES for part in parts)
         assert not {b".", b".."} & set(parts)
         assert not any(part.startswith(b".runner-tmp-") for part in parts)
-        if parts[0] != b"_abs":
-            assert Layout().local_name(name) == path.removeprefix(fixed + "/")
+        if parts[0] == b"_rel":
+            assert Layout().local_name(name) == f"_rel/{near}"
+        elif parts[0] != b"_abs":
+            assert Layout().local_name(name) in (path.removeprefix(fixed + "/"), near)
             assert not Layout().is_log(name) and name != "manifest.json"
         elif parts[1] != b"sha256":
             assert Layout().local_name(name) == "_abs" + path
@@ -263,9 +294,9 @@ def test_names_share_a_keys_bytes_with_prefix_and_job() -> None:
     room = layout.longest_name(job, 1024 - 513)
     long = "/x/" + "/".join(["ä" * 100] * 3)
     for path in (long, "/x/" + "y" * 200, "/x/short"):
-        (name,) = assign_names([("/x", path)], longest=room)
+        (name,) = assign_names([("/x", path, None)], longest=room)
         key = layout.checkpoint_key(job, 10**10, 10**10, name)
         assert len(key) + 513 <= 1024
         assert len(layout.file_key(job, name).encode()) + 513 <= 1024
-    assert assign_names([("/x", "/x/short")], longest=room) == ["short"]
-    assert assign_names([("/x", long)], longest=room)[0].startswith("_abs/sha256/")
+    assert assign_names([("/x", "/x/short", None)], longest=room) == ["short"]
+    assert assign_names([("/x", long, None)], longest=room)[0].startswith("_abs/sha256/")
