@@ -177,7 +177,10 @@ def _ids(kind: str, line: _Line) -> Iterator[Candidate]:
         try:
             if kind == "queues":
                 queues = there.look("queues")["queues"]
-                found = [(each["queue_id"], each["status"]) for each in queues]
+                found = [
+                    (each.get("kept_as") or each["queue_id"], each.get("status", "unreadable"))
+                    for each in queues
+                ]
             else:
                 told = there.look("status", limit=MOST)
                 found = [(each["job_id"], each["status"]) for each in told["jobs"]]

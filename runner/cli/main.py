@@ -50,6 +50,9 @@ VERBS = {
 LINUX_ONLY = frozenset({"run", "daemon", "keep", "deadman"})
 """The verbs of a machine that runs jobs. The others do on a laptop what they can do there."""
 
+_UNKNOWN_FLAGS = "unrecognized arguments: "
+"""How argparse begins to say it."""
+
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
 
 
@@ -61,7 +64,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(ExitCode.USAGE, f"{self.prog}: {clean(message)}; see {self.prog} --help\n")
+        near = self._nearest(message)
+        hint = f"; did you mean {near}?" if near else ""
+        self.exit(ExitCode.USAGE, f"{self.prog}: {clean(message)}{hint}; see {self.prog} --help\n")
+
+    def _nearest(self, message: str) -> str | None:
+        """The flag that an unknown one was to be."""
+        if not message.startswith(_UNKNOWN_FLAGS):
+            return None
+        from difflib import get_close_matches
+
+        words = message.removeprefix(_UNKNOWN_FLAGS).split()
+        flags = (word.partition("=")[0] for word in words if word.startswith("-"))
+        known = list(self._option_string_actions)
+        found = (near for flag in flags for near in get_close_matches(flag, known, n=1))
+        return next(found, None)
 
 
 def main() -> NoReturn:
@@ -120,7 +137,9 @@ def run_command(argv: list[str], prog: str | None = None) -> int:
 
 
 def _run_verb(argv: list[str], prog: str) -> int:
-    if argv[:1] == ["--version"]:
+    if argv[:1] == ["help"] and argv[1:] and argv[1] in VERBS:
+        argv, prog = [argv[1], "--help"], f"runner {argv[1]}"
+    if argv[:1] in (["--version"], ["-V"]):
         print(f"runner {__version__}")
         code: int = ExitCode.DONE
     elif not argv or argv[0] not in VERBS:
@@ -168,20 +187,23 @@ def _os_error(error: OSError) -> str:
 
 
 def _overview(argv: list[str]) -> int:
-    asked = argv[:1] in (["-h"], ["--help"])
+    asked = argv[:1] in (["-h"], ["--help"], ["help"]) and len(argv) == 1
+    if argv[:1] == ["help"]:
+        argv = argv[1:]
     out = sys.stdout if asked else sys.stderr
     if argv and not asked:
         print(f"runner: {_unknown(argv[0])}", file=sys.stderr)
-    print("usage: runner VERB [--help] …   |   runner --version\n", file=out)
+    print("usage: runner VERB [--help] …   |   runner help VERB   |   runner --version\n", file=out)
+    width = max(map(len, VERBS)) + 2
     for verb, what in VERBS.items():
-        print(f"  {verb:<10}{what}", file=out)
+        print(f"  {verb:<{width}}{what}", file=out)
     return ExitCode.DONE if asked else ExitCode.USAGE
 
 
 def _unknown(word: str) -> str:
-    import difflib
+    from difflib import get_close_matches
 
     if word.startswith("-"):
         return f"unknown flag {clean(word)}"
-    near = difflib.get_close_matches(word, VERBS, n=1)
+    near = get_close_matches(word, VERBS, n=1)
     return f"unknown verb '{clean(word)}'" + (f"; did you mean '{near[0]}'?" if near else "")

@@ -33,7 +33,7 @@ def execute(arguments: argparse.Namespace) -> int:
     with connection(arguments) as there:
         found = there.look("queues")["queues"]
     if arguments.queue is not None:
-        found = [queue for queue in found if queue["name"] == arguments.queue]
+        found = [queue for queue in found if _word(queue) == arguments.queue]
         if not found:
             raise NotFoundError(f"there is no queue '{arguments.queue}'")
     if arguments.json:
@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     rows = [
         (
-            queue["name"],
+            _word(queue),
             queue.get("status", "unreadable"),
             to_the_second(queue.get("started_at", "-")),
             to_the_second(queue.get("completed_at", "-")),
@@ -52,3 +52,8 @@ def execute(arguments: argparse.Namespace) -> int:
     screen = screen_of(sys.stdout)
     print("\n".join(table(COLUMNS, rows, screen.columns if screen else None)))
     return ExitCode.DONE
+
+
+def _word(queue: dict[str, str]) -> str:
+    """What ``--queue`` takes for it."""
+    return queue.get("kept_as") or queue["queue_id"]

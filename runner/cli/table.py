@@ -77,8 +77,9 @@ class LiveTable:
 
     def say(self, message: str) -> None:
         """See Watcher."""
-        self._messages.put(message)
-        if not self._thread.is_alive():
+        if self._thread.is_alive():
+            self._messages.put(message)
+        else:
             self._console.print(_message(message))
 
     def closed(self) -> None:
@@ -91,6 +92,10 @@ class LiveTable:
         """Wait until all is on the terminal, and the terminal as it was."""
         if self._thread.is_alive():
             self._thread.join()
+        # What came after the last picture.
+        while not self._messages.empty():
+            if (message := self._messages.get()) is not None:
+                self._console.print(_message(message))
 
     def _draw(self) -> None:
         try:

@@ -67,8 +67,10 @@ def queues(place: Place, fields: Fields) -> Callable[[], Answer]:
 
 
 def describe_entry(entry: Entry) -> dict[str, Any]:
-    """A queue in a list of queues."""
-    view: dict[str, Any] = {"name": entry.name, "queue_id": entry.queue_id}
+    """A queue in a list of queues. One that ``--fresh`` has set aside goes by ``kept_as``."""
+    view: dict[str, Any] = {"queue_id": entry.queue_id or entry.name}
+    if entry.queue_id and entry.aside:
+        view["kept_as"] = entry.name
     if entry.error:
         view["error"] = entry.error
     if entry.queue is not None:

@@ -78,6 +78,9 @@ def typed(
         ("", "usage: runner VERB"),
         ("statsu", "unknown verb 'statsu'; did you mean 'status'?"),
         ("--verbose", "unknown flag --verbose"),
+        ("help nope", "unknown verb 'nope'"),
+        ("logs ok --tial 3", "unrecognized arguments: --tial 3; did you mean --tail"),
+        ("status --jsn=x", "did you mean --json"),
         *(
             (f"{verb} --nope", "unrecognized arguments: --nope|arguments are required")
             for verb in VERBS
@@ -158,6 +161,14 @@ def test_all_errors_of_a_document_are_told_one_a_line(folder: World) -> None:
     assert len(lines) >= 5 and all(line.startswith("runner validate: ") for line in lines)
     told = folder.data("validate", "two.json")
     assert told["valid"] is False and len(told["errors"]) == len(lines)
+
+
+def test_help_and_version_are_where_people_look(typed: Typed) -> None:
+    """Who tries `runner help` or `-V` would be told that there is no such thing."""
+    code, out, err = typed("help")
+    assert (code, err) == (0, "") and out == typed("--help")[1] and "  completion  compl" in out
+    assert typed("help logs") == typed("logs --help")
+    assert typed("-V") == typed("--version")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -253,7 +264,7 @@ def test_json_is_on_every_verb_that_prints_data(ended: World) -> None:
     assert data("wait", "--queue", "failed")["reason"] == "job 'bad' failed"
     assert data("prune", "--older-than", "1h", "--dry-run") == []
     assert data("run", "done.json")["status"] == "completed"
-    assert data("queues", "--queue", "done")[0]["name"] == "done"
+    assert data("queues", "--queue", "done")[0]["queue_id"] == "done"
 
 
 def test_what_is_not_there_is_told_with_the_nearest_name(ended: World) -> None:

@@ -94,7 +94,7 @@ def test_the_order_of_queues_survives_kill_9(world: World) -> None:
         release(world, name)
     assert world.call("wait", "--queue", "a").returncode == 0
     queues = world.data("queues")
-    assert [queue["name"] for queue in queues] == list("dbca")
+    assert [queue["queue_id"] for queue in queues] == list("dbca")
     times = [(queue["started_at"], queue["completed_at"]) for queue in queues]
     assert all(before[1] <= after[0] for before, after in pairwise(times))
     assert starts(world, "d") == 1, "adopted"
@@ -195,7 +195,7 @@ def test_fresh_ends_what_runs_and_begins_anew(world: World) -> None:
         os.kill(pid, 0)
     begun(world, "a", 2)
     assert world.data("status")["run_id"] != first
-    aside = [queue["name"] for queue in world.data("queues") if queue["name"] != "q"]
+    aside = [queue["kept_as"] for queue in world.data("queues") if "kept_as" in queue]
     assert len(aside) == 1 and aside[0].startswith("q.2")
     assert world.data("status", "--queue", aside[0])["run_id"] == first
     assert world.call("retry", "--queue", aside[0]).returncode == 2

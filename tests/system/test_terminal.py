@@ -152,6 +152,17 @@ def test_every_table_fits_its_terminal(
     assert "\nj28 " in every and "failed" in queues.splitlines()[1]
 
 
+def test_a_word_of_ours_is_told_once(world: World, terminals: list[Terminal]) -> None:
+    """What was said before the table came would be there again below it."""
+    assert world.call("run", world.document(OK)).returncode == 0
+    terminals.append(again := Terminal(world, "run", "q.json", "--fresh"))
+    assert again.end() == 0
+    assert again.shown.count("the former run is kept as q.") == 1
+    terminals.append(idle := Terminal(world, "run", "q.json"))
+    assert idle.end() == 0
+    assert idle.shown.count("q had ended before (completed): nothing was started") == 1
+
+
 def test_no_color_is_heard(world: World, terminals: list[Terminal]) -> None:
     """Who can't read our colours could not turn them off."""
     world.document(OK)

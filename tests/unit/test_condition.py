@@ -60,6 +60,11 @@ def test_nobody_is_told_to_resume_what_has_ended(ended: bool | None, resumes: bo
     said = of_machine(found(machine("terminated")), NOW, ended=ended)
     assert said is not None and said.ends
     assert any("runner resume" in line for line in said.advice) is resumes
+    for spot in (True, False):
+        said = of_machine(found(machine("stopped", spot=spot)), NOW, ended=ended)
+        assert said is not None and not said.ends
+        assert any("runner resume" in line for line in said.advice) is resumes
+        assert any("runner terminate" in line for line in said.advice) is not resumes
 
 
 def test_ec2_that_can_not_be_asked_is_no_machine_that_is_gone() -> None:

@@ -41,6 +41,11 @@ def of_machine(found: Found, now: float, *, ended: bool | None = None) -> Condit
             return None
         case "pending":
             return Condition(f"{name} is booting, for {since}", ("ask again in a minute",))
+        case "stopping" | "stopped" if ended:
+            end = f"it isn't needed any more: runner terminate {name}"
+            return Condition(
+                f"{name} is {machine.state}{_told(machine)}", (*_afterwards(queue, ended), end)
+            )
         case "stopping" | "stopped" if machine.spot:
             then = "EC2 starts it again when it has room, and runner goes on by itself"
             return Condition(

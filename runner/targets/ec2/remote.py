@@ -259,9 +259,10 @@ class Remote:
         """Say where it comes from, and who works on it, as far as EC2 knows."""
         source: Answer = {"from": "s3", "age_seconds": round(seen.age_now, 1), "at": seen.at}
         if (standing := self._condition) is not None:
-            if standing.ends and self._found is not None:
-                standing = condition.of_machine(self._found, time.time(), ended=seen.ended)
-                assert standing is not None
+            if self._found is not None:
+                # What to do depends on whether the queue has ended.
+                known = condition.of_machine(self._found, time.time(), ended=seen.ended)
+                standing = known or standing
             source |= {"why": standing.why, "next": list(standing.advice)}
         queue |= {"source": source, "instance": self.facts()}
         if seen.ended:
