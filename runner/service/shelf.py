@@ -306,10 +306,10 @@ class Shelf:
         """
         entries = [e for e in self.entries() if only in (None, e.name)]
         kept: Mapping[str, float] = {}
-        if asked:
-            check_clock(self.paths.ages, self._newest_file(), remember=not dry_run)
-        else:
+        if not asked:
             kept = self._look_at_ages(entries)
+        elif any(map(_is_done, entries)):
+            check_clock(self.paths.ages, self._newest_file(), remember=not dry_run)
 
         def is_old(entry: Entry) -> bool:
             by_wall = time.time() - _ended_at(entry)
