@@ -66,12 +66,14 @@ class StateWentBack:
     """The stored state is older than one that was durable: its log was lost, or a copy restored.
 
     ``lost``: so many lines of the story are known to be missing. ``starts``: at least so many
-    starts were intended, as the record of attempts shows.
+    starts were intended, as the record of attempts shows. ``brought_back``: what the lost steps
+    came to is known from queue-state.json, and in the records again.
     """
 
     now: Now
     lost: int
     starts: int
+    brought_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
 def on_went_back(ledger: Ledger, event: StateWentBack) -> None:
     """Say so, and give no token out again: whoever had it may still be about to begin."""
     ledger.queue = replace(ledger.queue, starts=max(ledger.queue.starts, event.starts))
-    ledger.tell(event.now.wall, None, "state_went_back", lost=event.lost or None)
+    source = "queue-state.json" if event.brought_back else None
+    ledger.tell(
+        event.now.wall, None, "state_went_back", lost=event.lost or None, brought_back_from=source
+    )
     ledger.changes.urgent = True
 
 

@@ -77,11 +77,14 @@ class Engine:
         database: Database,
         scheduler: Scheduler,
         observe: Callable[[list[StoryEntry]], None] | None = None,
+        *,
+        brought_back: bool = False,
     ) -> None:
         self.scheduler = scheduler
         self.surroundings = surroundings
         self._database = database
         self._observe = observe
+        self._brought_back = brought_back
         self._loop = asyncio.get_running_loop()
         self._context = owned(self._loop, self._on_failed_callback)
         self._boot_id = boot_id()
@@ -202,9 +205,9 @@ class Engine:
         queue = self.scheduler.queue
         lost = self._database.missing_events(queue.run_id)
         starts = self._attempts.newest_start()
-        if not lost and starts <= queue.starts:
+        if not (lost or self._brought_back) and starts <= queue.starts:
             return None
-        return ev.StateWentBack(moment, lost, starts)
+        return ev.StateWentBack(moment, lost, starts, self._brought_back)
 
     def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply one event and store it; no attempt is looked at and nothing starts."""

@@ -27,6 +27,7 @@ from runner.results.layout import Layout
 from runner.results.runs import set_former_run_aside
 from runner.results.store import ResultStore
 from runner.rights import Rights
+from runner.service.lost_steps import make_good
 from runner.service.shelf import Shelf
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
@@ -77,6 +78,9 @@ class Opened:
             if document is None:
                 document = self.database.read_document()
             loaded = self.database.load(len(document.jobs))
+            made_good = make_good(paths, self.database, document, loaded)
+            self.brought_back = made_good is not None
+            loaded = made_good or loaded
             self.queue_id = loaded.queue_id
             self.scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
             work_dir = place.work_dir
@@ -149,7 +153,13 @@ class Session:
         self.timeouts = opened.timeouts
         self.database = opened.database
         try:
-            self.engine = Engine(opened.around, self.database, opened.scheduler, observe)
+            self.engine = Engine(
+                opened.around,
+                self.database,
+                opened.scheduler,
+                observe,
+                brought_back=opened.brought_back,
+            )
         except BaseException:
             self.database.close()
             raise

@@ -83,3 +83,33 @@ def test_fresh_ends_what_a_state_that_went_back_does_not_know(bed: Bed) -> None:
     code, told = bed.finish(run)
     assert code == 0, told
     assert "OVERLAP" not in (bed.root / "said").read_text()
+
+
+@pytest.mark.parametrize("harm", [lose_the_log, damage_the_log, restore_a_copy])
+def test_what_the_state_file_knows_comes_back(bed: Bed, harm: Callable[[Path], None]) -> None:
+    """Completed jobs run again, and a living attempt is ended, for steps that are known."""
+    wait = f"{ALONE} until [ -e go ]; do sleep 0.05; done"
+    jobs = [
+        {"job_id": "done", "command": "echo done >> said"},
+        {"job_id": "lives", "command": wait, "depends_on": ["done"]},
+        {"job_id": "after", "command": "echo after >> said", "depends_on": ["lives"]},
+    ]
+    document = bed.document(jobs)
+    folder = bed.state / "queues/q"
+    run = bed.start(bed.command("run", document))
+    until(lambda: (bed.root / "said").exists(), "the first job")
+    shutil.copy(folder / "state.db", folder / "copy.db")
+    until(lambda: "run" in (bed.root / "said").read_text(), "the second")
+    until(lambda: '"pid"' in (folder / "queue-state.json").read_text(), "its pid in the file")
+    run.kill()
+    run.wait()
+    harm(folder)
+    run = bed.start(bed.command("run", document))
+    until(lambda: bed.status().get("worker"), "the queue to be taken up")
+    (bed.root / "go").touch()
+    code, told = bed.finish(run)
+    assert code == 0, told
+    assert (bed.root / "said").read_text().split() == ["done", "run", "after"]
+    assert "brought_back_from=queue-state.json" in told
+    assert "lives adopted" in told
+    assert [job["attempt"] for job in bed.status()["jobs"]] == [1, 1, 1]

@@ -1,0 +1,64 @@
+"""A database that has lost steps: found out when a queue is opened, and made good as far as can be.
+
+Its log was lost or damaged, or a person has put a copy in its place. What `queue-state.json` knows
+of the lost steps comes back; what still runs of them is adopted. The rest is ended by the engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.core.attempts import start_number
+from runner.core.bringing_back import OnRecord, bring_back
+from runner.core.state_file import parse_state
+from runner.engine.attempts import now
+from runner.errors import StateError
+from runner.model.document import Queue
+from runner.process.identity import boot_id
+from runner.process.slots import Slot, SlotFile
+from runner.store.database import Database, Loaded
+from runner.store.paths import QueuePaths
+
+
+def make_good(
+    paths: QueuePaths, database: Database, document: Queue, loaded: Loaded
+) -> Loaded | None:
+    """What was loaded with the lost steps that are known, stored; None if none are lost or known.
+
+    The caller holds the queue's lock. Raises DiskError, OSError.
+    """
+    queue = loaded.queue
+    slots = _recorded(paths)
+    newest = max((start_number(queue.run_id, slot.token) for _, slot in slots), default=0)
+    if not database.missing_events(queue.run_id) and newest <= queue.starts:
+        return None
+    try:
+        told = parse_state(paths.projection.read_bytes(), str(paths.projection))
+    except (FileNotFoundError, StateError):
+        return None
+    if told.run_id != queue.run_id or (told.updated_at or 0.0) <= (queue.updated_at or 0.0):
+        return None
+    boot = boot_id()
+    attempts = {
+        slot.command.pid: OnRecord(slot.token, number, slot.claim.mono)
+        for number, slot in slots
+        if slot.command is not None and slot.claim is not None and slot.claim.boot_id == boot
+    }
+    try:
+        found, jobs = bring_back(document, told, attempts, now(), boot)
+    except StateError:
+        # The document was changed by one of the lost steps, say: what is there is all there is.
+        return None
+    found = replace(found, starts=max(found.starts, newest, queue.starts))
+    database.replace_all(database.document(), found, sorted(jobs.items()))
+    return replace(loaded, queue=found, jobs=jobs)
+
+
+def _recorded(paths: QueuePaths) -> list[tuple[int, Slot]]:
+    if not paths.slots.is_file():
+        return []
+    slots = SlotFile.open(str(paths.slots))
+    try:
+        return list(slots.all())
+    finally:
+        slots.close()
