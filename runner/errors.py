@@ -118,5 +118,17 @@ class ConflictError(UsageError):
     """The request contradicts what is stored: another document under the same queue_id, say."""
 
 
+class EndedElsewhereError(RunnerError):
+    """A queue of this id has ended in its result store, and hasn't begun here: nothing started.
+
+    ``exit_code`` is its outcome's; ``state`` is the queue-state.json that is there, if it was read.
+    """
+
+    def __init__(self, told: str, exit_code: ExitCode, state: bytes = b"") -> None:
+        super().__init__(told)
+        self.exit_code = exit_code
+        self.state = state
+
+
 class IllegalTransition(RuntimeError):
     """The scheduler was asked for a transition its table doesn't hold: a bug, told with history."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.aws.clients import region_of
 from runner.aws.ec2 import Ec2
+from runner.aws.faults import AwsError
 from runner.cli import launch_cargo, launch_text
 from runner.cli.launch_cargo import bundles
 from runner.cli.progress import progress_bar
@@ -22,6 +23,7 @@ from runner.model.document import Queue, dump_document
 from runner.results.stores import parse_s3
 from runner.service.result_stores import wanted
 from runner.service.warnings import local_paths
+from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket, sha256_of
 from runner.targets.ec2.ground import Ground
 from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id
@@ -147,9 +149,20 @@ class Launching:
 
     def _new_id(self) -> str:
         now = time.time()
-        while self._launches.read(new_queue_id(now)) is not None:
+        while self._is_known(new_queue_id(now)):
             now += 1
         return new_queue_id(now)
+
+    def _is_known(self, queue_id: str) -> bool:
+        """Whether another launch has this id, from here or from elsewhere; the index is claimed
+        later, by one of two that ask in the same second."""
+        if self._launches.read(queue_id) is not None:
+            return True
+        try:
+            return bool(self._bucket.get_json(names.index_key(queue_id))[0])
+        except AwsError:
+            # Its words are the survey's, which comes next.
+            return False
 
     def _workdir(self, packed: Path | None) -> Path | Shipped | None:
         """What the machine's work folder is filled with."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from runner.cli import options
-from runner.errors import UsageError
+from runner.errors import EndedElsewhereError, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,10 @@ def execute(arguments: argparse.Namespace) -> int:
     watcher = watcher_for(json_output=arguments.json)
     try:
         ended = run(shelf, settings, wish, watcher)
+    except EndedElsewhereError as error:
+        if arguments.json:
+            sys.stdout.buffer.write(error.state)
+        raise
     finally:
         watcher.finish()
     if arguments.json:

@@ -19,9 +19,10 @@ from runner.errors import RunnerError, StateError, UsageError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
+from runner.service.elsewhere import check_not_ended
 from runner.service.result_stores import opened, prepared, wanted
 from runner.service.shelf import Entry, Shelf
-from runner.service.taking_over import Found, find
+from runner.service.taking_over import Found, find, is_new
 from runner.store.database import TAKEN_OVER
 from runner.store.stamps import Stamp
 
@@ -139,6 +140,8 @@ class Candidates:
             log.warning("result_store", queue=entry.name, note=note)
 
         try:
+            if is_new(entry):
+                check_not_ended(store, entry.queue_id)
             return find(self._shelf, entry, store, say)
         except StoreError as error:
             if this_moment().uptime < ASK_FOR:

@@ -78,7 +78,6 @@ class Daemon(requests.Host, supervisor.Listener):
         self._settings = settings
         self._user = user
         self._place = Place(logins(os.environ, user.account), None, user.rights)
-        self._naming = asyncio.Lock()
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
@@ -389,19 +388,16 @@ class Daemon(requests.Host, supervisor.Listener):
         """See Host."""
         # A large document takes seconds: not on the loop.
         given = await asyncio.to_thread(parse_document, raw)
-        if given.queue_id is not None:
-            return await self._accept(given, again)
-        async with self._naming:
-            return await self._accept(given, again)
+        async with self._intake.named(given, again) as document:
+            return await self._accept(document, again, anonymous=given.queue_id is None)
 
-    async def _accept(self, given: Queue, again: Again) -> dict[str, Any]:
-        queue_id = await asyncio.to_thread(self.shelf.name_for, given)
-        document = given.with_id(queue_id)
+    async def _accept(self, document: Queue, again: Again, *, anonymous: bool) -> dict[str, Any]:
+        queue_id = str(document.queue_id)
         async with self._supervisor.handling(queue_id):
             # Before it is accepted: afterwards nobody may end the machine for want of work.
             self._end.call_off()
             created = again.fresh or not self.shelf.exists(queue_id)
-            await self._intake.accept(document, again, anonymous=given.queue_id is None)
+            await self._intake.accept(document, again, anonymous=anonymous)
         self._candidates.forgive(queue_id)
         self._wake.set()
         # It is accepted, whatever the disk gives of it in this moment.

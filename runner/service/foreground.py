@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,10 +24,11 @@ from runner.errors import ConflictError, ExitCode, disk_error
 from runner.model.document import Queue
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
-from runner.results.store import StoreError
+from runner.results.store import ResultStore, StoreError
 from runner.service import requests, taking_over
 from runner.service.desk import Desk
 from runner.service.documents import check_same, mend
+from runner.service.elsewhere import check_not_ended, reserve
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import Place, Session, end_attempts
 from runner.service.shelf import Entry, Shelf
@@ -114,13 +116,10 @@ class _Foreground(requests.Host):
     async def run(self) -> Ended:
         allow_descriptors(CLIENTS_DESCRIPTORS)
         wish, shelf = self._wish, self.shelf
-        queue_id = shelf.name_for(wish.document)
-        document = wish.document.with_id(queue_id)
-        shelf.check_daemon(queue_id)
         # Before anything is written elsewhere, and not on the loop's time.
-        store = await asyncio.to_thread(
-            prepared, wanted(document, wish.results), self._settings, self._watcher.say
-        )
+        document, store = await asyncio.to_thread(self._begin)
+        assert document.queue_id is not None
+        queue_id = document.queue_id
         self._place = replace(wish.place, results=store)
         lock = shelf.lock(queue_id, "runner run")
         try:
@@ -133,6 +132,46 @@ class _Foreground(requests.Host):
         finally:
             lock.release()
             self.desk.close()
+
+    def _begin(self) -> tuple[Queue, ResultStore | None]:
+        """The document with its id, and the queue's store. Blocks.
+
+        Raises EndedElsewhereError, UsageError, LockedError.
+        """
+        given, shelf = self._wish.document, self.shelf
+        while True:
+            queue_id = shelf.name_for(given)
+            document = given.with_id(queue_id)
+            new = not shelf.exists(queue_id)
+            store: ResultStore | None = None
+            try:
+                shelf.check_daemon(queue_id)
+                want = wanted(document, self._wish.results)
+                store = prepared(want, self._settings, self._watcher.say)
+                if not new or self._is_free(document, store):
+                    return document, store
+            except BaseException:
+                if new and given.queue_id is None:
+                    shelf.give_back(queue_id)
+                if store is not None:
+                    store.close()
+                raise
+            if store is not None:
+                store.close()
+
+    def _is_free(self, document: Queue, store: ResultStore | None) -> bool:
+        """Whether a queue that is new here may begin with this id."""
+        wish = self._wish
+        assert document.queue_id is not None
+        if wish.document.queue_id is None:
+            # A store that was named is the caller's choice, whatever the id is.
+            named = wish.results is not None or wish.document.result_s3_prefix is not None
+            return named or reserve(store, document)
+        if not wish.again.fresh:
+            # One that doesn't answer is told of when it is asked for an unfinished run.
+            with suppress(StoreError):
+                check_not_ended(store, document.queue_id)
+        return True
 
     async def _accept(self, document: Queue, *, anonymous: bool) -> None:
         assert document.queue_id is not None

@@ -7,17 +7,28 @@ left first, and its jobs go on meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 from runner.core import events as ev
 from runner.core.again import Again
-from runner.errors import ConflictError
+from runner.errors import ConflictError, UsageError
 from runner.model.document import Queue
 from runner.model.settings import Settings
+from runner.results.store import ResultStore, StoreError
 from runner.service.documents import check_same, is_same, mend
+from runner.service.elsewhere import check_not_ended, reserve
+from runner.service.result_stores import opened, wanted
 from runner.service.session import Place, Session, apply_resting, end_attempts
 from runner.service.shelf import Shelf
 from runner.store.database import TAKEN_OVER
+
+STORE_ANSWERS = 5.0
+"""Seconds in which the store of a new queue is asked what it knows of it. One that is away is asked
+again before the queue's first job starts."""
+
+_T = TypeVar("_T")
 
 
 class Intake:
@@ -40,6 +51,57 @@ class Intake:
         self._place = place
         self._session_of = session_of
         self._until_left = until_left
+        self._naming = asyncio.Lock()
+
+    @asynccontextmanager
+    async def named(self, given: Queue, again: Again) -> AsyncIterator[Queue]:
+        """The document with its id, which is no other's as far as its store can tell in time.
+
+        Raises EndedElsewhereError for a queue that is new here and has ended there.
+        """
+        if given.queue_id is not None:
+            if not again.fresh and not self._shelf.exists(given.queue_id):
+                queue_id = given.queue_id
+                await self._ask_store(given, lambda store: check_not_ended(store, queue_id))
+            yield given
+            return
+        # One after the other: the same document twice is one queue, once it is accepted.
+        async with self._naming:
+            while True:
+                queue_id = await asyncio.to_thread(self._shelf.name_for, given)
+                document = given.with_id(queue_id)
+                if self._shelf.exists(queue_id) or given.result_s3_prefix is not None:
+                    break
+                if await self._reserved(document):
+                    break
+            try:
+                yield document
+            except BaseException:
+                self._shelf.give_back(queue_id)
+                raise
+
+    async def _reserved(self, document: Queue) -> bool:
+        return await self._ask_store(document, lambda store: reserve(store, document)) is not False
+
+    async def _ask_store(
+        self, document: Queue, ask: Callable[[ResultStore | None], _T]
+    ) -> _T | None:
+        """What a new queue's store says; None if there is none, or it doesn't say in time."""
+        want = wanted(document)
+        if want.where is None:
+            return None
+
+        def asked() -> _T:
+            store = opened(want, self._settings)
+            try:
+                return ask(store)
+            finally:
+                if store is not None:
+                    store.close()
+
+        with suppress(StoreError, UsageError, TimeoutError):
+            return await asyncio.wait_for(asyncio.to_thread(asked), STORE_ANSWERS)
+        return None
 
     async def accept(self, document: Queue, again: Again, *, anonymous: bool) -> None:
         """Take it in; it has its id. Nobody else takes a queue up meanwhile.

@@ -170,9 +170,28 @@ class Shelf:
         moment = time.time()
         while True:
             name = time.strftime("queue-%Y%m%d-%H%M%S", time.gmtime(moment))
-            if not self.queue_paths(name).root.exists():
+            if not self.queue_paths(name).root.exists() and self._reserve(name):
                 return name
             moment += 1
+
+    def _reserve(self, name: str) -> bool:
+        """Whether this id is the caller's: nobody else has made the file of its lock."""
+        path = self.paths.queue_lock(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise disk_error(path, error) from None
+        return True
+
+    def give_back(self, name: str) -> None:
+        """An id from ``name_for`` was not needed: nothing is to be left of it."""
+        if not self.exists(name):
+            with suppress(OSError):
+                self.paths.queue_lock(name).unlink()
+                self.paths.locks.rmdir()
 
     def stored_document(self, name: str) -> Queue:
         """The document a queue was accepted with."""

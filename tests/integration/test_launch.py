@@ -197,14 +197,14 @@ def test_a_queue_with_a_living_machine_is_refused(laptop: Laptop) -> None:
     assert laptop.stored() == stored
 
 
-@pytest.mark.parametrize(("status", "word"), [("completed", "completed"), ("failed", "failed")])
-def test_a_queue_that_has_ended_is_refused(laptop: Laptop, status: str, word: str) -> None:
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 100)])
+def test_a_queue_that_has_ended_is_refused(laptop: Laptop, status: str, code: int) -> None:
     """A machine would boot, find nothing to do, and cost all the same."""
     state = {"queue_id": laptop.queue_id, "run_id": "r", "status": status, "jobs": []}
     laptop.store(f"queues/{laptop.queue_id}/queue-state.json", state)
     done = laptop.launch()
-    assert done.returncode == 2
-    assert f"queue '{laptop.queue_id}' has {word}" in done.stderr
+    assert done.returncode == code
+    assert f"nothing was launched: queue '{laptop.queue_id}' has {status}" in done.stderr
     assert f"runner results {laptop.queue_id}" in done.stderr
 
 

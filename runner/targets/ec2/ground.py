@@ -12,8 +12,9 @@ from datetime import datetime
 
 from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.faults import AwsError, Kind
-from runner.errors import ConflictError
+from runner.errors import ConflictError, EndedElsewhereError
 from runner.model.durations import format_duration
+from runner.service.elsewhere import outcome
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.launches import Launch, Launches
@@ -34,7 +35,10 @@ class Ground:
         self._etag: str | None = None
 
     def check(self, queue_id: str, prefix: str, digest: str) -> Standing | None:
-        """How the queue stands in the bucket, if it was begun before. Raises ConflictError."""
+        """How the queue stands in the bucket, if it was begun before.
+
+        Raises ConflictError, EndedElsewhereError.
+        """
         index, self._etag = self._bucket.get_json(names.index_key(queue_id))
         machines = _alive(self._ec2, queue_id)
         elsewhere = index.get("region")
@@ -45,7 +49,8 @@ class Ground:
         self._see_others(queue_id, index, digest)
         standing = StateOf(self._bucket, prefix).look()
         if standing is not None and standing.ended:
-            raise ConflictError(_has_ended(queue_id, standing, f"{self._bucket.name}/{prefix}"))
+            told = _has_ended(queue_id, standing, f"{self._bucket.name}/{prefix}")
+            raise EndedElsewhereError(told, outcome(standing.status, standing.incomplete))
         return standing
 
     def _see_others(self, queue_id: str, index: Mapping[str, object], digest: str) -> None:
@@ -95,8 +100,8 @@ def _has_machine(queue_id: str, machine: Machine) -> str:
 
 def _has_ended(queue_id: str, standing: Standing, where: str) -> str:
     return (
-        f"queue '{queue_id}' has {_ENDED[standing.status]}: s3://{where} has its results, and a "
-        "machine would find nothing to do\n"
+        f"nothing was launched: queue '{queue_id}' has {_ENDED[standing.status]}: s3://{where} has "
+        "its results, and a machine would find nothing to do\n"
         f"fetch them with: runner results {queue_id}\n"
         "to run it anew give the document another queue_id"
     )

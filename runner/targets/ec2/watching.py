@@ -23,6 +23,7 @@ HEAD = 256 * 1024
 @dataclass(frozen=True, slots=True)
 class _Job:
     status: JobStatus
+    results_uploaded: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,16 @@ class _Head:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """``jobs``: how many stand where; empty for a queue that is too large to look at as a whole."""
+    """``jobs``: how many stand where; empty for a queue that is too large to look at as a whole.
+
+    ``incomplete``: results of one of them are missing.
+    """
 
     status: str
     reason: str = ""
     updated_at: str = ""
     jobs: dict[str, int] = field(default_factory=dict)
+    incomplete: bool = False
 
     @property
     def ended(self) -> bool:
@@ -56,7 +61,9 @@ def standing_of(head: bytes) -> Standing | None:
     except StateError:
         return None
     jobs = Counter(job.status.value for job in state.jobs)
-    return Standing(state.status.value, state.reason or "", state.updated_at or "", dict(jobs))
+    incomplete = any(job.results_uploaded is False for job in state.jobs)
+    reason, updated = state.reason or "", state.updated_at or ""
+    return Standing(state.status.value, reason, updated, dict(jobs), incomplete)
 
 
 def _decoded(head: bytes) -> Any:
