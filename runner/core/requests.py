@@ -9,7 +9,14 @@ from runner.core import events as ev
 from runner.core.ending import end, give_up, reconsider, run_again
 from runner.core.ledger import Ledger
 from runner.core.reopening import behind
-from runner.core.states import QUEUE_ENDED, WAITING, JobStatus, QueueStatus, StopReason
+from runner.core.states import (
+    QUEUE_ENDED,
+    RETRIED,
+    WAITING,
+    JobStatus,
+    QueueStatus,
+    StopReason,
+)
 
 _RETRIED = frozenset({JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED})
 
@@ -56,7 +63,8 @@ def on_retry(ledger: Ledger, event: ev.RetryRequested) -> None:
         )
     ledger.queue = replace(queue, halted=None)
     if queue.status in QUEUE_ENDED:
-        ledger.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None)
+        resumed = ledger.queue.resumed if ledger.open else RETRIED
+        ledger.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None, resumed=resumed)
     run_again(ledger, now.wall, again)
     reconsider(ledger, now.wall, again)
 

@@ -11,7 +11,7 @@ from runner.core.events import Now, SessionOpened, StateWentBack
 from runner.core.inputs import call_off_all, forget_all
 from runner.core.ledger import Ledger
 from runner.core.outputs import check_doubted, doubt_all
-from runner.core.states import QUEUE_ENDED, WAITING, JobStatus, QueueStatus
+from runner.core.states import CHANGED, QUEUE_ENDED, RETRIED, WAITING, JobStatus, QueueStatus
 from runner.core.storing import collect_again, forget_store
 
 
@@ -58,6 +58,8 @@ def _why(ledger: Ledger, *, same_boot: bool) -> str | None:
         why = queue.reason or "an interruption"
     elif queue.status is not QueueStatus.RUNNING:
         return None
+    elif queue.resumed in (RETRIED, CHANGED):
+        why = queue.resumed
     elif same_boot:
         why = "the service was started again"
     else:
@@ -67,7 +69,9 @@ def _why(ledger: Ledger, *, same_boot: bool) -> str | None:
 
 def _tell_resumed(ledger: Ledger, now: Now) -> None:
     """Say what goes on, and why that is needed."""
-    if ledger.resuming is None:
+    asked = ledger.queue.resumed
+    why = ledger.resuming or (asked if asked in (RETRIED, CHANGED) else None)
+    if why is None:
         return
     counts = {
         "completed": ledger.counts[JobStatus.COMPLETED],
@@ -76,8 +80,8 @@ def _tell_resumed(ledger: Ledger, now: Now) -> None:
         "pending": ledger.counts[JobStatus.PENDING],
     }
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    ledger.queue = replace(ledger.queue, resumed=f"{ledger.resuming} ({told})")
-    ledger.tell(now.wall, None, "queue_resumed", why=ledger.resuming, **counts)
+    ledger.queue = replace(ledger.queue, resumed=f"{why} ({told})")
+    ledger.tell(now.wall, None, "queue_resumed", why=why, **counts)
 
 
 def _carry_waits(ledger: Ledger, now: Now, saved: float) -> None:

@@ -67,6 +67,10 @@ QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
 LOST = "outputs lost at reboot"
 """The reason of a job that had completed and runs again."""
 
+RETRIED = "a retry was asked for"
+CHANGED = "its document was changed"
+"""Why a queue that had ended and rested is to be worked on again."""
+
 WAITING = frozenset({_J.PENDING, _J.INTERRUPTED})
 ENDED = frozenset({_J.COMPLETED, _J.FAILED, _J.CANCELLED, _J.SKIPPED})
 QUEUE_ENDED = frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED})

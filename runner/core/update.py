@@ -14,6 +14,7 @@ from runner.core.closing import failed_job_in, failure_of
 from runner.core.finishing import outcome_of
 from runner.core.reopening import as_new, behind
 from runner.core.states import (
+    CHANGED,
     ENDED,
     PENDING,
     QUEUE_ENDED,
@@ -197,6 +198,7 @@ def _reopened(new: Queue, queue: QueueState, states: Sequence[JobState]) -> Queu
     return replace(
         queue,
         status=QueueStatus.RUNNING,
+        resumed=CHANGED,
         reason=None,
         completed_at=None,
         timed_out=False,

@@ -110,7 +110,7 @@ def _results(job: Job) -> _Found:
         other = first.setdefault(name, path)
         if PurePosixPath(other) != PurePosixPath(path):
             told = f"{quoted(other)} and {quoted(path)} have one name"
-            yield ".result_paths", f"{told}: the second is stored under another one"
+            yield ".result_paths", f"{told}: the second is stored under a longer one"
 
 
 # -- commands ----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from core_driver import drive, job
 
 from runner.model.document import ResultPath
@@ -75,3 +76,25 @@ def test_results_stored_again_hold_dependents_up_again() -> None:
     assert q.starts == []
     q.stored("a")
     assert q.starts == ["c"]
+
+
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_queue_that_is_retried_says_so(at_rest: bool) -> None:
+    """`Resumed: the service was started again` would be told of a retry."""
+    q = drive(job("a"), job("b", "a"))
+    q.fail("a")
+    q.crash()
+    q.session()
+    q.retry()
+    if at_rest:
+        assert q.core.queue.resumed == "a retry was asked for"
+        q.crash()
+        q.session()
+    q.told()
+    assert q.core.queue.resumed == "a retry was asked for (2 pending)"
+    assert q["a"].status.value == "running"
+    q.crash()
+    q.session()
+    q.void("a")
+    q.told()
+    assert q.core.queue.resumed and q.core.queue.resumed.startswith("the service was started again")
