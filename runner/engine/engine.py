@@ -319,11 +319,7 @@ class Engine:
         held = self._held
         try:
             self._check_starts()
-            for event in inbox:
-                if isinstance(event, _MAY_STOP):
-                    for ended in self._attempts.ended_already(event.now):
-                        self.scheduler.handle(ended)
-                held.actions += self.scheduler.handle(event)
+            postponed = self._handle(inbox)
         except Exception as error:
             # Half an event must not be stored: the next session begins with what was before it.
             self._break(error)
@@ -331,9 +327,29 @@ class Engine:
         held.done += self._waiters
         self._waiters.clear()
         self._commit()
-        self._arm()
+        if postponed:
+            self._inbox[:0] = postponed
+            self._later(RETRY_COMMIT, self._poke)
+        else:
+            self._arm()
         if self._hold and self._attempts.all_found and not self._stopping():
             self.detach()
+
+    def _handle(self, inbox: list[ev.Event]) -> list[ev.Event]:
+        """Apply events; returns those that have to wait: the record of attempts can't be read.
+
+        An end that came before a stop stands, so nothing is stopped before it was looked for.
+        """
+        for number, event in enumerate(inbox):
+            if isinstance(event, _MAY_STOP):
+                try:
+                    ended = list(self._attempts.ended_already(event.now))
+                except OSError:
+                    return inbox[number:]
+                for each in ended:
+                    self.scheduler.handle(each)
+            self._held.actions += self.scheduler.handle(event)
+        return []
 
     def _stopping(self) -> bool:
         jobs = self.scheduler.jobs

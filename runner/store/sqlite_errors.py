@@ -1,15 +1,14 @@
 """SQLite's errors as ours: what may pass, and what is damage.
 
 Nothing that the disk, a lock or a permission refused is told as damage: a person would be sent to
-an older copy. Where SQLite itself can't tell, the bytes are judged.
+an older copy. Where SQLite itself can't tell, the bytes are judged. `status` begins here: what only
+that needs is imported there.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -140,6 +139,9 @@ def _copy_is_well(path: Path, files: list[Path]) -> bool:
     By another process: to close a descriptor of the file in this one would drop SQLite's locks on
     it (fcntl(2), those of every connection here).
     """
+    import subprocess
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="runner-look-") as folder:
         words = ["cp", "--", *(str(file) for file in files if file.exists()), folder]
         if subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode:

@@ -222,12 +222,6 @@ int mkdir(const char *path, mode_t mode)
     return fails_at(path) ? no_room() : real(path, mode);
 }
 
-int unlink(const char *path)
-{
-    REAL(unlink);
-    return fails_at(path) ? eio() : real(path);
-}
-
 /* A disk that doesn't tell, or tells that it is full. */
 #define TELLS(name, kind) \
     int name(const char *path, struct kind *into) \
