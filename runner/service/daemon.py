@@ -57,6 +57,9 @@ PRUNE_EVERY = 24 * 3600.0
 LOOK_AROUND = 10.0
 """Seconds between two looks at whether all work is done, if the machine is to end then."""
 
+REST_AT_MOST = 600.0
+"""Seconds for which kept queues that have all ended are not looked at, while nobody locks one."""
+
 LOOK_AGAIN = 5.0
 """Seconds after which the queues are looked for again, where that couldn't be done."""
 
@@ -192,12 +195,16 @@ class Daemon(requests.Host, supervisor.Listener):
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_EVERY
                 pruning = asyncio.create_task(self._prune())
-            wait = await self._take_up()
+            touched = self.shelf.touched()
+            wait = min(await self._take_up(), self._prune_at - time.monotonic())
             if self._supervisor.idle:
                 self._notifier.ready()
-                await self._consider_end()
-                wait = min(wait, LOOK_AROUND) if self._end.watches else wait
-            await self._sleep(min(wait, self._prune_at - time.monotonic()))
+            if not self._supervisor.idle or not self._end.watches:
+                await self._sleep(wait)
+            elif await self._consider_end():
+                await self._rest(touched, min(wait, REST_AT_MOST))
+            else:
+                await self._sleep(min(wait, LOOK_AROUND))
         await self._supervisor.finish()
         if pruning is not None:
             await pruning
@@ -219,18 +226,27 @@ class Daemon(requests.Host, supervisor.Listener):
         except Exception as error:
             log.error("kept_queues_unknown", error=told(error), exc_info=_bug(error))
 
-    async def _consider_end(self) -> None:
+    async def _consider_end(self) -> bool:
+        """Plan the machine's end if all queues have ended; whether they have."""
         if self._stopping or self.why_not() is not None or self._candidates.finishing:
-            return
-        if not self._end.watches:
-            return
+            return False
         try:
             entries = await asyncio.to_thread(self.shelf.entries)
             ends = await asyncio.to_thread(all_ended, entries, self.shelf)
             if self._supervisor.idle and not self._wake.is_set():
                 self._end.consider(ends)
+                return ends is not None
         except Exception as error:
             log.error("machine_end_unknown", error=told(error), exc_info=_bug(error))
+        return False
+
+    async def _rest(self, touched: tuple[int, ...], seconds: float) -> None:
+        """Look no more at hundreds of ended queues until one of them may have been taken up."""
+        until = time.monotonic() + seconds
+        while not self._wake.is_set() and (left := until - time.monotonic()) > 0:
+            await self._sleep(min(left, LOOK_AROUND))
+            if self.shelf.touched() != touched:
+                return
 
     async def _sleep(self, seconds: float) -> None:
         try:

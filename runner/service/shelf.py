@@ -79,6 +79,7 @@ class Shelf:
         self._kept: dict[str, tuple[Stamp, Entry]] = {}
         self._ordering = threading.Lock()
         self._last_order = 0
+        self._ordered: set[str] = set()
 
     def queue_paths(self, name: str) -> QueuePaths:
         return self.paths.queue(name)
@@ -211,7 +212,21 @@ class Shelf:
 
     def lock(self, queue_id: str, holder: str) -> Lock:
         """Own a queue. Raises LockedError naming who does."""
-        return Lock(self.paths.queue_lock(queue_id), f"queue '{queue_id}'", holder)
+        lock = Lock(self.paths.queue_lock(queue_id), f"queue '{queue_id}'", holder)
+        with suppress(OSError):
+            os.utime(self.paths.locks)
+        return lock
+
+    def touched(self) -> tuple[int, ...]:
+        """Changes when a queue is created, removed or locked by anybody: two calls of stat(2).
+
+        As long as it is the same, and no queue was locked before, no queue has been worked on.
+        """
+        found = []
+        for folder in (self.paths.queues, self.paths.locks):
+            with suppress(OSError):
+                found.append(os.stat(folder).st_mtime_ns)
+        return tuple(found)
 
     def check_daemon(self, queue_id: str) -> None:
         """Raise LockedError if a living daemon has this queue to do."""
@@ -252,8 +267,12 @@ class Shelf:
     def _next_order(self) -> int:
         """A place behind all others, also behind those that are being created just now."""
         with self._ordering:
-            newest = max((entry.order for entry in self.entries()), default=0)
-            self._last_order = max(newest, self._last_order) + 1
+            names = self.names()
+            # A queue keeps its place for good: only those that are new are looked at.
+            for name in set(names) - self._ordered:
+                self._last_order = max(self._last_order, self._entry(name).order)
+            self._ordered = set(names)
+            self._last_order += 1
             return self._last_order
 
     def give_to(self, queue_id: str, owner: str) -> None:
