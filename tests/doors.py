@@ -6,12 +6,19 @@ for all that is done with it next.
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from runner.control import narrow
+from runner.control.answers import checked
+from runner.control.protocol import decode_answer, decode_request
 from runner.core.state_file import parse_state
 from runner.core.states import (
     JobState,
@@ -25,6 +32,7 @@ from runner.core.states import (
     to_record,
 )
 from runner.core.taking_over import from_stored
+from runner.errors import UsageError
 from runner.model.document import parse_document
 from runner.model.records import decode
 from runner.results.claim import mark_of
@@ -32,6 +40,7 @@ from runner.results.layout import Layout
 from runner.results.lease import parse_lease
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.store import Versioned
+from runner.service import fields
 from runner.store.projection import job_view, queue_view
 from runner.targets.ec2.stored_state import Seen, job, page, parse_seen, summary
 from runner.targets.ec2.watching import standing_of
@@ -116,6 +125,35 @@ def _mark(data: bytes) -> None:
         to_json([mark.run_id, mark.holder])
 
 
+def _answer(request: str) -> Callable[[bytes], None]:
+    def enter(data: bytes) -> None:
+        told = checked(request, decode_answer(data))
+        narrow.pack({name: value for name, value in told.items() if name != "jobs"})
+        for row in told.get("jobs", []):
+            assert row["status"] in {each.value for each in JobStatus}
+
+    return enter
+
+
+def _over_ssm(data: bytes) -> None:
+    word = base64.b64encode(gzip.compress(data, 1)).decode()
+    told = narrow.unpack(word)
+    if told.get("ok") is True:
+        checked("status", told)
+
+
+def _request(data: bytes) -> None:
+    told = decode_request(data)
+    for name in told:
+        for take in (fields.word, fields.words, fields.flag, fields.statuses):
+            with suppress(UsageError):
+                take(told, name)
+        with suppress(UsageError):
+            fields.number(told, name, 0)
+        with suppress(UsageError):
+            assert 0 <= fields.seconds(told, name, 0.0) < math.inf
+
+
 def _job_record(data: bytes) -> None:
     _check_records(QueueState("r"), [job_from_record(decode(data, "it"), "it")])
 
@@ -196,6 +234,48 @@ QUEUE = QueueState(
     "0011223344556677", QueueStatus.RUNNING, None, 1_769_090_730.5, worked=3.5, mono=77.5, epoch=2
 )
 
+ANSWER = {
+    "v": 1,
+    "ok": True,
+    "queue": {
+        "queue_id": "q",
+        "status": "running",
+        "started_at": HOUR,
+        "worked_seconds": 1.5,
+        "counts": {"pending": 1, "completed": 1},
+        "jobs_total": 2,
+    },
+    "jobs": STATE["jobs"],
+    "after": 2,
+}
+LOGS = {
+    "v": 1,
+    "ok": True,
+    "job": "a",
+    "attempt": 1,
+    "running": False,
+    "streams": {"stdout": {"data": "aGVsbG8=", "offset": 5, "size": 5}},
+    "status": "completed",
+}
+PACKED = {
+    **{name: value for name, value in ANSWER.items() if name != "jobs"},
+    "jobs": {
+        "rows": 2,
+        "columns": {"job_id": ["a", "b"], "status": {"all": "pending"}, "attempt": {"all": 0}},
+    },
+}
+REQUEST = {
+    "v": 1,
+    "request": "status",
+    "queue": "q",
+    "after": 0,
+    "limit": 10,
+    "status": ["running"],
+    "timeout": 1.5,
+    "brief": True,
+    "self": 1,
+}
+
 DOORS = (
     Door("stored state", STATE, _state),
     Door("state for looking", STATE, _seen),
@@ -205,4 +285,8 @@ DOORS = (
     Door("lease", LEASE, _lease),
     Door("job record", to_record(RECORD), _job_record),
     Door("queue record", to_record(QUEUE), _queue_record),
+    Door("answer", ANSWER, _answer("status")),
+    Door("answer with logs", LOGS, _answer("logs")),
+    Door("answer over SSM", PACKED, _over_ssm),
+    Door("request", REQUEST, _request),
 )

@@ -65,10 +65,10 @@ class Connection(Protocol):
     def why_not(self) -> list[str]:
         """Why nobody answers there, and what to do; nothing where there is nothing to say."""
 
-    def look(self, request: str, **fields: Any) -> dict[str, Any]:
+    def look(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """The answer to a look; from what is stored if nobody answers."""
 
-    def act(self, request: str, **fields: Any) -> dict[str, Any]:
+    def act(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """The answer to a request that acts. Raises UnreachableError if that is lost."""
 
     def submit(self, text: str, again: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class Local:
             self._found = self._find()
         return self._found
 
-    def look(self, request: str, **fields: Any) -> dict[str, Any]:
+    def look(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """The answer to a look; from the disk if nobody answers, also when they just went."""
         for _ in range(2):
             if (client := self.client) is None:
@@ -137,7 +137,7 @@ class Local:
         found = LOOKS[request](self._disk, self._given(request, fields))
         return found() if callable(found) else found
 
-    def act(self, request: str, **fields: Any) -> dict[str, Any]:
+    def act(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """See Connection."""
         client = self.client
         if self._silent is not None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from runner.control.answers import checked
 from runner.control.protocol import decode_answer, encode_request
 from runner.errors import UnreachableError
 
@@ -63,7 +64,7 @@ class Client:
         raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
         return int(struct.unpack("3i", raw)[0])
 
-    def ask(self, request: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """Send one request and return its answer."""
         line = encode_request(request, **fields)
         self._socket.settimeout(self.timeout)
@@ -73,7 +74,7 @@ class Client:
             except BrokenPipeError:
                 # Refused unread, perhaps with a reason.
                 pass
-            return decode_answer(self._line())
+            return checked(request, decode_answer(self._line()))
         except TimeoutError:
             waited = f"within {self.timeout:g} seconds" if self.timeout else "in time"
             raise SilentError(f"no answer from {self.path} {waited}") from None

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from runner.control.protocol import decode_request, encode_request
-from runner.errors import UnreachableError, UsageError
+from runner.errors import RecordError, UnreachableError, UsageError
+from runner.model.records import decode
 
 Answer = dict[str, Any]
 
@@ -29,25 +30,21 @@ LEAST = 1_000
 MAX_REQUEST = 8_000
 """Characters of a request: so many jobs can be named at once as a command line may hold."""
 
+MOST = 64 << 20
+"""Bytes of an answer, unpacked: a word of some thousand characters may claim to hold any number."""
+
+MOST_ROWS = 100_000
+
 _TEXT = 400
 """Characters that are left of a text which alone is too long."""
 
 _COLUMNS = "columns"
 
-_NO_ANSWER = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    EOFError,
-    OSError,
-    zlib.error,
-    RecursionError,
-)
+_NO_ANSWER = (ValueError, TypeError, KeyError, AttributeError, zlib.error, RecordError)
 """What comes of unpacking anything else."""
 
 
-def pack_request(request: str, **fields: Any) -> str:
+def pack_request(request: str, /, **fields: Any) -> str:
     """A request as one word of ``[A-Za-z0-9_=-]``. Raises UsageError if it's too long."""
     word = base64.urlsafe_b64encode(encode_request(request, **fields).strip()).decode()
     if len(word) > MAX_REQUEST:
@@ -83,8 +80,8 @@ def pack(answer: Answer) -> str:
 def unpack(word: str) -> Answer:
     """The answer in a word. Raises UnreachableError for what no runner says, or was cut."""
     try:
-        text = gzip.decompress(base64.b64decode("".join(word.split()), validate=True))
-        answer: Answer = json.loads(text.decode("utf-8", "surrogatepass"))
+        text = _unzipped(base64.b64decode("".join(word.split()), validate=True))
+        answer: Answer = decode(text.decode("utf-8", "surrogatepass"), "an answer")
         if not isinstance(answer, dict):
             raise ValueError("no object")
         if "jobs" in answer:
@@ -93,18 +90,18 @@ def unpack(word: str) -> Answer:
             answer = _encoded(answer)
         if "streams" in answer:
             answer["streams"] = {name: _encoded(p) for name, p in answer["streams"].items()}
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        EOFError,
-        OSError,
-        zlib.error,
-        RecursionError,
-    ):
+    except _NO_ANSWER:
         raise UnreachableError("what answers there is not a runner, or was cut short") from None
     return answer
+
+
+def _unzipped(data: bytes) -> bytes:
+    """What was zipped, if no more of it comes out than an answer may have."""
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    text = unzip.decompress(data, MOST)
+    if not unzip.eof:
+        raise ValueError("it is cut off, or far too long")
+    return text
 
 
 def _plain(piece: Answer) -> Answer:
@@ -133,6 +130,8 @@ def _by_columns(jobs: Sequence[Mapping[str, Any]]) -> Answer:
 
 
 def _by_rows(packed: Mapping[str, Any]) -> list[Answer]:
+    if not 0 <= packed["rows"] <= MOST_ROWS:
+        raise ValueError("more rows than an answer has")
     rows: list[Answer] = [{} for _ in range(packed["rows"])]
     for name, values in packed[_COLUMNS].items():
         each = [values["all"]] * len(rows) if isinstance(values, dict) else values

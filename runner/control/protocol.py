@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from runner.errors import ExitCode, RunnerError, UnreachableError, UsageError
+from runner.errors import ExitCode, RecordError, RunnerError, UnreachableError, UsageError
+from runner.model.records import decode
 
 VERSION = 1
 MAX_LINE = 64 * 1024
@@ -50,10 +51,11 @@ def line_limit(head: bytes, *, may_act: bool) -> int:
     return MAX_SUBMIT_LINE if may_act and _SUBMIT.match(head) else MAX_LINE
 
 
-def encode_request(request: str, **fields: Any) -> bytes:
+def encode_request(request: str, /, **fields: Any) -> bytes:
     """One request line. Fields that are None are left out. Raises UsageError if it's too long."""
     given = {name: value for name, value in fields.items() if value is not None}
-    line = _encode({"v": VERSION, "request": request, **given}).encode() + b"\n"
+    head = {"v": VERSION, "request": request}
+    line = _encode({**head, **given, **head}).encode() + b"\n"
     limit = line_limit(line[:HEAD], may_act=True)
     if len(line) > limit:
         size = f"{len(line) / 2**20:.1f} MiB" if limit > MAX_LINE else f"{len(line) >> 10} KiB"
@@ -96,10 +98,10 @@ def decode_answer(line: bytes) -> dict[str, Any]:
     Raises UnreachableError for a line that no runner says: something else listens there.
     """
     try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
+        message = decode(line, "an answer")
+    except RecordError:
         message = None
-    if not isinstance(message, dict) or "ok" not in message:
+    if not isinstance(message, dict) or not isinstance(message.get("ok"), bool):
         raise UnreachableError("what answers there is not a runner")
     if message["ok"]:
         return message
@@ -111,8 +113,8 @@ def carried(body: Any) -> RunnerError:
     told = body if isinstance(body, dict) else {}
     error = RunnerError(str(told.get("message", "refused without a reason")))
     try:
-        error.exit_code = ExitCode(told.get("exit_code", ExitCode.ERROR))
-    except ValueError:
         # A later version's: a failure is all that this one can say of it.
+        error.exit_code = ExitCode(told.get("exit_code", ExitCode.ERROR)) or ExitCode.ERROR
+    except (ValueError, TypeError):
         pass
     return error

@@ -33,8 +33,8 @@ Check = Callable[[Any], Any]
 MOST = 2**53
 """The largest whole number that every JSON parser keeps exactly (RFC 8259, section 6)."""
 
-LAST_SECOND = 253_402_300_799
-"""9999-12-31T23:59:59Z: ``datetime`` has no later second."""
+LAST_SECOND = 221_845_392_000
+"""9000-01-01: what is added to it is a date as well, and ``datetime`` ends with the year 9999."""
 
 _LARGEST = 2**64
 """No number of bytes, seconds or things comes near it; in a message a larger one would only fill

@@ -207,12 +207,12 @@ def whole(word: str) -> int:
 
 
 def moment(word: str) -> float:
-    """Seconds from 0 to the year 9999, the last that can be shown. Raises MalformedError."""
+    """Seconds from 0 to the year 9000: later ones may not be shown. Raises MalformedError."""
     try:
         value = float(word)
     except ValueError:
         value = -1.0
-    if not 0 <= value < 253_402_300_800:  # nor is NaN
+    if not 0 <= value <= 221_845_392_000:  # nor is NaN
         raise MalformedError(f"{word!r} is no time")
     return value
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from runner.core.states import JobStatus
 from runner.errors import UsageError
+from runner.model.faults import InvalidError
+from runner.model.records import each, text
 from runner.model.wording import one_of, quoted
 
 Fields = Mapping[str, Any]
@@ -14,15 +16,17 @@ Fields = Mapping[str, Any]
 _MOST = 2**62
 """Far above any size or count, and still a number that the kernel takes."""
 
+_texts = each(text)
+
 _Default = TypeVar("_Default", int, None)
 
 
 def word(fields: Fields, name: str) -> str:
     """A string that has to be there."""
-    value = fields.get(name)
-    if not isinstance(value, str):
-        raise UsageError(f'the request needs "{name}", a string')
-    return value
+    try:
+        return text(fields.get(name))
+    except InvalidError as error:
+        raise UsageError(f'the request needs "{name}", a string: it {error}') from None
 
 
 def words(fields: Fields, name: str) -> list[str] | None:
@@ -30,9 +34,10 @@ def words(fields: Fields, name: str) -> list[str] | None:
     value = fields.get(name)
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UsageError(f'"{name}" is a list of strings')
-    return value
+    try:
+        return list(_texts(value))
+    except InvalidError:
+        raise UsageError(f'"{name}" is a list of strings') from None
 
 
 def choice(fields: Fields, name: str, choices: Collection[str]) -> str:

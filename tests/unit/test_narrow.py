@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import random
 from typing import Any
 
 import pytest
 
-from runner.control.narrow import LIMIT, fit, pack, pack_request, unpack, unpack_request
+from runner.control.narrow import LIMIT, MOST, fit, pack, pack_request, unpack, unpack_request
+from runner.control.protocol import encode_request
 from runner.errors import UnreachableError, UsageError
 
 ROWS: list[dict[str, Any]] = [
@@ -125,3 +128,22 @@ def test_texts_that_alone_are_too_long_are_cut() -> None:
     found = unpack(word)
     assert len(word) <= 2000 and found["truncated"]
     assert found["error"]["message"].startswith(novel[:100])
+
+
+def test_no_field_of_a_request_is_mistaken_for_one_of_ours() -> None:
+    """A request with a field called "self" would be an internal error."""
+    odd = {"self": 1, "v": 7, "request": "stop", "queue": "q"}
+    line = encode_request("status", **odd)
+    assert json.loads(line) == {"v": 1, "request": "status", "self": 1, "queue": "q"}
+    assert unpack_request(pack_request("status", **odd)) == json.loads(line)
+
+
+def test_a_word_that_unpacks_to_far_too_much_is_none() -> None:
+    """A few thousand characters would take all memory of whoever asked."""
+    bomb = base64.b64encode(gzip.compress(bytes(MOST + 1))).decode()
+    rows = pack({"jobs": []})
+    packed = {"ok": True, "jobs": {"rows": 10**9, "columns": {}}}
+    many = base64.b64encode(gzip.compress(json.dumps(packed).encode())).decode()
+    for word in (bomb, many, rows[:-8]):
+        with pytest.raises(UnreachableError, match="is not a runner"):
+            unpack(word)

@@ -12,6 +12,7 @@ from typing import Any
 from runner.aws.faults import AwsError, Kind
 from runner.aws.ssm import Outcome, Ssm
 from runner.control import narrow, protocol
+from runner.control.answers import checked
 from runner.errors import RunnerError, UnreachableError
 from runner.targets.ec2.names import ACT_DOCUMENT, LOOK_DOCUMENT
 
@@ -59,7 +60,7 @@ class Asker:
     instance_id: str
     _own_documents: bool = True
 
-    def ask(self, request: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """The answer. Raises the error that it carries, AwsError, and NotReached, NotInstalled or
         NotKnown."""
         given = {name: value for name, value in fields.items() if value is not None}
@@ -75,7 +76,7 @@ class Asker:
                 f"no answer within {patience:.0f}s to what was sent to {self.instance_id} "
                 f"(SSM command {command})"
             )
-        return self._read(outcome, command)
+        return self._read(request, outcome, command)
 
     def _send(self, request: str, word: str, *, looking: bool) -> str:
         why = f"runner {request}"
@@ -107,12 +108,17 @@ class Asker:
                 raise NotReached(f"SSM can't reach {self.instance_id}") from None
             raise
 
-    def _read(self, outcome: Outcome, command: str) -> dict[str, Any]:
+    def _read(self, request: str, outcome: Outcome, command: str) -> dict[str, Any]:
         if outcome.status != "Success":
             raise self._failure(outcome, command)
-        answer = narrow.unpack(outcome.out)
-        if answer.pop("ok", False):
-            return answer
+        try:
+            answer = narrow.unpack(outcome.out)
+            if answer.pop("ok", False) is True:
+                return checked(request, answer)
+        except UnreachableError as error:
+            # It may have been done all the same; what is stored may tell how the queue stands.
+            told = f"{self.instance_id}: {error} (SSM command {command})"
+            raise NotKnown(told) from None
         raise protocol.carried(answer.get("error"))
 
     def _failure(self, outcome: Outcome, command: str) -> RunnerError:

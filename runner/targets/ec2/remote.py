@@ -135,7 +135,7 @@ class Remote:
 
     # -- looking -----------------------------------------------------------------------------
 
-    def look(self, request: str, **fields: Any) -> Answer:
+    def look(self, request: str, /, **fields: Any) -> Answer:
         """The machine's answer, else what S3 has. Raises UnreachableError if that is nothing."""
         if request == "wait":
             return self._waiting.wait(fields.get("timeout") or 0.0)
@@ -319,7 +319,7 @@ class Remote:
 
     # -- acting ------------------------------------------------------------------------------
 
-    def act(self, request: str, **fields: Any) -> Answer:
+    def act(self, request: str, /, **fields: Any) -> Answer:
         """The answer to a request that acts. Raises UnreachableError with what to do instead."""
         self.check_running()
         try:
