@@ -14,7 +14,6 @@ from typing import Any
 from runner.cli.columns import shortened
 from runner.cli.connect import Local
 from runner.cli.streams import discard
-from runner.cli.terminal import screen_of
 from runner.cli.text import clean, counted
 from runner.cli.watch import stamp
 from runner.core.states import QUEUE_ENDED, QueueStatus
@@ -94,10 +93,8 @@ def _failure(there: Local, job: dict[str, Any], folders: list[str]) -> Iterator[
         return
     stream, lines = _last_words(there, name)
     yield f"job '{name}' failed: {why}" + (f"; the end of its {stream}:" if lines else "")
-    screen = screen_of(sys.stderr)
-    width = screen.columns - len("runner run:     ") if screen else _LONGEST
     for line in lines:
-        yield "    " + shortened(clean(line.rstrip("\r")), max(20, min(width, _LONGEST)))
+        yield "    " + shortened(clean(line.rstrip("\r")), _LONGEST)
     more = shlex.join(["runner", "logs", name, *folders])
     yield f"all of it: {clean(more)}" if lines else f"it has written nothing ({clean(more)})"
 

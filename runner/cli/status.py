@@ -137,10 +137,15 @@ def show(answer: dict[str, Any], screen: Screen | None = None, *, collapse: bool
 
 def _hint(answer: dict[str, Any]) -> list[str]:
     """Where it is told why the first of the failed jobs failed."""
-    if "source" in answer["queue"]:
-        return []
+    queue = answer["queue"]
+    on = ""
+    if "source" in queue:
+        name = queue.get("instance", {}).get("instance_id")
+        if name is None:
+            return []
+        on = f" --on {name}"
     failed = (job for job in answer["jobs"] if job["status"] == "failed" and job["attempt"])
-    return [f"See why:     runner logs {job['job_id']}" for job in islice(failed, 1)]
+    return [f"See why:     runner logs {job['job_id']}{on}" for job in islice(failed, 1)]
 
 
 def _fitting(line: str, screen: Screen | None) -> list[str]:

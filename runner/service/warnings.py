@@ -71,7 +71,7 @@ def _environments(queue: Queue) -> Iterator[tuple[str, Mapping[str, str], list[s
 
 def _is_of_this_computer(path: str) -> bool:
     own = (*_PEOPLES, f"{Path.home()}/")
-    return path.startswith(own) and os.path.exists(path)
+    return f"{path}/".startswith(own) and os.path.exists(path)
 
 
 def tmpfs_results(jobs: Sequence[Job]) -> list[str]:

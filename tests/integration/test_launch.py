@@ -63,9 +63,11 @@ def test_it_ships_document_and_bundle_and_says_what_comes_next(laptop: Laptop) -
 
 
 def test_a_dry_run_launches_nothing(laptop: Laptop) -> None:
-    """Who only wants to see the price would pay it."""
+    """Who only wants to see the price would pay it, or for a machine without the laptop's PATH."""
+    laptop.write(env={"PATH": f"{laptop.root}:/usr/bin"})
     done = laptop.launch("--dry-run", "--json")
     assert done.returncode == 0
+    assert "warning: env.PATH: names a place of this computer" in done.stderr
     plan = json.loads(done.stdout)
     assert [each["zone"] for each in plan["candidates"]][:2] == ["us-east-1a", "us-east-1b"]
     assert (laptop.instances(), laptop.stored()) == ([], [])
