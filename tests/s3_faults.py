@@ -1,5 +1,5 @@
-"""A proxy before the S3 endpoint that makes the faults which moto doesn't: on order, never by
-chance. A thread a connection; each request is read whole, matched, counted, and then passed on.
+"""A proxy before the S3 endpoint that makes the faults which moto doesn't: on order, or as a
+test draws them. A thread a connection; each request is read whole, matched, counted, passed on.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Hang:
+    """Take the request, and never answer it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slow:
     """Take the request's body at so many bytes a second; all slow requests share one line."""
 
@@ -112,6 +117,7 @@ Fault = (
     | ResetRequest
     | ResetAnswer
     | Stall
+    | Hang
     | Slow
     | Truncate
     | Flip
@@ -195,6 +201,10 @@ class FaultProxy:
         self._line = threading.Lock()
         self._open: set[socket.socket] = set()
         self.requests: list[Request] = []
+        self.draw: Callable[[Request], Fault | None] = lambda request: None
+        """What happens to a request that no rule is for. Called by many threads."""
+        self.taken = 0
+        """Bytes of bodies that have come, of requests that failed too."""
         self.stalled = 0
         self.last_asked = time.monotonic()
         self._listener: socket.socket | None = None
@@ -321,16 +331,25 @@ class FaultProxy:
         fault = rule.fault if rule else None
         if rule and rule.before:
             rule.before()
-        if headers.get("expect", "").lower() == "100-continue":
+        asks = headers.get("expect", "").lower() == "100-continue"
+        if asks and isinstance(fault, Answer):
+            self._note(request, 0, b"")
+            _send(connection, method, _page_of(fault), fault)
+            return False
+        if asks:
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         if isinstance(fault, ResetRequest):
-            stream.read(min(fault.after, int(headers.get("content-length", 0))))
+            self._count(len(stream.read(min(fault.after, int(headers.get("content-length", 0))))))
             self._note(request, 0, b"")
             _reset(connection)
             return False
         slowly = partial(self._take_slowly, fault.rate) if isinstance(fault, Slow) else None
         body = _body(stream, headers, slowly)
+        self._count(len(body))
         self._note(request, len(body), body)
+        if isinstance(fault, Hang):
+            connection.recv(1)  # until the client has enough of it
+            return False
         if isinstance(fault, Stall) and not fault.served:
             self._hold()
         reply = _made(fault) or _ask(upstream, method, target, headers, body)
@@ -353,7 +372,12 @@ class FaultProxy:
                 rule.left -= 1
                 rule.done += 1
                 return rule
-        return None
+        drawn = self.draw(request)
+        return Rule(Match(), drawn, left=0, skip=0) if drawn else None
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.taken += size
 
     def _note(self, request: Request, size: int, body: bytes) -> None:
         kept = body if size <= BODY_KEPT else b""
@@ -442,8 +466,7 @@ def _ask(
 def _made(fault: Fault | None) -> _Reply | None:
     match fault:
         case Answer():
-            text = f"<Error><Code>{fault.code}</Code><Message>{fault.message}</Message></Error>"
-            return _page(fault.status, "application/xml", f'<?xml version="1.0"?>{text}')
+            return _page_of(fault)
         case Canned():
             page = _page(200, "application/xml", fault.body)
             return _Reply(200, [*page.headers, ("ETag", fault.etag)], page.body)
@@ -451,6 +474,11 @@ def _made(fault: Fault | None) -> _Reply | None:
             return _page(200, "text/html", "<html><body>Please log in<br></body></html>")
         case _:
             return None
+
+
+def _page_of(fault: Answer) -> _Reply:
+    text = f"<Error><Code>{fault.code}</Code><Message>{fault.message}</Message></Error>"
+    return _page(fault.status, "application/xml", f'<?xml version="1.0"?>{text}')
 
 
 def _page(status: int, kind: str, text: str) -> _Reply:

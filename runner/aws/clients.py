@@ -20,6 +20,10 @@ CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60
 """Seconds without a byte, of one attempt."""
 
+S3_READ_TIMEOUT = 30
+"""The same for S3, which sends blanks while it is at work on what takes long (API reference,
+"CompleteMultipartUpload"): each hung call keeps one of a few threads for so long."""
+
 ATTEMPTS = 3
 
 USER_AGENT = "queue-runner"
@@ -156,7 +160,7 @@ class S3Client:
             }
         config = Config(
             connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
+            read_timeout=S3_READ_TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=self._connections,
             user_agent_extra=USER_AGENT,

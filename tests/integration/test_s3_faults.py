@@ -746,7 +746,7 @@ def test_a_stalled_request_is_given_up_and_tried_again(
     bucket: str, proxy: FaultProxy, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that a router forgot would hold an upload for ever."""
-    monkeypatch.setattr(clients, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(clients, "S3_READ_TIMEOUT", 0.2)
     store = S3Store(bucket, "q")
     proxy.fail(PUT, Stall(served=True))
     store.put_file("f", _source(small))
