@@ -29,13 +29,18 @@ Answer = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help="the job")
+    parser.add_argument("job", metavar="JOB", nargs="?", help="the job")
     options.add_queue(parser)
     parser.add_argument(
         "-f",
         "--follow",
         action="store_true",
         help="wait for the job to start, and go on through its attempts until it has ended",
+    )
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="not its output, but what has happened to it; with --from and without JOB to all",
     )
     parser.add_argument("--stdout", action="store_true", help="only standard output")
     parser.add_argument("--stderr", action="store_true", help="only standard error")
@@ -67,6 +72,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
     since = options.moment(arguments.since, "--since")
+    if arguments.events:
+        from runner.cli.logs_events import execute as show_events
+
+        return show_events(arguments, since)
     if arguments.source is not None:
         from runner.cli.logs_from import execute as show_stored
 
@@ -81,6 +90,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    if arguments.job is None and not arguments.events:
+        raise UsageError("give the job whose output is wanted")
     if arguments.attempt is not None and arguments.attempt < 1:
         raise UsageError("--attempt counts from 1")
     if arguments.lines is not None and arguments.lines < 0:

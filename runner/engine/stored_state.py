@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.engine.attempts import now
+from runner.engine.stored_events import StoredEvents
 from runner.engine.surroundings import Surroundings
 from runner.engine.workers import GRACE, Workers, patience_with
 from runner.errors import RunnerError
@@ -53,6 +54,7 @@ class StoredState:
         self._claiming = threading.Lock()
         self._claimed_until = 0.0
         self._succeeded: SucceededError | None = None
+        self._events = StoredEvents(surroundings, queue.run_id)
         self._document: bytes | None = None
         self._unstored: bytes | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -173,6 +175,8 @@ class StoredState:
             if self._claim.emptied:
                 self._claim.emptied, self._unstored = False, self._document
                 self._put_document()
+                self._events.forget()
+            self._events.put(last=self._settled)
         except RunnerError as error:
             # The jobs' own uploads tell of a store that fails; this is tried again later.
             return str(error)

@@ -5,6 +5,8 @@ Pure text; must not know any store, and never looks at a file.
     queue.json                         the document
     queue-state.json                   the state
     lease.json                         which machine works on it now
+    events/<run_id>/<holder>/<first>-<last>.jsonl
+                                       what happened, a line an event; holder: who has stored it
     jobs/<job_id>/<file>               a result: its path below the fixed part of its pattern
     jobs/<job_id>/stdout.log           the newest attempt's, and stderr.log
     jobs/<job_id>/attempts/<n>/…       the other attempts'
@@ -57,6 +59,7 @@ _RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
 Placed = tuple[str, str, str | None]
 """Of a file: the fixed part of its pattern and its path, both absolute, and its path from the job's
 working directory, unless it is elsewhere."""
+_EVENTS = re.compile(r"[0-9]{12}-([0-9]{12})\.jsonl")
 
 
 class Layout:
@@ -65,6 +68,19 @@ class Layout:
     document_key = "queue.json"
     state_key = "queue-state.json"
     lease_key = "lease.json"
+
+    def events_prefix(self, run_id: str, holder: str | None = None) -> str:
+        """Below this is a run's story, or what one holder has stored of it; ends with `/`."""
+        return f"events/{run_id}/{holder}/" if holder else f"events/{run_id}/"
+
+    def events_key(self, run_id: str, holder: str, first: int, last: int) -> str:
+        """A part of a story, by the numbers of its first and last event; keys sort by them."""
+        return f"{self.events_prefix(run_id, holder)}{first:012}-{last:012}.jsonl"
+
+    def last_event_of(self, key: str) -> int:
+        """The number of a part's last event; 0 for a key that isn't one's."""
+        found = _EVENTS.fullmatch(key.rpartition("/")[2])
+        return int(found[1]) if found else 0
 
     def job_prefix(self, job_id: str) -> str:
         """What all keys of a job begin with; ends with `/`, so that `a` isn't a prefix of `ab`."""

@@ -218,6 +218,25 @@ class Database:
             rows = self._connection.execute(query, [*values, last]).fetchall()
             return [event_of(row, self.path) for row in reversed(rows)]
 
+    def events_after(self, seq: int, limit: int) -> list[dict[str, Any]]:
+        """Events after the one of this number, oldest first, with their numbers."""
+        query = (
+            "SELECT seq, wall, job, event, detail FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
+        with translated(self.path):
+            rows = self._connection.execute(query, [seq, limit]).fetchall()
+            return [
+                {"seq": number, "wall": wall, "job": job, "event": event,
+                 "detail": json.loads(detail or "{}")}
+                for number, wall, job, event, detail in rows
+            ]  # fmt: skip
+
+    def last_event(self) -> int:
+        """The number of the last event, 0 for none."""
+        with translated(self.path):
+            (found,) = self._connection.execute("SELECT max(seq) FROM events").fetchone()
+        return found or 0
+
     # -- writing -----------------------------------------------------------------------------
 
     def commit(

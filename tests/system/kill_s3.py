@@ -6,6 +6,8 @@ of what is stored.
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -97,7 +99,8 @@ class S3World(World):
         prefix = f"queues/{self.queue_id}/"
         keys = self.endpoint.keys(self.bucket)
         own = {f"{prefix}queue.json", f"{prefix}queue-state.json"}
-        strays = [key for key in keys if not key.startswith(f"{prefix}jobs/") and key not in own]
+        below = (f"{prefix}jobs/", f"{prefix}events/")
+        strays = [key for key in keys if not key.startswith(below) and key not in own]
         assert not strays, strays
         assert not self.endpoint.open_uploads(self.bucket)
 
@@ -141,6 +144,12 @@ def check_in_s3(world: S3World, wanted: Expected) -> None:
     """All that ``kill_proof`` wants, of what is in the bucket; and it can be fetched."""
     world.copy_bucket()
     check(world, wanted)
+    parts = sorted(path for path in (world.results / "events").rglob("*") if path.is_file())
+    lines = [json.loads(line) for part in parts for line in part.read_bytes().splitlines()]
+    here = sqlite3.connect(f"file:{world.queue_dir}/state.db?mode=ro", uri=True)
+    (last,) = here.execute("SELECT max(seq) FROM events").fetchone()
+    here.close()
+    assert {line["seq"] for line in lines} == set(range(1, last + 1)), "the story is whole"
     output = world.root / "got"
     code = world.start("results", world.queue_id, "--output", str(output)).wait(30)
     assert code == 0, (world.root / "output").read_text()

@@ -125,7 +125,7 @@ class Cloud:
 
     def results(self) -> dict[str, bytes]:
         """The result files."""
-        ours = ("manifest.json", ".log", "queue.json", "queue-state.json")
+        ours = ("manifest.json", ".log", "queue.json", "queue-state.json", ".jsonl")
         return {key: data for key, data in self.objects().items() if not key.endswith(ours)}
 
 

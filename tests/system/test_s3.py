@@ -26,8 +26,13 @@ class Cloud:
         return self.world.document(*jobs, name=name, **{"result_s3_bucket": self.bucket, **queue})
 
     def keys(self, prefix: str = "queues/q/") -> set[str]:
+        """What is there but for the story, whose parts are named by how many events there were."""
         found = self.endpoint.keys(self.bucket, prefix)
-        return {key.removeprefix(prefix) for key in found}
+        return {
+            key.removeprefix(prefix)
+            for key in found
+            if not key.removeprefix(prefix).startswith("events/")
+        }
 
     def read(self, key: str) -> bytes:
         return self.endpoint.read(self.bucket, f"queues/q/{key}")
@@ -75,6 +80,37 @@ def test_all_of_a_queue_is_in_its_bucket(cloud: Cloud) -> None:
     manifest = json.loads(cloud.read("jobs/a/manifest.json"))
     assert (manifest["run_id"], manifest["epoch"]) == (state["run_id"], 1)
     assert cloud.endpoint.open_uploads(cloud.bucket) == []
+
+
+def test_what_happened_is_known_when_the_machine_is_gone(cloud: Cloud) -> None:
+    """Why a job was tried three times would be known only to a disk that has been deleted."""
+    world = cloud.world
+    go = f"until [ -e {world.home}/go ]; do sleep 0.02; done"
+    retry = {"max_attempts": 2, "base_delay": "10ms"}
+    document = cloud.document(job("a", "exit 3", retry=retry), job("b", go), on_failure="continue")
+    where = f"s3://{cloud.bucket}/queues/q"
+    run = world.start("run", document)
+    world.until(lambda: world.jobs().get("b", {}).get("pid"))
+    run.kill()
+    run.wait()
+    (world.home / "go").touch()
+    assert world.call("run", document).returncode == 100
+    told = world.call("logs", "--events", "--from", where)
+    assert told.returncode == 0 and not told.stderr
+    words = [line.partition(" ")[2] for line in told.stdout.splitlines()]
+    assert sum(word.startswith("a started attempt=") for word in words) == 2, told.stdout
+    assert "queue failed" in words[-1]
+    here = world.data("logs", "a", "--events")["events"]
+    there = world.data("logs", "a", "--events", "--from", where)["events"]
+    assert here == there and len(here) > 4
+    last = world.call("logs", "a", "--events", "--from", where, "-n", "1").stdout
+    assert last.count("\n") == 1 and "a failed attempt=2 exit_code=3" in last
+    (part, *_) = cloud.endpoint.keys(cloud.bucket, "queues/q/events/")
+    cloud.endpoint.client().put_object(Bucket=cloud.bucket, Key=part, Body=b'{"seq": "x"}\n')
+    torn = world.call("logs", "--events", "--from", where)
+    assert torn.returncode == 105 and "seq" in torn.stderr
+    assert world.call("logs", "--events").returncode == 2
+    assert world.call("logs").returncode == 2
 
 
 def test_a_flag_stands_for_the_documents_bucket(cloud: Cloud) -> None:
