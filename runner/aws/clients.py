@@ -21,8 +21,11 @@ READ_TIMEOUT = 60
 """Seconds without a byte, of one attempt."""
 
 S3_READ_TIMEOUT = 30
-"""The same for S3, which sends blanks while it is at work on what takes long (API reference,
-"CompleteMultipartUpload"): each hung call keeps one of a few threads for so long."""
+"""The same for S3: each hung call keeps one of a few threads for so long."""
+
+S3_LONG_READ_TIMEOUT = 120
+"""The same where S3 puts an object together. It sends blanks meanwhile (API reference,
+"CompleteMultipartUpload"); a store that is compatible with it may not."""
 
 ATTEMPTS = 3
 
@@ -114,8 +117,11 @@ def region_of(given: str | None) -> str:
 class S3Client:
     """One S3 client, shared by threads. Region, proxies and CA bundles are boto3's own settings."""
 
-    def __init__(self, connections: int, region: str | None = None) -> None:
+    def __init__(
+        self, connections: int, region: str | None = None, *, long_reads: bool = False
+    ) -> None:
         self._connections = connections
+        self._long_reads = long_reads
         self._region = region
         self._lock = threading.Lock()
         self._client: Any = None
@@ -160,7 +166,7 @@ class S3Client:
             }
         config = Config(
             connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=S3_READ_TIMEOUT,
+            read_timeout=S3_LONG_READ_TIMEOUT if self._long_reads else S3_READ_TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=self._connections,
             user_agent_extra=USER_AGENT,

@@ -22,6 +22,10 @@ class FileReader:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
+    def again(self) -> FileReader:
+        """A reader of the same, from its beginning."""
+        return FileReader(self.source, self._fd, self.size)
+
     def read(self, count: int) -> bytearray:
         """The next ``count`` bytes, or as many as there are. Raises SourceError."""
         data = bytearray(min(count, self.size - self.done))

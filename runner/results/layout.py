@@ -49,6 +49,7 @@ Stream = Literal["stdout", "stderr"]
 _ABSOLUTE = "_abs"
 _ATTEMPTS = "attempts"
 _CHECKPOINT = "checkpoint"
+_EVENTS = re.compile(r"[0-9]{12}-([0-9]{12})\.jsonl")
 _LOGS = frozenset({"stdout.log", "stderr.log"})
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"([1-9][0-9]{0,8})/(stdout|stderr)\.log\.parts/([0-9]{20})")
@@ -59,7 +60,6 @@ _RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
 Placed = tuple[str, str, str | None]
 """Of a file: the fixed part of its pattern and its path, both absolute, and its path from the job's
 working directory, unless it is elsewhere."""
-_EVENTS = re.compile(r"[0-9]{12}-([0-9]{12})\.jsonl")
 
 
 class Layout:

@@ -98,7 +98,7 @@ class S3Store:
                 before = os.fstat(fd)
                 reader = FileReader(source, fd, before.st_size)
                 try:
-                    etag = self._put_read(key, reader)
+                    reader, etag = self._put_read(key, reader)
                 except s3_parts.OtherPartsError:
                     if not left:
                         raise
@@ -110,16 +110,20 @@ class S3Store:
         mode = before.st_mode & 0o777
         return Stored(reader.done, reader.sha256, before.st_mtime_ns, mode, changed, etag)
 
-    def _put_read(self, key: str, reader: FileReader) -> str:
+    def _put_read(self, key: str, reader: FileReader) -> tuple[FileReader, str]:
+        """The reader that has read it, and the object's ETag."""
         if reader.size > s3_parts.PART:
-            return self._parts.put(key, reader)
+            if (etag := self._parts.find(key, reader)) is not None:
+                return reader, etag
+            reader = reader.again()
+            return reader, self._parts.put(key, reader)
         progress = reader.source.progress or Progress()
         with self._parts.room.taken(reader.size):
             data = reader.read(reader.size)
             body = s3_parts.body_of(data, lambda count: progress.sent(key, 0, count))
             etag = self._put(key, data, body=body, **self._class)
         progress.made()
-        return etag
+        return reader, etag
 
     def put_bytes(self, key: str, data: bytes, *, durable: bool = False) -> None:
         self._put(key, data, Metadata=_metadata(data))

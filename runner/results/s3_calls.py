@@ -77,6 +77,7 @@ class Calls:
         self.prefix = f"{prefix}/" if prefix else ""
         self.closed = False
         self._s3 = S3Client(connections)
+        self._s3_for_long = S3Client(1, long_reads=True)
 
     @property
     def compatible_only(self) -> bool:
@@ -125,17 +126,18 @@ class Calls:
         if self.closed and operation != "AbortMultipartUpload":
             # By a thread that nobody waited for: others may write to these keys by now.
             raise StoreError(f"{self.describe()}: {operation} came after the store was closed")
+        s3 = self._s3_for_long if operation == "CompleteMultipartUpload" else self._s3
         for again in (True, False):
             client = None
             try:
-                client = self._s3.get()
+                client = s3.get()
                 return ask(client)
             except Exception as error:
                 ours = translate(error)
                 if ours is None:
                     raise
                 if ours.kind is Kind.EXPIRED and again and client is not None:
-                    self._s3.forget(client)
+                    s3.forget(client)
                     continue
                 raise self._error(operation, key, ours) from error
         raise AssertionError

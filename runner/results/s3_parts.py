@@ -18,7 +18,7 @@ from runner.results.progress import Progress
 from runner.results.s3_calls import Calls, S3Error
 from runner.results.s3_open import Opened, OpenUploads, Part, crc32
 from runner.results.source import SourceError
-from runner.results.store import StoreError
+from runner.results.store import Entry, StoreError
 
 PART = 8 << 20
 """Bytes of a part, and of the largest file that goes up in one piece."""
@@ -56,6 +56,28 @@ class PartUploads:
         )
         return str(self._calls.field(answer, "UploadId", "CreateMultipartUpload"))
 
+    def find(self, key: str, reader: FileReader) -> str | None:
+        """The ETag of what the key holds, if that is the file already: all of it was sent once, and
+        nobody heard of its end. The file is read where size and number of parts are the same."""
+        entry = self._calls.patiently(lambda: self._look_up(key), reader.source.check)
+        if entry is None or entry.size != reader.size:
+            return None
+        size = self._part_size(reader)
+        if parts_of(entry.etag) != -(-reader.size // size):
+            return None
+        progress = reader.source.progress or Progress()
+        digests = []
+        while reader.done < reader.size:
+            with progress.working():
+                data = reader.read(size)
+            if not data:
+                return None
+            digests.append(hashlib.md5(data, usedforsecurity=False).digest())
+        return entry.etag if _joined(digests) == entry.etag else None
+
+    def _part_size(self, reader: FileReader) -> int:
+        return max(PART, -(-reader.size // MAX_PARTS))
+
     def put(self, key: str, reader: FileReader) -> str:
         """Parts go up in parallel while the next are read; the object's ETag.
 
@@ -81,7 +103,7 @@ class PartUploads:
         return etag
 
     def _send(self, key: str, opened: Opened, reader: FileReader) -> list[Part]:
-        size = max(PART, -(-reader.size // MAX_PARTS))
+        size = self._part_size(reader)
         progress = reader.source.progress or Progress()
         sending: list[Part | Future[Part]] = []
         try:
@@ -173,14 +195,24 @@ class PartUploads:
         return self._calls.patiently(complete, reader.source.check)
 
     def _has(self, key: str, etag: str) -> bool:
-        """Whether the key holds this object. Raises S3Error where nobody can tell."""
+        """Whether the key holds this object. Raises S3Error where nobody can tell.
+
+        Looked at twice before all of a file is sent again.
+        """
+        found = [self._look_up(key) for _ in range(2)]
+        return any(entry is not None and entry.etag == etag for entry in found)
+
+    def _look_up(self, key: str) -> Entry | None:
+        """What the key holds. Asked by a GET: of what is wrong a HEAD tells only a number."""
         try:
-            answer = self._calls.call("HeadObject", Key=self._calls.key(key))
+            answer = self._calls.call("GetObject", Key=self._calls.key(key), Range="bytes=0-0")
         except S3Error as error:
-            if error.kind is Kind.PASSING:
+            if error.kind in (Kind.PASSING, Kind.CONFLICT, Kind.EXPIRED):
                 raise
-            return False
-        return bool(answer.get("ETag") == etag)
+            return None
+        answer["Body"].close()
+        whole = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        return Entry(key, int(whole) if whole.isdecimal() else 0, str(answer.get("ETag")))
 
     def checksum(self, data: bytes | bytearray) -> dict[str, str]:
         """What S3 compares a body with; a store that may not know it checks the signed payload.
@@ -221,5 +253,10 @@ def _etag_of(parts: list[Part]) -> str | None:
     """The ETag of the object that they become; None where theirs are no digests."""
     if any(parts_of(part.etag) != 0 for part in parts):
         return None
-    digests = b"".join(bytes.fromhex(part.etag.strip('"')) for part in parts)
-    return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"'
+    return _joined([bytes.fromhex(part.etag.strip('"')) for part in parts])
+
+
+def _joined(digests: list[bytes]) -> str:
+    """The ETag of an object in parts with these MD5s."""
+    whole = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+    return f'"{whole}-{len(digests)}"'

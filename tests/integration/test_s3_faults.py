@@ -547,6 +547,37 @@ def test_an_end_nobody_heard_of_is_found(
     assert endpoint.open_uploads(bucket) == []
 
 
+@pytest.mark.parametrize("fault", [EXPIRED, Answer(409, "OperationAborted"), WrongETag(), INTERNAL])
+def test_a_fault_of_the_look_for_it_does_not_send_it_again(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path, fault: Fault
+) -> None:
+    """A second fault would be taken for the proof that the file isn't there."""
+    proxy.fail(COMPLETE, ResetAnswer())
+    proxy.fail(COMPLETE, Answer(404, "NoSuchUpload"))
+    rule = proxy.fail(Match("GET", "q/f"), fault, skip=1)
+    store.put_file("f", _source(large))
+    assert endpoint.read(bucket, "q/f") == large.read_bytes()
+    assert (len(proxy.seen(PART)), len(proxy.seen(CREATE)), rule.done) == (2, 1, 1)
+
+
+def test_what_was_put_together_unheard_is_found_by_the_next_process(
+    store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path
+) -> None:
+    """A terabyte would be sent again because the machine went away in the very last moment."""
+    store.put_file("f", _source(large))
+    other = S3Store(bucket, "q")
+    stored = other.put_file("f", _source(large))
+    assert stored.sha256 == hashlib.sha256(large.read_bytes()).hexdigest()
+    assert len(proxy.seen(PART)) == 2
+    with large.open("r+b") as file:
+        file.seek(LARGE - 1)
+        file.write(b"x")
+    other.put_file("f", _source(large))
+    assert len(proxy.seen(PART)) == 4
+    assert endpoint.read(bucket, "q/f") == large.read_bytes()
+    other.close()
+
+
 def test_all_that_is_open_ends_with_the_upload(
     store: S3Store, proxy: FaultProxy, endpoint: Endpoint, bucket: str, large: Path
 ) -> None:
@@ -691,9 +722,10 @@ def test_a_large_file_that_changes_is_read_again(
     changes = iter(range(1, ALWAYS))
 
     def change() -> None:
+        number = next(changes)
         with large.open("r+b") as file:
-            file.write(b"changed")
-        os.utime(large, ns=(0, next(changes)))
+            file.write(f"changed {number}".encode())
+        os.utime(large, ns=(0, number))
 
     rule = proxy.fail(COMPLETE, Nothing(), times=times, before=change)
     stored = store.put_file("f", _source(large))

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,6 +100,10 @@ def test_all_gets_there_and_nothing_twice(
         told = f"{files} files and {size >> 20} MiB in {took:.0f} s, {ratio:.2f} of their bytes"
         print(f"{told}; {chaos.requests} requests, {sum(chaos.drawn.values())} faults")
         print(chaos.drawn)
+        large = Match(key=r".*/large")
+        asked = Counter((r.method, *sorted({"uploads", "uploadId", "partNumber"} & {*r.query}))
+                        for r in proxy.seen(large))  # fmt: skip
+        print(dict(asked))
         assert code == 0, world.stderr[-3000:]
         check(world.home / "out", endpoint, bucket)
         assert endpoint.open_uploads(bucket) == []
