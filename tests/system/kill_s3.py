@@ -25,6 +25,8 @@ LIVE_LOGS = "150ms"
 
 _TALKS = "for n in 1 2 3 4 5 6; do echo line $n; work 0.07; done"
 
+_MANY = 'mkdir -p "$PROOF/out/many"'
+
 _SERVES = 'trap "echo served; exit" TERM; while :; do sleep 0.05; done'
 """In the background until the queue ends; it has the last word."""
 
@@ -34,7 +36,7 @@ def uploading(proof: Path) -> Document:
     jobs = [
         job("large", 'mkdir -p "$PROOF/out"; seq 1 3000000 | head -c 20000000 > "$PROOF/out/large"',
             result_paths=[str(proof / "out" / "large")]),
-        job("many", f"{_TALKS}; for n in {{1..24}}; do make many/$n; done",
+        job("many", f"{_MANY}; {_TALKS}; for n in {{1..24}}; do make many/$n; done",
             result_paths=[str(proof / "out" / "many" / "*")]),
         job("flaky", f"{_TALKS}; make flaky.txt; fail_first 2 3", retry=retry(3),
             result_paths=made("flaky", proof)),
