@@ -80,6 +80,7 @@ class Checkpoints:
             withdrawn=pending.withdrawn,
             rights=self._around.rights,
             own=self._around.own,
+            record=self._around.paths.checkpoint_record(described.job_id),
         )
         work = self._loop.run_in_executor(self._workers, self._save, spec)
         work.add_done_callback(lambda future: self._ended(job, pending, future))

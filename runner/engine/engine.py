@@ -32,12 +32,13 @@ from runner.engine.callbacks import owned
 from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
 from runner.engine.space import Space
+from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import Uploads
 from runner.errors import DiskError, StateError
 from runner.process.identity import boot_id
 from runner.results.claim import SucceededError
-from runner.store.database import TAKEN_OVER, Database
+from runner.store.database import TAKEN_OVER, UNSTORED, Database
 
 FLUSH_AFTER = 0.5
 """Seconds that a change which nothing depends on (a pid, an upload's end) may wait to be stored."""
@@ -271,8 +272,16 @@ class Engine:
         if self._uploads is not None:
             await self._uploads.state.put_last(last, until)
             self._context.run(self._commit_all)
+            self._note_unstored(self._uploads.state, status)
             if self._uploads.heartbeat is not None and status is not QueueStatus.RUNNING:
                 await self._uploads.heartbeat.release()
+
+    def _note_unstored(self, state: StoredState, status: QueueStatus) -> None:
+        """An ended queue whose last state isn't stored is taken up again for that."""
+        why = state.error if status in QUEUE_ENDED and state.succeeded is None else None
+        with suppress(StateError, DiskError):
+            if (why or "") != self._database.meta().get(UNSTORED, ""):
+                self._database.write_meta({UNSTORED: why or ""})
 
     def _commit_all(self) -> None:
         self._step()

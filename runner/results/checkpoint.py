@@ -7,9 +7,9 @@ Must not know when or in which thread it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Event
 
 from runner.results.collect import CollectedFile, Collection, collect
@@ -20,6 +20,8 @@ from runner.results.places import relative_to
 from runner.results.restore import bring_back, plan, readable_manifest
 from runner.results.source import SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
+from runner.results.tries import Tries
+from runner.results.upload_record import UploadRecord
 from runner.rights import Rights
 
 
@@ -28,7 +30,8 @@ class JobCheckpoint:
     """Whose checkpoint: that of ``attempt``, which ran in ``working_directory``.
 
     `rights`: with whose its files are met, None: our own; `own`: as of `collect`. Once `withdrawn`
-    is set an upload ends as soon as it can, and what was stored before stays.
+    is set an upload ends as soon as it can, and what was stored before stays. `record`: where it is
+    noted what is stored, between two tries.
     """
 
     job_id: str
@@ -40,6 +43,7 @@ class JobCheckpoint:
     withdrawn: Event = field(default_factory=Event)
     rights: Rights | None = None
     own: frozenset[str] = frozenset()
+    record: Path | None = None
 
     def collect(self, store: ResultStore) -> Collection:
         """The files as they are now, but for the store's own. Raises RightsError."""
@@ -129,11 +133,12 @@ class _Saving:
         self._spec = spec
         self._prefix = layout.checkpoint_prefix(spec.job_id)
         self._known: dict[str, FileEntry] = {}
+        self._record = UploadRecord(spec.record, spec.run_id, store.describe())
 
     def run(self) -> Saved:
         spec, store = self._spec, self._store
         store.clean_up(self._prefix)
-        there = {entry.key: entry.size for entry in store.list(self._prefix)}
+        there = {entry.key: entry for entry in store.list(self._prefix)}
         manifest_key = self._layout.checkpoint_manifest_key(spec.job_id)
         previous = _manifest(store, self._layout, spec) if manifest_key in there else None
         if previous is not None and previous.epoch > spec.epoch:
@@ -146,11 +151,13 @@ class _Saving:
         ):
             return _told(previous)
         for entry in previous.files if previous else ():
-            if there.get(entry.key) == entry.size:
+            if (stored := there.get(entry.key)) is not None and stored.size == entry.size:
                 self._known[entry.source] = entry
         found = spec.collect(store)
         if not found.files:
             return _told(previous) if previous else Saved()
+        noted = self._record.read(there)
+        self._known |= {entry.source: entry for entry in noted.values()}
         manifest = Manifest(
             run_id=spec.run_id,
             epoch=spec.epoch,
@@ -162,23 +169,25 @@ class _Saving:
         )
         store.flush(self._prefix)
         store.put_bytes(manifest_key, manifest.to_bytes(), durable=True)
+        self._record.remove()
         for key in sorted(there.keys() - {entry.key for entry in manifest.files} - {manifest_key}):
             store.delete(key)
         store.discard_unfinished(self._prefix)
         return _told(manifest)
 
-    def _store_all(self, files: Iterable[CollectedFile]) -> list[FileEntry]:
-        if self._store.parallel == 1:
-            return [self._store_one(file) for file in files]
-        with ThreadPoolExecutor(self._store.parallel, thread_name_prefix="checkpoint") as pool:
-            try:
-                return list(pool.map(self._store_one, files))
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    def _store_all(self, files: Sequence[CollectedFile]) -> list[FileEntry]:
+        tries = Tries(self._store_one, self._store.parallel)
+        try:
+            entries = tries.run(files)
+        except BaseException:
+            self._record.write()
+            raise
+        for _, error in tries.refused:
+            raise error
+        return [entry for entry in entries if entry is not None]
 
     def _store_one(self, file: CollectedFile) -> FileEntry:
-        """Its entry; what an older checkpoint has of it already isn't stored again."""
+        """Its entry; what an older checkpoint has, or an earlier try, isn't stored again."""
         spec, source = self._spec, replace(file.source, withdrawn=self._spec.withdrawn)
         path = escape(file.path)
         known = self._known.get(path)
@@ -188,7 +197,7 @@ class _Saving:
         stored = self._store.put_file(key, source, durable=True)
         if stored.changed:
             raise SourceError(f"{shown(file.path)} changed while it was read")
-        return FileEntry(
+        entry = FileEntry(
             key=key,
             name=key.removeprefix(self._layout.job_prefix(spec.job_id)),
             size=stored.size,
@@ -199,6 +208,8 @@ class _Saving:
             attempt=spec.attempt,
             relative=relative_to(file.path, spec.working_directory),
         )
+        self._record.note(entry, stored.etag)
+        return entry
 
 
 def _told(manifest: Manifest) -> Saved:

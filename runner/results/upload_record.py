@@ -88,7 +88,7 @@ class UploadRecord:
             if not lines or self._path is None:
                 return
             with suppress(OSError):
-                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 fd = os.open(self._path, _APPEND, 0o600)
                 try:
                     # What was cut before it stays a line of its own.

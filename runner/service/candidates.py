@@ -68,7 +68,7 @@ class Candidates:
     def find_incomplete(self, entries: Iterable[Entry]) -> None:
         """Take up what ended without its uploads."""
         for entry in entries:
-            if entry.ended and entry.queue is not None and entry.queue.incomplete:
+            if entry.unstored:
                 self.finishing.add(entry.name)
 
     def ready(self, entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -104,7 +104,7 @@ def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
             ends.append(QueueEnd(entry.name, "failed", 0.0))
         elif queue.status in QUEUE_ENDED:
             at = queue.completed_at or queue.updated_at or 0.0
-            ends.append(QueueEnd(entry.name, queue.status.value, at, queue.incomplete))
+            ends.append(QueueEnd(entry.name, queue.status.value, at, entry.unstored))
         elif entry.meta.get(TAKEN_OVER) and queue.status is QueueStatus.INTERRUPTED:
             ends.append(QueueEnd(entry.name, "taken over", queue.updated_at or 0.0))
         elif entry.meta.get("owner") == "daemon" and not entry.aside:

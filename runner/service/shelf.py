@@ -26,7 +26,7 @@ from runner.errors import (
 )
 from runner.service.ages import check_clock, read_ages, read_clocks, write_ages
 from runner.store import database
-from runner.store.database import Database
+from runner.store.database import UNSTORED, Database
 from runner.store.locks import Lock, holder_of
 from runner.store.paths import LogPaths, QueuePaths, StatePaths, replace_link, sync_folder
 from runner.store.stamps import Stamp, stamp_of
@@ -68,6 +68,13 @@ class Entry:
     @property
     def ended(self) -> bool:
         return self.queue is not None and self.queue.status in QUEUE_ENDED
+
+    @property
+    def unstored(self) -> bool:
+        """Whether it has ended, and results or its last state are missing from its store."""
+        if self.queue is None or not self.ended:
+            return False
+        return self.queue.incomplete or bool(self.meta.get(UNSTORED))
 
 
 class Shelf:

@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+UNSTORED = "unstored"
+"""The key of ``meta`` under which it is noted why the last state of an ended queue couldn't be
+stored, as long as it isn't."""
+
 TAKEN_OVER = "taken_over"
 """The key of ``meta`` under which it is noted that another machine works on the queue, and why."""
 

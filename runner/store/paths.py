@@ -109,6 +109,10 @@ class QueuePaths:
         """What of a job is stored already, while its upload isn't done."""
         return self.root / "uploads" / f"{job_id}.jsonl"
 
+    def checkpoint_record(self, job_id: str) -> Path:
+        """The same of its checkpoint."""
+        return self.root / "uploads" / "checkpoints" / f"{job_id}.jsonl"
+
     def inputs(self, job_id: str) -> Path:
         """What is known of the inputs that were fetched for a job."""
         return self.root / "inputs" / f"{job_id}.json"

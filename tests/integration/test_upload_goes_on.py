@@ -12,6 +12,7 @@ from s3_endpoint import Endpoint, env_for
 from s3_faults import DENIED, SLOW_DOWN, Answer, FaultProxy, Match
 
 from runner.results import s3_calls, upload_record
+from runner.results.checkpoint import JobCheckpoint, save_checkpoint
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import Manifest, parse_manifest
@@ -101,6 +102,27 @@ def test_what_is_stored_is_not_sent_again(
     assert not job.record.exists()
     store = S3Store(bucket, "q")
     assert store.get_bytes("jobs/j/f1") == b"changed since"
+    store.close()
+
+
+def test_a_checkpoint_that_is_tried_again_goes_on(
+    tmp_path: Path, proxy: FaultProxy, bucket: str
+) -> None:
+    """Of the two minutes before a spot machine goes, each try would begin with the first file."""
+    (tmp_path / "work").mkdir()
+    for number in range(20):
+        (tmp_path / "work" / f"f{number}").write_text(f"{number}")
+    saved = JobCheckpoint(
+        "j", "run-1", 1, ("**",), str(tmp_path / "work"), epoch=1, record=tmp_path / "r" / "c.jsonl"
+    )
+    rule = proxy.fail(Match("PUT", key=".*/f7"), SLOW_DOWN, times=ALWAYS)
+    store = S3Store(bucket, "q")
+    assert "SlowDown" in str(save_checkpoint(store, Layout(), saved).problem)
+    rule.left = 0
+    began = len(proxy.requests)
+    assert save_checkpoint(store, Layout(), saved).files == 20
+    sent = [r.key.rpartition("/")[2] for r in proxy.requests[began:] if r.method == "PUT"]
+    assert sent == ["f7", "manifest.json"]
     store.close()
 
 

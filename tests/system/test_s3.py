@@ -340,6 +340,39 @@ def test_a_service_stores_what_it_could_not_before(cloud: Cloud) -> None:
     assert world.jobs()["a"]["attempt"] == 1
 
 
+def test_a_last_state_that_could_not_be_stored_keeps_the_machine(cloud: Cloud) -> None:
+    """All that is seen of a finished queue would be that it runs, for ever, on a machine that is
+    gone."""
+    world = cloud.world
+    proxy = FaultProxy(cloud.endpoint.port)
+    env = {"RUNNER_ON_COMPLETE": "stop", "RUNNER_KEEP_ON_FAILURE": "9h"}
+    try:
+        away = {"AWS_ENDPOINT_URL": proxy.url, "RUNNER_UPLOAD_TIMEOUT": "500ms"}
+        daemon = world.daemon(env={**env, **away})
+        go = f"until [ -e {world.home}/go ]; do sleep 0.02; done"
+        world.call("submit", cloud.document(job("a", go)))
+        world.until(lambda: "queue-state.json" in {*cloud.keys()})
+        proxy.fail(Match("PUT", key=".*/queue-state.json"), SLOW_DOWN, times=1_000_000)
+        (world.home / "go").touch()
+        plan = world.until(lambda: planned(world))
+        assert plan["after"] == 9 * 3600 and "only on this machine" in plan["why"]
+        assert cloud.state()["status"] == "running"
+        daemon.terminate()
+        assert daemon.wait(20) == 0
+    finally:
+        proxy.close()
+    world.daemon(env=env)
+    world.until(lambda: cloud.state()["status"] == "completed")
+    world.until(lambda: planned(world).get("why") == "queue q completed")
+
+
+def planned(world: World) -> dict[str, Any]:
+    """The end of the machine, as it is planned now."""
+    path = world.state / "machine.json"
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return told.get("plan") or {}
+
+
 def test_there_is_nothing_to_upload_of_a_queue_that_goes_on(cloud: Cloud) -> None:
     """Two would upload the same files, or a waiting queue be taken for a finished one."""
     world = cloud.world
