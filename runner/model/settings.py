@@ -100,12 +100,17 @@ def load_settings(
     if config_file is not None:
         config_file = _absolute(config_file)
         given = _from_file(config_file, bool(named), home)
+    strength = dict.fromkeys(("state_dir", "log_dir"), 0)
     for name, read in _READERS.items():
         variable = f"RUNNER_{name.upper()}"
         if text := environ.get(variable):
-            given[name] = _read(read, text, variable)
+            given[name], strength[name] = _read(read, text, variable), 1
         if (value := (overrides or {}).get(name)) is not None:
-            given[name] = _read(read, value, f"--{name.replace('_', '-')}")
+            flag = f"--{name.replace('_', '-')}"
+            given[name], strength[name] = _read(read, value, flag), 2
+    if strength["state_dir"] > strength["log_dir"]:
+        # Who moves the state moves its logs: another state's would be replaced by them.
+        given["log_dir"] = given["state_dir"] / "logs"
     folders = _folder_defaults(environ, root, home, given.get("state_dir"))
     chosen = root or not folders.keys().isdisjoint(given)
     machines = None if chosen else _ROOTS_FOLDERS["run_dir"]

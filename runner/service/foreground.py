@@ -29,6 +29,7 @@ from runner.service import requests, taking_over
 from runner.service.desk import Desk
 from runner.service.documents import check_same, mend
 from runner.service.elsewhere import check_not_ended, reserve
+from runner.service.naming import give_back, name_for
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import Place, Session, end_attempts
 from runner.service.shelf import Entry, Shelf
@@ -125,6 +126,8 @@ class _Foreground(requests.Host):
         try:
             await self._accept(document, anonymous=wish.document.queue_id is None)
             await asyncio.to_thread(self._take_over, queue_id)
+            if (logs := shelf.log_paths(queue_id).log_dir) != shelf.log_dir:
+                self._watcher.say(f"the logs of {queue_id} are in {logs}, where it was begun")
             shelf.set_current(queue_id)
             return await self._work(queue_id, document)
         except OSError as error:
@@ -140,7 +143,7 @@ class _Foreground(requests.Host):
         """
         given, shelf = self._wish.document, self.shelf
         while True:
-            queue_id = shelf.name_for(given)
+            queue_id = name_for(shelf, given)
             document = given.with_id(queue_id)
             new = not shelf.exists(queue_id)
             store: ResultStore | None = None
@@ -152,7 +155,7 @@ class _Foreground(requests.Host):
                     return document, store
             except BaseException:
                 if new and given.queue_id is None:
-                    shelf.give_back(queue_id)
+                    give_back(shelf, queue_id)
                 if store is not None:
                     store.close()
                 raise

@@ -19,6 +19,7 @@ from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
 from runner.service.documents import check_same, is_same, mend
 from runner.service.elsewhere import check_not_ended, reserve
+from runner.service.naming import give_back, name_for
 from runner.service.result_stores import opened, wanted
 from runner.service.session import Place, Session, apply_resting, end_attempts
 from runner.service.shelf import Shelf
@@ -68,7 +69,7 @@ class Intake:
         # One after the other: the same document twice is one queue, once it is accepted.
         async with self._naming:
             while True:
-                queue_id = await asyncio.to_thread(self._shelf.name_for, given)
+                queue_id = await asyncio.to_thread(name_for, self._shelf, given)
                 document = given.with_id(queue_id)
                 if self._shelf.exists(queue_id) or given.result_s3_prefix is not None:
                     break
@@ -77,7 +78,7 @@ class Intake:
             try:
                 yield document
             except BaseException:
-                self._shelf.give_back(queue_id)
+                give_back(self._shelf, queue_id)
                 raise
 
     async def _reserved(self, document: Queue) -> bool:

@@ -7,7 +7,6 @@ begins here: what only accepting a document needs is imported there.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,18 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.core.states import QUEUE_ENDED, QueueState
-from runner.errors import (
-    LockedError,
-    NotFoundError,
-    RunnerError,
-    StateError,
-    disk_error,
-)
+from runner.errors import LockedError, NotFoundError, RunnerError, StateError, disk_error
 from runner.service.ages import check_clock, read_ages, read_clocks, write_ages
+from runner.service.log_folders import LOG_DIR, LogFolders
 from runner.store import database
 from runner.store.database import UNSTORED, Database
 from runner.store.locks import Lock, holder_of
-from runner.store.paths import LogPaths, QueuePaths, StatePaths, replace_link, sync_folder
+from runner.store.paths import (
+    LogPaths,
+    QueuePaths,
+    StatePaths,
+    remove_tree,
+    replace_link,
+    sync_folder,
+)
 from runner.store.stamps import Stamp, stamp_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Shelf:
     def __init__(self, state_dir: Path, log_dir: Path) -> None:
         self.paths = StatePaths(state_dir)
         self.log_dir = log_dir
+        self.log_folders = LogFolders(self.paths, log_dir, self._meta)
         self._kept: dict[str, tuple[Stamp, Entry]] = {}
         self._ordering = threading.Lock()
         self._last_order = 0
@@ -92,7 +94,7 @@ class Shelf:
         return self.paths.queue(name)
 
     def log_paths(self, name: str) -> LogPaths:
-        return LogPaths(self.log_dir, name)
+        return self.log_folders.of(name)
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -117,6 +119,11 @@ class Shelf:
         if stamp.settled and not entry.passing:
             self._kept[name] = (stamp, entry)
         return entry
+
+    def _meta(self, name: str) -> Mapping[str, str] | None:
+        """None for a queue that can't be read."""
+        entry = self._entry(name)
+        return entry.meta if entry.error is None else None
 
     def find(self, queue_id: str | None) -> Entry:
         """The queue asked for; without an id the current one, else the newest.
@@ -165,41 +172,6 @@ class Shelf:
             replace_link(logs.current, logs.jobs)
 
     # -- accepting ---------------------------------------------------------------------------
-
-    def name_for(self, document: Queue) -> str:
-        """The id this document runs under: its own, that of its unfinished queue, or a new one."""
-        if document.queue_id is not None:
-            return document.queue_id
-        for entry in reversed(self.entries()):
-            if entry.meta.get("anonymous") and not entry.ended and not entry.aside:
-                stored = self.stored_document(entry.name)
-                if stored == document.with_id(entry.queue_id):
-                    return entry.queue_id
-        moment = time.time()
-        while True:
-            name = time.strftime("queue-%Y%m%d-%H%M%S", time.gmtime(moment))
-            if not self.queue_paths(name).root.exists() and self._reserve(name):
-                return name
-            moment += 1
-
-    def _reserve(self, name: str) -> bool:
-        """Whether this id is the caller's: nobody else has made the file of its lock."""
-        path = self.paths.queue_lock(name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise disk_error(path, error) from None
-        return True
-
-    def give_back(self, name: str) -> None:
-        """An id from ``name_for`` was not needed: nothing is to be left of it."""
-        if not self.exists(name):
-            with suppress(OSError):
-                self.paths.queue_lock(name).unlink()
-                self.paths.locks.rmdir()
 
     def stored_document(self, name: str) -> Queue:
         """The document a queue was accepted with."""
@@ -262,14 +234,17 @@ class Shelf:
             "owner": owner,
             "order": str(self._next_order()),
             "submitted_at": f"{time.time():.3f}",
+            LOG_DIR: self.log_folders.recorded,
         }
         if anonymous:
             meta["anonymous"] = "1"
         if anew:
             meta["anew"] = "1"
+        self.log_folders.forget(queue_id)
         self.paths.queues.mkdir(parents=True, exist_ok=True)
         state = QueueState(run_id=os.urandom(8).hex())
         database.create(self.queue_paths(queue_id), dump_document(document), state, meta)
+        self.log_folders.own(queue_id)
 
     def _next_order(self) -> int:
         """A place behind all others, also behind those that are being created just now."""
@@ -298,10 +273,10 @@ class Shelf:
 
         A crash in between leaves logs without a queue: ``create`` moves those after it.
         """
-        name = self._aside_name(queue_id)
+        name, logs = self._aside_name(queue_id), self.log_paths(queue_id)
         os.rename(self.queue_paths(queue_id).root, self.queue_paths(name).root)
         sync_folder(self.paths.queues)
-        self._move_logs(queue_id, name)
+        self.log_folders.move(logs, name)
         return name
 
     def _aside_name(self, queue_id: str) -> str:
@@ -321,20 +296,17 @@ class Shelf:
             name, again = f"{queue_id}.{stamp}-{again}", again + 1
         return name
 
-    def _move_logs(self, queue_id: str, name: str) -> None:
-        logs = self.log_paths(queue_id).root
-        if logs.is_dir():
-            os.rename(logs, self.log_paths(name).root)
-
     def _set_stale_logs_aside(self, queue_id: str) -> None:
-        if not self.log_paths(queue_id).root.is_dir():
+        logs = LogPaths(self.log_dir, queue_id)
+        if not logs.root.is_dir():
             return
+        self.log_folders.check_own(logs)
         for entry in reversed(self.entries()):
             is_former = entry.queue_id == queue_id and entry.aside
             if is_former and not self.log_paths(entry.name).root.exists():
-                self._move_logs(queue_id, entry.name)
+                self.log_folders.move(logs, entry.name)
                 return
-        self._move_logs(queue_id, self._free_name(queue_id, time.time()))
+        self.log_folders.move(logs, self._free_name(queue_id, time.time()))
 
     def prune(
         self,
@@ -401,10 +373,11 @@ class Shelf:
                 # It was taken up again before we had the lock.
                 return False
             # The logs first: without its state nobody would know any more whose they are.
-            _remove_tree(self.log_paths(entry.name).root)
+            remove_tree(self.log_paths(entry.name).root)
             doomed = self.paths.queues / f"{_PRUNED}{entry.name}-{os.getpid()}"
             os.rename(self.queue_paths(entry.name).root, doomed)
-            _remove_tree(doomed)
+            self.log_folders.forget(entry.name)
+            remove_tree(doomed)
         finally:
             lock.release()
         return True
@@ -413,7 +386,7 @@ class Shelf:
         """Remove what a killed prune has left."""
         if self.paths.queues.is_dir():
             for doomed in self.paths.queues.glob(f"{_PRUNED}*"):
-                _remove_tree(doomed)
+                remove_tree(doomed)
 
 
 def _read_entry(name: str, path: Path) -> Entry:
@@ -432,19 +405,6 @@ def _read_entry(name: str, path: Path) -> Entry:
     except Exception as error:
         return Entry(name, error=f"{path} can't be read: {type(error).__name__}: {error}")
     return entry
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a folder, as far as it can be. Neither way can be led out of it by a link.
-
-    Jobs make what they like: rmtree needs a descriptor and a stack frame for each level.
-    """
-    with suppress(RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        import subprocess
-
-        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 def _is_done(entry: Entry) -> bool:

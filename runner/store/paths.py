@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,6 +156,11 @@ class LogPaths:
         """What is ours alone."""
         return (self.log_dir, self.log_dir / "queues", self.root)
 
+    @property
+    def owner(self) -> Path:
+        """A link to the folder of the state that the logs belong to."""
+        return self.root / "state"
+
     def newest(self, job_id: str, stream: str) -> str:
         """A str and not a Path: this is on the way from one job's end to the next's start."""
         return f"{self.jobs}/{job_id}-{stream}.log"
@@ -257,6 +264,19 @@ def _remove_stale(link: Path) -> None:
         pid = stale.suffix[1:]
         if pid == str(os.getpid()) or not os.path.exists(f"/proc/{pid}"):
             stale.unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, as far as it can be. Neither way can be led out of it by a link.
+
+    Jobs make what they like: rmtree needs a descriptor and a stack frame for each level.
+    """
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        import subprocess
+
+        subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 def sync_folder(path: Path) -> None:

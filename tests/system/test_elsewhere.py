@@ -123,7 +123,7 @@ def test_an_id_that_came_to_nothing_leaves_nothing(world: World) -> None:
     (world.home / "file").write_text("")
     document = world.document(OK, queue_id=None)
     assert world.call("run", document, "--results", "file").returncode == 2
-    assert not (world.state / "locks").exists()
+    assert not list(world.state.rglob("*.lock"))
 
 
 def test_an_id_is_reserved_in_its_store(tmp_path: Path) -> None:

@@ -90,11 +90,11 @@ def test_logs_follow_a_moved_state_dir() -> None:
 
 def test_flag_wins_over_variable_over_file(config: Path) -> None:
     """A flag would be ignored silently."""
-    config.write_text('state_dir = "/file"\nlog_dir = "/file"\nrun_dir = "/file"\n')
-    environ = {"RUNNER_CONFIG": str(config), "RUNNER_STATE_DIR": "/env", "RUNNER_LOG_DIR": "/env"}
+    config.write_text('state_dir = "/file"\nheartbeat = "10s"\nrun_dir = "/file"\n')
+    environ = {"RUNNER_CONFIG": str(config), "RUNNER_STATE_DIR": "/env", "RUNNER_HEARTBEAT": "20s"}
     settings = load(environ, overrides={"state_dir": "/flag", "log_dir": None})
     assert settings.state_dir == Path("/flag")
-    assert settings.log_dir == Path("/env")
+    assert settings.heartbeat == 20
     assert settings.run_dir == Path("/file")
     assert settings.config_file == config
 
@@ -216,3 +216,16 @@ def test_imports_little() -> None:
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"pydantic", "json", "durationpy", "tomllib", "difflib", "boto3", "structlog"}
     assert not heavy & set(names.stdout.split())
+
+
+def test_the_logs_follow_a_state_folder_that_is_named_over_them(config: Path) -> None:
+    """Two state folders would share /var/log/runner, and one run's logs replace another's."""
+    flag: dict[str, object] = {"overrides": {"state_dir": "/d"}}
+    assert load({}, root=True, **flag).log_dir == Path("/d/logs")
+    assert load({"RUNNER_STATE_DIR": "/d"}, root=True).log_dir == Path("/d/logs")
+    assert load({"RUNNER_LOG_DIR": "/l"}, root=True, **flag).log_dir == Path("/d/logs")
+    both = {"RUNNER_LOG_DIR": "/l", "RUNNER_STATE_DIR": "/d"}
+    assert load(both, root=True).log_dir == Path("/l")
+    assert load({}, overrides={"state_dir": "/d", "log_dir": "/l"}).log_dir == Path("/l")
+    config.write_text('state_dir = "/d"')
+    assert load({}, root=True, config=config).log_dir == Path("/var/log/runner")
