@@ -76,7 +76,8 @@ class _Waiting:
             if standing is not None:
                 self._tell(_line(standing))
                 if standing.ended:
-                    return of_queue({"status": standing.status})
+                    told = {"status": standing.status, "results_incomplete": standing.incomplete}
+                    return of_queue(told)
             if gone >= LAST_WORDS:
                 return ExitCode.INTERRUPTED
             if gone or time.monotonic() >= next_machine:

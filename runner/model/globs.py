@@ -1,11 +1,12 @@
-"""What the text of a glob may not hold: what a shell would expand, and we don't.
+"""What the text of a glob may not be: what only a shell expands, and what can mean no file.
 
-Such a text would be taken as it stands and match nothing, long after the document was accepted.
+Such a text would match nothing, and that would be told long after the document was accepted.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import dropwhile
 
 from runner.model.wording import quoted
 
@@ -14,6 +15,9 @@ _VARIABLE = r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[^}]*\}?|\([^)]*\)?)"
 
 PATTERN = rf"^(?!~)(?![\s\S]*{_BRACES})(?![\s\S]*\$[A-Za-z_{{(])"
 """The same as a regular expression, for the schema: what matches has no fault."""
+
+WILD = re.compile(r"[*?]|\[!?+.[^\]]*\]", re.DOTALL)
+"""What makes a part of a path a pattern."""
 
 _BRACES_FOUND = re.compile(_BRACES)
 _VARIABLE_FOUND = re.compile(_VARIABLE)
@@ -29,4 +33,12 @@ def fault_of(text: str) -> str | None:
     if found := _BRACES_FOUND.search(text):
         braces = quoted(found[0])
         return f"{quoted(text)}: {braces} is not expanded: give one path for each ([{{] is a brace)"
-    return None
+    return _meaningless(text)
+
+
+def _meaningless(text: str) -> str | None:
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not parts and text.startswith("/"):
+        return f"{quoted(text)} is the root folder"
+    behind = dropwhile(lambda part: not WILD.search(part), parts)
+    return f"{quoted(text)} has a '..' after a wildcard" if ".." in behind else None

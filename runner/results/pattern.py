@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 
-_WILD = re.compile(r"[*?]|\[!?+.[^\]]*\]", re.DOTALL)
+from runner.model.globs import WILD
 
 Positions = frozenset[int]
 
@@ -44,7 +44,7 @@ def parse(text: str, working_directory: str) -> Pattern:
     if not _can_be_a_path(text):
         raise PatternError("is no path")
     words = [part for part in text.split("/") if part not in ("", ".")]
-    fixed = list(takewhile(lambda part: not _WILD.search(part), words))
+    fixed = list(takewhile(lambda part: not WILD.search(part), words))
     parts = words[len(fixed) :]
     if ".." in parts:
         raise PatternError("has a '..' after a wildcard")
@@ -107,6 +107,6 @@ class Matcher:
 
 
 def _test(part: str) -> Callable[[str], object]:
-    if not _WILD.search(part):
+    if not WILD.search(part):
         return part.__eq__
     return re.compile(fnmatch.translate(part)).match

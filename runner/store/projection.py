@@ -75,6 +75,7 @@ def queue_view(queue_id: str, queue_name: str, queue: QueueState) -> dict[str, A
         "started_at": rfc3339(queue.started_at),
         "updated_at": rfc3339(queue.updated_at),
         "completed_at": rfc3339(queue.completed_at),
+        "results_incomplete": queue.incomplete or None,
         "paused": queue.paused or None,
         "resumed": queue.resumed,
         "worked_seconds": round(queue.worked, 3) or None,

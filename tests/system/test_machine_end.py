@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imds import Imds
-from s3_endpoint import env_for
+from s3_endpoint import Endpoint, env_for
 from world import World
 
 STOPS = {"RUNNER_ON_COMPLETE": "stop", "RUNNER_ON_COMPLETE_DELAY": "1h"}
@@ -110,6 +110,22 @@ def test_the_only_copy_of_results_keeps_it_as_a_failure_does(world: World) -> No
     assert (made["after"], made["why"]) == (9 * 3600, told)
     assert told in world.call("status").stdout
     assert "machine_end_planned" in world.stderr
+
+
+def test_a_missing_result_keeps_it_until_it_is_in_its_place(
+    world: World, endpoint: Endpoint
+) -> None:
+    """A mistyped glob would cost the model: the machine would go as if all was stored."""
+    world.env.update(endpoint.env)
+    world.daemon(env={**STOPS, "RUNNER_KEEP_ON_FAILURE": "9h"})
+    job = {**_job(), "command": "echo 1 > model.pt", "result_paths": ["out/*.pt"]}
+    world.call("submit", world.document(job, result_s3_bucket=endpoint.bucket()))
+    world.until(lambda: (plan(world) or {}).get("after") == 9 * 3600)
+    work = world.state / "queues/q/work"
+    (work / "out").mkdir()
+    (work / "model.pt").rename(work / "out/model.pt")
+    assert world.call("upload").returncode == 0
+    world.until(lambda: (plan(world) or {}).get("after") == 3600)
 
 
 def test_a_killed_daemon_keeps_the_moment(world: World) -> None:

@@ -287,6 +287,8 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"result_paths": ["log-$(date).txt"]}, '"$(date)" is not expanded'),
     ({"result_paths": ["o/{train,test}/*.csv"]}, '"{train,test}" is not expanded: give one path'),
     ({"result_paths": ["part-{1..9}.csv"]}, '"{1..9}" is not expanded'),
+    ({"result_paths": ["out/*/../m"]}, "\"out/*/../m\" has a '..' after a wildcard"),
+    ({"result_paths": ["//."]}, '"//." is the root folder'),
     ({"checkpoint_paths": ["~/ckpt/**"]}, "checkpoint_paths[0]: "),
     ({"checkpoint_paths": ["$SCRATCH/**"]}, '"$SCRATCH" is not expanded'),
     ({"checkpoint_paths": ["{a,b}.ckpt"]}, '"{a,b}" is not expanded'),
@@ -638,7 +640,21 @@ def test_equal_parts_are_shared() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["a~", "./~b", "[~]c", "cost-$5", "a$", "[$]HOME/d", "{}", "{a}", "{a,b", "[{]a,b}", "x}{y"],
+    [
+        "a~",
+        "./~b",
+        "[~]c",
+        "cost-$5",
+        "a$",
+        "[$]HOME/d",
+        "{}",
+        "{a}",
+        "{a,b",
+        "[{]a,b}",
+        "x}{y",
+        "../a/*",
+        "a[b/..",
+    ],
 )
 def test_names_that_no_shell_would_expand_are_globs(path: str) -> None:
     """A file that is really called so could not be declared."""
@@ -799,7 +815,7 @@ def test_schema_accepts_good_documents() -> None:
 # line feed behind it, the one of other languages doesn't.
 BEYOND_SCHEMA = (
     *("bytes", "too many", "with a point", "longer than 0", "'//'", "only one can stand"),
-    *('"a..b"', '"10.0.0.1"', "\\u000a"),
+    *('"a..b"', '"10.0.0.1"', "\\u000a", "after a wildcard", "the root folder"),
 )
 
 

@@ -57,5 +57,7 @@ def test_a_states_head_says_how_the_queue_stands() -> None:
     whole = state(3)
     assert standing_of(whole) == Standing("running", "", "now", {"completed": 3})
     assert standing_of(whole[:120]) == Standing("running", "", "now", {})
+    incomplete = b'{"status":"completed","results_incomplete":true,"jobs":[\n{"job'
+    assert standing_of(incomplete) == Standing("completed", incomplete=True), "105, not 0"
     assert standing_of(b"<html>") is None
     assert standing_of(b'{"status": 7, "jobs": []}') is None

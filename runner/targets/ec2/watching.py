@@ -33,6 +33,7 @@ class _Head:
     status: QueueStatus
     reason: str | None = None
     updated_at: str | None = None
+    results_incomplete: bool = False
     jobs: tuple[_Job, ...] = ()
 
 
@@ -40,7 +41,7 @@ class _Head:
 class Standing:
     """``jobs``: how many stand where; empty for a queue that is too large to look at as a whole.
 
-    ``incomplete``: results of one of them are missing.
+    ``incomplete``: it has ended, and not all that should be stored is.
     """
 
     status: str
@@ -61,7 +62,8 @@ def standing_of(head: bytes) -> Standing | None:
     except StateError:
         return None
     jobs = Counter(job.status.value for job in state.jobs)
-    incomplete = any(job.results_uploaded is False for job in state.jobs)
+    # A state of an earlier version says it of its jobs only.
+    incomplete = state.results_incomplete or any(j.results_uploaded is False for j in state.jobs)
     reason, updated = state.reason or "", state.updated_at or ""
     return Standing(state.status.value, reason, updated, dict(jobs), incomplete)
 
