@@ -252,7 +252,7 @@ class _Search:
             return
         if self._is_skipped(identity) or self._is_skipped(real):
             return
-        leaves = wanted and not real.startswith(os.path.join(top, ""))
+        leaves = wanted and not f"{real}/".startswith(os.path.join(top, ""))
         if stat.S_ISDIR(what.st_mode):
             # What a link within the folder leads to is met on its own.
             self._leave_out(path, "is a link to a folder", missing=leaves)

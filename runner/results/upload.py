@@ -294,7 +294,7 @@ class _Upload:
             return
         found = self._collect(taken=[file.name for file in stored.files])
         late = find_late(found, spec.patterns, stored, spec.ended_at)
-        told = {each.why for each in stored.missing}
+        told = {each.why for each in stored.missing} - {each.why for each in late.missing}
         self.problems = [text for text in self.problems if text not in told]
         self._tell([each.why for each in late.missing], late.missing)
         yield from map(self._wanted, late.files)

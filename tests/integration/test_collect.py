@@ -137,6 +137,8 @@ def test_links_inside_are_files_and_others_are_told(tmp_path: Path) -> None:
     assert told["loop"].endswith("is a link to a folder: left out")
     assert told["tty.pt"].endswith("is a link to a device: left out")
     assert told["dangling.pt"].endswith("can't be read: No such file or directory")
+    (tmp_path / "m" / "self").symlink_to(tmp_path / "m")
+    assert collect(["m/**"], str(tmp_path)).missing == collect(["m/*"], str(tmp_path)).missing
     missing = {each.path.rpartition("/")[2] for each in found.missing}
     assert missing == {"secret.pt", "beside.pt", "folder.pt"}, "others are met on their own"
 
