@@ -97,6 +97,8 @@ def _check(arguments: argparse.Namespace) -> None:
         for flag in ("watch", "failed", "status", "all", "exit_code"):
             if getattr(arguments, flag):
                 raise UsageError(f"--job shows one job: not with --{flag.replace('_', '-')}")
+    if arguments.watch and arguments.all:
+        raise UsageError("--watch shows what there is room for: not with --all")
     if arguments.watch and arguments.json:
         raise UsageError("--watch is for people: not with --json")
 

@@ -131,7 +131,9 @@ def _counted(job: Job, after: JobState, ended: AttemptEnded, message: str) -> Jo
         status=JobStatus.PENDING,
         next_attempt_at=ended.now.wall + decision.delay,
         retry_due=ended.now.mono + decision.delay,
-        reason=f"retry {after.counted} of {_budget(job) - 1} in {format_duration(decision.delay)}",
+        # A jittered delay has sixteen digits.
+        reason=f"retry {after.counted} of {_budget(job) - 1} in "
+        f"{format_duration(round(decision.delay, 3))}",
     )
 
 

@@ -136,6 +136,7 @@ def typed(
         ("prune --older-than 30", "--older-than: .* is not a duration"),
         ("status --status done", "invalid choice: 'done'"),
         ("status --failed --status running", "not allowed with argument"),
+        ("status --watch --all", "--watch shows what there is room for"),
         ("status --watch --json", "not with --json"),
         ("status --job ok --watch", "not with --watch"),
         ("cancel", "give the jobs to end, or --all"),
