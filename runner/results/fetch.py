@@ -292,6 +292,9 @@ def put_queue(store: ResultStore, queue: StoredQueue, output: OutputFolder, repo
                 report.notes.append(f"{layout.document_key} is there and differs: left as it is")
         elif document is not None:
             output.put(layout.document_key, document, 0o600)
+    except RefusedError as error:
+        # A permission to look doesn't reach it: values of variables stand in it.
+        report.notes.append(f"{layout.document_key} is left out: {error}")
     except (PlaceError, StoreError, OSError) as error:
         report.problems.append(f"{layout.document_key}: {error}")
     try:

@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
         self.wfile.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body[:cut])
 
-    do_PUT = do_POST = do_GET  # noqa: N815
+    do_PUT = do_POST = do_HEAD = do_GET  # noqa: N815
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -204,16 +204,50 @@ STATES = {
 }
 
 
+DOCUMENT = "runner/launches/l/queue.json"
+
+
+def at(second: int) -> tuple[int, bytes, dict[str, str]]:
+    """An object's head."""
+    return 200, b"", {"Last-Modified": f"Thu, 22 Jan 2026 14:05:{second:02} GMT"}
+
+
 @pytest.mark.parametrize(("status", "body", "over"), STATES.values(), ids=list(STATES))
 def test_a_queue_that_has_ended_is_not_begun_again(
     rude: Rude, imds: Imds, tmp_path: Path, status: int, body: bytes, over: bool
 ) -> None:
     """A machine that EC2 launches anew would do all of it once more, or one would not begin."""
-    rude.answers = [(status, body, {})]
-    told = {"queue_id": "q", "state_key": "queues/q/queue-state.json"}
+    rude.answers = [(status, body, {}), at(2), at(1)]
+    told = {
+        "queue_id": "q",
+        "state_key": "queues/q/queue-state.json",
+        "document": {"key": DOCUMENT},
+    }
     with pytest.raises(boot.Over, match="failed") if over else nullcontext():
         boot.see_that_there_is_work(told, bucket())
-    assert [path for _, path, _, _ in rude.asked] == ["/b/queues/q/queue-state.json"]
+    state = "/b/queues/q/queue-state.json"
+    heads = [("HEAD", state), ("HEAD", f"/b/{DOCUMENT}")] if over else []
+    assert [(method, path) for method, path, _, _ in rude.asked] == [("GET", state), *heads]
+
+
+@pytest.mark.parametrize(
+    "heads", [[at(1), at(2)], [at(1), at(1)], [(200, b"", {}), at(1)], [(404, b"", {})]]
+)
+def test_an_end_from_before_the_launch_is_another_runs(
+    rude: Rude, imds: Imds, tmp_path: Path, heads: list[tuple[int, bytes, dict[str, str]]]
+) -> None:
+    """A queue that is launched anew would be over before it begins: of its last run, or by
+    whoever can write a word to the bucket."""
+    rude.answers = [(200, b'{"queue_id": "q", "status": "completed"}', {}), *heads]
+    told = {"queue_id": "q", "state_key": "s", "document": {"key": DOCUMENT}}
+    boot.see_that_there_is_work(told, bucket())
+
+
+def test_a_state_that_is_too_deep_is_no_state(rude: Rude, imds: Imds, tmp_path: Path) -> None:
+    """The boot would end with a traceback, and the machine with it."""
+    rude.answers = [(200, b'{"status":' + b"[" * 100_000, {})]
+    told = {"queue_id": "q", "state_key": "s", "document": {"key": DOCUMENT}}
+    boot.see_that_there_is_work(told, bucket())
 
 
 def test_a_spot_request_is_given_back(rude: Rude, imds: Imds, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from botocore import xform_name
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 from templates import GIVEN, actions, loaded, policies, resources, words
 
+from runner.results.layout import Layout
 from runner.targets.ec2 import iam, names
 from runner.targets.ec2.setup import WORDS, Wish, bucket_stack, permissions
 
@@ -83,7 +85,12 @@ def test_objects_are_those_of_our_prefixes() -> None:
     below = {
         "role": {"queues/*", "team-a/*", "runner/bundles/*", "runner/launches/*"},
         "launch": {"queues/*", "team-a/*", "runner/*"},
-        "look": {"queues/*", "team-a/*", "runner/*"},
+        "look": {
+            f"{prefix}/{name}"
+            for prefix in ("queues/*", "team-a/*")
+            for name in ("queue-state.json", "lease.json", "jobs/*", "events/*")
+        }
+        | {"runner/index/*", "runner/launches/*/bootstrap.*"},
     }
     for who, policy in POLICIES.items():
         found = {
@@ -95,6 +102,31 @@ def test_objects_are_those_of_our_prefixes() -> None:
         assert found == below[who]
     bundles = next(s for s in POLICIES["role"]["Statement"] if s["Sid"] == "Bundles")
     assert bundles["Action"] == "s3:GetObject", "a job could put another bundle in its place"
+
+
+def test_who_looks_reads_no_values_of_variables() -> None:
+    """The document would tell in the bucket what the socket for looking hides."""
+    readable = [
+        arn.partition("/")[2]
+        for each in POLICIES["look"]["Statement"]
+        if "s3:GetObject" in words(each["Action"])
+        for arn in words(each["Resource"])
+    ]
+
+    def may_read(key: str) -> bool:
+        return any(fnmatchcase(key, pattern) for pattern in readable)
+
+    layout = Layout()
+    for key in (
+        layout.state_key, layout.lease_key, layout.manifest_key("j"), layout.stdout_key("j"),
+        layout.file_key("j", "a/b"), layout.log_part_key("j", 1, "stdout", 0),
+    ):  # fmt: skip
+        assert may_read(f"queues/q/{key}"), key
+    assert may_read(names.index_key("q")) and may_read(names.launch_key("l", "bootstrap.log"))
+    shipped = ("queue.json", "workdir.tar.gz", "submit-0123.json")
+    hidden = [f"queues/q/{layout.document_key}", *(names.launch_key("l", name) for name in shipped)]
+    for key in hidden:
+        assert not may_read(key), key
 
 
 def test_who_looks_acts_on_nothing() -> None:

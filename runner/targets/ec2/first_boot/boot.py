@@ -307,6 +307,19 @@ class Bucket:
         except (OSError, HTTPException) as error:
             raise Again(f"broken off: {error}")
 
+    def stored_at(self, key: str) -> float:
+        """When an object was stored, by S3's clock. Raises Failed."""
+        return float(patiently(f"s3://{self._name}/{key}", lambda: self._stored_at(key)))
+
+    def _stored_at(self, key: str) -> float:
+        try:
+            with self._aws.open("s3", "HEAD", self._url(key)) as answer:
+                return parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+        except (TypeError, ValueError, Missing) as error:
+            raise Failed(f"{key}: no time of it: {error}")
+        except (OSError, HTTPException) as error:
+            raise Again(f"broken off: {error}")
+
     def store(self, key: str, body: bytes) -> None:
         """Raises Failed."""
         what = f"storing s3://{self._name}/{key}"
@@ -445,12 +458,17 @@ def see_that_there_is_work(boot: Dict[str, Any], bucket: Bucket) -> None:
     key = boot.get("state_key")
     try:
         told = json.loads(bucket.text(key).decode() or "{}") if key else {}
-        queue_id, status = told.get("queue_id"), told.get("status")
-    except (Failed, ValueError, AttributeError) as error:
+        if told.get("queue_id") != boot["queue_id"] or told.get("status") not in ENDED:
+            return
+        # What was there before the launch is another run's: this machine is to begin a new one.
+        former = bucket.stored_at(str(key)) <= bucket.stored_at(boot["document"]["key"])
+    except (Failed, ValueError, AttributeError, RecursionError) as error:
         say(f"nobody can tell whether the queue has ended already: {error}")
         return
-    if queue_id == boot["queue_id"] and status in ENDED:
-        raise Over(f"queue {queue_id} has ended already: {status}")
+    if former:
+        say("the queue had ended before this launch: {}".format(told["status"]))
+        return
+    raise Over("queue {} has ended already: {}".format(told["queue_id"], told["status"]))
 
 
 def need_python() -> None:
