@@ -22,7 +22,7 @@ from runner.engine.strays import Stray, end_stray, strays
 from runner.engine.surroundings import Surroundings
 from runner.engine.sync import sync_for
 from runner.process.identity import Process
-from runner.process.slots import Exit, SlotFile
+from runner.process.slots import Exit, SlotFile, Work
 from runner.process.spawner import Request, Spawner
 from runner.process.survivor import Found, Survivors, examine
 
@@ -136,6 +136,7 @@ class Attempts:
                     stdout=logs.newest(job.job_id, "stdout"),
                     stderr=logs.newest(job.job_id, "stderr"),
                     keep_background=job.keep_background,
+                    work=Work(action.job, action.attempt),
                 )
             )
         except OSError as error:

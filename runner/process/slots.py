@@ -67,14 +67,25 @@ class Exit(NamedTuple):
     usage: Usage | None = None
 
 
+class Work(NamedTuple):
+    """Whose start it is: a job's number in its document, and the attempt's."""
+
+    job: int
+    attempt: int
+
+
 class Slot(NamedTuple):
-    """One slot as it stands; ``voided`` when a later daemon forbade the start."""
+    """One slot as it stands; ``voided`` when a later daemon forbade the start.
+
+    ``work`` is None in a record of a version that didn't write it.
+    """
 
     token: str
     claim: Claim | None
     voided: bool
     command: Process | None
     exit: Exit | None
+    work: Work | None = None
 
 
 class SlotFile:
@@ -93,13 +104,14 @@ class SlotFile:
     def close(self) -> None:
         os.close(self.fd)
 
-    def prepare(self, slot: int, token: str) -> None:
+    def prepare(self, slot: int, token: str, work: Work | None = None) -> None:
         """Reset a slot for a new start. Raises OSError (ENOSPC) before anything depends on it."""
         end = (slot + 1) * SLOT
         if end > os.fstat(self.fd).st_size:
             # Room for eight more at a time, so that neither claim nor exit can meet a full disk.
             os.posix_fallocate(self.fd, 0, end + 7 * SLOT)
-        line = f"intent {token}\n".encode()
+        whose = f" {work.job} {work.attempt}" if work is not None else ""
+        line = f"intent {token}{whose}\n".encode()
         os.pwrite(self.fd, line.ljust(_CLAIM) + _BLANK[_CLAIM:], slot * SLOT)
 
     def claim(self, slot: int, token: str, claim: Claim) -> bool:
@@ -119,7 +131,7 @@ class SlotFile:
         fcntl.lockf(self.fd, fcntl.LOCK_EX, SLOT, offset)
         try:
             now = os.pread(self.fd, _COMMAND, offset)
-            if now[:_CLAIM].split() != [b"intent", token.encode()] or now[_CLAIM:].strip():
+            if not _is_for(now, token) or now[_CLAIM:].strip():
                 return False
             os.pwrite(self.fd, text.encode(), offset + _CLAIM)
             return True
@@ -142,7 +154,7 @@ class SlotFile:
     def _add(self, slot: int, token: str, part: int, text: str) -> None:
         """Write a part of an attempt's record, unless the slot is another's by now."""
         offset = slot * SLOT
-        if os.pread(self.fd, _CLAIM, offset).split() == [b"intent", token.encode()]:
+        if _is_for(os.pread(self.fd, _CLAIM, offset), token):
             room = min(end for end in _ENDS if end > part) - part - 1
             line = text.encode("utf-8", "backslashreplace")[:room]
             os.pwrite(self.fd, line + b"\n", offset + part)
@@ -169,7 +181,13 @@ class SlotFile:
             _parse_exit(
                 _own(_words(raw[_EXIT:], "exit"), name), _own(_words(raw[_USAGE:], "usage"), name)
             ),
+            _parse_work(token[1:]),
         )
+
+
+def _is_for(record: bytes, token: str) -> bool:
+    """Whether the record is this start's."""
+    return record[:_CLAIM].split()[:2] == [b"intent", token.encode()]
 
 
 def _words(part: bytes, kind: str) -> list[str]:
@@ -215,6 +233,14 @@ def moment(word: str) -> float:
     if not 0 <= value <= 221_845_392_000:  # nor is NaN
         raise MalformedError(f"{word!r} is no time")
     return value
+
+
+def _parse_work(words: list[str]) -> Work | None:
+    try:
+        job, attempt = words
+        return Work(whole(job), whole(attempt))
+    except ValueError:
+        return None
 
 
 def encode_usage(usage: Usage | None) -> str:

@@ -88,7 +88,7 @@ class Spawner:
     def start(self, request: Request) -> None:
         """Hand an attempt to a shim. Raises OSError when nothing of it has happened."""
         data = wire.encode_request(request)
-        self._slots.prepare(request.slot, request.token)
+        self._slots.prepare(request.slot, request.token, request.work)
         shim = self._idle.pop() if self._idle else self._new_shim()
         self._busy[request.token] = shim
         self._unclaimed[request.token] = now = self._loop.time()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from runner.process.slots import (
     Exit,
     MalformedError,
+    Work,
     checked_exit,
     decode_usage,
     encode_usage,
@@ -36,7 +37,10 @@ class User(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a shim is to run. ``environment`` comes on top of the base, paths are absolute."""
+    """What a shim is to run. ``environment`` comes on top of the base, paths are absolute.
+
+    ``work`` is for the record: whose attempt it is.
+    """
 
     token: str
     slot: int
@@ -46,6 +50,7 @@ class Request(NamedTuple):
     stdout: str
     stderr: str
     keep_background: bool
+    work: Work | None = None
 
 
 class Order(NamedTuple):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.core.attempts import start_number
-from runner.core.bringing_back import OnRecord, bring_back
+from runner.core.bringing_back import OnRecord, from_file, with_attempts
 from runner.core.state_file import parse_state
+from runner.core.states import JobState, QueueState
 from runner.engine.attempts import now
 from runner.errors import StateError
 from runner.model.document import Queue
@@ -32,26 +33,39 @@ def make_good(
     newest = max((start_number(queue.run_id, slot.token) for _, slot in slots), default=0)
     if not database.missing_events(queue.run_id) and newest <= queue.starts:
         return None
-    try:
-        told = parse_state(paths.projection.read_bytes(), str(paths.projection))
-    except (FileNotFoundError, StateError):
-        return None
-    if told.run_id != queue.run_id or (told.updated_at or 0.0) <= (queue.updated_at or 0.0):
-        return None
     boot = boot_id()
-    attempts = {
-        slot.command.pid: OnRecord(slot.token, number, slot.claim.mono)
+    attempts = [
+        OnRecord(
+            slot.token,
+            number,
+            slot.claim.mono,
+            slot.command.pid if slot.command is not None else None,
+            slot.work,
+        )
         for number, slot in slots
-        if slot.command is not None and slot.claim is not None and slot.claim.boot_id == boot
-    }
-    try:
-        found, jobs = bring_back(document, told, attempts, now(), boot)
-    except StateError:
-        # The document was changed by one of the lost steps, say: what is there is all there is.
-        return None
+        if slot.claim is not None and slot.claim.boot_id == boot
+    ]
+    found, jobs = _from_file(paths, document, queue) or (queue, loaded.jobs)
+    found, jobs = with_attempts(document, found, jobs, attempts, now(), boot)
     found = replace(found, starts=max(found.starts, newest, queue.starts))
+    if (found, jobs) == (replace(queue, starts=found.starts), loaded.jobs):
+        return None
     database.replace_all(database.document(), found, sorted(jobs.items()))
     return replace(loaded, queue=found, jobs=jobs)
+
+
+def _from_file(
+    paths: QueuePaths, document: Queue, queue: QueueState
+) -> tuple[QueueState, dict[int, JobState]] | None:
+    """What the file knows, if it is of this run and newer than the database."""
+    try:
+        told = parse_state(paths.projection.read_bytes(), str(paths.projection))
+        if told.run_id == queue.run_id and (told.updated_at or 0.0) > (queue.updated_at or 0.0):
+            return from_file(document, told)
+    except (FileNotFoundError, StateError):
+        # Or the document was changed by one of the lost steps: what is there is all there is.
+        pass
+    return None
 
 
 def _recorded(paths: QueuePaths) -> list[tuple[int, Slot]]:

@@ -7,13 +7,18 @@ machine-id. Two state folders don't work on one queue as if they were one.
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import disk_error
-from runner.store.paths import sync_folder
+from runner.store.paths import remove_stale, sync_folder
 
 _SIZE = 64
+
+
+_one_thread = threading.Lock()
+"""The name of what is being made is this process's."""
 
 
 def folder_id(path: Path) -> bytes:
@@ -23,10 +28,12 @@ def folder_id(path: Path) -> bytes:
     that holds something else is kept: any bytes will do.
     """
     try:
-        if found := _read(path):
-            return found
-        _make(path)
-        return _read(path)
+        with _one_thread:
+            remove_stale(path)
+            if found := _read(path):
+                return found
+            _make(path)
+            return _read(path)
     except OSError as error:
         raise disk_error(path, error) from None
 
@@ -44,7 +51,7 @@ def _read(path: Path) -> bytes:
 
 def _make(path: Path) -> None:
     """Whole or not at all: an empty file is what a power cut may have left of another program."""
-    temporary = path.with_name(f".{path.name}-{os.urandom(8).hex()}.new")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:

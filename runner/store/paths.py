@@ -252,14 +252,17 @@ def replace_link(link: Path, target: Path) -> None:
             return
     except OSError:
         pass
-    _remove_stale(link)
+    remove_stale(link)
     temporary = link.parent / f".{link.name}.{os.getpid()}"
     temporary.symlink_to(relative)
     os.replace(temporary, link)
 
 
-def _remove_stale(link: Path) -> None:
-    """Remove what a process left that was killed before it could put its link in place."""
+def remove_stale(link: Path) -> None:
+    """Remove what a process left that was killed before it could put a file in place.
+
+    Its name is ``.NAME.PID`` beside it.
+    """
     for stale in link.parent.glob(f".{link.name}.*"):
         pid = stale.suffix[1:]
         if pid == str(os.getpid()) or not os.path.exists(f"/proc/{pid}"):

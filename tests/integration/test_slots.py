@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.process.identity import Process
-from runner.process.slots import SLOT, Claim, Exit, SlotFile
+from runner.process.slots import SLOT, Claim, Exit, SlotFile, Work
 
 CLAIM = Claim(123, 4567, 89.25, "0b1e7e4c-8f5f-4b0e-9d59-2f3f0a1c7d11.7")
 EXIT = Exit("exit", "3", 99.5, 1700000000.25)
@@ -33,6 +33,16 @@ def test_what_is_written_is_read(slots: SlotFile) -> None:
     assert state.claim == CLAIM and state.command == Process(124, 4568) and state.exit == EXIT
     assert state.claim.shim == Process(123, 4567)
     assert slots.read(2).token == "" and slots.read(400).token == ""
+
+
+def test_a_record_says_whose_attempt_it_is(slots: SlotFile) -> None:
+    """A living attempt of a state that is lost would be nobody's; or its shim couldn't write."""
+    slots.prepare(0, "t-1", Work(99_999, 100))
+    assert slots.claim(0, "t-1", CLAIM) and not slots.void(0, "t-1")
+    slots.write_exit(0, "t-1", EXIT)
+    assert (slots.read(0).work, slots.read(0).exit) == (Work(99_999, 100), EXIT)
+    slots.prepare(0, "t-2")
+    assert slots.read(0).work is None
 
 
 def test_a_claim_is_taken_once(slots: SlotFile) -> None:
