@@ -20,6 +20,7 @@ from runner.engine.workers import GRACE, Workers, patience_with
 from runner.errors import RunnerError
 from runner.results.claim import Claim, SucceededError
 from runner.results.layout import Layout
+from runner.results.store import StoreError
 
 EVERY = 3.0
 """Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
@@ -183,6 +184,21 @@ class StoredState:
         except Exception as error:
             return _as_trouble(error)
         return None
+
+    async def discard_unfinished(self, threads: Workers) -> None:
+        """All is stored: end what killed sessions left open of jobs that are no longer there.
+
+        Not in the thread of the state, which is stored next.
+        """
+
+        def discard() -> None:
+            with suppress(StoreError):  # the next session ends it, or the bucket's own rule
+                self.own()
+                self._store.discard_unfinished("")
+
+        if self._store.local_folder is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._loop.run_in_executor(threads, discard), GRACE)
 
     async def settle(self, until: float) -> None:
         """Begin nothing more by itself; what it posts has been posted when this returns."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.core.states import ENDED, JobStatus, QueueStatus
+from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
 from runner.engine.attempts import now
 from runner.engine.checkpoints import Checkpoints
 from runner.engine.heartbeat import Heartbeat
@@ -339,6 +339,8 @@ class Uploads:
 
     async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""
+        if status in QUEUE_ENDED and not self._given_up:
+            await self.state.discard_unfinished(self._workers)
         if status is not QueueStatus.INTERRUPTED:
             return
         jobs = self._scheduler.jobs

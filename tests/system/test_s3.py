@@ -395,8 +395,8 @@ def test_an_upload_that_makes_progress_is_never_cut(cloud: Cloud) -> None:
     world = cloud.world
     proxy = FaultProxy(cloud.endpoint.port)
     try:
-        proxy.fail(PART, Slow(8e6), times=1_000_000)
-        env = {"AWS_ENDPOINT_URL": proxy.url, "RUNNER_UPLOAD_TIMEOUT": "1500ms"}
+        proxy.fail(PART, Slow(4e6), times=1_000_000)
+        env = {"AWS_ENDPOINT_URL": proxy.url, "RUNNER_UPLOAD_TIMEOUT": "4s"}
         size = 30_000_000
         document = cloud.document(
             job("a", f"head -c {size} /dev/urandom > r", result_paths=["r"]),
@@ -406,6 +406,14 @@ def test_an_upload_that_makes_progress_is_never_cut(cloud: Cloud) -> None:
     finally:
         proxy.close()
     assert cloud.read("jobs/a/r") == (world.home / "r").read_bytes()
+
+
+def test_what_was_left_open_of_a_job_that_is_gone_is_ended(cloud: Cloud) -> None:
+    """Parts of a job that was taken out of the document would be paid for for ever."""
+    for key in ("queues/q/jobs/gone/big", "queues/other/jobs/a/big"):
+        cloud.endpoint.client().create_multipart_upload(Bucket=cloud.bucket, Key=key)
+    assert cloud.world.call("run", cloud.document(job("a"))).returncode == 0
+    assert cloud.endpoint.open_uploads(cloud.bucket) == ["queues/other/jobs/a/big"]
 
 
 def test_an_upload_that_was_cut_goes_on_with_what_is_up(cloud: Cloud) -> None:
