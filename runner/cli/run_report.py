@@ -61,6 +61,7 @@ def _lines(ended: Ended, settings: Settings, arguments: argparse.Namespace) -> I
         yield f"{ended.queue_id} had ended before ({ended.before.value}): nothing was started"
         retry = "" if ended.status is QueueStatus.COMPLETED else "--retry-failed runs what failed; "
         yield f"{retry}--fresh runs all of it again (the former run is kept)"
+        yield "for a run each time (from cron, say) leave queue_id out, or give each its own"
 
 
 def _folders(arguments: argparse.Namespace) -> list[str]:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runner.cli import options
 from runner.cli.connect import connection
+from runner.cli.text import clean
+from runner.cli.waiting import ENDED
 from runner.errors import ExitCode
+from runner.model.wording import quoted
+
+if TYPE_CHECKING:
+    from runner.model.document import Queue
+
+NAMED = 3
+"""Files that are named; of more it is said that there are some."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +37,32 @@ def execute(arguments: argparse.Namespace) -> int:
     options.settings(arguments)
     again = options.again(arguments)
     # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
-    text = dump_document(read_document(options.document(arguments)))
+    document = read_document(options.document(arguments))
+    text = dump_document(document)
     with connection(arguments) as there:
         answer = there.submit(text, again.word)
     tell(answer, json_wanted=arguments.json)
+    if answer["created"] and arguments.on is None:
+        _tell_where(document, answer)
     return ExitCode.DONE
+
+
+def _tell_where(document: Queue, answer: Mapping[str, Any]) -> None:
+    """What is meant from this folder isn't found where the service starts jobs."""
+    from runner.service.warnings import relative_words
+
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return
+    if words := relative_words(document, here):
+        named = ", ".join(quoted(word) for word in words[:NAMED]) + (", …" * (len(words) > NAMED))
+        where = answer.get("work_dir") or "a folder of its own"
+        print(
+            f"runner submit: jobs start in {clean(where)}, and not here: {clean(named)} won't be "
+            f'found there; "working_directory": "{clean(str(here))}" would start them here',
+            file=sys.stderr,
+        )
 
 
 def tell(answer: Mapping[str, Any], *, json_wanted: bool) -> None:
@@ -40,3 +72,9 @@ def tell(answer: Mapping[str, Any], *, json_wanted: bool) -> None:
     else:
         verb = "submitted" if answer["created"] else f"there already ({answer['status']})"
         print(f"{answer['queue_id']} {verb}")
+    if not answer["created"] and answer["status"] in ENDED:
+        print(
+            f"runner: {answer['queue_id']} had ended before: nothing was started; --fresh runs "
+            "all of it again, another queue_id (or none) makes another queue",
+            file=sys.stderr,
+        )

@@ -419,7 +419,9 @@ class Daemon(requests.Host, supervisor.Listener):
         # It is accepted, whatever the disk gives of it in this moment.
         entry = await asyncio.to_thread(self.shelf.find, queue_id)
         status = entry.queue.status if entry.queue is not None else QueueStatus.PENDING
-        return {"queue_id": queue_id, "created": created, "status": status.value}
+        work = str(self.shelf.queue_paths(queue_id).work)
+        told = {"queue_id": queue_id, "created": created, "status": status.value}
+        return {**told, "work_dir": document.working_directory or work}
 
     async def _until_left(self, name: str) -> None:
         while self.session_of(name) is not None:

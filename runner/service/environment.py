@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pwd
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +27,15 @@ _OURS = (
     "_",
 )
 """What a service manager tells its service, and no job of it (systemd.exec(5))."""
+
+_OF_A_TERMINAL = frozenset(
+    {
+        *("PWD", "OLDPWD", "SHLVL", "TERM", "COLUMNS", "LINES", "WINDOWID", "DISPLAY", "STY"),
+        *("TMUX", "TMUX_PANE", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TERM_SESSION_ID"),
+        *("XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS", "XAUTHORITY", "WAYLAND_DISPLAY"),
+    }
+)
+"""Another in each window: that they differ says nothing of what jobs do."""
 
 _BLOCK = Path("/proc/self/environ")
 
@@ -51,6 +62,29 @@ def given(environ: Mapping[str, str], block: Path = _BLOCK) -> dict[str, str]:
         if not any(each.startswith(b"LC_CTYPE=") for each in block.read_bytes().split(b"\0")):
             found.pop("LC_CTYPE", None)
     return found
+
+
+def marks(environment: Mapping[str, str], salt: str) -> dict[str, str]:
+    """What tells later whether a variable has changed, and nothing of its value."""
+    return {
+        name: hashlib.sha256(f"{salt}\0{name}\0{value}".encode("utf-8", "replace")).hexdigest()[:8]
+        for name, value in environment.items()
+        if name not in _OF_A_TERMINAL and not name.startswith("SSH_")
+    }
+
+
+def read_marks(text: str | None) -> dict[str, str] | None:
+    """The same as they were noted; None for nothing, and for what isn't ours."""
+    try:
+        found = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of the variables that came, went or changed."""
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def logins(

@@ -6,6 +6,7 @@ Owns the signals of a foreground process and the socket through which other term
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -29,11 +30,19 @@ from runner.service import requests, taking_over
 from runner.service.desk import Desk
 from runner.service.documents import check_same, mend
 from runner.service.elsewhere import check_not_ended, reserve
+from runner.service.environment import differing, marks, read_marks
 from runner.service.naming import give_back, name_for
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import Place, Session, end_attempts
 from runner.service.shelf import Entry, Shelf
 from runner.service.views import Stored
+from runner.store.database import Database
+
+ENVIRONMENT = "environment"
+"""The key of ``meta`` under which it is noted what the environment was, as marks."""
+
+NAMED = 10
+"""Variables that are named when they differ; the others are counted."""
 
 CLIENTS_DESCRIPTORS = 8192
 """A thousand clients need a thousand descriptors."""
@@ -128,6 +137,7 @@ class _Foreground(requests.Host):
             await asyncio.to_thread(self._take_over, queue_id)
             if (logs := shelf.log_paths(queue_id).log_dir) != shelf.log_dir:
                 self._watcher.say(f"the logs of {queue_id} are in {logs}, where it was begun")
+            self._compare_environment(queue_id)
             shelf.set_current(queue_id)
             return await self._work(queue_id, document)
         except OSError as error:
@@ -201,6 +211,28 @@ class _Foreground(requests.Host):
         if found is not None and store is not None:
             taking_over.take_over(self.shelf, entry, found, store)
             self._watcher.say(f"goes on from the run in {found.where}")
+
+    def _compare_environment(self, queue_id: str) -> None:
+        """Say which variables aren't those that jobs have run with so far: names only."""
+        entry = self.shelf.find(queue_id)
+        if entry.queue is None or (entry.ended and not self._wish.again.mends):
+            return
+        before = read_marks(entry.meta.get(ENVIRONMENT))
+        now = marks(self._place.environment, entry.queue.run_id)
+        if now == before:
+            return
+        if before is not None and entry.queue.started_at is not None:
+            names = differing(before, now)
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            self._watcher.say(
+                f"the environment differs from that of the run so far: {', '.join(names[:NAMED])}"
+                f"{more}; jobs that start now get what it is now"
+            )
+        database = Database(self.shelf.queue_paths(queue_id).database)
+        try:
+            database.write_meta({ENVIRONMENT: json.dumps(now)})
+        finally:
+            database.close()
 
     async def _work(self, queue_id: str, document: Queue) -> Ended:
         session = Session(

@@ -5,13 +5,20 @@ What the document alone shows is found by ``model.lint``.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runner.model import lint
 from runner.model.document import Job, Queue
 from runner.model.wording import quoted
+
+_WORD = re.compile(r"[\w@%+.,/-]{1,255}")
+
+_MOST_WORDS = 2000
+"""Words of a document's commands that are looked for; more would take long on a slow disk."""
 
 _PEOPLES = ("/home/", "/Users/", "/root/", "/mnt/", "/media/", "/Volumes/")
 """Where a computer has what is its user's own."""
@@ -49,6 +56,21 @@ def local_paths(queue: Queue) -> list[str]:
         f"{lint.whose(names)}"
         for place, names in variables.values()
     ]
+
+
+def relative_words(queue: Queue, folder: Path) -> list[str]:
+    """Words of commands that name something below ``folder``, of jobs that start elsewhere.
+
+    They are jobs without a working directory: where they start is the daemon's choice.
+    """
+    if queue.working_directory:
+        return []
+    words: dict[str, None] = {}
+    for job in queue.jobs:
+        if not job.working_directory:
+            words.update(dict.fromkeys(_WORD.findall(job.command)))
+    looked = itertools.islice((word for word in words if word.strip("./-")), _MOST_WORDS)
+    return [word for word in looked if word[0] not in "/-" and os.path.exists(folder / word)]
 
 
 def _folders(queue: Queue) -> dict[str, tuple[str, list[str]]]:
