@@ -95,7 +95,8 @@ def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
 
     One that another machine has taken over is no work of this one any more. What was begun in the
     foreground and is left alone is nobody's work. A queue that can't be read
-    is one that failed: somebody should have a look at it.
+    is one that failed: somebody should have a look at it. Whoever set one aside with ``--fresh``
+    has had it.
     """
     ends = []
     for entry in entries:
@@ -104,7 +105,8 @@ def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
             ends.append(QueueEnd(entry.name, "failed", 0.0))
         elif queue.status in QUEUE_ENDED:
             at = queue.completed_at or queue.updated_at or 0.0
-            ends.append(QueueEnd(entry.name, queue.status.value, at, entry.unstored))
+            status = "set aside" if entry.aside else queue.status.value
+            ends.append(QueueEnd(entry.name, status, at, entry.unstored))
         elif entry.meta.get(TAKEN_OVER) and queue.status is QueueStatus.INTERRUPTED:
             ends.append(QueueEnd(entry.name, "taken over", queue.updated_at or 0.0))
         elif entry.meta.get("owner") == "daemon" and not entry.aside:
