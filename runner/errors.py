@@ -121,12 +121,14 @@ class ConflictError(UsageError):
 class EndedElsewhereError(RunnerError):
     """A queue of this id has ended in its result store, and hasn't begun here: nothing started.
 
-    ``exit_code`` is its outcome's; ``state`` is the queue-state.json that is there, if it was read.
+    ``exit_code`` is its outcome's, ``status`` the queue's; ``state`` is the queue-state.json that
+    is there, if it was read.
     """
 
-    def __init__(self, told: str, exit_code: ExitCode, state: bytes = b"") -> None:
+    def __init__(self, told: str, exit_code: ExitCode, status: str, state: bytes = b"") -> None:
         super().__init__(told)
         self.exit_code = exit_code
+        self.status = status
         self.state = state
 
 

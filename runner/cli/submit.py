@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from runner.cli import options
 from runner.cli.connect import connection
+from runner.cli.exit_codes import of_queue
 from runner.cli.text import clean
 from runner.cli.waiting import ENDED
-from runner.errors import ExitCode
+from runner.errors import EndedElsewhereError, ExitCode
 from runner.model.wording import quoted
 
 if TYPE_CHECKING:
@@ -66,12 +67,15 @@ def _tell_where(document: Queue, answer: Mapping[str, Any]) -> None:
 
 
 def tell(answer: Mapping[str, Any], *, json_wanted: bool) -> None:
-    """What became of it."""
+    """What became of it. Raises EndedElsewhereError where that is nothing."""
+    elsewhere = answer.get("elsewhere")
     if json_wanted:
         print(json.dumps({key: answer[key] for key in ("queue_id", "created", "status")}))
-    else:
+    elif not elsewhere:
         verb = "submitted" if answer["created"] else f"there already ({answer['status']})"
         print(f"{answer['queue_id']} {verb}")
+    if elsewhere:
+        raise EndedElsewhereError(str(elsewhere), of_queue(dict(answer)), answer["status"])
     if not answer["created"] and answer["status"] in ENDED:
         print(
             f"runner: {answer['queue_id']} had ended before: nothing was started; --fresh runs "

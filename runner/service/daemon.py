@@ -26,7 +26,7 @@ from runner.core.again import Again
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
 from runner.engine.trying import backoff
-from runner.errors import ConflictError, RunnerError, UsageError
+from runner.errors import ConflictError, EndedElsewhereError, ExitCode, RunnerError, UsageError
 from runner.host import jobs_unit
 from runner.host.metadata import Metadata
 from runner.host.notify import Notifier
@@ -404,8 +404,18 @@ class Daemon(requests.Host, supervisor.Listener):
         """See Host."""
         # A large document takes seconds: not on the loop.
         given = await asyncio.to_thread(parse_document, raw)
-        async with self._intake.named(given, again) as document:
-            return await self._accept(document, again, anonymous=given.queue_id is None)
+        try:
+            async with self._intake.named(given, again) as document:
+                return await self._accept(document, again, anonymous=given.queue_id is None)
+        except EndedElsewhereError as error:
+            # Not as an error: the outcome's code may be 0, and no error's is.
+            return {
+                "queue_id": given.queue_id,
+                "created": False,
+                "status": error.status,
+                "elsewhere": str(error),
+                "results_incomplete": error.exit_code is ExitCode.RESULTS_INCOMPLETE,
+            }
 
     async def _accept(self, document: Queue, again: Again, *, anonymous: bool) -> dict[str, Any]:
         queue_id = str(document.queue_id)

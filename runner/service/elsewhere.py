@@ -56,7 +56,7 @@ def _ended(stored: StoredQueue, where: str) -> EndedElsewhereError:
         "another queue"
     )
     incomplete = any(job.results_uploaded is False for job in state.jobs)
-    return EndedElsewhereError(told, outcome(status, incomplete), stored.raw)
+    return EndedElsewhereError(told, outcome(status, incomplete), status, stored.raw)
 
 
 def reserve(store: ResultStore | None, document: Queue) -> bool:

@@ -68,11 +68,14 @@ def test_a_submitted_queue_that_ended_elsewhere_is_told(world: World, endpoint: 
     bucket = endpoint.bucket()
     world.env.update(endpoint.env)
     document = world.document(OK, working_directory=str(world.home), result_s3_bucket=bucket)
+    bad = world.document(BAD, name="bad", result_s3_bucket=bucket)
     assert world.call("run", document, *elsewhere(world, "a")).returncode == 0
+    assert world.call("run", bad, *elsewhere(world, "a")).returncode == 100
     world.daemon()
-    done = world.call("submit", document)
-    assert done.returncode == 0 and "nothing was started" in done.stderr, done
-    assert "submitted" not in done.stdout
+    for name, code in ((document, 0), (bad, 100)):
+        done = world.call("submit", name)
+        assert done.returncode == code and "nothing was started" in done.stderr, done
+        assert done.stdout == ""
     assert world.call("status", "--queue", "q").returncode == 102
     assert world.call("submit", document, "--fresh").returncode == 0
     assert world.call("wait", "--queue", "q").returncode == 0

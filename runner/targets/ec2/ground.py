@@ -50,7 +50,8 @@ class Ground:
         standing = StateOf(self._bucket, prefix).look()
         if standing is not None and standing.ended:
             told = _has_ended(queue_id, standing, f"{self._bucket.name}/{prefix}")
-            raise EndedElsewhereError(told, outcome(standing.status, standing.incomplete))
+            code = outcome(standing.status, standing.incomplete)
+            raise EndedElsewhereError(told, code, standing.status)
         return standing
 
     def _see_others(self, queue_id: str, index: Mapping[str, object], digest: str) -> None:
