@@ -11,8 +11,10 @@ import asyncio
 import grp
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +55,12 @@ from runner.store.locks import Lock
 from runner.store.paths import prepare_folders
 
 MAX_DESCRIPTORS = 8192
+SWITCH_EVERY = 0.001
+"""Seconds for which one thread may compute while another wants to."""
+
+BLOCKING_CALLS = 32
+"""Calls that block at once: what one queue's disk or bucket keeps waiting keeps no other's."""
+
 PRUNE_EVERY = 24 * 3600.0
 LOOK_AROUND = 10.0
 """Seconds between two looks at whether all work is done, if the machine is to end then."""
@@ -106,6 +114,9 @@ class Daemon(requests.Host, supervisor.Listener):
 
     async def run(self) -> None:
         """Serve until told to stop. Raises LockedError if there is a daemon here already."""
+        # Threads that compute (a large document, a queue's steps) leave each other alone soon.
+        sys.setswitchinterval(SWITCH_EVERY)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(BLOCKING_CALLS))
         # A thousand clients need a thousand; jobs get back the limit we began with.
         allow_descriptors(MAX_DESCRIPTORS)
         if self._user.rights is not None:
@@ -277,8 +288,10 @@ class Daemon(requests.Host, supervisor.Listener):
     def opened(self, session: Session) -> None:
         """See Listener."""
         self._spot.opened(session)
-        # After what a session does at once: it adopts what goes on from before.
-        asyncio.get_running_loop().call_soon(self._notifier.ready)
+
+    def begun(self) -> None:
+        """See Listener."""
+        self._notifier.ready()
 
     def story(self, session: Session, entries: list[StoryEntry]) -> None:
         """See Listener."""
@@ -287,9 +300,12 @@ class Daemon(requests.Host, supervisor.Listener):
             fields = {"queue": session.name, "job": job, **(entry.detail or {})}
             say = log.warning if entry.event in TROUBLE else log.info
             say(entry.event, **{k: v for k, v in fields.items() if v is not None})
+
+    def went_on(self, *, queue: bool) -> None:
+        """See Listener."""
         self._notifier.changed()
         # A thousand who wait for the queue are not woken for each of its jobs.
-        if any(entry.job is None for entry in entries):
+        if queue:
             self._tell_change()
 
     def left(self) -> None:
@@ -346,7 +362,7 @@ class Daemon(requests.Host, supervisor.Listener):
         self._notifier.stopping()
         self._wake.set()
         for session in self._supervisor.sessions:
-            session.engine.detach()
+            session.detach()
 
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
@@ -365,8 +381,7 @@ class Daemon(requests.Host, supervisor.Listener):
         self._ending_jobs = True
         self._notifier.stopping(slowly=True)
         for session in sessions:
-            engine = session.engine
-            engine.post(ev.InterruptRequested(engine.now(), why, grace))
+            session.tell(lambda now: ev.InterruptRequested(now, why, grace))
         self._wake.set()
 
     # -- requests (Host) ---------------------------------------------------------------------

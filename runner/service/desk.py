@@ -31,14 +31,14 @@ class Desk:
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
-        self._loop_turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
         self._read_turns: dict[str, asyncio.Lock] = {}
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="looks")
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for one's turn on the loop, in order; the rest after it is the next one's wait."""
-        async with self._rested(self._loop_turn):
+    async def turn(self, queue: str = "") -> AsyncIterator[None]:
+        """Wait for one's turn on a queue's loop, in order; the rest after it is the next's wait."""
+        async with self._rested(self._turns.setdefault(queue, asyncio.Lock())):
             yield
 
     async def read(self, queue: str, read: Callable[[], _T]) -> _T:

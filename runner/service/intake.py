@@ -116,14 +116,14 @@ class Intake:
             # In a thread: reading the stored document again takes seconds if it is large.
             if await asyncio.to_thread(is_same, self._shelf, document):
                 if again.retry_failed:
-                    await session.engine.request(ev.RetryRequested(session.engine.now()))
+                    await session.request(ev.RetryRequested)
                 return
             if not again.mends:
                 await asyncio.to_thread(check_same, self._shelf, document)
                 return
         if session is not None:
             # The queue's loop takes it up again afterwards, and adopts what goes on.
-            session.engine.detach()
+            session.detach()
             await self._until_left(queue_id)
         lock = self._shelf.lock(queue_id, "runner daemon")
         try:

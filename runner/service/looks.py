@@ -303,7 +303,7 @@ def _on_snapshot(
 
 
 def live_snapshot(who: str, session: Session) -> Snapshot:
-    """The queue as its engine knows it: nothing is copied, so use it before the next step."""
+    """The queue as its engine knows it, between two steps: see Session.look."""
     scheduler = session.scheduler
     blocked = scheduler.interrupting or scheduler.blocked or session.engine.trouble
     return Snapshot(
@@ -312,8 +312,8 @@ def live_snapshot(who: str, session: Session) -> Snapshot:
         queue=scheduler.queue,
         job_ids=session.job_ids,
         timeouts=session.timeouts,
-        jobs=scheduler.jobs,
-        counts=scheduler.counts,
+        jobs=list(scheduler.jobs),
+        counts=scheduler.counts.copy(),
         worker=who,
         extra={"blocked": blocked} if blocked else {},
     )

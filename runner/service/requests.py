@@ -16,7 +16,7 @@ from runner.control.protocol import Peer
 from runner.core import events as ev
 from runner.core.again import RESUME, Again, parse_again
 from runner.core.states import QUEUE_ENDED, JobStatus
-from runner.errors import ConflictError, RunnerError, UsageError
+from runner.errors import ConflictError, RunnerError, StateError, UsageError
 from runner.model.wording import did_you_mean, quoted
 from runner.service import fields as given
 from runner.service.desk import Desk
@@ -31,6 +31,7 @@ from runner.service.looks import (
     queue_name,
     stored_snapshot,
 )
+from runner.service.session import Session
 from runner.service.shelf import Entry
 from runner.service.views import Snapshot
 
@@ -93,13 +94,35 @@ async def answer(host: Host, message: dict[str, Any], peer: Peer) -> Answer:
 
 
 async def _look(host: Host, name: str, fields: Fields) -> Answer:
+    def look() -> Answer | Callable[[], Answer]:
+        return LOOKS[name](host, fields)
+
+    session = _asked_for(host, name, fields)
     if name == "ping" or fields.get("limit") == 0:
         # Microseconds, if it is about a queue that runs here.
-        found = LOOKS[name](host, fields)
+        found = await _at(session, look)
     else:
-        async with host.desk.turn():
-            found = LOOKS[name](host, fields)
+        async with host.desk.turn(session.name if session is not None else ""):
+            found = await _at(session, look)
     return await _read(host, fields, found) if callable(found) else found
+
+
+def _asked_for(host: Host, name: str, fields: Fields) -> Session | None:
+    """The session that a look is about, if there is one."""
+    if name in ("ping", "queues"):
+        return None
+    asked = fields.get("queue", host.shelf.current())
+    return host.session_of(asked) if isinstance(asked, str) else None
+
+
+async def _at(session: Session | None, look: Callable[[], _T]) -> _T:
+    """Look where the session is, between two of its steps; at what it left, if it has just gone."""
+    if session is None:
+        return look()
+    try:
+        return await session.look(look)
+    except StateError:
+        return look()
 
 
 async def _read(host: Host, fields: Fields, read: Callable[[], _T]) -> _T:
@@ -154,7 +177,7 @@ async def wait(host: Host, fields: Fields) -> Answer:
 async def _snapshot(host: Host, name: str) -> Snapshot:
     session = host.session_of(name)
     if session is not None:
-        return live_snapshot(host.who, session)
+        return await _at(session, lambda: live_snapshot(host.who, session))
     return await _read(host, {"queue": name}, lambda: stored_snapshot(host, name))
 
 
@@ -275,7 +298,7 @@ def _changeable(host: Host, fields: Fields) -> str:
 async def _apply(host: Host, name: str, make: Callable[[ev.Now], ev.Event]) -> None:
     session = host.session_of(name)
     if session is not None:
-        await session.engine.request(make(session.engine.now()))
+        await session.request(make)
     else:
         await host.act_on_resting(host.shelf.find(name), make)
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from asyncio import FIRST_COMPLETED
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler, StoryEntry
@@ -34,8 +37,12 @@ from runner.store.database import Database
 from runner.store.folder_id import folder_id
 from runner.store.paths import LogPaths, QueuePaths, StatePaths, make_owned
 
+LET_GO = "the queue was let go just now; try again"
+
 WORK_DIR = "work_dir"
 """The key under which a foreground run's folder is remembered."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,8 @@ class Place:
     instance: Callable[[], str | None] = lambda: None
 
 
-class Opened:
-    """A queue's state, read and checked, on which nobody works yet.
-
-    Made in any thread: of a large queue it takes seconds. Raises StateError, DiskError, OSError.
-    """
+class _Opened:
+    """A queue's state, read and checked, on which nobody works yet."""
 
     def __init__(
         self,
@@ -131,7 +135,10 @@ class Opened:
 class Session:
     """An open queue with its engine. Close it, also after an error.
 
-    ``opened``: the queue, where it was opened in a thread; else that is done here.
+    It belongs to the loop it is made in. A daemon gives each queue a thread with a loop of its own,
+    so that nothing slow in one holds up another; ``tell``, ``detach``, ``request`` and ``look`` may
+    be called from any loop. Raises StateError, DiskError, OSError; of a large queue opening takes
+    seconds.
     """
 
     def __init__(
@@ -142,10 +149,10 @@ class Session:
         place: Place,
         observe: Callable[[list[StoryEntry]], None] | None = None,
         document: Queue | None = None,
-        *,
-        opened: Opened | None = None,
     ) -> None:
-        opened = opened or Opened(shelf, settings, name, place, document)
+        opened = _Opened(shelf, settings, name, place, document)
+        self.loop = asyncio.get_running_loop()
+        self.over: Future[None] = Future()
         self.name = name
         self.queue_id = opened.queue_id
         self.spot_notice = opened.spot_notice
@@ -179,19 +186,52 @@ class Session:
 
     def close(self) -> None:
         """Give back all it holds. Blocks."""
-        self.engine.stop()
-        self._end()
-
-    async def leave(self) -> None:
-        """The same, without holding up the loop for what its threads still do."""
-        self.engine.stop()
-        await asyncio.to_thread(self._end)
-
-    def _end(self) -> None:
         try:
-            self.engine.join()
+            self.engine.close()
         finally:
             self.database.close()
+
+    # -- from any loop -----------------------------------------------------------------------
+
+    def tell(self, make: Callable[[ev.Now], ev.Event]) -> None:
+        """Have an event handled soon, if the session still is there then."""
+        self._call(lambda: self.engine.post(make(self.engine.now())))
+
+    def detach(self) -> None:
+        """Have the session end, its jobs going on."""
+        self._call(self.engine.detach)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # its loop is closed: it has ended
+            self.loop.call_soon_threadsafe(call)
+
+    async def request(self, make: Callable[[ev.Now], ev.Event]) -> None:
+        """Have an event handled, and wait until what came of it is durable. Raises StateError."""
+        await self._inside(lambda: self.engine.request(make(self.engine.now())))
+
+    async def look(self, view: Callable[[], _T]) -> _T:
+        """What ``view`` returns, called between two steps. Raises StateError, and what it does."""
+
+        async def call() -> _T:
+            return view()
+
+        return await self._inside(call)
+
+    async def _inside(self, call: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        if asyncio.get_running_loop() is self.loop:
+            return await call()
+        asked = call()
+        try:
+            answer = asyncio.run_coroutine_threadsafe(asked, self.loop)
+        except RuntimeError:
+            asked.close()
+            raise StateError(LET_GO) from None
+        answered = asyncio.wrap_future(answer)
+        either: list[asyncio.Future[Any]] = [answered, asyncio.wrap_future(self.over)]
+        await asyncio.wait(either, return_when=FIRST_COMPLETED)
+        if not answered.done() or answered.cancelled():
+            raise StateError(LET_GO)
+        return answered.result()
 
 
 def _take_staged(staged: Path, work: Path) -> None:

@@ -109,9 +109,9 @@ class SpotWatch:
     def _leave(self, notice: Notice, deadline: float | None) -> None:
         if deadline is not None or self.leaving is None:
             self.leaving = str(notice)
+        why, lead = str(notice), self._settings.spot_lead
         for session in self._sessions():
-            engine, lead = session.engine, self._settings.spot_lead
-            engine.post(ev.SpotNotice(engine.now(), str(notice), deadline, lead))
+            session.tell(lambda now: ev.SpotNotice(now, why, deadline, lead))
 
 
 def _show(notice: Notice, path: Path) -> None:

@@ -1,29 +1,33 @@
 """Keeps a session open for each queue that may be worked on, up to so many at once.
 
-Each queue is attended by a task of its own: whatever goes wrong in it (an exception, a damaged
-state, a disk, a store) ends that session, is noted against that queue alone, and is tried again
-when it may have passed. Owns the tasks, the queues' locks, and how many are worked on at once. What
+Each queue is attended by a task, and its session lives in a thread with a loop of its own: whatever
+is slow in it holds up no other, and whatever goes wrong in it (an exception, a damaged state, a
+disk, a store) ends that session, is noted against that queue alone, and is tried again when it may
+have passed. Owns the tasks and threads, the queues' locks, and how many are worked on at once. What
 is ready, and what is known against a queue, is Candidates' business.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from runner.core.scheduler import StoryEntry
+from runner.core.states import QueueStatus
 from runner.engine.clearing import any_alive
 from runner.errors import LockedError, RunnerError
 from runner.model.settings import Settings
 from runner.service import taking_over
 from runner.service.candidates import Candidates
 from runner.service.job_user import job_user
-from runner.service.session import Opened, Place, Session
+from runner.service.session import Place, Session
 from runner.service.shelf import Entry, Shelf
 from runner.store.locks import Lock
 
@@ -47,8 +51,14 @@ class Listener(Protocol):
     def opened(self, session: Session) -> None:
         """A queue was opened; nothing of it has started."""
 
+    def begun(self) -> None:
+        """A queue is being worked on: what went on from before is adopted."""
+
     def story(self, session: Session, entries: list[StoryEntry]) -> None:
-        """This has happened in a queue, and is durable."""
+        """This has happened in a queue, and is durable. In the queue's thread."""
+
+    def went_on(self, *, queue: bool) -> None:
+        """Something has happened in a queue; ``queue``: to itself, and not to jobs only."""
 
     def left(self) -> None:
         """A queue was left, or something is known against one."""
@@ -85,6 +95,10 @@ class Supervisor:
         self._handling: dict[str, asyncio.Lock] = {}
         self._alive_since: dict[str, float] = {}
         self._behind: list[str] = []
+        self._loop = asyncio.get_running_loop()
+        # One more for the uploads of a queue that has ended.
+        count = settings.max_parallel_queues + 1
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="queue")
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -183,19 +197,19 @@ class Supervisor:
         """All that one queue's session is, from its store to its end. Raises nothing."""
         trouble: Exception | None = None
         try:
-            session = await self._open(attended, entry)
-            if session is not None:
-                status = await session.run(starts_after=starts_after)
+            status = await self._open_and_run(attended, entry, starts_after)
+            if status is not None:
                 log.info("queue_left", queue=entry.name, status=status.value)
         except LockedError as error:
             log.info("queue_locked", queue=entry.name, why=str(error))
             self._candidates.put_off(entry.name)
         except Exception as error:
             trouble = error
-        try:
-            await self._close(attended)
-        except Exception as error:
-            trouble = trouble or error
+        if attended.session is not None:
+            self._candidates.finishing.discard(entry.name)
+            attended.session = None
+        if attended.lock is not None:
+            attended.lock.release()
         if trouble is not None:
             if not isinstance(trouble, RunnerError | OSError):
                 # A bug, met by one queue: the others are not to suffer for it.
@@ -204,18 +218,100 @@ class Supervisor:
         del self._attended[entry.name]
         self._listener.left()
 
-    async def _open(self, attended: _Attended, entry: Entry) -> Session | None:
+    async def _open_and_run(
+        self, attended: _Attended, entry: Entry, starts_after: asyncio.Future[None]
+    ) -> QueueStatus | None:
         """Its store first, and its user looked up, with nothing held; then the queue itself."""
         place, found = await asyncio.to_thread(self._prepare, entry)
+        living: asyncio.Future[QueueStatus | None] | None = None
         try:
             async with self.handling(entry.name):
-                session = await self._take(attended, place, found)
+                if await self._take(attended, place, found):
+                    opened = asyncio.Event()
+                    work = functools.partial(self._live, attended, place, starts_after, opened)
+                    living = self._loop.run_in_executor(self._threads, work)
+                    living.add_done_callback(lambda _: opened.set())
+                    await opened.wait()
+        finally:
+            if living is None and place.results is not None:
+                place.results.close()
+        return None if living is None else await living
+
+    # -- in the queue's own thread -----------------------------------------------------------
+
+    def _live(
+        self,
+        attended: _Attended,
+        place: Place,
+        starts_after: asyncio.Future[None],
+        opened: asyncio.Event,
+    ) -> QueueStatus | None:
+        """A session on a loop of its own: what it computes and writes holds up no other's."""
+        return asyncio.run(self._live_here(attended, place, starts_after, opened))
+
+    async def _live_here(
+        self,
+        attended: _Attended,
+        place: Place,
+        starts_after: asyncio.Future[None],
+        opened: asyncio.Event,
+    ) -> QueueStatus | None:
+        name, daemons = attended.name, self._loop
+
+        def observe(entries: list[StoryEntry]) -> None:
+            self._listener.story(session, entries)
+            queue = any(entry.job is None for entry in entries)
+            daemons.call_soon_threadsafe(functools.partial(self._listener.went_on, queue=queue))
+
+        try:
+            session = Session(self._shelf, self._settings, name, place, observe)
         except BaseException:
-            _give_up(place)
+            if place.results is not None:
+                place.results.close()
             raise
-        if session is None:
-            _give_up(place)
-        return session
+        may_run: Future[bool] = Future()
+        may_start: Future[None] = Future()
+        try:
+            daemons.call_soon_threadsafe(
+                self._register, attended, session, may_run, may_start, starts_after, opened
+            )
+            if not await asyncio.wrap_future(may_run):
+                return None
+            # After what a session does at once: it adopts what goes on from before.
+            session.loop.call_soon(daemons.call_soon_threadsafe, self._listener.begun)
+            until = None if may_start.done() else asyncio.wrap_future(may_start)
+            return await session.run(starts_after=until)
+        finally:
+            try:
+                session.close()
+            finally:
+                session.over.set_result(None)
+
+    def _register(
+        self,
+        attended: _Attended,
+        session: Session,
+        may_run: Future[bool],
+        may_start: Future[None],
+        starts_after: asyncio.Future[None],
+        opened: asyncio.Event,
+    ) -> None:
+        """On the daemon's loop: from now on the session can be asked, and told to end."""
+        if self._listener.why_not() is not None:
+            may_run.set_result(False)
+            return
+        self._candidates.note_opened(attended.name)
+        attended.session = session
+        log.info("queue_opened", queue=attended.name)
+        self._listener.opened(session)
+        if starts_after.done():
+            may_start.set_result(None)
+        else:
+            starts_after.add_done_callback(lambda _: may_start.set_result(None))
+        may_run.set_result(True)
+        opened.set()
+
+    # -- before that -------------------------------------------------------------------------
 
     def _prepare(self, entry: Entry) -> tuple[Place, taking_over.Found | None]:
         """Where and as what a queue's jobs run from now on, and what is to be gone on from.
@@ -234,14 +330,14 @@ class Supervisor:
 
     async def _take(
         self, attended: _Attended, place: Place, found: taking_over.Found | None
-    ) -> Session | None:
-        """Lock and open a queue, as it stands now; None if it is not to be worked on after all."""
+    ) -> bool:
+        """Lock a queue as it stands now; False if it is not to be worked on after all."""
         name, shelf = attended.name, self._shelf
         entry = await asyncio.to_thread(shelf.find, name) if shelf.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
-            return None
+            return False
         if self._listener.why_not() is not None:
-            return None
+            return False
         attended.lock = shelf.lock(entry.queue_id, "runner daemon")
         store = place.results
         if found is not None and store is not None and taking_over.is_new(entry):
@@ -250,38 +346,10 @@ class Supervisor:
         self._listener.taking_up()
         if not attended.finishing:
             shelf.set_current(name)
-        opened = await asyncio.to_thread(Opened, shelf, self._settings, name, place)
-        if self._listener.why_not() is not None:
-            opened.database.close()
-            return None
-        self._candidates.note_opened(name)
-
-        def observe(entries: list[StoryEntry]) -> None:
-            self._listener.story(session, entries)
-
-        session = Session(shelf, self._settings, name, place, observe, opened=opened)
-        attended.session = session
-        log.info("queue_opened", queue=name)
-        self._listener.opened(session)
-        return session
-
-    async def _close(self, attended: _Attended) -> None:
-        """Leave the session and give the lock back, in this order."""
-        try:
-            if attended.session is not None:
-                self._candidates.finishing.discard(attended.name)
-                await attended.session.leave()
-        finally:
-            attended.session = None
-            if attended.lock is not None:
-                attended.lock.release()
+        return True
 
     async def finish(self) -> None:
         """Return once every queue is left."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-
-def _give_up(place: Place) -> None:
-    if place.results is not None:
-        place.results.close()
+        self._threads.shutdown(wait=False)

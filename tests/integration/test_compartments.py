@@ -25,7 +25,7 @@ from runner.model.settings import Settings
 from runner.service import candidates, requests, supervisor
 from runner.service.daemon import Daemon
 from runner.service.job_user import job_user
-from runner.service.session import Opened
+from runner.service.session import Session
 from runner.service.shelf import Shelf
 from runner.store.database import Database
 
@@ -133,13 +133,13 @@ class Refusing:
         self.error: Exception | None = error
         self.tries = 0
 
-        def opened(shelf: Shelf, settings: Settings, asked: str, *rest: Any) -> Opened:
+        def opened(shelf: Shelf, settings: Settings, asked: str, *rest: Any) -> Session:
             if asked == name and self.error is not None:
                 self.tries += 1
                 raise self.error
-            return Opened(shelf, settings, asked, *rest)
+            return Session(shelf, settings, asked, *rest)
 
-        monkeypatch.setattr(supervisor, "Opened", opened)
+        monkeypatch.setattr(supervisor, "Session", opened)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_as_many_queues_as_may_be_are_worked_on_at_once(tmp_path: Path) -> None:
     house.live(story)
 
 
-@pytest.mark.parametrize("slow", ["opening", "acting", "creating", "reading"])
+@pytest.mark.parametrize("slow", ["opening", "stepping", "acting", "creating", "reading"])
 def test_what_is_slow_in_one_queue_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
@@ -302,11 +302,16 @@ def test_what_is_slow_in_one_queue_holds_up_no_other(
     async def story() -> None:
         waiting: asyncio.Task[Any] | None = None
         if slow == "opening":
-            hold(supervisor, "Opened")
+            hold(supervisor, "Session")
             await house.submit("slow", simple("false"))
         elif slow == "creating":
             hold(Shelf, "create")
             waiting = asyncio.create_task(house.submit("slow", simple("false")))
+        elif slow == "stepping":
+            await house.submit("slow", house.gate("slow"), simple("false"))
+            await house.until(lambda: house.starts("slow") == 1)
+            hold(Database, "commit")
+            house.release("slow")
         else:
             await house.submit("slow", simple("false"))
             await house.status_is("slow", "failed")

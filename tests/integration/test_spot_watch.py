@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,14 +27,10 @@ class Open:
 
     def __init__(self, folder: Path) -> None:
         self.spot_notice = folder / "spot-notice"
-        self.engine = self
         self.posted: list[SpotNotice] = []
 
-    def now(self) -> Now:
-        return Now(0.0, 0.0)
-
-    def post(self, event: SpotNotice) -> None:
-        self.posted.append(event)
+    def tell(self, make: Callable[[Now], SpotNotice]) -> None:
+        self.posted.append(make(Now(0.0, 0.0)))
 
     @property
     def shown(self) -> str | None:
