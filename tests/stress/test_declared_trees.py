@@ -92,7 +92,8 @@ def check(tree: Tree, top: Path, rng: random.Random) -> None:
     data = store.get_bytes(layout.manifest_key("j"))
     assert data is not None
     manifest = parse_manifest(data)
-    has = {_real(file.source) for file in manifest.files if not layout.is_log(file.name)}
+    sources = {file.source for file in manifest.files if not layout.is_log(file.name)}
+    has = {*map(_real, sources)}
     missing = {each.path for each in manifest.missing}
 
     def meant(path: str) -> list[str]:
@@ -114,12 +115,12 @@ def check(tree: Tree, top: Path, rng: random.Random) -> None:
         elif os.path.isfile(path):
             assert path in has or path in missing, f"{link}: {told}"
     allowed = {f"{tree.work}/{path}" for path in (*tree.files, *tree.links)}
-    for path in has - allowed:
+    for path in sources - allowed:
         assert named & set(_up(os.path.relpath(path, tree.work))), f"{path}: {told}"
     for pattern in patterns:
         if pattern in optional or pattern in served or tree.links.keys() & set(_named(pattern)):
             continue
-        stored = [path for path in has if pattern in meant(os.path.relpath(path, tree.work))]
+        stored = [path for path in sources if pattern in meant(os.path.relpath(path, tree.work))]
         assert stored or pattern in missing, f"{pattern}: {told}"
     assert upload_job(store, layout, spec) == outcome, told
 
