@@ -49,9 +49,13 @@ class CollectResults:
 
 @dataclass(frozen=True, slots=True)
 class RestoreOutputs:
-    """See whether the job's declared results are still there, and bring back what is gone."""
+    """See whether the job's declared results are still there, and bring back what is gone.
+
+    ``rebooted``: the disk may have come back empty or half written, so only the store can tell.
+    """
 
     job: int
+    rebooted: bool
 
 
 @dataclass(frozen=True, slots=True)

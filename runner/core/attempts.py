@@ -18,6 +18,7 @@ from runner.core.reopening import as_new, behind
 from runner.core.space import IN_RESERVE, show_shortage
 from runner.core.states import (
     ENDED,
+    GONE,
     LOST,
     JobState,
     JobStatus,
@@ -124,9 +125,9 @@ def _take_along(ledger: Ledger, now: ev.Now, index: int) -> None:
 
 
 def _reason(ledger: Ledger, index: int, before: JobState, *, in_reserve: bool) -> str | None:
-    if before.reason == LOST:
+    if before.reason in (LOST, GONE):
         # Why a job that had completed runs at all is asked for as long as it does.
-        return LOST
+        return before.reason
     if in_reserve:
         return IN_RESERVE
     if ledger.document.secret_env or ledger.document.jobs[index].secret_env:
@@ -283,6 +284,7 @@ def on_background_ended(ledger: Ledger, event: ev.BackgroundEnded) -> None:
     ledger.put(event.job, state)
     ledger.tell(event.now.wall, event.job, "background_ended")
     if again:
-        ledger.act(CollectResults(event.job))
+        if not state.restoring:  # else once it has been looked at
+            ledger.act(CollectResults(event.job))
         settle(ledger, event.now.wall, [event.job])
     reconsider(ledger, event.now.wall, (event.job,))

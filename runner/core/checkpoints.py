@@ -10,7 +10,7 @@ from dataclasses import replace
 from runner.core.actions import SaveCheckpoint
 from runner.core.events import CheckpointSaved, InputsFetched
 from runner.core.ledger import Ledger
-from runner.core.states import ENDED, JobState
+from runner.core.states import JobState, JobStatus
 
 
 def save(ledger: Ledger, index: int) -> None:
@@ -32,9 +32,12 @@ def on_checkpoint_saved(ledger: Ledger, event: CheckpointSaved) -> None:
 
 
 def doubt_all(ledger: Ledger) -> None:
-    """The machine has been down: whoever has begun may have lost what it saved."""
+    """The machine has been down: whoever has begun may have lost what it saved.
+
+    Also what has failed or was cancelled: it may be asked for again at any time in this boot.
+    """
     for index, state in enumerate(ledger.jobs):
-        begun = state.attempt > 0 and state.status not in ENDED
+        begun = state.attempt > 0 and state.status is not JobStatus.COMPLETED
         if begun and ledger.document.jobs[index].checkpoint_paths:
             ledger.put(index, replace(state, doubted=True))
 

@@ -12,6 +12,7 @@ from runner.core.ending import end_background, global_timeout_message
 from runner.core.events import Now
 from runner.core.inputs import call_off_all
 from runner.core.ledger import Ledger
+from runner.core.outputs import trust_all
 from runner.core.states import (
     ENDED,
     QUEUE_ENDED,
@@ -30,6 +31,8 @@ def finish_if_done(ledger: Ledger, now: Now) -> None:
     """
     if ledger.live:
         return
+    if ledger.resting and not ledger.unended:
+        trust_all(ledger, now.wall)
     left = bool(ledger.unended or ledger.collecting or ledger.restoring)
     if left and not ledger.interrupting:
         return

@@ -48,7 +48,10 @@ class Ledger:
     ``blocked``: why nothing starts, ``short_of_space``: and that it is for want of space;
     ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
     ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
-    ``resuming``: why this session had to follow another, if it did.
+    ``resuming``: why this session had to follow another, if it did; ``resting``: it only applies
+    a request; ``rebooted``: it is the
+    first of a boot, and work had been done before; ``missed``: the jobs whose results are
+    looked for though no boot may have lost them.
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class Ledger:
         self.open = False
         self.finished = False
         self.collects = False
+        self.resting = False
+        self.rebooted = False
+        self.missed: set[int] = set()
         self.blocked: str | None = None
         self.short_of_space = False
         self.interrupting: str | None = None

@@ -8,6 +8,7 @@ from runner.core import closing, departing, stopping
 from runner.core import events as ev
 from runner.core.ending import end, give_up, reconsider, run_again
 from runner.core.ledger import Ledger
+from runner.core.outputs import doubt_needed
 from runner.core.reopening import behind
 from runner.core.states import (
     QUEUE_ENDED,
@@ -66,6 +67,7 @@ def on_retry(ledger: Ledger, event: ev.RetryRequested) -> None:
         resumed = ledger.queue.resumed if ledger.open else RETRIED
         ledger.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None, resumed=resumed)
     run_again(ledger, now.wall, again)
+    doubt_needed(ledger, again)
     reconsider(ledger, now.wall, again)
 
 

@@ -23,7 +23,9 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
     queue, now = ledger.queue, event.now
     same_boot = queue.boot_id == event.boot_id
     ledger.resuming = _why(ledger, same_boot=same_boot)
-    ledger.collects = event.collects
+    ledger.collects, ledger.resting = event.collects, event.resting
+    # A boot takes nothing from a queue that has made nothing.
+    ledger.rebooted = not same_boot and ledger.counts[JobStatus.COMPLETED] > 0
     if event.new_store:
         forget_store(ledger)
     mono = queue.mono if same_boot else now.mono
@@ -35,9 +37,9 @@ def on_opened(ledger: Ledger, event: SessionOpened) -> None:
     if not same_boot:
         forget_all(ledger)
         _carry_waits(ledger, now, queue.mono)
-        if event.collects:
-            doubt_all(ledger)
+        if event.collects or event.resting:
             checkpoints.doubt_all(ledger)
+    doubt_all(ledger)
     ledger.tell(now.wall, None, "session_opened", same_boot=same_boot)
 
 

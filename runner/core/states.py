@@ -65,7 +65,10 @@ QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
 """An ended queue runs again by a retry, or by an update that brings new jobs."""
 
 LOST = "outputs lost at reboot"
-"""The reason of a job that had completed and runs again."""
+"""The reason of a job that had completed and runs again after a boot."""
+
+GONE = "outputs lost"
+"""The same where no boot explains it: somebody has removed them."""
 
 RETRIED = "a retry was asked for"
 CHANGED = "its document was changed"

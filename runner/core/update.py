@@ -158,8 +158,11 @@ def _run_again(new: Queue, states: list[JobState], changed: set[int], again: Aga
     taken = behind(new.jobs, graph, states, seeds, everything=True)
     for at in seeds | judged | taken:
         state = states[at]
-        running = state.status is JobStatus.RUNNING
-        states[at] = replace(state, rerun=True) if running else as_new(state)
+        if state.status is JobStatus.RUNNING:
+            states[at] = replace(state, rerun=True)
+        else:
+            doubted = state.doubted and bool(new.jobs[at].checkpoint_paths)
+            states[at] = replace(as_new(state), doubted=doubted)
 
 
 def _without_strangers(state: JobState, places: Mapping[str, int]) -> JobState:

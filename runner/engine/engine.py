@@ -161,7 +161,9 @@ class Engine:
         store = self.surroundings.results
         described = store.describe() if store is not None else None
         new_store = described is not None and described != self._database.meta().get("results")
-        for event in self._opening(collects=store is not None, new_store=new_store):
+        for event in self._opening(
+            collects=store is not None, new_store=new_store, resting=hold and store is None
+        ):
             self.post(event)
         if hold:
             self.post(ev.StartsBlocked(now(), "nobody works on this queue"))
@@ -179,14 +181,18 @@ class Engine:
             self.post(ev.InterruptRequested(now(), why, taken_over=True))
         self._attempts.survivors_may_be_told()
 
-    def _opening(self, *, collects: bool, new_store: bool = False) -> list[ev.Event]:
+    def _opening(
+        self, *, collects: bool, new_store: bool = False, resting: bool = False
+    ) -> list[ev.Event]:
         """The events a session begins with; they belong into one step.
 
         What ran in another boot went with it, whatever the slot file says: that is never synced,
         so a claim may be missing from it that was there before the power went.
         """
         scheduler, moment = self.scheduler, now()
-        opening: list[ev.Event] = [ev.SessionOpened(moment, self._boot_id, collects, new_store)]
+        opening: list[ev.Event] = [
+            ev.SessionOpened(moment, self._boot_id, collects, new_store, resting)
+        ]
         went_back = self._went_back(moment)
         if went_back is not None:
             opening.append(went_back)
@@ -213,7 +219,7 @@ class Engine:
     def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply one event and store it; no attempt is looked at and nothing starts."""
         scheduler = self.scheduler
-        for event in self._opening(collects=False):
+        for event in self._opening(collects=False, resting=True):
             scheduler.handle(event)
         scheduler.handle(make(now()))
         changes = scheduler.take_changes()
@@ -510,9 +516,9 @@ class Engine:
                 self._attempts.signal(job, token, slot, kill)
             case EndBackground(job, token, _):
                 self._attempts.end_background(job, token)
-            case RestoreOutputs(job):
+            case RestoreOutputs(job, rebooted):
                 if self._uploads is not None:
-                    self._uploads.restore(job)
+                    self._uploads.restoring.look(job, rebooted=rebooted)
             case CollectResults(job):
                 if self._uploads is not None:
                     self._uploads.add(job)

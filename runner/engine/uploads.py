@@ -21,6 +21,7 @@ from runner.engine.attempts import now
 from runner.engine.checkpoints import Checkpoints
 from runner.engine.heartbeat import Heartbeat
 from runner.engine.live_logs import LiveLogs
+from runner.engine.restoring import Restoring
 from runner.engine.spool import Spool
 from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
@@ -30,7 +31,6 @@ from runner.model.durations import format_duration
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
 from runner.results.progress import Progress
-from runner.results.restore import Restored, Wanted, restore_job
 from runner.results.store import StoreError
 from runner.results.upload import JobUpload, UploadOutcome, upload_job
 
@@ -91,6 +91,9 @@ class Uploads:
         self._last: asyncio.TimerHandle | None = None
         workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
         self._workers = Workers(workers, "uploads", patience_with(self._store))
+        self.restoring = Restoring(
+            surroundings, scheduler, post, self._workers, (self._spool.store, self._store)
+        )
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:
@@ -218,41 +221,6 @@ class Uploads:
         if self._live is not None:
             self._live.poke()
 
-    # -- after a boot ------------------------------------------------------------------------
-
-    def restore(self, job: int, tries: int = 0) -> None:
-        """See whether a job's result files are still there; bring back what is gone."""
-        described = self._scheduler.document.jobs[job]
-        state = self._scheduler.jobs[job]
-        if self._closed or not state.restoring:
-            return
-        wanted = Wanted(
-            described.job_id,
-            self._scheduler.queue.run_id,
-            state.attempt,
-            tuple(result.path for result in described.result_paths),
-            self._around.working_directory(self._scheduler.document, described),
-            self._around.rights,
-            described.optional_results,
-            self._around.own,
-        )
-        stores = (self._spool.store, self._store)
-        work = self._loop.run_in_executor(self._workers, restore_job, stores, self._layout, wanted)
-
-        def done(future: asyncio.Future[Restored]) -> None:
-            if future.cancelled() or self._closed:
-                return
-            if isinstance(error := future.exception(), StoreError) and not self._given_up:
-                self._loop.call_later(backoff(tries + 1), self.restore, job, tries + 1)
-                self._post(ev.ResultsDelayed(now(), job, f"not restored yet: {error}"))
-            elif error is not None:
-                self._post(ev.OutputsChecked(now(), job, 0, f"{error}"))
-            else:
-                found = future.result()
-                self._post(ev.OutputsChecked(now(), job, found.files, found.lost))
-
-        work.add_done_callback(done)
-
     # -- copies for those who can't wait -----------------------------------------------------
 
     def _is_waited_for(self, job: int) -> bool:
@@ -320,6 +288,7 @@ class Uploads:
     def give_up(self, why: str) -> None:
         """No more tries: what isn't stored is reported so, what is under way is ended."""
         self._given_up = why
+        self.restoring.give_up()
         for job, pending in list(self._jobs.items()):
             if pending.running:
                 pending.withdrawn.set()
@@ -360,6 +329,7 @@ class Uploads:
     def stop(self) -> None:
         """Begin nothing more, and have what is under way end."""
         self._closed = True
+        self.restoring.stop()
         self.checkpoints.stop()
         if self.heartbeat is not None:
             self.heartbeat.stop()

@@ -19,7 +19,7 @@ from runner.results.escape import shown, unescape
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.places import Place, Places
-from runner.results.store import ResultStore
+from runner.results.store import ResultStore, StoreError
 from runner.rights import Rights, acting_as
 
 
@@ -28,7 +28,7 @@ class Wanted:
     """Whose files: the attempt that made them, and where it looked for its patterns' matches.
 
     `rights`: with whose they are looked at and written; None: with our own. `optional`, `own`: as
-    of `collect`.
+    of `collect`. `same_boot`: nothing but a person or a job can have touched them.
     """
 
     job_id: str
@@ -39,6 +39,7 @@ class Wanted:
     rights: Rights | None = None
     optional: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
+    same_boot: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,23 @@ def restore_job(stores: tuple[ResultStore, ...], layout: Layout, wanted: Wanted)
     """Look at every result file that a manifest names; fetch what is gone from that store.
 
     The first of ``stores`` that has this attempt's manifest counts. Without any the patterns have
-    to match something. Raises StoreError where trying again may help.
+    to match something; within a boot that is enough, too, while a store doesn't answer. Raises
+    StoreError where trying again may help.
     """
     for store in stores:
-        manifest = _manifest(store, layout, wanted)
+        try:
+            manifest = _manifest(store, layout, wanted)
+        except StoreError:
+            if wanted.same_boot and (found := _matched(wanted)).lost is None:
+                return found
+            raise
         if manifest is not None:
             return _restore(store, layout, manifest, wanted)
+    return _matched(wanted)
+
+
+def _matched(wanted: Wanted) -> Restored:
+    """What is known without a manifest: whether each pattern matches something."""
     found = collect(
         wanted.patterns,
         wanted.working_directory,

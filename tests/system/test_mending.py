@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 from world import World
@@ -105,3 +107,43 @@ def test_a_completed_job_runs_again_when_asked(world: World) -> None:
     assert world.call("retry", "train", "--completed", "--with-dependants").returncode == 0
     assert world.call("run", "q.json").returncode == 0
     assert starts(world, *NAMES) == [2, 2, 2, 3]
+
+
+def test_a_result_that_was_removed_is_back_for_those_who_need_it(world: World) -> None:
+    """Its dependants would fail for ever, though the store has the file."""
+    jobs = [
+        {**counting("a", "echo x > a.out"), "result_paths": ["a.out"]},
+        counting("stop", "[ -e go ]", depends_on=["a"]),
+        counting("b", "cat a.out", depends_on=["a", "stop"]),
+    ]
+    more = {"working_directory": str(world.home), "on_failure": "stop"}
+    document, results = world.document(*jobs, **more), ("--results", "res")
+    assert world.call("run", document, *results).returncode == 100
+    (world.home / "a.out").unlink()
+    (world.home / "go").touch()
+    assert world.call("run", document, *results, "--retry-failed").returncode == 0
+    assert starts(world, "a", "stop", "b") == [1, 2, 1]
+    (world.home / "a.out").unlink()
+    for kept in (world.home / "res").rglob("a.out"):
+        kept.unlink()
+    assert world.call("retry", "b", "--completed").returncode == 0
+    assert world.call("run", document, *results).returncode == 0
+    assert starts(world, "a", "stop", "b") == [2, 2, 2], "it is made again"
+
+
+def test_a_retry_of_a_resting_queue_does_not_hide_that_the_machine_was_down(world: World) -> None:
+    """Jobs would start without what the boot has taken."""
+    jobs = [
+        {**counting("a", "echo x > a.out"), "result_paths": ["a.out"]},
+        counting("b", "cat a.out && [ -e go ]", depends_on=["a"]),
+    ]
+    document = world.document(*jobs, working_directory=str(world.home))
+    assert world.call("run", document, "--results", "res").returncode == 100
+    with closing(sqlite3.connect(world.state / "queues" / "q" / "state.db")) as database:
+        database.execute("UPDATE queue SET record = json_set(record, '$.boot_id', 'before')")
+        database.commit()
+    (world.home / "a.out").unlink()
+    (world.home / "go").touch()
+    assert world.call("retry").returncode == 0
+    assert world.call("run", document, "--results", "res").returncode == 0
+    assert starts(world, "a", "b") == [1, 2]

@@ -333,7 +333,7 @@ def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
                 assert state.background and (state.token, state.slot) == (token, slot)
             case CollectResults(job):
                 assert scheduler.jobs[job].collecting
-            case RestoreOutputs(job):
+            case RestoreOutputs(job, _):
                 assert scheduler.jobs[job].restoring
             case FetchInputs(job):
                 assert scheduler.jobs[job].fetching

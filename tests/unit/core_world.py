@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core_driver import EPOCH
-from core_invariants import check, check_changes
+from core_invariants import check, check_changes, check_verdict
 
 from runner.core import events as ev
 from runner.core.actions import (
@@ -25,13 +25,19 @@ from runner.core.actions import (
     SignalTree,
     StartAttempt,
 )
+from runner.core.again import Again
 from runner.core.scheduler import Scheduler
 from runner.core.states import (
+    PENDING,
+    QUEUE_ENDED,
+    JobStatus,
     QueueState,
     job_from_record,
     queue_from_record,
     to_record,
 )
+from runner.core.update import carry_over
+from runner.errors import ConflictError
 from runner.model.document import Queue
 from runner.model.graph import Graph
 
@@ -58,6 +64,8 @@ class World:
     """
 
     core: Scheduler
+    document: Queue
+    graph: Graph
     held_jobs: set[int]
     held_actions: list[Action]
     urgent: bool
@@ -73,7 +81,7 @@ class World:
         self.graph = Graph(document.jobs)
         self.mono, self.boot = 100.0, 0
         self.trees: dict[str, Tree] = {}
-        self.claims: set[tuple[int, int]] = set()
+        self.claims: set[tuple[str, int]] = set()
         self.cancelled: set[int] = set()
         self.disk_queue: dict[str, Any] = to_record(QueueState(run_id="0123456789abcdef"))
         self.disk_jobs: dict[int, str] = {}
@@ -92,6 +100,7 @@ class World:
         was_finished = self.core.finished
         actions = self.core.handle(event)
         self.fetches = [job for job in self.fetches if self.core.jobs[job].fetching]
+        self.checks = [job for job in self.checks if self.core.jobs[job].restoring]
         check(self.core, event, actions)
         check_changes(self.core, event, actions, before, self.cancelled)
         assert not (was_finished and actions), "a finished session wants something"
@@ -139,7 +148,7 @@ class World:
             case CollectResults(job):
                 assert job not in self.uploads, "one job's files are stored twice at once"
                 self.uploads.append(job)
-            case RestoreOutputs(job):
+            case RestoreOutputs(job, _):
                 assert job not in self.checks, "one job's files are looked at twice at once"
                 self.checks.append(job)
             case FetchInputs(job):
@@ -149,6 +158,8 @@ class World:
             case FinishQueue():
                 self.finishes += 1
                 assert self.finishes == 1, "a session finishes twice"
+                if self.core.queue.status in QUEUE_ENDED:
+                    check_verdict(self.core)
 
     # -- sessions ----------------------------------------------------------------------------
 
@@ -188,6 +199,50 @@ class World:
         assert not self.held_actions, "something is wanted before the survivors are known"
         self.send(ev.SurvivorsTold(self.now))
 
+    def rest(self, requests: Sequence[str]) -> None:
+        """Nobody works on it, and people ask for this, each in a step of its own."""
+        for request in requests:
+            boot = f"boot{self.boot}"
+            same = self.core.queue.boot_id == boot
+            self.send(ev.SessionOpened(self.now, boot, False, resting=True), commit=False)
+            for index in [] if same else sorted(self.core.live | self.core.background):
+                self._find(index)
+            self.request(request, None)
+            assert not self.held_actions, "something is wanted of a queue that rests"
+            self.urgent = True
+            self.commit()
+            self.load()
+
+    def amend(self, new: Queue, again: Again) -> bool:
+        """The document is another from now on, if that is accepted."""
+        before = self.core
+        kept = {at: state for at, state in enumerate(before.jobs) if state != PENDING}
+        try:
+            queue, jobs = carry_over(self.document, new, before.queue, kept, again)
+        except ConflictError:
+            return False
+        graph = Graph(new.jobs)
+        places = {at: graph.index.get(job.job_id) for at, job in enumerate(self.document.jobs)}
+        self.cancelled = {at for old in self.cancelled if (at := places[old]) is not None}
+        for tree in self.trees.values():
+            at = places[tree.job]
+            assert at is not None, "a job is gone and its processes live"
+            tree.job = at
+        if queue.cancelling:
+            self.cancelled = set(range(len(new.jobs)))
+        self.document, self.graph = new, graph
+        self.disk_queue = json.loads(json.dumps(to_record(queue)))
+        self.disk_jobs = {at: json.dumps(to_record(state)) for at, state in jobs.items()}
+        self.load()
+        check(self.core)
+        for old, state in enumerate(before.jobs):
+            at = places[old]
+            begun = state.status in (JobStatus.RUNNING, JobStatus.INTERRUPTED)
+            if begun or (state.status is JobStatus.PENDING and state.counted):
+                assert at is not None, "what runs, or waits for its next attempt, is gone"
+                assert replace(self.core.jobs[at], rerun=state.rerun) == state
+        return True
+
     def _find(self, index: int) -> None:
         """What the engine finds out about one survivor."""
         state = self.core.jobs[index]
@@ -199,7 +254,7 @@ class World:
                 self.send(ev.BackgroundEnded(self.now, index, token))
         elif tree is None or tree.claimed is None:
             self.trees.pop(token, None)
-            if (index, state.attempt) in self.claims:
+            if (self.document.jobs[index].job_id, state.attempt) in self.claims:
                 self.send(ev.AttemptEnded(self.now, index, token, ev.Lost(True)))
             else:
                 self.send(ev.AttemptVoided(self.now, index, token))
@@ -238,8 +293,9 @@ class World:
         tree = self.trees[token]
         if tree.claimed is not None or token in self.voids:
             return
-        assert (tree.job, tree.attempt) not in self.claims, "an attempt number used twice"
-        self.claims.add((tree.job, tree.attempt))
+        claim = (self.document.jobs[tree.job].job_id, tree.attempt)
+        assert claim not in self.claims, "an attempt number used twice"
+        self.claims.add(claim)
         tree.claimed = self.mono
         if tell:
             self.send(ev.AttemptStarted(self.now, tree.job, token, 7, self.mono))
@@ -342,6 +398,8 @@ class World:
             self.send(ev.CancelRequested(self.now, jobs))
         elif name == "retry":
             self.send(ev.RetryRequested(self.now, jobs))
+        elif name in ("rerun", "rerun all behind"):
+            self.send(ev.RetryRequested(self.now, jobs, True, name == "rerun all behind"))
         elif name == "interrupt":
             self._note_ended()
             self.send(ev.InterruptRequested(self.now, "machine stops", 2.0))

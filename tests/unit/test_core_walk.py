@@ -5,6 +5,9 @@ Hypothesis prints the walk that failed, as small as it gets, and how to take it 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from core_drain import run_to_the_end
 from core_world import World
 from hypothesis import HealthCheck, settings
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from runner.core import events as ev
+from runner.core.again import Again
 from runner.model.document import InputPath, Job, Queue, ResultPath, Retry
 
 MAX_JOBS = 6
@@ -62,7 +66,9 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
         "true",
         timeout=20.0,
         depends_on=tuple(f"j{other}" for other in needs),
-        run_if=draw(st.sampled_from(["success", "success", "failure", "always"])),
+        run_if=draw(
+            st.sampled_from(["success", "success", "failure", "always"] if needs else ["success"])
+        ),
         retry=draw(st.sampled_from(RETRIES)),
         result_paths=(ResultPath("out"),) if draw(st.booleans()) else (),
         keep_background=draw(st.booleans()),
@@ -70,6 +76,38 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
         checkpoint_paths=("saved",) if draw(st.booleans()) else (),
         inputs_in_timeout=draw(st.booleans()),
     )
+
+
+AGAIN = st.builds(
+    Again, retry_failed=st.booleans(), update=st.booleans(), rerun_changed=st.booleans()
+).filter(lambda again: again.mends)
+
+
+@st.composite
+def amended(draw: st.DrawFn, old: Queue) -> Queue:
+    """The same queue with some jobs corrected, gone, or new."""
+    jobs = list(old.jobs)
+    for at in draw(st.sets(st.integers(0, len(jobs) - 1), max_size=2)):
+        changes: dict[str, Any] = draw(
+            st.sampled_from(
+                [{"timeout": 21.0}, {"env": {"A": "1"}}, {"depends_on": (), "run_if": "success"}]
+            )
+        )
+        jobs[at] = replace(jobs[at], **changes)
+    if len(jobs) > 1 and draw(st.integers(0, 3)) == 0:
+        gone = jobs.pop(draw(st.integers(0, len(jobs) - 1))).job_id
+        jobs = [_without(job, gone) for job in jobs]
+    if len(jobs) < MAX_JOBS and draw(st.integers(0, 3)) == 0:
+        needs = (jobs[-1].job_id,) if draw(st.booleans()) else ()
+        number = 1 + max(int(job.job_id[1:]) for job in jobs)
+        jobs.append(Job(f"j{number}", "true", timeout=20.0, depends_on=needs))
+    on_failure = draw(st.sampled_from([old.on_failure, old.on_failure, "stop", "continue"]))
+    return replace(old, jobs=tuple(jobs), on_failure=on_failure)
+
+
+def _without(job: Job, gone: str) -> Job:
+    needs = tuple(name for name in job.depends_on if name != gone)
+    return replace(job, depends_on=needs, run_if=job.run_if if needs else "success")
 
 
 class Walk(RuleBasedStateMachine):
@@ -162,7 +200,10 @@ class Walk(RuleBasedStateMachine):
     def request(self, name: str) -> None:
         self.world.request(name, None)
 
-    @rule(name=st.sampled_from(["cancel", "retry"]), pick=SOME_JOBS)
+    @rule(
+        name=st.sampled_from(["cancel", "retry", "retry", "rerun", "rerun all behind"]),
+        pick=SOME_JOBS,
+    )
     def request_for_jobs(self, name: str, pick: list[int]) -> None:
         count = len(self.world.document.jobs)
         self.world.request(name, tuple(number % count for number in pick))
@@ -178,6 +219,7 @@ class Walk(RuleBasedStateMachine):
             max_size=2,
         ),
         claim_late=st.booleans(),
+        resting=st.lists(st.sampled_from(["retry", "pause", "unpause"]), max_size=2),
     )
     def restart(
         self,
@@ -188,12 +230,34 @@ class Walk(RuleBasedStateMachine):
         down: float,
         requests: list[str],
         claim_late: bool,
+        resting: list[str],
     ) -> None:
         """The process dies, or its session is over, and a new one begins."""
         for token in self.world.tokens(claimed=False) if claim_late else []:
             self.world.claim(token)
         self.world.die(keep=keep, reboot=reboot, down=down)
+        self.world.rest(resting)
         self.world.open(requests, collects=collects, new_store=new_store)
+
+    @rule(
+        data=st.data(),
+        again=AGAIN,
+        reboot=st.sampled_from([False, False, True]),
+        collects=st.sampled_from([True, True, False]),
+        retried=st.booleans(),
+    )
+    def amend(
+        self, data: st.DataObject, again: Again, reboot: bool, collects: bool, retried: bool
+    ) -> None:
+        """The document is corrected between two sessions, with or without a word of its jobs."""
+        world = self.world
+        world.die(keep="acted", reboot=reboot, down=3.0)
+        new = data.draw(amended(world.document))
+        accepted = new == world.document or world.amend(new, again)
+        if not accepted and retried:
+            world.rest(["retry"])
+        requests = ["retry"] if new == world.document and again.retry_failed else []
+        world.open(requests, collects=collects)
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
