@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="queue it on this machine, which runs already",
     )
+    options.add_mending(parser.add_argument_group("a queue that its bucket knows already"))
     configure_machine(parser)
 
 

@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from runner.cli import submit
+from runner.cli import options, submit
 from runner.cli.text import clean
 from runner.errors import ExitCode, UsageError
 from runner.model.document import dump_document, read_document
 
-_ALSO = frozenset({"batch_queue", "instance_id", "region", "json", "wait", "yes"})
+_MENDING = frozenset({"retry_failed", "update", "rerun_changed"})
+_ALSO = frozenset({"batch_queue", "instance_id", "region", "json", "wait", "yes"}) | _MENDING
 """What else may be said: the rest is about a machine that is yet to be launched."""
 
 
@@ -32,7 +33,7 @@ def launch_onto(arguments: argparse.Namespace) -> int:
         None,
         lambda line: print(f"runner launch: {clean(line)}", file=sys.stderr),
     )
-    answer = there.submit(text, "resume")
+    answer = there.submit(text, options.again(arguments).word)
     submit.tell(answer, json_wanted=arguments.json)
     if not arguments.wait:
         return ExitCode.DONE

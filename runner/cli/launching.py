@@ -13,15 +13,16 @@ from typing import Any
 from runner.aws.clients import region_of
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
-from runner.cli import launch_cargo, launch_text
+from runner.cli import launch_cargo, launch_text, options
 from runner.cli.launch_cargo import bundles
 from runner.cli.progress import progress_bar
 from runner.cli.text import clean
 from runner.errors import UsageError
 from runner.model import lint
 from runner.model.document import Queue, dump_document
-from runner.results.stores import parse_s3
+from runner.results.stores import open_store, parse_s3
 from runner.service.result_stores import wanted
+from runner.service.taking_over import look
 from runner.service.warnings import local_paths
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket, sha256_of
@@ -33,6 +34,7 @@ from runner.targets.ec2.request import rfc3339
 from runner.targets.ec2.sums import plan_view
 from runner.targets.ec2.survey import Surveyed, survey
 from runner.targets.ec2.user_data import Shipped
+from runner.targets.ec2.watching import Standing
 from runner.targets.ec2.wish import Wish
 
 MOST_STORE = 256
@@ -62,6 +64,7 @@ class Launching:
         self._before: Launch | None = None
         self._queue = queue
         self._begun = False
+        self._again = options.again(arguments)
 
     def say(self, line: str) -> None:
         """One line for people."""
@@ -129,16 +132,30 @@ class Launching:
 
     def _stand(self, surveyed: Surveyed) -> None:
         """See that the queue may be launched. Raises ConflictError."""
-        standing = self._ground.check(self._id, parse_s3(self._store)[1], self._digest)
-        if standing is not None:
+        again = self._again
+        standing = self._ground.check(
+            self._id, parse_s3(self._store)[1], self._digest, mends=again.mends
+        )
+        if standing is not None and again.mends:
+            self._see_mendable(standing, surveyed)
+        elif standing is not None:
             surveyed.notes.append(f"{self._store} has a run of it ({standing.status}): it goes on")
+
+    def _see_mendable(self, standing: Standing, surveyed: Surveyed) -> None:
+        """See that the stored run can go on with this document. Raises ConflictError."""
+        store = open_store(self._store)
+        try:
+            look(self._queue, self._again, store, surveyed.notes.append)
+        finally:
+            store.close()
+        surveyed.notes.append(f"{self._store} has a run of it ({standing.status}): it is mended")
 
     def _launch(
         self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None
     ) -> Launched:
-        given = self._arguments.bundle
-        with bundles(given, self._ec2.region, self.say) as bundle:
-            cargo = Cargo(self._queue, self._workdir(packed), bundle, vars(self._arguments))
+        with bundles(self._arguments.bundle, self._ec2.region, self.say) as bundle:
+            given = vars(self._arguments)
+            cargo = Cargo(self._queue, self._workdir(packed), bundle, given, self._again)
             self._begun = True
             launch = self._launcher.begin(
                 self._wish, self._id, self._store, self._digest, self._before

@@ -101,6 +101,11 @@ def add_again(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fresh", action="store_true", help="set the former run aside and begin anew"
     )
+    add_mending(group)
+
+
+def add_mending(group: argparse._ArgumentGroup) -> None:
+    """How a queue that exists goes on with a corrected document."""
     group.add_argument(
         "--retry-failed",
         action="store_true",
@@ -122,7 +127,7 @@ def again(arguments: argparse.Namespace) -> Again:
     """What is wanted of it. Raises UsageError for flags that don't go together."""
     from runner.core.again import NAMES, Again
 
-    return Again(**{name: getattr(arguments, name) for name in NAMES})
+    return Again(**{name: getattr(arguments, name, False) for name in NAMES})
 
 
 def moment(text: str | None, flag: str) -> float | None:

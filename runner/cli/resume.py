@@ -17,6 +17,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bucket", metavar="BUCKET", help="where its results are, if it was launched elsewhere"
     )
+    parser.add_argument(
+        "--batch-queue", metavar="FILE", help="its document, corrected (default: as it was)"
+    )
+    options.add_mending(parser.add_argument_group("a queue that has failed, or a corrected one"))
     launch.configure_machine(parser)
     parser.add_argument(
         "--on-demand", action="store_true", help="not spot, whatever the launch had"

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from runner.aws.ec2 import Ec2
-from runner.cli import fleet
+from runner.cli import fleet, options
 from runner.cli.launching import Launching
 from runner.errors import ConflictError, NotFoundError, StateError, UsageError
-from runner.model.document import Queue, parse_stored
+from runner.model.document import Queue, parse_stored, read_document
 from runner.model.wording import quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
@@ -35,7 +35,12 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     where = locate(queue_id, arguments.region, arguments.bucket, launches)
     bucket = Bucket(where.bucket, where.regions[0])
     region = arguments.region or where.regions[0]
-    queue = _document(bucket, where, queue_id)
+    if arguments.batch_queue is not None:
+        if not options.again(arguments).mends:
+            raise UsageError("--batch-queue: goes with --retry-failed, --update or --rerun-changed")
+        queue = _corrected(Path(arguments.batch_queue), queue_id)
+    else:
+        queue = _document(bucket, where, queue_id)
     recipe = _recipe(bucket, where)
     flags = replacement(recipe, vars(arguments), region)
     if "instance_type" not in flags:
@@ -47,6 +52,14 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     wish = wish_of(vars(merged), queue.global_timeout)
     shipped = None if arguments.workdir else recipe.workdir
     return Resuming(merged, queue, wish, launches, where, shipped)
+
+
+def _corrected(path: Path, queue_id: str) -> Queue:
+    """The document that was given. Raises UsageError, ConflictError for another queue's."""
+    queue = read_document(path)
+    if queue.queue_id not in (None, queue_id):
+        raise ConflictError(f"{path} is of another queue, {quoted(str(queue.queue_id))}")
+    return queue.with_id(queue_id)
 
 
 def _document(bucket: Bucket, where: Whereabouts, queue_id: str) -> Queue:
@@ -101,10 +114,13 @@ class Resuming(Launching):
                 "which of them has its results?"
             )
         standing = StateOf(self._bucket, parse_s3(self._store)[1]).look()
-        if standing is not None and standing.ended:
+        if standing is not None and self._again.mends:
+            self._see_mendable(standing, surveyed)
+        elif standing is not None and standing.ended:
             raise ConflictError(
                 f"queue '{self._id}' is {standing.status}: there is nothing to go on with\n"
-                f"fetch its results with: runner results {self._id}"
+                f"fetch its results with: runner results {self._id}\n"
+                "--retry-failed runs again what failed, corrected with --batch-queue FILE"
             )
         regions = [self._ec2.region, *self._where.regions]
         clients = [Ec2(region) for region in dict.fromkeys(regions)]

@@ -55,6 +55,8 @@ class Again:
         return " ".join(f"--{name.replace('_', '-')}" for name in NAMES if getattr(self, name))
 
 
+RESUMED = Again()
+
 NAMES = tuple(field.name for field in fields(Again))
 
 

@@ -21,7 +21,7 @@ from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
 from runner.service.elsewhere import check_not_ended
 from runner.service.result_stores import opened, prepared, wanted
-from runner.service.shelf import Entry, Shelf
+from runner.service.shelf import AGAIN, Entry, Shelf
 from runner.service.taking_over import Found, find, is_new
 from runner.store.database import TAKEN_OVER
 from runner.store.stamps import Stamp
@@ -133,18 +133,19 @@ class Candidates:
         """The unfinished run of it in its store, if it is new here. Blocks.
 
         Raises StoreError where nobody can tell and the machine has just been started: a network
-        that comes up late must not cost the work of days.
+        that comes up late must not cost the work of days. Nor must it where a stored run is to be
+        mended, whenever that is.
         """
 
         def say(note: str) -> None:
             log.warning("result_store", queue=entry.name, note=note)
 
         try:
-            if is_new(entry):
+            if is_new(entry) and not entry.meta.get(AGAIN):
                 check_not_ended(store, entry.queue_id)
             return find(self._shelf, entry, store, say)
         except StoreError as error:
-            if this_moment().uptime < ASK_FOR:
+            if this_moment().uptime < ASK_FOR or entry.meta.get(AGAIN):
                 raise StoreError(f"nobody can tell if it was begun elsewhere: {error}") from error
             say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
             return None

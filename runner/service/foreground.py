@@ -180,7 +180,10 @@ class _Foreground(requests.Host):
             # A store that was named is the caller's choice, whatever the id is.
             named = wish.results is not None or wish.document.result_s3_prefix is not None
             return named or reserve(store, document)
-        if not wish.again.fresh:
+        if wish.again.mends and store is not None:
+            # What can't be mended so is refused before anything is written here.
+            taking_over.look(document, wish.again, store, self._watcher.say)
+        elif not wish.again.fresh:
             # One that doesn't answer is told of when it is asked for an unfinished run.
             with suppress(StoreError):
                 check_not_ended(store, document.queue_id)
@@ -194,7 +197,7 @@ class _Foreground(requests.Host):
             aside = shelf.set_aside(queue_id)
             self._watcher.say(f"the former run is kept as {aside}")
         if not shelf.exists(queue_id):
-            shelf.create(document, "run", anonymous=anonymous, anew=again.fresh)
+            shelf.create(document, "run", anonymous=anonymous, again=again)
         elif again.mends:
             self._mended = mend(shelf, document, again)
         else:
@@ -210,6 +213,7 @@ class _Foreground(requests.Host):
             return
         if found is not None and store is not None:
             taking_over.take_over(self.shelf, entry, found, store)
+            self._mended = self._wish.again.mends
             self._watcher.say(f"goes on from the run in {found.where}")
 
     def _compare_environment(self, queue_id: str) -> None:

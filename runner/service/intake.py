@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
+import structlog
+
 from runner.core import events as ev
 from runner.core.again import Again
 from runner.errors import ConflictError, UsageError
@@ -23,7 +25,10 @@ from runner.service.naming import give_back, name_for
 from runner.service.result_stores import opened, wanted
 from runner.service.session import Place, Session, apply_resting, end_attempts
 from runner.service.shelf import Shelf
+from runner.service.taking_over import look
 from runner.store.database import TAKEN_OVER
+
+log = structlog.get_logger()
 
 STORE_ANSWERS = 5.0
 """Seconds in which the store of a new queue is asked what it knows of it. One that is away is asked
@@ -58,11 +63,16 @@ class Intake:
     async def named(self, given: Queue, again: Again) -> AsyncIterator[Queue]:
         """The document with its id, which is no other's as far as its store can tell in time.
 
-        Raises EndedElsewhereError for a queue that is new here and has ended there.
+        Raises EndedElsewhereError for a queue that is new here and has ended there, ConflictError
+        for one that can't be mended so.
         """
         if given.queue_id is not None:
-            if not again.fresh and not self._shelf.exists(given.queue_id):
-                queue_id = given.queue_id
+            new, queue_id = not self._shelf.exists(given.queue_id), given.queue_id
+            if new and again.mends:
+                refused = await self._ask_store(given, lambda store: _refusal(given, again, store))
+                if refused is not None:
+                    raise refused
+            elif new and not again.fresh:
                 await self._ask_store(given, lambda store: check_not_ended(store, queue_id))
             yield given
             return
@@ -140,9 +150,8 @@ class Intake:
             await end_attempts(shelf, settings, queue_id, place)
             shelf.set_aside(queue_id)
         if not shelf.exists(queue_id):
-            anew = again.fresh
             await asyncio.to_thread(
-                shelf.create, document, "daemon", anonymous=anonymous, anew=anew
+                shelf.create, document, "daemon", anonymous=anonymous, again=again
             )
             return
         if (why := shelf.find(queue_id).meta.get(TAKEN_OVER)) is not None:
@@ -156,6 +165,16 @@ class Intake:
         shelf.give_to(queue_id, "daemon")
         if again.retry_failed and not mended:
             apply_resting(shelf, settings, queue_id, place, ev.RetryRequested)
+
+
+def _refusal(document: Queue, again: Again, store: ResultStore | None) -> ConflictError | None:
+    """Why a run that the store holds can't go on with this document; None if it can."""
+    try:
+        if store is not None:
+            look(document, again, store, lambda note: log.warning("result_store", note=note))
+    except ConflictError as error:
+        return error
+    return None
 
 
 def _id(document: Queue) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.core.again import RESUMED, Again
 from runner.core.states import QUEUE_ENDED, QueueState
 from runner.errors import LockedError, NotFoundError, RunnerError, StateError, disk_error
 from runner.service.ages import check_clock, read_ages, read_clocks, write_ages
@@ -34,6 +35,9 @@ from runner.store.stamps import Stamp, stamp_of
 
 if TYPE_CHECKING:
     from runner.model.document import Queue
+
+AGAIN = "again"
+"""The key under which it is kept how a run that another machine has stored is to be mended."""
 
 _PRUNED = ".pruned-"
 """The name of a queue's folder begins so while it is being removed."""
@@ -219,10 +223,12 @@ class Shelf:
     def exists(self, queue_id: str) -> bool:
         return self.queue_paths(queue_id).root.is_dir()
 
-    def create(self, document: Queue, owner: str, *, anonymous: bool, anew: bool = False) -> None:
+    def create(
+        self, document: Queue, owner: str, *, anonymous: bool, again: Again = RESUMED
+    ) -> None:
         """Put a new queue on the shelf, durably; the caller holds its lock.
 
-        ``anew``: what another machine has stored of it is not to be gone on from.
+        ``again``: what is to become of a run of it that another machine has stored.
         """
         from runner.model.document import dump_document
 
@@ -238,8 +244,10 @@ class Shelf:
         }
         if anonymous:
             meta["anonymous"] = "1"
-        if anew:
+        if again.fresh:
             meta["anew"] = "1"
+        elif again.mends:
+            meta[AGAIN] = again.word
         self.log_folders.forget(queue_id)
         self.paths.queues.mkdir(parents=True, exist_ok=True)
         state = QueueState(run_id=os.urandom(8).hex())

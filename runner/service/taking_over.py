@@ -1,8 +1,9 @@
-"""A queue that nothing is known of here, and whose result store holds an unfinished run of it.
+"""A queue that nothing is known of here, and whose result store holds a run of it to go on with.
 
 What makes a spot machine that was terminated cost time and not work: completed jobs stay completed,
-the one that ran goes on from its checkpoint. Owns when a stored run is gone on from; it is never
-when ``--fresh`` was asked for, nor for another document.
+the one that ran goes on from its checkpoint. Owns when a stored run is gone on from: never when
+``--fresh`` was asked for; one that has ended, or has another document, only when it is to be mended
+(``--retry-failed``, ``--update``, ``--rerun-changed``).
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from runner.core.again import RESUME, Again, parse_again
 from runner.core.states import ENDED, JobState, QueueState, QueueStatus
 from runner.core.taking_over import from_stored
-from runner.errors import NotFoundError, RunnerError, StateError
-from runner.model.document import parse_stored
+from runner.core.update import carry_over
+from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
+from runner.model.document import Queue, parse_stored
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
 from runner.results.stored import StoredQueue, read_queue
 from runner.results.stored_log import get_log
-from runner.service.shelf import Entry, Shelf
+from runner.service.shelf import AGAIN, Entry, Shelf
 from runner.store.database import Database
 
 _GOES_ON = frozenset({QueueStatus.RUNNING, QueueStatus.INTERRUPTED})
@@ -30,7 +33,7 @@ _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An unfinished run, and the records that go on with it here."""
+    """A stored run, and the records that go on with it here."""
 
     stored: StoredQueue
     queue: QueueState
@@ -50,32 +53,62 @@ def find(
 ) -> Found | None:
     """What the store has of a queue that is new here. Blocks. ``say`` takes why it isn't used.
 
-    Raises StoreError where nobody can tell.
+    Raises StoreError where nobody can tell, ConflictError as ``look`` does.
     """
     if store is None or not is_new(entry):
         return None
-    layout = Layout()
+    again = parse_again(entry.meta.get(AGAIN, RESUME))
+    return look(shelf.stored_document(entry.name), again, store, say)
+
+
+def look(
+    document: Queue, again: Again, store: ResultStore, say: Callable[[str], None]
+) -> Found | None:
+    """What the store has of a queue that goes on with this document. Blocks. See ``find``.
+
+    Raises ConflictError where ``again`` asks for its mending and doesn't accept the document, or
+    where the stored run can't be read: what has been done must not be done again unasked.
+    """
+    layout, where = Layout(), store.describe()
     try:
         stored = read_queue(store, layout)
     except NotFoundError:
         return None
     except StateError as error:
-        say(f"{error}: begun anew")
+        _unusable(f"{error}", again, say)
         return None
-    if stored.queue_id != entry.queue_id or stored.status not in _GOES_ON:
+    if stored.queue_id != document.queue_id:
+        return None
+    if stored.status not in _GOES_ON and not again.mends:
         return None
     raw = store.get_bytes(layout.document_key)
-    document = shelf.stored_document(entry.name)
     try:
-        if raw is None or parse_stored(raw).with_id(entry.queue_id) != document:
-            what = "without its document" if raw is None else "of another document"
-            say(f"{store.describe()} holds an unfinished run {what}: begun anew")
+        if raw is None:
+            _unusable(f"{where} holds a run without its document", again, say)
             return None
-        queue, jobs = from_stored(document, stored.state)
+        before = parse_stored(raw).with_id(stored.queue_id)
+        if before != document and not again.mends:
+            _unusable(f"{where} holds an unfinished run of another document", again, say)
+            return None
+        queue, jobs = from_stored(before, stored.state)
+    except ConflictError:
+        raise
     except RunnerError as error:
-        say(f"the run in {store.describe()} can't be gone on from, begun anew: {error}")
+        _unusable(f"the run in {where} can't be gone on from: {error}", again, say)
         return None
-    return Found(stored, queue, jobs, store.describe())
+    if again.mends:
+        try:
+            queue, jobs = carry_over(before, document, queue, jobs, again)
+        except ConflictError as error:
+            told = f"{where} has a run of '{stored.queue_id}', and {again.flags} doesn't accept"
+            raise ConflictError(f"{told} this document for it:\n{error}") from None
+    return Found(stored, queue, jobs, where)
+
+
+def _unusable(why: str, again: Again, say: Callable[[str], None]) -> None:
+    if again.mends:
+        raise ConflictError(f"{why}: there is nothing to mend; --fresh begins anew")
+    say(f"{why}: begun anew")
 
 
 def take_over(shelf: Shelf, entry: Entry, found: Found, store: ResultStore) -> None:
@@ -101,11 +134,10 @@ def _fetch_logs(shelf: Shelf, entry: Entry, found: Found, store: ResultStore) ->
     logs = shelf.log_paths(entry.name)
     logs.jobs.mkdir(parents=True, exist_ok=True)
     for index, job in enumerate(shelf.stored_document(entry.name).jobs):
-        state = found.jobs[index]
-        if not state.attempt or state.status in ENDED:
+        state, described = found.jobs.get(index), found.stored.jobs.get(job.job_id)
+        if state is None or described is None or not state.attempt or state.status in ENDED:
             continue
         for stream in _STREAMS:
-            described = found.stored.jobs[job.job_id]
             with suppress(OSError, StoreError, NotFoundError, StateError):
                 fd, path = tempfile.mkstemp(prefix=".fetched-", dir=logs.jobs)
                 try:

@@ -138,6 +138,56 @@ def test_nothing_is_ended_for_a_launch_that_can_not_be(laptop: Laptop) -> None:
     assert states(laptop) == {old: "running"}
 
 
+def failed(laptop: Laptop) -> None:
+    """A queue whose job has failed, in its bucket."""
+    laptop.launch()
+    store(laptop, "failed")
+    client, key = laptop.account.endpoint.client(), f"queues/{laptop.queue_id}/queue-state.json"
+    state = json.loads(client.get_object(Bucket=laptop.bucket, Key=key)["Body"].read())
+    state["jobs"] = [{"job_id": "a", "status": "failed", "attempt": 1, "exit_code": 3}]
+    client.put_object(Bucket=laptop.bucket, Key=key, Body=json.dumps(state).encode())
+
+
+def corrected(laptop: Laptop, **job: Any) -> str:
+    document = json.loads(laptop.path.read_text())
+    document["jobs"][0] |= job
+    path = laptop.root / "corrected.json"
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def test_a_failed_queue_is_mended_by_another_machine(laptop: Laptop) -> None:
+    """All that had been done would have to be done again on the next machine."""
+    failed(laptop)
+    path = corrected(laptop, command="true # mended")
+    refused = resume(laptop, "--yes")
+    assert refused.returncode == 2 and "--retry-failed runs again what failed" in refused.stderr
+    refused = resume(laptop, "--yes", "--batch-queue", path)
+    assert refused.returncode == 2 and "--batch-queue: goes with --retry-failed" in refused.stderr
+    done = resume(laptop, "--yes", "--batch-queue", path, "--retry-failed", "--update")
+    assert done.returncode == 0 and "(failed): it is mended" in done.stderr
+    boot = boot_of(laptop, next(i for i, at in states(laptop).items() if at == "running"))
+    told = json.loads(next(line for line in boot.splitlines() if line.startswith("{")))
+    assert told["again"] == ["--retry-failed", "--update"]
+    shipped = laptop.account.endpoint.client().get_object(
+        Bucket=laptop.bucket, Key=told["document"]["key"]
+    )
+    assert b"mended" in shipped["Body"].read()
+
+
+def test_a_change_that_is_not_accepted_launches_nothing(laptop: Laptop) -> None:
+    """A machine would be paid for that has nothing to do but to say so."""
+    failed(laptop)
+    before = states(laptop)
+    document = json.loads(Path(corrected(laptop)).read_text())
+    document["jobs"].append({"job_id": "new", "command": "true", "timeout": "1m"})
+    path = laptop.root / "corrected.json"
+    path.write_text(json.dumps(document))
+    refused = resume(laptop, "--yes", "--batch-queue", str(path), "--retry-failed")
+    assert refused.returncode == 2 and '"new" is new: --update accepts new jobs' in refused.stderr
+    assert states(laptop) == before
+
+
 def test_an_ended_queue_needs_no_machine(laptop: Laptop) -> None:
     """A machine would find nothing to do; or the one that stores the last results be ended."""
     old = launched(laptop)

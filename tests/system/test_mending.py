@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
+from s3_endpoint import Endpoint
 from world import World
 
 
@@ -147,3 +148,53 @@ def test_a_retry_of_a_resting_queue_does_not_hide_that_the_machine_was_down(worl
     assert world.call("retry").returncode == 0
     assert world.call("run", document, "--results", "res").returncode == 0
     assert starts(world, "a", "b") == [1, 2]
+
+
+def elsewhere(world: World, name: str) -> list[str]:
+    """The flags of another state folder: a machine that knows nothing of the queue."""
+    return ["--state-dir", str(world.home / name), "--log-dir", str(world.home / f"{name}-logs")]
+
+
+def data_pipeline(world: World, train: str, **more: Any) -> str:
+    """A preparation whose data the training needs, and which may be broken."""
+    return world.document(
+        {**counting("prep", "echo data > prep.out"), "result_paths": ["prep.out"]},
+        counting("train", train, depends_on=["prep"]),
+        counting("eval", depends_on=["train"]),
+        working_directory=str(world.home),
+        **more,
+    )
+
+
+def test_another_machine_mends_what_has_failed(world: World) -> None:
+    """A failed queue's machine has ended: all would have to be done again on the next one."""
+    store = ("--results", "store")
+    assert world.call("run", data_pipeline(world, "exit 3"), *store).returncode == 100
+    (world.home / "prep.out").unlink()
+    run = ["run", data_pipeline(world, "cat prep.out"), *store, *elsewhere(world, "b")]
+    refused = world.call(*run, "--update", "--rerun-changed", "--fresh")
+    assert refused.returncode == 2
+    document = world.document(counting("prep", "false"), working_directory=str(world.home))
+    refused = world.call("run", document, *store, *elsewhere(world, "b"), "--update")
+    assert refused.returncode == 2 and 'jobs[0] "prep" has completed' in refused.stderr
+    assert not (world.home / "b" / "queues" / "q").exists()
+    data_pipeline(world, "cat prep.out")
+    done = world.call(*run, "--retry-failed")
+    assert done.returncode == 0, done.stderr
+    assert starts(world, "prep", "train", "eval") == [1, 2, 1], "its results came from the store"
+
+
+def test_a_daemon_elsewhere_mends_what_has_failed(world: World, endpoint: Endpoint) -> None:
+    """The same for a queue that a service has taken in."""
+    bucket = endpoint.bucket()
+    world.env.update(endpoint.env)
+    there = elsewhere(world, "a")
+    failed = data_pipeline(world, "exit 3", result_s3_bucket=bucket)
+    assert world.call("run", failed, *there).returncode == 100
+    (world.home / "prep.out").unlink()
+    world.daemon()
+    mended = data_pipeline(world, "cat prep.out", result_s3_bucket=bucket)
+    done = world.call("submit", mended, "--retry-failed")
+    assert done.returncode == 0, done.stderr
+    assert world.call("wait", "--queue", "q").returncode == 0
+    assert starts(world, "prep", "train", "eval") == [1, 2, 1]

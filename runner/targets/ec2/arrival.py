@@ -51,7 +51,7 @@ def arrive(boot: Mapping[str, Any], folder: Path) -> None:
         lay_out(boot["queue_id"], folder / "workdir")
     _call("systemctl", "enable", "--quiet", *_UNITS)
     _call("systemctl", "restart", *_UNITS)
-    _call(_RUNNER, "submit", str(folder / "document"))
+    _call(_RUNNER, "submit", str(folder / "document"), *boot.get("again", ()))
 
 
 def write_settings(path: Path, settings: Mapping[str, str]) -> None:

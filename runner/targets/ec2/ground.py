@@ -34,10 +34,12 @@ class Ground:
         self._launches = launches
         self._etag: str | None = None
 
-    def check(self, queue_id: str, prefix: str, digest: str) -> Standing | None:
+    def check(
+        self, queue_id: str, prefix: str, digest: str, *, mends: bool = False
+    ) -> Standing | None:
         """How the queue stands in the bucket, if it was begun before.
 
-        Raises ConflictError, EndedElsewhereError.
+        ``mends``: also where it has ended. Raises ConflictError, EndedElsewhereError.
         """
         index, self._etag = self._bucket.get_json(names.index_key(queue_id))
         machines = _alive(self._ec2, queue_id)
@@ -48,7 +50,7 @@ class Ground:
             raise ConflictError(_has_machine(queue_id, machines[0]))
         self._see_others(queue_id, index, digest)
         standing = StateOf(self._bucket, prefix).look()
-        if standing is not None and standing.ended:
+        if standing is not None and standing.ended and not mends:
             told = _has_ended(queue_id, standing, f"{self._bucket.name}/{prefix}")
             code = outcome(standing.status, standing.incomplete)
             raise EndedElsewhereError(told, code, standing.status)
@@ -104,7 +106,7 @@ def _has_ended(queue_id: str, standing: Standing, where: str) -> str:
         f"nothing was launched: queue '{queue_id}' has {_ENDED[standing.status]}: s3://{where} has "
         "its results, and a machine would find nothing to do\n"
         f"fetch them with: runner results {queue_id}\n"
-        "to run it anew give the document another queue_id"
+        "--retry-failed runs again what failed; another queue_id makes another queue"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.faults import AwsError
+from runner.core.again import RESUMED, Again
 from runner.model.document import Queue
 from runner.model.durations import format_duration
 from runner.results.layout import Layout
@@ -42,13 +43,15 @@ Say = Callable[[str], None]
 class Cargo:
     """What a launch ships. ``bundle``: builds, or finds, the bundle of an architecture.
 
-    ``flags``: as they were given, for a replacement (see Recipe).
+    ``flags``: as they were given, for a replacement (see Recipe). ``again``: how a run that is
+    stored is mended.
     """
 
     queue: Queue
     workdir: Path | Shipped | None
     bundle: Callable[[str], Path]
     flags: Mapping[str, Any] = field(default_factory=dict)
+    again: Again = RESUMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class Launcher:
         self._bucket.put_json(names.launch_key(launch.launch, RECIPE), recipe.encode())
         bundles = ship_bundles(self._bucket, arches.values(), cargo.bundle, self._say, progress)
         boots = {
-            arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir))
+            arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir, cargo))
             for arch, bundle in bundles.items()
         }
         self._ground.claim(launch)
@@ -220,7 +223,7 @@ def _request(
 
 def boot(
     wish: Wish, launch: Launch, bucket: Bucket, bundle: Shipped, document: Shipped,
-    workdir: Shipped | None,
+    workdir: Shipped | None, cargo: Cargo,
 ) -> Boot:  # fmt: skip
     """What the machine is told. Its lifetime it reckons from ``expires``."""
     settings = {"on_complete": wish.on_complete}
@@ -240,6 +243,7 @@ def boot(
         expires=int(launch.expires),
         keep_on_failure=int(wish.keep_on_failure or 0),
         state_key=f"{parse_s3(launch.store)[1]}/{Layout().state_key}",
+        again=cargo.again.flags.split(),
     )
 
 

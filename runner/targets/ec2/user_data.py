@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class Boot:
     ``settings``: keys of runner.toml and their values, as text; ``max_lifetime`` is not among them:
     the machine reckons it from ``expires`` (seconds since the epoch). ``keep_on_failure``: seconds
     that a machine stays for a look when it could not be set up. ``state_key``: the queue's state in
-    the bucket; if that says that it has ended, the machine ends at once.
+    the bucket; if that says that it has ended since the launch, the machine ends at once.
+    ``again``: the flags of its `submit`, for a queue that is to be mended.
     """
 
     region: str
@@ -58,6 +59,7 @@ class Boot:
     expires: int
     keep_on_failure: int
     state_key: str | None = None
+    again: Sequence[str] = ()
 
 
 def user_data(boot: Boot) -> bytes:
