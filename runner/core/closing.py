@@ -42,14 +42,14 @@ def without_retry(state: JobState, reason: str) -> JobState:
 
 def given_up(state: JobState, reason: str) -> JobState:
     """The time is over: what has a result keeps it as its last, what has none is skipped."""
-    if state.counted or state.status is not JobStatus.PENDING:
+    if state.counted or state.space_failures or state.status is not JobStatus.PENDING:
         return without_retry(state, reason)
     return skipped(state, reason)
 
 
 def halted(state: JobState, reason: str, run_if: str) -> JobState | None:
     """What ``on_failure: stop`` makes of a pending job; None if it is there for failures."""
-    if state.counted:
+    if state.counted or state.space_failures:
         return without_retry(state, reason)
     return skipped(state, reason) if run_if == "success" else None
 

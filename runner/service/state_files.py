@@ -44,6 +44,9 @@ def write_stale(shelf: Shelf) -> list[str]:
         except RunnerError:
             continue
         try:
+            if _lost_steps(paths, entry.queue):
+                # The file knows more: whoever opens the queue goes by it.
+                continue
             write_state_file(paths)
             written.append(entry.name)
         except Exception:
@@ -53,6 +56,15 @@ def write_stale(shelf: Shelf) -> list[str]:
         finally:
             lock.release()
     return written
+
+
+def _lost_steps(paths: QueuePaths, queue: QueueState) -> bool:
+    """Whether the database is older than it was: its log was lost, or a copy restored."""
+    database = Database(paths.database, read_only=True)
+    try:
+        return database.missing_events(queue.run_id) > 0
+    finally:
+        database.close()
 
 
 def _is_true(paths: QueuePaths, queue: QueueState) -> bool:

@@ -117,6 +117,18 @@ def test_what_waits_for_space_goes_on_as_soon_as_there_is() -> None:
     assert q.status == "completed"
 
 
+def test_what_failed_for_want_of_space_is_failed_when_nothing_goes_on() -> None:
+    """A job that ran, and failed, would be called skipped."""
+    q = Driver(document(job("a"), job("b"), on_failure="stop"))
+    q.session()
+    fill(q)
+    q.told()
+    fails(q, "a")
+    fails(q, "b", short=False)
+    assert q.states == "a:failed b:failed"
+    assert q["a"].exit_code == 1
+
+
 def test_other_blocks_and_a_pause_let_nothing_through() -> None:
     """A job would be started before it is known whether another machine works on the queue."""
     q = Driver(document(job("a")))

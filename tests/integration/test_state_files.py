@@ -1,0 +1,43 @@
+"""The files of ended queues at a daemon's start: made true, unless they know more."""
+
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+
+from runner.core.states import QueueState, QueueStatus
+from runner.core.story import StoryEntry
+from runner.service.shelf import Shelf
+from runner.service.state_files import write_stale
+from runner.store import database
+from runner.store.database import Database
+
+DOCUMENT = json.dumps(
+    {
+        "queue_id": "q",
+        "queue_name": "q",
+        "global_timeout": "1h",
+        "on_failure": "stop",
+        "jobs": [{"job_id": "a", "command": "true", "timeout": "1m"}],
+    }
+)
+RUN = "0123456789abcdef"
+
+
+def test_a_file_that_knows_of_lost_steps_is_kept(tmp_path: Path) -> None:
+    """What tells of a retry that the database has lost is written over by the end before it."""
+    shelf = Shelf(tmp_path / "state", tmp_path / "log")
+    os.makedirs(shelf.paths.locks)
+    paths = shelf.queue_paths("q")
+    database.create(paths, DOCUMENT, QueueState(RUN), {"queue_id": "q"})
+    with closing(Database(paths.database)) as opened:
+        ended = QueueState(RUN, QueueStatus.FAILED, completed_at=5.0)
+        opened.commit(ended, [], [StoryEntry(5.0, None, "queue_failed")], ["a"])
+    told = paths.last_event.read_bytes()
+    paths.last_event.write_text(f"{RUN} 9".ljust(63) + "\n")
+    paths.projection.write_text("it knows more")
+    assert write_stale(shelf) == []
+    assert paths.projection.read_text() == "it knows more"
+    paths.last_event.write_bytes(told)
+    assert write_stale(shelf) == ["q"]
+    assert json.loads(paths.projection.read_text())["status"] == "failed"
