@@ -20,6 +20,9 @@ def execute(arguments: argparse.Namespace, since: float | None) -> int:
     """Print them, oldest first; a part that can't be read is told, and ends with 105."""
     if arguments.follow:
         raise UsageError("--events shows what has happened until now: not with --follow")
+    for flag in ("stdout", "stderr", "attempt", "bytes"):
+        if getattr(arguments, flag):
+            raise UsageError(f"--events is no output of a job: not with --{flag}")
     problems: tuple[str, ...] = ()
     if arguments.source is not None:
         events, problems = _stored(arguments)
@@ -28,7 +31,7 @@ def execute(arguments: argparse.Namespace, since: float | None) -> int:
     if since is not None:
         events = [event for event in events if event["wall"] >= since]
     if arguments.lines is not None:
-        events = events[len(events) - arguments.lines :] if arguments.lines else []
+        events = events[-arguments.lines :] if arguments.lines else []
     if arguments.json:
         print(json.dumps({"events": events, "problems": problems}))
     else:

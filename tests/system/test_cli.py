@@ -123,7 +123,7 @@ def typed(
             for verb in ("status", "wait", "pause", "stop", "queues", "prune")
         ),
         ("logs ok --queue ../q", "can't be the id of a queue"),
-        ("logs", "arguments are required: JOB"),
+        ("logs", "give the job whose output is wanted"),
         ("logs ok --attempt 0", "--attempt counts from 1"),
         ("logs ok --attempt two", "invalid int value: 'two'"),
         ("logs ok --bytes 0", "--bytes needs at least one byte"),
@@ -131,6 +131,7 @@ def typed(
         ("logs ok -n 1 --bytes 2", "not allowed with argument"),
         ("logs ok --since yesterday", "--since: .yesterday. is not so long ago as"),
         ("logs ok -f --json", "not with --follow"),
+        ("logs ok --events --stderr", "--events is no output of a job: not with --stderr"),
         ("wait --timeout 1d", 'Go durations have no days; write "24h"'),
         ("wait --timeout ''", "--timeout"),
         ("prune --older-than 30", "--older-than: .* is not a duration"),

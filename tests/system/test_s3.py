@@ -103,6 +103,9 @@ def test_what_happened_is_known_when_the_machine_is_gone(cloud: Cloud) -> None:
     here = world.data("logs", "a", "--events")["events"]
     there = world.data("logs", "a", "--events", "--from", where)["events"]
     assert here == there and len(here) > 4
+    # More than there are is all of them.
+    many = [*("logs", "a", "--events", "--from", where), "-n", str(len(there) + 1)]
+    assert len(world.data(*many)["events"]) == len(there)
     last = world.call("logs", "a", "--events", "--from", where, "-n", "1").stdout
     assert last.count("\n") == 1 and "a failed attempt=2 exit_code=3" in last
     (part, *_) = cloud.endpoint.keys(cloud.bucket, "queues/q/events/")
