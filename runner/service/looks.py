@@ -11,6 +11,7 @@ import base64
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -148,18 +149,38 @@ def logs(place: Place, fields: Fields) -> Callable[[], Answer]:
     live = locate(live_snapshot(place.who, session)) if session is not None else None
 
     def read() -> Answer:
-        log = locate(stored_snapshot(place, name)) if live is None else live
-        pieces = {stream: _read_piece(log, stream, at, part) for stream, at in wanted.items()}
-        if session is not None and session.scheduler.jobs[log.index].attempt != log.newest:
-            # A new attempt has made way for itself: what was read may be its own.
-            log = locate(live_snapshot(place.who, session))
-            pieces = {stream: _read_piece(log, stream, at, part) for stream, at in wanted.items()}
+        log, tries = live, _TRIES
+        while True:
+            tries -= 1
+            log = log or locate(_snapshot(place, name, session))
+            try:
+                pieces = {each: _read_piece(log, each, at, part) for each, at in wanted.items()}
+            except NotFoundError:
+                if not tries:
+                    raise
+                # Its place is made after the step that starts the next attempt is stored.
+                time.sleep(_MOVING)
+            else:
+                known = session is None or session.scheduler.jobs[log.index].attempt == log.newest
+                if known or not tries:
+                    break
+            # A new attempt has made way for itself: the logs are elsewhere now.
+            log = None
         about = {"job": job_id, "attempt": log.attempt, "running": log.running}
         if offsets is None:
             return {**about, **pieces[stream]}
         return {**about, **log.standing, "streams": pieces}
 
     return read
+
+
+_TRIES = 10
+_MOVING = 0.02
+"""Looks at logs that are being moved, and seconds between two."""
+
+
+def _snapshot(place: Place, name: str, session: Session | None) -> Snapshot:
+    return stored_snapshot(place, name) if session is None else live_snapshot(place.who, session)
 
 
 def has_news(answer: Mapping[str, Any]) -> bool:
