@@ -21,10 +21,10 @@ from runner.errors import RunnerError
 from runner.model.document import InputPath
 from runner.model.fields import S3_SCHEME
 from runner.results.at_once import at_once
+from runner.results.beneath import Beneath
 from runner.results.escape import shown
 from runner.results.etags import parts_of, plain_etag
 from runner.results.input_record import InputRecord
-from runner.results.placing import make_folders, remove_leftovers, replacing, sync_folder
 from runner.results.s3_calls import S3Error
 from runner.results.store import Entry, StoreError
 from runner.rights import Rights, acting_as
@@ -159,11 +159,19 @@ class _Fetch:
         self._over = threading.Event()
         self._error: Exception | None = None
         self._lock = threading.Lock()
-        self._folders: dict[str, str | None] = {}
+        self._folders: dict[str, bytes] = {}
+        self._opened: Beneath | None = None
 
     def run(self) -> int:
         """Have it all there; how many files came. What is under way when one fails is finished,
         if only that may pass; of what can't be had no more is fetched."""
+        try:
+            return self._run()
+        finally:
+            if self._opened is not None:
+                self._opened.close()
+
+    def _run(self) -> int:
         with ThreadPoolExecutor(self._store.parallel, thread_name_prefix="inputs") as pool:
             try:
                 count = sum(at_once(pool, self._try, self._plan(), 2 * self._store.parallel))
@@ -172,9 +180,8 @@ class _Fetch:
                 raise self._error or error from None
         if self._error is not None:
             raise self._error
-        with acting_as(self._wanted.rights):
-            for folder in self._folders:
-                sync_folder(os.fsencode(folder))
+        for below in self._folders.values():
+            self._open().sync_folder(below)
         return count
 
     def _try(self, item: tuple[Entry, str]) -> int:
@@ -227,13 +234,14 @@ class _Fetch:
     def _have(self, entry: Entry, path: str) -> int:
         """Have one file there; 1 if it had to be fetched."""
         self._check()
-        self._enter(os.path.dirname(path))
-        if self._record.knows(path, entry) or self._holds(path, entry):
+        folder = self._enter(os.path.dirname(path))
+        below = os.path.join(folder, os.fsencode(os.path.basename(path)))
+        if self._record.knows(path, entry) or self._holds(below, entry):
             self._record.note(path, entry)
             return 0
         taken = {entry.etag}
         for _ in range(_TRIES):
-            etag = self._fetch(entry, path, taken)
+            etag = self._fetch(entry, path, below, taken)
             if etag in taken:
                 self._record.note(path, entry)
                 return 1
@@ -243,13 +251,12 @@ class _Fetch:
         where = f"{self._path.s3}: {shown(entry.key)}"
         raise StoreError(f"{where} came with other bytes than were stored")
 
-    def _holds(self, path: str, entry: Entry) -> bool:
+    def _holds(self, below: bytes, entry: Entry) -> bool:
         """Whether a file that nobody has a record of holds these bytes: reading it costs less."""
         if parts_of(entry.etag) != 0:
             return False
         try:
-            with acting_as(self._wanted.rights):
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = self._open().open_file(below)
         except OSError:
             return False
         try:
@@ -262,11 +269,11 @@ class _Fetch:
         finally:
             os.close(fd)
 
-    def _fetch(self, entry: Entry, path: str, taken: set[str]) -> str:
+    def _fetch(self, entry: Entry, path: str, below: bytes, taken: set[str]) -> str:
         """Fetch it; the ETag of what came: it is only put in place if it is one of ``taken``."""
-        self._check_room(entry, path)
+        self._check_room(entry, path, below)
         try:
-            with replacing(os.fsencode(path), durable=True, rights=self._wanted.rights) as target:
+            with self._open().replacing(below, durable=True) as target:
                 etag = self._store.get_version(entry, target, self._check)
                 if etag not in taken:
                     raise _OtherBytes
@@ -282,30 +289,38 @@ class _Fetch:
             raise
         return etag
 
-    def _check_room(self, entry: Entry, path: str) -> None:
-        with acting_as(self._wanted.rights):
-            found = os.statvfs(os.path.dirname(path))
-        free = found.f_bavail * found.f_frsize
+    def _check_room(self, entry: Entry, path: str, below: bytes) -> None:
+        free = self._open().free(os.path.dirname(below))
         if entry.size + self._wanted.reserve > free:
             text = f"{shown(path)} needs {entry.size:,} bytes, and {free:,} are free"
             if self._wanted.reserve:
                 text += f", of which {self._wanted.reserve:,} are kept in reserve"
             raise StoreError(f"no room: {text}")
 
-    def _enter(self, folder: str) -> None:
-        """Make a folder, and see, once, that no link in the target leads out of it."""
-        with self._lock, acting_as(self._wanted.rights):
+    def _enter(self, folder: str) -> bytes:
+        """Make a folder; its path below the target's, where no link in that leads out of it.
+
+        That path has no link: what is put in the way of it later isn't followed.
+        """
+        with self._lock:
             if folder not in self._folders:
-                root = os.path.realpath(self._root)
-                real = os.path.realpath(folder)
-                outside = os.path.commonpath([root, real]) != root
-                self._folders[folder] = shown(real) if outside else None
-                if not outside:
-                    make_folders(os.fsencode(folder))
-                    remove_leftovers(os.fsencode(folder))
-            if real_one := self._folders[folder]:
-                text = f"{shown(folder)} leads out of the folder, to {real_one}"
-                raise InputError(f"input {self._path.s3}: {text}")
+                with acting_as(self._wanted.rights):
+                    root = os.path.realpath(self._root)
+                    real = os.path.realpath(folder)
+                if os.path.commonpath([root, real]) != root:
+                    text = f"{shown(folder)} leads out of the folder, to {shown(real)}"
+                    raise InputError(f"input {self._path.s3}: {text}")
+                below = b"" if real == root else os.fsencode(os.path.relpath(real, root))
+                self._opened = self._opened or Beneath.open(
+                    os.fsencode(root), self._wanted.rights, make=True
+                )
+                self._opened.make_folder(below)
+                self._folders[folder] = below
+            return self._folders[folder]
+
+    def _open(self) -> Beneath:
+        assert self._opened is not None
+        return self._opened
 
 
 class _OtherBytes(Exception):
