@@ -19,6 +19,7 @@ from typing import Any
 from runner.control import narrow
 from runner.control.answers import checked
 from runner.control.protocol import decode_answer, decode_request
+from runner.core.machine import Moment
 from runner.core.state_file import parse_state
 from runner.core.states import (
     JobState,
@@ -33,6 +34,7 @@ from runner.core.states import (
 )
 from runner.core.taking_over import from_stored
 from runner.errors import UsageError
+from runner.host.machine_file import parse_machine
 from runner.model.document import parse_document
 from runner.model.records import decode
 from runner.results.claim import mark_of
@@ -41,7 +43,9 @@ from runner.results.lease import parse_lease
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.store import Versioned
 from runner.service import fields
+from runner.service.machine_view import told
 from runner.store.projection import job_view, queue_view
+from runner.targets.ec2 import launches, records
 from runner.targets.ec2.stored_state import Seen, job, page, parse_seen, summary
 from runner.targets.ec2.watching import standing_of
 
@@ -127,9 +131,9 @@ def _mark(data: bytes) -> None:
 
 def _answer(request: str) -> Callable[[bytes], None]:
     def enter(data: bytes) -> None:
-        told = checked(request, decode_answer(data))
-        narrow.pack({name: value for name, value in told.items() if name != "jobs"})
-        for row in told.get("jobs", []):
+        answer = checked(request, decode_answer(data))
+        narrow.pack({name: value for name, value in answer.items() if name != "jobs"})
+        for row in answer.get("jobs", []):
             assert row["status"] in {each.value for each in JobStatus}
 
     return enter
@@ -137,21 +141,38 @@ def _answer(request: str) -> Callable[[bytes], None]:
 
 def _over_ssm(data: bytes) -> None:
     word = base64.b64encode(gzip.compress(data, 1)).decode()
-    told = narrow.unpack(word)
-    if told.get("ok") is True:
-        checked("status", told)
+    answer = narrow.unpack(word)
+    if answer.get("ok") is True:
+        checked("status", answer)
 
 
 def _request(data: bytes) -> None:
-    told = decode_request(data)
-    for name in told:
+    request = decode_request(data)
+    for name in request:
         for take in (fields.word, fields.words, fields.flag, fields.statuses):
             with suppress(UsageError):
-                take(told, name)
+                take(request, name)
         with suppress(UsageError):
-            fields.number(told, name, 0)
+            fields.number(request, name, 0)
         with suppress(UsageError):
-            assert 0 <= fields.seconds(told, name, 0.0) < math.inf
+            assert 0 <= fields.seconds(request, name, 0.0) < math.inf
+
+
+def _machine(data: bytes) -> None:
+    machine = parse_machine(data, "it")
+    now = Moment("b", 1.0, 1_769_090_730.0)
+    to_json(told(machine, now))
+
+
+def _launch(data: bytes) -> None:
+    plain = decode(data, "it")
+    record = records.parse(plain)
+    if record is not None:
+        to_json(record.plain)
+        with suppress(ValueError):
+            launch = launches.parse_launch(plain)
+            to_json(launch.record.plain)
+            assert launch.asked is None or isinstance(launch.asked.request["UserData"], bytes)
 
 
 def _job_record(data: bytes) -> None:
@@ -264,6 +285,28 @@ PACKED = {
         "columns": {"job_id": ["a", "b"], "status": {"all": "pending"}, "attempt": {"all": 0}},
     },
 }
+MACHINE = {
+    "version": 1,
+    "plan": {"what": "stop", "why": "w", "boot_id": "b", "due": 9.0, "after": 5.0, "at": 1.7e9},
+    "hold": {"at": 1.7e9, "boot_id": "b", "due": 3.0},
+    "life": {"began": 1.7e9, "instance": "i-0123", "limit": 3600.0, "what": "terminate"},
+    "ending": {"what": "stop", "why": "w", "boot_id": "a", "since": 3.0},
+}
+LAUNCH = {
+    "version": 1,
+    "queue_id": "q",
+    "store": "s3://bkt/queues/q",
+    "region": "us-east-1",
+    "instance_id": "i-0123",
+    "launch": "20260122-140530-0123abcd",
+    "launched_at": "2026-01-22T14:05:30Z",
+    "expires": "2026-01-23T14:05:30Z",
+    "launched": 1_769_090_730.5,
+    "ends": 1_769_177_130.5,
+    "digest": "0123",
+    "open": True,
+    "asked": {"number": 0, "at": 1_769_090_730.5, "request": {"ClientToken": "t", "UserData": ""}},
+}
 REQUEST = {
     "v": 1,
     "request": "status",
@@ -289,4 +332,6 @@ DOORS = (
     Door("answer with logs", LOGS, _answer("logs")),
     Door("answer over SSM", PACKED, _over_ssm),
     Door("request", REQUEST, _request),
+    Door("machine", MACHINE, _machine),
+    Door("launch", LAUNCH, _launch),
 )

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from runner.model.durations import format_duration
+from runner.model.records import Rule, Seconds, WallTime, choice
+
+What = Annotated[str, Rule(choice(("stop", "terminate")))]
+"""The end of a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +34,12 @@ class Plan:
     nobody plans anew: the daemon may be what doesn't work there. ``at`` is for people.
     """
 
-    what: str
+    what: What
     why: str
     boot_id: str
-    due: float
-    after: float
-    at: float
+    due: Seconds
+    after: Seconds
+    at: WallTime
 
     def left(self, now: Moment) -> float:
         """Seconds."""
@@ -45,9 +50,9 @@ class Plan:
 class Hold:
     """Somebody needs the machine until ``at``; None: until it is released."""
 
-    at: float | None = None
+    at: WallTime | None = None
     boot_id: str = ""
-    due: float = 0.0
+    due: Seconds = 0.0
 
     def lasts(self, now: Moment) -> bool:
         if self.at is None:
@@ -62,10 +67,10 @@ class Life:
     ``instance``: which one it is; a copy of its disk is another machine. ``what``: its end.
     """
 
-    began: float
+    began: WallTime
     instance: str | None = None
-    limit: float | None = None
-    what: str = "stop"
+    limit: Seconds | None = None
+    what: What = "stop"
 
     def left(self, now: Moment) -> float | None:
         """Seconds; None for one without an end."""
@@ -78,10 +83,10 @@ class Life:
 class Ending:
     """It has begun, at ``since`` of that boot, and can't be called off."""
 
-    what: str
+    what: What
     why: str
     boot_id: str
-    since: float
+    since: Seconds
 
 
 @dataclass(frozen=True, slots=True)

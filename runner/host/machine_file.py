@@ -12,15 +12,15 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from runner.core.machine import Ending, Hold, Life, Machine, Moment, Plan
-from runner.errors import StateError
+from runner.core.machine import Machine, Moment
+from runner.errors import RecordError, StateError
+from runner.model.records import Count, decode, read
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_PARTS: dict[str, type[Any]] = {"plan": Plan, "hold": Hold, "life": Life, "ending": Ending}
+_PARTS = ("plan", "hold", "life", "ending")
 _VERSION = 1
 
 
@@ -56,13 +56,13 @@ class MachineFile:
     def read(self) -> Machine:
         """What is remembered; nothing, where there is no file. Raises StateError."""
         try:
-            return _parse(json.loads(self._path.read_bytes()))
+            return parse_machine(self._path.read_bytes(), str(self._path))
         except FileNotFoundError:
             return Machine()
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"{self._path} can't be read ({error}): remove it") from None
+        except RecordError as error:
+            raise StateError(f"{error}; remove the file if it can't be mended") from None
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
@@ -108,12 +108,14 @@ class MachineFile:
             raise StateError(f"{self._path}: {error.strerror}") from None
 
 
-def _parse(record: Any) -> Machine:
-    if record.get("version") != _VERSION:
-        raise ValueError(f"it has version {record.get('version')!r}")
-    parts: dict[str, Any] = {}
-    for name, kind in _PARTS.items():
-        if (told := record.get(name)) is not None:
-            known = {field.name for field in fields(kind)}
-            parts[name] = kind(**{key: value for key, value in told.items() if key in known})
-    return Machine(**parts)
+@dataclass(frozen=True, slots=True)
+class _Version:
+    version: Count
+
+
+def parse_machine(data: bytes, name: str) -> Machine:
+    """What a file holds. Raises RecordError, which begins with ``name``."""
+    record = decode(data, name)
+    if (version := read(_Version, record, name).version) != _VERSION:
+        raise RecordError(f"{name}: it has version {version}, and this runner knows {_VERSION}")
+    return read(Machine, record, name)

@@ -316,6 +316,7 @@ def _check_of_type(hint: Any, strict: bool) -> Check:
 
 
 _PLAIN: dict[Any, Check] = {
+    Any: lambda value: value,
     str: text,
     bool: boolean,
     int: whole(-MOST),

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import LockedError, StateError, UsageError
+from runner.errors import LockedError, RecordError, StateError, UsageError
+from runner.model.records import Count, WallTime, decode, read
 from runner.store.paths import home_folder
 from runner.targets.ec2.records import Record, parse
 
@@ -123,8 +124,8 @@ class Launches:
         """The newest launch of a queue from here; None if there was none, or it can't be read:
         EC2's tags and the bucket know of it too."""
         try:
-            return _parse(self._load(queue_id))
-        except (ValueError, TypeError, KeyError, AttributeError):
+            return parse_launch(self._load(queue_id))
+        except (ValueError, RecordError):
             return None
 
     def record(self, queue_id: str) -> Record | None:
@@ -139,8 +140,8 @@ class Launches:
 
     def _load(self, queue_id: str) -> Any:
         try:
-            return json.loads(self.path(queue_id).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            return decode(self.path(queue_id).read_bytes(), str(self.path(queue_id)))
+        except (OSError, RecordError):
             return None
 
     def _queues(self) -> list[str]:
@@ -211,23 +212,46 @@ def _plain(launch: Launch) -> dict[str, Any]:
     return plain
 
 
-def _parse(plain: dict[str, Any]) -> Launch:
+@dataclass(frozen=True, slots=True)
+class _StoredRequest:
+    number: Count
+    at: WallTime
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredLaunch:
+    """What a launch's file has besides its record."""
+
+    launched: WallTime
+    ends: WallTime
+    digest: str = ""
+    open: bool = False
+    asked: _StoredRequest | None = None
+
+
+def parse_launch(plain: Any) -> Launch:
+    """The launch in a JSON value. Raises ValueError or RecordError for what is none."""
     record = parse(plain)
     if record is None or record.launch is None:
         raise ValueError("no launch")
+    told = read(_StoredLaunch, plain, "a launch")
     asked = None
-    if told := plain.get("asked"):
-        request = {**told["request"], "UserData": base64.b64decode(told["request"]["UserData"])}
-        asked = Asked(int(told["number"]), float(told["at"]), request)
+    if told.asked is not None:
+        sent = told.asked.request
+        if not (isinstance(sent.get("ClientToken"), str) and isinstance(sent.get("UserData"), str)):
+            raise ValueError("no request")
+        request = {**sent, "UserData": base64.b64decode(sent["UserData"], validate=True)}
+        asked = Asked(told.asked.number, told.asked.at, request)
     return Launch(
         queue_id=record.queue_id,
         store=record.store,
         region=record.region,
         launch=record.launch,
-        launched_at=float(plain["launched"]),
-        expires=float(plain["ends"]),
+        launched_at=told.launched,
+        expires=told.ends,
         instance_id=record.instance_id,
-        digest=plain.get("digest", ""),
-        open=bool(plain.get("open")),
+        digest=told.digest,
+        open=told.open,
         asked=asked,
     )

@@ -6,11 +6,13 @@ it ignores what he doesn't know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from runner.core.state_file import moment
+from runner.errors import RecordError
+from runner.model.faults import InvalidError
+from runner.model.records import Count, Name, read
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.request import rfc3339
@@ -46,18 +48,35 @@ class Record:
         return {name: value for name, value in told.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    version: Count
+    queue_id: Name
+    store: str
+    region: str
+    instance_id: str | None = None
+    launch: str | None = None
+    launched_at: Any = None
+    expires: Any = None
+
+
 def parse(plain: object) -> Record | None:
     """The record in a JSON value; None for what is none, or of a later version."""
-    if not isinstance(plain, Mapping) or plain.get("version") != VERSION:
+    try:
+        told = read(_Stored, plain, "a launch's record")
+    except RecordError:
         return None
-    words = {name: plain.get(name) for name in ("instance_id", "launch")}
-    needed = {name: plain.get(name) for name in ("queue_id", "store", "region")}
-    if not all(isinstance(value, str) for value in needed.values()):
+    if told.version != VERSION:
         return None
-    if not all(value is None or isinstance(value, str) for value in words.values()):
-        return None
-    times = {name: _moment(plain.get(name)) for name in ("launched_at", "expires")}
-    return Record(**needed, **words, **times)  # type: ignore[arg-type]
+    return Record(
+        queue_id=told.queue_id,
+        store=told.store,
+        region=told.region,
+        instance_id=told.instance_id,
+        launch=told.launch,
+        launched_at=_moment(told.launched_at),
+        expires=_moment(told.expires),
+    )
 
 
 def indexed(bucket: Bucket, queue_id: str) -> Record | None:
@@ -71,9 +90,9 @@ def publish(bucket: Bucket, record: Record, **more: str) -> None:
     bucket.put_json(names.index_key(record.queue_id), {**record.plain, **more})
 
 
-def _moment(text: object) -> float | None:
+def _moment(told: Any) -> float | None:
     """Without one it is a record all the same."""
     try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
+        return moment(told)
+    except InvalidError:
         return None
