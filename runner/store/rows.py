@@ -63,7 +63,11 @@ def _to_row(value: str) -> str | bytes:
 
 
 def _value_of(value: Any, name: str) -> str:
-    return os.fsdecode(value) if isinstance(value, bytes) else text_of(value, name)
+    if isinstance(value, bytes):
+        path = os.fsdecode(value)
+        if _to_row(path) == value:
+            return path
+    return text_of(value, name)
 
 
 def queue_id_of(meta: dict[str, str], path: Path) -> str:
