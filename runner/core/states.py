@@ -7,7 +7,7 @@ nothing of events, of the disk or of how a status is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Annotated, Any
@@ -212,7 +212,8 @@ class QueueState:
     retry; ``starts`` the number of starts ever intended, void ones included; ``epoch`` numbers
     the machines and runs that have written to one result store. ``incomplete``: when the
     queue was left there were files that should have been stored. ``resumed``: what the newest
-    session found, and why it was needed, for people; None in the first one.
+    session found, and why it was needed, for people; None in the first one. ``former``: the last
+    attempt numbers of jobs that are no longer in the document, by id.
     """
 
     run_id: Name
@@ -232,6 +233,7 @@ class QueueState:
     epoch: Count = 0
     incomplete: bool = False
     resumed: str | None = None
+    former: Mapping[str, Count] | None = None
 
 
 def check_job_transition(

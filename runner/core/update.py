@@ -58,14 +58,21 @@ def carry_over(
         raise ConflictError("\n".join(refused[:_TOLD] + more))
     places = {job.job_id: at for at, job in enumerate(new.jobs)}
     states = [PENDING] * len(new.jobs)
+    former = dict(queue.former or {})
     for index, state in jobs.items():
-        at = places.get(old.jobs[index].job_id)
+        job_id = old.jobs[index].job_id
+        at = places.get(job_id)
         if at is not None:
             states[at] = state
+        elif state.attempt:
+            former[job_id] = state.attempt
+    for job_id in former.keys() & places.keys():
+        # Its numbers go on: the logs and stored files of the former one are not this one's.
+        states[places[job_id]] = replace(PENDING, attempt=former.pop(job_id))
     changed = {change.at for change in changes if change.at is not None}
     _run_again(new, states, changed, again)
     states = [_without_strangers(state, places) for state in states]
-    queue = replace(queue, halted=_halted(old, new, queue, states))
+    queue = replace(queue, halted=_halted(old, new, queue, states), former=former or None)
     if again.retry_failed:
         queue = replace(queue, worked=0.0, timed_out=False, cancelling=False)
     return _reopened(new, queue, states), {

@@ -364,3 +364,16 @@ def test_backoff_and_counts_are_carried_over() -> None:
     q.tick(5.0)
     q.fail("a")
     assert (q["a"].status.value, q["a"].counted) == ("failed", 2)
+
+
+def test_a_job_that_comes_back_goes_on_with_its_numbers() -> None:
+    """Its first attempt would write over the logs of the former one, and be taken for stored."""
+    q = drive(job("a"), job("b"))
+    q.fail("a")
+    update(q, document(job("b")))
+    update(q, document(job("b"), job("a")))
+    q.open()
+    q.ok("b")
+    q.started("a")
+    assert q["a"].attempt == 2
+    assert q.core.queue.former is None, "what is in the document is not kept twice"
