@@ -42,7 +42,7 @@ def exit_of(job: Mapping[str, Any]) -> str:
 
 def went_well(job: Mapping[str, Any]) -> bool:
     """Whether it is done, with nothing to be told of it."""
-    stored = job.get("results_uploaded") is not False
+    stored = False not in (job.get("results_uploaded"), job.get("logs_uploaded"))
     return job["status"] == "completed" and stored and not why(job)
 
 

@@ -70,7 +70,9 @@ class _Job:
     cpu_seconds: Duration | None = None
     max_rss_bytes: Count | None = None
     results_uploaded: bool | None = None
+    logs_uploaded: bool | None = None
     result_error: str | None = None
+    stale_results: tuple[str, ...] = ()
     timeout: str | None = None
 
 

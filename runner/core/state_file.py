@@ -73,6 +73,11 @@ class StateFileJob:
     stale_results: tuple[str, ...] = ()
 
     @property
+    def incomplete(self) -> bool:
+        """Whether files of it that should be in the store are not."""
+        return False in (self.results_uploaded, self.logs_uploaded)
+
+    @property
     def should_be_stored(self) -> bool:
         """Whether it ran and has ended: an upload was due."""
         return self.attempt > 0 and self.status in ENDED
@@ -92,6 +97,7 @@ class StateFile:
     started_at: Time | None = None
     updated_at: Time | None = None
     completed_at: Time | None = None
+    results_incomplete: bool = False
     paused: bool = False
     resumed: str | None = None
     worked_seconds: Duration = 0.0

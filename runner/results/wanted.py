@@ -131,7 +131,7 @@ class Planner:
             if why not in lacking:
                 plan.notes.append(f"{name}: when stored: {why}")
         missing = stored < job.attempt
-        unstored = False in (job.results_uploaded, job.logs_uploaded) and not lacking
+        unstored = job.incomplete and not lacking
         if not job.should_be_stored or not (missing or unstored):
             return
         if not self._queue.unfinished:

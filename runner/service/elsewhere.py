@@ -55,7 +55,7 @@ def _ended(stored: StoredQueue, where: str) -> EndedElsewhereError:
         "--retry-failed runs again what failed; --fresh begins anew; another queue_id makes "
         "another queue"
     )
-    incomplete = any(job.results_uploaded is False for job in state.jobs)
+    incomplete = any(job.incomplete for job in state.jobs)
     return EndedElsewhereError(told, outcome(status, incomplete), status, stored.raw)
 
 

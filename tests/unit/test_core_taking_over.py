@@ -94,3 +94,17 @@ def test_what_no_runner_has_stored_is_refused(spoil: dict[str, Any]) -> None:
     state = json.loads(json.dumps({**stored(told("a", "running")), **spoil}))
     with pytest.raises(StateError):
         from_stored(document(job("a")), read_state(state, "it"))
+
+
+def test_what_was_missing_elsewhere_is_missing_and_not_made_again() -> None:
+    """Hours of work would be done again for a glob that matches nothing; or it would pass."""
+    queue = document(job("a", result_paths=(ResultPath("out"),)), job("b", "a"))
+    described = [
+        told("a", "completed", results_uploaded=False, logs_uploaded=True, result_error="none"),
+        told("b", "pending", 0),
+    ]
+    _, jobs = from_stored(queue, read_state(stored(*described), "it"))
+    assert (jobs[0].status, jobs[0].incomplete) == (JobStatus.COMPLETED, True)
+    described[0]["logs_uploaded"] = False
+    _, jobs = from_stored(queue, read_state(stored(*described), "it"))
+    assert (jobs[0].status, jobs[0].reason) == (JobStatus.PENDING, LOST)
