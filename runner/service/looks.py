@@ -63,8 +63,17 @@ def ping(place: Place, fields: Fields) -> Answer:
 
 
 def queues(place: Place, fields: Fields) -> Callable[[], Answer]:
-    """Every queue that is kept, in the order they came in."""
-    return lambda: {"queues": [describe_entry(entry) for entry in place.shelf.entries()]}
+    """Every queue that is kept, in the order they came in, and what holds up which."""
+
+    def describe(entry: Entry) -> dict[str, Any]:
+        view = describe_entry(entry)
+        if not entry.ended and not entry.error:
+            ahead = place.outlook(entry.name, entry.meta.get("owner"))
+            if "blocked" in ahead:
+                view["blocked"] = ahead["blocked"]
+        return view
+
+    return lambda: {"queues": [describe(entry) for entry in place.shelf.entries()]}
 
 
 def describe_entry(entry: Entry) -> dict[str, Any]:

@@ -155,6 +155,8 @@ def test_what_keeps_a_queue_from_being_opened_passes_by_itself(
         assert (await house.submit("a"))["status"] == "pending"
         told = await house.blocked("a", candidates.told(error))
         assert "queued" in told, "it is still to be done"
+        (listed,) = (await house.ask("queues"))["queues"]
+        assert listed["blocked"] == told["blocked"]
         await house.submit("b")
         await house.status_is("b", "completed")
         await house.until(lambda: refusing.tries > 2)
