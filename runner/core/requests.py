@@ -94,10 +94,15 @@ def _to_retry(ledger: Ledger, event: ev.RetryRequested) -> list[int]:
 
 
 def _lifts_stop(ledger: Ledger, chosen: set[int]) -> bool:
+    """Whether nothing is left of what kept skipped jobs from their turn.
+
+    An earlier request may have lifted the stop itself while a failure was left: the failures tell.
+    """
     failed = sum(ledger.jobs[i].status is JobStatus.FAILED for i in chosen)
-    if failed < ledger.counts[JobStatus.FAILED] and ledger.halted:
+    left = failed < ledger.counts[JobStatus.FAILED]
+    if left and ledger.halted:
         return False
-    return ledger.halted or ledger.queue.timed_out
+    return ledger.queue.timed_out or (not left and ledger.document.on_failure == "stop")
 
 
 def on_pause(ledger: Ledger, event: ev.PauseRequested) -> None:

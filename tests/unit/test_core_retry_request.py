@@ -319,3 +319,14 @@ def test_a_retry_of_nothing_changes_nothing() -> None:
     q.told()
     assert (q.core.queue.status, q.finish) == (queue.status, queue.status)
     assert q.core.queue.worked == queue.worked
+
+
+def test_retries_one_by_one_lift_a_stop_as_one_does() -> None:
+    """What the stop had skipped would never run, and the queue would be green without it."""
+    q = drive(job("a"), job("b"), job("c"), on_failure="stop")
+    q.fail("a")
+    assert q.states == "a:failed b:skipped c:skipped"
+    q.crash()
+    q.open(lambda now: RetryRequested(now, (1,)), lambda now: RetryRequested(now, (0,)))
+    q.run()
+    assert (q.states, q.status) == ("a:completed b:completed c:completed", "completed")

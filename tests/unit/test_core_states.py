@@ -172,6 +172,7 @@ QUEUE = QueueState(
     epoch=3,
     incomplete=True,
     resumed="again",
+    former={"gone": 2},
 )
 
 
