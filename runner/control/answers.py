@@ -129,8 +129,8 @@ class _OneLog:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    name: str
     queue_id: str
+    kept_as: str | None = None
     status: QueueStatus | None = None
     error: str | None = None
     reason: str | None = None

@@ -298,7 +298,7 @@ def test_it_tells_what_is_lost_with_a_machine(world: World, endpoint: Endpoint) 
     assert instance in world.call("ls", env=endpoint.env).stdout
     done = world.call("terminate", queue, env=endpoint.env)
     assert done.returncode == 0, done.stderr
-    assert "1 of 2 jobs are unfinished; the state in S3 is 2h old" in done.stderr
+    assert "unfinished jobs: 1 of 2; the state in S3 is 2h old" in done.stderr
     (reservation,) = ec2(endpoint).describe_instances(InstanceIds=[instance])["Reservations"]
     assert reservation["Instances"][0]["State"]["Name"] in ("shutting-down", "terminated")
     assert instance not in world.call("ls", env=endpoint.env).stdout

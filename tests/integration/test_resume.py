@@ -94,7 +94,7 @@ def test_a_replacement_is_like_the_launch(laptop: Laptop, tmp_path: Path) -> Non
     told = json.loads(done.stdout)
     assert told["instance_id"] == new and told["launch"] != first
     assert f"{old} in us-east-1, queue {laptop.queue_id}" in done.stderr
-    assert "is ended first" in done.stderr and "1 of 1 jobs are unfinished" in done.stderr
+    assert "is ended first" in done.stderr and "unfinished jobs: 1 of 1" in done.stderr
     (machine,) = [one for one in laptop.instances() if one["InstanceId"] == new]
     tags = tags_of(machine)
     assert (tags["runner:queue"], tags["team"]) == (laptop.queue_id, "blue")

@@ -98,7 +98,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 def told(bench: Bench, job_id: str) -> dict[str, Any]:
     """What the state says of a job, less times and what goes without saying."""
-    unsaid = {"job_id", "started_at", "completed_at", "duration_seconds", "results_uploaded"}
+    unsaid = {
+        "job_id",
+        "first_started_at",
+        "started_at",
+        "completed_at",
+        "duration_seconds",
+        "results_uploaded",
+    }
     unsaid |= {"logs_uploaded", "cpu_seconds", "max_rss_bytes"}
     return {name: value for name, value in bench.job(job_id).items() if name not in unsaid}
 

@@ -62,7 +62,7 @@ def test_ready_means_that_both_sockets_answer_and_jobs_are_adopted(
     first_words = next(text for text in manager.told[seen:] if text.startswith("STATUS="))
     assert first_words.startswith("STATUS=q: "), "and not that there is no queue"
     assert world.ask("status")["queue"]["status"] == "running"
-    world.until(lambda: manager.status == "q: 0 of 1 jobs done, 1 running")
+    world.until(lambda: manager.status == "q: 0 of 1 job done, 1 running")
     assert starts(world, "a") == 1
     release(world, "a")
     assert world.call("wait").returncode == 0

@@ -71,7 +71,7 @@ def test_status_by_instance_and_by_queue(elsewhere: Elsewhere) -> None:
     assert elsewhere.ssm.sent[0][0] == "Runner-Look"
 
     story = elsewhere.laptop.call("status", name, "--job", "a").stdout
-    assert "job_id:           a" in story and "attempt_" in story.split("story:")[1]
+    assert "job_id:           a" in story and "started attempt=1" in story.split("story:")[1]
     only = elsewhere.laptop.data("status", name, "--status", "running")
     assert [each["job_id"] for each in only["jobs"]] == ["long"]
     assert elsewhere.laptop.call("status", name, "--exit-code").returncode == 101

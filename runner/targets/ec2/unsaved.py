@@ -30,7 +30,7 @@ class StoredWork:
         if not self.unfinished:
             return f"the queue is {self.status}; its state in S3 is {old}"
         return (
-            f"{self.unfinished} of {self.total} jobs are unfinished; the state in S3 is {old}: "
+            f"unfinished jobs: {self.unfinished} of {self.total}; the state in S3 is {old}: "
             "what was made since is lost, but for checkpoints"
         )
 
