@@ -74,7 +74,10 @@ def forget_store(ledger: Ledger) -> None:
 
 def collect_again(ledger: Ledger, wall: float) -> None:
     """Store what the sessions before have not, if this session stores at all."""
-    for index, state in enumerate(ledger.jobs):
+    # What ends on the way, because these have, is stored by its end.
+    before = [i for i, s in enumerate(ledger.jobs) if s.status in ENDED or s.collecting]
+    for index in before:
+        state = ledger.jobs[index]
         ran = state.status in ENDED and state.attempt > 0
         if state.restoring:
             continue  # first it has to be seen whether there is anything left to be stored

@@ -5,6 +5,8 @@ from __future__ import annotations
 from core_driver import Driver, drive, job
 
 from runner.core import events as ev
+from runner.core.actions import CollectResults
+from runner.core.states import JobState, JobStatus, QueueState, QueueStatus
 from runner.model.document import ResultPath
 
 
@@ -162,3 +164,15 @@ def test_the_claims_number_is_remembered() -> None:
     q.send(ev.StoreClaimed(q.now(), 4))
     q.crash()
     assert q.core.queue.epoch == 4
+
+
+def test_what_is_skipped_as_a_session_begins_is_stored_once() -> None:
+    """Two uploads of one job would write its files and its manifest at once."""
+    q = drive(job("a"), job("b", "a"))
+    failed = JobState(JobStatus.FAILED, attempt=1, results_uploaded=False)
+    ran_before = JobState(attempt=1)
+    q.load(QueueState("run", QueueStatus.RUNNING), {0: failed, 1: ran_before}, q.document)
+    q.all.clear()
+    q.open(collects=True)
+    assert q["b"].status is JobStatus.SKIPPED
+    assert [each.job for each in q.all if isinstance(each, CollectResults)] == [0, 1]
