@@ -378,7 +378,7 @@ def test_expired_keys_are_read_again(
     rule = proxy.fail(matching, EXPIRED, before=renew)
     _round(store, small, large)
     assert rule.done
-    assert "Credential=renewed/" in proxy.requests[-1].headers["authorization"]
+    assert "Credential=renewed/" in proxy.seen(matching)[-1].headers["authorization"]
 
 
 def test_keys_that_expire_in_mid_download_are_read_again(
