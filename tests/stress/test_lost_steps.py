@@ -138,7 +138,7 @@ def test_processes_that_stand_still(
                 output = (place.root / "output").read_text(errors="replace")
                 error.add_note(f"{number} of seed {seed}:\n{output[-4000:]}")
                 raise
-    assert stopped > 0
+    assert stopped or scaled(20) < 5, "a single round may end before anything is stopped"
     print(f"{stopped} processes stopped")
 
 
