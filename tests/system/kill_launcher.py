@@ -156,13 +156,21 @@ def _freeze_at_start(number: int) -> None:
         nonlocal count
         count += 1
         if count == number:
-            for pid in _children_of_children():
-                os.kill(pid, signal.SIGSTOP)
+            _stop_all()
         start(self, request)
         if count == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     spawner.start = frozen
+
+
+def _stop_all() -> None:
+    """Until there is none that was forked meanwhile."""
+    stopped: set[int] = set()
+    while new := set(_children_of_children()) - stopped:
+        for pid in new:
+            os.kill(pid, signal.SIGSTOP)
+        stopped |= new
 
 
 def _children_of_children() -> list[int]:
