@@ -475,12 +475,16 @@ class Daemon(requests.Host, supervisor.Listener):
     async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
         async with self._supervisor.handling(entry.name):
-            if self.session_of(entry.name) is not None:
-                raise ConflictError(f"queue '{entry.name}' was just taken up; try again")
-            self._end.call_off()
-            # Of a large queue it takes seconds: on a loop of its own, beside those that run here.
-            acting = act_on_resting(self.shelf, self._settings, entry, self._place, make)
-            await asyncio.to_thread(asyncio.run, acting)
+            session = self.session_of(entry.name)
+            if session is None:
+                self._end.call_off()
+                # Of a large queue it takes seconds: on a loop of its own, beside those that run.
+                acting = act_on_resting(self.shelf, self._settings, entry, self._place, make)
+                await asyncio.to_thread(asyncio.run, acting)
+        if session is not None:
+            # It was taken up while we waited.
+            await session.request(make)
+            return
         self._wake.set()
         self._tell_change()
 

@@ -14,7 +14,7 @@ from runner.model.records import parse
 from runner.service.shelf import Shelf
 from runner.store.database import Database
 from runner.store.paths import QueuePaths
-from runner.store.projection import Projection, rfc3339, write_projection
+from runner.store.projection import Projection, rfc3339, unfinished, write_projection
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ def _lost_steps(paths: QueuePaths, queue: QueueState) -> bool:
 
 def _is_true(paths: QueuePaths, queue: QueueState) -> bool:
     """Whether the file tells of this end: the first line holds the queue's own fields."""
+    if unfinished(paths.projection).exists():
+        return False
     try:
         with open(paths.projection, "rb") as file:
             told = parse(_End, file.readline() + b"]}", str(paths.projection))

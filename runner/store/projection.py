@@ -123,13 +123,18 @@ class Projection:
         return ",\n".join(views).encode("utf-8", "replace")
 
 
+def unfinished(path: Path) -> Path:
+    """What a writer of this file leaves beside it when it is killed."""
+    return path.with_name(f".{path.name}.new")
+
+
 def write_projection(path: Path, pieces: list[bytes]) -> None:
     """Replace the file atomically and durably: temp file, fsync, rename, fsync of the folder.
 
     The caller holds the queue's lock, so the temporary's name is always the same: one that was
     left by a killed process is written over. Raises DiskError.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = unfinished(path)
     try:
         with open(temporary, "wb") as file:
             file.writelines(pieces)
