@@ -92,6 +92,12 @@ class _Outage:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
+        self._away: StoreError | None = None
+
+    def check(self) -> None:
+        """Raise what the store was found to be away with: nothing more is asked of it."""
+        if self._away is not None:
+            raise self._away
 
     def failed(self, error: StoreError) -> None:
         """Raise it if nothing else can be expected of the store either."""
@@ -100,6 +106,7 @@ class _Outage:
         with self._lock:
             self._failures += 1
             if self._failures >= AWAY_AFTER:
+                self._away = error
                 raise error
 
     def ended(self) -> None:
@@ -162,6 +169,7 @@ class _Fetch:
             yield plan.job_id
 
     def _plan(self, job: StoredJob) -> JobPlan:
+        self.outage.check()
         try:
             plan = self.planner.plan(job)
         except StoreError as error:
@@ -217,6 +225,7 @@ class _Having:
     def deal_with(self, file: Wanted) -> _Outcome:
         """Raises StoreError if the store is away, and RunnerError if there is no room."""
         path = self.output.path_of(file)
+        self.outage.check()
         try:
             self.output.check(path)
             if isinstance(file.what, LogParts):
