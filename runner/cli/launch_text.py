@@ -8,7 +8,7 @@ from typing import TypeVar
 from runner.model.document import Queue
 from runner.model.durations import format_duration
 from runner.targets.ec2.launch import Launched
-from runner.targets.ec2.plan import Candidate, Facts, drops
+from runner.targets.ec2.plan import Candidate, Facts, disk_of, drops
 from runner.targets.ec2.request import rfc3339
 from runner.targets.ec2.sums import dollars, price_words
 from runner.targets.ec2.wish import Wish
@@ -38,7 +38,7 @@ def plan_lines(
                 yield _line("Price", f"{name} {market}: {words}")
     for image in _once(c.image for c in tried):
         yield _line("Image", f"{image.name} ({image.image_id}, {image.arch})")
-    yield _line("Disk", f"{max(wish.disk, first.image.size)} GiB, gp3, encrypted")
+    yield _line("Disk", f"{disk_of(wish, first.image)} GiB, gp3, encrypted")
     yield _line("Role", f"instance profile {facts.profile}")
     yield from _ends(queue, wish)
     for text in drops(wish, facts):

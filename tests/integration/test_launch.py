@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def test_the_plan_has_prices_and_the_image_of_a_gpu(ec2: RudeEc2, laptop: Laptop
     """A GPU would have no driver, and its price be seen on the bill."""
     path = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-amazon-linux-2023"
     known = laptop.account.client("ec2").describe_images(Owners=["amazon"])["Images"]
-    image = next(each for each in known if each["Architecture"] == "x86_64")
+    image = next(each for each in known if each["Name"].startswith("amzn-ami-hvm"))
     ec2.parameters[f"{path}/latest/ami-id"] = image["ImageId"]
     ec2.prices["g5.2xlarge"] = 1.212
     done = laptop.launch("--instance-type", "g5.2xlarge", "--dry-run", "--disk-size", "200")
@@ -131,6 +132,29 @@ def test_mistakes_in_document_and_flags_come_together(laptop: Laptop) -> None:
     assert lines[0].startswith("result_s3_bucket: is missing; a launch needs a bucket of yours")
     assert lines[1] == "--workdir: not-there is not a folder"
     assert lines[2].startswith('--disk-size: "0" is not a number of GiB')
+
+
+def test_an_image_that_cannot_be_launched_is_refused_before_anything(laptop: Laptop) -> None:
+    """A Windows machine would never end itself; a disk size would be another than was asked."""
+    known = laptop.account.client("ec2").describe_images(Owners=["amazon"])["Images"]
+    windows, linux = (
+        next(
+            each
+            for each in known
+            if each["Name"].startswith(name) and re.fullmatch("ami-[0-9a-f]{8}", each["ImageId"])
+        )
+        for name in ("Windows_Server-2016", "amzn-ami-hvm")
+    )
+    assert windows["Platform"] == "windows"
+    done = laptop.launch("--ami", windows["ImageId"])
+    assert done.returncode == 2
+    assert f"--ami: {windows['ImageId']} (Windows_Server-2016" in done.stderr
+    assert "is a Windows image" in done.stderr
+    done = laptop.launch("--ami", linux["ImageId"], "--disk-size", "2")
+    assert done.returncode == 2
+    assert f"--disk-size: {linux['ImageId']} (amzn-ami-hvm" in done.stderr
+    assert "needs at least 15 GiB, and 2 were given" in done.stderr
+    assert laptop.instances() == []
 
 
 def test_what_aws_has_not_got_comes_together_and_nothing_was_touched(laptop: Laptop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from runner.targets.ec2.plan import (
     TypeFacts,
     candidates,
     disagreements,
+    disk_of,
     drops,
 )
 from runner.targets.ec2.request import request, tags, token
@@ -85,6 +87,16 @@ def test_an_image_of_another_architecture_is_an_error() -> None:
     assert told == ["--ami: ami-2 (al2023-arm) is for arm64, but m.a is x86_64"]
 
 
+def test_a_disk_smaller_than_its_image_is_an_error() -> None:
+    """A size would be changed in silence, or EC2 refuse what was found to be right."""
+    both = facts(images={"m.a": X86, "m.b": replace(ARM, size=12)})
+    assert disagreements(wish(disk=12), both) == disagreements(wish(), both) == []
+    assert disagreements(wish(disk=7), both) == [
+        "--disk-size: ami-1 (al2023) needs at least 8 GiB, and 7 were given",
+        "--disk-size: ami-2 (al2023-arm) needs at least 12 GiB, and 7 were given",
+    ]
+
+
 def test_subnets_of_two_vpcs_are_an_error() -> None:
     """A security group is in one of them: each launch in the other would be refused."""
     two = [Subnet("subnet-1", ZONES[0], "vpc-1"), Subnet("subnet-2", ZONES[1], "vpc-2")]
@@ -142,10 +154,12 @@ def test_a_machine_that_powers_itself_off_is_gone(on_complete: str, behaviour: s
 
 
 def test_the_root_is_encrypted_and_as_large_as_it_must_be() -> None:
-    """A disk smaller than its image is refused; a plain one is readable in its snapshot."""
-    ebs = asked(wish(disk=4))["BlockDeviceMappings"][0]["Ebs"]
+    """An image that is larger than the default would be refused; a plain one is readable."""
+    large = replace(X86, size=90)
+    assert disk_of(wish(), large) == 90 and disk_of(wish(disk=100), large) == 100
+    ebs = asked(wish())["BlockDeviceMappings"][0]["Ebs"]
     assert ebs == {
-        "VolumeSize": 8,
+        "VolumeSize": 30,
         "VolumeType": "gp3",
         "Encrypted": True,
         "DeleteOnTermination": True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runner.targets.ec2.wish import Wish
+from runner.targets.ec2.wish import DISK, Wish
 
 SPOT = "spot"
 ON_DEMAND = "on-demand"
@@ -42,7 +42,10 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An AMI. ``size``: GiB of its root volume. ``source``: the SSM parameter, or ``--ami``."""
+    """An AMI. ``size``: GiB of its root volume. ``source``: the SSM parameter, or ``--ami``.
+
+    ``windows``: what EC2 says of its platform.
+    """
 
     image_id: str
     name: str
@@ -51,6 +54,7 @@ class Image:
     size: int
     source: str
     ebs_root: bool = True
+    windows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,14 @@ def price_of(facts: Facts, name: str, market: str, subnet: Subnet) -> float | No
     return facts.prices.get((name, market, subnet.zone if market == SPOT else ""))
 
 
+def disk_of(wish: Wish, image: Image) -> int:
+    """GiB of the root volume."""
+    return max(DISK, image.size) if wish.disk is None else wish.disk
+
+
 def disagreements(wish: Wish, facts: Facts) -> list[str]:
     """What can't go together, a line each."""
-    errors = []
+    errors = _unfit_images(wish, facts)
     for name in wish.types:
         kind, image = facts.types.get(name), facts.images.get(name)
         if kind is None or image is None:
@@ -120,6 +129,23 @@ def disagreements(wish: Wish, facts: Facts) -> list[str]:
         errors.append(f"--subnet: they are in several VPCs ({', '.join(sorted(vpcs))})")
     if not errors and not candidates(wish, facts):
         errors.append("nothing is left to launch: " + "; ".join(drops(wish, facts)))
+    return errors
+
+
+def _unfit_images(wish: Wish, facts: Facts) -> list[str]:
+    """Images that no type could make a machine of, one line each."""
+    errors = []
+    for image in dict.fromkeys(facts.images[name] for name in wish.types if name in facts.images):
+        who = f"{image.image_id} ({image.name})"
+        if image.windows:
+            errors.append(
+                f"--ami: {who} is a Windows image, on which nothing would start the queue or end "
+                "the machine: give one of a Linux with systemd"
+            )
+        if wish.disk is not None and wish.disk < image.size:
+            errors.append(
+                f"--disk-size: {who} needs at least {image.size} GiB, and {wish.disk} were given"
+            )
     return errors
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runner.targets.ec2 import names
-from runner.targets.ec2.plan import SPOT, Candidate
+from runner.targets.ec2.plan import SPOT, Candidate, disk_of
 from runner.targets.ec2.wish import Wish
 
 MOST_USER_DATA = 16_384
@@ -97,7 +97,7 @@ def _root(wish: Wish, candidate: Candidate) -> dict[str, Any]:
     return {
         "DeviceName": candidate.image.root_device,
         "Ebs": {
-            "VolumeSize": max(wish.disk, candidate.image.size),
+            "VolumeSize": disk_of(wish, candidate.image),
             "VolumeType": "gp3",
             "Encrypted": True,
             "DeleteOnTermination": True,

@@ -173,6 +173,8 @@ def _image(item: Mapping[str, Any], source: str) -> Image:
         size=max(sizes, default=0),
         source=source,
         ebs_root=item.get("RootDeviceType", "ebs") == "ebs",
+        # EC2 API reference, Image: "windows", or nothing.
+        windows=str(item.get("Platform") or "").lower() == "windows",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from runner.model.document import Queue
 from runner.model.durations import format_duration
-from runner.targets.ec2.plan import SPOT, Candidate, Facts
+from runner.targets.ec2.plan import SPOT, Candidate, Facts, disk_of
 from runner.targets.ec2.wish import Wish
 
 
@@ -36,7 +36,7 @@ def plan_view(
     return {
         "region": facts.region,
         "profile": facts.profile,
-        "disk_gib": max(wish.disk, first.image.size),
+        "disk_gib": disk_of(wish, first.image),
         "on_complete": wish.on_complete,
         "max_lifetime_seconds": wish.max_lifetime,
         "global_timeout_seconds": queue.global_timeout,

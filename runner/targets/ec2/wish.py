@@ -15,7 +15,7 @@ from runner.model.durations import format_duration, parse_duration
 from runner.model.wording import quoted
 
 DISK = 30
-"""GiB of the root volume, where nothing was asked for."""
+"""GiB of the root volume where nothing was asked for; more if the image has more."""
 
 LONGEST_DISK = 16_384
 """GiB of a gp3 volume (EBS User Guide, "General Purpose SSD volumes")."""
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A launch as it was asked for. Times in seconds, ``disk`` in GiB.
+    """A launch as it was asked for. Times in seconds; ``disk`` in GiB, None is not given.
 
     ``lifetime_why``: words on where ``max_lifetime`` comes from. ``public_ip``: None is what the
     subnet says. ``keep_on_failure``: None is no longer than after a success.
@@ -56,7 +56,7 @@ class Wish:
     region: str | None = None
     spot: bool = False
     fallback: bool = False
-    disk: int = DISK
+    disk: int | None = None
     image: str | None = None
     groups: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ def wish_of(flags: Mapping[str, Any], global_timeout: float) -> Wish:
         region=reader.one("region", _matching(_REGION, "a region such as us-east-1")),
         spot=spot,
         fallback=fallback,
-        disk=reader.one("disk_size", _disk) or DISK,
+        disk=reader.one("disk_size", _disk),
         image=reader.one("ami", _id("ami")),
         groups=reader.many("security_group", _id("sg")) or (),
         subnets=reader.many("subnet", _id("subnet")) or (),
