@@ -17,7 +17,7 @@ from runner.cli import options
 from runner.cli.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.wording import quoted
-from runner.targets.ec2.names import LAUNCH_POLICY
+from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +110,11 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, flag)
         if value is not None and not pattern.fullmatch(value):
             raise UsageError(f"--{flag.replace('_', '-')}: {quoted(value)} isn't {what}")
+    if arguments.prefix and arguments.prefix.partition("/")[0] == FOLDER:
+        raise UsageError(
+            f"--prefix: {quoted(arguments.prefix)}: below {FOLDER}/ is what launches go by, and "
+            "jobs must not be able to write it; name another prefix"
+        )
     for secret in arguments.secret:
         if not _SECRET.fullmatch(secret) or "," in secret:
             what = "the ARN of an SSM parameter or a secret"

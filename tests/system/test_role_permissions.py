@@ -93,7 +93,10 @@ def get(guarded: Guarded, key: str) -> Callable[[], Any]:
 BOOT = [
     ("Bundles", "s3:GetObject", get, "runner/bundles/b"),
     ("Launches", "s3:GetObject", get, "runner/launches/l/queue.json"),
-    ("Launches", "s3:PutObject", put, "runner/launches/l/bootstrap.log"),
+    ("Launches", "s3:GetObject", get, "runner/launches/l/workdir.tar.gz"),
+    ("Launches", "s3:GetObject", get, "runner/launches/l/submit-0123.json"),
+    ("BootReports", "s3:PutObject", put, "runner/launches/l/bootstrap.log"),
+    ("BootReports", "s3:PutObject", put, "runner/launches/l/bootstrap.json"),
 ]
 
 
@@ -117,13 +120,17 @@ def test_a_boot_has_what_it_needs(
     [
         (put, "runner/bundles/b"),
         (put, "runner/index/q.json"),
+        (put, "runner/launches/l/launch.json"),
+        (get, "runner/launches/l/launch.json"),
+        (put, "runner/launches/l/workdir.tar.gz"),
+        (put, "runner/launches/l/queue.json"),
         (put, "elsewhere/x"),
         (get, "elsewhere/x"),
         (get, "queuesish/x"),
     ],
 )
 def test_what_isnt_the_machines_is_refused(as_machine: Guarded, call: Any, key: str) -> None:
-    """A job has the role's rights: it could change the bundle that the next machine installs."""
+    """A job has the role's rights: it could change what the next machine is, or installs."""
     with as_machine.off_guard():
         as_machine.client("s3").put_object(Bucket=as_machine.bucket, Key=key, Body=b"x")
     as_machine.allow(role(as_machine.bucket))

@@ -19,6 +19,7 @@ from runner.targets.ec2.setup import Done, Plan, Step, Wish
     [
         (("--bucket", "Not_A_Name"), "isn't the name of a bucket"),
         (("--create-bucket", "a-b", "--prefix", "/"), "isn't a prefix"),
+        (("--bucket", "a-b", "--prefix", "runner/x"), "below runner/ is what launches go by"),
         (("--prefix", "team-a"), "--prefix goes with --bucket or --create-bucket"),
         (("--bucket", "a-b", "--versioning"), "--versioning goes with --create-bucket"),
         (("--bucket", "a-b", "--secret", "hf-token"), "isn't the ARN of an SSM parameter"),

@@ -17,6 +17,7 @@ from templates import GIVEN, actions, loaded, policies, resources, words
 
 from runner.results.layout import Layout
 from runner.targets.ec2 import iam, names
+from runner.targets.ec2.recipe import NAME as RECIPE
 from runner.targets.ec2.setup import WORDS, Wish, bucket_stack, permissions
 
 ROOT = Path(__file__).parents[2]
@@ -70,20 +71,27 @@ def test_a_machine_ends_itself_only() -> None:
 
 def test_a_prefix_is_a_condition_of_listing_only() -> None:
     """Under s3:prefix other actions are denied, which no fake tells."""
-    for policy in POLICIES.values():
+    for who, policy in POLICIES.items():
+        below = ["queues/*", "team-a/*"] if who == "role" else ["queues/*", "team-a/*", "runner/*"]
         for each in policy["Statement"]:
             if "s3:prefix" in json.dumps(each.get("Condition", {})):
                 assert words(each["Action"]) == ["s3:ListBucket"]
                 # Without IfExists S3 would say 403, not 404, of a key that isn't there.
                 assert list(each["Condition"]) == ["StringLikeIfExists"]
                 prefixes = each["Condition"]["StringLikeIfExists"]["s3:prefix"]
-                assert prefixes == ["queues/*", "team-a/*", "runner/*"]
+                assert prefixes == below
 
 
 def test_objects_are_those_of_our_prefixes() -> None:
     """A queue could write over another team's data in the same bucket."""
     below = {
-        "role": {"queues/*", "team-a/*", "runner/bundles/*", "runner/launches/*"},
+        "role": {
+            "queues/*",
+            "team-a/*",
+            "runner/bundles/*",
+            *(f"runner/launches/*/{name}" for name in _TO_MACHINES),
+            "runner/launches/*/bootstrap.*",
+        },
         "launch": {"queues/*", "team-a/*", "runner/*"},
         "look": {
             f"{prefix}/{name}"
@@ -100,8 +108,32 @@ def test_objects_are_those_of_our_prefixes() -> None:
             if arn.startswith("arn:aws:s3:::") and "/" in arn
         }
         assert found == below[who]
-    bundles = next(s for s in POLICIES["role"]["Statement"] if s["Sid"] == "Bundles")
-    assert bundles["Action"] == "s3:GetObject", "a job could put another bundle in its place"
+
+
+_TO_MACHINES = ("queue.json", "workdir.tar.gz", "submit-*.json")
+"""What a launch ships that its machine reads."""
+
+
+def test_a_job_writes_nothing_that_a_launch_goes_by() -> None:
+    """A job could plan the machine that a person launches next: its image, role, key, code."""
+
+    def may(action: str, key: str) -> bool:
+        return any(
+            action in words(each["Action"]) and fnmatchcase(f"arn:aws:s3:::one/{key}", arn)
+            for each in POLICIES["role"]["Statement"]
+            for arn in words(each["Resource"])
+        )
+
+    of_launches = [RECIPE, "queue.json", "workdir.tar.gz", "submit-0123.json"]
+    decide = [names.launch_key("l", name) for name in of_launches]
+    decide += [names.index_key("q"), names.bundle_key("0" * 64, "x86_64"), "runner/.probe"]
+    for action in ("s3:PutObject", "s3:DeleteObject"):
+        assert [key for key in decide if may(action, key)] == []
+        assert may(action, "queues/q/queue-state.json")
+    for name in ("bootstrap.json", "bootstrap.log"):
+        assert may("s3:PutObject", names.launch_key("l", name))
+    assert may("s3:GetObject", names.launch_key("l", "queue.json"))
+    assert not may("s3:GetObject", names.launch_key("l", RECIPE))
 
 
 def test_who_looks_reads_no_values_of_variables() -> None:

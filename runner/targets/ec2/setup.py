@@ -28,9 +28,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "after 7 days; it stays if the stack goes",
     },
     iam.PERMISSIONS: {
-        "Role": "role runner-instance, for the machines: reads and writes {results}; its own "
-        "launch below runner/; cancels spot requests that runner has tagged; terminates "
-        "itself; is reached by SSM{secrets}",
+        "Role": "role runner-instance, for the machines: reads and writes {results}; reads "
+        "what launches have shipped, and writes how boots went; cancels spot requests that "
+        "runner has tagged; terminates itself; is reached by SSM{secrets}",
         "Profile": "instance profile runner-instance, which gives that role to a machine",
         "Launch": "policy runner-launch, for people: launch machines that are tagged as "
         "runner's, ask them over SSM{shell}, end them; read and write the same places",
