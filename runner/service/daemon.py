@@ -38,6 +38,7 @@ from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.service import requests, supervisor
 from runner.service.candidates import Candidates, told
+from runner.service.collector import lastingly
 from runner.service.desk import Desk
 from runner.service.environment import logins
 from runner.service.intake import Intake
@@ -418,7 +419,7 @@ class Daemon(requests.Host, supervisor.Listener):
     async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
         """See Host."""
         # A large document takes seconds: not on the loop.
-        given = await asyncio.to_thread(parse_document, raw)
+        given = await asyncio.to_thread(lastingly, parse_document, raw)
         try:
             async with self._intake.named(given, again) as document:
                 return await self._accept(document, again, anonymous=given.queue_id is None)
@@ -480,7 +481,7 @@ class Daemon(requests.Host, supervisor.Listener):
                 self._end.call_off()
                 # Of a large queue it takes seconds: on a loop of its own, beside those that run.
                 acting = act_on_resting(self.shelf, self._settings, entry, self._place, make)
-                await asyncio.to_thread(asyncio.run, acting)
+                await asyncio.to_thread(lastingly, asyncio.run, acting)
         if session is not None:
             # It was taken up while we waited.
             await session.request(make)

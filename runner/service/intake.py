@@ -19,6 +19,7 @@ from runner.errors import ConflictError, UsageError
 from runner.model.document import Queue
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
+from runner.service.collector import lastingly
 from runner.service.documents import check_same, is_same, mend
 from runner.service.elsewhere import check_not_ended, reserve
 from runner.service.naming import give_back, name_for
@@ -139,7 +140,7 @@ class Intake:
         try:
             # Of a large queue it takes seconds: on a loop of its own, beside those that run here.
             accepting = self._accept_resting(document, again, anonymous=anonymous)
-            await asyncio.to_thread(asyncio.run, accepting)
+            await asyncio.to_thread(lastingly, asyncio.run, accepting)
         finally:
             lock.release()
 

@@ -26,6 +26,7 @@ from runner.errors import LockedError, RunnerError
 from runner.model.settings import Settings
 from runner.service import taking_over
 from runner.service.candidates import Candidates
+from runner.service.collector import lasting, sweep
 from runner.service.job_user import job_user
 from runner.service.session import Place, Session
 from runner.service.shelf import Entry, Shelf
@@ -216,6 +217,8 @@ class Supervisor:
                 log.error("queue_broken", queue=entry.name, exc_info=trouble)
             self._candidates.refuse(entry, trouble)
         del self._attended[entry.name]
+        if self.idle and self._listener.why_not() is None:
+            sweep()
         self._listener.left()
 
     async def _open_and_run(
@@ -264,7 +267,8 @@ class Supervisor:
             daemons.call_soon_threadsafe(functools.partial(self._listener.went_on, queue=queue))
 
         try:
-            session = Session(self._shelf, self._settings, name, place, observe)
+            with lasting():
+                session = Session(self._shelf, self._settings, name, place, observe)
         except BaseException:
             if place.results is not None:
                 place.results.close()
