@@ -20,7 +20,7 @@ from runner.targets.ec2.launch import Launched
 from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.plan import Candidate
 from runner.targets.ec2.predecessor import Predecessors
-from runner.targets.ec2.recipe import FLAGS, NAME, Recipe, parse_recipe, replacement
+from runner.targets.ec2.recipe import FLAGS, LARGEST, NAME, Recipe, known, replacement
 from runner.targets.ec2.survey import Surveyed
 from runner.targets.ec2.unsaved import stored_work
 from runner.targets.ec2.user_data import Shipped
@@ -41,7 +41,8 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
         queue = _corrected(Path(arguments.batch_queue), queue_id)
     else:
         queue = _document(bucket, where, queue_id)
-    recipe = _recipe(bucket, where)
+    stored = _recipe(bucket, where)
+    recipe = stored or Recipe(where.regions[0])
     flags = replacement(recipe, vars(arguments), region)
     if "instance_type" not in flags:
         raise UsageError(
@@ -51,7 +52,8 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     merged = argparse.Namespace(**{**vars(arguments), **unset, **flags, "region": region})
     wish = wish_of(vars(merged), queue.global_timeout)
     shipped = None if arguments.workdir else recipe.workdir
-    return Resuming(merged, queue, wish, launches, where, shipped)
+    notes = [] if stored else [f"nothing tells how '{queue_id}' was launched: only flags count"]
+    return Resuming(merged, queue, wish, launches, where, shipped, notes)
 
 
 def _corrected(path: Path, queue_id: str) -> Queue:
@@ -80,11 +82,18 @@ def _document(bucket: Bucket, where: Whereabouts, queue_id: str) -> Queue:
     raise NotFoundError(f"{where.store} has no document of '{queue_id}', and its launch neither")
 
 
-def _recipe(bucket: Bucket, where: Whereabouts) -> Recipe:
+def _recipe(bucket: Bucket, where: Whereabouts) -> Recipe | None:
+    """How the newest launch was asked for; None if nothing tells.
+
+    Raises UsageError, RecordError for what the launch didn't write.
+    """
     if not where.launch:
-        return Recipe(where.regions[0])
-    told, _ = bucket.get_json(names.launch_key(where.launch, NAME))
-    return parse_recipe(told) if told else Recipe(where.regions[0])
+        return None
+    key = names.launch_key(where.launch, NAME)
+    data = bucket.get(key, LARGEST + 1)
+    if data is None:
+        return None
+    return known(data, where.recipe, f"s3://{bucket.name}/{key}")
 
 
 class Resuming(Launching):
@@ -100,10 +109,12 @@ class Resuming(Launching):
         launches: Launches,
         where: Whereabouts,
         shipped: Shipped | None,
+        notes: list[str],
     ) -> None:
         super().__init__(arguments, queue, wish, launches)
         self._where = where
         self._shipped = shipped
+        self._told = notes
         self._former = Predecessors([], [])
 
     def _stand(self, surveyed: Surveyed) -> None:
@@ -135,7 +146,7 @@ class Resuming(Launching):
             "its lease is waited for"
             for region, why in self._former.silent
         ]
-        return [*notes, stored_work(self._store).told(now)]
+        return [*self._told, *notes, stored_work(self._store).told(now)]
 
     def _launch(
         self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None

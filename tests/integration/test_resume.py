@@ -209,6 +209,26 @@ def test_from_another_laptop(laptop: Laptop, tmp_path: Path) -> None:
     assert len(states(laptop)) == 2
 
 
+def test_a_recipe_that_was_changed_launches_nothing(laptop: Laptop, tmp_path: Path) -> None:
+    """Who can write to the bucket would choose the role and the image of a person's machine."""
+    old = launched(laptop, "--disk-size", "40")
+    store(laptop)
+    key = f"runner/launches/{laptop.record()['launch']}/launch.json"
+    place = f"s3://{laptop.bucket}/{key}"
+    told = laptop.read(key)
+    told["flags"]["iam_role"] = "runner-instance"
+    laptop.store(key, told)
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "other")}
+    for env in ({}, elsewhere):
+        refused = resume(laptop, **env)
+        assert refused.returncode == 2 and f"{place} is not what the launch wrote" in refused.stderr
+    assert states(laptop) == {old: "running"}
+    laptop.account.endpoint.client().delete_object(Bucket=laptop.bucket, Key=key)
+    assert resume(laptop).returncode == 2, "nothing tells the type"
+    done = resume(laptop, "--instance-type", "t3.medium")
+    assert done.returncode == 0 and "only flags count" in done.stderr
+
+
 def test_twice_is_two_replacements_and_one_machine(laptop: Laptop) -> None:
     """Two machines would work on one queue."""
     launched(laptop)

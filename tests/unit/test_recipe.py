@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from runner.errors import StateError
-from runner.targets.ec2.recipe import Recipe, parse_recipe, recipe_of, replacement
+from runner.errors import RecordError, UsageError
+from runner.targets.ec2.recipe import (
+    LARGEST,
+    Recipe,
+    known,
+    parse_recipe,
+    recipe_of,
+    replacement,
+    sha256_of,
+)
 from runner.targets.ec2.user_data import Shipped
 
+PLACE = "s3://b/runner/launches/l/launch.json"
+PACKED = Shipped("runner/launches/20260101-000000-0a1b2c3d/workdir.tar.gz", "0" * 64)
 GIVEN = {
     "instance_type": "g5.xlarge",
     "spot": True,
@@ -29,8 +40,8 @@ def recipe(workdir: Shipped | None = None) -> Recipe:
 
 def test_what_was_given_comes_back_and_nothing_else() -> None:
     """A replacement would be another machine than the launch's."""
-    made = recipe(Shipped("k", "s"))
-    assert parse_recipe(made.encode()) == made
+    made = recipe(PACKED)
+    assert parse_recipe(made.encode(), PLACE) == made
     assert set(made.flags) == {"instance_type", "spot", "ami", "subnet", "tag"}
     assert replacement(made, {}, "eu-west-1") == dict(made.flags)
 
@@ -48,19 +59,54 @@ def test_another_region_has_other_subnets() -> None:
     assert "ami" not in flags and flags["subnet"] == "subnet-87654321" and flags["spot"] is True
 
 
-@pytest.mark.parametrize(
-    "told",
-    [{}, {"region": 1, "flags": {}}, {"region": "r", "flags": []},
-     {"region": "r", "flags": {"ami": 3}}, {"region": "r", "flags": {}, "workdir": "x"}],
-)  # fmt: skip
-def test_what_is_no_recipe_is_said_so(told: dict[str, Any]) -> None:
-    """Something else than was launched would be, without a word."""
-    with pytest.raises(StateError, match=r"launch\.json of the launch can't be read"):
-        parse_recipe(told)
+def plain(workdir: Shipped | None = None, **flags: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(recipe(workdir).encode())
+    made["flags"] |= flags
+    return made
+
+
+DEEP = b'{"version": 1, "region": "r", "flags": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+FOREIGN = {
+    "nothing": b"",
+    "no object": b"[1]",
+    "deep": DEEP,
+    "large": json.dumps(plain(key_name="k" * LARGEST)).encode(),
+    "not UTF-8": b'{"region": "\xff"}',
+    "without flags": b'{"version": 1, "region": "r"}',
+    "of another version": json.dumps(plain() | {"version": 99}).encode(),
+    "type is true": json.dumps(plain(instance_type=True)).encode(),
+    "disk is a number": json.dumps(plain(disk_size=50)).encode(),
+    "spot is a word": json.dumps(plain(spot="no")).encode(),
+    "subnet is a list": json.dumps(plain(subnet=["a"])).encode(),
+    "tag is a word": json.dumps(plain(tag="a=b")).encode(),
+    "tag of numbers": json.dumps(plain(tag=[1])).encode(),
+    "workdir without key": json.dumps(plain() | {"workdir": {}}).encode(),
+    "workdir is a word": json.dumps(plain() | {"workdir": "abc"}).encode(),
+    "workdir elsewhere": json.dumps(plain(Shipped("../../x", "0" * 64))).encode(),
+    "workdir without hash": json.dumps(plain(Shipped(PACKED.key, "zz"))).encode(),
+}
+
+
+@pytest.mark.parametrize("data", FOREIGN.values(), ids=list(FOREIGN))
+def test_what_is_no_recipe_is_refused_by_its_place(data: bytes) -> None:
+    """An internal error would be told, or something else than was launched be launched."""
+    with pytest.raises(RecordError, match=r"^s3://b/runner/launches/l/launch\.json: "):
+        parse_recipe(data, PLACE)
+
+
+def test_a_recipe_counts_only_if_the_launch_wrote_it() -> None:
+    """Who can write to the bucket would choose image, role and key of the next machine."""
+    made = recipe(PACKED)
+    written = made.encode()
+    assert known(written, sha256_of(written), PLACE) == made
+    changed = json.dumps(plain(iam_role="admin")).encode()
+    with pytest.raises(UsageError, match=r"(?s)not what the launch wrote.*aws s3 rm s3://b"):
+        known(changed, sha256_of(written), PLACE)
+    with pytest.raises(UsageError, match="record says nothing of it"):
+        known(written, None, PLACE)
 
 
 def test_what_a_later_version_adds_is_ignored() -> None:
     """An older laptop could not resume."""
-    told = {**recipe().encode(), "more": 1}
-    told["flags"] = {**told["flags"], "new_flag": {"a": 1}}
-    assert parse_recipe(told) == recipe()
+    told = plain(new_flag={"a": 1}) | {"more": 1}
+    assert parse_recipe(json.dumps(told).encode(), PLACE) == recipe()

@@ -88,8 +88,8 @@ class Bucket:
         """A small object, as a whole."""
         self._call("put_object", Key=key, Body=data)
 
-    def get(self, key: str) -> bytes | None:
-        """An object as a whole; None if there is none."""
+    def get(self, key: str, most: int | None = None) -> bytes | None:
+        """An object as a whole, or its first ``most`` bytes; None if there is none."""
         try:
             answer = self._call("get_object", Key=key)
         except AwsError as error:
@@ -97,7 +97,8 @@ class Bucket:
                 return None
             raise
         with calling(lambda error: error):
-            data: bytes = answer["Body"].read()
+            data: bytes = answer["Body"].read(most)
+            answer["Body"].close()
         return data
 
     def put_json(self, key: str, value: Any) -> None:

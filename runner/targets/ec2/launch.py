@@ -28,7 +28,7 @@ from runner.targets.ec2.ground import RECENT, Ground
 from runner.targets.ec2.launches import Asked, Launch, Launches
 from runner.targets.ec2.plan import BUNDLE_ARCH, SPOT, Candidate, Facts
 from runner.targets.ec2.recipe import NAME as RECIPE
-from runner.targets.ec2.recipe import recipe_of
+from runner.targets.ec2.recipe import recipe_of, sha256_of
 from runner.targets.ec2.records import publish
 from runner.targets.ec2.request import request, tags, token
 from runner.targets.ec2.requesting import Asker, Refused, RefusedError, TokenTaken
@@ -136,8 +136,9 @@ class Launcher:
         arches = {candidate.type: _arch(candidate) for candidate in tried}
         document = ship_document(self._bucket, launch.launch, cargo.queue)
         workdir = ship_workdir(self._bucket, launch.launch, cargo.workdir, progress)
-        recipe = recipe_of(cargo.flags, self._ec2.region, workdir)
-        self._bucket.put_json(names.launch_key(launch.launch, RECIPE), recipe.encode())
+        recipe = recipe_of(cargo.flags, self._ec2.region, workdir).encode()
+        self._bucket.put(names.launch_key(launch.launch, RECIPE), recipe)
+        launch = launch.having(recipe=sha256_of(recipe))
         bundles = ship_bundles(self._bucket, arches.values(), cargo.bundle, self._say, progress)
         boots = {
             arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir, cargo))

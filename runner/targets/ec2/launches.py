@@ -44,7 +44,7 @@ class Launch:
     """One launch. ``instance_id`` is absent until it is known; times in seconds since the epoch.
 
     ``digest``: of what was asked for, document and flags: the same command again has the same.
-    ``open``: the user has not been told of its end yet.
+    ``open``: the user has not been told of its end yet. ``recipe``: see Record.
     """
 
     queue_id: str
@@ -57,6 +57,7 @@ class Launch:
     digest: str = ""
     open: bool = True
     asked: Asked | None = None
+    recipe: str | None = None
 
     def having(self, **changes: Any) -> Launch:
         return replace(self, **changes)
@@ -72,6 +73,7 @@ class Launch:
             launch=self.launch,
             launched_at=self.launched_at,
             expires=self.expires,
+            recipe=self.recipe,
         )
 
 
@@ -254,4 +256,5 @@ def parse_launch(plain: Any) -> Launch:
         digest=told.digest,
         open=told.open,
         asked=asked,
+        recipe=record.recipe,
     )

@@ -22,7 +22,10 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``store``: ``s3://bucket/prefix``, "" for none; times in seconds since the epoch."""
+    """``store``: ``s3://bucket/prefix``, "" for none; times in seconds since the epoch.
+
+    ``recipe``: the sha256 of what says how it was launched, see recipe.py.
+    """
 
     queue_id: str
     store: str
@@ -31,6 +34,7 @@ class Record:
     launch: str | None = None
     launched_at: float | None = None
     expires: float | None = None
+    recipe: str | None = None
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -44,6 +48,7 @@ class Record:
             "launch": self.launch,
             "launched_at": None if self.launched_at is None else rfc3339(self.launched_at),
             "expires": None if self.expires is None else rfc3339(self.expires),
+            "recipe": self.recipe,
         }
         return {name: value for name, value in told.items() if value is not None}
 
@@ -58,6 +63,7 @@ class _Stored:
     launch: str | None = None
     launched_at: Any = None
     expires: Any = None
+    recipe: str | None = None
 
 
 def parse(plain: object) -> Record | None:
@@ -76,6 +82,7 @@ def parse(plain: object) -> Record | None:
         launch=told.launch,
         launched_at=_moment(told.launched_at),
         expires=_moment(told.expires),
+        recipe=told.recipe,
     )
 
 

@@ -17,7 +17,7 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.finding import Found
 from runner.targets.ec2.launches import Launches
-from runner.targets.ec2.records import Record, publish
+from runner.targets.ec2.records import Record, indexed, publish
 
 MAX_BYTES = 64 * 1024 * 1024
 """As the daemon's socket takes."""
@@ -61,10 +61,27 @@ def note(found: Found, document: Mapping[str, Any], queue_id: str) -> None:
         instance_id=found.instance_id,
         launch=found.launch,
         launched_at=found.launched,
+        recipe=_recipe(found),
     )
     Launches.of_user(os.environ).remember(record)
     if bucket:
         publish(Bucket(bucket, found.region), record)
+
+
+def _recipe(found: Found) -> str | None:
+    """The sha256 of how the machine was launched, as the record of its first queue has it.
+
+    Raises AwsError.
+    """
+    own = Launches.of_user(os.environ).record_of(str(found.instance_id))
+    if own is not None and own.recipe:
+        return own.recipe
+    tags = found.machine.tags if found.machine is not None else {}
+    bucket = _bucket_of(tags.get(names.STORE))
+    if not bucket or names.QUEUE not in tags:
+        return None
+    first = indexed(Bucket(bucket, found.region), tags[names.QUEUE])
+    return first.recipe if first is not None and first.launch == found.launch else None
 
 
 def fetch(url: str, sha256: str) -> str:

@@ -22,12 +22,14 @@ from runner.targets.ec2.records import Record, indexed
 class Whereabouts:
     """``store``: ``s3://bucket/prefix``. ``launch``: the newest one's word; "" if nobody knows.
 
-    ``regions``: where it has, or may have, a machine, that of the newest launch first.
+    ``regions``: where it has, or may have, a machine, that of the newest launch first. ``recipe``:
+    the sha256 of how the newest launch was asked for, as a record of it says that no job can write.
     """
 
     store: str
     launch: str
     regions: tuple[str, ...]
+    recipe: str | None = None
 
     @property
     def bucket(self) -> str:
@@ -62,7 +64,10 @@ def locate(
         raise NotFoundError(_not_found(queue_id, bucket))
     newest = max(traces, key=lambda trace: trace.launch or "")
     regions = [newest.region, *(trace.region for trace in traces)]
-    return Whereabouts(newest.store, newest.launch or "", tuple(dict.fromkeys(regions)))
+    recipes = [trace.recipe for trace in traces if trace.launch == newest.launch and trace.recipe]
+    return Whereabouts(
+        newest.store, newest.launch or "", tuple(dict.fromkeys(regions)), next(iter(recipes), None)
+    )
 
 
 def _tagged(ec2: Ec2, queue_id: str) -> list[Record]:
