@@ -67,12 +67,13 @@ _CODES: dict[str, Kind] = {
     **dict.fromkeys(
         ("InsufficientInstanceCapacity", "InsufficientHostCapacity", "SpotMaxPriceTooLow",
          "InsufficientReservedInstanceCapacity", "UnfulfillableCapacity", "Unsupported",
-         "InsufficientCapacity"),
+         "InsufficientCapacity", "InsufficientFreeAddressesInSubnet", "InsufficientVolumeCapacity"),
         Kind.CAPACITY,
     ),
     **dict.fromkeys(
         ("MaxSpotInstanceCountExceeded", "VcpuLimitExceeded", "InstanceLimitExceeded",
-         "VolumeLimitExceeded", "SpotInstanceCountLimitExceeded"),
+         "VolumeLimitExceeded", "SpotInstanceCountLimitExceeded", "MaxIOPSLimitExceeded",
+         "NetworkInterfaceLimitExceeded"),
         Kind.QUOTA,
     ),
     **dict.fromkeys(
@@ -86,6 +87,7 @@ _CODES: dict[str, Kind] = {
         Kind.PASSING,
     ),
     "AuthFailure": Kind.DENIED,
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": Kind.DENIED,
 }  # fmt: skip
 """S3 API reference, "Error responses"; KMS's and STS's codes come through S3. A HEAD has no body,
 so botocore tells the HTTP status instead. EC2: "Error codes for the Amazon EC2 API"; "Unsupported"

@@ -127,7 +127,8 @@ class Launching:
                 "--bundle: the types are x86_64 and arm64, and a bundle is for one of them"
             )
         self._stand(surveyed)
-        self._launcher.probe(self._wish, surveyed.facts, tried[0])
+        tried, notes = self._launcher.probe(self._wish, surveyed.facts, tried)
+        surveyed.notes += notes
         return surveyed, tried
 
     def _stand(self, surveyed: Surveyed) -> None:

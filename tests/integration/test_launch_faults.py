@@ -88,6 +88,53 @@ def test_a_quota_is_no_reason_to_try_the_next_zone(code: str, ec2: RudeEc2, lapt
     assert laptop.instances() == []
 
 
+def test_a_quota_of_spot_leaves_on_demand(ec2: RudeEc2, laptop: Laptop) -> None:
+    """`--fallback-on-demand` would do nothing for an account whose spot quota is used up."""
+    ec2.order("RunInstances", Refuse("MaxSpotInstanceCountExceeded", "Too many."))
+    done = laptop.launch("--spot", "--fallback-on-demand")
+    assert done.returncode == 0
+    assert placed(ec2, laptop) == [("t3.medium", "a", "spot"), ("t3.medium", "a", "on-demand")]
+    assert "t3.medium spot in us-east-1a: quota: MaxSpotInstanceCountExceeded" in done.stderr
+
+
+def test_a_quota_of_a_family_leaves_the_others(ec2: RudeEc2, laptop: Laptop) -> None:
+    """An account without GPUs would not get the other type that was named."""
+    ec2.order("RunInstances", Refuse("VcpuLimitExceeded", "Your limit is 0."))
+    ami = laptop.account.client("ec2").describe_images(
+        Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
+    )["Images"][0]["ImageId"]
+    types = "g5.2xlarge,g5.4xlarge,t3.medium"
+    assert (
+        laptop.launch("--instance-type", types, "--ami", ami, "--disk-size", "100").returncode == 0
+    )
+    assert [name for name, *_ in placed(ec2, laptop)] == ["g5.2xlarge", "t3.medium"]
+
+
+def test_a_subnet_without_addresses_leaves_the_next(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A full subnet would be the end of a launch that has four others."""
+    ec2.order("RunInstances", Refuse("InsufficientFreeAddressesInSubnet", "None left."))
+    assert laptop.launch("--instance-type", "t3.medium,t3.large").returncode == 0
+    assert placed(ec2, laptop)[-1] == ("t3.medium", "b", "on-demand")
+
+
+def test_a_type_that_is_denied_leaves_the_next(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A policy that forbids one type would forbid all that were named."""
+    ec2.order("RunInstances(dry)", Refuse("UnauthorizedOperation", "Not this one.", 403))
+    done = laptop.launch("--instance-type", "t3.large,t3.medium")
+    assert done.returncode == 0
+    assert "not tried: t3.large on-demand in us-east-1a: UnauthorizedOperation" in done.stderr
+    assert placed(ec2, laptop) == [("t3.medium", "a", "on-demand")]
+
+
+def test_a_quota_of_the_region_ends_it(ec2: RudeEc2, laptop: Laptop) -> None:
+    """The advice would be to ask for more instances, when it is disks that are too many."""
+    ec2.order("RunInstances", Refuse("VolumeLimitExceeded", "Too much storage."))
+    done = laptop.launch("--instance-type", "t3.medium,t3.large")
+    assert done.returncode == 1
+    assert len(ec2.launches) == 1
+    assert "L-7A658B76" in done.stderr and "Standard" not in done.stderr
+
+
 def test_a_lost_answer_is_looked_up_and_not_asked_again(ec2: RudeEc2, laptop: Laptop) -> None:
     """Two machines would run, and one of them for nobody."""
     ec2.order("RunInstances", LoseAnswer())
@@ -141,6 +188,72 @@ def test_as_long_as_it_is_unclear_nothing_else_is_launched(ec2: RudeEc2, laptop:
     assert "going on with launch" in again.stderr
     assert len(laptop.instances()) == 1
     assert len({asked["ClientToken"] for asked in ec2.launches}) == 1
+
+
+REFUSALS = (
+    "ExpiredToken",
+    "RequestExpired",
+    "UnauthorizedOperation",
+    "VcpuLimitExceeded",
+    "InsufficientInstanceCapacity",
+    "InvalidParameterValue",
+)
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_after_a_lost_answer_is_not_believed(
+    code: str, ec2: RudeEc2, laptop: Laptop
+) -> None:
+    """ "EC2 refuses the launch" would be said while a machine runs, and the next one launched."""
+    ec2.order("RunInstances", LoseAnswer(), Refuse(code, "made up"))
+    ec2.order("DescribeInstances", Pass(), *[SeeNothing()] * 5)
+    done = laptop.launch()
+    assert done.returncode == 0
+    assert "may have launched before" in done.stderr
+    (machine,) = laptop.instances()
+    assert machine["InstanceId"] in done.stdout
+    assert laptop.read(f"runner/index/{laptop.queue_id}.json")["instance_id"]
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_doubt_that_cannot_be_ended_stays(code: str, ec2: RudeEc2, laptop: Laptop) -> None:
+    """The record would be closed as refused, and the same command launch a second machine."""
+    ec2.order("RunInstances", LoseAnswer(), Refuse(code, "made up"))
+    keys = Refuse("ExpiredToken", "made up")
+    ec2.order("DescribeInstances", Pass(), *[SeeNothing()] * 4, keys)
+    done = laptop.launch()
+    assert done.returncode == 1
+    assert "EC2 doesn't say whether it launched a machine" in done.stderr
+    assert "EC2 can't be asked: ExpiredToken" in done.stderr
+    assert "refuses the launch" not in done.stderr and "nothing was launched" not in done.stderr
+    assert laptop.record()["open"] and laptop.record()["asked"]
+    assert "outcome" not in laptop.read(f"runner/index/{laptop.queue_id}.json")
+    # Lagging at first, and refused again: the request is in doubt as before.
+    ec2.order("DescribeInstances", SeeNothing(), SeeNothing())
+    ec2.order("RunInstances", Refuse(code, "made up"))
+    assert laptop.launch().returncode == 0
+    assert len(laptop.instances()) == 1
+    assert len({asked["ClientToken"] for asked in ec2.launches}) == 1
+
+
+def test_a_refusal_is_believed_once_a_machine_would_be_seen(ec2: RudeEc2, laptop: Laptop) -> None:
+    """One lost request would keep a queue from ever being launched elsewhere."""
+    ec2.order("RunInstances", LoseRequest(), Refuse("InsufficientInstanceCapacity", "None."))
+    done = laptop.launch()
+    assert done.returncode == 0
+    assert [zone for _, zone, _ in placed(ec2, laptop)] == ["a", "a", "b"]
+    assert len(laptop.instances()) == 1
+
+
+def test_a_cut_launch_that_is_refused_later_begins_anew(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A refusal of what was asked for before would be the last word on what is asked for now."""
+    ec2.order("RunInstances", *[LoseRequest()] * 3)
+    assert laptop.launch().returncode == 1
+    ec2.order("RunInstances", Refuse("UnauthorizedOperation", "not then"))
+    done = laptop.launch()
+    assert done.returncode == 0
+    assert len(laptop.instances()) == 1
+    assert not laptop.record()["open"]
 
 
 def test_throttling_is_waited_out(ec2: RudeEc2, laptop: Laptop) -> None:

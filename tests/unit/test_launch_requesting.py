@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ import pytest
 
 from runner.aws.ec2 import Machine
 from runner.aws.faults import AwsError, Kind
+from runner.errors import StateError
+from runner.targets.ec2.ground import RECENT
 from runner.targets.ec2.launches import Asked
 from runner.targets.ec2.requesting import (
     BUSY_TRIES,
+    NEW_PROFILE_TRIES,
     UNCLEAR_TRIES,
     Asker,
     Refused,
-    RefusedError,
     TokenTaken,
     UnclearError,
     Verdict,
@@ -26,6 +29,24 @@ MACHINE = Machine("i-1", "pending", "t3.medium", "us-east-1")
 ASKED = Asked(1, 0.0, {"ClientToken": "l-1", "InstanceType": "g5.xlarge"})
 LOST = AwsError(Kind.PASSING, "ReadTimeoutError", "Read timeout on endpoint URL")
 BUSY = AwsError(Kind.PASSING, "RequestLimitExceeded", "RequestLimitExceeded: too often")
+NEW = AwsError(
+    Kind.INVALID,
+    "InvalidParameterValue",
+    "InvalidParameterValue: Value (x) for parameter iamInstanceProfile.name is invalid. "
+    "Invalid IAM Instance Profile name",
+)
+REFUSALS = {
+    each.code: each
+    for each in (
+        AwsError(Kind.EXPIRED, "ExpiredToken", "ExpiredToken: made up"),
+        AwsError(Kind.EXPIRED, "RequestExpired", "RequestExpired: made up"),
+        AwsError(Kind.DENIED, "UnauthorizedOperation", "UnauthorizedOperation: made up"),
+        AwsError(Kind.CAPACITY, "InsufficientInstanceCapacity", "none here"),
+        AwsError(Kind.QUOTA, "VcpuLimitExceeded", "more than your limit of 0"),
+        AwsError(Kind.INVALID, "InvalidParameterValue", "InvalidParameterValue: made up"),
+        AwsError(Kind.NO_CREDENTIALS, "NoCredentials", "there are no AWS credentials"),
+    )
+}
 MISMATCH = AwsError(Kind.INVALID, "IdempotentParameterMismatch", "other parameters")
 
 
@@ -52,23 +73,35 @@ class Fake:
         return found
 
 
-def ask(fake: Fake, slept: list[float] | None = None) -> Machine | Refused | TokenTaken:
+def ask(
+    fake: Fake, slept: list[float] | None = None, asked: Asked = ASKED, **more: Any
+) -> Machine | Refused | TokenTaken:
+    """``note`` in ``more``: what is called before each sending."""
     pauses: list[float] = [] if slept is None else slept
-    return Asker(fake, fake, lambda _: None, pauses.append).ask(ASKED)  # type: ignore[arg-type]
+    note = more.pop("note", lambda _: None)
+    asker = Asker(fake, fake, lambda _: None, pauses.append)  # type: ignore[arg-type]
+    return asker.ask(asked, note, **more)
+
+
+def refused(fake: Fake, **more: Any) -> AwsError:
+    answer = ask(fake, **more)
+    assert isinstance(answer, Refused)
+    return answer.error
 
 
 @pytest.mark.parametrize(
     ("kind", "code", "expected"),
     [
-        (Kind.CAPACITY, "InsufficientInstanceCapacity", Verdict.NEXT),
-        (Kind.QUOTA, "VcpuLimitExceeded", Verdict.QUOTA),
+        (Kind.CAPACITY, "InsufficientInstanceCapacity", Verdict.REFUSED),
+        (Kind.QUOTA, "VcpuLimitExceeded", Verdict.REFUSED),
         (Kind.PASSING, "RequestLimitExceeded", Verdict.BUSY),
-        (Kind.PASSING, "InternalError", Verdict.UNCLEAR),
-        (Kind.PASSING, "ConnectionClosedError", Verdict.UNCLEAR),
+        (Kind.PASSING, "InternalError", Verdict.LOST),
+        (Kind.PASSING, "ConnectionClosedError", Verdict.LOST),
         (Kind.INVALID, "IdempotentParameterMismatch", Verdict.MISMATCH),
-        (Kind.INVALID, "InvalidParameterValue", Verdict.STOP),
-        (Kind.DENIED, "UnauthorizedOperation", Verdict.STOP),
-        (Kind.EXPIRED, "RequestExpired", Verdict.STOP),
+        (Kind.INVALID, "IdempotentInstanceTerminated", Verdict.ENDED),
+        (Kind.INVALID, "InvalidParameterValue", Verdict.REFUSED),
+        (Kind.DENIED, "UnauthorizedOperation", Verdict.REFUSED),
+        (Kind.EXPIRED, "RequestExpired", Verdict.REFUSED),
     ],
 )
 def test_what_follows_from_an_error(kind: Kind, code: str, expected: Verdict) -> None:
@@ -97,55 +130,122 @@ def test_a_look_up_that_fails_is_no_proof() -> None:
         ask(fake)
 
 
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_after_a_lost_answer_is_looked_into(code: str) -> None:
+    """A machine that runs would be told as refused, and launched once more."""
+    fake = Fake([LOST, REFUSALS[code]], seen=[None] * 5 + [MACHINE])
+    assert ask(fake) == MACHINE
+    assert fake.did == ["run", "look", "look", "look", "run", "look", "look", "look"]
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_stands_once_ec2_would_show_the_machine(code: str) -> None:
+    """No other candidate would ever be tried after one lost answer."""
+    slept: list[float] = []
+    fake = Fake([LOST, REFUSALS[code]])
+    assert refused(fake, slept=slept) is REFUSALS[code]
+    assert RECENT - 60 < sum(slept[2:]) <= RECENT, "two pauses are those after the loss"
+
+
+@pytest.mark.parametrize("look", [LOST, REFUSALS["ExpiredToken"], REFUSALS["NoCredentials"]])
+def test_while_ec2_cannot_be_asked_a_refusal_is_unclear(look: AwsError) -> None:
+    """An account whose keys have run out just then would get a second machine."""
+    fake = Fake([LOST, REFUSALS["ExpiredToken"]], seen=[None] * 3 + [look] * 100)
+    with pytest.raises(UnclearError, match="doesn't say whether it launched"):
+        ask(fake)
+
+
+@pytest.mark.parametrize(
+    "answers", [[BUSY] * BUSY_TRIES, [NEW] * NEW_PROFILE_TRIES], ids=["throttled", "profile"]
+)
+def test_patience_that_ends_in_doubt_is_looked_into(answers: list[AwsError]) -> None:
+    """Throttled to the end, the machine of the first try would be forgotten."""
+    fake = Fake([LOST, *answers], seen=[None] * 3 + [MACHINE])
+    assert ask(fake) == MACHINE
+
+
+def test_what_a_cut_command_sent_is_in_doubt_from_the_start() -> None:
+    """The command after a kill would take a refusal for the whole truth."""
+    slept: list[float] = []
+    kept = Asked(1, time.time() - 100, ASKED.request)
+    assert ask(Fake([REFUSALS["ExpiredToken"]], [None, MACHINE]), asked=kept, sent_before=True)
+    gone = Fake([REFUSALS["ExpiredToken"]])
+    assert refused(gone, slept=slept, asked=kept, sent_before=True)
+    assert 0 < sum(slept) <= RECENT - 100
+    slept.clear()
+    ahead = Asked(1, time.time() + 10**6, ASKED.request)
+    assert refused(Fake([BUSY] * BUSY_TRIES), slept=slept, asked=ahead, sent_before=True)
+    assert sum(slept) > RECENT - 60, "a clock that was wrong makes nothing certain"
+
+
+def test_each_sending_is_noted_before() -> None:
+    """A kill during the second try would find a record that says the first was long ago."""
+    fake, noted = Fake([LOST, BUSY, MACHINE]), []
+
+    def note(asked: Asked) -> None:
+        noted.append((asked.at, fake.did.count("run")))
+
+    before = time.time()
+    assert ask(fake, note=note) == MACHINE
+    assert [sent for _, sent in noted] == [0, 1, 2]
+    assert all(at >= before for at, _ in noted)
+
+
+def test_a_disk_that_fills_in_doubt_is_unclear() -> None:
+    """Its error would hide that a machine may run."""
+    writes = [None, StateError("q.json: No space left on device")]
+
+    def note(_: Asked) -> None:
+        if (error := writes.pop(0)) is not None:
+            raise error
+
+    with pytest.raises(UnclearError, match="No space left"):
+        ask(Fake([LOST]), note=note)
+    writes[:] = [StateError("q.json: No space left on device")]
+    fake = Fake([])
+    with pytest.raises(StateError):
+        ask(fake, note=note)
+    assert fake.did == []
+
+
 def test_throttling_backs_off_and_ends() -> None:
     """Asking on at once makes it worse; asking for ever looks like a hang."""
     slept: list[float] = []
     assert ask(Fake([BUSY, BUSY, BUSY, MACHINE]), slept) == MACHINE
     assert len(slept) == 3 and slept[0] < slept[1] < slept[2]
-    with pytest.raises(RefusedError, match="RequestLimitExceeded"):
-        ask(Fake([BUSY] * BUSY_TRIES))
+    assert refused(Fake([BUSY] * BUSY_TRIES)) is BUSY
 
 
 def test_a_new_profile_is_waited_for() -> None:
     """The first launch after `runner setup` would fail: EC2 learns of a profile late."""
-    code, text = "InvalidParameterValue", "Value (x) for parameter iamInstanceProfile.name is"
-    new = AwsError(Kind.INVALID, code, f"{code}: {text} invalid. Invalid IAM Instance Profile name")
     slept: list[float] = []
-    assert ask(Fake([new, new, MACHINE]), slept) == MACHINE
+    assert ask(Fake([NEW, NEW, MACHINE]), slept) == MACHINE
     assert slept == [5.0, 5.0]
 
 
 def test_a_used_token_is_looked_up() -> None:
     """The machine that bears it would stay alone, and unknown."""
-    assert ask(Fake([MISMATCH], seen=[MACHINE])) == MACHINE
+    assert ask(Fake([MISMATCH], seen=[None] * 5 + [MACHINE])) == MACHINE
     assert isinstance(ask(Fake([MISMATCH])), TokenTaken)
+    ended = AwsError(Kind.INVALID, "IdempotentInstanceTerminated", "terminated")
+    assert isinstance(ask(Fake([LOST, ended])), TokenTaken)
 
 
-def test_a_quota_says_what_to_ask_for() -> None:
-    """The user would search for a name that the error doesn't tell."""
-    error = AwsError(
-        Kind.QUOTA, "VcpuLimitExceeded", "VcpuLimitExceeded: more than your limit of 0"
-    )
-    with pytest.raises(RefusedError) as caught:
-        ask(Fake([error]))
-    assert "more than your limit of 0" in str(caught.value)
-    assert "'Running On-Demand G and VT instances' (L-DB2E81BA)" in str(caught.value)
-
-
-def probed(*answers: AwsError) -> list[str]:
-    """What a probe did, or what it raised."""
+def probed(*answers: AwsError) -> tuple[AwsError | None, int]:
+    """What a probe of EC2's answers says, and how often it asked."""
     fake = Fake([*answers, AwsError(Kind.INVALID, "DryRunOperation", "would have succeeded")])
     said: list[str] = []
-    Asker(fake, fake, said.append, lambda _: None).probe(ASKED.request)  # type: ignore[arg-type]
-    return fake.did
+    asker = Asker(fake, fake, said.append, lambda _: None)  # type: ignore[arg-type]
+    return asker.probe(ASKED.request), len(fake.did)
 
 
 def test_a_probe_tells_what_is_denied_and_nothing_else() -> None:
     """A full zone, or a bad minute, would stop a launch that the next zone could have had."""
-    assert probed() == ["run"]
-    assert probed(AwsError(Kind.CAPACITY, "Unsupported", "not in this zone")) == ["run"]
-    assert probed(LOST) == ["run"]
-    new = AwsError(Kind.INVALID, "InvalidParameterValue", "Invalid IAM Instance Profile name")
-    assert probed(new, new) == ["run"] * 3
-    with pytest.raises(RefusedError, match="runner setup"):
-        probed(AwsError(Kind.DENIED, "UnauthorizedOperation", "UnauthorizedOperation: no"))
+    assert probed() == (None, 1)
+    assert probed(REFUSALS["InsufficientInstanceCapacity"]) == (None, 1)
+    assert probed(REFUSALS["VcpuLimitExceeded"]) == (None, 1)
+    assert probed(LOST) == (None, 1)
+    assert probed(NEW, NEW) == (None, 3)
+    assert probed(*[NEW] * NEW_PROFILE_TRIES) == (NEW, NEW_PROFILE_TRIES)
+    denied = REFUSALS["UnauthorizedOperation"]
+    assert probed(denied) == (denied, 1)

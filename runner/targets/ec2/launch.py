@@ -30,6 +30,7 @@ from runner.targets.ec2.plan import BUNDLE_ARCH, SPOT, Candidate, Facts
 from runner.targets.ec2.recipe import NAME as RECIPE
 from runner.targets.ec2.recipe import recipe_of, sha256_of
 from runner.targets.ec2.records import publish
+from runner.targets.ec2.refusals import left_after, line, summary
 from runner.targets.ec2.request import request, tags, token
 from runner.targets.ec2.requesting import Asker, Refused, RefusedError, TokenTaken
 from runner.targets.ec2.shipping import Progress, ship_bundles, ship_document, ship_workdir
@@ -61,6 +62,19 @@ class Launched:
     launch: Launch
     machine: Machine
     candidate: Candidate | None = None
+
+
+class _Noted:
+    """A launch with the request that it was sent last: on the disk before it is sent."""
+
+    def __init__(self, launches: Launches, launch: Launch) -> None:
+        self._launches = launches
+        self.launch = launch
+
+    def __call__(self, asked: Asked) -> None:
+        """Raises StateError."""
+        self.launch = self.launch.having(asked=asked)
+        self._launches.write(self.launch)
 
 
 class Launcher:
@@ -95,16 +109,29 @@ class Launcher:
         if before.asked is None or time.time() - before.asked.at > RECENT:
             return None
         self._say(f"going on with launch {before.launch}, which was cut off")
-        answer = self._asker.ask(before.asked)
+        noted = _Noted(self._launches, before)
+        answer = self._asker.ask(before.asked, noted, sent_before=True)
         if isinstance(answer, Machine) and not answer.gone:
-            return Launched(self.finish(before, answer), answer)
+            return Launched(self.finish(noted.launch, answer), answer)
         return None
 
-    def probe(self, wish: Wish, facts: Facts, candidate: Candidate) -> None:
-        """Whether EC2 would launch it. Raises RefusedError."""
+    def probe(
+        self, wish: Wish, facts: Facts, tried: tuple[Candidate, ...]
+    ) -> tuple[tuple[Candidate, ...], list[str]]:
+        """The candidates that EC2 doesn't refuse at once, and a note on each that it does.
+
+        Raises RefusedError if none is left.
+        """
         now = time.time()
         some = Launch("probe", "s3://probe", facts.region, new_launch(now), now, now + 3600)
-        self._asker.probe(_request(wish, facts, candidate, some, 1, b""))
+        refusals: list[tuple[Candidate, AwsError]] = []
+        while tried:
+            error = self._asker.probe(_request(wish, facts, tried[0], some, 1, b""))
+            if error is None:
+                return tried, [f"not tried: {line(*refusal)}" for refusal in refusals]
+            refusals.append((tried[0], error))
+            tried = left_after(error, tried[0], tried, facts.types)
+        raise RefusedError(summary(wish, refusals))
 
     # -- the launch --------------------------------------------------------------------------
 
@@ -155,26 +182,27 @@ class Launcher:
         self, launch: Launch, wish: Wish, facts: Facts, tried: tuple[Candidate, ...],
         boot_of: Callable[[Candidate], bytes],
     ) -> Launched:  # fmt: skip
-        refusals: list[str] = []
+        refusals: list[tuple[Candidate, AwsError]] = []
+        noted = _Noted(self._launches, launch)
         number = 0
-        for at, candidate in enumerate(tried):
-            if at:
+        while tried:
+            candidate = tried[0]
+            if refusals:
+                self._say(line(*refusals[-1]))
                 self._say(f"trying {candidate}")
             answer: Machine | Refused | TokenTaken = TokenTaken()
             while isinstance(answer, TokenTaken):
                 number += 1
                 made = _request(wish, facts, candidate, launch, number, boot_of(candidate))
                 asked = Asked(number, time.time(), made)
-                launch = launch.having(asked=asked)
-                self._launches.write(launch)
-                answer = self._asker.ask(asked)
+                answer = self._asker.ask(asked, noted)
             if isinstance(answer, Machine):
-                return Launched(self.finish(launch, answer), answer, candidate)
-            refusals.append(f"{candidate}: {answer.error}")
-            self._say(refusals[-1])
+                return Launched(self.finish(noted.launch, answer), answer, candidate)
+            refusals.append((candidate, answer.error))
+            tried = left_after(answer.error, candidate, tried, facts.types)
             if candidate.market == SPOT:
                 self._cancel_left(launch)
-        raise RefusedError(_nothing_left(wish, refusals))
+        raise RefusedError(summary(wish, refusals))
 
     def _cancel_left(self, launch: Launch) -> None:
         """A persistent request that stayed open would launch a machine some day."""
@@ -260,13 +288,3 @@ def new_queue_id(now: float) -> str:
 
 def _arch(candidate: Candidate) -> str:
     return BUNDLE_ARCH.get(candidate.image.arch, candidate.image.arch)
-
-
-def _nothing_left(wish: Wish, refusals: list[str]) -> str:
-    ways = ["more types (--instance-type A,B)", "another region", "later"]
-    if wish.spot and not wish.fallback:
-        ways.insert(0, "--fallback-on-demand")
-    return "\n".join(
-        ["EC2 has none of what was asked for; nothing was launched", *refusals,
-         f"try {', '.join(ways[:-1])}, or the same {ways[-1]}"]
-    )  # fmt: skip

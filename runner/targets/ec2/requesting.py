@@ -1,22 +1,27 @@
 """Asking EC2 for a machine, until one is there or it is certain that there is none.
 
-Owns what follows from each refusal. An answer that was lost is no refusal: the machine is looked
-up by its token before the same token is used again, and no other candidate is tried before.
+Owns doubt. A request whose answer was lost may have launched: from then on EC2's other answers say
+nothing about it, a refusal of the same token included (credentials, quotas and throttling are
+checked before the token is). Only a machine that bears the token, or EC2's not knowing any for as
+long as a new one may stay unseen, ends the doubt; nothing else is asked for before.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
 from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError, Kind
-from runner.errors import RunnerError
+from runner.errors import RunnerError, StateError
+from runner.model.durations import format_duration
+from runner.targets.ec2.ground import RECENT
 from runner.targets.ec2.launches import Asked
-from runner.targets.ec2.quotas import quota_of
+from runner.targets.ec2.refusals import words
 
 THROTTLED = frozenset(
     {"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
@@ -36,7 +41,12 @@ that I make are not always immediately visible")."""
 LOOK_UP_WAITS = (0.0, 1.0, 2.0)
 """Seconds before each look: a new instance may not be seen at once."""
 
+LONGEST_WAIT = 15.0
+"""Seconds between two looks of a long wait."""
+
 Say = Callable[[str], None]
+Note = Callable[[Asked], None]
+"""Keeps a request durably: it is about to be sent, at its ``at``. May raise StateError."""
 
 
 class RefusedError(RunnerError):
@@ -48,30 +58,30 @@ class UnclearError(RunnerError):
 
 
 class Verdict(Enum):
-    """What follows from a failed RunInstances."""
+    """What a failed RunInstances says about itself."""
 
-    NEXT = auto()
-    QUOTA = auto()
+    REFUSED = auto()
     BUSY = auto()
-    MISMATCH = auto()
     NEW_PROFILE = auto()
-    UNCLEAR = auto()
-    STOP = auto()
+    LOST = auto()
+    """It may have launched."""
+    MISMATCH = auto()
+    """Another request with the token has launched."""
+    ENDED = auto()
+    """The token has launched, and its machine is terminated."""
 
 
 def verdict(error: AwsError) -> Verdict:
     """Pure."""
-    if error.kind is Kind.CAPACITY:
-        return Verdict.NEXT
-    if error.kind is Kind.QUOTA:
-        return Verdict.QUOTA
     if error.code in THROTTLED:
         return Verdict.BUSY
     if error.code == "IdempotentParameterMismatch":
         return Verdict.MISMATCH
+    if error.code == "IdempotentInstanceTerminated":
+        return Verdict.ENDED
     if error.code == "InvalidParameterValue" and "instance profile" in str(error).lower():
         return Verdict.NEW_PROFILE
-    return Verdict.UNCLEAR if error.kind is Kind.PASSING else Verdict.STOP
+    return Verdict.LOST if error.kind is Kind.PASSING else Verdict.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,29 @@ class TokenTaken:
     """Another request has used the token, and no machine bears it: it is good for nothing."""
 
 
+class _Doubt:
+    """Whether a request of the token may have launched; ``lost``: why that isn't known."""
+
+    def __init__(self, lost: str, left: float) -> None:
+        self.lost = lost
+        self._until = time.monotonic() + left
+
+    @property
+    def left(self) -> float:
+        """Seconds in which its machine may stay unseen."""
+        return max(0.0, self._until - time.monotonic())
+
+
+def doubt_of(asked: Asked) -> _Doubt:
+    """Of a request that was kept: whoever sent it hasn't told what came of it.
+
+    A wall clock that went back since makes it as new as can be.
+    """
+    since = time.time() - asked.at
+    left = RECENT if since < 0 else max(0.0, RECENT - since)
+    return _Doubt("the command that asked was cut off", left)
+
+
 class Asker:
     """``running`` makes each call once: boto3's own second try would hide a lost answer."""
 
@@ -97,113 +130,144 @@ class Asker:
         self._say = say
         self._pause = pause
 
-    def ask(self, asked: Asked) -> Machine | Refused | TokenTaken:
-        """Raises RefusedError, UnclearError; AwsError where a look-up is refused."""
+    def ask(
+        self, asked: Asked, note: Note, *, sent_before: bool = False
+    ) -> Machine | Refused | TokenTaken:
+        """``sent_before``: by a command that was cut off. Raises UnclearError; StateError where
+        nothing was sent that may have launched."""
+        doubt = doubt_of(asked) if sent_before else None
         tries = dict.fromkeys(Verdict, 0)
         while True:
+            asked = self._about_to_send(asked, note, doubt)
             try:
                 return self._running.run(**asked.request)
             except AwsError as error:
                 found = verdict(error)
                 tries[found] += 1
-                settled = self._follow(found, tries[found], error, asked)
+                if found in (Verdict.LOST, Verdict.MISMATCH):
+                    doubt = _Doubt(words(error), RECENT)
+                settled = self._follow(found, tries[found], error, asked.token, doubt)
                 if settled is not None:
                     return settled
 
-    def probe(self, request: Mapping[str, Any]) -> None:
-        """Whether EC2 would do it, by its DryRun: permissions and parameters, hardly capacity.
+    @staticmethod
+    def _about_to_send(asked: Asked, note: Note, doubt: _Doubt | None) -> Asked:
+        asked = replace(asked, at=time.time())
+        try:
+            note(asked)
+        except StateError as error:
+            if doubt is None:
+                raise
+            raise _unclear(doubt, f"it isn't asked again: {error}") from error
+        return asked
 
-        Raises RefusedError. What passes, or a zone that lacks something, is for the request itself.
+    def probe(self, request: Mapping[str, Any]) -> AwsError | None:
+        """Why EC2 would refuse it, by its DryRun: permissions and parameters, hardly capacity.
+
+        What passes, or a zone that lacks something, is for the request itself.
         """
         for left in reversed(range(NEW_PROFILE_TRIES)):
             try:
                 self._looking.run(DryRun=True, **request)
-                return
             except AwsError as error:
-                if error.code == "DryRunOperation":
-                    return
                 found = verdict(error)
                 if found is Verdict.NEW_PROFILE and left:
-                    self._say(f"{error}: again in {NEW_PROFILE_WAIT:.0f}s, it may be new")
-                    self._pause(NEW_PROFILE_WAIT)
-                elif found in (Verdict.STOP, Verdict.NEW_PROFILE):
-                    raise _stop(error) from error
-                else:
-                    return
+                    self._wait_for_profile(error)
+                    continue
+                if error.code == "DryRunOperation" or error.kind in (Kind.CAPACITY, Kind.QUOTA):
+                    return None
+                return error if found in (Verdict.REFUSED, Verdict.NEW_PROFILE) else None
+            return None
+        raise AssertionError("the last try returns")
 
     def _follow(
-        self, found: Verdict, times: int, error: AwsError, asked: Asked
+        self, found: Verdict, times: int, error: AwsError, token: str, doubt: _Doubt | None
     ) -> Machine | Refused | TokenTaken | None:
         """None: the same again."""
         match found:
-            case Verdict.NEXT:
-                return Refused(error)
-            case Verdict.QUOTA:
-                raise RefusedError(_quota(error, asked)) from error
             case Verdict.BUSY if times < BUSY_TRIES:
                 wait = 2.0 ** (times - 1) * random.uniform(0.75, 1.25)
                 self._say(f"EC2 is asked too often ({error.code}): again in {wait:.0f}s")
                 self._pause(wait)
                 return None
             case Verdict.NEW_PROFILE if times < NEW_PROFILE_TRIES:
-                self._say(f"{error}: again in {NEW_PROFILE_WAIT:.0f}s, it may be new")
-                self._pause(NEW_PROFILE_WAIT)
+                self._wait_for_profile(error)
                 return None
+            case Verdict.LOST:
+                assert doubt is not None
+                return self._after_loss(times, token, doubt)
+            case Verdict.ENDED:
+                return TokenTaken()
             case Verdict.MISMATCH:
-                return self.look_up(asked.token) or TokenTaken()
-            case Verdict.UNCLEAR:
-                return self._unclear(times, error, asked)
+                assert doubt is not None
+                return self._settled(token, doubt, error) or TokenTaken()
+            case _ if doubt is not None:
+                return self._settled(token, doubt, error) or Refused(error)
             case _:
-                raise _stop(error) from error
+                return Refused(error)
 
-    def _unclear(self, times: int, error: AwsError, asked: Asked) -> Machine | None:
-        self._say(f"EC2's answer was lost ({_words(error)}): looking whether it launched")
-        if (machine := self.look_up(asked.token)) is not None:
-            self._say(f"it did: {machine.instance_id}")
-            return machine
-        if times >= UNCLEAR_TRIES:
-            raise UnclearError(
-                f"EC2 doesn't say whether it launched a machine ({_words(error)}); no other is "
-                "asked for. The same command again finds it, or goes on"
-            ) from error
-        self._say("no machine is to be seen: asking again, under the same token")
-        return None
+    def _wait_for_profile(self, error: AwsError) -> None:
+        self._say(f"{error}: again in {NEW_PROFILE_WAIT:.0f}s, it may be new")
+        self._pause(NEW_PROFILE_WAIT)
 
-    def look_up(self, token: str) -> Machine | None:
-        """The machine that was launched under the token, as far as EC2 tells."""
+    def _after_loss(self, times: int, token: str, doubt: _Doubt) -> Machine | None:
+        """Look at once, for the same token is asked for again if there is nothing to be seen."""
+        self._say(f"EC2's answer was lost ({doubt.lost}): looking whether it launched")
         for wait in LOOK_UP_WAITS:
             if wait:
                 self._pause(wait)
-            try:
-                if (machine := self._looking.launched_with(token)) is not None:
-                    return machine
-            except AwsError as error:
-                if error.kind is not Kind.PASSING:
-                    raise
+            machine = self._seen(token, doubt)
+            if isinstance(machine, Machine):
+                self._say(f"it did: {machine.instance_id}")
+                return machine
+        if times >= UNCLEAR_TRIES:
+            raise _unclear(doubt, "no other is asked for")
+        self._say("no machine is to be seen: asking again, under the same token")
         return None
 
+    def _settled(self, token: str, doubt: _Doubt, refusal: AwsError) -> Machine | None:
+        """The token's machine; None once EC2 would show it, and doesn't. Raises UnclearError."""
+        left = doubt.left
+        self._say(
+            f"EC2 refuses now ({words(refusal)}), but may have launched before ({doubt.lost}): "
+            f"looking, for up to {format_duration(float(round(left)))}"
+        )
+        unseen: AwsError | None = None
+        for wait in _waits(left):
+            if wait:
+                self._pause(wait)
+            seen = self._seen(token, doubt)
+            if isinstance(seen, Machine):
+                self._say(f"it did: {seen.instance_id}")
+                return seen
+            unseen = seen
+        if unseen is not None:
+            raise _unclear(doubt, f"EC2 can't be asked: {words(unseen)}")
+        return None
 
-def _quota(error: AwsError, asked: Asked) -> str:
-    name = str(asked.request["InstanceType"])
-    market = "spot" if "InstanceMarketOptions" in asked.request else "on-demand"
-    what = quota_of(name, market)
-    quota = f"'{what[0]}' ({what[1]})" if what else f"the quota of {name} ({market})"
-    return (
-        f"quota: {error}\n"
-        f"another zone has the same quota: ask for more of {quota} in Service Quotas, Amazon EC2; "
-        "or wait for machines to end; or take another family or market"
+    def _seen(self, token: str, doubt: _Doubt) -> Machine | AwsError | None:
+        """The machine that was launched under the token, as far as EC2 tells; the error of a look
+        that may succeed later. Raises UnclearError for one that won't."""
+        try:
+            return self._looking.launched_with(token)
+        except AwsError as error:
+            if error.kind is Kind.PASSING:
+                return error
+            raise _unclear(doubt, f"EC2 can't be asked: {words(error)}") from error
+
+
+def _waits(seconds: float) -> Iterator[float]:
+    """Seconds before each look, further and further apart; all of them are ``seconds``."""
+    yield 0.0
+    wait = 1.0
+    while seconds > 0:
+        yield min(wait, seconds)
+        seconds -= wait
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _unclear(doubt: _Doubt, why: str) -> UnclearError:
+    return UnclearError(
+        f"EC2 doesn't say whether it launched a machine ({doubt.lost}); {why}\n"
+        "The same command again finds it, or goes on; any other launches nothing meanwhile"
     )
-
-
-def _stop(error: AwsError) -> RefusedError:
-    text = f"EC2 refuses the launch: {_words(error)}"
-    if error.kind is Kind.DENIED:
-        text += "\n`runner setup` shows the policy that a launcher needs"
-    return RefusedError(text)
-
-
-def _words(error: AwsError) -> str:
-    """Without the kilobyte that only sts:DecodeAuthorizationMessage can read."""
-    text = str(error)
-    at = text.find("Encoded authorization failure message")
-    return text[:at].rstrip(" .") if at > 0 else text
