@@ -258,7 +258,10 @@ class Engine:
     def _patience(self, status: QueueStatus) -> float:
         """Seconds that a store which doesn't answer may hold up the end of a session."""
         if status in QUEUE_ENDED:
-            return min(LAST_WORDS, self.surroundings.upload_timeout)
+            timeout = self.surroundings.upload_timeout
+            # One that took all the results is not away: a request or two that hang are no reason.
+            away = self._uploads is not None and self._uploads.gave_up
+            return min(LAST_WORDS, timeout) if away else timeout
         if status is not QueueStatus.INTERRUPTED:
             return LET_GO
         gone_at = self.scheduler.gone_at

@@ -26,6 +26,7 @@ EVERY = 3.0
 """Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
 
 FIRST_RETRY = 1.0
+LONGEST_RETRY = 30.0
 
 
 class StoredState:
@@ -225,7 +226,7 @@ class StoredState:
             if self._loop.time() + delay > until:
                 return
             await asyncio.sleep(delay)
-            delay *= 2
+            delay = min(2 * delay, LONGEST_RETRY)
 
     def stop(self) -> None:
         """Begin nothing more."""

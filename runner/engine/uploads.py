@@ -306,6 +306,11 @@ class Uploads:
             why = self._scheduler.jobs[job].result_error or self._given_up
             self._report(job, pending, None, why)
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether nothing came further for so long that uploads were left for later."""
+        return bool(self._given_up)
+
     async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""
         if status in QUEUE_ENDED and not self._given_up:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from s3_endpoint import Endpoint, env_for
 from s3_faults import (
     EXPIRED,
@@ -80,9 +79,6 @@ def test_all_gets_there_and_nothing_twice(
 ) -> None:
     """On a bad day of S3's a night's results would not be stored, or cost their traffic many times
     over, or leave parts that are paid for for ever."""
-    if scaled(FILES) < FILES // 10:
-        # One hang of 30 s as the last state is stored is the whole patience of an end: 105.
-        pytest.skip("of so few requests a single hang decides")
     bucket, proxy, chaos = endpoint.bucket(), FaultProxy(endpoint.port), Chaos(seed)
     files, size = scaled(FILES), max(20 << 20, scaled(SIZE))
     make = f"mkdir out; for i in $(seq {files}); do echo $i > out/$i; done"
