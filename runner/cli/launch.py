@@ -34,7 +34,16 @@ def configure_machine(parser: argparse.ArgumentParser) -> None:
     _configure_place(parser.add_argument_group("where it is, and as whom"))
     _configure_end(parser.add_argument_group("its end"))
     parser.add_argument(
-        "--workdir", metavar="DIR", help="ship this folder: what git tracks, or doesn't ignore"
+        "--workdir",
+        metavar="DIR",
+        help="ship this folder: what git tracks, or doesn't ignore, but for files that hold "
+        "secrets by their names (--dry-run tells)",
+    )
+    parser.add_argument(
+        "--include",
+        metavar="FILE",
+        action="append",
+        help="ship this file of the work folder in any case; may be repeated",
     )
     parser.add_argument(
         "--bundle", metavar="FILE|s3://…", help="install this, and not this runner's own bundle"

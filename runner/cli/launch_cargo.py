@@ -3,27 +3,55 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runner.aws.faults import AwsError, Kind
 from runner.cli.progress import progress_bar
 from runner.errors import UsageError
+from runner.results.escape import written
 from runner.results.stores import is_s3
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.bundles import bundle_file
+from runner.targets.ec2.choosing import Choice
 from runner.targets.ec2.workdir import LIMIT, pack
 
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Workdir:
+    """The work folder as one file, and what is in it."""
+
+    file: Path
+    choice: Choice
+
+    def view(self, *, whole: bool) -> dict[str, Any]:
+        """As data; with ``whole`` every file is named. Paths are as `results` writes them."""
+        choice = self.choice
+        view: dict[str, Any] = {"count": len(choice.files), "bytes": choice.size, "git": choice.git}
+        if whole:
+            files = choice.files.items()
+            view["files"] = [{"path": written(path), "bytes": size} for path, size in files]
+        left = choice.left_out
+        return {
+            **view,
+            "left_out": [{"path": written(each.path), "why": each.why} for each in left],
+        }
+
+
 @contextmanager
-def packed(folder: str | None, say: Say) -> Iterator[Path | None]:
-    """The work folder as one file, as long as the block lasts. Raises UsageError."""
+def packed(folder: str | None, include: Sequence[str], say: Say) -> Iterator[Workdir | None]:
+    """The work folder, ready to be sent, as long as the block lasts. Raises UsageError."""
     if folder is None:
+        if include:
+            raise UsageError("--include: is for a file of the work folder: it goes with --workdir")
         yield None
         return
+    chosen: list[Choice] = []
     with progress_bar() as advance:
         known = 0
 
@@ -32,10 +60,10 @@ def packed(folder: str | None, say: Say) -> Iterator[Path | None]:
             advance(0 if known else total, done - known)
             known = done
 
-        path = pack(Path(folder), LIMIT, progress, say)
+        path = pack(Path(folder), LIMIT, progress, chosen.append, include)
     try:
         say(f"{folder} is packed: {path.stat().st_size:,} bytes")
-        yield path
+        yield Workdir(path, chosen[0])
     finally:
         path.unlink(missing_ok=True)
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from runner.cli.text import counted
 from runner.model.document import Queue
 from runner.model.durations import format_duration
+from runner.results.escape import shown
+from runner.targets.ec2.choosing import Choice
 from runner.targets.ec2.launch import Launched
 from runner.targets.ec2.plan import Candidate, Facts, disk_of, drops
 from runner.targets.ec2.request import rfc3339
 from runner.targets.ec2.sums import dollars, price_words
 from runner.targets.ec2.wish import Wish
+from runner.targets.ec2.workdir import mib
 
 T = TypeVar("T")
+
+MOST_LEFT_OUT = 10
+"""Files and folders that are named; of more it is said how many."""
 
 DELAY = "5m0s"
 """The default of the setting `on_complete_delay`."""
@@ -43,6 +50,26 @@ def plan_lines(
     yield from _ends(queue, wish)
     for text in drops(wish, facts):
         yield _line("Not tried", text)
+
+
+def workdir_lines(choice: Choice) -> Iterator[str]:
+    """What goes along of the work folder and what stays here, as lines of the plan."""
+    (largest,) = choice.largest(1)
+    told = f"{counted(len(choice.files), 'file')}, {mib(choice.size)} MiB, of {choice.folder}"
+    if len(choice.files) > 1:
+        told += f"; the largest is {shown(largest)}, {mib(choice.files[largest])} MiB"
+    yield _line("Work folder", told)
+    if not choice.git:
+        yield _line("Careful", "it is in no git repository: all goes along but what is left out")
+    # A folder of caches is nothing to look at; a file may be one that a job needs.
+    left = sorted(choice.left_out, key=lambda each: each.path.endswith("/"))
+    for each in left[:MOST_LEFT_OUT]:
+        yield _line("Left out", f"{shown(each.path)}: {each.why}")
+    if len(left) > MOST_LEFT_OUT:
+        more = len(left) - MOST_LEFT_OUT
+        yield _line("Left out", f"{more:,} more; --dry-run --json names all")
+    if any(not each.path.endswith("/") for each in left):
+        yield _line("Left out", "--include FILE ships one of these files all the same")
 
 
 def _ends(queue: Queue, wish: Wish) -> Iterator[str]:

@@ -14,7 +14,7 @@ from runner.aws.clients import region_of
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
 from runner.cli import launch_cargo, launch_text, options
-from runner.cli.launch_cargo import bundles
+from runner.cli.launch_cargo import Workdir, bundles
 from runner.cli.progress import progress_bar
 from runner.cli.text import clean
 from runner.errors import UsageError
@@ -65,6 +65,7 @@ class Launching:
         self._queue = queue
         self._begun = False
         self._again = options.again(arguments)
+        self._workdir: Workdir | None = None
 
     def say(self, line: str) -> None:
         """One line for people."""
@@ -73,8 +74,11 @@ class Launching:
     def run(self) -> Launched | None:
         """None where nothing was to be launched, or the user said no."""
         try:
-            with launch_cargo.packed(self._arguments.workdir, self.say) as packed:
-                self._digest = _digest(self._arguments, self._queue, self._ec2.region, packed)
+            given = self._arguments
+            with launch_cargo.packed(given.workdir, given.include or (), self.say) as workdir:
+                self._workdir = workdir
+                packed = workdir.file if workdir is not None else None
+                self._digest = _digest(given, self._queue, self._ec2.region, packed)
                 with self._launches.locked(self._queue.queue_id or self._digest):
                     return self._run(packed)
         except KeyboardInterrupt:
@@ -156,7 +160,7 @@ class Launching:
     ) -> Launched:
         with bundles(self._arguments.bundle, self._ec2.region, self.say) as bundle:
             given = vars(self._arguments)
-            cargo = Cargo(self._queue, self._workdir(packed), bundle, given, self._again)
+            cargo = Cargo(self._queue, self._code(packed), bundle, given, self._again)
             self._begun = True
             launch = self._launcher.begin(
                 self._wish, self._id, self._store, self._digest, self._before
@@ -182,7 +186,7 @@ class Launching:
             # Its words are the survey's, which comes next.
             return False
 
-    def _workdir(self, packed: Path | None) -> Path | Shipped | None:
+    def _code(self, packed: Path | None) -> Path | Shipped | None:
         """What the machine's work folder is filled with."""
         return packed
 
@@ -203,9 +207,9 @@ class Launching:
     def _show(self, surveyed: Surveyed, tried: tuple[Candidate, ...]) -> None:
         """A dry run's answer is the plan; otherwise it is talk."""
         out = sys.stdout if self._arguments.dry_run and not self._arguments.json else sys.stderr
-        for line in launch_text.plan_lines(
-            self._queue, self._store, self._wish, surveyed.facts, tried
-        ):
+        plan = launch_text.plan_lines(self._queue, self._store, self._wish, surveyed.facts, tried)
+        workdir = launch_text.workdir_lines(self._workdir.choice) if self._workdir else ()
+        for line in (*plan, *workdir):
             print(clean(line), file=out)
         for note in surveyed.notes:
             self.say(note)
@@ -215,7 +219,9 @@ class Launching:
                 print(json.dumps(self._plan(surveyed, tried)))
 
     def _plan(self, surveyed: Surveyed, tried: tuple[Candidate, ...]) -> dict[str, Any]:
-        where = {"queue_id": self._id, "store": self._store}
+        where: dict[str, Any] = {"queue_id": self._id, "store": self._store}
+        if self._workdir is not None:
+            where["workdir"] = self._workdir.view(whole=self._arguments.dry_run)
         return {**where, **plan_view(self._wish, surveyed.facts, tried, self._queue)}
 
     def _agreed(self) -> bool:

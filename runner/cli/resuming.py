@@ -160,5 +160,5 @@ class Resuming(Launching):
         super()._stand(surveyed)
         return super()._launch(surveyed, tried, packed)
 
-    def _workdir(self, packed: Path | None) -> Path | Shipped | None:
+    def _code(self, packed: Path | None) -> Path | Shipped | None:
         return packed or self._shipped

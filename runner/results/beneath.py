@@ -108,6 +108,12 @@ class Beneath:
         with self._folder(folders) as folder, acting_as(self._rights):
             return os.open(name, _READ, dir_fd=folder)
 
+    def read_link(self, path: bytes) -> bytes:
+        """Where the link at ``path`` leads, as it says."""
+        folders, name = _split(path)
+        with self._folder(folders) as folder, acting_as(self._rights):
+            return os.readlink(name, dir_fd=folder)
+
     def make_folder(self, path: bytes) -> None:
         """Make a folder (b"": the root) at need, and remove what killed processes left in it."""
         with self._readable(path, make=True) as fd:

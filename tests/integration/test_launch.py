@@ -269,6 +269,36 @@ def test_the_work_folder_goes_along(laptop: Laptop) -> None:
         assert any(name.endswith("train.py") for name in archive.getnames())
 
 
+def test_a_dry_run_shows_what_leaves_the_laptop(laptop: Laptop) -> None:
+    """A secret would be in the bucket before anybody saw the list; or a job miss a file."""
+    code = laptop.root / "code"
+    code.mkdir()
+    for name, size in (("train.py", 10), ("data\n\udcff.bin", 2 * 1024**2), (".env", 5)):
+        (code / name).write_bytes(b"x" * size)
+    (code / "link").symlink_to("/mnt/data")
+    done = laptop.launch("--workdir", str(code), "--dry-run")
+    shown = [line for line in done.stdout.splitlines() if line.startswith(("Work", "Left", "Care"))]
+    assert shown == [
+        f"Work folder:   2 files, 2.0 MiB, of {code}; the largest is 'data\\n%FF.bin', 2.0 MiB",
+        "Careful:       it is in no git repository: all goes along but what is left out",
+        "Left out:      '.env': variables, often with secrets",
+        "Left out:      'link': a link to '/mnt/data', which is another place on the machine",
+        "Left out:      --include FILE ships one of these files all the same",
+    ]
+    told = json.loads(laptop.launch("--workdir", str(code), "--dry-run", "--json").stdout)
+    assert told["workdir"]["files"] == [
+        {"path": "data\n%FF.bin", "bytes": 2 * 1024**2}, {"path": "train.py", "bytes": 10},
+    ]  # fmt: skip
+    assert [each["path"] for each in told["workdir"]["left_out"]] == [".env", "link"]
+    words = ("--workdir", str(code), "--include", ".env", "--include", "link")
+    told = json.loads(laptop.launch(*words, "--dry-run", "--json").stdout)
+    assert told["workdir"]["count"] == 4 and told["workdir"]["left_out"] == []
+    for wrong in (words[2:], (*words[:2], "--include", "missing")):
+        refused = laptop.launch(*wrong)
+        assert refused.returncode == 2 and "--include: " in refused.stderr
+    assert laptop.instances() == [] and laptop.stored() == []
+
+
 def test_the_bundle_is_sent_once_per_content(laptop: Laptop, ec2: RudeEc2) -> None:
     """Each launch would take 20 MB up a home's line."""
     laptop.launch()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError, UsageError
+from runner.targets.ec2.choosing import Choice
 from runner.targets.ec2.workdir import pack, unpack
 
 MIB = 1024**2
@@ -39,12 +40,12 @@ def code(tmp_path: Path) -> Path:
     return folder
 
 
-def packed(folder: Path, limit: int = MIB) -> tuple[bytes, list[str]]:
-    said: list[str] = []
-    path = pack(folder, limit, say=said.append)
+def packed(folder: Path, limit: int = MIB) -> tuple[bytes, Choice]:
+    told: list[Choice] = []
+    path = pack(folder, limit, say=told.append)
     data = path.read_bytes()
     path.unlink()
-    return data, said
+    return data, told[0]
 
 
 def names(data: bytes) -> set[str]:
@@ -63,8 +64,9 @@ def test_git_says_what_goes_along(code: Path) -> None:
     git(code, "add", "gone", "run.sh")
     (code / "gone").unlink()
     os.mkfifo(code / "pipe")
-    data, said = packed(code)
-    assert names(data) == ALWAYS and said == []
+    data, choice = packed(code)
+    assert names(data) == ALWAYS == set(choice.files) and choice.git
+    assert choice.left_out == ()
 
 
 def test_a_repository_in_the_repository_goes_along(code: Path) -> None:
@@ -80,11 +82,39 @@ def test_a_repository_in_the_repository_goes_along(code: Path) -> None:
     assert "vendored/lib.py" in found and "vendored/big" not in found
 
 
-def test_without_git_all_goes_along_and_it_is_said(code: Path) -> None:
-    """A folder that is in no repository could not be shipped, or would be in silence."""
-    data, said = packed(code)
-    assert names(data) == {*ALWAYS, ".env"}
-    assert len(said) == 1 and "no git repository" in said[0]
+def test_without_git_all_goes_along_but_what_is_named(code: Path) -> None:
+    """A folder that is in no repository could not be shipped, or would be with its secrets."""
+    data, choice = packed(code)
+    assert names(data) == ALWAYS and not choice.git
+    assert [each.path for each in choice.left_out] == [".env", "__pycache__/"]
+
+
+def test_what_became_a_link_after_the_choice_is_not_followed(code: Path, tmp_path: Path) -> None:
+    """What is outside would be packed: somebody else may write to the folder."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "train.py").write_text("SECRET")
+
+    def swap(choice: Choice) -> None:
+        (code / "src").rename(tmp_path / "moved")
+        (code / "src").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(UsageError, match=r"'src/train\.py' can't be packed: a link is on the way"):
+        pack(code, MIB, say=swap)
+
+
+def test_names_of_every_kind_arrive(tmp_path: Path) -> None:
+    """A job would miss a file because of its name."""
+    folder, there = tmp_path / "odd", tmp_path / "there"
+    given = [b"-rf", b"new\nline", b"\xff\xfe.txt", b"%41", b" ", b"a" * 255, b"*", b"e\xcc\x81",
+             b"/".join([b"d" * 100] * 20) + b"/f"]  # fmt: skip
+    for name in given:
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name[:20])
+    there.mkdir()
+    unpack(io.BytesIO(packed(folder)[0]), there)
+    for name in given:
+        assert (there / os.fsdecode(name)).read_bytes() == name[:20]
 
 
 def test_git_in_trouble_is_no_leave_to_ship_all(code: Path) -> None:
@@ -112,7 +142,7 @@ def test_too_large_names_the_largest(code: Path) -> None:
         packed(code)
     lines = str(raised.value).splitlines()
     assert "3.0 MiB" in lines[0] and "limit is 1.0 MiB" in lines[0]
-    assert lines[1].split() == ["2.0", "MiB", "data.bin"]
+    assert lines[1].split() == ["2.0", "MiB", "'data.bin'"]
 
 
 @pytest.mark.parametrize("made", ["nothing", "empty"])
