@@ -229,8 +229,10 @@ class Attempts:
         self._void(token, reason, START_AGAIN_AFTER if reason else 0.0)
 
     def _void(self, token: str, reason: str | None, delay: float) -> None:
-        job = self._tokens[token]
-        self._report(token, ev.AttemptVoided(now(), job, token, reason, delay))
+        job = self._tokens.get(token)
+        # None: it was told before. Its shim and each signal may find that it hadn't begun.
+        if job is not None:
+            self._report(token, ev.AttemptVoided(now(), job, token, reason, delay))
 
     def background_ended(self, token: str) -> None:
         """See Listener."""

@@ -14,6 +14,8 @@ from runner.model.durations import format_duration
 from runner.model.queue import Job, Queue
 from runner.model.wording import quoted, step
 
+_FOLDER = ".working_directory"
+
 _Found = Iterator[tuple[str, str]]
 """Where inside a job, and what."""
 
@@ -56,14 +58,16 @@ def whose(job_ids: Sequence[str]) -> str:
 
 
 def _in_queue(queue: Queue) -> Iterator[tuple[str, str]]:
-    for inside, message in (*_env(queue.env), *_folder(queue.working_directory)):
+    for inside, message in (*_env(queue.env), *_path(_FOLDER, queue.working_directory)):
         yield inside.removeprefix("."), message
 
 
 def _in_job(queue: Queue, job: Job) -> _Found:
     yield from _command(job.command)
     yield from _env(job.env)
-    yield from _folder(job.working_directory)
+    yield from _path(_FOLDER, job.working_directory)
+    for number, source in enumerate(job.input_paths):
+        yield from _path(f".input_paths[{number}].path", source.path)
     yield from _results(job)
     if job.timeout > queue.global_timeout:
         limit = format_duration(queue.global_timeout)
@@ -94,10 +98,10 @@ def _to_be_filled(name: str, value: str) -> str | None:
     return "~" if is_path else None
 
 
-def _folder(path: str | None) -> _Found:
+def _path(inside: str, path: str | None) -> _Found:
     if path and (path.startswith("~") or re.search(r"\$[A-Za-z_{]", path)):
         what = "~" if path.startswith("~") else "$"
-        yield ".working_directory", f"{quoted(path)} is taken as it stands: {what} isn't filled in"
+        yield inside, f"{quoted(path)} is taken as it stands: {what} isn't filled in"
 
 
 def _results(job: Job) -> _Found:

@@ -33,6 +33,7 @@ from runner.results.store import (
     Stored,
     StoreError,
     Versioned,
+    check_record_size,
 )
 
 _REFUSALS = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EILSEQ})
@@ -99,6 +100,8 @@ class FolderStore:
         with self._told(key, "read"):
             try:
                 with open(self._path(key), "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    check_record_size(f"{key!r} of {shown(self.describe())}", size)
                     return file.read()
             except (FileNotFoundError, NotADirectoryError):
                 return None

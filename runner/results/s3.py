@@ -29,6 +29,7 @@ from runner.results.store import (
     Stored,
     StoreError,
     Versioned,
+    check_record_size,
 )
 
 PARALLEL = 10
@@ -190,6 +191,8 @@ class S3Store:
         try:
             answer = self._calls.call("GetObject", Key=self._calls.key(key))
             with self._calls.told("GetObject", self._calls.key(key)):
+                size = self._calls.field(answer, "ContentLength", "GetObject")
+                check_record_size(f"{key!r} of {self.describe()}", size)
                 data = answer["Body"].read()
         except S3Error as error:
             if error.kind is Kind.MISSING and error.code != "NoSuchBucket":

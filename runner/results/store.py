@@ -58,6 +58,17 @@ class Entry:
     etag: str = field(default="", compare=False)
 
 
+MAX_RECORD = 256 * 1024 * 1024
+"""Bytes of what is read whole; the state of 100,000 jobs has 60 MiB at most."""
+
+
+def check_record_size(name: str, size: int) -> None:
+    """Raise RefusedError for what no run has stored: it would fill the memory of who reads it."""
+    if size > MAX_RECORD:
+        most = f"at most {MAX_RECORD >> 20} MiB"
+        raise RefusedError(f"{name} has {size:,} bytes: what is read there has {most}")
+
+
 @dataclass(frozen=True, slots=True)
 class Versioned:
     """What a key holds, and the store's name for that version of it."""
@@ -107,7 +118,10 @@ class ResultStore(Protocol):
         """Store `data`, in place of what was there; `durable`: safe from a power cut on return."""
 
     def get_bytes(self, key: str) -> bytes | None:
-        """What `put_bytes` stored; None if there is no such key."""
+        """What `put_bytes` stored; None if there is no such key.
+
+        Raises RefusedError for more than MAX_RECORD bytes.
+        """
 
     def swap_bytes(self, key: str, data: bytes, expected: str | None) -> str:
         """Store `data` if the key still has the version `expected` (None: isn't there).

@@ -24,7 +24,7 @@ from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.s3 import S3Store
 from runner.results.source import Source, SourceError
-from runner.results.store import ChangedError, Entry, ResultStore
+from runner.results.store import ChangedError, Entry, RefusedError, ResultStore
 from runner.results.upload import JobUpload, UploadOutcome, upload_job
 
 PART = 5 << 20
@@ -506,3 +506,17 @@ def test_any_tree_is_stored_once_and_whole_in_s3(
     """Some file, with some name, would be lost, doubled, changed, or written elsewhere."""
     with tempfile.TemporaryDirectory() as text:
         _check_tree(s3_bed.store, Path(text), tree, patterns)
+
+
+def test_what_no_run_has_stored_is_not_read_whole(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object of 100 GB under a record's name would fill the memory of whoever looks."""
+    monkeypatch.setattr("runner.results.store.MAX_RECORD", 10)
+    bed.store.put_bytes("fits", b"1" * 10)
+    bed.store.put_bytes("queue-state.json", b"1" * 11)
+    assert bed.store.get_bytes("fits") == b"1" * 10
+    with pytest.raises(RefusedError, match=r"'queue-state.json' of .* has 11 bytes"):
+        bed.store.get_bytes("queue-state.json")
+    with pytest.raises(RefusedError):
+        bed.store.get_versioned("queue-state.json")

@@ -41,6 +41,10 @@ def found(**job: Any) -> str:
         ({"command": "make | tee log"}, "has a pipe"),
         ({"command": "set -e\nmake | tee log"}, "has a pipe"),
         ({"working_directory": "~/x"}, 'working_directory: "~/x" is taken as it stands'),
+        (
+            {"input_paths": [{"s3": "s3://bkt/k", "path": "$HOME/k"}]},
+            'input_paths[0].path: "$HOME/k" is taken as it stands',
+        ),
         ({"working_directory": "/data/$USER"}, "$ isn't filled in"),
         ({"timeout": "2h"}, "timeout: 2h0m0s is longer than the whole queue may take"),
         ({"retry": {"max_attempts": 2, "dont_retry_on_codes": [2]}}, "timeouts and signals are"),
