@@ -5,6 +5,8 @@ from __future__ import annotations
 import email.utils
 import hashlib
 import json
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,10 @@ from typing import Any
 import pytest
 from imds import Imds
 
-from runner.targets.ec2.first_boot import boot
+from runner.targets.ec2.first_boot import boot, disks, machine, telling
+from runner.targets.ec2.first_boot.aws import Aws, Metadata
+from runner.targets.ec2.first_boot.bucket import Bucket
+from runner.targets.ec2.first_boot.patience import PATIENCE, Failed, Over, patiently
 
 BODY = b"the bundle " * 20_000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -73,9 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
 def rude(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Rude]:
     made = Rude()
     monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
-    monkeypatch.setattr(boot, "LOG", str(tmp_path / "log"))
-    monkeypatch.setattr(boot, "PLACE", str(tmp_path))
-    monkeypatch.setattr(boot, "DENIED", 0.3)
+    monkeypatch.setattr(telling, "LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(telling, "PLACE", str(tmp_path))
+    monkeypatch.setattr(telling, "VOLATILE", str(tmp_path / "volatile"))
+    monkeypatch.setitem(PATIENCE, "denied", 0.3)
     yield made
     made.close()
 
@@ -96,8 +102,8 @@ def imds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imds]:
     made.close()
 
 
-def bucket() -> boot.Bucket:
-    return boot.Bucket(boot.Aws(boot.Metadata(), "eu-west-1"), "b")
+def bucket() -> Bucket:
+    return Bucket(Aws(Metadata(), "eu-west-1"), "b")
 
 
 def said(tmp_path: Path) -> str:
@@ -138,7 +144,7 @@ def test_what_does_not_pass_is_told(rude: Rude, imds: Imds, tmp_path: Path, why:
     """A machine would wait for what will never come, or install what nobody sent."""
     status, body, headers = FINAL[why]
     rude.answers = [(status, body, dict(headers)) for _ in range(20)]
-    with pytest.raises(boot.Failed, match=f"s3://b/k: .*{why}"):
+    with pytest.raises(Failed, match=f"s3://b/k: .*{why}"):
         bucket().fetch("k", SHA256, str(tmp_path / "out"))
 
 
@@ -147,8 +153,8 @@ def test_credentials_that_come_late_are_waited_for(rude: Rude, imds: Imds, tmp_p
     keys = imds.data.pop("iam/security-credentials/r")
     timer = threading.Timer(0.4, lambda: imds.data.update({"iam/security-credentials/r": keys}))
     timer.start()
-    aws = boot.Aws(boot.Metadata(), "eu-west-1")
-    boot.patiently("the role's credentials", aws.keys)
+    aws = Aws(Metadata(), "eu-west-1")
+    patiently("the role's credentials", aws.keys)
     timer.join()
     assert aws.keys()["AccessKeyId"] == "AKID" and "credentials" in said(tmp_path)
 
@@ -223,7 +229,7 @@ def test_a_queue_that_has_ended_is_not_begun_again(
         "state_key": "queues/q/queue-state.json",
         "document": {"key": DOCUMENT},
     }
-    with pytest.raises(boot.Over, match="failed") if over else nullcontext():
+    with pytest.raises(Over, match="failed") if over else nullcontext():
         boot.see_that_there_is_work(told, bucket())
     state = "/b/queues/q/queue-state.json"
     heads = [("HEAD", state), ("HEAD", f"/b/{DOCUMENT}")] if over else []
@@ -269,14 +275,81 @@ def test_without_a_distribution_that_has_python_it_says_so(
 ) -> None:
     """The log would show no reason."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(boot.os.path, "exists", lambda path: False)
-    with pytest.raises(boot.Failed, match=r"no Python >= 3\.11"):
-        boot.need_python()
+    monkeypatch.setattr(machine.os.path, "exists", lambda path: False)
+    with pytest.raises(Failed, match=r"no Python >= 3\.11"):
+        machine.need_python()
 
 
 def test_a_command_that_fails_is_told_with_its_words(rude: Rude, tmp_path: Path) -> None:
     """The reason would be somewhere in a log on a machine that is gone."""
-    with pytest.raises(boot.Failed, match=r"failed \(3\): no room"):
-        boot.run(["sh", "-c", "echo no room >&2; exit 3"], 10)
-    with pytest.raises(boot.Failed, match="took more than"):
-        boot.run(["sleep", "60"], 0.2)
+    with pytest.raises(Failed, match=r"failed \(3\): no room"):
+        machine.run(["sh", "-c", "echo no room >&2; exit 3"], 10)
+    with pytest.raises(Failed, match="took more than"):
+        machine.run(["sleep", "60"], 0.2)
+
+
+def test_each_kind_of_refusal_has_its_own_patience(
+    rude: Rude, imds: Imds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a late network has cost would be taken from a new role: given up at its first 403."""
+    monkeypatch.setitem(PATIENCE, "away", 1e9)
+    rude.answers = [*[(503, error("SlowDown"), {})] * 3, (403, error("AccessDenied"), {})]
+    # 1.75 s of the one kind are more than all of the other's.
+    assert bucket().fetch("k", SHA256, str(tmp_path / "out")) == len(BODY)
+    assert len(rude.asked) == 5
+
+
+def test_a_kind_that_comes_and_goes_is_not_patient_for_ever(
+    rude: Rude, imds: Imds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals in turn would each begin anew, and the machine cost until its end."""
+    monkeypatch.setitem(PATIENCE, "away", 1e9)
+    rude.answers = [(503, error("SlowDown"), {}), (403, error("AccessDenied"), {})] * 20
+    with pytest.raises(Failed, match="403 AccessDenied"):
+        bucket().fetch("k", SHA256, str(tmp_path / "out"))
+    assert len(rude.asked) < 10
+
+
+def test_packages_have_a_patience_of_their_own(
+    rude: Rude, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that is away for a minute would be the end of the machine."""
+    (tmp_path / "apt-get").write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\nexit 100\n')
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(machine, "whole_python", lambda: False)
+    monkeypatch.setattr(machine.os.path, "exists", lambda path: path == "/usr/bin/apt-get")
+    monkeypatch.setitem(PATIENCE, "packages", 0.3)
+    with pytest.raises(Failed, match=r"the list of packages: `apt-get .* update` failed \(100\)"):
+        machine.need_python()
+    assert len((tmp_path / "calls").read_text().splitlines()) > 1
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB. Where there can be none: skipped, but never in CI."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=256k", "t", str(place)]
+    if os.geteuid() != 0 or subprocess.run(words).returncode != 0:
+        assert os.environ.get("CI") != "true", "CI mounts"
+        pytest.skip("this needs root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_told_and_makes_room(
+    rude: Rude, imds: Imds, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason would be lost: what has no room for a file has none for why, either."""
+    monkeypatch.setattr(telling, "LOG", str(full_disk / "log"))
+    monkeypatch.setattr(disks, "PLACES", [str(full_disk)])
+    rude.answers = [(200, b"x" * 500_000, {})]
+    with pytest.raises(Failed, match=r"No space left on device, after \d+ of 500000 bytes .*full"):
+        bucket().fetch("k", SHA256, str(full_disk / "out"))
+    assert not (full_disk / "out").exists()
+    (full_disk / "fills").write_bytes(b"x" * os.statvfs(full_disk).f_bavail * 4096)
+    telling.say("goes on")
+    with pytest.raises(Failed, match=r"failed \(3\): no room \(the disk is full: .*0 of 0 MiB"):
+        machine.run(["sh", "-c", "echo no room >&2; exit 3"], 10)
+    assert b"FAILED: why" in telling.read_log("why")

@@ -12,6 +12,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ class Bed:
 def run(bed: Bed, imds: Imds) -> subprocess.CompletedProcess[str]:
     """The script, as cloud-init would run it, in a mount namespace of its own."""
     script = gzip.decompress(user_data(bed.boot)).decode()
-    for old, new in {"DENIED = 10.0": "DENIED = 0.3", **bed.patches}.items():
+    for old, new in {'"denied": 30.0': '"denied": 0.3', **bed.patches}.items():
         assert old in script
         script = script.replace(old, new)
     root = bed.disk.disk
@@ -134,7 +135,7 @@ def old_python(apt: str) -> Callable[[Bed], None]:
         for name in ("python3", "python3.11"):
             bed.stub(name, OLD_PYTHON)
         bed.stub("apt-get", f"#!/bin/sh\n{apt}\n")
-        bed.patches["time.sleep(5)"] = "pass"
+        bed.patches['"packages": 120.0'] = '"packages": 0.0'
 
     return act
 
@@ -152,6 +153,13 @@ def hollow_bundle() -> bytes:
         entry.size = len(text)
         archive.addfile(entry, io.BytesIO(text))
     return raw.getvalue()
+
+
+def settings(**given: str) -> Callable[[Bed], None]:
+    def act(bed: Bed) -> None:
+        bed.boot = replace(bed.boot, settings={**bed.boot.settings, **given})
+
+    return act
 
 
 def systemd_refuses(bed: Bed) -> None:
@@ -172,6 +180,11 @@ FAULTS: dict[str, tuple[Callable[[Bed], None], str]] = {
     "python doesn't come": (old_python("exit 0"), r"still no whole Python >= 3\.11"),
     "python never comes": (old_python("exec sleep 60"), "not ready after 3 s"),
     "the service doesn't start": (systemd_refuses, "start failed .*restart runner.service"),
+    "no such user": (settings(job_user="nosuch"), "job_user = nosuch: .* has no such user"),
+    "jobs may not pass": (
+        settings(state_dir="/root/state"),
+        "job_user = runner: .* can't pass through /root",
+    ),
     # The stub starts nothing, so there is nobody to submit to.
     "nobody takes the queue": (lambda bed: None, "start failed .*submit"),
 }
@@ -206,6 +219,47 @@ def test_kept_for_a_look_it_still_ends(bed: Bed, imds: Imds) -> None:
     timer = read(bed, TIMER).splitlines()
     assert "OnActiveSec=7200" in timer and "Persistent=true" in timer
     assert any(line.startswith("OnCalendar=20") for line in timer)
+
+
+@contextmanager
+def small_disk(bed: Bed, place: str, size: str) -> Iterator[None]:
+    """Below ``place`` there is only so much room."""
+    there = bed.disk.disk / place
+    there.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "t", str(there)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(there)], check=True)
+
+
+FULL = {
+    "for what was launched": ("var/lib/runner-boot", "4m", "No space left on device, after"),
+    "for the program itself": ("var/lib/runner-boot", "8k", "nothing can be written to /var/lib"),
+    "for the dead man": ("etc/systemd/system", "4k", "installation failed"),
+    "for the log": ("var/log", "4k", "isn't what was launched"),
+    "for the installation": ("opt", "8m", "installation failed .*the disk is full: /opt"),
+}
+
+
+@pytest.mark.parametrize("which", FULL)
+def test_a_full_disk_is_told_and_ends_the_machine(bed: Bed, imds: Imds, which: str) -> None:
+    """The reason would be lost with the room for it, and the bucket say that it boots for ever."""
+    place, size, why = FULL[which]
+    if which == "for the log":
+        another("bundle")(bed)
+    with small_disk(bed, place, size):
+        if which in ("for the dead man", "for the log"):
+            (bed.disk.disk / place / "filler").write_bytes(b"x" * 4096)
+        done = run(bed, imds)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert calls(bed)[-1] == ENDS
+    told = report(bed.cloud, bed.boot)
+    assert told["outcome"] == "failed"
+    assert re.search(why, told["error"]), told["error"]
+    log = bed.cloud.get(names.launch_key(bed.boot.launch, "bootstrap.log")) or b""
+    assert re.search(why, log.decode())
+    assert re.search(f"FAILED: .*{why}", done.stdout), "the console says it too"
 
 
 def test_a_role_that_may_not_write_is_found_out_first(bed: Bed, imds: Imds) -> None:

@@ -21,12 +21,13 @@ from typing import IO, Any
 from runner.errors import RunnerError
 from runner.host.machine_file import this_moment
 from runner.model.settings import load_settings
-from runner.service.job_user import job_user
+from runner.service.job_user import JobUser, check_folders, job_user
 from runner.store.paths import StatePaths, make_owned, prepare_folders, sync_folder
 from runner.targets.ec2.workdir import unpack
 
 SETTINGS = Path("/etc/runner/runner.toml")
 _RUNNER = "/opt/runner/bin/runner"
+_JOURNAL = ("journalctl", "--no-pager", "--quiet")
 _UNITS = ("runner.service", "runner-deadman.timer")
 
 
@@ -47,8 +48,12 @@ def arrive(boot: Mapping[str, Any], folder: Path) -> None:
     # The daemon counts from the boot of this machine, the launch from its own beginning.
     left = math.ceil(boot["expires"] - (now.wall - now.uptime))
     write_settings(SETTINGS, {**boot["settings"], "max_lifetime": f"{max(1, left)}s"})
+    settings = load_settings(os.environ, root=True, home=Path.home())
+    # What the service would refuse to start for, in words: it would only have failed to start.
+    user = job_user(settings)
+    check_folders(settings, user)
     if boot["workdir"] is not None:
-        lay_out(boot["queue_id"], folder / "workdir")
+        lay_out(boot["queue_id"], folder / "workdir", StatePaths(settings.state_dir), user)
     _call("systemctl", "enable", "--quiet", *_UNITS)
     _call("systemctl", "restart", *_UNITS)
     _call(_RUNNER, "submit", str(folder / "document"), *boot.get("again", ()))
@@ -80,14 +85,12 @@ def _toml(value: object) -> str:
     return json.dumps(value).replace("\x7f", "\\u007f")
 
 
-def lay_out(queue_id: str, archive: Path) -> None:
+def lay_out(queue_id: str, archive: Path, paths: StatePaths, user: JobUser) -> None:
     """Unpack the user's code to where the queue takes it up, as the jobs' user's.
 
     A child does it, and gives its rights up for good: an archive can't reach what a job couldn't.
     Raises RunnerError.
     """
-    settings = load_settings(os.environ, root=True, home=Path.home())
-    user, paths = job_user(settings), StatePaths(settings.state_dir)
     prepare_folders(paths)
     work = paths.staged_work(queue_id)
     if work.exists():
@@ -120,10 +123,23 @@ def _as_user(account: pwd.struct_passwd, archive: IO[bytes], work: Path) -> int:
 def _call(*words: str) -> None:
     done = subprocess.run(words, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
+        why = ""
         if words[0] == "systemctl":
             # Why it doesn't start, into the log of the bootstrap.
-            subprocess.run(["journalctl", "--no-pager", "-n", "20", "-u", "runner"])
-        raise RunnerError(f"`{' '.join(words)}` failed with exit status {done.returncode}")
+            subprocess.run([*_JOURNAL, "-n", "20", "-u", "runner"], stdin=subprocess.DEVNULL)
+            why = _last_words()
+        raise RunnerError(f"`{' '.join(words)}` failed with exit status {done.returncode}{why}")
+
+
+def _last_words() -> str:
+    """What the service itself has said last, and not systemd of it."""
+    own = [*_JOURNAL, "--output=cat", "-n", "2", "_SYSTEMD_UNIT=runner.service"]
+    try:
+        done = subprocess.run(own, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError:
+        return ""
+    lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
+    return "".join(f": {line.strip()}" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What a new machine is told to do at its first boot: one script, with what it is to fetch.
 
 Owns the form of the user-data. The two programs in it are ``first_boot/boot.sh``, which arms the
-dead man and needs nothing but systemd, and ``first_boot/boot.py``, which does the rest. Whoever may
-ask EC2 for an instance's user-data can read it: there is no secret in it.
+dead man and needs nothing but systemd, and the package that is beside it, which does the rest.
+Whoever may ask EC2 for an instance's user-data can read it: there is no secret in it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ PATIENCE = 1800
 """Seconds from the dead man to READY; what takes longer has failed."""
 
 _PROGRAMS = Path(__file__).parent / "first_boot"
+_END = "END_OF_PROGRAM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _script(boot: Boot) -> str:
         "@CALENDAR@": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(boot.expires)),
         "@KEEP@": str(math.ceil(max(0, boot.keep_on_failure))),
         "@PATIENCE@": str(PATIENCE),
-        "@BOOT_PY@": (_PROGRAMS / "boot.py").read_text().rstrip("\n"),
+        "@PROGRAM@": _here_documents(sorted(_PROGRAMS.glob("*.py"))),
         # One line of ASCII: nothing in it can end the here-document, or mean anything to a shell.
         "@BOOT_JSON@": json.dumps(told, sort_keys=True),
     }
@@ -106,3 +107,11 @@ def _script(boot: Boot) -> str:
     for mark, text in parts.items():
         script = script.replace(mark, text, 1)
     return script
+
+
+def _here_documents(files: Sequence[Path]) -> str:
+    """Commands that write these files; the first that can't be written ends the function."""
+    return "\n".join(
+        f"    cat > $place/first_boot/{file.name} <<'{_END}' || return\n{file.read_text()}{_END}"
+        for file in files
+    )

@@ -9,8 +9,9 @@ calendar='@CALENDAR@'
 keep=@KEEP@
 patience=@PATIENCE@
 place=/var/lib/runner-boot
+# In memory: what is told of a boot whose disk is full.
+volatile=/run/runner-boot
 log=/var/log/runner-bootstrap.log
-unit=/etc/systemd/system/runner-expires
 resume=/etc/systemd/system/runner-boot.service
 
 say() {
@@ -19,8 +20,18 @@ say() {
 }
 
 # Ends the machine at $expires, by the wall clock, on whichever boot that is; $1: also so many seconds
-# from now, or from the start of the next boot.
+# from now, or from the start of the next boot. On a full disk it is armed for this boot.
 arm() {
+    if ! arm_in /etc/systemd/system "$1"; then
+        # What is empty there would stand before what is whole elsewhere.
+        rm -f /etc/systemd/system/runner-expires.service /etc/systemd/system/runner-expires.timer
+        arm_in /run/systemd/system "$1" --runtime
+    fi
+}
+
+arm_in() {
+    unit=$1/runner-expires
+    mkdir -p "$1"
     cat > $unit.service <<END || return
 [Unit]
 Description=End this machine: its time is over, or it could not be set up
@@ -28,7 +39,8 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 Type=oneshot
-ExecStart=-/usr/bin/env python3 $place/boot.py end
+WorkingDirectory=-$place
+ExecStart=-/usr/bin/env python3 -m first_boot.boot end
 TimeoutStartSec=5min
 END
     cat > $unit.timer <<END || return
@@ -36,16 +48,16 @@ END
 Description=When this machine is to end at the latest
 [Timer]
 OnCalendar=$calendar
-${1:+OnActiveSec=$1}
+${2:+OnActiveSec=$2}
 Persistent=true
 AccuracySec=1s
 [Install]
 WantedBy=timers.target
 END
-    systemctl daemon-reload && systemctl enable --quiet runner-expires.timer &&
+    systemctl daemon-reload && systemctl enable --quiet $3 runner-expires.timer &&
         systemctl restart runner-expires.timer || return
     # A power cut may come, and user-data not run again.
-    sync $unit.service $unit.timer /etc/systemd/system/timers.target.wants || :
+    sync $unit.service $unit.timer "$1/timers.target.wants" || :
 }
 
 # User-data runs at the first boot only: should that be cut off, the next one goes on with this.
@@ -81,21 +93,39 @@ end_now() {
 failed() {
     say "FAILED: $*"
     never_again
-    [ -z "$python" ] || timeout -k 5 90 "$python" $place/boot.py report "$*" 2>> $log
+    [ -z "$python" ] || ask 90 report "$*"
     [ "$keep" -gt 0 ] || end_now "$*"
     arm "$keep" || end_now "$*, and it can't be kept for a look"
     say "the machine ends in $keep s; to look at it until then: $log"
     exit 1
 }
 
-arm $((patience + keep)) || end_now "its dead man can't be armed"
-mkdir -p $place
-cat > $place/boot.py <<'END_OF_BOOT_PY'
-@BOOT_PY@
-END_OF_BOOT_PY
-cat > $place/boot.json <<'END_OF_BOOT_JSON'
+# $1: seconds for it; $2: what the program is asked for.
+ask() {
+    ( cd $place && exec timeout -k 10 "$1" "$python" -m first_boot.boot "$2" "$3" ) 2>> $log
+}
+
+# What the machine is to do, and with what.
+lay_out() {
+    place=$1
+    mkdir -p $place/first_boot || return
+@PROGRAM@
+    cat > $place/boot.json <<'END_OF_BOOT_JSON' || return
 @BOOT_JSON@
 END_OF_BOOT_JSON
+}
+
+arm $((patience + keep)) || end_now "its dead man can't be armed"
+rm -f $volatile/why $volatile/bootstrap.json
+full=
+if ! lay_out $place; then
+    full="nothing can be written to $place: $(df -h $place 2> /dev/null | tail -n 1)"
+    # Where the reason can be told from, and the spot request be given back.
+    lay_out $volatile && arm $((patience + keep))
+fi
+mkdir -p $volatile
+echo "runner boot: $(date)" >> $log || log=$volatile/log
+export RUNNER_BOOT_PLACE=$place RUNNER_BOOT_LOG=$log
 # A spot request that opens again boots a new machine with the old user-data.
 [ "$(date +%s)" -lt "$expires" ] || end_now "its time was over before it began"
 say "armed: the machine ends at $calendar at the latest"
@@ -109,11 +139,12 @@ for each in python3 python3.13 python3.12 python3.11 /usr/libexec/platform-pytho
     fi
 done
 [ -n "$python" ] || failed "this image has no python3: nothing could be fetched"
-if timeout -k 10 "$patience" "$python" $place/boot.py boot 2>> $log; then
+[ -z "$full" ] || failed "$full"
+if ask "$patience" boot; then
     :
 else
     status=$?
-    why=$(cat $place/why 2> /dev/null)
+    why=$(cat $volatile/why 2> /dev/null)
     # Nothing to look at, and nothing to do.
     [ $status != 3 ] || end_now "$why"
     [ $status != 124 ] || why="not ready after $patience s"

@@ -1,0 +1,98 @@
+"""The launch's bucket."""
+
+import errno
+import hashlib
+import os
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from urllib.parse import quote
+
+from .aws import Aws
+from .disks import full_disks
+from .patience import Again, Failed, Missing, patiently
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Of our own disk, and never of the network."""
+
+
+class Bucket:
+    """The launch's bucket."""
+
+    def __init__(self, aws: Aws, name: str) -> None:
+        self._aws = aws
+        self._name = name
+
+    def fetch(self, key: str, sha256: str, target: str) -> int:
+        """Bring an object, which must be what the launch has sent; its size. Raises Failed."""
+        return int(patiently(f"s3://{self._name}/{key}", lambda: self._fetch(key, sha256, target)))
+
+    def _fetch(self, key: str, sha256: str, target: str) -> int:
+        size, expected, digest = 0, -1, hashlib.sha256()
+        try:
+            with self._aws.open("s3", "GET", self._url(key)) as answer, open(target, "wb") as file:
+                expected = int(answer.headers.get("Content-Length", -1))
+                for block in iter(lambda: answer.read(1 << 20), b""):
+                    file.write(block)
+                    digest.update(block)
+                    size += len(block)
+        except (OSError, HTTPException) as error:
+            number = getattr(error, "errno", None)
+            if getattr(error, "filename", None) == target or number in DISK_ERRORS:
+                why = f"{target}: {error}, after {size} of {expected} bytes{full_disks()}"
+                _remove(target)
+                raise Failed(why)
+            raise Again("broken off", f"broken off after {size} bytes: {error}")
+        if 0 <= expected != size:
+            raise Again("broken off", f"broken off after {size} of {expected} bytes")
+        if digest.hexdigest() != sha256:
+            told = "isn't what was launched: its sha256 is {}, not {}"
+            raise Again("damaged", told.format(digest.hexdigest(), sha256))
+        return size
+
+    def text(self, key: str) -> bytes:
+        """What a small object holds; nothing where there is none. Raises Failed."""
+        return bytes(patiently(f"s3://{self._name}/{key}", lambda: self._text(key)))
+
+    def _text(self, key: str) -> bytes:
+        try:
+            with self._aws.open("s3", "GET", self._url(key)) as answer:
+                return bytes(answer.read())
+        except Missing:
+            return b""
+        except (OSError, HTTPException) as error:
+            raise Again("broken off", f"broken off: {error}")
+
+    def stored_at(self, key: str) -> float:
+        """When an object was stored, by S3's clock. Raises Failed."""
+        return float(patiently(f"s3://{self._name}/{key}", lambda: self._stored_at(key)))
+
+    def _stored_at(self, key: str) -> float:
+        try:
+            with self._aws.open("s3", "HEAD", self._url(key)) as answer:
+                return parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+        except (TypeError, ValueError, Missing) as error:
+            raise Failed(f"{key}: no time of it: {error}")
+        except (OSError, HTTPException) as error:
+            raise Again("broken off", f"broken off: {error}")
+
+    def store(self, key: str, body: bytes) -> None:
+        """Raises Failed."""
+        what = f"storing s3://{self._name}/{key}"
+        patiently(what, lambda: self._aws.open("s3", "PUT", self._url(key), body).close())
+
+    def _url(self, key: str) -> str:
+        path = quote(key, safe="/-_.~")
+        base = self._aws.endpoint("s3")
+        if base is None and "." not in self._name:
+            host = f"{self._name}.s3.{self._aws.region}.{self._aws.domain()}"
+            return f"https://{host}/{path}"
+        base = base or f"https://s3.{self._aws.region}.{self._aws.domain()}"
+        return f"{base}/{self._name}/{path}"
+
+
+def _remove(path: str) -> None:
+    """Make the room again that it took: the log and what else is to come needs some."""
+    try:
+        os.remove(path)
+    except OSError:
+        pass

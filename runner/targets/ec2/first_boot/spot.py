@@ -1,0 +1,31 @@
+"""The spot request of this machine."""
+
+from urllib.parse import urlencode
+
+from .aws import Aws, Metadata, tag
+from .telling import say
+
+
+def cancel_spot_request(metadata: Metadata) -> None:
+    """Have EC2 launch no other machine for this one. Raises Again, Failed."""
+    if metadata.get("instance-life-cycle") != "spot":
+        return
+    instance = metadata.get("instance-id")
+    aws = Aws(metadata, metadata.get("placement/region"))
+    told = _ec2(aws, Action="DescribeInstances", **{"InstanceId.1": instance})
+    request = tag(told, "spotInstanceRequestId")
+    if not request:
+        own = {"Filter.1.Name": "instance-id", "Filter.1.Value.1": instance}
+        request = tag(
+            _ec2(aws, Action="DescribeSpotInstanceRequests", **own), "spotInstanceRequestId"
+        )
+    if request:
+        _ec2(aws, Action="CancelSpotInstanceRequests", **{"SpotInstanceRequestId.1": request})
+        say(f"spot request {request} is cancelled")
+
+
+def _ec2(aws: Aws, **parameters: str) -> str:
+    url = aws.endpoint("ec2") or f"https://ec2.{aws.region}.{aws.domain()}"
+    body = urlencode(sorted({"Version": "2016-11-15", **parameters}.items())).encode()
+    with aws.open("ec2", "POST", url + "/", body, 20) as answer:
+        return str(answer.read().decode())
