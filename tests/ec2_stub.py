@@ -8,6 +8,7 @@ whose instance was terminated, and shows an end only some looks later.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,9 @@ Parameters = dict[str, str]
 class Ec2Stub:
     """``instances`` and ``requests`` by region and id; ``fail``: error codes by (region, action).
 
-    ``looks``: how often a machine is still shown as it was after its end was accepted.
+    ``silent``: regions that take a call and say nothing until ``over``. ``prices``: US dollars a GB
+    and month of a kind of volume. ``looks``: how often a machine is still shown as it was after its
+    end was accepted.
     """
 
     def __init__(self, *regions: str, looks: int = 0) -> None:
@@ -36,6 +39,9 @@ class Ec2Stub:
         self.fail: dict[tuple[str, str], str] = {}
         self.calls: list[tuple[str, str, tuple[str, ...]]] = []
         self.looks = looks
+        self.silent: set[str] = set()
+        self.over = threading.Event()
+        self.prices: dict[str, float] = {}
         self.on_call: Callable[[str, str], None] = lambda region, action: None
         self._lock = threading.Lock()
         self._count = 0
@@ -48,13 +54,15 @@ class Ec2Stub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.over.set()
         self._server.shutdown()
         self._server.server_close()
 
     @property
     def env(self) -> dict[str, str]:
         """For processes that are to ask it about EC2, and nobody about anything else."""
-        return {**env_for("http://127.0.0.1:9"), "AWS_ENDPOINT_URL_EC2": self.url}
+        named = {"AWS_ENDPOINT_URL_EC2": self.url, "AWS_ENDPOINT_URL_PRICING": self.url}
+        return {**env_for("http://127.0.0.1:9"), **named}
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -139,6 +147,8 @@ class Ec2Stub:
 
     def answer(self, region: str, action: str, given: Parameters) -> Record | str:
         """The answer to one call, or an error code."""
+        if region in self.silent:
+            self.over.wait()
         with self._lock:
             self.on_call(region, action)
             ids = tuple(v for k, v in given.items() if re.fullmatch(r".*Id\.\d+", k))
@@ -152,6 +162,8 @@ class Ec2Stub:
                     return self._instances(region, given, ids)
                 case "DescribeSpotInstanceRequests":
                     return self._requests(region, given, ids)
+                case "DescribeVolumes":
+                    return self._volumes(region, given)
                 case "CancelSpotInstanceRequests":
                     return self._cancel(region, ids)
                 case "TerminateInstances":
@@ -170,6 +182,29 @@ class Ec2Stub:
         found = [known[name] for name in ids] if ids else list(known.values())
         found = [record for record in found if _matches(record, given, "InstanceId")]
         return {"Reservations": [{"Instances": [record]} for record in found]}
+
+    def _volumes(self, region: str, given: Parameters) -> Record | str:
+        ((name, values),) = _filters(given)
+        assert name == "attachment.instance-id"
+        known = self.instances[region]
+        volumes = [
+            {"Size": known[each]["_disk"], "VolumeType": "gp3",
+             "Attachments": [{"InstanceId": each}]}
+            for each in values if "_disk" in known[each]
+        ]  # fmt: skip
+        return {"Volumes": volumes}
+
+    def products(self) -> list[str]:
+        """What the Price List API answers for volumes."""
+        return [
+            json.dumps({
+                "product": {"attributes": {"volumeApiName": kind}},
+                "terms": {"OnDemand": {"t": {"priceDimensions": {"d": {
+                    "unit": "GB-Mo", "pricePerUnit": {"USD": str(price)},
+                }}}}},
+            })
+            for kind, price in self.prices.items()
+        ]  # fmt: skip
 
     def _requests(self, region: str, given: Parameters, ids: tuple[str, ...]) -> Record | str:
         known = self.requests[region]
@@ -248,6 +283,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         size = int(self.headers["Content-Length"])
+        if "GetProducts" in self.headers.get("X-Amz-Target", ""):
+            self.rfile.read(size)
+            prices = self.server.stub.products()  # type: ignore[attr-defined]
+            return self._send(200, json.dumps({"PriceList": prices}))
         fields = parse_qs(self.rfile.read(size).decode(), keep_blank_values=True)
         given = {key: values[0] for key, values in fields.items()}
         scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/", self.headers["Authorization"])

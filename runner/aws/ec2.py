@@ -19,6 +19,8 @@ READ_TIMEOUT = 20
 GONE = frozenset({"shutting-down", "terminated"})
 """States of an instance that never comes back."""
 
+MOST_VALUES = 200
+
 ALIVE = ("pending", "running", "stopping", "stopped")
 
 
@@ -76,12 +78,27 @@ class SpotRequest:
         return self.state in ("open", "active", "disabled")
 
 
-class Ec2:
-    """One region. All calls block, and raise AwsError. ``attempts``: of a call, by boto3 itself."""
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A volume of an instance. ``kind``: EC2's word, ``gp3``."""
 
-    def __init__(self, region: str | None = None, attempts: int = ATTEMPTS) -> None:
+    instance_id: str
+    gib: int
+    kind: str
+
+
+class Ec2:
+    """One region. All calls block, and raise AwsError. ``attempts``: of a call, by boto3 itself.
+
+    ``own_session``: see make_client. A client costs 0.15 s with one, else 0.01 s after the first.
+    """
+
+    def __init__(
+        self, region: str | None = None, attempts: int = ATTEMPTS, *, own_session: bool = True
+    ) -> None:
         self._region = region
         self._attempts = attempts
+        self._own_session = own_session
         self._made: Any = None
 
     @property
@@ -94,7 +111,7 @@ class Ec2:
                 connect=CONNECT_TIMEOUT,
                 read=READ_TIMEOUT,
                 attempts=self._attempts,
-                own_session=True,
+                own_session=self._own_session,
             )
         return self._made
 
@@ -126,6 +143,29 @@ class Ec2:
                 return None
             raise
         return found[0] if found else None
+
+    def machines_of(self, instance_ids: Sequence[str]) -> list[Machine]:
+        """Those of these instances that EC2 knows, in calls of 200: a filter takes no more values
+        (EC2 User Guide, "Filter your resources")."""
+        found: list[Machine] = []
+        for begin in range(0, len(instance_ids), MOST_VALUES):
+            ids = list(instance_ids[begin : begin + MOST_VALUES])
+            found += self._machines(Filters=[{"Name": "instance-id", "Values": ids}])
+        return found
+
+    def disks(self, instance_ids: Sequence[str]) -> list[Disk]:
+        """The volumes that are attached to these instances, a stopped one's too."""
+        found: list[dict[str, Any]] = []
+        for begin in range(0, len(instance_ids), MOST_VALUES):
+            ids = list(instance_ids[begin : begin + MOST_VALUES])
+            mine = [{"Name": "attachment.instance-id", "Values": ids}]
+            found += self.pages("describe_volumes", "Volumes", Filters=mine)
+        return [
+            Disk(str(mount["InstanceId"]), int(item["Size"]), str(item.get("VolumeType", "")))
+            for item in found
+            for mount in item.get("Attachments", ())
+            if mount.get("InstanceId")
+        ]
 
     def machines(self, tags: Mapping[str, str | None], states: Sequence[str] = ()) -> list[Machine]:
         """All with these tags (None: any value) in these states (none named: any), oldest first."""

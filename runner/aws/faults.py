@@ -97,6 +97,13 @@ _STATUS = {403: Kind.DENIED, 404: Kind.MISSING, 405: Kind.UNSUPPORTED, 501: Kind
            409: Kind.CONFLICT, 412: Kind.CONFLICT}  # fmt: skip
 
 
+_LONGEST = 300
+"""Characters of an error that are told."""
+
+_LONGEST_MESSAGE = 2_000
+"""The same where it is AWS's own: a refusal may hold a text that only AWS can decode."""
+
+
 def translate(error: Exception) -> AwsError | None:
     """Our error for one that boto3 raised; None for what isn't about AWS: a bug, a local file."""
     from boto3.exceptions import Boto3Error
@@ -143,14 +150,20 @@ def _of_answer(error: Any) -> AwsError:
     if code in ("RequestTimeout", "SlowDown", "RequestTimeTooSkewed", "BadDigest", "IncompleteBody",
                 "XAmzContentChecksumMismatch", "InvalidDigest"):  # fmt: skip
         kind = Kind.PASSING  # the bytes were lost on the way, or S3 is busy: 4xx all the same
-    message = str(told.get("Message") or "").rstrip(".")
+    message = _cut(str(told.get("Message") or ""), _LONGEST_MESSAGE).rstrip(".")
     if code == "InvalidSignatureException" and ("expired" in message or "not yet" in message):
         kind = Kind.PASSING  # a clock that isn't set yet; S3 has a code of its own for it
     return AwsError(kind, code, f"{code}: {message}" if message and message != code else code)
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """One line: of an answer that can't be parsed botocore's message has all of the body."""
+    return _cut(str(error), _LONGEST)
+
+
+def _cut(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[:length]} …"
 
 
 def calling(error_of: Callable[[AwsError], Exception]) -> Translated:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.cli.columns import Column, Cut
 from runner.cli.columns import table as laid_out
 from runner.cli.terminal import Screen
 from runner.cli.text import clean
+from runner.errors import UsageError
 from runner.targets.ec2 import names
 from runner.targets.ec2.machines import age
 
 if TYPE_CHECKING:
     from runner.targets.ec2.cost import Cost
+    from runner.targets.ec2.disks import Kept
     from runner.targets.ec2.ending import Ended
     from runner.targets.ec2.machines import Owned
 
@@ -44,8 +46,10 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
-    """Whether to ask; without a terminal nobody is asked."""
-    parser.add_argument("--yes", action="store_true", help="don't ask, also on a terminal")
+    """Whether to ask."""
+    parser.add_argument(
+        "--yes", action="store_true", help="don't ask; needed where nobody can be asked"
+    )
 
 
 def say(verb: str, line: str) -> None:
@@ -59,16 +63,23 @@ def say_failed(verb: str, failed: Sequence[tuple[str, str]]) -> None:
         say(verb, f"{region} was not looked at: {why}")
 
 
+def check_can_ask(verb: str, *, yes: bool) -> None:
+    """See that there is a yes, or a person who can give it. Raises UsageError."""
+    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        told = f"{verb} ends machines for good, and there is no terminal to ask: --yes says so"
+        raise UsageError(f"{told}; nothing was done")
+
+
 def agreed(question: str, *, yes: bool) -> bool:
-    """Whether a person at a terminal says yes; nobody else is asked."""
-    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    """Whether ``yes``, or a person at a terminal says so. See check_can_ask."""
+    if yes:
         return True
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def view(owned: Owned, now: float) -> dict[str, Any]:
-    """One of ours for programs; None where nobody knows."""
+def view(owned: Owned, now: float, disk: Kept | None = None) -> dict[str, Any]:
+    """One of ours for programs; None where nobody knows. ``disk``: of a stopped machine."""
     from runner.store.projection import rfc3339
 
     machine, request, cost = owned.machine, owned.request, owned.cost(now)
@@ -90,20 +101,32 @@ def view(owned: Owned, now: float) -> dict[str, Any]:
         "cost": None if cost.dollars is None else round(cost.dollars, 4),
         "cost_at_least": cost.at_least,
         "expires_at": rfc3339(expires),
-        "overdue": owned.alive and expires is not None and expires <= now,
+        "overdue": _overdue(owned, now),
+        "stopped_itself": owned.stopped_itself,
+        "disk_gib": disk.gib if disk is not None else None,
+        "disk_cost_per_month": disk.dollars if disk is not None else None,
         "on_complete": owned.tags.get(names.TERMINATES),
         "store": owned.tags.get(names.STORE),
     }
 
 
-def table(found: Sequence[Owned], now: float, screen: Screen | None) -> str:
-    """All of it for people, with a line of totals."""
-    rows = [_row(owned, now) for owned in found]
+def _overdue(owned: Owned, now: float) -> bool:
+    expires = owned.expires
+    ends = owned.alive and not owned.stopped_itself
+    return ends and expires is not None and expires <= now
+
+
+def table(
+    found: Sequence[Owned], now: float, screen: Screen | None, disks: Mapping[str, Kept]
+) -> str:
+    """All of it for people, with a line of totals. ``disks``: by instance id."""
+    rows = [_row(owned, now, disks.get(owned.id)) for owned in found]
     width = screen.columns if screen else None
-    return "\n".join([*laid_out(COLUMNS, rows, width), total(found, now)])
+    last = total(found, now) + _total_of_disks(found, disks)
+    return "\n".join([*laid_out(COLUMNS, rows, width), last])
 
 
-def _row(owned: Owned, now: float) -> tuple[str, ...]:
+def _row(owned: Owned, now: float, disk: Kept | None) -> tuple[str, ...]:
     began, machine = owned.began, owned.machine
     return (
         owned.id,
@@ -116,12 +139,13 @@ def _row(owned: Owned, now: float) -> tuple[str, ...]:
         dollars(owned.cost(now)),
         _expires(owned, now),
         owned.tags.get(names.TERMINATES, "-"),
-        owned.why,
+        "; ".join(filter(None, (str(disk) if disk is not None else "", owned.why))),
     )
 
 
 def _expires(owned: Owned, now: float) -> str:
-    if (expires := owned.expires) is None:
+    expires = owned.expires
+    if expires is None or owned.stopped_itself:
         return "-"
     if expires > now:
         return f"in {age(expires - now)}"
@@ -146,6 +170,20 @@ def total(found: Sequence[Owned], now: float) -> str:
     told = f"total: {_counted(alive)}; {'at least ' if at_least else ''}${known:.2f} so far"
     told += f", ${hourly:.2f} an hour now"
     return told + (f" ({unknown} of unknown cost)" if unknown else "")
+
+
+def _total_of_disks(found: Sequence[Owned], disks: Mapping[str, Kept]) -> str:
+    """What all that has stopped costs on."""
+    stopped = [owned for owned in found if owned.state == "stopped"]
+    if not stopped:
+        return ""
+    known = [disks[owned.id] for owned in stopped if owned.id in disks]
+    month = sum(disk.dollars for disk in known if disk.dollars is not None)
+    unknown = len(stopped) - sum(disk.dollars is not None for disk in known)
+    told = f"; disks of {len(stopped)} stopped: "
+    if unknown == len(stopped):
+        return f"{told}cost not known"
+    return f"{told}{'at least ' if unknown else ''}${month:.2f} a month"
 
 
 def _counted(alive: Sequence[Owned]) -> str:

@@ -1,4 +1,5 @@
-"""Launch a machine on EC2 that runs a queue to its end, and then ends itself."""
+"""Launch a machine on EC2 that runs a queue to its end, and then ends itself. Nothing is asked:
+`--dry-run` shows what would be launched, and what it costs."""
 
 from __future__ import annotations
 
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_mending(parser.add_argument_group("a queue that its bucket knows already"))
     configure_machine(parser)
+    parser.add_argument("--yes", action="store_true", help="taken, and not needed: it doesn't ask")
 
 
 def configure_machine(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,6 @@ def configure_machine(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wait", action="store_true", help="wait for the queue; Ctrl-C detaches")
     parser.add_argument("--dry-run", action="store_true", help="show the plan, launch nothing")
-    parser.add_argument("--yes", action="store_true", help="don't ask")
     options.add_json(parser)
 
 

@@ -49,6 +49,9 @@ class Launching:
 
     verb = "launch"
 
+    asks = False
+    """Whether a person at a terminal is asked first: `--dry-run` is what shows the plan only."""
+
     def __init__(
         self, arguments: argparse.Namespace, queue: Queue, wish: Wish, launches: Launches
     ) -> None:
@@ -225,9 +228,9 @@ class Launching:
         return {**where, **plan_view(self._wish, surveyed.facts, tried, self._queue)}
 
     def _agreed(self) -> bool:
-        if self._arguments.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if self._arguments.yes or not self.asks or not (sys.stdin.isatty() and sys.stderr.isatty()):
             return True
-        print("Launch it? [y/N] ", end="", file=sys.stderr, flush=True)
+        print("Go on there? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _tell(self, done: Launched, plan: dict[str, Any] | None) -> None:

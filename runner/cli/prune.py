@@ -1,4 +1,5 @@
-"""Remove queues that ended long ago, with their logs. Stored results stay."""
+"""Remove queues that ended long ago, with their logs. Stored results stay. Nothing is asked:
+`--dry-run` shows what would be removed."""
 
 from __future__ import annotations
 

@@ -22,6 +22,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--older-than", metavar="DURATION", help="also what is older than, say, 24h"
     )
+    parser.add_argument(
+        "--stopped",
+        action="store_true",
+        help="also what has stopped itself (--on-complete stop), with its disk; with --older-than "
+        "only what is older",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be ended")
     fleet.add_yes(parser)
     options.add_json(parser)
@@ -32,17 +38,23 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.regions import ask, clients, parse_regions
 
     older = _duration(arguments.older_than)
+    if not arguments.dry_run:
+        fleet.check_can_ask("reap", yes=arguments.yes)
     asked = ask(clients(parse_regions(arguments.region)), look)
     now = time.time()
-    due = _due([(ec2, owned) for ec2, found in asked.answers for owned in found], now, older)
+    found = [(ec2, owned) for ec2, here in asked.answers for owned in here]
+    due = _due(found, now, older, stopped=arguments.stopped)
     fleet.say_failed("reap", asked.failed)
+    if not arguments.stopped:
+        _say_left(found)
     for _, owned, why in due:
         fleet.say("reap", f"{fleet.in_words(owned, now)}: {why}")
     ended = [] if arguments.dry_run else _end(due, yes=arguments.yes)
     if arguments.json:
         print(json.dumps(_view(due, ended, asked.failed, now)))
     elif not due:
-        print("nothing is overdue")
+        if asked.answers:
+            print(f"nothing is overdue in {', '.join(ec2.region for ec2, _ in asked.answers)}")
     elif ended is None:
         print("nothing was ended")
     elif arguments.dry_run:
@@ -65,12 +77,21 @@ def _duration(text: str | None) -> float | None:
 
 
 def _due(
-    found: list[tuple[Ec2, Owned]], now: float, older: float | None
+    found: list[tuple[Ec2, Owned]], now: float, older: float | None, *, stopped: bool
 ) -> list[tuple[Ec2, Owned, str]]:
     from runner.targets.ec2.machines import overdue
 
-    judged = [(ec2, owned, overdue(owned, now, older)) for ec2, owned in found]
+    judged = [(ec2, owned, overdue(owned, now, older, stopped=stopped)) for ec2, owned in found]
     return [(ec2, owned, why) for ec2, owned, why in judged if why is not None]
+
+
+def _say_left(found: list[tuple[Ec2, Owned]]) -> None:
+    """What costs on though it isn't overdue."""
+    left = [owned for _, owned in found if owned.stopped_itself]
+    if left:
+        few = "1 machine that has" if len(left) == 1 else f"{len(left)} machines that have"
+        told = "`runner ls` shows what the disk costs, `runner reap --stopped` ends it"
+        fleet.say("reap", f"{few} stopped by --on-complete stop: left; {told}")
 
 
 def _end(due: list[tuple[Ec2, Owned, str]], *, yes: bool) -> list[Ended] | None:

@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_mending(parser.add_argument_group("a queue that has failed, or a corrected one"))
     launch.configure_machine(parser)
+    parser.add_argument("--yes", action="store_true", help="don't ask, also on a terminal")
     parser.add_argument(
         "--on-demand", action="store_true", help="not spot, whatever the launch had"
     )

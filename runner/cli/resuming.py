@@ -100,6 +100,7 @@ class Resuming(Launching):
     """Launching, but for who may have the queue: the machines before it, which are ended."""
 
     verb = "resume"
+    asks = True
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.meant import find
     from runner.targets.ec2.regions import clients, parse_regions
 
+    fleet.check_can_ask("terminate", yes=arguments.yes)
     targets = list(dict.fromkeys(arguments.targets))
     found, asked = find(clients(parse_regions(arguments.region)), targets)
     fleet.say_failed("terminate", asked.failed)

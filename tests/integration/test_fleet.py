@@ -104,13 +104,13 @@ def test_terminate_cancels_the_request_first(world: World, stub: Ec2Stub) -> Non
     """EC2 would launch another machine in its place."""
     stub.looks = 2
     instance, request = spot(stub, tags())
-    done = call(world, stub, "terminate", instance)
+    done = call(world, stub, "terminate", "--yes", instance)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{instance}: ended ({request}, {instance})\n"
     actions = [action for _, action, _ in stub.calls]
     assert actions.index("CancelSpotInstanceRequests") < actions.index("TerminateInstances")
     assert stub.alive() == [] and stub.state(instance) == "terminated"
-    again = call(world, stub, "terminate", "q", "--json")
+    again = call(world, stub, "terminate", "--yes", "q", "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout) == {"ended": [], "ended_before": [instance], "failed": []}
     assert len(stub.asked("TerminateInstances")) == 1
@@ -125,7 +125,7 @@ def test_what_a_request_launches_meanwhile_is_ended_too(world: World, stub: Ec2S
             stub.instance({}, region=region, launched=time.time(), request=request)
 
     stub.on_call = launch
-    done = call(world, stub, "terminate", request)
+    done = call(world, stub, "terminate", "--yes", request)
     assert done.returncode == 0, done.stderr
     assert len(stub.instances["us-east-1"]) == 1 and stub.alive() == []
 
@@ -146,7 +146,7 @@ def test_a_relaunched_machine_without_tags_is_found_by_its_request(
     client.close()
     (second,) = stub.alive()
     assert second in call(world, stub, "ls").stdout
-    assert call(world, stub, "terminate", "q").returncode == 0
+    assert call(world, stub, "terminate", "--yes", "q").returncode == 0
     assert stub.alive() == []
 
 
@@ -155,7 +155,7 @@ def test_a_request_that_cannot_be_cancelled_keeps_its_machine(world: World, stub
     instance, request = spot(stub, tags())
     other = stub.instance(tags(), launched=time.time())
     stub.fail["us-east-1", "CancelSpotInstanceRequests"] = "UnauthorizedOperation"
-    done = call(world, stub, "terminate", "q")
+    done = call(world, stub, "terminate", "--yes", "q")
     assert done.returncode == 1
     assert f"{instance}: NOT ended: its spot request {request} can't be cancelled" in done.stdout
     assert f"{other}: ended" in done.stdout
@@ -169,7 +169,7 @@ def test_a_stopped_spot_machine_goes_with_its_request(world: World, stub: Ec2Stu
     record["State"] = {"Name": "stopped"}
     record["StateReason"] = {"Message": "Server.SpotInstanceStopped: no capacity"}
     assert "Server.SpotInstanceStopped: no capacity" in call(world, stub, "ls").stdout
-    done = call(world, stub, "terminate", instance)
+    done = call(world, stub, "terminate", "--yes", instance)
     assert done.returncode == 0 and stub.alive() == [] and stub.state(request) == "cancelled"
 
 
@@ -195,8 +195,8 @@ def test_without_a_region_it_says_so(world: World, stub: Ec2Stub) -> None:
     env = {name: value for name, value in stub.env.items() if "REGION" not in name}
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         world.env.pop(name, None)
-    for verb in ("ls", "reap"):
-        done = world.call(verb, env=env)
+    for words in (("ls",), ("reap", "--yes")):
+        done = world.call(*words, env=env)
         assert done.returncode == 2 and "no region is set: give --region" in done.stderr
 
 
@@ -204,9 +204,9 @@ def test_terminate_refuses_what_is_not_ours(world: World, stub: Ec2Stub) -> None
     """A typing error would end somebody's database."""
     stranger = stub.instance({"Name": "db"}, launched=0.0)
     ours = stub.instance(tags(), launched=time.time())
-    refused = call(world, stub, "terminate", ours, stranger)
+    refused = call(world, stub, "terminate", "--yes", ours, stranger)
     assert refused.returncode == 2 and "was not launched by runner" in refused.stderr
-    missing = call(world, stub, "terminate", ours, "i-0123456789abcdef0")
+    missing = call(world, stub, "terminate", "--yes", ours, "i-0123456789abcdef0")
     assert missing.returncode == 102 and "--region all" in missing.stderr
     assert sorted(stub.alive()) == sorted([ours, stranger])
 
@@ -224,17 +224,121 @@ def test_reap_ends_what_is_overdue_and_nothing_else(world: World, stub: Ec2Stub)
     dry = call(world, stub, "reap", "--region", "all", "--dry-run")
     assert dry.returncode == 0 and f"would end {late}: its lifetime was over 1h ago" in dry.stdout
     assert "$4.50 so far" in dry.stderr and stub.state(request) == "active"
-    done = call(world, stub, "reap", "--region", "all", "--json")
+    done = call(world, stub, "reap", "--yes", "--region", "all", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert {one["id"] for one in told["overdue"]} == {late, open_one, far}
     assert all(one["outcome"]["error"] is None for one in told["overdue"])
     assert sorted(stub.alive()) == sorted([fine, forever])
     assert (stub.state(request), stub.state(open_one)) == ("cancelled", "cancelled")
-    older = call(world, stub, "reap", "--older-than", "24h")
+    older = call(world, stub, "reap", "--yes", "--older-than", "24h")
     assert older.returncode == 0 and f"{fine}: ended" in older.stdout
     assert stub.alive() == []
-    assert call(world, stub, "reap").stdout == "nothing is overdue\n"
+    assert call(world, stub, "reap", "--yes").stdout == "nothing is overdue in us-east-1\n"
+
+
+def test_what_has_stopped_itself_is_left_and_its_disk_told(world: World, stub: Ec2Stub) -> None:
+    """Somebody who kept a disk on purpose would lose it to cron; or pay for it and never know."""
+    told = {**tags(expires_in=-9 * HOUR), names.TERMINATES: "stop"}
+    own = {"launched": time.time() - 30 * HOUR, "state": "stopped"}
+    kept = stub.instance(told, **own, _disk=200)
+    unknown = stub.instance(told, **own)
+    by_hand = stub.instance(tags(expires_in=-60), **own, _disk=30)
+    stub.prices = {"gp3": 0.08, "io2": 0.125}
+    view = json.loads(call(world, stub, "ls", "--json").stdout)
+    found = {one["id"]: one for one in view["found"]}
+    disks = [
+        (one["disk_gib"], one["disk_cost_per_month"]) for one in map(found.get, (kept, unknown))
+    ]
+    assert disks == [(200, pytest.approx(16.0)), (None, None)]
+    assert (found[kept]["overdue"], found[by_hand]["overdue"]) == (False, True)
+    shown = call(world, stub, "ls").stdout
+    assert "its disk of 200 GiB costs on, $16.00 a month" in shown
+    assert shown.endswith("; disks of 3 stopped: at least $18.40 a month\n")
+    done = call(world, stub, "reap", "--yes", "--older-than", "1h")
+    assert done.stdout == f"{by_hand}: ended ({by_hand})\n"
+    assert "2 machines that have stopped by --on-complete stop: left" in done.stderr
+    assert sorted(stub.alive()) == sorted([kept, unknown])
+    young = call(world, stub, "reap", "--yes", "--stopped", "--older-than", "40h")
+    assert young.stdout == "nothing is overdue in us-east-1\n"
+    assert call(world, stub, "reap", "--yes", "--stopped").returncode == 0
+    assert stub.alive() == []
+
+
+def test_without_a_price_list_a_disk_has_its_size(world: World, stub: Ec2Stub) -> None:
+    """A permission that is missing would hide the disk, or the machine; or a guess be shown."""
+    told = {**tags(), names.TERMINATES: "stop"}
+    stopped = stub.instance(told, launched=0.0, state="stopped", _disk=200)
+    shown = call(world, stub, "ls")
+    assert "its disk of 200 GiB costs on, at a price that isn't known" in shown.stdout
+    stub.fail["us-east-1", "DescribeVolumes"] = "UnauthorizedOperation"
+    shown = call(world, stub, "ls")
+    assert shown.returncode == 0 and stopped in shown.stdout
+    assert shown.stdout.endswith("; disks of 1 stopped: cost not known\n")
+
+
+@pytest.mark.parametrize("words", [("terminate", "q"), ("reap",), ("reap", "--stopped")])
+def test_who_can_not_be_asked_ends_nothing(
+    world: World, stub: Ec2Stub, words: tuple[str, ...]
+) -> None:
+    """A script with a typing error, or without its terminal, would end machines for good."""
+    instance = stub.instance(tags(expires_in=-60), launched=time.time() - HOUR)
+    done = call(world, stub, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--yes" in done.stderr and "nothing was done" in done.stderr
+    assert stub.calls == [] and stub.alive() == [instance]
+
+
+def test_nothing_is_overdue_only_where_it_was_looked(world: World, stub: Ec2Stub) -> None:
+    """Cron would be told that all is well by a region that nobody has looked at."""
+    stub.fail["us-east-1", "DescribeInstances"] = "UnauthorizedOperation"
+    done = call(world, stub, "reap", "--dry-run")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "us-east-1 was not looked at: UnauthorizedOperation" in done.stderr
+    some = call(world, stub, "reap", "--dry-run", "--region", "all")
+    assert (some.returncode, some.stdout) == (1, "nothing is overdue in eu-west-1\n")
+    unclear = call(world, stub, "terminate", "--yes", "q", "--region", "all")
+    assert unclear.returncode == 1 and "us-east-1 was not looked at" in unclear.stderr
+
+
+def test_a_price_that_nobody_pays_is_none(world: World, stub: Ec2Stub) -> None:
+    """`$inf` would be the total of all machines, and their JSON none."""
+    stub.instance(tags(price="1e308"), launched=time.time() - 20 * HOUR)
+    stub.instance(tags(price="2"), launched=time.time() - HOUR)
+    view = call(world, stub, "ls", "--json").stdout
+    costs = [one["cost"] for one in json.loads(view, parse_constant=pytest.fail)["found"]]
+    assert costs == [None, pytest.approx(2.0, abs=0.1)]
+    assert "$inf" not in call(world, stub, "ls").stdout
+
+
+def test_one_silent_region_holds_up_no_other(world: World) -> None:
+    """A list of what costs money would come after a minute, or never."""
+    regions = ("us-east-1", "us-west-2", "eu-west-1", "eu-north-1", "ap-south-1")
+    with Ec2Stub(*regions) as stub:
+        for number in range(500):
+            region = regions[number % 5]
+            stub.instance(tags(f"q{number}"), region=region, launched=time.time() - HOUR)
+        for number in range(100):
+            lost = stub.instance({}, launched=time.time())
+            request = stub.request(tags(f"r{number}"), created=time.time())
+            stub.requests["us-east-1"][request]["InstanceId"] = lost
+        stub.silent = {"ap-south-1"}
+        begun = time.monotonic()
+        done = call(world, stub, "ls", "--json", "--region", "all")
+        print(f"500 machines in five regions, one silent: {time.monotonic() - begun:.1f} s")
+        told = json.loads(done.stdout)
+        assert done.returncode == 1 and len(told["found"]) == 500
+        assert [one["region"] for one in told["failed"]] == ["ap-south-1"]
+        assert "ap-south-1 was not looked at: no answer within" in done.stderr
+        # Boto3 alone would have asked three times, for 20 s each.
+        asked = [action for region, action, _ in stub.calls if region == "us-east-1"]
+        assert sorted(asked) == [
+            "DescribeInstances", "DescribeInstances", "DescribeRegions",
+            "DescribeSpotInstanceRequests",
+        ]  # fmt: skip
+        reaped = call(world, stub, "reap", "--dry-run", "--region", "all")
+        assert reaped.returncode == 1 and "ap-south-1" not in reaped.stdout
+        assert not stub.over.is_set(), "it was never answered"
 
 
 def test_reap_goes_on_after_a_failure_and_says_so(world: World, stub: Ec2Stub) -> None:
@@ -242,7 +346,7 @@ def test_reap_goes_on_after_a_failure_and_says_so(world: World, stub: Ec2Stub) -
     near = stub.instance(tags(expires_in=-60), launched=time.time() - HOUR)
     far = stub.instance(tags(expires_in=-60), region="eu-west-1", launched=time.time() - HOUR)
     stub.fail["us-east-1", "TerminateInstances"] = "UnauthorizedOperation"
-    done = call(world, stub, "reap", "--region", "us-east-1,eu-west-1")
+    done = call(world, stub, "reap", "--yes", "--region", "us-east-1,eu-west-1")
     assert done.returncode == 1
     assert f"{near}: NOT ended: UnauthorizedOperation" in done.stdout
     assert f"{far}: ended" in done.stdout and stub.alive() == [near]
@@ -296,7 +400,7 @@ def test_it_tells_what_is_lost_with_a_machine(world: World, endpoint: Endpoint) 
     told = {**tags(queue), names.STORE: f"s3://{bucket}/queues/{queue}"}
     instance = launch(endpoint, told)
     assert instance in world.call("ls", env=endpoint.env).stdout
-    done = world.call("terminate", queue, env=endpoint.env)
+    done = world.call("terminate", "--yes", queue, env=endpoint.env)
     assert done.returncode == 0, done.stderr
     assert "unfinished jobs: 1 of 2; the state in S3 is 2h old" in done.stderr
     (reservation,) = ec2(endpoint).describe_instances(InstanceIds=[instance])["Reservations"]

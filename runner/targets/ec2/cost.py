@@ -17,6 +17,9 @@ BILLED = frozenset({"running", "stopping"})
 """States in which an instance costs its price (EC2 User Guide, "Instance lifecycle"; `stopping`
 costs only where it hibernates). A stopped one costs its disk."""
 
+MOST_PRICE = 10_000.0
+"""US dollars an hour, some fifty times the dearest instance: more is a tag that isn't ours."""
+
 _SAME_START = 300.0
 """Seconds by which a disk may be attached before or after the start that it belongs to."""
 
@@ -67,7 +70,7 @@ def price_in(tags: Mapping[str, str]) -> float | None:
         price = float(tags.get(names.PRICE, ""))
     except ValueError:
         return None
-    return price if 0 <= price < float("inf") else None
+    return price if 0 <= price <= MOST_PRICE else None
 
 
 def _end_of(machine: Machine) -> float | None:

@@ -81,6 +81,15 @@ class Owned:
         return self.alive or (self.request is not None and self.request.alive)
 
     @property
+    def stopped_itself(self) -> bool:
+        """Whether its queue has ended and `--on-complete stop` has stopped it: its disk is kept,
+        and EC2 does not start it again."""
+        waits = self.request is not None and self.request.alive
+        state = self.machine.state if self.machine is not None else ""
+        stops = self.tags.get(names.TERMINATES) == "stop"
+        return stops and state in ("stopping", "stopped") and not waits
+
+    @property
     def billed(self) -> bool:
         """Whether it costs its price just now."""
         return self.machine is not None and self.machine.state in BILLED
@@ -125,7 +134,7 @@ class Owned:
 def look(ec2: Ec2, *, ended: bool = False, queue: str | None = None) -> list[Owned]:
     """All of ours in one region, oldest first; ``ended``: also what is gone and still known.
 
-    ``queue``: only what was launched for it. Two calls. Raises AwsError.
+    ``queue``: only what was launched for it. Three calls at most. Raises AwsError.
     """
     machines = ec2.machines({names.QUEUE: queue}, () if ended else ALIVE)
     tag = (
@@ -134,16 +143,25 @@ def look(ec2: Ec2, *, ended: bool = False, queue: str | None = None) -> list[Own
         else {"Name": f"tag:{names.QUEUE}", "Values": [queue]}
     )
     requests = ec2.spot_requests(Filters=[tag])
-    return [_with_machine(ec2, owned) for owned in join(ec2.region, machines, requests)]
+    return _with_machines(ec2, join(ec2.region, machines, requests))
 
 
-def _with_machine(ec2: Ec2, owned: Owned) -> Owned:
-    """A request with the instance that EC2 launched for it without our tags, if that lives."""
-    request = owned.request
-    if owned.machine is not None or request is None or request.instance_id is None:
-        return owned
-    machine = ec2.machine(request.instance_id)
-    return owned if machine is None or machine.gone else replace(owned, machine=machine)
+def _with_machines(ec2: Ec2, found: list[Owned]) -> list[Owned]:
+    """Requests with the instances that EC2 launched for them without our tags, if those live."""
+    named = {
+        one.request.instance_id
+        for one in found
+        if one.machine is None and one.request is not None and one.request.instance_id is not None
+    }
+    if not named:
+        return found
+    alive = {m.instance_id: m for m in ec2.machines_of(sorted(named)) if not m.gone}
+    return [
+        replace(one, machine=alive.get(one.request.instance_id or ""))
+        if one.machine is None and one.request is not None
+        else one
+        for one in found
+    ]
 
 
 def join(region: str, machines: Iterable[Machine], requests: Iterable[SpotRequest]) -> list[Owned]:
@@ -174,19 +192,24 @@ def _moment(text: str | None) -> float | None:
     return moment.timestamp() if moment.tzinfo is not None else None
 
 
-def overdue(owned: Owned, now: float, older_than: float | None = None) -> str | None:
+def overdue(
+    owned: Owned, now: float, older_than: float | None = None, *, stopped: bool = False
+) -> str | None:
     """Why it is to be ended now; None if it isn't. ``older_than`` in seconds.
 
+    One that has stopped itself only where ``stopped`` says so: its disk is kept on purpose.
     From EC2's records alone: what somebody here believes to have ended may be running.
     """
     if not owned.alive:
         return None
+    began = owned.began
+    too_old = older_than is not None and began is not None and now - began > older_than
+    if owned.stopped_itself:
+        due = stopped and (older_than is None or too_old)
+        return "it has stopped itself, and its disk costs on" if due else None
     if (expires := owned.expires) is not None and expires <= now:
         return f"its lifetime was over {age(now - expires)} ago"
-    began = owned.began
-    if older_than is not None and began is not None and now - began > older_than:
-        return f"it is {age(now - began)} old"
-    return None
+    return f"it is {age(now - (began or now))} old" if too_old else None
 
 
 def age(seconds: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError, Kind
-from runner.errors import NotFoundError
+from runner.errors import NotFoundError, RunnerError
 from runner.targets.ec2.ending import NotOursError
 from runner.targets.ec2.machines import Owned, look
 from runner.targets.ec2.names import QUEUE
@@ -23,12 +23,15 @@ def find(
     """Everything that the targets stand for, once each, also what has ended; and what was asked.
 
     Raises NotOursError for an instance or a request without our tag, and NotFoundError for a
-    target that no region knows; nothing has been touched then.
+    target that no region knows, RunnerError where not all regions have answered; nothing has been
+    touched then.
     """
     asked = ask(regions, lambda ec2: _in_region(ec2, targets))
     found = {owned.id: (ec2, owned) for ec2, here in asked.answers for owned in here}
     for target in targets:
         if not any(_means(target, owned) for _, owned in found.values()):
+            if asked.failed:
+                raise RunnerError(_not_found(target, asked))
             raise NotFoundError(_not_found(target, asked))
     return list(found.values()), asked
 

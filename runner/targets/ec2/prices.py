@@ -29,7 +29,7 @@ def on_demand(region: str, wanted: Sequence[str]) -> tuple[dict[str, float], dic
     reasons: dict[str, str] = {}
     for name in wanted:
         try:
-            answer = _products(region, name)
+            answer = _machine(region, name)
         except AwsError as error:
             reasons[name] = f"pricing:GetProducts: {_short(error)}"
             continue
@@ -41,8 +41,23 @@ def on_demand(region: str, wanted: Sequence[str]) -> tuple[dict[str, float], dic
     return prices, reasons
 
 
-def _products(region: str, name: str) -> list[str]:
-    wanted = {
+def storage(region: str) -> dict[str, float]:
+    """US dollars a GB and month by kind of volume (``gp3``), of those that have one price there.
+
+    Raises AwsError.
+    """
+    found: dict[str, set[float]] = {}
+    for text in _products({"productFamily": "Storage", "regionCode": region}):
+        try:
+            kind = str(json.loads(text)["product"]["attributes"]["volumeApiName"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        found.setdefault(kind, set()).update(_priced([text], ("GB-Mo",)))
+    return {kind: prices.pop() for kind, prices in found.items() if len(prices) == 1}
+
+
+def _machine(region: str, name: str) -> list[str]:
+    return _products({
         "instanceType": name,
         "regionCode": region,
         "operatingSystem": "Linux",
@@ -50,7 +65,10 @@ def _products(region: str, name: str) -> list[str]:
         "preInstalledSw": "NA",
         "capacitystatus": "Used",
         "marketoption": "OnDemand",
-    }
+    })  # fmt: skip
+
+
+def _products(wanted: Mapping[str, str]) -> list[str]:
     filters = [{"Type": "TERM_MATCH", "Field": k, "Value": v} for k, v in wanted.items()]
     with calling(lambda error: error):
         client = make_client(
@@ -61,23 +79,26 @@ def _products(region: str, name: str) -> list[str]:
 
 
 def hourly(price_list: Iterable[str]) -> set[float]:
-    """The on-demand prices an hour, in US dollars, that an answer of GetProducts holds.
+    """The on-demand prices an hour, in US dollars, that an answer of GetProducts holds."""
+    return _priced(price_list, ("Hrs", "Hours"))
 
-    AWS Billing User Guide, "Reading the price list files".
-    """
+
+def _priced(price_list: Iterable[str], units: Sequence[str]) -> set[float]:
+    """Its prices of one of these units, but for 0 (AWS Billing User Guide, "Reading the price list
+    files")."""
     found = set()
     for text in price_list:
         try:
             terms = json.loads(text)["terms"]["OnDemand"].values()
             dimensions = [each for term in terms for each in term["priceDimensions"].values()]
-            found |= {float(each["pricePerUnit"]["USD"]) for each in dimensions if _by_hour(each)}
+            found |= {
+                float(each["pricePerUnit"]["USD"])
+                for each in dimensions
+                if each.get("unit") in units
+            }
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return found - {0.0}
-
-
-def _by_hour(dimension: Mapping[str, Any]) -> bool:
-    return bool(dimension.get("unit") in ("Hrs", "Hours"))
 
 
 def spot(ec2: Ec2, wanted: Sequence[str]) -> tuple[dict[tuple[str, str], float], str]:

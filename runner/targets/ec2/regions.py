@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
+from runner.aws.patience import PATIENCE, together, within
 from runner.errors import UsageError
 from runner.model.wording import quoted
 
 ALL = "all"
-AT_ONCE = 16
 
 _REGION = re.compile(r"[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}")
 
@@ -51,7 +51,14 @@ def parse_regions(text: str | None) -> list[str] | None:
     return list(dict.fromkeys(named))
 
 
-def clients(regions: Sequence[str] | None, make: Callable[[str | None], Ec2] = Ec2) -> list[Ec2]:
+def _of_region(region: str | None) -> Ec2:
+    """A client beside many others: they share boto3's session."""
+    return Ec2(region, own_session=False)
+
+
+def clients(
+    regions: Sequence[str] | None, make: Callable[[str | None], Ec2] = _of_region
+) -> list[Ec2]:
     """A client for each region; see parse_regions. Raises UsageError where nobody says which,
     AwsError where all of them are meant and EC2 doesn't name them."""
     if regions:
@@ -63,21 +70,27 @@ def clients(regions: Sequence[str] | None, make: Callable[[str | None], Ec2] = E
         if error.code != "NoRegionError":
             raise
         raise UsageError("no region is set: give --region, or set AWS_REGION") from error
-    return [first] if regions is None else [make(region) for region in first.regions()]
+    if regions is None:
+        return [first]
+    return [make(region) for region in within(PATIENCE, first.regions)]
 
 
-def ask(clients: Sequence[Ec2], question: Callable[[Ec2], _T]) -> Asked[_T]:
-    """Put one question to all regions at once."""
+def ask(
+    clients: Sequence[Ec2], question: Callable[[Ec2], _T], patience: float = PATIENCE
+) -> Asked[_T]:
+    """Put one question to all regions at once; one that is silent for ``patience`` seconds has
+    failed."""
     for ec2 in clients:
-        # boto3's sessions are not for two threads at once; its clients are.
+        # What boto3 loads for the first client is none of a region's silence.
         _ = ec2.client
-    with ThreadPoolExecutor(min(AT_ONCE, max(1, len(clients)))) as pool:
-        futures = [(ec2, pool.submit(question, ec2)) for ec2 in clients]
     answers: list[tuple[Ec2, _T]] = []
     failed: list[tuple[str, str]] = []
-    for ec2, future in futures:
-        try:
-            answers.append((ec2, future.result()))
-        except AwsError as error:
-            failed.append((ec2.region, str(error)))
+    found = together([partial(question, ec2) for ec2 in clients], patience)
+    for ec2, answer in zip(clients, found, strict=True):
+        if isinstance(answer, AwsError):
+            failed.append((ec2.region, str(answer)))
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            answers.append((ec2, answer))
     return Asked(answers, failed)
