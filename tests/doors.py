@@ -289,7 +289,14 @@ MACHINE = {
     "version": 1,
     "plan": {"what": "stop", "why": "w", "boot_id": "b", "due": 9.0, "after": 5.0, "at": 1.7e9},
     "hold": {"at": 1.7e9, "boot_id": "b", "due": 3.0},
-    "life": {"began": 1.7e9, "instance": "i-0123", "limit": 3600.0, "what": "terminate"},
+    "life": {
+        "began": 1.7e9,
+        "instance": "i-0123",
+        "limit": 3600.0,
+        "what": "terminate",
+        "boot_id": "b",
+        "before": 1.0,
+    },
     "ending": {"what": "stop", "why": "w", "boot_id": "a", "since": 3.0},
 }
 LAUNCH = {

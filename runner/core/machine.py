@@ -1,7 +1,8 @@
 """When the machine is to end, and why. Pure.
 
 Within a boot everything is counted on the boot's own clock: a wall clock that jumps ends nothing.
-Over boots only the wall clock is there, and a lifetime counts the time that the machine was off.
+Only from one boot to the next the wall clock is read, once: a lifetime counts the time that the
+machine was off.
 """
 
 from __future__ import annotations
@@ -65,18 +66,36 @@ class Life:
     """The machine is there since ``began``, and may be for ``limit`` seconds (None: for ever).
 
     ``instance``: which one it is; a copy of its disk is another machine. ``what``: its end.
+    ``before``: seconds that it had been there when the boot ``boot_id`` began. ``began`` is by the
+    wall clock as that boot has it now, for the next one to read.
     """
 
     began: WallTime
     instance: str | None = None
     limit: Seconds | None = None
     what: What = "stop"
+    boot_id: str = ""
+    before: Seconds = 0.0
 
     def left(self, now: Moment) -> float | None:
         """Seconds; None for one without an end."""
         if self.limit is None:
             return None
-        return self.limit - max(now.wall - self.began, now.uptime)
+        return self.limit - _seen_in(self, now).before - now.uptime
+
+
+STEPPED = 60.0
+"""Seconds between two readings of a boot's begin by the wall clock from which on the clock was set:
+less is how a time server keeps it right."""
+
+
+def _seen_in(life: Life, now: Moment) -> Life:
+    """The same life, with this boot's clock to count it by."""
+    booted = now.wall - now.uptime
+    if life.boot_id != now.boot_id:
+        return replace(life, boot_id=now.boot_id, before=max(0.0, booted - life.began))
+    began = booted - life.before
+    return life if abs(began - life.began) < STEPPED else replace(life, began=began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +123,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class QueueEnd:
-    """One queue that has ended, at ``at`` (wall).
+    """One queue that ended ``age`` seconds ago.
 
     ``only_copy``: results of it are missing from their store, so this machine has the only copy.
     """
 
     name: str
     status: str
-    at: float
+    age: float
     only_copy: bool = False
 
     @property
@@ -132,8 +151,8 @@ def live_on(
     if life is not None and instance and life.instance not in (None, instance):
         machine, life = Machine(), None
     if life is None:
-        life = Life(began=now.wall - now.uptime)
-    life = replace(life, instance=instance or life.instance, limit=limit, what=what)
+        life = Life(began=now.wall - now.uptime, boot_id=now.boot_id)
+    life = replace(_seen_in(life, now), instance=instance or life.instance, limit=limit, what=what)
     return replace(machine, life=life)
 
 
@@ -145,11 +164,11 @@ def plan_end(
     The one that ended last says how long the machine stays from now on; one that failed before
     it, or has results nowhere else, may keep it longer.
     """
-    ends = sorted(ends, key=lambda end: end.at)
+    ends = sorted(ends, key=lambda end: -end.age)
     last = ends[-1]
     seconds, why = keep_on_failure if last.kept else delay, last
     for end in ends[:-1]:
-        left = keep_on_failure - max(0.0, now.wall - end.at)
+        left = keep_on_failure - max(0.0, end.age)
         if end.kept and left > seconds:
             seconds, why = left, end
     return Plan(what, str(why), now.boot_id, now.uptime + seconds, seconds, now.wall + seconds)

@@ -6,13 +6,14 @@ there is one way only, with a daemon or without.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 
 import structlog
 
-from runner.core.machine import Machine, QueueEnd, live_on, outlived, plan_end
-from runner.core.states import QUEUE_ENDED, QueueStatus
+from runner.core.machine import Machine, Moment, QueueEnd, live_on, outlived, plan_end
+from runner.core.states import QUEUE_ENDED, QueueState, QueueStatus
 from runner.errors import ConflictError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
@@ -98,19 +99,26 @@ def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
     is one that failed: somebody should have a look at it. Whoever set one aside with ``--fresh``
     has had it.
     """
-    ends = []
+    ends, now = [], this_moment()
     for entry in entries:
         queue = entry.queue
         if queue is None:
-            ends.append(QueueEnd(entry.name, "failed", 0.0))
+            ends.append(QueueEnd(entry.name, "failed", now.wall))
         elif queue.status in QUEUE_ENDED:
-            at = queue.completed_at or queue.updated_at or 0.0
             status = "set aside" if entry.aside else queue.status.value
-            ends.append(QueueEnd(entry.name, status, at, entry.unstored))
+            ends.append(QueueEnd(entry.name, status, _age(queue, now), entry.unstored))
         elif entry.meta.get(TAKEN_OVER) and queue.status is QueueStatus.INTERRUPTED:
-            ends.append(QueueEnd(entry.name, "taken over", queue.updated_at or 0.0))
+            ends.append(QueueEnd(entry.name, "taken over", _age(queue, now)))
         elif entry.meta.get("owner") == "daemon" and not entry.aside:
             return None
         if not entry.aside and holder_of(shelf.paths.queue_lock(entry.queue_id)) is not None:
             return None
     return ends or None
+
+
+def _age(queue: QueueState, now: Moment) -> float:
+    """Seconds since it ended: by the boot's clock if that was in this boot, else the wall clock's
+    word."""
+    if queue.boot_id == now.boot_id:
+        return max(0.0, time.monotonic() - queue.mono)
+    return max(0.0, now.wall - (queue.completed_at or queue.updated_at or 0.0))

@@ -22,7 +22,7 @@ from runner.core.machine import (
 
 WALL = 1_700_000_000.0
 NOW = Moment("boot-1", 1000.0, WALL)
-DONE = QueueEnd("done", "completed", WALL)
+DONE = QueueEnd("done", "completed", 0.0)
 
 
 def later(seconds: float, *, jump: float = 0.0) -> Moment:
@@ -65,12 +65,12 @@ def test_in_a_later_boot_the_delay_begins_with_it() -> None:
 
 def test_the_newest_end_decides_and_a_failure_keeps_longer() -> None:
     """Nobody could look at what has failed, once a later queue went well."""
-    failed = QueueEnd("bad", "failed", WALL - 600)
+    failed = QueueEnd("bad", "failed", 600)
     assert planned(failed, DONE).due == 1300.0
     kept = planned(failed, DONE, keep=3600)
     assert (kept.due, kept.why) == (1000.0 + 3000, "queue bad failed")
-    assert planned(DONE, replace(failed, at=WALL + 1), keep=60).due == 1060.0, "shorter, if asked"
-    assert planned(QueueEnd("c", "cancelled", WALL), keep=3600).due == 1300.0, "a person was there"
+    assert planned(DONE, replace(failed, age=-1), keep=60).due == 1060.0, "shorter, if asked"
+    assert planned(QueueEnd("c", "cancelled", 0.0), keep=3600).due == 1300.0, "a person was there"
 
 
 def test_the_only_copy_keeps_it_like_a_failure_and_a_lifetime_does_not() -> None:
@@ -80,7 +80,7 @@ def test_the_only_copy_keeps_it_like_a_failure_and_a_lifetime_does_not() -> None
     kept = planned(missing, keep=3600)
     told = "queue done completed, results are only on this machine"
     assert (kept.due, kept.why) == (1000.0 + 3600, told)
-    assert planned(missing, replace(DONE, name="next", at=WALL + 1), keep=3600).why == told
+    assert planned(missing, replace(DONE, name="next", age=-1), keep=3600).why == told
     machine = live_on(Machine(plan=kept), NOW, None, 2000.0, "stop")
     ending = verdict(machine, later(1000))
     assert ending is not None
@@ -101,7 +101,7 @@ def test_a_hold_keeps_it_and_ends_by_itself() -> None:
 def test_a_lifetime_counts_the_time_it_was_off_and_no_hold_lengthens_it() -> None:
     """A machine that was stopped for a night would get another day; a forgotten hold, for ever."""
     machine = live_on(Machine(hold=Hold()), NOW, "i-1", 86_400.0, "stop")
-    assert machine.life == Life(WALL - 1000, "i-1", 86_400.0, "stop")
+    assert machine.life == Life(WALL - 1000, "i-1", 86_400.0, "stop", "boot-1")
     assert outlived(machine, later(85_399)) is None
     assert outlived(machine, later(85_400)) == "the machine's lifetime of 24h0m0s is over"
     assert verdict(machine, booted(86_400, 15)) is not None, "a boot after it ends at once"
@@ -114,11 +114,43 @@ def test_a_wall_clock_in_the_past_does_not_lengthen_a_life() -> None:
     assert verdict(machine, later(6200, jump=-1e9)) is not None
 
 
+@pytest.mark.parametrize("jump", [-1e6, 1e6])
+def test_a_clock_that_is_set_ends_no_life(jump: float) -> None:
+    """A time server that is reached late would end the machine with its work, or give it days."""
+    machine = live_on(Machine(), NOW, "i-1", 7200.0, "stop")
+    for seconds in (60, 6199):
+        machine = live_on(machine, later(seconds, jump=jump), "i-1", 7200.0, "stop")
+        assert verdict(machine, later(seconds, jump=jump)) is None
+    assert verdict(machine, later(6200, jump=jump)) is not None
+    # The next boot goes on by the clock as it was set.
+    again = replace(booted(6300, 10), wall=WALL + 6300 + jump)
+    assert live_on(machine, again, "i-1", 9000.0, "stop").life == Life(
+        WALL - 1000 + jump, "i-1", 9000.0, "stop", "boot-2", 7290.0
+    )
+
+
+def test_a_second_boot_is_counted_on_its_own_clock_too() -> None:
+    """A spot machine that EC2 has started again would be ended by a step of its wall clock."""
+    machine = live_on(Machine(), NOW, "i-1", 86_400.0, "stop")
+    first = booted(40_000, 10)
+    machine = live_on(machine, first, "i-1", 86_400.0, "stop")
+    stepped = Moment("boot-2", 20.0, first.wall + 1e6)
+    assert verdict(machine, stepped) is None
+    assert verdict(machine, replace(stepped, uptime=45_410.0)) is not None
+
+
+def test_a_record_of_an_earlier_version_counts_by_the_wall_clock() -> None:
+    """An upgrade would give each machine its whole life again."""
+    machine = Machine(life=Life(WALL - 5000, "i-1", 7200.0, "stop"))
+    assert verdict(machine, later(2199)) is None
+    assert verdict(machine, later(2200)) is not None
+
+
 def test_another_limit_holds_from_now_on() -> None:
     """A mistake in the settings could not be mended."""
     machine = live_on(Machine(), NOW, None, 7200.0, "stop")
     longer = live_on(machine, later(7000), "i-1", 9000.0, "terminate")
-    assert longer.life == Life(WALL - 1000, "i-1", 9000.0, "terminate")
+    assert longer.life == Life(WALL - 1000, "i-1", 9000.0, "terminate", "boot-1")
     assert verdict(longer, later(7000)) is None
 
 
@@ -127,7 +159,7 @@ def test_a_copy_of_the_disk_is_another_machine() -> None:
     machine = live_on(Machine(), NOW, "i-1", 7200.0, "stop")
     machine = replace(machine, plan=planned(), hold=Hold())
     copy = live_on(machine, booted(86_400, 20), "i-2", 7200.0, "stop")
-    assert copy == Machine(life=Life(WALL + 86_380, "i-2", 7200.0, "stop"))
+    assert copy == Machine(life=Life(WALL + 86_380, "i-2", 7200.0, "stop", "boot-2"))
     assert live_on(machine, booted(86_400, 20), None, 7200.0, "stop").plan == machine.plan
 
 
