@@ -5,18 +5,23 @@ A text that isn't what EC2 would say (a captive portal's page) is no notice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from runner.errors import RecordError
+from runner.model.faults import InvalidError
+from runner.model.records import Check, Rule, choice, decode, read
+from runner.model.records import text as plain_text
+
+T = TypeVar("T")
 
 SPOT_PATH = "spot/instance-action"
 REBALANCE_PATH = "events/recommendations/rebalance"
 MAINTENANCE_PATH = "events/maintenance/scheduled"
 
-# Tuples: what is looked for may be anything that JSON has, not only what can be hashed.
 _SPOT_ACTIONS = ("stop", "terminate", "hibernate")
 _MAINTENANCE_CODES = ("instance-stop", "instance-retirement", "instance-reboot", "system-reboot")
 
@@ -56,40 +61,64 @@ def rfc3339(seconds: float) -> str:
 
 def spot_notice(text: str) -> Notice | None:
     """``{"action": "stop", "time": "2017-09-18T08:22:00Z"}``."""
-    told = _json(text)
-    if not isinstance(told, dict) or told.get("action") not in _SPOT_ACTIONS:
-        return None
-    time = _time(told.get("time"))
-    return None if time is None else Notice(Kind.SPOT, told["action"], time)
+    told = _read(_Spot, _json(text))
+    return None if told is None else Notice(Kind.SPOT, told.action, told.time)
 
 
 def rebalance_notice(text: str) -> Notice | None:
     """``{"noticeTime": "2020-10-27T08:22:00Z"}``."""
-    told = _json(text)
-    time = _time(told.get("noticeTime")) if isinstance(told, dict) else None
-    return None if time is None else Notice(Kind.REBALANCE, "rebalance-recommendation", time)
+    told = _read(_Rebalance, _json(text))
+    return None if told is None else Notice(Kind.REBALANCE, "rebalance-recommendation", told.time)
 
 
 def maintenance_notices(text: str) -> Iterator[Notice]:
     """The active ones of ``[{"NotBefore": "21 Jan 2019 09:00:43 GMT", "Code": …, …}]``."""
-    told = _json(text)
-    for event in told if isinstance(told, list) else []:
-        if not isinstance(event, dict) or event.get("State") != "active":
-            continue
-        time = _time(event.get("NotBefore"), "%d %b %Y %H:%M:%S GMT")
-        if time is not None and event.get("Code") in _MAINTENANCE_CODES:
-            yield Notice(Kind.MAINTENANCE, event["Code"], time, str(event.get("EventId", "")))
+    events = _json(text)
+    for event in events if isinstance(events, list) else []:
+        if (told := _read(_Event, event)) is not None:
+            yield Notice(Kind.MAINTENANCE, told.code, told.time, str(told.event_id))
+
+
+def _moment(form: str) -> Check:
+    """Wall seconds of a time of this form, in UTC."""
+
+    def check(value: Any) -> float:
+        try:
+            return datetime.strptime(plain_text(value), form).replace(tzinfo=UTC).timestamp()
+        except (ValueError, OverflowError):
+            raise InvalidError("is no time") from None
+
+    return check
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    action: Annotated[str, Rule(choice(_SPOT_ACTIONS))]
+    time: Annotated[float, Rule(_moment("%Y-%m-%dT%H:%M:%SZ"))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rebalance:
+    time: Annotated[float, Rule(_moment("%Y-%m-%dT%H:%M:%SZ"), "noticeTime")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    state: Annotated[str, Rule(choice(("active",)), "State")]
+    code: Annotated[str, Rule(choice(_MAINTENANCE_CODES), "Code")]
+    time: Annotated[float, Rule(_moment("%d %b %Y %H:%M:%S GMT"), "NotBefore")]
+    event_id: Annotated[Any, Rule(lambda value: value, "EventId")] = ""
 
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return decode(text, "a notice")
+    except RecordError:
         return None
 
 
-def _time(text: Any, form: str = "%Y-%m-%dT%H:%M:%SZ") -> float | None:
+def _read(cls: type[T], value: Any) -> T | None:
     try:
-        return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
-    except (TypeError, ValueError, OverflowError):
+        return read(cls, value, "a notice")
+    except RecordError:
         return None

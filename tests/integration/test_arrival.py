@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError
-from runner.targets.ec2.arrival import write_settings
+from runner.targets.ec2.arrival import main, write_settings
 
 
 def test_the_launch_stands_over_the_image_and_the_rest_stays(tmp_path: Path) -> None:
@@ -39,3 +39,23 @@ def test_what_is_no_toml_is_told(tmp_path: Path) -> None:
     path.write_text("job_user = \n")
     with pytest.raises(RunnerError, match="is not TOML"):
         write_settings(path, {})
+
+
+BROKEN = {
+    "cut": '{"queue_id": "q", "sett',
+    "a list": "[]",
+    "expires in words": '{"queue_id": "q", "settings": {}, "expires": "soon", "workdir": null}',
+    "settings of numbers": '{"queue_id": "q", "settings": {"a": 1}, "expires": 1, "workdir": null}',
+    "a path for an id": '{"queue_id": "../q", "settings": {}, "expires": 1, "workdir": {}}',
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=list(BROKEN))
+def test_what_is_no_boot_record_is_told_by_name(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk that lost half of it would end the boot in a traceback, or write elsewhere."""
+    (tmp_path / "boot.json").write_text(text)
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("runner arrival: boot.json: ")
+    assert [each.name for each in tmp_path.iterdir()] == ["boot.json"]

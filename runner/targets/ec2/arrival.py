@@ -15,11 +15,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from runner.errors import RunnerError
 from runner.host.machine_file import this_moment
+from runner.model.records import Name, WallTime, parse
 from runner.model.settings import load_settings
 from runner.service.job_user import JobUser, check_folders, job_user
 from runner.store.paths import StatePaths, make_owned, prepare_folders, sync_folder
@@ -34,29 +36,39 @@ _UNITS = ("runner.service", "runner-deadman.timer")
 def main(words: list[str]) -> int:
     folder = Path(words[0])
     try:
-        boot: dict[str, Any] = json.loads((folder / "boot.json").read_text())
-        arrive(boot, folder)
-    except (RunnerError, OSError, KeyError) as error:
+        arrive(parse(Arrival, (folder / "boot.json").read_bytes(), "boot.json"), folder)
+    except (RunnerError, OSError) as error:
         print(f"runner arrival: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def arrive(boot: Mapping[str, Any], folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What this needs of user_data.Boot, as it is on the machine."""
+
+    queue_id: Name
+    settings: Mapping[str, str]
+    expires: WallTime
+    workdir: Mapping[str, str] | None
+    again: tuple[str, ...] = ()
+
+
+def arrive(boot: Arrival, folder: Path) -> None:
     """All of it; ``folder`` has what was fetched. Raises RunnerError."""
     now = this_moment()
     # The daemon counts from the boot of this machine, the launch from its own beginning.
-    left = math.ceil(boot["expires"] - (now.wall - now.uptime))
-    write_settings(SETTINGS, {**boot["settings"], "max_lifetime": f"{max(1, left)}s"})
+    left = math.ceil(boot.expires - (now.wall - now.uptime))
+    write_settings(SETTINGS, {**boot.settings, "max_lifetime": f"{max(1, left)}s"})
     settings = load_settings(os.environ, root=True, home=Path.home())
     # What the service would refuse to start for, in words: it would only have failed to start.
     user = job_user(settings)
     check_folders(settings, user)
-    if boot["workdir"] is not None:
-        lay_out(boot["queue_id"], folder / "workdir", StatePaths(settings.state_dir), user)
+    if boot.workdir is not None:
+        lay_out(boot.queue_id, folder / "workdir", StatePaths(settings.state_dir), user)
     _call("systemctl", "enable", "--quiet", *_UNITS)
     _call("systemctl", "restart", *_UNITS)
-    _call(_RUNNER, "submit", str(folder / "document"), *boot.get("again", ()))
+    _call(_RUNNER, "submit", str(folder / "document"), *boot.again)
 
 
 def write_settings(path: Path, settings: Mapping[str, str]) -> None:
