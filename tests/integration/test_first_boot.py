@@ -21,7 +21,7 @@ from imds import Imds
 from runner.targets.ec2.first_boot import boot, disks, machine, telling
 from runner.targets.ec2.first_boot.aws import Aws, Metadata
 from runner.targets.ec2.first_boot.bucket import Bucket
-from runner.targets.ec2.first_boot.patience import PATIENCE, Failed, Over, patiently
+from runner.targets.ec2.first_boot.patience import PATIENCE, Again, Failed, Over, patiently
 
 BODY = b"the bundle " * 20_000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -157,6 +157,20 @@ def test_credentials_that_come_late_are_waited_for(rude: Rude, imds: Imds, tmp_p
     patiently("the role's credentials", aws.keys)
     timer.join()
     assert aws.keys()["AccessKeyId"] == "AKID" and "credentials" in said(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '"x"', "7", "[" * 20_000, '{"AccessKeyId": 1, "SecretAccessKey": "s"}', "{}"]
+)
+def test_what_are_no_credentials_is_no_crash(rude: Rude, imds: Imds, text: str) -> None:
+    """One odd answer of the metadata service would end the boot in a traceback."""
+    keys = imds.data["iam/security-credentials/r"]
+    imds.data["iam/security-credentials/r"] = text
+    aws = Aws(Metadata(), "eu-west-1")
+    with pytest.raises(Again, match="the role has no credentials yet"):
+        aws.keys()
+    imds.data["iam/security-credentials/r"] = keys
+    assert aws.keys()["AccessKeyId"] == "AKID"
 
 
 def test_a_wrong_clock_is_told_and_made_up_for(rude: Rude, imds: Imds, tmp_path: Path) -> None:

@@ -77,9 +77,12 @@ class Aws:
             try:
                 role = self.metadata.get(path).split()[0]
                 told = json.loads(self.metadata.get(path + role))
-                self._keys = {name: told[name] for name in ("AccessKeyId", "SecretAccessKey")}
-                self._keys["Token"] = told.get("Token", "")
-            except (IndexError, KeyError, ValueError) as error:
+                keys = {name: told[name] for name in ("AccessKeyId", "SecretAccessKey")}
+                keys["Token"] = told.get("Token", "")
+                if not all(isinstance(value, str) for value in keys.values()):
+                    raise ValueError("they are no text")
+                self._keys = keys
+            except (LookupError, ValueError, TypeError, RecursionError) as error:
                 raise Again("credentials", f"the role has no credentials yet ({error!r})")
         return self._keys
 
