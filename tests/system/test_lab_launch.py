@@ -134,7 +134,7 @@ def test_a_power_cut_in_the_midst_of_the_boot_costs_time_only(
     new: New, launched: Launched, cloud: Cloud
 ) -> None:
     """User-data doesn't run again: a spot machine that was stopped too early would never work."""
-    boot = launched.boot(quickstart())
+    boot = launched.boot({**quickstart(), "queue_id": "cut"})
     there = new(boot)
     keys = f"iam/security-credentials/{there.cloud.role}"
     kept = there.imds.data.pop(keys)  # it waits for its keys
