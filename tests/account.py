@@ -100,24 +100,32 @@ class Laptop:
         return [*words, *flags]
 
     def launch(self, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, in this process: boto3 and EC2's model are loaded once for all tests.
+        """Run it to its end."""
+        return self.command(*self.words(*flags)[3:], **env)
+
+    def command(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """A command line of runner, in this process: boto3 and EC2's model are loaded once for all
+        tests.
 
         What it said is shown if the test fails.
         """
         out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
-        words = self.words(*flags)
         own = {name: value for name, value in (self.env | env).items() if value}
         with patch.dict(os.environ, own, clear=True), closed_stdin():
             with redirect_stdout(out), redirect_stderr(err):
-                code = run_command(words[3:])
+                code = run_command([*words])
         told = [each.buffer.getvalue().decode() for each in (out, err)]  # type: ignore[attr-defined]
         print(f"-> {code}\n{told[0]}\n{told[1]}")
         return subprocess.CompletedProcess(words, code, *told)
 
     def start(self, *flags: str, **env: str) -> subprocess.Popen[str]:
         """Start it; the caller ends it."""
+        return self.start_command(*self.words(*flags)[3:], **env)
+
+    def start_command(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """A command line of runner; the caller ends it."""
         return subprocess.Popen(
-            self.words(*flags),
+            [sys.executable, "-m", "runner", *words],
             env=self.env | env,
             cwd=self.root,
             stdin=subprocess.DEVNULL,

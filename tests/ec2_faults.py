@@ -134,6 +134,13 @@ class RudeEc2:
         """Let go what is held."""
         self._released.set()
 
+    def forget_orders(self) -> None:
+        """From now on nothing is rude, and what is ordered anew is held anew."""
+        with self._lock:
+            self._faults.clear()
+            self._held = 0
+        self._released.clear()
+
     def wait_held(self) -> None:
         """Until a call is held."""
         with self._changed:

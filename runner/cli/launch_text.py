@@ -11,6 +11,7 @@ from runner.model.durations import format_duration
 from runner.results.escape import shown
 from runner.targets.ec2.choosing import Choice
 from runner.targets.ec2.launch import Launched
+from runner.targets.ec2.launches import Launch
 from runner.targets.ec2.plan import Candidate, Facts, disk_of, drops
 from runner.targets.ec2.request import rfc3339
 from runner.targets.ec2.sums import dollars, price_words
@@ -107,6 +108,17 @@ def launched_lines(done: Launched) -> Iterator[str]:
     yield f"runner-status {machine.instance_id}"
     yield f"runner logs JOB -f --on {machine.instance_id}"
     yield f"runner results {launch.queue_id}"
+
+
+def untold(launch: Launch, error: Exception) -> str:
+    """The least that must be known of a machine, where it can't be told or recorded."""
+    return (
+        f"{launch.instance_id} in {launch.region} is launched for queue '{launch.queue_id}', and "
+        f"that isn't recorded on this computer: {error}\n"
+        f"it ends by itself, at {rfc3339(launch.expires)} at the latest; end it with: "
+        f"runner terminate {launch.instance_id} --region {launch.region}\n"
+        "the same command again finds it by its tags, and records it"
+    )
 
 
 def _jobs(queue: Queue) -> str:

@@ -17,7 +17,7 @@ from runner.cli import launch_cargo, launch_text, options
 from runner.cli.launch_cargo import Workdir, bundles
 from runner.cli.progress import progress_bar
 from runner.cli.text import clean
-from runner.errors import UsageError
+from runner.errors import RunnerError, StateError, UsageError
 from runner.model import lint
 from runner.model.document import Queue, dump_document
 from runner.results.stores import open_store, parse_s3
@@ -42,6 +42,10 @@ MOST_STORE = 256
 
 _NO_PART = ("batch_queue", "wait", "dry_run", "yes", "json")
 """Flags that make a command no other command."""
+
+
+class UntoldError(RunnerError):
+    """A machine was launched, and could not be told or recorded as it should be."""
 
 
 class Launching:
@@ -165,12 +169,15 @@ class Launching:
             given = vars(self._arguments)
             cargo = Cargo(self._queue, self._code(packed), bundle, given, self._again)
             self._begun = True
-            launch = self._launcher.begin(
-                self._wish, self._id, self._store, self._digest, self._before
-            )
-            return self._launcher.run(
-                launch, self._wish, surveyed.facts, tried, cargo, progress_bar
-            )
+            shipment = self._launcher.ship(tried, cargo, progress_bar, self._before)
+        launch = self._launcher.begin(
+            self._wish, self._id, self._store, self._digest, shipment, self._before
+        )
+        self._make_way(surveyed)
+        return self._launcher.ask(launch, self._wish, surveyed.facts, tried, shipment)
+
+    def _make_way(self, surveyed: Surveyed) -> None:
+        """What is done before EC2 is asked, once all is shipped and remembered."""
 
     def _new_id(self) -> str:
         now = time.time()
@@ -234,14 +241,18 @@ class Launching:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _tell(self, done: Launched, plan: dict[str, Any] | None) -> None:
-        if self._arguments.json:
-            told = {"plan": plan} if plan else {}
-            print(json.dumps({**done.launch.record.plain, **told}), flush=True)
-        else:
-            for line in launch_text.launched_lines(done):
-                print(clean(line), flush=True)
-        # Only now: if the user was not told, the same command tells it.
-        self._launcher.told(done.launch)
+        """Raises UntoldError where the user's output or this laptop's disk can't be written."""
+        try:
+            if self._arguments.json:
+                told = {"plan": plan} if plan else {}
+                print(json.dumps({**done.launch.record.plain, **told}), flush=True)
+            else:
+                for line in launch_text.launched_lines(done):
+                    print(clean(line), flush=True)
+            # Only now: if the user was not told, the same command tells it.
+            self._launcher.told(done.launch)
+        except (OSError, StateError) as error:
+            raise UntoldError(launch_text.untold(done.launch, error)) from error
 
 
 def _digest(arguments: argparse.Namespace, queue: Queue, region: str, packed: Path | None) -> str:

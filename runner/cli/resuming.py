@@ -16,9 +16,7 @@ from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names, predecessor
 from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.launch import Launched
 from runner.targets.ec2.launches import Launches
-from runner.targets.ec2.plan import Candidate
 from runner.targets.ec2.predecessor import Predecessors
 from runner.targets.ec2.recipe import FLAGS, LARGEST, NAME, Recipe, known, replacement
 from runner.targets.ec2.survey import Surveyed
@@ -149,9 +147,8 @@ class Resuming(Launching):
         ]
         return [*self._told, *notes, stored_work(self._store).told(now)]
 
-    def _launch(
-        self, surveyed: Surveyed, tried: tuple[Candidate, ...], packed: Path | None
-    ) -> Launched:
+    def _make_way(self, surveyed: Surveyed) -> None:
+        """End them: a cut before this has ended nothing, and one after it is gone on from."""
         store = open_store(self._store)
         try:
             predecessor.see_ended(self._former, store, self.say)
@@ -159,7 +156,6 @@ class Resuming(Launching):
             store.close()
         # Nobody else may have begun meanwhile, and the index is as it is now.
         super()._stand(surveyed)
-        return super()._launch(surveyed, tried, packed)
 
     def _code(self, packed: Path | None) -> Path | Shipped | None:
         return packed or self._shipped

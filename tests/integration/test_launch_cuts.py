@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from account import Laptop, tags_of
 from ec2_faults import Hold, Pass, RudeEc2
 
 
-def cut(laptop: Laptop, ec2: RudeEc2, number: int) -> tuple[int, str]:
-    """Start a launch, and send it the signal once a call is held; its exit code and words."""
-    process = laptop.start()
+def cut(laptop: Laptop, ec2: RudeEc2, number: int, *words: str) -> tuple[int, str]:
+    """Start a launch, or what the words say, and send it the signal once a call is held; its exit
+    code and words."""
+    process = laptop.start_command(*words) if words else laptop.start()
     try:
         ec2.wait_held()
         os.kill(process.pid, number)
@@ -102,3 +106,145 @@ def test_other_flags_after_a_cut_are_refused(ec2: RudeEc2, laptop: Laptop) -> No
     assert "has a machine" in other.stderr
     assert laptop.launch().returncode == 0
     assert len(laptop.instances()) == 1
+
+
+STORAGE = {
+    "shipping the document": ("S3.PUT", [Pass(), Hold()]),
+    "shipping the recipe": ("S3.PUT", [Pass(), Pass(), Hold(done=True)]),
+}
+ENDING = {
+    "ending the machine before": ("TerminateInstances", [Hold()]),
+    "having ended the machine before": ("TerminateInstances", [Hold(done=True)]),
+    "claiming the queue": ("S3.PUT", [Pass(), Pass(), Pass(), Hold()]),
+    "having claimed the queue": ("S3.PUT", [Pass(), Pass(), Pass(), Hold(done=True)]),
+    "asking EC2, which is slow": ("RunInstances", [Hold()]),
+    "asking EC2, which has launched": ("RunInstances", [Hold(done=True)]),
+    "remembering the machine": ("S3.PUT", [*[Pass()] * 4, Hold()]),
+}
+
+
+@pytest.fixture
+def to_resume(ec2: RudeEc2, laptop: Laptop) -> list[str]:
+    """A queue whose machine runs: with a disk and a work folder of its own. The words that resume
+    it, with a flag that the launch hadn't."""
+    code = laptop.root / "code"
+    code.mkdir()
+    (code / "train.py").write_text("print(1)\n")
+    assert laptop.launch("--disk-size", "77", "--workdir", str(code)).returncode == 0
+    state = {
+        "queue_id": laptop.queue_id,
+        "run_id": "r",
+        "status": "running",
+        "updated_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "jobs": [{"job_id": "a", "status": "running", "attempt": 1}],
+    }
+    laptop.store(f"queues/{laptop.queue_id}/queue.json", json.loads(laptop.path.read_text()))
+    laptop.store(f"queues/{laptop.queue_id}/queue-state.json", state)
+    assert laptop.queue_id is not None
+    return ["resume", laptop.queue_id, "--bundle", str(laptop.bundle), "--tag", "team=blue"]
+
+
+def alive(laptop: Laptop) -> list[dict[str, Any]]:
+    return [each for each in laptop.instances() if each["State"]["Name"] == "running"]
+
+
+def is_like_the_launch(laptop: Laptop, first: str) -> None:
+    """The queue's one machine has the launch's disk and work folder, and the flag of `resume`."""
+    (machine,) = alive(laptop)
+    client = laptop.account.client("ec2")
+    disk = machine["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    assert client.describe_volumes(VolumeIds=[disk])["Volumes"][0]["Size"] == 77
+    assert tags_of(machine)["team"] == "blue"
+    recipe = laptop.read(f"runner/launches/{tags_of(machine)['runner:launch']}/launch.json")
+    assert recipe["workdir"]["key"] == f"runner/launches/{first}/workdir.tar.gz"
+    assert recipe["flags"]["disk_size"] == "77"
+    index = laptop.read(f"runner/index/{laptop.queue_id}.json")
+    assert index["instance_id"] == machine["InstanceId"]
+
+
+@pytest.mark.parametrize("at", STORAGE | ENDING)
+def test_the_same_resume_after_a_sigkill_is_the_same_replacement(
+    at: str, ec2: RudeEc2, laptop: Laptop, to_resume: list[str]
+) -> None:
+    """The machine would be ended, and nothing know any more how its successor is to be."""
+    first = laptop.record()["launch"]
+    (old,) = alive(laptop)
+    operation, faults = (STORAGE | ENDING)[at]
+    ec2.order(operation, *faults)
+    launches = len(ec2.launches)
+    assert cut(laptop, ec2, signal.SIGKILL, *to_resume)[0] == -signal.SIGKILL
+    if at in STORAGE:
+        assert [each["InstanceId"] for each in alive(laptop)] == [old["InstanceId"]]
+    again = laptop.command(*to_resume)
+    assert again.returncode == 0
+    is_like_the_launch(laptop, first)
+    assert len({asked["ClientToken"] for asked in ec2.launches[launches:]}) == 1
+
+
+def test_a_resume_that_is_cut_again_and_again(
+    ec2: RudeEc2, laptop: Laptop, to_resume: list[str]
+) -> None:
+    """Each cut would take something of how it was launched."""
+    first = laptop.record()["launch"]
+    for held in (Hold(), Hold(done=True)):
+        ec2.order("TerminateInstances", held)
+        ec2.order("S3.PUT", Pass(), Pass(), Pass(), Hold())
+        cut(laptop, ec2, signal.SIGKILL, *to_resume)
+        ec2.forget_orders()
+    assert laptop.command(*to_resume).returncode == 0
+    is_like_the_launch(laptop, first)
+
+
+def test_nothing_is_ended_for_a_bundle_that_can_not_be_had(
+    ec2: RudeEc2, laptop: Laptop, to_resume: list[str]
+) -> None:
+    """A machine that works would be ended for one that is never launched."""
+    (old,) = alive(laptop)
+    words = [word if word != str(laptop.bundle) else "/nowhere.tar.gz" for word in to_resume]
+    assert laptop.command(*words).returncode == 2
+    assert [each["InstanceId"] for each in alive(laptop)] == [old["InstanceId"]]
+
+
+def test_a_state_folder_that_goes_while_ec2_is_asked(ec2: RudeEc2, laptop: Laptop) -> None:
+    """A machine would run whose id nobody was told."""
+    folder = laptop.root / "state" / "runner" / "launches"
+    ec2.order("RunInstances", Hold(done=True))
+    process = laptop.start("--json")
+    try:
+        ec2.wait_held()
+        folder.rename(folder.with_name("away"))
+        folder.write_text("no folder")
+        ec2.release()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    (machine,) = laptop.instances()
+    assert process.returncode == 1
+    assert json.loads(out)["instance_id"] == machine["InstanceId"]
+    assert f"{machine['InstanceId']} in us-east-1 is launched" in err
+    assert "isn't recorded on this computer" in err
+    assert f"runner terminate {machine['InstanceId']} --region us-east-1" in err
+    assert laptop.read(f"runner/index/{laptop.queue_id}.json")["instance_id"]
+    folder.unlink()
+    folder.with_name("away").rename(folder)
+    again = laptop.launch()
+    assert again.returncode == 0 and machine["InstanceId"] in again.stdout
+    assert laptop.record()["instance_id"] == machine["InstanceId"]
+    assert len(laptop.instances()) == 1
+
+
+def test_output_that_can_not_be_written(ec2: RudeEc2, laptop: Laptop) -> None:
+    """Into a file on a full disk, a machine's id would be lost."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            laptop.words(), env=laptop.env, cwd=laptop.root, stdin=subprocess.DEVNULL,
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    (machine,) = laptop.instances()
+    assert done.returncode == 1
+    assert (
+        f"end it with: runner terminate {machine['InstanceId']} --region us-east-1" in done.stderr
+    )
+    again = laptop.launch()
+    assert again.returncode == 0 and machine["InstanceId"] in again.stdout

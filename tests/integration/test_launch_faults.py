@@ -100,9 +100,8 @@ def test_a_quota_of_spot_leaves_on_demand(ec2: RudeEc2, laptop: Laptop) -> None:
 def test_a_quota_of_a_family_leaves_the_others(ec2: RudeEc2, laptop: Laptop) -> None:
     """An account without GPUs would not get the other type that was named."""
     ec2.order("RunInstances", Refuse("VcpuLimitExceeded", "Your limit is 0."))
-    ami = laptop.account.client("ec2").describe_images(
-        Filters=[{"Name": "architecture", "Values": ["x86_64"]}]
-    )["Images"][0]["ImageId"]
+    name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+    ami = laptop.account.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
     types = "g5.2xlarge,g5.4xlarge,t3.medium"
     assert (
         laptop.launch("--instance-type", types, "--ami", ami, "--disk-size", "100").returncode == 0

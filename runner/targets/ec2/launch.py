@@ -1,7 +1,8 @@
 """One launch, from what was asked for to a machine: in an order that a cut at any point can't harm.
 
-Shipped first, then remembered (here and in the bucket), then EC2 is asked; each request is on the
-disk before it is sent. The same command after a cut goes on from what is remembered.
+Shipped first, then remembered here: from then on another can be made like it. Then it is claimed in
+the bucket, and EC2 is asked; each request is on the disk before it is sent. The same command after
+a cut goes on from what is remembered.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.faults import AwsError
 from runner.core.again import RESUMED, Again
+from runner.errors import ConflictError, StateError
 from runner.model.document import Queue
 from runner.model.durations import format_duration
 from runner.results.layout import Layout
@@ -53,6 +55,21 @@ class Cargo:
     bundle: Callable[[str], Path]
     flags: Mapping[str, Any] = field(default_factory=dict)
     again: Again = RESUMED
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What is in the bucket for a launch, whose word is ``launch``. ``recipe``: its sha256.
+
+    ``bundles``: by architecture. ``again``: the flags by which a stored run is mended.
+    """
+
+    launch: str
+    document: Shipped
+    workdir: Shipped | None
+    recipe: str
+    bundles: Mapping[str, Shipped]
+    again: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,7 @@ class Launcher:
         answer = self._asker.ask(before.asked, noted, sent_before=True)
         if isinstance(answer, Machine) and not answer.gone:
             return Launched(self.finish(noted.launch, answer), answer)
+        self._nothing_came_of(noted.launch)
         return None
 
     def probe(
@@ -135,45 +153,78 @@ class Launcher:
 
     # -- the launch --------------------------------------------------------------------------
 
+    def ship(
+        self, tried: tuple[Candidate, ...], cargo: Cargo, progress: Progress, before: Launch | None
+    ) -> Shipment:
+        """Put into the bucket what a machine is to be given, and how it is asked for.
+
+        ``before``: a launch of the same command that was cut off, and has come to nothing. Raises
+        AwsError, UsageError; nothing knows of it yet.
+        """
+        word = _word(before, time.time())
+        document = ship_document(self._bucket, word, cargo.queue)
+        workdir = ship_workdir(self._bucket, word, cargo.workdir, progress)
+        recipe = recipe_of(cargo.flags, self._ec2.region, workdir).encode()
+        self._bucket.put(names.launch_key(word, RECIPE), recipe)
+        arches = {_arch(candidate) for candidate in tried}
+        bundles = ship_bundles(self._bucket, arches, cargo.bundle, self._say, progress)
+        again = tuple(cargo.again.flags.split())
+        return Shipment(word, document, workdir, sha256_of(recipe), bundles, again)
+
     def begin(
-        self, wish: Wish, queue_id: str, store: str, digest: str, before: Launch | None
-    ) -> Launch:
-        """Remember, on this laptop only, that it begins; ``before`` has come to nothing."""
-        if before is not None:
+        self, wish: Wish, queue_id: str, store: str, digest: str, shipment: Shipment,
+        before: Launch | None,
+    ) -> Launch:  # fmt: skip
+        """Remember, on this laptop only, what is about to be launched; ``before`` as in ``ship``.
+
+        Raises StateError, ConflictError where another command's request is in doubt.
+        """
+        if before is not None and before.launch != shipment.launch:
             self.told(before)
+        self._see_no_doubt(queue_id, digest)
         now = time.time()
         launch = Launch(
             queue_id=queue_id,
             store=store,
             region=self._ec2.region,
-            launch=new_launch(now),
+            launch=shipment.launch,
             launched_at=now,
-            expires=float(int(now + wish.max_lifetime)),
+            expires=_expires(now, wish),
             digest=digest,
+            recipe=shipment.recipe,
         )
         self._launches.write(launch)
         return launch
 
-    def run(
-        self, launch: Launch, wish: Wish, facts: Facts, tried: tuple[Candidate, ...], cargo: Cargo,
-        progress: Progress,
+    def _see_no_doubt(self, queue_id: str, digest: str) -> None:
+        """Its record is all that leads to the machine of a request whose answer was lost."""
+        own = self._launches.read(queue_id)
+        if own is None or not own.open or own.asked is None or own.digest == digest:
+            return
+        if own.instance_id is None and time.time() - own.asked.at < RECENT:
+            raise ConflictError(
+                f"launch {own.launch} of '{queue_id}' was cut off, and what came of it isn't known "
+                "yet\nthe same command again, with its flags, goes on with it; any other: in "
+                f"{format_duration(RECENT)}"
+            )
+
+    def ask(
+        self, launch: Launch, wish: Wish, facts: Facts, tried: tuple[Candidate, ...],
+        shipment: Shipment,
     ) -> Launched:  # fmt: skip
-        """Ship, remember, ask. Raises RefusedError with EC2's words if nothing could be had,
-        UnclearError, AwsError, UsageError."""
-        arches = {candidate.type: _arch(candidate) for candidate in tried}
-        document = ship_document(self._bucket, launch.launch, cargo.queue)
-        workdir = ship_workdir(self._bucket, launch.launch, cargo.workdir, progress)
-        recipe = recipe_of(cargo.flags, self._ec2.region, workdir).encode()
-        self._bucket.put(names.launch_key(launch.launch, RECIPE), recipe)
-        launch = launch.having(recipe=sha256_of(recipe))
-        bundles = ship_bundles(self._bucket, arches.values(), cargo.bundle, self._say, progress)
+        """Claim the queue, and ask EC2. Raises RefusedError with EC2's words if nothing could be
+        had, UnclearError, ConflictError, AwsError, StateError."""
+        # Its time counts from here: to send the bundle, or to end another machine, took a while.
+        now = time.time()
+        launch = launch.having(launched_at=now, expires=_expires(now, wish))
+        self._launches.write(launch)
         boots = {
-            arch: user_data(boot(wish, launch, self._bucket, bundle, document, workdir, cargo))
-            for arch, bundle in bundles.items()
+            arch: user_data(boot(wish, launch, self._bucket, bundle, shipment))
+            for arch, bundle in shipment.bundles.items()
         }
         self._ground.claim(launch)
         try:
-            return self._ask_in_turn(launch, wish, facts, tried, lambda c: boots[arches[c.type]])
+            return self._ask_in_turn(launch, wish, facts, tried, lambda c: boots[_arch(c)])
         except RefusedError:
             self._nothing_came_of(launch)
             raise
@@ -215,14 +266,20 @@ class Launcher:
             self._say(f"whether a spot request is left can't be seen: {error}; `runner reap` looks")
 
     def _nothing_came_of(self, launch: Launch) -> None:
-        self.told(launch)
         with suppress(AwsError):  # others then wait for a while before they launch
             publish(self._bucket, launch.record, outcome="nothing was launched")
+        try:
+            self.told(launch)
+        except StateError as error:
+            self._say(f"that nothing was launched can't be recorded here: {error}")
 
     def finish(self, launch: Launch, machine: Machine) -> Launch:
-        """Remember the machine, here and in the bucket. Without the latter it is found by tag."""
+        """Remember the machine, here and in the bucket. Without either it is found by tag."""
         launch = launch.having(instance_id=machine.instance_id)
-        self._launches.write(launch)
+        try:
+            self._launches.write(launch)
+        except StateError as error:
+            self._say(f"{machine.instance_id} can't be recorded here: {error}")
         try:
             publish(self._bucket, launch.record)
         except AwsError as error:
@@ -230,7 +287,7 @@ class Launcher:
         return launch
 
     def told(self, launch: Launch) -> None:
-        """The user knows: the same command again is another launch."""
+        """The user knows: the same command again is another launch. Raises StateError."""
         self._launches.write(replace(launch, open=False, asked=None))
 
 
@@ -250,10 +307,7 @@ def _request(
     )
 
 
-def boot(
-    wish: Wish, launch: Launch, bucket: Bucket, bundle: Shipped, document: Shipped,
-    workdir: Shipped | None, cargo: Cargo,
-) -> Boot:  # fmt: skip
+def boot(wish: Wish, launch: Launch, bucket: Bucket, bundle: Shipped, shipment: Shipment) -> Boot:
     """What the machine is told. Its lifetime it reckons from ``expires``."""
     settings = {"on_complete": wish.on_complete}
     if wish.keep_on_failure is not None:
@@ -266,13 +320,13 @@ def boot(
         launch=launch.launch,
         queue_id=launch.queue_id,
         bundle=bundle,
-        document=document,
-        workdir=workdir,
+        document=shipment.document,
+        workdir=shipment.workdir,
         settings=settings,
         expires=int(launch.expires),
         keep_on_failure=int(wish.keep_on_failure or 0),
         state_key=f"{parse_s3(launch.store)[1]}/{Layout().state_key}",
-        again=cargo.again.flags.split(),
+        again=list(shipment.again),
     )
 
 
@@ -281,9 +335,21 @@ def new_launch(now: float) -> str:
     return f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
+def _word(before: Launch | None, now: float) -> str:
+    """A launch that was cut off before it asked EC2 for anything is gone on with: its claim of the
+    queue stands. One of long ago isn't, for what came after it has the later word."""
+    if before is not None and before.asked is None and 0 <= now - before.launched_at < RECENT:
+        return before.launch
+    return new_launch(now)
+
+
 def new_queue_id(now: float) -> str:
     """For a document without one."""
     return f"queue-{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}"
+
+
+def _expires(now: float, wish: Wish) -> float:
+    return float(int(now + wish.max_lifetime))
 
 
 def _arch(candidate: Candidate) -> str:
