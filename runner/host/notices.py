@@ -107,7 +107,7 @@ class _Event:
     state: Annotated[str, Rule(choice(("active",)), "State")]
     code: Annotated[str, Rule(choice(_MAINTENANCE_CODES), "Code")]
     time: Annotated[float, Rule(_moment("%d %b %Y %H:%M:%S GMT"), "NotBefore")]
-    event_id: Annotated[Any, Rule(lambda value: value, "EventId")] = ""
+    event_id: Annotated[Any, Rule(key="EventId")] = ""
 
 
 def _json(text: str) -> Any:

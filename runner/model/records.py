@@ -152,12 +152,12 @@ def each_named(check: Check) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """In ``Annotated[type, Rule(…)]``: the check of a field, instead of its type's.
+    """In ``Annotated[type, Rule(…)]``: the check of a field (None: its type's own).
 
     ``key``: what the field is called in the record, if not as in the dataclass.
     """
 
-    check: Check
+    check: Check | None = None
     key: str | None = None
 
 
@@ -291,7 +291,7 @@ def _check_of(hint: Any, strict: bool) -> tuple[Check, str | None]:
         base, *more = get_args(hint)
         rules = [each for each in more if isinstance(each, Rule)]
         if rules:
-            return rules[-1].check, rules[-1].key
+            return rules[-1].check or _check_of(base, strict)[0], rules[-1].key
         return _check_of(base, strict)
     return _check_of_type(hint, strict), None
 

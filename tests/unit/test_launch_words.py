@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from runner.model.document import Job, Queue
 from runner.targets.ec2.plan import Candidate, Facts, Image, Subnet
-from runner.targets.ec2.prices import hourly
+from runner.targets.ec2.prices import hourly, spot
 from runner.targets.ec2.sums import price_words
 from runner.targets.ec2.watching import Standing, standing_of
 
@@ -26,6 +30,36 @@ def test_an_answer_with_one_price_is_a_price() -> None:
         hourly([product("0.0000000000"), product("9", "Quantity"), "no JSON", "{}", "[]"]) == set()
     )
     assert hourly([product("1.0"), product("2.0")]) == {1.0, 2.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 50_000, product("inf"), product("nan"), product("-1"), product("1e9"), product("free"),
+     '{"terms": {"OnDemand": [1]}}', '{"terms": {"OnDemand": {"x": {"priceDimensions": 1}}}}'],
+    ids=range(8),
+)  # fmt: skip
+def test_what_is_no_price_is_not_known(text: str) -> None:
+    """`$inf` would be told, or an internal error instead of the launch."""
+    assert hourly([text]) == set()
+    assert hourly([text, product("0.5")]) == {0.5}
+
+
+class OddEc2:
+    """A spot history that holds what no price can be."""
+
+    def pages(self, *_: object, **__: object) -> list[dict[str, Any]]:
+        told = (("us-east-1a", "0.5"), ("us-east-1b", "cheap"), ("us-east-1c", "inf"))
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        return [
+            {"InstanceType": "m.a", "AvailabilityZone": zone, "SpotPrice": price,
+             "Timestamp": since}
+            for zone, price in told
+        ]  # fmt: skip
+
+
+def test_an_odd_spot_price_is_not_known() -> None:
+    """One of them would be an internal error, or `$inf`."""
+    assert spot(OddEc2(), ["m.a"])[0] == {("m.a", "us-east-1a"): 0.5}  # type: ignore[arg-type]
 
 
 def candidate(market: str, price: float | None) -> Candidate:

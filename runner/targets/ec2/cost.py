@@ -66,8 +66,13 @@ def cost_of(machine: Machine, price: float | None, now: float, noted: float | No
 
 def price_in(tags: Mapping[str, str]) -> float | None:
     """US dollars an hour, as the launch expected; None where nobody knew."""
+    return dollars_in(tags.get(names.PRICE))
+
+
+def dollars_in(text: str | None) -> float | None:
+    """A price as AWS writes it, or a tag; None for what can't be one."""
     try:
-        price = float(tags.get(names.PRICE, ""))
+        price = float(text or "")
     except ValueError:
         return None
     return price if 0 <= price <= MOST_PRICE else None

@@ -6,13 +6,16 @@ history: the newest price of each zone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from runner.aws.clients import make_client
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError, Kind, calling
+from runner.errors import RecordError
+from runner.model.records import Rule, parse
+from runner.targets.ec2.cost import dollars_in
 
 HOME = "us-east-1"
 
@@ -48,11 +51,8 @@ def storage(region: str) -> dict[str, float]:
     """
     found: dict[str, set[float]] = {}
     for text in _products({"productFamily": "Storage", "regionCode": region}):
-        try:
-            kind = str(json.loads(text)["product"]["attributes"]["volumeApiName"])
-        except (ValueError, KeyError, TypeError):
-            continue
-        found.setdefault(kind, set()).update(_priced([text], ("GB-Mo",)))
+        if (product := _product(text)) is not None and product.kind:
+            found.setdefault(product.kind, set()).update(product.dollars(("GB-Mo",)))
     return {kind: prices.pop() for kind, prices in found.items() if len(prices) == 1}
 
 
@@ -80,25 +80,67 @@ def _products(wanted: Mapping[str, str]) -> list[str]:
 
 def hourly(price_list: Iterable[str]) -> set[float]:
     """The on-demand prices an hour, in US dollars, that an answer of GetProducts holds."""
-    return _priced(price_list, ("Hrs", "Hours"))
+    products = [product for text in price_list if (product := _product(text)) is not None]
+    return {price for product in products for price in product.dollars(("Hrs", "Hours"))}
 
 
-def _priced(price_list: Iterable[str], units: Sequence[str]) -> set[float]:
-    """Its prices of one of these units, but for 0 (AWS Billing User Guide, "Reading the price list
-    files")."""
-    found = set()
-    for text in price_list:
-        try:
-            terms = json.loads(text)["terms"]["OnDemand"].values()
-            dimensions = [each for term in terms for each in term["priceDimensions"].values()]
-            found |= {
-                float(each["pricePerUnit"]["USD"])
-                for each in dimensions
-                if each.get("unit") in units
-            }
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return found - {0.0}
+_Prices = Annotated[Mapping[str, str], Rule(key="pricePerUnit")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Dimension:
+    unit: str = ""
+    price: _Prices = field(default_factory=dict)
+
+
+_Dimensions = Annotated[Mapping[str, _Dimension], Rule(key="priceDimensions")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    dimensions: _Dimensions = field(default_factory=dict)
+
+
+_OnDemand = Annotated[Mapping[str, _Term], Rule(key="OnDemand")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    on_demand: _OnDemand = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """One of an answer's (AWS Billing User Guide, "Reading the price list files")."""
+
+    terms: _Terms
+    product: _About = field(default_factory=_About)
+
+    @property
+    def kind(self) -> str:
+        """Of a volume, as EC2 calls it."""
+        return self.product.attributes.get("volumeApiName", "")
+
+    def dollars(self, units: Sequence[str]) -> set[float]:
+        """Its prices by one of these units, but for 0."""
+        dimensions = [
+            each for term in self.terms.on_demand.values() for each in term.dimensions.values()
+        ]
+        found = {dollars_in(each.price.get("USD")) for each in dimensions if each.unit in units}
+        return {price for price in found if price}
+
+
+def _product(text: str) -> _Product | None:
+    """None for what is none: a price that isn't understood is not known."""
+    try:
+        return parse(_Product, text, "a product")
+    except RecordError:
+        return None
 
 
 def spot(ec2: Ec2, wanted: Sequence[str]) -> tuple[dict[tuple[str, str], float], str]:
@@ -117,12 +159,13 @@ def spot(ec2: Ec2, wanted: Sequence[str]) -> tuple[dict[tuple[str, str], float],
         )
     except AwsError as error:
         return {}, f"ec2:DescribeSpotPriceHistory: {_short(error)}"
-    prices: dict[tuple[str, str], tuple[Any, float]] = {}
+    prices: dict[tuple[str, str], tuple[Any, float | None]] = {}
     for item in found:
         place = (item["InstanceType"], item["AvailabilityZone"])
         if place not in prices or item["Timestamp"] > prices[place][0]:
-            prices[place] = (item["Timestamp"], float(item["SpotPrice"]))
-    return {place: price for place, (_, price) in prices.items()}, "EC2 names no spot price for it"
+            prices[place] = (item["Timestamp"], dollars_in(item["SpotPrice"]))
+    known = {place: price for place, (_, price) in prices.items() if price is not None}
+    return known, "EC2 names no spot price for it"
 
 
 def _short(error: AwsError) -> str:
