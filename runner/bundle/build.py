@@ -15,7 +15,8 @@ from runner.bundle.deb import make_deb
 from runner.bundle.source import Source
 from runner.bundle.wheels import make_wheel, sha256, wheels
 
-_UNITS = "runner/bundle/systemd/"
+_OWN = "runner/bundle/"
+_UNITS = f"{_OWN}systemd/"
 
 
 def build(source: Source, arch: str, into: Path, *, deb: bool = False) -> Path:
@@ -46,8 +47,8 @@ def bundle_files(source: Source, arch: str) -> dict[str, bytes]:
     for path, data in source.files.items():
         if path.startswith(_UNITS):
             files[f"systemd/{path.removeprefix(_UNITS)}"] = data
-    for name in ("install.sh", "installer.py"):
-        files[name] = source.files[f"runner/bundle/{name}"]
+        elif path == f"{_OWN}install.sh" or path.startswith(f"{_OWN}installer/"):
+            files[path.removeprefix(_OWN)] = data
     files["VERSION"] = f"{source.version} {arch}\n".encode()
     sums = "".join(f"{sha256(data)}  {path}\n" for path, data in sorted(files.items()))
     files["SHA256SUMS"] = sums.encode()

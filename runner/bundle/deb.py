@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from runner.bundle.archives import make_ar, make_tar_gz
 
 _PLACE = "usr/lib/queue-runner"
+_RECORD = "/var/lib/queue-runner"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONTROL = """\
 Package: queue-runner
@@ -32,17 +33,16 @@ set -e
     "prerm": f"""\
 #!/bin/sh
 set -e
-[ "$1" != remove ] || exec sh /{_PLACE}/install.sh --uninstall
+[ "$1" = remove ] || exit 0
+sh /{_PLACE}/install.sh --uninstall
+# For a purge, which finds none of our files: it removes what is on record there, and that alone.
+if [ -d {_RECORD} ]; then cp -r /{_PLACE}/install.sh /{_PLACE}/installer {_RECORD}/; fi
 """,
-    # dpkg has removed our files by then: what --purge removes is said here once more.
-    "postrm": """\
+    "postrm": f"""\
 #!/bin/sh
 set -e
-[ "$1" = purge ] || exit 0
-rm -rf /var/lib/runner /var/log/runner /etc/runner
-userdel --remove runner 2>/dev/null || true
-groupdel runner-jobs 2>/dev/null || true
-groupdel runner 2>/dev/null || true
+[ "$1" = purge ] && [ -f {_RECORD}/install.sh ] || exit 0
+sh {_RECORD}/install.sh --uninstall --purge
 """,
 }
 

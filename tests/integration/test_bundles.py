@@ -14,7 +14,7 @@ import pytest
 from installed import REPOSITORY
 
 from runner.bundle import wheels
-from runner.bundle.installer import LINKS
+from runner.bundle.installer import places
 from runner.bundle.source import of_commit, of_package
 from runner.errors import RunnerError, UsageError
 from runner.targets.ec2.bundles import bundle_file
@@ -40,7 +40,7 @@ def test_it_is_built_once(cache: Path) -> None:
     assert len(said) == 1 and first.stat().st_mtime_ns == before
     with tarfile.open(first) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"install.sh", "installer.py", "VERSION", "systemd/runner.service"} <= inside
+    assert {"install.sh", "installer/main.py", "VERSION", "systemd/runner.service"} <= inside
     assert any(re.fullmatch(r"wheels/queue_runner-.*\.whl", name) for name in inside)
     assert bundle_file(str(first), "x86_64", said.append) == first
     with pytest.raises(UsageError, match="is for x86_64, and the machine is aarch64"):
@@ -102,8 +102,15 @@ def test_package_and_commit_are_one_source() -> None:
     assert package.scripts == project["scripts"]
 
 
-def test_every_command_of_the_package_is_on_the_path() -> None:
+def test_every_command_of_the_package_is_on_the_path(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`runner-launch` would be there for who installs with pip, and for nobody else."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    links = {path.name: target for path, target in LINKS.items() if path.parent.name == "bin"}
+    with tarfile.open(bundle_file(None, "x86_64", print)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [unpacked] = tmp_path.glob("runner-[0-9]*")
+    monkeypatch.setattr(places, "BUNDLE", unpacked)
+    links = {path.name: target for path, target in places.links().items() if path != places.BIN}
     assert links == {name: f"/opt/runner/bin/{name}" for name in project["scripts"]}
+    assert {"runner", "runner-launch", "runner-status"} <= links.keys()

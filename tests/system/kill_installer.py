@@ -1,18 +1,16 @@
-"""Runs the real installer on a machine, with a SIGKILL right after one of its steps.
+"""Runs the real installer on a machine, with a signal right after one of its steps.
 
 A program of the tests, called in the machine: the installer knows nothing of it. It forks a
-process for each order (a line of JSON on stdin: ``bundle``, ``arguments``, ``kill_at``), and
-answers with its exit code (-9: killed), what it said, and what is on the disk then. A step is a
-call that changes the disk or the machine; they are counted from 1.
+process for each order (a line of JSON on stdin: ``bundle``, ``arguments``, ``kill_at`` and
+``signal``), and answers with its exit code (-9: killed), what it said, and what is on the disk
+then. A step is a call that changes the disk or the machine; they are counted from 1.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib.util
+import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path("/opt/runner")
-PLACES = ("/etc", "/opt", "/usr/local")
+PLACES = ("/etc", "/opt", "/usr/local", "/var/lib")
 STEPS: list[tuple[Any, str]] = [
     *((os, name) for name in ("rename", "symlink", "unlink", "rmdir", "mkdir", "chmod", "fsync")),
     (zipfile.ZipFile, "_extract_member"),
@@ -30,8 +28,8 @@ STEPS: list[tuple[Any, str]] = [
 ]
 
 
-def count_steps(kill_at: int) -> None:
-    """Wrap the calls in this process, which dies after so many of them."""
+def count_steps(kill_at: int, by: int) -> None:
+    """Wrap the calls in this process, which gets a signal after so many of them."""
     done = 0
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +38,7 @@ def count_steps(kill_at: int) -> None:
             result = call(*args, **named)
             done += 1
             if done == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), by)
             return result
 
         return wrapped
@@ -64,25 +62,20 @@ def unless_users(run: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@functools.cache
-def load(bundle: str) -> Any:
-    spec = importlib.util.spec_from_file_location("installer", f"{bundle}/installer.py")
-    assert spec is not None and spec.loader is not None
-    installer = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(installer)
-    return installer
-
-
 def obey(order: dict[str, Any], said: int) -> int:
     """In the child: the installer's own main."""
     os.dup2(said, 1)
     os.dup2(said, 2)
-    installer = load(order["bundle"])
+    sys.path.insert(0, order["bundle"])
+    main = importlib.import_module("installer.main")
     # The same for every bundle, and most of the time.
-    installer.compile_all = lambda library: None
+    importlib.import_module("installer.versions").compile_all = lambda library: None  # type: ignore[attr-defined]
     sys.argv = ["install.sh", *order["arguments"]]
-    count_steps(order["kill_at"])
-    code: int = installer.main()
+    count_steps(order["kill_at"], order["signal"])
+    try:
+        code: int = main.main()
+    except SystemExit as ended:
+        code = int(str(ended.code))
     sys.stdout.flush()
     return code
 
@@ -110,7 +103,6 @@ def below(folder: Path) -> list[str]:
 def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
-        load(order["bundle"])
         with tempfile.TemporaryFile() as said:
             pid = os.fork()
             if pid == 0:

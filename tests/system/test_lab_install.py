@@ -17,7 +17,13 @@ from s3_endpoint import Endpoint
 
 BUILD = [sys.executable, str(REPOSITORY / "packaging" / "bundle.py"), "build"]
 STATE = "/var/lib/runner/queue-state.json"
-KEPT = {"/etc/runner", "/var/lib/runner", "/var/log/runner", "/home/runner"}
+KEPT = {
+    "/var/lib/queue-runner",
+    "/etc/runner",
+    "/var/lib/runner",
+    "/var/log/runner",
+    "/home/runner",
+}
 
 Machines = Callable[..., Machine]
 
@@ -126,10 +132,10 @@ def test_a_daemon_that_is_killed_restarted_or_hangs_finds_its_jobs(
 KILLED = """
 import os, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import installer
-installer.serve = lambda *arguments: os.kill(os.getpid(), 9)
+from installer import installing, main
+installing.serve = lambda *arguments: os.kill(os.getpid(), 9)
 sys.argv = sys.argv[1:]
-installer.main()
+main.main()
 """
 
 

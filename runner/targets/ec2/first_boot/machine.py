@@ -117,4 +117,8 @@ def install() -> None:
             archive.extractall(telling.PLACE + "/unpacked")
     except (tarfile.TarError, OSError, EOFError, IndexError) as error:
         raise Failed(f"the bundle can't be unpacked: {error}{full_disks()}")
-    run(["sh", f"{telling.PLACE}/unpacked/{top}/install.sh", "--no-start"], 300, "the installation")
+    run(
+        ["sh", f"{telling.PLACE}/unpacked/{top}/install.sh", "--no-start", "--adopt"],
+        300,
+        "the installation",
+    )
