@@ -1,7 +1,8 @@
 """Where moto isn't CloudFormation, for `Endpoint(mended=MENDED)`.
 
 AWS::NoValue in a list is left out; a list of words is told as it was given; the content of an SSM
-document is JSON. And quotas of EC2 are those of the variable ``EC2_QUOTAS``, JSON by code.
+document is JSON; a stack that has only a change set is the next change set's too. And quotas of EC2
+are those of the variable ``EC2_QUOTAS``, JSON by code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ MENDED = r"""
 import json
 import os
 import moto.cloudformation.parsing as parsing
+from moto.cloudformation.models import CloudFormationBackend
 from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.ssm.models import Document
@@ -40,12 +42,21 @@ def with_json(cls, name, json_of, *more, **options):
     properties = {**json_of["Properties"], "Content": json.dumps(content)}
     return make(cls, name, {**json_of, "Properties": properties}, *more, **options)
 
+change = CloudFormationBackend.create_change_set
+
+def change_again(self, stack_name, *more, **options):
+    for key, stack in list(self.stacks.items()):
+        if stack.name == stack_name and stack.status == "REVIEW_IN_PROGRESS":
+            del self.stacks[key]
+    return change(self, stack_name, *more, **options)
+
 def quota(self, service_code, quota_code):
     known = json.loads(os.environ.get("EC2_QUOTAS", "{}"))
     if quota_code not in known:
         raise NoSuchResource
     return {"QuotaName": f"quota {quota_code}", "Value": known[quota_code]}
 
+CloudFormationBackend.create_change_set = change_again
 ServiceQuotasBackend.get_service_quota = quota
 parsing.ResourceMap.load_parameters = load_lists
 parsing.clean_json = without_nothing

@@ -111,8 +111,8 @@ class Stacks:
         if change is None:
             return "unchanged"
         before = {event_id for event_id, _ in self._events(stack_id)}
-        self._call("execute_change_set", ChangeSetName=change, StackName=name)
-        self._end(self._require(name), before, tell)
+        self._call("execute_change_set", ChangeSetName=change, StackName=stack_id)
+        self._end(self._require(stack_id), before, tell)
         return "updated" if there else "created"
 
     # -- the steps ---------------------------------------------------------------------------

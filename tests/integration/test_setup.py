@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import pytest
+from ec2_faults import Hold, Pass, RudeEc2
 from mended_moto import MENDED
 from s3_endpoint import Endpoint
 from world import World
@@ -139,3 +142,85 @@ def test_a_bucket_that_is_there_is_used(account: World, cloud: Endpoint) -> None
     assert done.returncode == 0, done
     assert "runner-bucket-mine" not in done.stdout
     assert "aws iam attach-user-policy" in done.stderr
+
+
+def test_what_another_made_is_refused_before_anything_is_made(
+    account: World, cloud: Endpoint
+) -> None:
+    """Bucket and role would be made before CloudFormation says that the policy is there."""
+    allowed = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    client(cloud, "iam").create_policy(PolicyName=names.LOOK_POLICY, PolicyDocument=document)
+    done = account.call("setup", "--create-bucket", "my-results", "--yes")
+    assert done.returncode == 2
+    assert f"made by no stack of `runner setup` that is there: policy {names.LOOK_POLICY}" in (
+        done.stderr
+    )
+    assert client(cloud, "cloudformation").list_stacks()["StackSummaries"] == []
+    assert client(cloud, "s3").list_buckets()["Buckets"] == []
+
+
+def test_what_a_failed_setup_left_is_named_with_what_removes_it(
+    account: World, cloud: Endpoint
+) -> None:
+    """Each later setup would say EntityAlreadyExists, and nobody how that ends."""
+    iam, tags = client(cloud, "iam"), [{"Key": names.HOME, "Value": "us-east-1"}]
+    iam.create_role(RoleName=names.PROFILE, AssumeRolePolicyDocument="{}", Tags=tags)
+    allowed = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    iam.put_role_policy(RoleName=names.PROFILE, PolicyName="runner", PolicyDocument=document)
+    iam.create_instance_profile(InstanceProfileName=names.PROFILE)
+    iam.add_role_to_instance_profile(InstanceProfileName=names.PROFILE, RoleName=names.PROFILE)
+    iam.create_policy(PolicyName=names.LAUNCH_POLICY, PolicyDocument=document)
+    words = {"schemaVersion": "2.2", "mainSteps": []}
+    client(cloud, "ssm").create_document(
+        Name=names.LOOK_DOCUMENT, Content=json.dumps(words), DocumentType="Command"
+    )
+    done = account.call("setup", "--create-bucket", "my-results", "--yes")
+    assert done.returncode == 2, done
+    commands = [line.partition("aws ")[2].split() for line in done.stderr.splitlines()
+                if "  aws " in line]  # fmt: skip
+    assert len(commands) == 6
+    for service, operation, *flags in commands:
+        given = {_camel(flag): value for flag, value in zip(flags[::2], flags[1::2], strict=True)}
+        given.pop("Region", None)
+        getattr(client(cloud, service), operation.replace("-", "_"))(**given)
+    assert account.call("setup", "--create-bucket", "my-results", "--yes").returncode == 0
+
+
+def _camel(flag: str) -> str:
+    """A flag of AWS's command line as boto3 spells it."""
+    return "".join(word.capitalize() for word in flag.strip("-").split("-"))
+
+
+CUTS = [
+    (operation, number)
+    for operation in ("CreateChangeSet", "ExecuteChangeSet")
+    for number in range(3)
+]
+"""Each is done, and the command killed before it hears of it: the answer is held."""
+
+
+@pytest.mark.parametrize(("operation", "number"), CUTS)
+def test_the_same_setup_after_a_sigkill_makes_the_rest(
+    operation: str, number: int, account: World, cloud: Endpoint
+) -> None:
+    """An account would be half made for ever."""
+    rude = RudeEc2(cloud.port)
+    try:
+        rude.order(operation, *[Pass()] * number, Hold(done=True))
+        words = [sys.executable, "-m", "runner", "setup", "--create-bucket", "my-results", "--yes"]
+        env = {**account.env, "AWS_ENDPOINT_URL": rude.url}
+        process = subprocess.Popen(
+            words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        rude.wait_held()
+        process.kill()
+        process.communicate()
+    finally:
+        rude.close()
+    again = account.call("setup", "--create-bucket", "my-results", "--yes")
+    assert again.returncode == 0, again
+    stacks = client(cloud, "cloudformation").describe_stacks()["Stacks"]
+    assert {each["StackStatus"] for each in stacks} == {"CREATE_COMPLETE"}
+    assert len({each["StackName"] for each in stacks}) == 3

@@ -84,6 +84,15 @@ def test_a_given_lifetime_stands() -> None:
     assert wish(100 * HOUR, max_lifetime="2h").max_lifetime == 2 * HOUR
 
 
+@pytest.mark.parametrize("lifetime", ["1s", "4m59s"])
+def test_a_lifetime_that_ends_in_the_boot_is_an_error(lifetime: str) -> None:
+    """A machine would be launched and paid for that can run nothing."""
+    (told,) = faults(max_lifetime=lifetime)
+    assert told.startswith(f'--max-lifetime: "{lifetime}" is over before a job has run')
+    assert "at least 5m0s" in told
+    assert wish(100 * HOUR, max_lifetime="5m").max_lifetime == 300
+
+
 def test_a_spot_machine_cannot_stop_at_the_end() -> None:
     """Its request is cancelled first, and EC2 stops no such machine: it would terminate."""
     assert faults(spot=True, on_complete="stop")[0].startswith("--on-complete stop: a spot machine")

@@ -15,7 +15,7 @@ from runner.aws.clients import S3Client, make_client
 from runner.aws.faults import AwsError, Kind, calling
 from runner.aws.stacks import Event, Stack, Stacks
 from runner.errors import UsageError
-from runner.targets.ec2 import iam, names
+from runner.targets.ec2 import iam, leftovers, names
 
 PERMISSIONS_STACK = "runner-permissions"
 DOCUMENTS_STACK = "runner-documents"
@@ -131,10 +131,18 @@ def make_plan(wish: Wish) -> Plan:
         steps.append(_bucket_step(wish, wish.bucket))
     parameters = permissions(there.parameters if there else {}, wish, partition)
     steps.append(_step(PERMISSIONS_STACK, home, iam.PERMISSIONS, parameters, there))
-    steps.append(_step(DOCUMENTS_STACK, wish.region, iam.DOCUMENTS, {}))
+    documents = Stacks(wish.region).find(DOCUMENTS_STACK)
+    steps.append(_step(DOCUMENTS_STACK, wish.region, iam.DOCUMENTS, {}, documents))
+    left = [] if _holds(there) else leftovers.of_permissions(str(caller["Account"]), partition)
+    leftovers.refuse(left + ([] if _holds(documents) else leftovers.of_documents(wish.region)))
     if home != wish.region:
         notes.append(f"role and policies are those that were made from {home}; IAM has no regions")
     return Plan(str(caller["Account"]), partition, wish.region, steps, notes)
+
+
+def _holds(stack: Stack | None) -> bool:
+    """Whether what has its resources' names is, or may be, its own."""
+    return stack is not None and stack.status != "ROLLBACK_COMPLETE"
 
 
 def permissions(old: Mapping[str, str], wish: Wish, partition: str) -> dict[str, str]:
@@ -179,12 +187,12 @@ def home_region() -> str | None:
 def _look_at_bucket(wish: Wish, bucket: str) -> list[str]:
     """Notes. Raises UsageError for a bucket that can't be used, or is there and isn't to be."""
     region = bucket_region(bucket, wish.region)
-    made = Stacks(wish.region).find(bucket_stack(bucket)) if wish.create_bucket else None
+    stack = Stacks(wish.region).find(bucket_stack(bucket)) if wish.create_bucket else None
     if region is None:
         if wish.create_bucket:
             return []
         raise UsageError(f"there is no bucket {bucket}; --create-bucket {bucket} makes it")
-    if wish.create_bucket and made is None:
+    if wish.create_bucket and not _holds(stack):
         raise UsageError(f"the bucket {bucket} is there already: --bucket {bucket} uses it")
     if region != wish.region:
         return [f"the bucket {bucket} is in {region}: machines in {wish.region} pay for transfer"]

@@ -26,6 +26,10 @@ SLACK = 3600.0
 LONG = 168 * 3600.0
 """Seconds. A default lifetime doubles the queue's time only up to here: a week."""
 
+SHORTEST = 300.0
+"""Seconds. To boot, to install and to store the last results takes minutes: a machine that lives
+no longer is paid for, and runs nothing."""
+
 MOST_TAGS = 40
 """Of a user's; EC2 takes 50 a resource, and some are ours."""
 
@@ -93,7 +97,7 @@ def wish_of(flags: Mapping[str, Any], global_timeout: float) -> Wish:
             "--on-complete stop: a spot machine can't be stopped once its request is cancelled; "
             "give terminate or none"
         )
-    lifetime, why = _lifetime(reader.one("max_lifetime", parse_duration), global_timeout)
+    lifetime, why = _lifetime(reader.one("max_lifetime", _long_enough), global_timeout)
     wish = Wish(
         types=reader.many("instance_type", _type) or (),
         max_lifetime=lifetime,
@@ -132,6 +136,16 @@ def _lifetime(given: float | None, global_timeout: float) -> tuple[float, str]:
     if bound == LONG:
         return bound, "a week; --max-lifetime allows more"
     return bound, f"global_timeout + {format_duration(SLACK)}"
+
+
+def _long_enough(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds < SHORTEST:
+        raise ValueError(
+            f"{quoted(text)} is over before a job has run: at least {format_duration(SHORTEST)}, "
+            "for the machine boots and installs in that time"
+        )
+    return seconds
 
 
 class _Reader:
