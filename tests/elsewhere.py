@@ -112,3 +112,4 @@ class Elsewhere:
         found = client.describe_instances(**which)["Reservations"]
         if names := [each["InstanceId"] for one in found for each in one["Instances"]]:
             client.terminate_instances(InstanceIds=names)
+            client.delete_tags(Resources=names, Tags=[{"Key": "runner:queue"}])

@@ -98,6 +98,8 @@ class FakeSsm:
         """How often a command isn't there yet."""
         self.hasty = 1.0
         """By how much its clock for undelivered commands is too fast."""
+        self.garbled = False
+        """Whether the output of what is done gets lost."""
         self.expired = False
         self.outputs: list[int] = []
         self._commands: dict[str, Command] = {}
@@ -227,7 +229,8 @@ class FakeSsm:
             self._running.discard(process)
             text = out.decode("utf-8", "replace")
             self.outputs.append(len(text))
-            command.out, command.err = text[:OUT], err.decode("utf-8", "replace")[:ERR]
+            command.out = "" if self.garbled else text[:OUT]
+            command.err = err.decode("utf-8", "replace")[:ERR]
             command.code = process.returncode
             command.status, command.details = status, details
 

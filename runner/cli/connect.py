@@ -280,10 +280,13 @@ def _meant(arguments: argparse.Namespace, word: str) -> Connection:
 def _elsewhere(arguments: argparse.Namespace, word: str, error: NotFoundError) -> Connection:
     """It is not here; if it is nowhere, both is told."""
     from runner.aws.faults import AwsError
+    from runner.targets.ec2.queue_traces import AmbiguousError
 
     there = remote(arguments, word, None)
     try:
         there.found()
+    except AmbiguousError:
+        raise
     except (RunnerError, AwsError) as failed:
         lines = [str(error), f"and on EC2: {failed}"]
         raise NotFoundError("\n".join(lines)) from None

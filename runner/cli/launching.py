@@ -20,16 +20,17 @@ from runner.cli.text import clean
 from runner.errors import RunnerError, StateError, UsageError
 from runner.model import lint
 from runner.model.document import Queue, dump_document
-from runner.results.stores import open_store, parse_s3
+from runner.results.stores import open_store
 from runner.service.result_stores import wanted
 from runner.service.taking_over import look
 from runner.service.warnings import local_paths
-from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket, sha256_of
 from runner.targets.ec2.ground import Ground
+from runner.targets.ec2.index import Index
 from runner.targets.ec2.launch import Cargo, Launched, Launcher, new_queue_id
 from runner.targets.ec2.launches import Launch, Launches
 from runner.targets.ec2.plan import Candidate, candidates
+from runner.targets.ec2.queue_ref import QueueRef
 from runner.targets.ec2.request import rfc3339
 from runner.targets.ec2.sums import plan_view
 from runner.targets.ec2.survey import Surveyed, survey
@@ -40,7 +41,7 @@ from runner.targets.ec2.wish import Wish
 MOST_STORE = 256
 """Characters: where results go is a tag of the machine (EC2 User Guide, "Tag restrictions")."""
 
-_NO_PART = ("batch_queue", "wait", "dry_run", "yes", "json")
+_NO_PART = ("batch_queue", "wait", "dry_run", "yes", "json", "end_others")
 """Flags that make a command no other command."""
 
 
@@ -71,6 +72,8 @@ class Launching:
         self._before: Launch | None = None
         self._queue = queue
         self._begun = False
+        self._waited = False
+        """Whether the queue's lease was waited for."""
         self._again = options.again(arguments)
         self._workdir: Workdir | None = None
 
@@ -146,7 +149,7 @@ class Launching:
         """See that the queue may be launched. Raises ConflictError."""
         again = self._again
         standing = self._ground.check(
-            self._id, parse_s3(self._store)[1], self._digest, mends=again.mends
+            self._ref, self._digest, mends=again.mends, waited=self._waited
         )
         if standing is not None and again.mends:
             self._see_mendable(standing, surveyed)
@@ -188,10 +191,11 @@ class Launching:
     def _is_known(self, queue_id: str) -> bool:
         """Whether another launch has this id, from here or from elsewhere; the index is claimed
         later, by one of two that ask in the same second."""
-        if self._launches.read(queue_id) is not None:
+        queue = QueueRef(queue_id, str(wanted(self._queue.with_id(queue_id)).where))
+        if self._launches.records(queue_id):
             return True
         try:
-            return bool(self._bucket.get_json(names.index_key(queue_id))[0])
+            return Index(self._bucket).read(queue).etag is not None
         except AwsError:
             # Its words are the survey's, which comes next.
             return False
@@ -204,6 +208,10 @@ class Launching:
     def _id(self) -> str:
         assert self._queue.queue_id is not None
         return self._queue.queue_id
+
+    @property
+    def _ref(self) -> QueueRef:
+        return QueueRef(self._id, self._store)
 
     @property
     def _store(self) -> str:

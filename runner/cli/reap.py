@@ -7,7 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from runner.cli import fleet, options
+from runner.cli import ends_with, fleet, options
 from runner.errors import ExitCode, UsageError
 from runner.model.durations import parse_duration
 
@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from runner.targets.ec2.machine_queues import queues_of
     from runner.targets.ec2.machines import look
     from runner.targets.ec2.regions import ask, clients, parse_regions
 
@@ -47,8 +48,11 @@ def execute(arguments: argparse.Namespace) -> int:
     fleet.say_failed("reap", asked.failed)
     if not arguments.stopped:
         _say_left(found)
-    for _, owned, why in due:
+    queues = queues_of([(ec2, owned) for ec2, owned, _ in due], now)
+    for (_, owned, why), there in zip(due, queues, strict=True):
         fleet.say("reap", f"{fleet.in_words(owned, now)}: {why}")
+        for line in ends_with.told(there):
+            fleet.say("reap", line)
     ended = [] if arguments.dry_run else _end(due, yes=arguments.yes)
     if arguments.json:
         print(json.dumps(_view(due, ended, asked.failed, now)))

@@ -179,8 +179,12 @@ def _place_of(
     except NotFoundError as error:
         if word is None or arguments.state_dir is not None or "there is no queue" not in str(error):
             raise
+        from runner.targets.ec2.queue_traces import AmbiguousError
+
         try:
             return _on_ec2(word, arguments), None
+        except AmbiguousError:
+            raise
         except RunnerError as failed:
             raise NotFoundError(f"{error}\nand on EC2: {failed}") from None
 

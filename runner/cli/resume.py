@@ -8,18 +8,21 @@ from __future__ import annotations
 import argparse
 import os
 
-from runner.cli import launch, options
+from runner.cli import ends_with, launch, options
 from runner.errors import ExitCode, UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("queue_id", metavar="QUEUE_ID", help="the queue")
     parser.add_argument(
-        "--bucket", metavar="BUCKET", help="where its results are, if it was launched elsewhere"
+        "--bucket",
+        metavar="BUCKET",
+        help="where its results are, if it was launched elsewhere; or s3://BUCKET/PREFIX",
     )
     parser.add_argument(
         "--batch-queue", metavar="FILE", help="its document, corrected (default: as it was)"
     )
+    ends_with.add_flag(parser)
     options.add_mending(parser.add_argument_group("a queue that has failed, or a corrected one"))
     launch.configure_machine(parser)
     parser.add_argument("--yes", action="store_true", help="don't ask, also on a terminal")

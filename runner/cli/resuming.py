@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from runner.aws.ec2 import Ec2
-from runner.cli import fleet, options
+from runner.cli import ends_with, fleet, options
 from runner.cli.launching import Launching
 from runner.errors import ConflictError, NotFoundError, StateError, UsageError
 from runner.model.document import Queue, parse_stored, read_document
@@ -16,14 +16,16 @@ from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names, predecessor
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.index import Entry
 from runner.targets.ec2.launches import Launches
-from runner.targets.ec2.predecessor import Predecessors
+from runner.targets.ec2.machine_queues import MachineQueues, queues_of
+from runner.targets.ec2.queue_machines import Known, QueueMachines
+from runner.targets.ec2.queue_traces import Whereabouts, locate
 from runner.targets.ec2.recipe import FLAGS, LARGEST, NAME, Recipe, known, replacement
 from runner.targets.ec2.survey import Surveyed
 from runner.targets.ec2.unsaved import stored_work
 from runner.targets.ec2.user_data import Shipped
 from runner.targets.ec2.watching import StateOf
-from runner.targets.ec2.whereabouts import Whereabouts, locate
 from runner.targets.ec2.wish import Wish, wish_of
 
 
@@ -114,7 +116,8 @@ class Resuming(Launching):
         self._where = where
         self._shipped = shipped
         self._told = notes
-        self._former = Predecessors([], [])
+        self._former = QueueMachines([], [], Entry())
+        self._queues: list[MachineQueues] = []
 
     def _stand(self, surveyed: Surveyed) -> None:
         """See what is to be ended. Raises ConflictError for a queue that has ended."""
@@ -132,29 +135,52 @@ class Resuming(Launching):
                 f"fetch its results with: runner results {self._id}\n"
                 "--retry-failed runs again what failed, corrected with --batch-queue FILE"
             )
-        regions = [self._ec2.region, *self._where.regions]
-        clients = [Ec2(region) for region in dict.fromkeys(regions)]
-        self._former = predecessor.find(clients, self._id)
+        regions = [Ec2(region) for region in self._where.regions]
+        self._former = self._ground.machines(self._ref, self._digest, regions)
+        self._see_endable()
+        self._see_others()
         surveyed.notes += self._notes()
+
+    def _see_endable(self) -> None:
+        """See that the machines which have the queue are known, and may be ended. Raises
+        ConflictError; nothing was ended then."""
+        for doubt in self._former.doubts:
+            if not doubt.unsure.waitable:
+                raise ConflictError(f"{doubt.why}\nnothing was ended, and nothing launched")
+        for holder in self._former.holders:
+            if holder.known is Known.LEASE or holder.owned.queue is None:
+                # Whoever may write results could name any machine there.
+                raise ConflictError(
+                    f"{holder.owned.id} works on the queue ({holder.known.value}), and was not "
+                    "launched for it: it is not ended for that\n"
+                    f"end the queue there (runner cancel --all --on {holder.owned.id} --queue "
+                    f"{self._id}) or the machine (runner terminate {holder.owned.id})"
+                )
+
+    def _see_others(self) -> None:
+        """See that no other unfinished queue ends with the machines. Raises ConflictError."""
+        targets = [(holder.ec2, holder.owned) for holder in self._former.holders]
+        self._queues = queues_of(targets, time.time())
+        ends_with.check(self._queues, [self._id], others=self._arguments.end_others)
 
     def _notes(self) -> list[str]:
         now = time.time()
-        notes = [f"{fleet.in_words(one, now)}: is ended first" for _, one in self._former.alive]
-        notes += [
-            f"EC2 in {region} can't say whether a machine still has the queue ({why}): "
-            "its lease is waited for"
-            for region, why in self._former.silent
-        ]
+        notes = []
+        for one in self._queues:
+            notes += [f"{fleet.in_words(one.owned, now)}: is ended first", *ends_with.told(one)]
+        notes += [f"{doubt.why}: its lease is waited for" for doubt in self._former.doubts]
         return [*self._told, *notes, stored_work(self._store).told(now)]
 
     def _make_way(self, surveyed: Surveyed) -> None:
         """End them: a cut before this has ended nothing, and one after it is gone on from."""
+        self._see_others()  # a queue may have been put onto them meanwhile
         store = open_store(self._store)
         try:
-            predecessor.see_ended(self._former, store, self.say)
+            predecessor.see_ended(self._former.holders, self._former.doubts, store, self.say)
         finally:
             store.close()
         # Nobody else may have begun meanwhile, and the index is as it is now.
+        self._waited = bool(self._former.doubts)
         super()._stand(surveyed)
 
     def _code(self, packed: Path | None) -> Path | Shipped | None:

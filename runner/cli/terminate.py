@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from runner.cli import fleet, options
+from runner.cli import ends_with, fleet, options
 from runner.errors import ExitCode
 
 if TYPE_CHECKING:
-    from runner.aws.ec2 import Ec2
     from runner.targets.ec2.machines import Owned
 
 
@@ -20,8 +21,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "targets",
         nargs="+",
         metavar="TARGET",
-        help="an instance id, or the id of the queue it was launched for (or a spot request's)",
+        help="an instance id, or the id of a queue that it has (or a spot request's)",
     )
+    parser.add_argument(
+        "--bucket",
+        metavar="BUCKET",
+        help="where the queue's results are: a bucket, or s3://BUCKET/PREFIX",
+    )
+    ends_with.add_flag(parser)
     fleet.add_regions(parser)
     fleet.add_yes(parser)
     options.add_json(parser)
@@ -29,15 +36,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.ending import end_all
-    from runner.targets.ec2.meant import find
+    from runner.targets.ec2.launches import Launches
+    from runner.targets.ec2.machine_queues import queues_of
+    from runner.targets.ec2.meant import find, is_id
+    from runner.targets.ec2.queue_traces import place_of
     from runner.targets.ec2.regions import clients, parse_regions
 
     fleet.check_can_ask("terminate", yes=arguments.yes)
     targets = list(dict.fromkeys(arguments.targets))
-    found, asked = find(clients(parse_regions(arguments.region)), targets)
+    regions = clients(parse_regions(arguments.region))
+    meant = find(regions, targets, place_of(arguments.bucket), Launches.of_user(os.environ))
+    found, asked = meant.found, meant.asked
+    for note in meant.notes:
+        fleet.say("terminate", note)
     fleet.say_failed("terminate", asked.failed)
     alive = [(ec2, owned) for ec2, owned in found if owned.may_cost]
-    _tell(alive, time.time())
+    now = time.time()
+    queues = queues_of(alive, now)
+    for one in queues:
+        fleet.say("terminate", fleet.in_words(one.owned, now))
+        for line in ends_with.told(one):
+            fleet.say("terminate", line)
+    # Who names a machine means all that is on it.
+    by_queue = [one for one in queues if not any(map(is_id, _words(one.owned, targets)))]
+    ends_with.check(by_queue, targets, others=arguments.end_others)
     if alive and not fleet.agreed("Terminate?", yes=arguments.yes):
         print("nothing was ended")
         return ExitCode.ERROR
@@ -59,13 +81,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return ExitCode.ERROR if trouble else ExitCode.DONE
 
 
-def _tell(alive: list[tuple[Ec2, Owned]], now: float) -> None:
-    """What will be ended, and what is lost with it."""
-    from runner.targets.ec2 import names
-    from runner.targets.ec2.unsaved import stored_work
-
-    for _, owned in alive:
-        fleet.say("terminate", fleet.in_words(owned, now))
-        if owned.machine is not None:
-            work = stored_work(owned.tags.get(names.STORE))
-            fleet.say("terminate", f"  {work.told(now)}")
+def _words(owned: Owned, targets: Sequence[str]) -> list[str]:
+    """The targets that name it."""
+    ids = {owned.id, owned.request.request_id if owned.request is not None else None}
+    return [target for target in targets if target in ids]

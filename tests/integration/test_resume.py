@@ -200,6 +200,7 @@ def test_an_ended_queue_needs_no_machine(laptop: Laptop) -> None:
 def test_from_another_laptop(laptop: Laptop, tmp_path: Path) -> None:
     """The one that launched it is lost, and EC2 has forgotten the machine."""
     old = launched(laptop)
+    laptop.account.client("ec2").terminate_instances(InstanceIds=[old])
     laptop.account.client("ec2").delete_tags(Resources=[old], Tags=[{"Key": "runner:queue"}])
     store(laptop)
     elsewhere: dict[str, Any] = {"XDG_STATE_HOME": str(tmp_path / "other")}

@@ -17,8 +17,8 @@ def test_a_request_comes_back_as_it_was_sent(tmp_path: Path) -> None:
     launches = Launches(tmp_path)
     asked = Asked(2, 1001.5, {"ClientToken": "l-1-2", "UserData": b"\x1f\x8b\x00", "N": [1]})
     launches.write(LAUNCH.having(asked=asked))
-    assert launches.read("q") == LAUNCH.having(asked=asked)
-    assert (launches.path("q").stat().st_mode & 0o777) == 0o600
+    assert launches.read(LAUNCH.ref) == LAUNCH.having(asked=asked)
+    assert (launches.path(LAUNCH.ref).stat().st_mode & 0o777) == 0o600
 
 
 def test_the_newest_of_the_same_command_that_nobody_was_told_of(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_the_newest_of_the_same_command_that_nobody_was_told_of(tmp_path: Path) 
 def test_a_record_that_cannot_be_read_stops_no_launch(text: str, tmp_path: Path) -> None:
     """One bad file would lock the user out; EC2's tags know of the machine too."""
     (tmp_path / "q.json").write_text(text)
-    assert Launches(tmp_path).read("q") is None
+    assert Launches(tmp_path).read(LAUNCH.ref) is None
     assert Launches(tmp_path).unfinished("d") is None
 
 

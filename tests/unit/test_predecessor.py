@@ -12,7 +12,9 @@ from runner.aws.faults import AwsError, Kind
 from runner.results.store import ResultStore, Versioned
 from runner.targets.ec2 import names
 from runner.targets.ec2.ending import NotEndedError, Waiting
-from runner.targets.ec2.predecessor import Predecessors, find, see_ended
+from runner.targets.ec2.machines import look
+from runner.targets.ec2.predecessor import see_ended
+from runner.targets.ec2.queue_machines import Doubt, Holder, Known, Unsure
 
 
 class Clock:
@@ -86,8 +88,13 @@ class Fake:
 
 def seen(fake: Fake, store: Store, clock: Clock) -> list[str]:
     said: list[str] = []
-    found = find([cast(Ec2, fake)], "q")
-    see_ended(found, cast(ResultStore, store), said.append, clock.waiting)
+    ec2 = cast(Ec2, fake)
+    holders, doubts = [], []
+    try:
+        holders = [Holder(ec2, one, Known.TAG) for one in look(ec2, queue="q")]
+    except AwsError as error:
+        doubts = [Doubt(Unsure.SILENT, str(error))]
+    see_ended(holders, doubts, cast(ResultStore, store), said.append, clock.waiting)
     return said
 
 
@@ -143,4 +150,3 @@ def test_without_a_machine_nothing_is_waited_for() -> None:
     clock, fake = Clock(), Fake()
     fake.state = "terminated"
     assert seen(fake, Store(**LEASE), clock) == [] and clock.now == 0
-    assert find([cast(Ec2, fake)], "q") == Predecessors([], [])

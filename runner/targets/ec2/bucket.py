@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,24 @@ CONNECTIONS = 10
 _SMALL = 64 * 1024
 
 _PROBE = f"{names.FOLDER}/.probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A small object. ``age``: seconds since it was written, by S3's own clock."""
+
+    data: bytes
+    etag: str
+    age: float
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Empty for what is no JSON object."""
+        try:
+            value = json.loads(self.data)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 class Bucket:
@@ -106,32 +127,50 @@ class Bucket:
         data = f"{json.dumps(value)}\n".encode()
         self._call("put_object", Key=key, Body=data, ContentType="application/json")
 
-    def get_json(self, key: str) -> tuple[dict[str, Any], str | None]:
-        """A small object of a program, and its ETag; empty if there is none, or it is no JSON
-        object."""
+    def get_json(self, key: str) -> dict[str, Any]:
+        """A small object of a program; empty if there is none, or it is no JSON object."""
+        found = self.stored(key)
+        return found.json if found is not None else {}
+
+    def stored(self, key: str) -> Stored | None:
+        """A small object with its ETag and age; None if there is none."""
         try:
-            data, etag = self.head_of(key, _SMALL, "")
+            answer = self._call("get_object", Key=key)
         except AwsError as error:
             if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
-                return {}, None
+                return None
             raise
-        try:
-            value = json.loads(data)
-        except ValueError:
-            value = None
-        return value if isinstance(value, dict) else {}, etag
+        with calling(lambda error: error):
+            data = answer["Body"].read(_SMALL)
+            answer["Body"].close()
+        return Stored(data, str(answer["ETag"]), age_of(answer))
 
-    def swap_json(self, key: str, value: Any, etag: str | None) -> None:
-        """As ``put_json``, if the object still has this ETag (None: doesn't exist). Raises
-        AwsError; its kind is CONFLICT where it has changed."""
+    def keys(self, prefix: str) -> list[str]:
+        """All keys that begin so."""
+        with calling(lambda error: error):
+            pages = self._s3.get().get_paginator("list_objects_v2")
+            found = pages.paginate(Bucket=self.name, Prefix=prefix)
+            return [item["Key"] for page in found for item in page.get("Contents", ())]
+
+    def delete(self, key: str) -> None:
+        """One object, if it is there."""
+        self._call("delete_object", Key=key)
+
+    def swap_json(self, key: str, value: Any, etag: str | None) -> str:
+        """As ``put_json``, if the object still has this ETag (None: doesn't exist); the new ETag.
+
+        Raises AwsError; its kind is CONFLICT where it has changed.
+        """
         expected = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         data = f"{json.dumps(value)}\n".encode()
+        told = {"Key": key, "Body": data, "ContentType": "application/json"}
         try:
-            self._call("put_object", Key=key, Body=data, ContentType="application/json", **expected)
+            answer = self._call("put_object", **told, **expected)
         except AwsError as error:
             if error.kind is not Kind.UNSUPPORTED:
                 raise
-            self.put_json(key, value)  # a store that is only S3-compatible
+            answer = self._call("put_object", **told)  # a store that is only S3-compatible
+        return str(answer.get("ETag", ""))
 
     def head_of(self, key: str, size: int, etag: str) -> tuple[bytes, str]:
         """Up to so many bytes of an object, and its ETag. Raises AwsError, with the code 304 where
@@ -158,6 +197,19 @@ class Bucket:
                 )
             except S3UploadFailedError as error:
                 raise error.__cause__ or error.__context__ or error
+
+
+def age_of(answer: Mapping[str, Any]) -> float:
+    """Seconds since an object was written, by S3's clock alone: this computer's may be wrong."""
+    modified = answer.get("LastModified")
+    told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    if modified is None:
+        return 0.0
+    try:
+        now = datetime.strptime(told, "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=modified.tzinfo)
+    except ValueError:
+        return max(0.0, time.time() - float(modified.timestamp()))
+    return max(0.0, float((now - modified).total_seconds()))
 
 
 def sha256_of(path: Path) -> str:

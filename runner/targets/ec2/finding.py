@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from runner.aws.ec2 import Ec2, Machine
@@ -18,7 +19,15 @@ from runner.model.wording import quoted
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.launches import Launches
-from runner.targets.ec2.records import Record, indexed
+from runner.targets.ec2.queue_traces import (
+    Trace,
+    indexed,
+    of_one_queue,
+    place_of,
+    recorded,
+    tagged,
+)
+from runner.targets.ec2.records import Record
 
 _INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -75,17 +84,27 @@ class Found:
 
 
 def remembered(target: Target) -> Record | None:
-    """This computer's own record; costs no call."""
+    """This computer's own record; costs no call. None also where it has several queues of the id:
+    ``find`` tells."""
     launches = Launches.of_user(os.environ)
     if target.queue_id is None:
-        return launches.record_of(target.word)
-    return launches.record(target.queue_id)
+        return next(reversed(launches.records_of(target.word)), None)
+    place = place_of(target.bucket)
+    found = [
+        one.record
+        for one in recorded(target.queue_id, launches)
+        if place is None or place.has(one.record.store)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def find(target: Target, record: Record | None) -> Found:
     """What EC2, the record and the index say. Raises NotFoundError with what can be done,
-    UsageError without a region, AwsError if EC2 can't be asked and nothing else is known."""
+    AmbiguousError, UsageError without a region, AwsError if EC2 can't be asked and nothing else is
+    known."""
     ec2 = Ec2(target.region or (record.region if record else None))
+    if target.queue_id is not None:
+        of_one_queue(target.queue_id, _recorded(target.queue_id), place_of(target.bucket))
     trouble: AwsError | None = None
     machine: Machine | None = None
     try:
@@ -94,8 +113,9 @@ def find(target: Target, record: Record | None) -> Found:
         if error.code == "NoRegionError":
             raise UsageError("in which region? --region R, or AWS_REGION") from None
         trouble = error
-    if machine is None and record is None:
-        record = _indexed(target, ec2.region)
+    if machine is None and record is None and (record := _indexed(target, ec2.region)) is not None:
+        ec2 = Ec2(record.region)
+        machine = _by_id(ec2, record)
     if machine is None and record is None:
         if trouble is not None:
             raise trouble
@@ -103,16 +123,31 @@ def find(target: Target, record: Record | None) -> Found:
     return _joined(ec2, target, record, machine, trouble)
 
 
+def _recorded(queue_id: str) -> list[Trace]:
+    return recorded(queue_id, Launches.of_user(os.environ))
+
+
 def _machine(ec2: Ec2, target: Target, record: Record | None) -> Machine | None:
     if target.queue_id is None:
         return ec2.machine(target.word)
-    tagged = chosen(ec2.machines({names.QUEUE: target.queue_id}))
+    traces = [*_recorded(target.queue_id), *tagged(ec2, target.queue_id)]
+    meant = of_one_queue(target.queue_id, traces, place_of(target.bucket))
+    newest = chosen([one.machine for one in meant if one.machine is not None])
     if record is None or record.instance_id is None:
-        return tagged
-    if tagged is not None and (tagged.instance_id == record.instance_id or not tagged.gone):
-        return tagged
+        return newest
+    if newest is not None and (newest.instance_id == record.instance_id or not newest.gone):
+        return newest
     # Submitted to a machine that was launched for another queue: its tags don't tell.
-    return ec2.machine(record.instance_id) or tagged
+    return ec2.machine(record.instance_id) or newest
+
+
+def _by_id(ec2: Ec2, record: Record) -> Machine | None:
+    """The machine that the index names, as far as EC2 tells."""
+    if record.instance_id is None:
+        return None
+    with suppress(AwsError):
+        return ec2.machine(record.instance_id)
+    return None
 
 
 def chosen(machines: Sequence[Machine]) -> Machine | None:
@@ -122,10 +157,14 @@ def chosen(machines: Sequence[Machine]) -> Machine | None:
 
 
 def _indexed(target: Target, region: str) -> Record | None:
-    """What launch left in the bucket: only by the queue's id."""
-    if target.bucket is None or target.queue_id is None:
+    """What launch left in the bucket: only by the queue's id. Raises AmbiguousError."""
+    place = place_of(target.bucket)
+    if place is None or target.queue_id is None:
         return None
-    return indexed(Bucket(target.bucket, region), target.queue_id)
+    found = of_one_queue(
+        target.queue_id, indexed(Bucket(place.bucket, region), target.queue_id), place
+    )
+    return found[0].record if found else None
 
 
 def _joined(
@@ -166,7 +205,7 @@ def _not_found(region: str, target: Target) -> str:
     looked = [f"no instance in {region} has the tag {names.QUEUE}={word}",
               f"{Launches.of_user(os.environ).folder} has no record of it"]  # fmt: skip
     if target.bucket is not None:
-        looked.append(f"s3://{target.bucket}/{names.index_key(word)} doesn't exist")
+        looked.append(f"the index of {target.bucket} has nothing of it")
     more = "" if target.bucket else " or --bucket B, where its results are"
     return (
         f"nothing is known of a queue '{word}': {'; '.join(looked)}\n"

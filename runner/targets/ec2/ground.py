@@ -1,120 +1,171 @@
-"""Whether a queue may be launched: it has no machine, none may appear, and it has not ended.
+"""Whether a queue may be launched, and the claim on it, for as long as it isn't launched.
 
-The truth about machines is EC2's tags. The index object in the bucket only tells of a launch whose
-machine can't be seen yet; who writes it first, launches.
+A claim is believed for a while only, by S3's clock (see RECENT), for who made it may be dead. So it
+is renewed before each request to EC2 that comes late: this computer may have slept meanwhile, and
+another have launched the queue.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Callable, Sequence
 
-from runner.aws.ec2 import ALIVE, Ec2, Machine
-from runner.aws.faults import AwsError, Kind
+from runner.aws.ec2 import Ec2, Machine
 from runner.errors import ConflictError, EndedElsewhereError
-from runner.model.durations import format_duration
 from runner.service.elsewhere import outcome
-from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.index import ClaimedError, Entry, Index
 from runner.targets.ec2.launches import Launch, Launches
+from runner.targets.ec2.queue_machines import RECENT, Holder, QueueMachines, machines_of
+from runner.targets.ec2.queue_ref import QueueRef
 from runner.targets.ec2.watching import Standing, StateOf
 
-RECENT = 180.0
-"""Seconds in which a machine that was asked for may still come to be seen (EC2 API reference,
-"Eventual consistency": so long are its examples' waits)."""
+RENEWED = RECENT / 3
+"""Seconds for which a claim isn't looked at again: well within the time that others believe it."""
+
+
+def uptime() -> float:
+    """Seconds by a clock that goes on while the computer sleeps (on a Mac the monotonic one)."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Ground:
-    """What one queue_id stands on."""
+    """What one queue stands on. ``clock`` in seconds, also while the computer sleeps."""
 
-    def __init__(self, ec2: Ec2, bucket: Bucket, launches: Launches) -> None:
+    def __init__(
+        self,
+        ec2: Ec2,
+        bucket: Bucket,
+        launches: Launches,
+        clock: Callable[[], float] = uptime,
+    ) -> None:
         self._ec2 = ec2
         self._bucket = bucket
+        self._index = Index(bucket)
         self._launches = launches
-        self._etag: str | None = None
+        self._clock = clock
+        self._entry = Entry()
+        self._launch: Launch | None = None
+        self._renewed = 0.0
+
+    def machines(self, queue: QueueRef, digest: str, regions: Sequence[Ec2] = ()) -> QueueMachines:
+        """Which machines have it, with what may become of the caller's own cut-off launch left
+        out. Raises AwsError."""
+        own = self._launches.read(queue)
+        goes_on = own is not None and (not own.open or own.digest == digest)
+        return machines_of(
+            queue,
+            self._bucket,
+            [self._ec2, *regions],
+            own.launch if own is not None and goes_on else None,
+        )
 
     def check(
-        self, queue_id: str, prefix: str, digest: str, *, mends: bool = False
+        self, queue: QueueRef, digest: str, *, mends: bool = False, waited: bool = False
     ) -> Standing | None:
         """How the queue stands in the bucket, if it was begun before.
 
-        ``mends``: also where it has ended. Raises ConflictError, EndedElsewhereError.
+        ``mends``: also where it has ended. ``waited``: its lease was waited for, so that what that
+        settles is no doubt any more. Raises ConflictError, EndedElsewhereError, AwsError.
         """
-        index, self._etag = self._bucket.get_json(names.index_key(queue_id))
-        machines = _alive(self._ec2, queue_id)
-        elsewhere = index.get("region")
-        if isinstance(elsewhere, str) and elsewhere != self._ec2.region:
-            machines += _alive(Ec2(elsewhere), queue_id)
-        if machines:
-            raise ConflictError(_has_machine(queue_id, machines[0]))
-        self._see_others(queue_id, index, digest)
-        standing = StateOf(self._bucket, prefix).look()
+        found = self.machines(queue, digest)
+        if found.holders:
+            raise ConflictError(has_machine(queue, found.holders[0]))
+        for doubt in found.doubts:
+            if not (waited and doubt.unsure.waitable):
+                raise ConflictError(f"{doubt.why}\nnothing was launched")
+        self._entry = found.entry
+        standing = StateOf(self._bucket, queue.prefix).look()
         if standing is not None and standing.ended and not mends:
-            told = _has_ended(queue_id, standing, f"{self._bucket.name}/{prefix}")
+            told = _has_ended(queue, standing)
             code = outcome(standing.status, standing.incomplete)
             raise EndedElsewhereError(told, code, standing.status)
         return standing
 
-    def _see_others(self, queue_id: str, index: Mapping[str, object], digest: str) -> None:
-        """A launch from elsewhere, or with other flags, whose machine can't be seen yet."""
-        since = time.time() - _seconds(index.get("launched_at"))
-        if "instance_id" in index or index.get("outcome") or since >= RECENT:
-            return
-        own = self._launches.read(queue_id)
-        if own is not None and own.launch == index.get("launch"):
-            if not own.open or own.digest == digest:
-                return
-        raise ConflictError(
-            f"another launch of '{queue_id}' ({index.get('launch')}) began "
-            f"{format_duration(round(since))} ago, and what came of it isn't known yet\n"
-            "the same command again, there and with its flags, goes on with it; any other: "
-            f"in {format_duration(round(RECENT - since))}"
-        )
+    # -- the claim ---------------------------------------------------------------------------
 
     def claim(self, launch: Launch) -> None:
         """Say in the bucket that it is about to be launched. Raises ConflictError if somebody else
         has said so since ``check``, AwsError."""
         try:
-            self._bucket.swap_json(
-                names.index_key(launch.queue_id), launch.record.plain, self._etag
-            )
-        except AwsError as error:
-            if error.kind is not Kind.CONFLICT:
-                raise
+            self._write(launch)
+        except ClaimedError as error:
             raise ConflictError(
-                f"another launch of '{launch.queue_id}' has just begun elsewhere: nothing was "
-                "launched here; see what it came to with: runner ls"
+                f"another launch of '{launch.queue_id}' has just begun elsewhere "
+                f"({error.by.claim}): nothing was launched here\n"
+                "see what it came to with: runner ls"
             ) from error
 
+    def take_up(self, launch: Launch) -> bool:
+        """Whether the claim of a launch that was cut off still stands; it is renewed then. Raises
+        AwsError."""
+        self._entry = self._index.read(launch.ref)
+        if self._entry.claim != launch.launch:
+            return False
+        try:
+            self._write(launch)
+        except ClaimedError:
+            return False
+        return True
 
-def _alive(ec2: Ec2, queue_id: str) -> list[Machine]:
-    return ec2.machines({names.QUEUE: queue_id}, ALIVE)
+    def renew(self) -> None:
+        """See that the claim stands, if it was seen some time ago. Before each request to EC2.
+
+        Raises ConflictError if another has the queue now, AwsError.
+        """
+        if self._launch is None or self._clock() - self._renewed < RENEWED:
+            return
+        try:
+            self._write(self._launch)
+        except ClaimedError as error:
+            raise ConflictError(
+                f"this computer was away for a while, and another launch has "
+                f"'{self._launch.queue_id}' now ({error.by.claim}): it is not launched here"
+            ) from error
+
+    def settle(self, launch: Launch, nothing: str = "") -> None:
+        """Say what came of it: its machine, or ``nothing`` and why. Raises ClaimedError if another
+        has claimed the queue meanwhile, AwsError."""
+        if self._launch is None:
+            self._entry = self._index.read(launch.ref)
+            if self._entry.claim not in ("", launch.launch):
+                raise ClaimedError(f"{launch.ref} is claimed by another", self._entry)
+        self._write(launch, **({"outcome": nothing} if nothing else {}))
+
+    def _write(self, launch: Launch, **more: str) -> None:
+        self._entry = self._index.claim(launch.record, launch.launch, self._entry, **more)
+        self._renewed = self._clock()
+        self._launch = launch
 
 
-def _has_machine(queue_id: str, machine: Machine) -> str:
+def has_machine(queue: QueueRef, holder: Holder) -> str:
+    """For people: which machine, how that is known, and what to do."""
+    owned = holder.owned
+    machine = owned.machine
+    about = [owned.instance_type, owned.state, machine.zone if machine is not None else ""]
+    told = (
+        f"queue '{queue.queue_id}' has a machine: {owned.id} ({', '.join(filter(None, about))}; "
+        f"{holder.known.value})\n"
+    )
+    if machine is None:
+        return f"{told}EC2 may launch it at any time; end the request: runner terminate {owned.id}"
+    return told + _what_to_do(machine)
+
+
+def _what_to_do(machine: Machine) -> str:
     return (
-        f"queue '{queue_id}' has a machine: {machine.instance_id} "
-        f"({machine.instance_type}, {machine.state}, {machine.zone})\n"
         f"look at it with: runner-status {machine.instance_id}\n"
         "for another machine end that one first, or give the document another queue_id"
     )
 
 
-def _has_ended(queue_id: str, standing: Standing, where: str) -> str:
+def _has_ended(queue: QueueRef, standing: Standing) -> str:
     return (
-        f"nothing was launched: queue '{queue_id}' has {_ENDED[standing.status]}: s3://{where} has "
-        "its results, and a machine would find nothing to do\n"
-        f"fetch them with: runner results {queue_id}\n"
+        f"nothing was launched: queue '{queue.queue_id}' has {_ENDED[standing.status]}: "
+        f"{queue.store} has its results, and a machine would find nothing to do\n"
+        f"fetch them with: runner results {queue.queue_id}\n"
         "--retry-failed runs again what failed; another queue_id makes another queue"
     )
 
 
 _ENDED = {"completed": "completed", "failed": "failed", "cancelled": "been cancelled"}
-
-
-def _seconds(text: object) -> float:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0

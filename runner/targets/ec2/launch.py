@@ -26,12 +26,16 @@ from runner.results.layout import Layout
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.ground import RECENT, Ground
+from runner.targets.ec2.ending import end
+from runner.targets.ec2.ground import Ground
+from runner.targets.ec2.index import ClaimedError
 from runner.targets.ec2.launches import Asked, Launch, Launches
+from runner.targets.ec2.machines import Owned
 from runner.targets.ec2.plan import BUNDLE_ARCH, SPOT, Candidate, Facts
+from runner.targets.ec2.queue_machines import RECENT
+from runner.targets.ec2.queue_ref import QueueRef
 from runner.targets.ec2.recipe import NAME as RECIPE
 from runner.targets.ec2.recipe import recipe_of, sha256_of
-from runner.targets.ec2.records import publish
 from runner.targets.ec2.refusals import left_after, line, summary
 from runner.targets.ec2.request import request, tags, token
 from runner.targets.ec2.requesting import Asker, Refused, RefusedError, TokenTaken
@@ -111,7 +115,7 @@ class Launcher:
         self._ground = ground
         self._launches = launches
         self._say = say
-        self._asker = Asker(Ec2(ec2.region, attempts=1), ec2, say, pause)
+        self._asker = Asker(Ec2(ec2.region, attempts=1), ec2, say, pause, ground.renew)
 
     # -- what is there already ---------------------------------------------------------------
 
@@ -122,14 +126,16 @@ class Launcher:
         """
         own = self._ec2.machines({names.LAUNCH: before.launch}, ALIVE)
         if own:
-            return Launched(self.finish(before, own[0]), own[0])
+            return Launched(self._taken_up(before, own[0]), own[0])
         if before.asked is None or time.time() - before.asked.at > RECENT:
+            return None
+        if not self._ground.take_up(before):
             return None
         self._say(f"going on with launch {before.launch}, which was cut off")
         noted = _Noted(self._launches, before)
         answer = self._asker.ask(before.asked, noted, sent_before=True)
         if isinstance(answer, Machine) and not answer.gone:
-            return Launched(self.finish(noted.launch, answer), answer)
+            return Launched(self._taken_up(noted.launch, answer), answer)
         self._nothing_came_of(noted.launch)
         return None
 
@@ -181,7 +187,7 @@ class Launcher:
         """
         if before is not None and before.launch != shipment.launch:
             self.told(before)
-        self._see_no_doubt(queue_id, digest)
+        self._see_no_doubt(QueueRef(queue_id, store), digest)
         now = time.time()
         launch = Launch(
             queue_id=queue_id,
@@ -196,15 +202,15 @@ class Launcher:
         self._launches.write(launch)
         return launch
 
-    def _see_no_doubt(self, queue_id: str, digest: str) -> None:
+    def _see_no_doubt(self, queue: QueueRef, digest: str) -> None:
         """Its record is all that leads to the machine of a request whose answer was lost."""
-        own = self._launches.read(queue_id)
+        own = self._launches.read(queue)
         if own is None or not own.open or own.asked is None or own.digest == digest:
             return
         if own.instance_id is None and time.time() - own.asked.at < RECENT:
             raise ConflictError(
-                f"launch {own.launch} of '{queue_id}' was cut off, and what came of it isn't known "
-                "yet\nthe same command again, with its flags, goes on with it; any other: in "
+                f"launch {own.launch} of '{queue.queue_id}' was cut off, and what came of it isn't "
+                "known yet\nthe same command again, with its flags, goes on with it; any other: in "
                 f"{format_duration(RECENT)}"
             )
 
@@ -248,7 +254,7 @@ class Launcher:
                 asked = Asked(number, time.time(), made)
                 answer = self._asker.ask(asked, noted)
             if isinstance(answer, Machine):
-                return Launched(self.finish(noted.launch, answer), answer, candidate)
+                return Launched(self._settled(noted.launch, answer), answer, candidate)
             refusals.append((candidate, answer.error))
             tried = left_after(answer.error, candidate, tried, facts.types)
             if candidate.market == SPOT:
@@ -266,25 +272,57 @@ class Launcher:
             self._say(f"whether a spot request is left can't be seen: {error}; `runner reap` looks")
 
     def _nothing_came_of(self, launch: Launch) -> None:
-        with suppress(AwsError):  # others then wait for a while before they launch
-            publish(self._bucket, launch.record, outcome="nothing was launched")
+        with suppress(AwsError, ClaimedError):  # others then wait for a while before they launch
+            self._ground.settle(launch, "nothing was launched")
         try:
             self.told(launch)
         except StateError as error:
             self._say(f"that nothing was launched can't be recorded here: {error}")
 
     def finish(self, launch: Launch, machine: Machine) -> Launch:
-        """Remember the machine, here and in the bucket. Without either it is found by tag."""
+        """Remember the machine, here and in the bucket. Without either it is found by tag.
+
+        Raises ClaimedError if another launch has claimed the queue since.
+        """
         launch = launch.having(instance_id=machine.instance_id)
         try:
             self._launches.write(launch)
         except StateError as error:
             self._say(f"{machine.instance_id} can't be recorded here: {error}")
         try:
-            publish(self._bucket, launch.record)
+            self._ground.settle(launch)
         except AwsError as error:
             self._say(f"the bucket's index could not be written ({error}): EC2's tags tell too")
         return launch
+
+    def _taken_up(self, before: Launch, machine: Machine) -> Launch:
+        """As ``finish``, of a launch that was cut off. Raises ConflictError."""
+        try:
+            return self.finish(before, machine)
+        except ClaimedError as error:
+            raise ConflictError(
+                f"{machine.instance_id} was launched here for '{before.queue_id}', and another "
+                f"launch has claimed the queue since ({error.by.claim}): look at both with runner "
+                f"ls, and end one with: runner terminate {machine.instance_id}"
+            ) from error
+
+    def _settled(self, launch: Launch, machine: Machine) -> Launch:
+        """As ``finish``; but a machine of a moment ago, for a queue that another launch has claimed
+        while this computer slept, is ended: nothing is lost with it. Raises ConflictError."""
+        try:
+            return self.finish(launch, machine)
+        except ClaimedError as error:
+            ended = end(self._ec2, Owned(self._ec2.region, machine))
+            with suppress(StateError):
+                self.told(launch)
+            told = (
+                f"another launch has claimed '{launch.queue_id}' meanwhile ({error.by.claim}): "
+                f"{machine.instance_id}, which was launched here, "
+            )
+            if ended.error is not None:
+                told += f"could not be ended: {ended.error}\nend it: runner terminate "
+                raise ConflictError(f"{told}{machine.instance_id}") from error
+            raise ConflictError(f"{told}was ended again") from error
 
     def told(self, launch: Launch) -> None:
         """The user knows: the same command again is another launch. Raises StateError."""

@@ -20,6 +20,8 @@ from typing import Any
 from runner.errors import LockedError, RecordError, StateError, UsageError
 from runner.model.records import Count, WallTime, decode, read
 from runner.store.paths import home_folder
+from runner.targets.ec2.names import short_hash
+from runner.targets.ec2.queue_ref import QueueRef
 from runner.targets.ec2.records import Record, parse
 
 
@@ -63,6 +65,11 @@ class Launch:
         return replace(self, **changes)
 
     @property
+    def ref(self) -> QueueRef:
+        """Which queue it is about."""
+        return QueueRef(self.queue_id, self.store)
+
+    @property
     def record(self) -> Record:
         """What anybody may know who looks for the queue: no request, it is large."""
         return Record(
@@ -97,8 +104,9 @@ class Launches:
             raise UsageError(f"{told}: set HOME or XDG_STATE_HOME")
         return cls(home / ".local/state/runner/launches")
 
-    def path(self, queue_id: str) -> Path:
-        return self.folder / f"{queue_id}.json"
+    def path(self, queue: QueueRef) -> Path:
+        """A file for each queue: the same id may be in use with several stores."""
+        return self.folder / f"{queue.queue_id}@{short_hash(queue.store)}.json"
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -122,32 +130,36 @@ class Launches:
         finally:
             os.close(lock)
 
-    def read(self, queue_id: str) -> Launch | None:
+    def read(self, queue: QueueRef) -> Launch | None:
         """The newest launch of a queue from here; None if there was none, or it can't be read:
         EC2's tags and the bucket know of it too."""
-        try:
-            return parse_launch(self._load(queue_id))
-        except (ValueError, RecordError):
-            return None
+        found = [_launch(_load(path)) for path in self._files(queue.queue_id)]
+        same = [each for each in found if each is not None and each.ref == queue]
+        return max(same, key=lambda each: each.launched_at, default=None)
 
-    def record(self, queue_id: str) -> Record | None:
-        """Where a queue went from here; None if nobody knows here."""
-        return parse(self._load(queue_id))
+    def records(self, queue_id: str) -> list[Record]:
+        """Where queues of this id went from here, the newest of each store."""
+        newest: dict[str, Record] = {}
+        for path in self._files(queue_id):
+            record = parse(_load(path))
+            if record is None or record.queue_id != queue_id:
+                continue
+            other = newest.get(record.store)
+            if other is None or (other.launched_at or 0.0) <= (record.launched_at or 0.0):
+                newest[record.store] = record
+        return list(newest.values())
 
-    def record_of(self, instance_id: str) -> Record | None:
-        """The newest record of an instance: it may have had several queues."""
-        found = [self.record(queue_id) for queue_id in self._queues()]
+    def records_of(self, instance_id: str) -> list[Record]:
+        """Of the queues that an instance has had, the newest last."""
+        found = [parse(_load(path)) for path in self._files()]
         same = [each for each in found if each and each.instance_id == instance_id]
-        return max(same, key=lambda each: each.launched_at or 0.0, default=None)
+        return sorted(same, key=lambda each: each.launched_at or 0.0)
 
-    def _load(self, queue_id: str) -> Any:
-        try:
-            return decode(self.path(queue_id).read_bytes(), str(self.path(queue_id)))
-        except (OSError, RecordError):
-            return None
-
-    def _queues(self) -> list[str]:
-        return [path.stem for path in sorted(self.folder.glob("*.json"))]
+    def _files(self, queue_id: str | None = None) -> list[Path]:
+        """Of one queue_id, else of all; an older runner named them by the queue_id alone."""
+        if queue_id is None:
+            return sorted(self.folder.glob("*.json"))
+        return [self.folder / f"{queue_id}.json", *sorted(self.folder.glob(f"{queue_id}@*.json"))]
 
     def unfinished(self, digest: str) -> Launch | None:
         """The newest launch of the same command whose end nobody was told."""
@@ -165,19 +177,20 @@ class Launches:
         ]
 
     def _open(self) -> list[Launch]:
-        found = [self.read(queue_id) for queue_id in self._queues()]
+        found = [_launch(_load(path)) for path in self._files()]
         return [each for each in found if each is not None and each.open]
 
     def write(self, launch: Launch) -> None:
         """Durably: after it EC2 may be asked. Raises StateError."""
-        self._write(launch.queue_id, _plain(launch))
+        self._write(launch.ref, _plain(launch))
 
     def remember(self, record: Record) -> None:
         """A queue that went to a machine without a launch of its own. Raises StateError."""
-        self._write(record.queue_id, record.plain)
+        self._write(record.ref, record.plain)
 
-    def _write(self, queue_id: str, plain: Mapping[str, Any]) -> None:
-        path = self.path(queue_id)
+    def _write(self, queue: QueueRef, plain: Mapping[str, Any]) -> None:
+        path = self.path(queue)
+        older = self.folder / f"{queue.queue_id}.json"
         temporary = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,6 +203,8 @@ class Launches:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            if (record := parse(_load(older))) is not None and record.ref == queue:
+                older.unlink(missing_ok=True)
             folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
@@ -197,6 +212,20 @@ class Launches:
                 os.close(folder)
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}") from None
+
+
+def _load(path: Path) -> Any:
+    try:
+        return decode(path.read_bytes(), str(path))
+    except (OSError, RecordError):
+        return None
+
+
+def _launch(plain: Any) -> Launch | None:
+    try:
+        return parse_launch(plain)
+    except (ValueError, RecordError):
+        return None
 
 
 def _plain(launch: Launch) -> dict[str, Any]:

@@ -4,36 +4,127 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError, Kind
 from runner.errors import NotFoundError, RunnerError
+from runner.targets.ec2 import names
+from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.ending import NotOursError
+from runner.targets.ec2.index import Index
+from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.machines import Owned, look
-from runner.targets.ec2.names import QUEUE
+from runner.targets.ec2.queue_machines import launched_for
+from runner.targets.ec2.queue_ref import QueueRef, store_of
+from runner.targets.ec2.queue_traces import Place, Trace, indexed, of_one_queue, recorded, trace_of
+from runner.targets.ec2.records import Record
 from runner.targets.ec2.regions import Asked, ask
 
 _INSTANCE = re.compile(r"i-[0-9a-f]{8,32}")
 _REQUEST = re.compile(r"sir-[0-9a-z]{8,32}")
 
 
-def find(
-    regions: Sequence[Ec2], targets: Sequence[str]
-) -> tuple[list[tuple[Ec2, Owned]], Asked[list[Owned]]]:
-    """Everything that the targets stand for, once each, also what has ended; and what was asked.
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """``found``: everything that the targets stand for, once each, also what has ended.
 
-    Raises NotOursError for an instance or a request without our tag, and NotFoundError for a
-    target that no region knows, RunnerError where not all regions have answered; nothing has been
-    touched then.
+    ``notes``: what couldn't be looked at besides regions, for people.
+    """
+
+    found: list[tuple[Ec2, Owned]]
+    asked: Asked[list[Owned]]
+    notes: list[str] = field(default_factory=list)
+
+
+def find(
+    regions: Sequence[Ec2], targets: Sequence[str], place: Place | None, launches: Launches
+) -> Meant:
+    """Look for all of them. Nothing has been touched where it raises.
+
+    NotOursError for an instance or a request without our tag, AmbiguousError for a queue_id that
+    means several queues, NotFoundError for a target that nobody knows,
+    RunnerError where not all regions have answered; UsageError.
     """
     asked = ask(regions, lambda ec2: _in_region(ec2, targets))
-    found = {owned.id: (ec2, owned) for ec2, here in asked.answers for owned in here}
+    everything = [(ec2, owned) for ec2, here in asked.answers for owned in here]
+    found: dict[str, tuple[Ec2, Owned]] = {}
+    notes: list[str] = []
     for target in targets:
-        if not any(_means(target, owned) for _, owned in found.values()):
+        if is_id(target):
+            meant = [one for one in everything if target in _ids(one[1])]
+        else:
+            meant = _of_queue(target, everything, regions, place, launches, notes)
+        if not meant:
             if asked.failed:
                 raise RunnerError(_not_found(target, asked))
             raise NotFoundError(_not_found(target, asked))
-    return list(found.values()), asked
+        found |= {owned.id: (ec2, owned) for ec2, owned in meant}
+    return Meant(list(found.values()), asked, notes)
+
+
+def is_id(target: str) -> bool:
+    """Whether it names a machine or a spot request, and not a queue."""
+    return bool(_INSTANCE.fullmatch(target) or _REQUEST.fullmatch(target))
+
+
+def _ids(owned: Owned) -> tuple[str | None, str | None]:
+    return owned.id, owned.request.request_id if owned.request is not None else None
+
+
+def _of_queue(
+    queue_id: str,
+    everything: Sequence[tuple[Ec2, Owned]],
+    regions: Sequence[Ec2],
+    place: Place | None,
+    launches: Launches,
+    notes: list[str],
+) -> list[tuple[Ec2, Owned]]:
+    """What was launched for the queue, and the machine that it was put onto."""
+    tagged = [(ec2, owned) for ec2, owned in everything if owned.queue == queue_id]
+    traces = [*recorded(queue_id, launches), *(_trace(owned) for _, owned in tagged)]
+    if place is not None:
+        traces += indexed(Bucket(place.bucket, regions[0].region), queue_id)
+    one = of_one_queue(queue_id, traces, place)
+    record = next((each.record for each in one if each.record.store), None)
+    if record is None:
+        return [] if place is not None else tagged
+    queue = record.ref
+    meant = [(ec2, owned) for ec2, owned in tagged if launched_for(owned, queue)]
+    return meant + _put_onto(queue, [each.record for each in one], regions, meant, notes)
+
+
+def _trace(owned: Owned) -> Trace:
+    if owned.machine is not None:
+        return trace_of(owned.machine)
+    store = store_of(owned.tags.get(names.STORE))
+    return Trace(Record(str(owned.queue), store, owned.region), f"{owned.id}, {owned.state}")
+
+
+def _put_onto(
+    queue: QueueRef,
+    known: Sequence[Record],
+    regions: Sequence[Ec2],
+    meant: Sequence[tuple[Ec2, Owned]],
+    notes: list[str],
+) -> list[tuple[Ec2, Owned]]:
+    """The machine that has the queue now by the index, if it was launched for another.
+
+    Where the index can't be read, by this computer's record.
+    """
+    holder: Record | None
+    try:
+        holder = Index(Bucket(queue.bucket, regions[0].region)).read(queue).record
+    except AwsError as error:
+        notes.append(f"the index of s3://{queue.bucket} can't be read: {error}")
+        holder = next((each for each in known if each.instance_id), None)
+    if holder is None or holder.instance_id is None:
+        return []
+    if any(owned.id == holder.instance_id for _, owned in meant):
+        return []
+    ec2 = next((each for each in regions if each.region == holder.region), None)
+    ec2 = ec2 or Ec2(holder.region)
+    return [(ec2, owned) for owned in _instance(ec2, holder.instance_id)]
 
 
 def _not_found(target: str, asked: Asked[list[Owned]]) -> str:
@@ -42,11 +133,6 @@ def _not_found(target: str, asked: Asked[list[Owned]]) -> str:
     return "\n".join(
         [told, *(f"{region} was not looked at: {why}" for region, why in asked.failed)]
     )
-
-
-def _means(target: str, owned: Owned) -> bool:
-    request = owned.request.request_id if owned.request is not None else None
-    return target in (owned.id, request, owned.queue)
 
 
 def _in_region(ec2: Ec2, targets: Sequence[str]) -> list[Owned]:
@@ -85,5 +171,5 @@ def _request(ec2: Ec2, request_id: str) -> list[Owned]:
 
 def _ours(owned: Owned) -> Owned:
     if owned.queue is None:
-        raise NotOursError(f"{owned.id} was not launched by runner: it has no tag {QUEUE}")
+        raise NotOursError(f"{owned.id} was not launched by runner: it has no tag {names.QUEUE}")
     return owned

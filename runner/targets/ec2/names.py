@@ -6,6 +6,8 @@ what launch has written. Nothing else spells a tag or a key.
 
 from __future__ import annotations
 
+import hashlib
+
 QUEUE = "runner:queue"
 """The queue_id. Every instance, volume, network interface and spot request of ours has it; `ls`
 and `reap` find machines by this key."""
@@ -54,6 +56,27 @@ def launch_key(launch: str, name: str) -> str:
     return f"{FOLDER}/launches/{launch}/{name}"
 
 
-def index_key(queue_id: str) -> str:
-    """A small object that says where a queue's results are and which machine has it."""
-    return f"{FOLDER}/index/{queue_id}.json"
+def index_key(queue_id: str, prefix: str | None = None) -> str:
+    """A small object that says which launch, and which machine, has a queue.
+
+    ``prefix``: the key prefix of its results, if it isn't ``queues/<queue_id>``: the queue_id may
+    have several in one bucket.
+    """
+    if prefix in (None, f"queues/{queue_id}"):
+        return f"{FOLDER}/index/{queue_id}.json"
+    return f"{index_folder(queue_id)}{short_hash(str(prefix))}.json"
+
+
+def index_folder(queue_id: str) -> str:
+    """Below it are the index's objects of this queue_id that have prefixes of their own."""
+    return f"{FOLDER}/index/{queue_id}/"
+
+
+def machine_folder(instance_id: str) -> str:
+    """In the machine's bucket: the list of what was put onto it besides its first queue."""
+    return f"{FOLDER}/machines/{instance_id}/"
+
+
+def short_hash(text: str) -> str:
+    """Enough of a SHA-256 to tell a person's few stores apart."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,7 +7,6 @@ renews in the result store as long as it works on the queue.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
@@ -15,8 +14,8 @@ from runner.results.layout import Layout
 from runner.results.lease import parse_lease
 from runner.results.store import ResultStore
 from runner.targets.ec2.ending import NotEndedError, Waiting, end_all
-from runner.targets.ec2.machines import Owned, look
-from runner.targets.ec2.regions import ask
+from runner.targets.ec2.machines import Owned
+from runner.targets.ec2.queue_machines import Doubt, Holder
 
 Say = Callable[[str], None]
 
@@ -30,42 +29,33 @@ LAST_WORDS = 180.0
 EVERY = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Predecessors:
-    """What EC2 says of the machines a queue has had. ``silent``: regions that could not answer."""
-
-    alive: list[tuple[Ec2, Owned]]
-    silent: list[tuple[str, str]]
-
-
-def find(regions: Sequence[Ec2], queue_id: str) -> Predecessors:
-    """All of the queue that live, or may come to life. Blocks."""
-    asked = ask(regions, lambda ec2: look(ec2, queue=queue_id))
-    alive = [(ec2, owned) for ec2, found in asked.answers for owned in found]
-    return Predecessors(alive, asked.failed)
-
-
 def see_ended(
-    found: Predecessors, store: ResultStore, say: Say, waiting: Waiting | None = None
+    holders: Sequence[Holder],
+    doubts: Sequence[Doubt],
+    store: ResultStore,
+    say: Say,
+    waiting: Waiting | None = None,
 ) -> None:
     """End them, or wait until none of them can still hold the queue. Blocks, for minutes.
 
-    Raises NotEndedError for a machine that EC2 doesn't end, StoreError where nobody can tell.
+    ``doubts``: those that end with the lease. Raises NotEndedError for a machine that EC2 doesn't
+    end, StoreError where nobody can tell.
     """
     waiting = waiting or Waiting()
     failed = []
-    for ended in end_all(found.alive, waiting):
+    alive = [(holder.ec2, holder.owned) for holder in holders]
+    for ended in end_all(alive, waiting):
         if ended.error is not None:
             failed.append(f"{ended.owned.id} could not be ended: {ended.error}")
         elif ended.done:
             say(f"{', '.join(ended.done)}: ended")
     if failed:
         raise NotEndedError("\n".join([*failed, "nothing was launched"]))
-    for ec2, owned in found.alive:
+    for ec2, owned in alive:
         _see_terminated(ec2, owned, say, waiting)
-    if found.silent:
-        for region, why in found.silent:
-            say(f"EC2 in {region} can't say whether a machine still works on the queue: {why}")
+    if doubts:
+        for doubt in doubts:
+            say(doubt.why)
         wait_for_lease(store, say, waiting)
 
 

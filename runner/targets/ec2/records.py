@@ -1,7 +1,7 @@
 """What anybody may know of a launch who looks for its queue: where it went, and as what.
 
-Owns the form of the record and the index, the object in the queue's bucket that holds it. Who reads
-it ignores what he doesn't know.
+Owns the form of the record, which a laptop keeps and the index holds (see index.py). A reader
+ignores the fields that it doesn't know.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from runner.core.state_file import moment
 from runner.errors import RecordError
 from runner.model.faults import InvalidError
 from runner.model.records import Count, Name, read
-from runner.targets.ec2 import names
-from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.queue_ref import QueueRef
 from runner.targets.ec2.request import rfc3339
 
 VERSION = 1
@@ -35,6 +34,11 @@ class Record:
     launched_at: float | None = None
     expires: float | None = None
     recipe: str | None = None
+
+    @property
+    def ref(self) -> QueueRef:
+        """Which queue it is about."""
+        return QueueRef(self.queue_id, self.store)
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -84,17 +88,6 @@ def parse(plain: object) -> Record | None:
         expires=_moment(told.expires),
         recipe=told.recipe,
     )
-
-
-def indexed(bucket: Bucket, queue_id: str) -> Record | None:
-    """What the bucket's index has of a queue. Blocks; raises AwsError."""
-    told, _ = bucket.get_json(names.index_key(queue_id))
-    return parse(told)
-
-
-def publish(bucket: Bucket, record: Record, **more: str) -> None:
-    """Keep it in the index, whatever was there, for who looks from elsewhere. Raises AwsError."""
-    bucket.put_json(names.index_key(record.queue_id), {**record.plain, **more})
 
 
 def _moment(told: Any) -> float | None:

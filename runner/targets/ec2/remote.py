@@ -96,7 +96,8 @@ class Remote:
     def _remembered_store(self) -> str | None:
         record = self._record
         if self._other_queue:
-            record = Launches.of_user(os.environ).record(self._queue or "")
+            found = Launches.of_user(os.environ).records(self._queue or "")
+            record = found[0] if len(found) == 1 else None
         return record.store if record else None
 
     def stored(self) -> Seen | None:
@@ -326,25 +327,20 @@ class Remote:
             return self._ask(request, fields)
         except NotKnown as error:
             told = "it may have been done all the same: look with runner status"
-            raise UnreachableError(f"{error}\n{told}") from None
+            raise NotKnown(f"{error}\n{told}") from None
         except (NotReached, NotInstalled) as error:
-            raise _unreachable(self._why(error)) from None
+            raise type(error)(_words(self._why(error))) from None
         except AwsError as error:
             raise _unreachable(self._why(error)) from None
 
     def submit(self, text: str, again: str) -> Answer:
         """Ship the document by way of S3, and have the machine take it; remember where it went."""
-        from runner.targets.ec2.shipped import note, ship
+        from runner.targets.ec2.placing import place
 
-        found = self.check_running()
-        document = json.loads(text)
-        url, sha256 = ship(found, document.get("result_s3_bucket"), text)
-        answer = self.act("submit", s3=url, sha256=sha256, again=again)
-        try:
-            note(found, document, str(answer["queue_id"]))
-        except RunnerError as error:
-            self.say(f"it is only found by --on {found.instance_id}, not by its id: {error}")
-        return answer
+        def hand_over(url: str, sha256: str) -> Answer:
+            return self.act("submit", s3=url, sha256=sha256, again=again)
+
+        return place(self.check_running(), json.loads(text), text, hand_over, self.say)
 
     def keep(self, seconds: float | None, *, release: bool) -> Answer:
         """See cli/connect."""
@@ -355,4 +351,8 @@ class Remote:
 
 
 def _unreachable(standing: Condition) -> UnreachableError:
-    return UnreachableError("\n".join([standing.why, *standing.advice]))
+    return UnreachableError(_words(standing))
+
+
+def _words(standing: Condition) -> str:
+    return "\n".join([standing.why, *standing.advice])

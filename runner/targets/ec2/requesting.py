@@ -17,10 +17,10 @@ from typing import Any
 
 from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError, Kind
-from runner.errors import RunnerError, StateError
+from runner.errors import ConflictError, RunnerError, StateError
 from runner.model.durations import format_duration
-from runner.targets.ec2.ground import RECENT
 from runner.targets.ec2.launches import Asked
+from runner.targets.ec2.queue_machines import RECENT
 from runner.targets.ec2.refusals import words
 
 THROTTLED = frozenset(
@@ -120,21 +120,30 @@ def doubt_of(asked: Asked) -> _Doubt:
 
 
 class Asker:
-    """``running`` makes each call once: boto3's own second try would hide a lost answer."""
+    """``running`` makes each call once: boto3's own second try would hide a lost answer.
+
+    ``before`` is called before each request, and may refuse it by raising.
+    """
 
     def __init__(
-        self, running: Ec2, looking: Ec2, say: Say, pause: Callable[[float], None]
+        self,
+        running: Ec2,
+        looking: Ec2,
+        say: Say,
+        pause: Callable[[float], None],
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self._running = running
         self._looking = looking
         self._say = say
         self._pause = pause
+        self._before = before
 
     def ask(
         self, asked: Asked, note: Note, *, sent_before: bool = False
     ) -> Machine | Refused | TokenTaken:
-        """``sent_before``: by a command that was cut off. Raises UnclearError; StateError where
-        nothing was sent that may have launched."""
+        """``sent_before``: by a command that was cut off. Raises UnclearError; StateError, and
+        what ``before`` raises, where nothing was sent that may have launched."""
         doubt = doubt_of(asked) if sent_before else None
         tries = dict.fromkeys(Verdict, 0)
         while True:
@@ -150,12 +159,12 @@ class Asker:
                 if settled is not None:
                     return settled
 
-    @staticmethod
-    def _about_to_send(asked: Asked, note: Note, doubt: _Doubt | None) -> Asked:
+    def _about_to_send(self, asked: Asked, note: Note, doubt: _Doubt | None) -> Asked:
         asked = replace(asked, at=time.time())
         try:
+            self._before()
             note(asked)
-        except StateError as error:
+        except (StateError, ConflictError, AwsError) as error:
             if doubt is None:
                 raise
             raise _unclear(doubt, f"it isn't asked again: {error}") from error

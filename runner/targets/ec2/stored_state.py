@@ -25,6 +25,7 @@ from runner.model.wording import did_you_mean, quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
 from runner.store.projection import rfc3339
+from runner.targets.ec2.bucket import age_of
 
 if TYPE_CHECKING:
     from runner.results.log_range import Range
@@ -102,7 +103,7 @@ class StoredState:
             if error.kind is Kind.EXPIRED:
                 self._s3.forget(client)
             raise
-        self._seen = Seen(parse_seen(body, self.store), _age(answer), time.monotonic())
+        self._seen = Seen(parse_seen(body, self.store), age_of(answer), time.monotonic())
         self._version = answer.get("ETag", "")
         return self._seen
 
@@ -174,19 +175,6 @@ def _piece(
         data = os.pread(fd, LOG_PIECE, begin)
     told = {"data": base64.b64encode(data).decode(), "offset": begin + len(data), "size": log.size}
     return log, told
-
-
-def _age(answer: Mapping[str, Any]) -> float:
-    """By S3's clock alone: this computer's may be wrong."""
-    modified = answer.get("LastModified")
-    told = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    if modified is None:
-        return 0.0
-    try:
-        now = datetime.strptime(told, "%a, %d %b %Y %H:%M:%S %Z").replace(tzinfo=modified.tzinfo)
-    except ValueError:
-        return max(0.0, time.time() - float(modified.timestamp()))
-    return max(0.0, float((now - modified).total_seconds()))
 
 
 def parse_seen(body: bytes, where: str) -> Mapping[str, Any]:

@@ -1,0 +1,132 @@
+"""Which queues a machine has, and how each stands: what is lost, or disturbed, if it is ended.
+
+Its tags know the first, the list in its bucket those that were put onto it from elsewhere, and the
+machine itself all of them, also what was submitted on it. What can't be seen is told; a queue whose
+state isn't known counts as unfinished. It ends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.aws.ec2 import Ec2
+from runner.aws.faults import AwsError
+from runner.aws.ssm import Ssm
+from runner.errors import RunnerError
+from runner.targets.ec2 import names
+from runner.targets.ec2.asking import Asker
+from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.machines import Owned
+from runner.targets.ec2.queue_ref import QueueRef
+from runner.targets.ec2.shipped import bucket_of
+from runner.targets.ec2.unsaved import stored_work
+
+AT_ONCE = 8
+
+_ENDED = ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueThere:
+    """One queue of a machine. ``status``: as the machine says, else as is stored, else "".
+
+    ``about``: what is known of its work, for people.
+    """
+
+    queue: QueueRef
+    status: str
+    about: str
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it has not ended, for all that is known."""
+        return self.status not in _ENDED
+
+    def __str__(self) -> str:
+        return f"queue {self.queue.queue_id}: {self.status or 'state unknown'}; {self.about}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineQueues:
+    """``doubts``: what may hide more of them, for people."""
+
+    owned: Owned
+    queues: list[QueueThere] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def unfinished_but(self, named: Sequence[str]) -> list[QueueThere]:
+        """Those that would be ended though nobody named them (by queue_id)."""
+        return [one for one in self.queues if one.unfinished and one.queue.queue_id not in named]
+
+
+def queues_of(targets: Sequence[tuple[Ec2, Owned]], now: float) -> list[MachineQueues]:
+    """Of each machine, in the same order; all are asked at once. Blocks; raises nothing.
+
+    ``now``: seconds since the epoch.
+    """
+    if not targets:
+        return []
+    with ThreadPoolExecutor(min(AT_ONCE, len(targets)), thread_name_prefix="queues") as pool:
+        return list(pool.map(lambda one: _of_machine(one[0], one[1], now), targets))
+
+
+def _of_machine(ec2: Ec2, owned: Owned, now: float) -> MachineQueues:
+    doubts: list[str] = []
+    found: dict[str, QueueRef] = {}
+    if owned.queue is not None:
+        found[owned.queue] = QueueRef(owned.queue, owned.tags.get(names.STORE, ""))
+    for queue in _listed(ec2, owned, doubts):
+        found.setdefault(queue.queue_id, queue)
+    alive = _asked(ec2, owned, doubts)
+    for queue_id in alive:
+        found.setdefault(queue_id, QueueRef(queue_id, ""))
+    queues = [_there(queue, alive.get(queue.queue_id), now) for queue in found.values()]
+    return MachineQueues(owned, queues, doubts)
+
+
+def _listed(ec2: Ec2, owned: Owned, doubts: list[str]) -> list[QueueRef]:
+    """What was put onto it from elsewhere, as its bucket says."""
+    bucket = bucket_of(owned.tags.get(names.STORE))
+    if owned.machine is None or not bucket:
+        return []
+    listed: list[QueueRef] = []
+    there = Bucket(bucket, ec2.region)
+    try:
+        for key in there.keys(names.machine_folder(owned.machine.instance_id)):
+            told = there.get_json(key)
+            if isinstance(told.get("queue_id"), str):
+                listed.append(QueueRef(told["queue_id"], str(told.get("store") or "")))
+            else:
+                doubts.append("a document without queue_id is on its way to it")
+    except AwsError as error:
+        doubts.append(f"s3://{bucket} can't say which queues were put onto it: {error}")
+    return listed
+
+
+def _asked(ec2: Ec2, owned: Owned, doubts: list[str]) -> Mapping[str, str]:
+    """The status of each of its queues, as the machine itself says; empty if it can't be asked."""
+    machine = owned.machine
+    if machine is None or machine.state != "running":
+        return {}
+    try:
+        answer: Mapping[str, Any] = Asker(Ssm(ec2.region), machine.instance_id).ask("queues")
+    except RunnerError as error:
+        why = str(error).partition("\n")[0]
+        doubts.append(f"it can't be asked for its queues ({why}): it may have more than these")
+        return {}
+    return {
+        str(one["queue_id"]): str(one.get("status") or "")
+        for one in answer["queues"]
+        if "kept_as" not in one
+    }
+
+
+def _there(queue: QueueRef, alive: str | None, now: float) -> QueueThere:
+    if not queue.store:
+        return QueueThere(queue, alive or "", "it stores nothing, as far as is known")
+    work = stored_work(queue.store)
+    status = work.status if alive is None else alive
+    return QueueThere(queue, status, work.told(now))
