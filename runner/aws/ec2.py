@@ -21,6 +21,8 @@ GONE = frozenset({"shutting-down", "terminated"})
 
 MOST_VALUES = 200
 
+_CHECKS = ("SystemStatus", "InstanceStatus")
+
 ALIVE = ("pending", "running", "stopping", "stopped")
 
 
@@ -143,6 +145,15 @@ class Ec2:
                 return None
             raise
         return found[0] if found else None
+
+    def checks(self, instance_id: str) -> str:
+        """EC2's status checks of a running instance: ``ok``, ``initializing``, ``impaired``, …; ""
+        where there are none (API reference, "DescribeInstanceStatus")."""
+        found = self.call("describe_instance_status", InstanceIds=[instance_id])
+        for told in found.get("InstanceStatuses", ()):
+            each = [str((told.get(part) or {}).get("Status", "")) for part in _CHECKS]
+            return next((word for word in each if word and word != "ok"), each[0])
+        return ""
 
     def machines_of(self, instance_ids: Sequence[str]) -> list[Machine]:
         """Those of these instances that EC2 knows, in calls of 200: a filter takes no more values

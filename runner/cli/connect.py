@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,6 +65,9 @@ class Connection(Protocol):
     def why_not(self) -> list[str]:
         """Why nobody answers there, and what to do; nothing where there is nothing to say."""
 
+    def wait_through_boot(self, say: Callable[[str], None]) -> None:
+        """From now on wait for a machine that boots, and tell ``say`` how that goes."""
+
     def look(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """The answer to a look; from what is stored if nobody answers."""
 
@@ -110,6 +113,9 @@ class Local:
     def why_not(self) -> list[str]:
         """See Connection: here everybody knows where to look."""
         return []
+
+    def wait_through_boot(self, say: Callable[[str], None]) -> None:
+        """See Connection: this machine has booted."""
 
     @property
     def client(self) -> Client | None:

@@ -15,7 +15,9 @@ from runner.cli.text import told
 from runner.errors import ExitCode
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
+from runner.targets.ec2.booting import Boot, Boots, comes_before
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.finding import RECENT
 from runner.targets.ec2.launches import Launch
 from runner.targets.ec2.watching import Standing, StateOf
 
@@ -66,6 +68,9 @@ class _Waiting:
         self._bucket = Bucket(name, launch.region)
         self._state = StateOf(self._bucket, prefix)
         self._ec2 = Ec2(launch.region)
+        self._boots = Boots(launch.store, launch.region, launch.launch)
+        self._begun = False
+        self._unseen_until = time.monotonic() + RECENT
         self._said = ""
 
     def run(self) -> int:
@@ -73,17 +78,39 @@ class _Waiting:
         next_machine, gone = time.monotonic() + self._pace.machine, 0
         while True:
             standing = self._passing(self._state.look)
-            if standing is not None:
+            if (boot := self._boot(standing)) is not None:
+                if boot.failed:
+                    for line in boot.told.split("\n"):
+                        self._say(line)
+                    return ExitCode.ERROR
+                self._tell(boot.told)
+            elif standing is not None:
                 self._tell(_line(standing))
                 if standing.ended:
                     told = {"status": standing.status, "results_incomplete": standing.incomplete}
                     return of_queue(told)
             if gone >= LAST_WORDS:
                 return ExitCode.INTERRUPTED
-            if gone or time.monotonic() >= next_machine:
+            if boot is None and (gone or time.monotonic() >= next_machine):
                 next_machine = time.monotonic() + self._pace.machine
                 gone += self._machine_gone(gone)
             time.sleep(self._pace.every)  # reason: S3 tells nobody
+
+    def _boot(self, standing: Standing | None) -> Boot | None:
+        """How the boot goes that comes before the queue; None once the queue has begun."""
+        if self._begun:
+            return None
+        found = self._passing(lambda: [self._ec2.machine(str(self._launch.instance_id))])
+        if found is None:
+            return None
+        if (machine := found[0]) is None:
+            if standing is None and time.monotonic() < self._unseen_until:
+                return Boot(f"EC2 doesn't show {self._launch.instance_id} yet")
+            return None
+        if not comes_before(machine, standing.stored if standing is not None else None):
+            self._begun = True
+            return None
+        return self._boots.look(machine)
 
     def _passing(self, look: Callable[[], T]) -> T | None:
         """What passes by itself is waited out."""

@@ -13,7 +13,7 @@ from runner.cli import options
 from runner.cli.connect import HELD, Connection, Local, connection
 from runner.cli.log_output import LogOutput
 from runner.cli.streams import has_reader
-from runner.cli.waiting import AGAIN, COMES_BACK
+from runner.cli.waiting import AGAIN, comes_back
 from runner.errors import ExitCode, NotFoundError, UsageError
 
 EVERY = 0.25
@@ -153,6 +153,7 @@ class _Logs:
 
     def follow(self) -> int:
         """Both as they come, attempt after attempt, until the job has ended."""
+        self._there.wait_through_boot(self._out.tell)
         return _Following(self).run()
 
     def _look(self, attempt: int | None, offsets: dict[str, int], **more: Any) -> Answer:
@@ -233,6 +234,8 @@ class _Following:
     def _judge(self, answer: Answer) -> int | None:
         """Nothing more comes of this attempt: the exit code, or None where another may follow."""
         attempt, newest = answer["attempt"], answer["newest"]
+        if answer["attended"]:
+            self._seen, self._missing = True, None
         if attempt and (self._logs._asked == attempt <= newest):
             return ExitCode.DONE
         if 0 < attempt <= newest and (newest > attempt or not answer["ended"]):
@@ -258,7 +261,6 @@ class _Following:
         # By its number: when it is over soon the newest would be another.
         self._attempt = answer["attempt"] or 1
         if answer["attended"]:
-            self._seen, self._missing = True, None
             if not self._begun and not self._said_waiting:
                 self._said_waiting = True
                 self._out.note(f"{answer['job']} is {answer['status']}: waiting for it to start")
@@ -266,8 +268,9 @@ class _Following:
             return self._give_up(answer)
         elif self._missing is None:
             self._missing = time.monotonic()
-            self._out.note(f"nobody works on the queue any more; waiting {COMES_BACK:.0f}s")
-        elif time.monotonic() - self._missing > COMES_BACK:
+            seconds = comes_back(self._there)
+            self._out.note(f"nobody works on the queue any more; waiting {seconds:.0f}s")
+        elif time.monotonic() - self._missing > comes_back(self._there):
             return self._give_up(answer)
         if not self._there.patient or not answer["attended"]:
             time.sleep(AGAIN)  # reason: for another process to start, which tells nobody

@@ -33,6 +33,7 @@ Show = Callable[[Answer], None]
 
 def watch(there: Remote, states: list[str] | None) -> Answer:
     """Look again and again until the queue has ended; its last summary."""
+    there.wait_through_boot(lambda line: None)  # it is the queue's reason, and shown
     show, rows = _screen(states) if can_redraw(sys.stdout) else (_line(), 0)
     watching = _Watching(there, states, rows)
     queue: Answer = {}
@@ -99,7 +100,8 @@ def _line() -> Show:
     def show(answer: Answer) -> None:
         nonlocal last
         queue = answer["queue"]
-        line = f"{headline(queue)} ({told(queue['counts'])})"
+        counts = told(queue["counts"])
+        line = headline(queue) + (f" ({counts})" if counts else "")
         if line != last:
             print(line, flush=True)
         last = line

@@ -153,6 +153,8 @@ def source_told(queue: Mapping[str, Any]) -> str:
     source = queue["source"]
     if source["from"] == "ssm":
         return "from the machine, now"
+    if source["from"] == "ec2":
+        return "from EC2 and what the boot has stored, now"
     return f"from S3, {_age(source['age_seconds'])} old"
 
 

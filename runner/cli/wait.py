@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     deadline = _deadline(arguments.timeout)
     with connection_to(arguments, arguments.target) as there:
+        there.wait_through_boot(_say)
         try:
             queue = _wait(there, deadline)
         except KeyboardInterrupt:
@@ -45,6 +46,10 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"runner wait: {clean(line)}", file=sys.stderr)
     print(json.dumps(queue) if arguments.json else headline(queue))
     return of_queue(queue)
+
+
+def _say(line: str) -> None:
+    print(f"runner wait: {clean(line)}", file=sys.stderr, flush=True)
 
 
 def _wait(there: Connection, deadline: float) -> dict[str, Any]:

@@ -7,15 +7,24 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runner.cli.connect import Connection
+from runner.cli.connect import Connection, Local
 
 ENDED = ("completed", "failed", "cancelled")
 
 COMES_BACK = 30.0
 """Seconds that a service which was there has to come back: a restart, an upgrade."""
 
+REPLACED = 180.0
+"""Seconds that a machine on EC2 which was there has to come back, or `resume` to replace it: the
+old one is seen to end before the next is asked for."""
+
 AGAIN = 0.25
 """Seconds between two tries to reach somebody."""
+
+
+def comes_back(there: Connection) -> float:
+    """Seconds for which whoever worked on a queue there is waited for."""
+    return COMES_BACK if isinstance(there, Local) else REPLACED
 
 
 def until_ended(
@@ -36,9 +45,10 @@ def until_ended(
         if missing is None:
             missing = time.monotonic()
             if seen:
-                said = f"nobody works on {queue['queue_id']} any more; waiting {COMES_BACK:.0f}s"
+                seconds = comes_back(there)
+                said = f"nobody works on {queue['queue_id']} any more; waiting {seconds:.0f}s"
                 print(f"runner {verb}: {said}", file=sys.stderr, flush=True)
-        if not seen or time.monotonic() - missing > COMES_BACK:
+        if not seen or time.monotonic() - missing > comes_back(there):
             print(f"runner {verb}: nobody works on {queue['queue_id']}", file=sys.stderr)
             return
         time.sleep(AGAIN)  # reason: for another process to start, which tells nobody

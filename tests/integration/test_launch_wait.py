@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -36,6 +38,7 @@ class World:
             instance_id=self.instance_id,
         )
         self.said: list[str] = []
+        self.born = 0.0
         self.then: dict[str, Callable[[], object]] = {}
 
     def state(self, status: str, *jobs: str) -> None:
@@ -47,6 +50,27 @@ class World:
             Bucket=self.laptop.bucket, Key=key, Body=body.encode()
         )
 
+    def report(self, **told: object) -> None:
+        """What the machine has stored of its boot."""
+        self.report_is({"version": 1, **told})
+
+    def report_is(self, value: object) -> None:
+        self.laptop.store(f"runner/launches/{self.launch.launch}/bootstrap.json", value)
+
+    def no_state(self) -> None:
+        key = f"queues/{self.launch.queue_id}/queue-state.json"
+        s3 = self.laptop.account.endpoint.client()
+        s3.delete_object(Bucket=self.laptop.bucket, Key=key)
+
+    def machine_is_younger(self) -> None:
+        """EC2 has launched it long after all that is stored now."""
+        self.born = time.time() + 3600
+
+    def younger_state(self) -> None:
+        """The machine stores that the queue has ended."""
+        self.born = 0.0
+        self.state("completed", "completed")
+
     def hear(self, line: str) -> None:
         self.said.append(line)
         for start, happens in list(self.then.items()):
@@ -56,7 +80,12 @@ class World:
 
     def wait(self) -> int:
         with patch.dict(os.environ, self.laptop.env, clear=True):
-            return wait(self.launch, self.hear, FAST)
+            with patch("runner.aws.ec2._began", self._began):
+                return wait(self.launch, self.hear, FAST)
+
+    def _began(self, instance: dict[str, Any]) -> float:
+        """By EC2: when it was launched, unless a test says otherwise."""
+        return self.born or float(instance["LaunchTime"].timestamp())
 
 
 @pytest.mark.parametrize(
@@ -128,3 +157,81 @@ def test_ctrl_c_detaches_and_says_so(laptop: Laptop, ec2: RudeEc2) -> None:
     told = f"no longer waiting; the queue goes on: runner-status {machine['InstanceId']}"
     assert told in err
     assert machine["State"]["Name"] == "running"
+
+
+def test_the_boots_phases_are_told(laptop: Laptop) -> None:
+    """Nobody would know whether a machine that is silent for minutes boots, or hangs."""
+    world = World(laptop)
+    name = world.instance_id
+    report = {"outcome": "booting", "instance_id": name, "phases": [{"phase": "credentials"}]}
+
+    def next_phase(phase: str) -> None:
+        report["phases"] = [{"phase": phase}]
+        world.report(**report)
+
+    world.then[f"{name} is booting: nothing heard"] = lambda: world.report(**report)
+    world.then[f"{name} is booting: credentials"] = lambda: next_phase("installed")
+    world.then[f"{name} is booting: installed"] = lambda: world.state("completed", "completed")
+    assert world.wait() == 0
+    assert world.said[0].startswith(f"{name} is booting: nothing heard of it yet")
+    assert world.said[1:] == [
+        f"{name} is booting: credentials done",
+        f"{name} is booting: installed done",
+        "completed (1 completed)",
+    ]
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_a_boot_that_has_failed_is_a_launch_that_has(laptop: Laptop, former: bool) -> None:
+    """Somebody would wait for hours for a machine that is only kept for a look at it."""
+    world = World(laptop)
+    if former:
+        # What a run before has left is no word of this machine's.
+        world.state("interrupted", "interrupted")
+        world.machine_is_younger()
+    name = world.instance_id
+    world.then[f"{name} is booting"] = lambda: world.report(
+        outcome="failed", error="s3://b/k:\n404 NoSuchKey", phases=[{"phase": "credentials"}]
+    )
+    assert world.wait() == 1
+    key = f"runner/launches/{world.launch.launch}/bootstrap.log"
+    assert world.said[-3:] == [
+        f"the boot of {name} has failed: s3://b/k: 404 NoSuchKey (after: credentials)",
+        f"its log: aws s3 cp s3://{laptop.bucket}/{key} -",
+        f"it ends by itself, and now by: runner terminate {name}",
+    ]
+
+
+def test_a_machine_that_ends_while_it_boots_is_a_launch_that_has_failed(laptop: Laptop) -> None:
+    """EC2's reason would stay unread, and the queue pass for one that was interrupted."""
+    world = World(laptop)
+    ec2 = laptop.account.client("ec2")
+    name = world.instance_id
+    world.then[f"{name} is booting"] = lambda: ec2.terminate_instances(InstanceIds=[name])
+    assert world.wait() == 1
+    told = f'{name} has ended before it began the queue: EC2 says "Client.UserInitiatedShutdown'
+    assert world.said[1].startswith(told)
+
+
+def test_the_end_of_a_run_before_is_not_the_end_of_this_one(laptop: Laptop) -> None:
+    """`resume --retry-failed --wait` would end at once, with the code of what was to be mended."""
+    world = World(laptop)
+    world.state("failed", "failed")
+    world.machine_is_younger()
+    name = world.instance_id
+    world.then[f"{name} is booting"] = lambda: world.report(outcome="ready", instance_id=name)
+    world.then[f"{name} has booted"] = world.younger_state
+    assert world.wait() == 0
+    assert world.said[-1] == "completed (1 completed)"
+
+
+def test_junk_in_place_of_a_report_is_none(laptop: Laptop) -> None:
+    """What a machine's role may write would end the waiting, or pass for a failure."""
+    world = World(laptop)
+    for junk in ({}, {"outcome": 3}, {"outcome": "failed", "instance_id": "i-0123"}, [1]):
+        world.report_is(junk)
+        world.said.clear()
+        world.then[f"{world.instance_id} is booting"] = lambda: world.state("completed")
+        assert world.wait() == 0
+        assert len(world.said) == 2
+        world.no_state()

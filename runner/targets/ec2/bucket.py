@@ -175,10 +175,17 @@ class Bucket:
     def head_of(self, key: str, size: int, etag: str) -> tuple[bytes, str]:
         """Up to so many bytes of an object, and its ETag. Raises AwsError, with the code 304 where
         it has this ETag still."""
+        data, etag, _ = self.part_of(key, size, etag)
+        return data, etag
+
+    def part_of(self, key: str, size: int, etag: str) -> tuple[bytes, str, float | None]:
+        """The same, and when it was stored: seconds since the epoch by S3's clock."""
         unless = {"IfNoneMatch": etag} if etag else {}
         answer = self._call("get_object", Key=key, Range=f"bytes=0-{size - 1}", **unless)
         with calling(lambda error: error):
-            return answer["Body"].read(), str(answer["ETag"])
+            stored = answer.get("LastModified")
+            when = None if stored is None else float(stored.timestamp())
+            return answer["Body"].read(), str(answer["ETag"]), when
 
     def fetch(self, key: str, path: Path) -> None:
         """A whole object into a file."""

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 
 from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError, Kind
+from runner.aws.patience import PATIENCE, within
 from runner.errors import NotFoundError, UsageError
 from runner.model.wording import quoted
+from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.launches import Launches
@@ -28,6 +30,10 @@ from runner.targets.ec2.queue_traces import (
     tagged,
 )
 from runner.targets.ec2.records import Record
+
+RECENT = 180.0
+"""Seconds for which EC2 may not show an instance that it has launched (API reference, "Eventual
+consistency": so long are its examples' waits)."""
 
 _INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -76,6 +82,11 @@ class Found:
     launched: float | None = None
     trouble: AwsError | None = None
 
+    def unseen(self, now: float) -> bool:
+        """Whether it was launched so lately that EC2 need not show it yet."""
+        asked = self.machine is None and self.trouble is None and self.launched is not None
+        return asked and now - (self.launched or 0.0) < RECENT
+
     @property
     def may_run(self) -> bool:
         """Whether it is worth asking, though who asks may not ask EC2: only SSM."""
@@ -108,7 +119,8 @@ def find(target: Target, record: Record | None) -> Found:
     trouble: AwsError | None = None
     machine: Machine | None = None
     try:
-        machine = _machine(ec2, target, record)
+        _ = ec2.client  # what boto3 loads for it is none of EC2's silence
+        machine = within(PATIENCE, lambda: _machine(ec2, target, record))
     except AwsError as error:
         if error.code == "NoRegionError":
             raise UsageError("in which region? --region R, or AWS_REGION") from None
@@ -156,6 +168,30 @@ def chosen(machines: Sequence[Machine]) -> Machine | None:
     return max(alive or machines, key=lambda machine: machine.launched, default=None)
 
 
+def successor(found: Found) -> Found | None:
+    """The machine that has the queue now that this one has ended: by EC2's tags in its region, by
+    this computer's record and by the index in the queue's bucket; None as long as there is none.
+
+    Blocks; raises AwsError.
+    """
+    if found.queue_id is None or found.machine is None or not found.machine.gone:
+        return None
+    traces = [*tagged(Ec2(found.region), found.queue_id), *_recorded(found.queue_id)]
+    if found.store:
+        traces += indexed(Bucket(parse_s3(found.store)[0], found.region), found.queue_id)
+    alive: list[tuple[Machine, Record]] = []
+    for trace in traces:
+        if trace.record.store == (found.store or ""):
+            machine = trace.machine or _by_id(Ec2(trace.record.region), trace.record)
+            if machine is not None and not machine.gone:
+                alive.append((machine, trace.record))
+    if not alive:
+        return None
+    machine, record = max(alive, key=lambda one: one[0].launched)
+    target = Target(found.queue_id, region=machine.region)
+    return _joined(Ec2(machine.region), target, record, machine, None)
+
+
 def _indexed(target: Target, region: str) -> Record | None:
     """What launch left in the bucket: only by the queue's id. Raises AmbiguousError."""
     place = place_of(target.bucket)
@@ -180,7 +216,7 @@ def _joined(
     store = tags.get(names.STORE) if tags.get(names.QUEUE) == queue_id else None
     if store is None and record is not None and record.queue_id == queue_id:
         store = record.store
-    same = record is not None and machine is not None and record.instance_id == machine.instance_id
+    same = record is not None and (machine is None or record.instance_id == machine.instance_id)
     return Found(
         target=target,
         region=ec2.region,

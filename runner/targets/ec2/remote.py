@@ -24,6 +24,7 @@ from runner.targets.ec2.cost import cost_of, price_in
 from runner.targets.ec2.finding import Found, Target
 from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.stored_state import Seen, StoredState
+from runner.targets.ec2.through_boot import ThroughBoot
 from runner.targets.ec2.waiting import EC2_EVERY, Waiting
 
 Answer = dict[str, Any]
@@ -64,9 +65,17 @@ class Remote:
         self._condition: Condition | None = None
         self._pause = FOLLOW[0]
         self._waiting = Waiting(self)
+        self.through = ThroughBoot(self)
         self.asked = 0.0
         """When SSM was last asked how the queue stands."""
         self.last: Answer | None = None
+
+    def wait_through_boot(self, say: Callable[[str], None]) -> None:
+        """From now on a look waits for a machine that boots, and goes on with one that replaces it.
+
+        ``say`` is told how the boot goes. A look raises LaunchFailedError for one that has failed.
+        """
+        self.through.say = say
 
     # -- what is known -----------------------------------------------------------------------
 
@@ -75,7 +84,7 @@ class Remote:
         with self._lock:
             old = newer_than is not None and time.monotonic() - self._found_at > newer_than
             if self._found is None or old:
-                found = finding.find(self.target, self._record)
+                found = self.through.find(self._record)
                 self._found_at = time.monotonic()
                 if found.trouble is None or self._found is None:
                     self._found = found
@@ -162,7 +171,7 @@ class Remote:
             if error.exit_code is not ExitCode.NOT_FOUND or request not in ("status", "logs"):
                 raise
             said = f"{found.instance_id} says: {error}"
-            if not self._stands_in():
+            if not self._stands_in() and not self.through.waits():
                 raise NotFoundError(said) from None
             self._condition = Condition(said)
             return None
@@ -191,6 +200,16 @@ class Remote:
         about = {} if request in ("queues", "ping", "stop", "submit", "keep") else self._about()
         return asker.ask(request, **about, **fields)
 
+    @property
+    def queue_id(self) -> str | None:
+        """The queue that is asked about; None as long as only its machine is known."""
+        return self._queue or (self._found.queue_id if self._found is not None else None)
+
+    @property
+    def last_found(self) -> Found | None:
+        """The machine as it was found last, without asking."""
+        return self._found
+
     def _about(self) -> Answer:
         return {"queue": self._queue} if self._queue else {}
 
@@ -218,7 +237,11 @@ class Remote:
     # -- out of S3 ---------------------------------------------------------------------------
 
     def _from_store(self, request: str, fields: Answer) -> Answer:
-        seen = self._seen_or_error(request)
+        seen = self._seen(request)
+        if (booting := self.through.answer(request, fields, seen)) is not None:
+            return booting
+        if seen is None:
+            raise self._nobody(request)
         match request:
             case "status":
                 answer = stored_state.page(seen, fields)
@@ -234,15 +257,20 @@ class Remote:
                 return {**answer, "attended": "worker" in worker or "queued" in worker}
         raise UnreachableError("\n".join(self.why_not))
 
-    def _seen_or_error(self, request: str) -> Seen:
+    def _seen(self, request: str) -> Seen | None:
         try:
-            seen = self.stored() if request in ("status", "job", "logs") else None
+            return self.stored() if request in ("status", "job", "logs") else None
         except AwsError as error:
             lines = [*self.why_not, f"and S3 can't be asked: {error}"]
             raise AwsAway("\n".join(lines)) from None
-        if seen is None:
-            raise UnreachableError("\n".join([*self.why_not, *self._nothing(request)]))
-        return seen
+
+    def _nobody(self, request: str) -> UnreachableError:
+        """Why there is no answer. Raises LaunchFailedError where there will be none."""
+        boot = self.through.boot(None) if request in ("status", "job", "logs") else None
+        told = [boot.check().told] if boot is not None else []
+        lines = [*told, *self.why_not, *self._nothing(request)]
+        away = self._found is not None and self._found.trouble is not None
+        return (AwsAway if away else UnreachableError)("\n".join(lines))
 
     def _nothing(self, request: str) -> list[str]:
         if request not in ("status", "job", "logs"):

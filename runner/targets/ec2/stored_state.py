@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling
 from runner.core.state_file import StateFile, StateFileJob, read_state
-from runner.core.states import ENDED, JobStatus
+from runner.core.states import ENDED, QUEUE_ENDED, JobStatus
 from runner.errors import NotFoundError, RunnerError
 from runner.model.records import decode, keys
 from runner.model.wording import did_you_mean, quoted
@@ -46,11 +46,12 @@ _ENDED = ("completed", "failed", "cancelled")
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A state as it was stored ``age`` seconds ago, by S3's own clock; ``read`` is ours
-    (monotonic) of when it was read."""
+    (monotonic) of when it was read. ``stored``: when that was, seconds since the epoch by S3."""
 
     state: Mapping[str, Any]
     age: float
     read: float
+    stored: float | None = None
 
     @property
     def age_now(self) -> float:
@@ -103,7 +104,10 @@ class StoredState:
             if error.kind is Kind.EXPIRED:
                 self._s3.forget(client)
             raise
-        self._seen = Seen(parse_seen(body, self.store), age_of(answer), time.monotonic())
+        modified = answer.get("LastModified")
+        stored = float(modified.timestamp()) if modified is not None else None
+        state = parse_seen(body, self.store)
+        self._seen = Seen(state, age_of(answer), time.monotonic(), stored)
         self._version = answer.get("ETag", "")
         return self._seen
 
@@ -133,7 +137,8 @@ class StoredState:
                 "attempt": attempt,
                 "newest": job.attempt,
                 "status": job.status.value,
-                "ended": job.status in ENDED or not queue.unfinished,
+                # An interrupted queue goes on, here or elsewhere.
+                "ended": job.status in ENDED or queue.status in QUEUE_ENDED,
                 "attended": False,
                 "running": False,
                 "streams": {},
@@ -253,3 +258,44 @@ def job(seen: Seen, name: str) -> Answer:
 def _no_job(name: str, names: Sequence[str], queue_id: str) -> RunnerError:
     hint = did_you_mean(name, names)
     return NotFoundError(f"there is no job {quoted(name)} in '{queue_id}'{hint}")
+
+
+# -- before there is anything ------------------------------------------------------------------
+
+
+def nothing_yet(
+    request: str, queue_id: str, fields: Mapping[str, Any], before: Seen | None
+) -> Answer:
+    """What a queue that its machine hasn't begun yet answers to ``status`` or ``logs``.
+
+    ``before``: what a run before it has left; a job of it that isn't completed has another attempt.
+    """
+    if request == "logs":
+        nothing = {name: {"data": "", "offset": 0, "size": 0} for name in fields["offsets"]}
+        return {
+            "job": fields["job"],
+            "attempt": fields.get("attempt") or _next_attempt(fields["job"], before),
+            "newest": 0,
+            "status": JobStatus.PENDING.value,
+            "ended": False,
+            "attended": True,
+            "running": False,
+            "streams": nothing,
+        }
+    queue: Answer = {
+        "queue_id": queue_id,
+        "queue_name": queue_id,
+        "status": JobStatus.PENDING.value,
+        "counts": {},
+        "jobs_total": 0,
+    }
+    return {"queue": queue, "jobs": []}
+
+
+def _next_attempt(name: str, before: Seen | None) -> int:
+    jobs = before.state["jobs"] if before is not None else ()
+    for job in jobs:
+        if job["job_id"] == name:
+            done = job["status"] == JobStatus.COMPLETED.value
+            return int(job.get("attempt") or 0) + (not done)
+    return 0

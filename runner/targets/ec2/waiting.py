@@ -25,6 +25,9 @@ S3_EVERY = 5.0
 EC2_EVERY = 60.0
 """Seconds between two questions to EC2 of who waits."""
 
+BOOT_EVERY = 10.0
+"""The same while the machine boots."""
+
 SSM_EVERY = 300.0
 """Seconds between two of who waits to SSM; where S3 has nothing, EC2_EVERY."""
 
@@ -39,6 +42,7 @@ class Waiting:
     def __init__(self, there: Remote) -> None:
         self._there = there
         self._said: set[str] = set()
+        self._booting = False
 
     def wait(self, timeout: float) -> Answer:
         """The summary, as soon as the queue has ended or nobody is there, or after ``timeout``.
@@ -72,12 +76,18 @@ class Waiting:
         there = self._there
         seen = self._stored()
         if seen is not None and seen.ended:
-            return there.picture(seen, 0)
-        there.stand(newer_than=EC2_EVERY)
+            there.found()
+            if there.through.boot(seen) is None:
+                return there.picture(seen, 0)
+        there.stand(newer_than=BOOT_EVERY if self._booting else EC2_EVERY)
         every = SSM_EVERY if seen is not None else EC2_EVERY
         quiet = time.monotonic() - there.asked > every
         if there.live and quiet and (seen is None or seen.age_now > every):
             return there.look("status", limit=0)
+        booting = there.through.answer("status", {"limit": 0}, seen)
+        self._booting = booting is not None
+        if booting is not None:
+            return booting
         if seen is not None:
             return there.picture(seen, 0)
         if there.live and there.last is not None:

@@ -6,7 +6,7 @@ The state's head is enough: it is read only when it has changed, and never more 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.aws.faults import AwsError, Kind
@@ -41,7 +41,7 @@ class _Head:
 class Standing:
     """``jobs``: how many stand where; empty for a queue that is too large to look at as a whole.
 
-    ``incomplete``: it has ended, and not all that should be stored is.
+    ``incomplete``: it has ended, and not all that should be stored is. ``stored``: when, by S3.
     """
 
     status: str
@@ -49,6 +49,7 @@ class Standing:
     updated_at: str = ""
     jobs: dict[str, int] = field(default_factory=dict)
     incomplete: bool = False
+    stored: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -91,7 +92,7 @@ class StateOf:
     def look(self) -> Standing | None:
         """How it stands now; None before there is a state. Raises AwsError."""
         try:
-            head, self._etag = self._bucket.head_of(self._key, HEAD, self._etag)
+            head, self._etag, stored = self._bucket.part_of(self._key, HEAD, self._etag)
         except AwsError as error:
             if error.code in ("304", "NotModified"):
                 return self._last
@@ -99,4 +100,6 @@ class StateOf:
                 return None
             raise
         self._last = standing_of(head)
+        if self._last is not None:
+            self._last = replace(self._last, stored=stored)
         return self._last

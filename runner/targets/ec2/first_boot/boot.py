@@ -66,6 +66,12 @@ def boot_up() -> None:
     bucket = Bucket(aws, boot["bucket"])
     # A role that may not write would cost hours of work: said now, and not at its end.
     bucket.store(boot["report_key"], story.text())
+
+    def passed(phase: str) -> None:
+        """Also to whoever waits for the machine, if it can be stored at once."""
+        story.over(phase)
+        bucket.offer(boot["report_key"], story.text())
+
     try:
         see_that_there_is_work(boot, bucket)
     except Over as over:
@@ -73,15 +79,15 @@ def boot_up() -> None:
         bucket.store(boot["report_key"], story.text())
         raise
     fetch(boot, bucket)
-    story.over("fetched")
+    passed("fetched")
     stop_upgrades()
     need_python()
-    story.over("python")
+    passed("python")
     install()
-    story.over("installed")
+    passed("installed")
     arrive = ["/opt/runner/current/bin/python", "-I", "-m", "runner.targets.ec2.arrival"]
     run([*arrive, telling.PLACE], 900, "the start")
-    story.over("submitted")
+    passed("submitted")
     shutil.rmtree(telling.PLACE + "/unpacked", ignore_errors=True)
     for name in ("bundle", "workdir"):
         if os.path.exists(f"{telling.PLACE}/{name}"):
