@@ -78,8 +78,13 @@ def agreed(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def view(owned: Owned, now: float, disk: Kept | None = None) -> dict[str, Any]:
-    """One of ours for programs; None where nobody knows. ``disk``: of a stopped machine."""
+def view(
+    owned: Owned, now: float, disk: Kept | None = None, queues: Sequence[str] = ()
+) -> dict[str, Any]:
+    """One of ours for programs; None where nobody knows.
+
+    ``disk``: of a stopped machine; ``queues``: that were put onto it, by their ids.
+    """
     from runner.store.projection import rfc3339
 
     machine, request, cost = owned.machine, owned.request, owned.cost(now)
@@ -88,6 +93,7 @@ def view(owned: Owned, now: float, disk: Kept | None = None) -> dict[str, Any]:
         "id": owned.id,
         "kind": "instance" if machine is not None else "spot-request",
         "queue": owned.queue,
+        "queues": queues_of(owned, queues),
         "region": owned.region,
         "zone": machine.zone if machine is not None else None,
         "state": owned.state,
@@ -117,20 +123,29 @@ def _overdue(owned: Owned, now: float) -> bool:
 
 
 def table(
-    found: Sequence[Owned], now: float, screen: Screen | None, disks: Mapping[str, Kept]
+    found: Sequence[Owned],
+    now: float,
+    screen: Screen | None,
+    disks: Mapping[str, Kept],
+    queues: Mapping[str, Sequence[str]],
 ) -> str:
-    """All of it for people, with a line of totals. ``disks``: by instance id."""
-    rows = [_row(owned, now, disks.get(owned.id)) for owned in found]
+    """All of it for people, with a line of totals. ``disks``, ``queues``: by instance id."""
+    rows = [_row(owned, now, disks.get(owned.id), queues.get(owned.id, ())) for owned in found]
     width = screen.columns if screen else None
     last = total(found, now) + _total_of_disks(found, disks)
     return "\n".join([*laid_out(COLUMNS, rows, width), last])
 
 
-def _row(owned: Owned, now: float, disk: Kept | None) -> tuple[str, ...]:
+def queues_of(owned: Owned, put_onto: Sequence[str]) -> list[str]:
+    """The ids of its queues, its first one first. One whose id the machine gives is ``-``."""
+    return list(dict.fromkeys([*([owned.queue] if owned.queue else []), *put_onto]))
+
+
+def _row(owned: Owned, now: float, disk: Kept | None, put_onto: Sequence[str]) -> tuple[str, ...]:
     began, machine = owned.began, owned.machine
     return (
         owned.id,
-        owned.queue or "-",
+        ", ".join(queues_of(owned, put_onto)) or "-",
         owned.state,
         owned.instance_type or "-",
         owned.market,

@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.disks import kept
+    from runner.targets.ec2.machine_queues import put_onto
     from runner.targets.ec2.machines import look
     from runner.targets.ec2.regions import ask, clients, parse_regions
 
@@ -27,18 +28,24 @@ def execute(arguments: argparse.Namespace) -> int:
     asked = ask(regions, lambda ec2: look(ec2, ended=arguments.all))
     found = [owned for _, here in asked.answers for owned in here]
     disks = kept([(ec2, owned) for ec2, here in asked.answers for owned in here])
+    queues, untold = put_onto([(ec2, owned) for ec2, here in asked.answers for owned in here])
     now = time.time()
     if arguments.json:
         view = {
-            "found": [fleet.view(owned, now, disks.get(owned.id)) for owned in found],
+            "found": [
+                fleet.view(owned, now, disks.get(owned.id), queues.get(owned.id, ()))
+                for owned in found
+            ],
             "regions": [ec2.region for ec2, _ in asked.answers],
             "failed": [{"region": region, "error": why} for region, why in asked.failed],
         }
         print(json.dumps(view))
     elif found:
-        print(fleet.table(found, now, screen_of(sys.stdout), disks))
+        print(fleet.table(found, now, screen_of(sys.stdout), disks, queues))
     elif asked.answers:
         where = ", ".join(ec2.region for ec2, _ in asked.answers)
         print(f"nothing of ours runs in {where}")
     fleet.say_failed("ls", asked.failed)
+    for line in untold:
+        fleet.say("ls", line)
     return ExitCode.ERROR if asked.failed else ExitCode.DONE

@@ -73,6 +73,8 @@ def test_the_second_queue_has_the_machine_too(two: Two) -> None:
     assert launched.returncode == 2
     assert f"queue 'q2' has a machine: {two.machine}" in launched.stderr
     assert "the bucket's index says so" in launched.stderr
+    shown = two.call("ls", "--region", "us-east-1")
+    assert "q, q2" in shown.stdout
     by_queue = two.call("terminate", "q", "--yes")
     assert by_queue.returncode == 2
     assert f"{two.machine} has queue 'q2' too, which is not finished (running)" in by_queue.stderr

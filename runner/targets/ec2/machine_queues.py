@@ -8,12 +8,13 @@ state isn't known counts as unfinished. It ends nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
+from runner.aws.patience import together
 from runner.aws.ssm import Ssm
 from runner.errors import RunnerError
 from runner.targets.ec2 import names
@@ -24,7 +25,13 @@ from runner.targets.ec2.queue_ref import QueueRef
 from runner.targets.ec2.shipped import bucket_of
 from runner.targets.ec2.unsaved import stored_work
 
-AT_ONCE = 8
+AT_ONCE = 16
+
+PATIENCE = 45.0
+"""Seconds for all that is asked of a machine and its bucket before its end."""
+
+LISTED_PATIENCE = 2.0
+"""Seconds for which a list of machines waits for their buckets."""
 
 _ENDED = ("completed", "failed", "cancelled")
 
@@ -63,14 +70,55 @@ class MachineQueues:
 
 
 def queues_of(targets: Sequence[tuple[Ec2, Owned]], now: float) -> list[MachineQueues]:
-    """Of each machine, in the same order; all are asked at once. Blocks; raises nothing.
+    """Of each machine, in the same order; some are asked at once. Blocks; raises nothing.
 
     ``now``: seconds since the epoch.
     """
-    if not targets:
+    asked = [partial(_of_machine, ec2, owned, now) for ec2, owned in targets]
+    answers: list[MachineQueues | Exception] = []
+    for at in range(0, len(asked), AT_ONCE):
+        answers += together(asked[at : at + AT_ONCE], PATIENCE)
+    return [
+        MachineQueues(owned, _first(owned), [f"its queues can't be told: {answer}"])
+        if isinstance(answer, Exception)
+        else answer
+        for (_, owned), answer in zip(targets, answers, strict=True)
+    ]
+
+
+def _first(owned: Owned) -> list[QueueThere]:
+    """What its tags say, if nothing else can be had."""
+    if owned.queue is None:
         return []
-    with ThreadPoolExecutor(min(AT_ONCE, len(targets)), thread_name_prefix="queues") as pool:
-        return list(pool.map(lambda one: _of_machine(one[0], one[1], now), targets))
+    queue = QueueRef(owned.queue, owned.tags.get(names.STORE, ""))
+    return [QueueThere(queue, "", "nothing is known of its state")]
+
+
+def put_onto(
+    found: Sequence[tuple[Ec2, Owned]], patience: float = LISTED_PATIENCE
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The queue_ids that were put onto living machines, by instance id; and which bucket couldn't
+    be asked. One list a bucket; blocks for ``patience`` seconds at most."""
+    regions: dict[str, str] = {}
+    for ec2, owned in found:
+        bucket = bucket_of(owned.tags.get(names.STORE))
+        if owned.alive and owned.machine is not None and bucket:
+            regions.setdefault(bucket, ec2.region)
+    lists = [partial(_keys, bucket, region) for bucket, region in regions.items()]
+    known: dict[str, list[str]] = {}
+    trouble: list[str] = []
+    for bucket, answer in zip(regions, together(lists, patience), strict=True):
+        if isinstance(answer, Exception):
+            trouble.append(f"what was put onto machines of s3://{bucket} isn't shown: {answer}")
+            continue
+        for key in answer:
+            instance_id, _, queue = key.removeprefix(names.MACHINES).partition("/")
+            known.setdefault(instance_id, []).append(queue.partition("/")[0])
+    return known, trouble
+
+
+def _keys(bucket: str, region: str) -> list[str]:
+    return Bucket(bucket, region).keys(names.MACHINES)
 
 
 def _of_machine(ec2: Ec2, owned: Owned, now: float) -> MachineQueues:

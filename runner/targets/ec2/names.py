@@ -72,9 +72,13 @@ def index_folder(queue_id: str) -> str:
     return f"{FOLDER}/index/{queue_id}/"
 
 
+MACHINES = f"{FOLDER}/machines/"
+"""Below it are the lists of what was put onto machines."""
+
+
 def machine_folder(instance_id: str) -> str:
     """In the machine's bucket: the list of what was put onto it besides its first queue."""
-    return f"{FOLDER}/machines/{instance_id}/"
+    return f"{MACHINES}{instance_id}/"
 
 
 def short_hash(text: str) -> str:
