@@ -145,3 +145,21 @@ def test_a_refusal_leaves_no_claim_and_a_silence_does(two: Two) -> None:
     two.there.ssm.garbled = False
     again = two.call("submit", "q3.json", "--on")
     assert again.returncode == 0, again.stderr
+
+
+def test_a_submit_that_is_cut_leaves_the_queue_visible(two: Two) -> None:
+    """The machine may have taken it: nobody would see that, and launch another for it."""
+    two.there.run(SHORT)
+    agent = two.there.ssm.agents[two.machine]
+    agent.deaf = True
+    process = two.there.laptop.start("submit", "q2.json", "--on", two.machine)
+    two.there.laptop.until(lambda: two.there.ssm.sent)
+    process.kill()
+    process.wait()
+    refused = two.launch("launch", "--batch-queue", "q2.json")
+    assert refused.returncode == 2
+    assert f"queue 'q2' has a machine: {two.machine}" in refused.stderr
+    shown = two.call("ls", "--region", "us-east-1", "--json")
+    assert '"queues": ["q", "q2"]' in shown.stdout
+    agent.deaf = False
+    assert two.call("submit", "q2.json", "--on").returncode == 0
