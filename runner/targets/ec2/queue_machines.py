@@ -198,11 +198,12 @@ def _add_leased(
                 if not machine.gone:
                     holders.append(Holder(ec2, _owned(ec2, machine), Known.LEASE))
                 return
-    ago = format_duration(round(lease.age))
+    ago, left = (format_duration(round(s)) for s in (lease.age, held.valid_for - lease.age))
     doubts.append(
         Doubt(
             Unsure.HELD,
-            f"{held.who} works on it: it renewed the queue's lease {ago} ago",
+            f"{held.who} works on it: it renewed the queue's lease {ago} ago, which is valid for "
+            f"another {left}",
             held.instance_id,
         )
     )
