@@ -154,6 +154,11 @@ class RudeEc2:
 
     # -- how it works ------------------------------------------------------------------------
 
+    def heard(self, handler: _Handler, body: bytes) -> _Reply | None:
+        """One request, with its path and headers. None: reset the connection."""
+        operation = handler.operation(body)
+        return self.answer(operation, body, lambda other=body: handler.ask(other))
+
     def answer(self, operation: str, body: bytes, ask: Any) -> _Reply | None:
         """None: reset the connection."""
         parameters = dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True))
@@ -236,6 +241,8 @@ class RudeEc2:
 
     def _products(self, asked: dict[str, Any]) -> _Reply:
         wanted = {each["Field"]: each["Value"] for each in asked["Filters"]}
+        if "instanceType" not in wanted:  # a disk's
+            return _json({"FormatVersion": "aws_v1", "PriceList": []})
         price = self.prices.get(wanted["instanceType"])
         dimension = {"unit": "Hrs", "pricePerUnit": {"USD": f"{price:.10f}" if price else "0"}}
         product = {"terms": {"OnDemand": {"t": {"priceDimensions": {"d": dimension}}}}}
@@ -251,8 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        reply = self.owner.answer(self._operation(body), body, lambda other=body: self._ask(other))
+        size = int(self.headers.get("content-length") or 0)
+        body = self.rfile.read(size)
+        if len(body) < size:
+            raise ConnectionResetError("the client was killed")
+        reply = self.owner.heard(self, body)
         if reply is None:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
@@ -267,14 +277,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve  # noqa: N815
 
-    def _operation(self, body: bytes) -> str:
+    def operation(self, body: bytes) -> str:
+        """EC2's and the others' own name of it; S3's is a method."""
         if target := self.headers.get("x-amz-target"):
             return str(target)
         if body.startswith(b"Action="):
             return body[7:].split(b"&")[0].decode()
         return f"S3.{self.command}"
 
-    def _ask(self, body: bytes) -> _Reply:
+    def ask(self, body: bytes) -> _Reply:
+        """What moto answers."""
         upstream = http.client.HTTPConnection("127.0.0.1", self.owner.upstream)
         try:
             upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
