@@ -235,6 +235,29 @@ def test_after_a_pause_the_claim_is_looked_at_again(tmp_path: Any) -> None:
         ground.renew()
 
 
+def test_a_pause_while_the_claim_is_written_counts_too(tmp_path: Any) -> None:
+    """The answer would reach a laptop that slept on it for minutes, and a second machine be had."""
+    now, pauses = [0.0], [RENEWED + 1]
+
+    class Slow(Objects):
+        def swap_json(self, key: str, value: dict[str, Any], etag: str | None) -> str:
+            told = super().swap_json(key, value, etag)
+            now[0] += pauses.pop(0) if pauses else 0.0
+            return told
+
+    objects = Slow()
+    ground = Ground(cast(Ec2, Region()), cast(Bucket, objects), Launches(tmp_path), lambda: now[0])
+    ground.claim(LAUNCH)
+    ground.renew()
+    assert objects.puts == 2, "it was written before the pause"
+    ground.renew()
+    assert objects.puts == 2
+    pauses += [RENEWED + 1] * 10
+    now[0] += RENEWED
+    with pytest.raises(ConflictError, match="can't be renewed in time"):
+        ground.renew()
+
+
 # -- which queue a word means ----------------------------------------------------------------
 
 

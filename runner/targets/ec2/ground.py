@@ -23,6 +23,9 @@ from runner.targets.ec2.watching import Standing, StateOf
 RENEWED = RECENT / 3
 """Seconds for which a claim isn't looked at again: well within the time that others believe it."""
 
+TRIES = 3
+"""Of renewing it, where each comes too late."""
+
 
 def uptime() -> float:
     """Seconds by a clock that goes on while the computer sleeps (on a Mac the monotonic one)."""
@@ -113,15 +116,27 @@ class Ground:
 
         Raises ConflictError if another has the queue now, AwsError.
         """
-        if self._launch is None or self._clock() - self._renewed < RENEWED:
-            return
-        try:
-            self._write(self._launch)
-        except ClaimedError as error:
+        for _ in range(TRIES):
+            if not self._late:
+                return
+            assert self._launch is not None
+            try:
+                self._write(self._launch)
+            except ClaimedError as error:
+                raise ConflictError(
+                    f"this computer was away for a while, and another launch has "
+                    f"'{self._launch.queue_id}' now ({error.by.claim}): it is not launched here"
+                ) from error
+        if self._late:
             raise ConflictError(
-                f"this computer was away for a while, and another launch has "
-                f"'{self._launch.queue_id}' now ({error.by.claim}): it is not launched here"
-            ) from error
+                "the queue's claim can't be renewed in time: S3 answers too late, or this computer "
+                "sleeps again and again\nnothing more was asked for; the same command again goes on"
+            )
+
+    @property
+    def _late(self) -> bool:
+        """Whether the claim may be believed no more by the time that EC2 is asked."""
+        return self._launch is not None and self._clock() - self._renewed >= RENEWED
 
     def settle(self, launch: Launch, nothing: str = "") -> None:
         """Say what came of it: its machine, or ``nothing`` and why. Raises ClaimedError if another
@@ -133,8 +148,9 @@ class Ground:
         self._write(launch, **({"outcome": nothing} if nothing else {}))
 
     def _write(self, launch: Launch, **more: str) -> None:
+        began = self._clock()  # this computer may sleep before the answer comes
         self._entry = self._index.claim(launch.record, launch.launch, self._entry, **more)
-        self._renewed = self._clock()
+        self._renewed = began
         self._launch = launch
 
 
