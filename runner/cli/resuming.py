@@ -9,13 +9,13 @@ from pathlib import Path
 from runner.aws.ec2 import Ec2
 from runner.cli import ends_with, fleet, options
 from runner.cli.launching import Launching
-from runner.errors import ConflictError, NotFoundError, StateError, UsageError
-from runner.model.document import Queue, parse_stored, read_document
+from runner.errors import ConflictError, StateError, UsageError
+from runner.model.document import Queue, read_document
 from runner.model.wording import quoted
-from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names, predecessor
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.documents import document_of
 from runner.targets.ec2.index import Entry
 from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.machine_queues import MachineQueues, queues_of
@@ -40,7 +40,7 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
             raise UsageError("--batch-queue: goes with --retry-failed, --update or --rerun-changed")
         queue = _corrected(Path(arguments.batch_queue), queue_id)
     else:
-        queue = _document(bucket, where, queue_id)
+        queue = document_of(bucket, where.store, where.launch, queue_id)
     stored = _recipe(bucket, where)
     recipe = stored or Recipe(where.regions[0])
     flags = replacement(recipe, vars(arguments), region)
@@ -62,24 +62,6 @@ def _corrected(path: Path, queue_id: str) -> Queue:
     if queue.queue_id not in (None, queue_id):
         raise ConflictError(f"{path} is of another queue, {quoted(str(queue.queue_id))}")
     return queue.with_id(queue_id)
-
-
-def _document(bucket: Bucket, where: Whereabouts, queue_id: str) -> Queue:
-    """The document as the machine before had it last, else as it was launched with."""
-    prefix = parse_s3(where.store)[1]
-    keys = [f"{prefix}/{Layout.document_key}" if prefix else Layout.document_key]
-    if where.launch:
-        keys.append(names.launch_key(where.launch, Layout.document_key))
-    for key in keys:
-        raw = bucket.get(key)
-        if raw is not None:
-            queue = parse_stored(raw)
-            if queue.queue_id not in (None, queue_id):
-                raise ConflictError(
-                    f"s3://{bucket.name}/{key} is of another queue, {quoted(str(queue.queue_id))}"
-                )
-            return queue.with_id(queue_id)
-    raise NotFoundError(f"{where.store} has no document of '{queue_id}', and its launch neither")
 
 
 def _recipe(bucket: Bucket, where: Whereabouts) -> Recipe | None:

@@ -28,7 +28,7 @@ def ship(found: Found, bucket: str | None, text: str) -> tuple[str, str]:
     data = text.encode()
     sha256 = hashlib.sha256(data).hexdigest()
     launch = found.launch or str(found.instance_id)
-    key = names.launch_key(launch, f"submit-{sha256[:32]}.json")
+    key = submitted_key(launch, sha256)
     store = open_store(f"s3://{place}")
     try:
         store.put_bytes(key, data)
@@ -39,6 +39,11 @@ def ship(found: Found, bucket: str | None, text: str) -> tuple[str, str]:
 
 def bucket_of(store: str | None) -> str | None:
     return store.removeprefix("s3://").partition("/")[0] if store else None
+
+
+def submitted_key(launch: str, sha256: str) -> str:
+    """Where a document with this sha256 was put for the machine of a launch."""
+    return names.launch_key(launch, f"submit-{sha256[:32]}.json")
 
 
 def fetch(url: str, sha256: str) -> str:
