@@ -99,6 +99,20 @@ def test_submodules_go_along_by_their_own_rules(code: Path, tmp_path: Path) -> N
     assert (absent.path, absent.why) == ("lib", "a submodule that isn't checked out")
 
 
+def test_a_submodule_that_became_a_link_is_a_link(code: Path, tmp_path: Path) -> None:
+    """Another repository's names would be listed, and the link itself be told of nowhere."""
+    lib = tmp_path / "lib"
+    write(lib, {"lib.py": ""})
+    commit(lib)
+    write(code, {"a.py": ""})
+    commit(code)
+    git(code, "submodule", "add", "-q", str(lib), "lib")
+    (code / "lib").rename(tmp_path / "moved")
+    (code / "lib").symlink_to("../lib")
+    assert set(choose(code).files) == {"a.py", ".gitmodules"}
+    assert left(code) == {"lib": "a link to '../lib', outside of the folder"}
+
+
 def test_repositories_in_a_plain_folder_go_by_their_rules(code: Path) -> None:
     """A folder of clones would be shipped with all that they ignore."""
     write(code, {"top.py": "", "one/a.py": "", "one/.gitignore": "big\n", "one/big": "x"})
