@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -276,6 +277,11 @@ def _filters(given: Parameters) -> Iterator[tuple[str, list[str]]]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     stub: Ec2Stub
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone without its answer is none."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,6 +26,8 @@ class Imds:
     Folders are listed. ``user_data`` and ``document`` (of the instance's identity) are served, all
     of it under every version: cloud-init asks for several.
 
+    ``ahead``: its clock, in seconds.
+
     ``mood``: ``well``; ``hang`` (accepts, says nothing), ``held`` (answers once ``go_on`` is
     set), ``drip`` (a byte now and then), ``500``, ``no-tokens`` (403 for a token), ``kept-open``
     (never closes a connection). ``lose``: so many of the next calls get no answer, and their
@@ -36,6 +39,7 @@ class Imds:
         self.user_data: bytes | None = None
         self.document: dict[str, str] | None = None
         self.mood = "well"
+        self.ahead = 0.0
         self.lose = 0
         self.asked: list[tuple[str, str, int]] = []
         self.token = self.forgotten = 0
@@ -161,7 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
             imds.lose -= 1
             return
         closes = "Connection: close\r\n" if self.close_connection else ""
-        head = f"HTTP/1.1 {status} X\r\n{closes}Content-Length: {len(body)}\r\n\r\n".encode()
+        date = formatdate(time.time() + imds.ahead, usegmt=True)
+        head = f"HTTP/1.1 {status} X\r\nDate: {date}\r\n{closes}".encode()
+        head += f"Content-Length: {len(body)}\r\n\r\n".encode()
         if imds.mood == "drip":
             self._drip(head + body)
         else:

@@ -209,7 +209,8 @@ def _rest(
 
 def _title(queue: Mapping[str, Any], width: int) -> list[Text]:
     status = f"{queue['status']}, paused" if queue.get("paused") else queue["status"]
-    text = f"{queue['queue_id']}: {status} ({told(queue['counts'])})"
+    counts = told(queue["counts"])
+    text = f"{queue['queue_id']}: {status}" + (f" ({counts})" if counts else "")
     lines = [Text(each) for each in wrap(text, width)]
     for key in ("reason", "blocked"):
         if queue.get(key):

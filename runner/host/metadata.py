@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -48,6 +49,14 @@ class Metadata:
         self._lock = threading.Lock()
         self._token = ""
         self._token_until = 0.0
+        self._ahead: float | None = None
+
+    @property
+    def now(self) -> float | None:
+        """Seconds since the epoch by the service's own clock (the `Date` of its answers), counted
+        on from its last answer by the boot's; None where it doesn't tell."""
+        ahead = self._ahead
+        return None if ahead is None else ahead + time.clock_gettime(time.CLOCK_BOOTTIME)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Metadata:
@@ -144,11 +153,19 @@ class Metadata:
             # Parsed only when it is all there: http.client waits anew for each piece.
             response = http.client.HTTPResponse(cast(socket.socket, _Answer(raw)), method=method)
             response.begin()
+            self._learn_time(response.getheader("Date"))
             return response.status, response.read()
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise MetadataError(f"{path}: {type(error).__name__}: {error}") from None
         finally:
             connection.close()
+
+    def _learn_time(self, date: str | None) -> None:
+        try:
+            theirs = parsedate_to_datetime(date or "").timestamp()
+        except (TypeError, ValueError):
+            return
+        self._ahead = theirs - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _address(endpoint: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ A text that isn't what EC2 would say (a captive portal's page) is no notice.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any, TypeVar
@@ -36,12 +36,21 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """``action`` will happen (or is recommended since) ``time``, wall seconds. Equal: the same."""
+    """``action`` will happen (or is recommended since) ``time``, wall seconds. Equal: the same.
+
+    ``left``: seconds until then when it was read, by the clock of the service that announces it;
+    None where it doesn't tell the time, and only this machine's wall clock is there.
+    """
 
     kind: Kind
     action: str
     time: float
     event_id: str = ""
+    left: float | None = field(default=None, compare=False)
+
+    def seconds_left(self, wall: float) -> float:
+        """Until it happens, where this machine's clock says ``wall``; negative: it is over."""
+        return self.time - wall if self.left is None else self.left
 
     def __str__(self) -> str:
         moment = rfc3339(self.time)

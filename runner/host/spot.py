@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import structlog
 
@@ -115,7 +116,8 @@ class SpotWatcher:
     def _announced(self) -> Iterator[Notice]:
         get = self._metadata.get
         if (text := get(notices.SPOT_PATH)) and (spot := notices.spot_notice(text)):
-            yield spot
+            now = self._metadata.now
+            yield spot if now is None else replace(spot, left=spot.time - now)
         if (text := get(notices.REBALANCE_PATH)) and (less := notices.rebalance_notice(text)):
             yield less
         if text := get(notices.MAINTENANCE_PATH):

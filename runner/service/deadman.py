@@ -72,8 +72,9 @@ def _spot_notice(metadata: Metadata) -> str | None:
     notice = notices.spot_notice(text) if text else None
     if notice is None or notice.action == "hibernate":
         return None
-    now = this_moment()
-    return str(notice) if notice.time >= now.wall - now.uptime else None
+    moment, now = this_moment(), metadata.now
+    left = notice.time - (moment.wall if now is None else now)
+    return str(notice) if left >= -moment.uptime else None
 
 
 class _End:

@@ -81,7 +81,8 @@ class SpotWatch:
 
     def hear(self, notice: Notice) -> None:
         """Act on one announcement."""
-        if notice.kind is Kind.SPOT and notice.time < _booted_at():
+        left = notice.seconds_left(time.time())
+        if notice.kind is Kind.SPOT and left < -time.clock_gettime(time.CLOCK_BOOTTIME):
             # A machine that was stopped and started again may still be shown its former end.
             log.info("notice_ignored", notice=str(notice), why="it is from before this boot")
             return
@@ -91,7 +92,7 @@ class SpotWatch:
                 self._let_jobs_know(notice)
                 # What is hibernated goes on where it was.
                 if notice.action != "hibernate":
-                    self._leave(notice, notice.time)
+                    self._leave(notice, left)
             case Kind.REBALANCE:
                 if self._notice is None or self._notice.kind is not Kind.SPOT:
                     self._let_jobs_know(notice)
@@ -106,12 +107,15 @@ class SpotWatch:
         for session in self._sessions():
             _show(notice, session.spot_notice)
 
-    def _leave(self, notice: Notice, deadline: float | None) -> None:
-        if deadline is not None or self.leaving is None:
+    def _leave(self, notice: Notice, left: float | None) -> None:
+        """``left``: seconds; the queues count them on the boot's clock."""
+        if left is not None or self.leaving is None:
             self.leaving = str(notice)
         why, lead = str(notice), self._settings.spot_lead
         for session in self._sessions():
-            session.tell(lambda now: ev.SpotNotice(now, why, deadline, lead))
+            session.tell(
+                lambda now: ev.SpotNotice(now, why, None if left is None else now.wall + left, lead)
+            )
 
 
 def _show(notice: Notice, path: Path) -> None:
@@ -124,7 +128,3 @@ def _show(notice: Notice, path: Path) -> None:
         os.replace(temporary, path)
     except OSError as error:
         log.warning("notice_not_shown", path=str(path), error=str(error))
-
-
-def _booted_at() -> float:
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

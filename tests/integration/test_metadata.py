@@ -13,7 +13,14 @@ from imds import Imds
 from runner.aws.here import on_ec2
 from runner.host import metadata as module
 from runner.host.metadata import Metadata, MetadataError
-from runner.host.notices import Kind, Notice, maintenance_notices, rebalance_notice, spot_notice
+from runner.host.notices import (
+    Kind,
+    Notice,
+    maintenance_notices,
+    rebalance_notice,
+    rfc3339,
+    spot_notice,
+)
 from runner.host.spot import SpotWatcher
 
 RUDE = ["hang", "drip", "500", "no-tokens"]
@@ -152,6 +159,24 @@ def test_what_notices_say() -> None:
     assert [str(each) for each in told] == [
         "scheduled maintenance (system-reboot) at 2019-01-21T09:00:43Z"
     ]
+
+
+@pytest.mark.parametrize("ahead", [-1e6, 1e6])
+def test_a_notice_is_counted_on_the_clock_of_who_announces_it(imds: Imds, ahead: float) -> None:
+    """A machine whose own clock is wrong would think it has no time left, or days."""
+    imds.ahead = ahead
+    wall = time.time() + ahead
+    imds.data["spot/instance-action"] = json.dumps({"action": "stop", "time": rfc3339(wall + 120)})
+
+    async def hear() -> Notice:
+        watch = Watch(imds)
+        await _until(lambda: watch.heard)
+        watch.watcher.stop()
+        return watch.heard[0]
+
+    notice = asyncio.run(hear())
+    assert notice.left is not None and 60 < notice.left <= 122
+    assert notice == spot_notice(imds.data["spot/instance-action"]), "the same, however late"
 
 
 async def _until(true: Callable[[], object]) -> None:

@@ -69,7 +69,22 @@ def test_what_follows(
     assert (watch.leaving is not None) is leaves is bool(session.posted)
     for event in session.posted:
         assert event.reason == str(notice) == watch.leaving
-        assert event.deadline == (SOON if notice.kind is Kind.SPOT else None)
+        # The session's clock is at 0: what is left until then.
+        left = pytest.approx(120, abs=60)
+        assert event.deadline == (left if notice.kind is Kind.SPOT else None)
+
+
+@pytest.mark.parametrize(("left", "leaves"), [(100.0, True), (-5.0, True), (-1e9, False)])
+@pytest.mark.parametrize("wall", [1000.0, SOON, 2 * SOON])
+def test_a_notice_is_not_judged_by_a_wall_clock_that_is_wrong(
+    tmp_path: Path, wall: float, left: float, leaves: bool
+) -> None:
+    """A machine whose clock is ahead would take each notice for one before its boot, and lose what
+    its jobs could have saved."""
+    session = Open(tmp_path)
+    watch = watch_of(tmp_path, session)
+    watch.hear(Notice(Kind.SPOT, "stop", wall, left=left))
+    assert [event.deadline for event in session.posted] == ([left] if leaves else [])
 
 
 def test_a_notice_outranks_a_recommendation(tmp_path: Path) -> None:

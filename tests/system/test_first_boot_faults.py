@@ -106,7 +106,9 @@ def bed(lab_root: Path, cloud: Cloud, launched: Launched, tmp_path: Path) -> Ite
 def not_there(which: str) -> Callable[[Bed], None]:
     def act(bed: Bed) -> None:
         there: Shipped = getattr(bed.boot, which)
-        bed.boot = replace(bed.boot, **{which: replace(there, key=there.key + "x")})
+        # Where the role may look, or it would be denied.
+        key = re.sub("/(launches/|bundles/runner-)", r"/\1x", there.key)
+        bed.boot = replace(bed.boot, **{which: replace(there, key=key)})
 
     return act
 
@@ -217,8 +219,40 @@ def test_kept_for_a_look_it_still_ends(bed: Bed, imds: Imds) -> None:
     assert done.returncode == 1 and ENDS not in calls(bed)
     assert calls(bed)[-1] == "restart runner-expires.timer"
     timer = read(bed, TIMER).splitlines()
-    assert "OnActiveSec=7200" in timer and "Persistent=true" in timer
-    assert any(line.startswith("OnCalendar=20") for line in timer)
+    assert "OnActiveSec=7200" in timer and "OnBootSec=10s" in timer
+
+
+def see_whether_it_is_over(bed: Bed, wall: str) -> bool:
+    """What the timer starts, under a wall clock that says so; whether it ends the machine."""
+    bed.stub("date", f"#!/bin/sh\necho {wall}\n")
+    unit = read(bed, "etc/systemd/system/runner-overdue.service").replace("\\\n", "")
+    (script,) = re.findall("ExecStart=/bin/sh -c '(.*)'", unit)
+    before = calls(bed).count(ENDS)
+    # systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers".
+    told = script.replace("$$", "$").replace("%%", "%")
+    enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" /bin/sh -c "$1"'
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", enter]
+    subprocess.run([*words, str(bed.disk.disk), told], check=True, timeout=60)
+    return calls(bed).count(ENDS) > before
+
+
+def test_a_wall_clock_that_is_set_ends_no_machine(bed: Bed, imds: Imds) -> None:
+    """A time server that is reached late would end a machine in the midst of its work."""
+    not_there("bundle")(bed)
+    bed.boot = replace(bed.boot, keep_on_failure=7200)
+    assert run(bed, imds).returncode == 1
+    late, volatile = str(bed.boot.expires + 1_000_000), bed.disk.disk / "run/runner-boot"
+    assert not see_whether_it_is_over(bed, late)
+    # Another boot has nothing there: it reads the wall clock, once.
+    for name in ("expires", "at-most"):
+        (volatile / name).unlink()
+    assert not see_whether_it_is_over(bed, str(bed.boot.expires - 60))
+    assert not see_whether_it_is_over(bed, late)
+    (volatile / "expires").unlink()
+    assert see_whether_it_is_over(bed, late)
+    (volatile / "expires").unlink()
+    (volatile / "at-most").write_text("1")
+    assert see_whether_it_is_over(bed, str(bed.boot.expires - 60)), "kept for longer than it may"
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from cloud import CloudMachine
-from journey import Journey
+from cloud import REGION, CloudMachine
+from journey import PATIENCE, Journey
 
 WORK = "/var/lib/runner/queues/q/work"
 
@@ -77,6 +77,46 @@ def test_from_launch_to_results(journey: Journey) -> None:
     assert (journey.home / "fetched/first/stdout.log").read_text() == "hello\n"
     assert (journey.home / "fetched/first/out").read_text() == "made\n"
     assert json.loads((journey.home / "fetched/queue-state.json").read_text())["jobs"]
+
+
+def test_a_boot_that_fails_and_then_two_queues_on_one_machine(journey: Journey) -> None:
+    """Who waits would not hear that nothing comes; or a second queue be lost with its machine."""
+    waits = "until [ -e go ]; do sleep 0.05; done"
+    journey.write({"job_id": "a", "command": f"{waits}; echo one > out", "result_paths": ["out"]})
+    words = ("launch", "--batch-queue", "queue.json", "--instance-type", "t3.medium")
+    waiting = journey.start(*words, "--bundle", str(journey.bundle), "--wait")
+    assert waiting.stdout is not None
+    broken = waiting.stdout.readline().split()[0]
+    there = journey.machine(broken)
+    s3 = journey.cloud.admin("s3")
+    shipped = s3.list_objects_v2(Bucket=journey.cloud.bucket, Prefix="runner/launches/")
+    (document,) = (o["Key"] for o in shipped["Contents"] if o["Key"].endswith("/queue.json"))
+    s3.delete_object(Bucket=journey.cloud.bucket, Key=document)
+    there.machine.boot(wait=False)
+    _, said = waiting.communicate(timeout=PATIENCE)
+    assert waiting.returncode == 1, said
+    assert f"{broken} is booting: " in said
+    assert f"the boot of {broken} has failed: s3://" in said and "404 NoSuchKey" in said
+    assert there.machine.wait_end(180) == 0, "it ends itself"
+    # What EC2 makes of that: InstanceInitiatedShutdownBehavior is "terminate".
+    journey.cloud.admin("ec2").terminate_instances(InstanceIds=[broken])
+
+    instance = journey.launch("--keep-on-failure", "1s")
+    assert instance != broken
+    there = journey.machine(instance)
+    journey.write({"job_id": "b", "command": "echo two"}, queue_id="q2")
+    there.machine.boot(wait=False)
+    there.machine.wait_for(lambda: journey.stored_state(), "a state in the bucket", 120)
+    journey.register(there)
+    journey.call("submit", "queue.json", "--on", instance)
+    follows = journey.start("logs", "b", "-f", "--on", instance, "--queue", "q2")
+    there.machine.write(f"{WORK}/go", "")
+    assert journey.call("wait", "q2", "--region", REGION).stdout == "q2 completed\n"
+    assert there.machine.wait_end(180) == 0
+    assert follows.communicate(timeout=60)[0] == "two\n"
+    for queue, path, text in (("q", "a/out", "one\n"), ("q2", "b/stdout.log", "two\n")):
+        journey.call("results", queue, "--output", f"fetched-{queue}")
+        assert (journey.home / f"fetched-{queue}" / path).read_text() == text
 
 
 # It saves with builtins, and ends when it is let go.

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ec2_stub import Ec2Stub
 from elsewhere import Elsewhere
 from fake_ssm import Agent
 from s3_faults import EXPIRED, FaultProxy, Match
 from test_terminal import Terminal
 
 from runner.control import narrow
+from runner.store.projection import rfc3339
 
 
 def job(name: str, command: str = "true", **more: Any) -> dict[str, Any]:
     return {"job_id": name, "command": command, "timeout": "2m", **more}
 
 
-LONG = job("long", "echo begun; exec sleep 100")
+LONG = job("long", "echo begun; exec sleep 900", timeout="20m")
 
 
 def stored(elsewhere: Elsewhere, job: str, status: str, queue: str = "q") -> None:
@@ -406,6 +408,23 @@ def test_the_launchs_own_record_knows_the_region(elsewhere: Elsewhere) -> None:
     for word in (name, "q"):
         found = elsewhere.laptop.data("status", word)
         assert (found["source"]["from"], found["instance"]["region"]) == ("ssm", "eu-west-1")
+
+
+def test_a_silent_region_costs_a_look_seconds(elsewhere: Elsewhere) -> None:
+    """S3 has the state, and who looks would wait a minute for EC2 before seeing it."""
+    elsewhere.run(LONG)
+    stored(elsewhere, "long", "running")
+    record(elsewhere, instance_id="i-0123456789abcdef0", launched_at=rfc3339(time.time()))
+    with Ec2Stub("us-east-1") as stub:
+        stub.silent = {"us-east-1"}
+        env = {"AWS_ENDPOINT_URL_EC2": stub.url}
+        begun = time.monotonic()
+        done = elsewhere.laptop.call("status", "q", env=env)
+        print(f"status, EC2 silent: {time.monotonic() - begun:.1f} s")
+        assert not stub.over.is_set(), "it was never answered"
+    assert done.returncode == 0
+    assert "Status:      running" in done.stdout
+    assert "EC2 can't be asked: no answer within 7 s" in done.stdout
 
 
 def record(elsewhere: Elsewhere, **more: Any) -> None:

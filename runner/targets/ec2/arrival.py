@@ -14,11 +14,13 @@ import pwd
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from runner.core.machine import Moment
 from runner.errors import RunnerError
 from runner.host.machine_file import this_moment
 from runner.model.records import Name, WallTime, parse
@@ -28,6 +30,9 @@ from runner.store.paths import StatePaths, make_owned, prepare_folders, sync_fol
 from runner.targets.ec2.workdir import unpack
 
 SETTINGS = Path("/etc/runner/runner.toml")
+_EXPIRES = Path("/run/runner-boot/expires")
+"""Seconds of /proc/uptime at which the machine's time is over; see first_boot/boot.sh."""
+
 _RUNNER = "/opt/runner/bin/runner"
 _JOURNAL = ("journalctl", "--no-pager", "--quiet")
 _UNITS = ("runner.service", "runner-deadman.timer")
@@ -56,9 +61,7 @@ class Arrival:
 
 def arrive(boot: Arrival, folder: Path) -> None:
     """All of it; ``folder`` has what was fetched. Raises RunnerError."""
-    now = this_moment()
-    # The daemon counts from the boot of this machine, the launch from its own beginning.
-    left = math.ceil(boot.expires - (now.wall - now.uptime))
+    left = math.ceil(_expires(boot.expires, this_moment()))
     write_settings(SETTINGS, {**boot.settings, "max_lifetime": f"{max(1, left)}s"})
     settings = load_settings(os.environ, root=True, home=Path.home())
     # What the service would refuse to start for, in words: it would only have failed to start.
@@ -69,6 +72,18 @@ def arrive(boot: Arrival, folder: Path) -> None:
     _call("systemctl", "enable", "--quiet", *_UNITS)
     _call("systemctl", "restart", *_UNITS)
     _call(_RUNNER, "submit", str(folder / "document"), *boot.again)
+
+
+def _expires(expires: float, now: Moment) -> float:
+    """Seconds from this boot's begin, from which the daemon counts, to the launch's end.
+
+    The boot has read the wall clock when it began; one that was set since counts no more.
+    """
+    try:
+        at = float(_EXPIRES.read_text())
+    except (OSError, ValueError):
+        return expires - (now.wall - now.uptime)
+    return at - time.clock_gettime(time.CLOCK_BOOTTIME) + now.uptime
 
 
 def write_settings(path: Path, settings: Mapping[str, str]) -> None:

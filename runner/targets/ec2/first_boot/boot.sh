@@ -19,12 +19,22 @@ say() {
     echo "runner boot: $*" >> $log
 }
 
-# Ends the machine at $expires, by the wall clock, on whichever boot that is; $1: also so many seconds
-# from now, or from the start of the next boot. On a full disk it is armed for this boot.
+# Seconds of this boot, suspension included: a wall clock that is set changes nothing.
+uptime() {
+    cut -d. -f1 /proc/uptime
+}
+
+# Ends the machine at $expires, on whichever boot that is: the wall clock is read once a boot, and from
+# then on the boot's own counts. $1: also so many seconds from now, or from the start of the next boot.
+# On a full disk it is armed for this boot.
 arm() {
+    mkdir -p $volatile
+    [ -s $volatile/expires ] || echo $(($(uptime) + expires - $(date +%s))) > $volatile/expires
+    rm -f $volatile/at-most
+    [ -z "$1" ] || echo $(($(uptime) + $1)) > $volatile/at-most
     if ! arm_in /etc/systemd/system "$1"; then
         # What is empty there would stand before what is whole elsewhere.
-        rm -f /etc/systemd/system/runner-expires.service /etc/systemd/system/runner-expires.timer
+        rm -f /etc/systemd/system/runner-expires.* /etc/systemd/system/runner-overdue.service
         arm_in /run/systemd/system "$1" --runtime
     fi
 }
@@ -43,13 +53,29 @@ WorkingDirectory=-$place
 ExecStart=-/usr/bin/env python3 -m first_boot.boot end
 TimeoutStartSec=5min
 END
+    # In a later boot it is this that reads the wall clock.
+    cat > "$1/runner-overdue.service" <<END || return
+[Unit]
+Description=See whether the time of this machine is over
+FailureAction=poweroff
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'mkdir -p $volatile; cd $volatile; up=\$\$(cut -d. -f1 /proc/uptime); \\
+    [ -s expires ] || echo \$\$((up + $expires - \$\$(date +%%s))) > expires; \\
+    ${2:+[ -s at-most ] || echo \$\$((up + $2)) > at-most;} \\
+    for each in expires at-most; do \\
+        [ ! -s \$\$each ] || [ \$\$up -lt \$\$(cat \$\$each) ] || \\
+            exec systemctl start --no-block runner-expires.service; \\
+    done'
+END
     cat > $unit.timer <<END || return
 [Unit]
 Description=When this machine is to end at the latest
 [Timer]
-OnCalendar=$calendar
-${2:+OnActiveSec=$2}
-Persistent=true
+OnBootSec=10s
+OnUnitInactiveSec=1min
+OnActiveSec=${2:-$(($(cat $volatile/expires) - $(uptime) + 1))}
+Unit=runner-overdue.service
 AccuracySec=1s
 [Install]
 WantedBy=timers.target
@@ -57,7 +83,7 @@ END
     systemctl daemon-reload && systemctl enable --quiet $3 runner-expires.timer &&
         systemctl restart runner-expires.timer || return
     # A power cut may come, and user-data not run again.
-    sync $unit.service $unit.timer "$1/timers.target.wants" || :
+    sync $unit.service "$1/runner-overdue.service" $unit.timer "$1/timers.target.wants" || :
 }
 
 # User-data runs at the first boot only: should that be cut off, the next one goes on with this.
