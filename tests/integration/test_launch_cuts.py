@@ -6,12 +6,11 @@ import json
 import os
 import signal
 import subprocess
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from account import Laptop, tags_of
 from ec2_faults import Hold, Pass, RudeEc2
+from resumed import alive, check_replacement, launch_to_resume
 
 
 def cut(laptop: Laptop, ec2: RudeEc2, number: int, *words: str) -> tuple[int, str]:
@@ -123,84 +122,42 @@ ENDING = {
 }
 
 
-@pytest.fixture
-def to_resume(ec2: RudeEc2, laptop: Laptop) -> list[str]:
-    """A queue whose machine runs: with a disk and a work folder of its own. The words that resume
-    it, with a flag that the launch hadn't."""
-    code = laptop.root / "code"
-    code.mkdir()
-    (code / "train.py").write_text("print(1)\n")
-    assert laptop.launch("--disk-size", "77", "--workdir", str(code)).returncode == 0
-    state = {
-        "queue_id": laptop.queue_id,
-        "run_id": "r",
-        "status": "running",
-        "updated_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "jobs": [{"job_id": "a", "status": "running", "attempt": 1}],
-    }
-    laptop.store(f"queues/{laptop.queue_id}/queue.json", json.loads(laptop.path.read_text()))
-    laptop.store(f"queues/{laptop.queue_id}/queue-state.json", state)
-    assert laptop.queue_id is not None
-    return ["resume", laptop.queue_id, "--bundle", str(laptop.bundle), "--tag", "team=blue"]
-
-
-def alive(laptop: Laptop) -> list[dict[str, Any]]:
-    return [each for each in laptop.instances() if each["State"]["Name"] == "running"]
-
-
-def is_like_the_launch(laptop: Laptop, first: str) -> None:
-    """The queue's one machine has the launch's disk and work folder, and the flag of `resume`."""
-    (machine,) = alive(laptop)
-    client = laptop.account.client("ec2")
-    disk = machine["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
-    assert client.describe_volumes(VolumeIds=[disk])["Volumes"][0]["Size"] == 77
-    assert tags_of(machine)["team"] == "blue"
-    recipe = laptop.read(f"runner/launches/{tags_of(machine)['runner:launch']}/launch.json")
-    assert recipe["workdir"]["key"] == f"runner/launches/{first}/workdir.tar.gz"
-    assert recipe["flags"]["disk_size"] == "77"
-    index = laptop.read(f"runner/index/{laptop.queue_id}.json")
-    assert index["instance_id"] == machine["InstanceId"]
-
-
 @pytest.mark.parametrize("at", STORAGE | ENDING)
 def test_the_same_resume_after_a_sigkill_is_the_same_replacement(
-    at: str, ec2: RudeEc2, laptop: Laptop, to_resume: list[str]
+    at: str, ec2: RudeEc2, laptop: Laptop
 ) -> None:
     """The machine would be ended, and nothing know any more how its successor is to be."""
-    first = laptop.record()["launch"]
+    first, words = launch_to_resume(laptop)
     (old,) = alive(laptop)
     operation, faults = (STORAGE | ENDING)[at]
     ec2.order(operation, *faults)
     launches = len(ec2.launches)
-    assert cut(laptop, ec2, signal.SIGKILL, *to_resume)[0] == -signal.SIGKILL
+    assert cut(laptop, ec2, signal.SIGKILL, *words)[0] == -signal.SIGKILL
     if at in STORAGE:
         assert [each["InstanceId"] for each in alive(laptop)] == [old["InstanceId"]]
-    again = laptop.command(*to_resume)
+    again = laptop.command(*words)
     assert again.returncode == 0
-    is_like_the_launch(laptop, first)
+    check_replacement(laptop, first)
     assert len({asked["ClientToken"] for asked in ec2.launches[launches:]}) == 1
 
 
-def test_a_resume_that_is_cut_again_and_again(
-    ec2: RudeEc2, laptop: Laptop, to_resume: list[str]
-) -> None:
+def test_a_resume_that_is_cut_again_and_again(ec2: RudeEc2, laptop: Laptop) -> None:
     """Each cut would take something of how it was launched."""
-    first = laptop.record()["launch"]
+    first, words = launch_to_resume(laptop)
     for held in (Hold(), Hold(done=True)):
         ec2.order("TerminateInstances", held)
         ec2.order("S3.PUT", Pass(), Pass(), Pass(), Hold())
-        cut(laptop, ec2, signal.SIGKILL, *to_resume)
+        cut(laptop, ec2, signal.SIGKILL, *words)
         ec2.forget_orders()
-    assert laptop.command(*to_resume).returncode == 0
-    is_like_the_launch(laptop, first)
+    assert laptop.command(*words).returncode == 0
+    check_replacement(laptop, first)
 
 
-def test_nothing_is_ended_for_a_bundle_that_can_not_be_had(
-    ec2: RudeEc2, laptop: Laptop, to_resume: list[str]
-) -> None:
+def test_nothing_is_ended_for_a_bundle_that_can_not_be_had(laptop: Laptop) -> None:
     """A machine that works would be ended for one that is never launched."""
+    _, words = launch_to_resume(laptop)
     (old,) = alive(laptop)
-    words = [word if word != str(laptop.bundle) else "/nowhere.tar.gz" for word in to_resume]
+    words = [word if word != str(laptop.bundle) else "/nowhere.tar.gz" for word in words]
     assert laptop.command(*words).returncode == 2
     assert [each["InstanceId"] for each in alive(laptop)] == [old["InstanceId"]]
 

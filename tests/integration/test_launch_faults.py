@@ -307,6 +307,37 @@ def test_a_spot_request_that_stays_open_is_cancelled(ec2: RudeEc2, laptop: Lapto
     assert ec2.open_requests == []
 
 
+def test_a_spot_request_of_a_cut_launch_is_cancelled(ec2: RudeEc2, laptop: Laptop) -> None:
+    """EC2 would launch a machine for it, beside that of the next launch."""
+    ec2.order("RunInstances", *[LoseRequest()] * 3)
+    assert laptop.launch("--spot").returncode == 1
+    ec2.open_requests = ["sir-12345678"]
+    ec2.order("RunInstances", Refuse("InsufficientInstanceCapacity", "None."))
+    assert laptop.launch("--spot").returncode == 0
+    assert ec2.open_requests == []
+    assert len(laptop.instances()) == 1
+
+
+def test_a_machine_that_ended_before_it_was_seen_is_not_told_as_launched(
+    ec2: RudeEc2, laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk's key that EC2 may not use ends it at once: the user would wait for its queue."""
+
+    def end_it(_: float) -> None:
+        for each in laptop.instances():
+            client = laptop.account.client("ec2")
+            client.terminate_instances(InstanceIds=[each["InstanceId"]])
+
+    monkeypatch.setattr(launching, "Launcher", partial(Launcher, pause=end_it))
+    ec2.order("RunInstances", LoseAnswer())
+    ec2.order("DescribeInstances", Pass(), SeeNothing())
+    done = laptop.launch()
+    (machine,) = laptop.instances()
+    assert done.returncode == 1
+    assert f"EC2 launched {machine['InstanceId']}, and it has ended already" in done.stderr
+    assert not laptop.record()["open"]
+
+
 def test_a_cut_off_launch_is_told_to_the_next_command(ec2: RudeEc2, laptop: Laptop) -> None:
     """Its machine would be seen on the bill first."""
     ec2.order("RunInstances", Refuse("Unavailable", "Down.", 503), times=3)

@@ -3,7 +3,9 @@
 A program of the tests: the product knows nothing of it. It imports the product once and forks a
 process for each order, one at a time (a line of JSON on stdin; answered by the pid, and at its end
 by its exit code). A boundary is the moment before or after a call that changes the world: a
-commit, a request to a shim, a signal, a rename. In the child those calls are wrapped and counted.
+commit, a request to a shim, a signal, a rename; an order's ``places`` are others. In the child
+those calls are wrapped and counted. Arguments: modules to import instead of those of `run` and
+`daemon`.
 """
 
 from __future__ import annotations
@@ -133,9 +135,9 @@ def _install(plan: dict[str, Any]) -> None:
     request = plan.get("request")
     arm = f"before {request}" if request else None
     counter = Counter(plan["kill_at"], arm, plan.get("until"), plan["trace"])
-    for place in BEFORE_AND_AFTER:
+    for place in plan.get("places", BEFORE_AND_AFTER):
         counter.wrap(place, before=True)
-    for place in AFTER:
+    for place in () if "places" in plan else AFTER:
         counter.wrap(place, before=False)
     if request:
         counter.wrap_request(request)
@@ -222,7 +224,7 @@ def main() -> None:
 
     It is reaped with the next order: until then its pid is nobody else's.
     """
-    for module in IMPORTED:
+    for module in sys.argv[1:] or IMPORTED:
         importlib.import_module(module)
     pid = 0
     for line in sys.stdin:

@@ -127,7 +127,10 @@ class Launcher:
         own = self._ec2.machines({names.LAUNCH: before.launch}, ALIVE)
         if own:
             return Launched(self._taken_up(before, own[0]), own[0])
-        if before.asked is None or time.time() - before.asked.at > RECENT:
+        if before.asked is None:
+            return None
+        if time.time() - before.asked.at > RECENT:
+            self._cancel_left(before)  # of a launch that nothing else goes on with
             return None
         if not self._ground.take_up(before):
             return None
@@ -136,6 +139,7 @@ class Launcher:
         answer = self._asker.ask(before.asked, noted, sent_before=True)
         if isinstance(answer, Machine) and not answer.gone:
             return Launched(self._taken_up(noted.launch, answer), answer)
+        self._cancel_left(noted.launch)
         self._nothing_came_of(noted.launch)
         return None
 
@@ -254,6 +258,11 @@ class Launcher:
                 asked = Asked(number, time.time(), made)
                 answer = self._asker.ask(asked, noted)
             if isinstance(answer, Machine):
+                if answer.gone:
+                    raise RefusedError(
+                        f"EC2 launched {answer.instance_id}, and it has ended already: "
+                        f"{answer.why or 'EC2 does not say why'}"
+                    )
                 return Launched(self._settled(noted.launch, answer), answer, candidate)
             refusals.append((candidate, answer.error))
             tried = left_after(answer.error, candidate, tried, facts.types)
@@ -262,7 +271,7 @@ class Launcher:
         raise RefusedError(summary(wish, refusals))
 
     def _cancel_left(self, launch: Launch) -> None:
-        """A persistent request that stayed open would launch a machine some day."""
+        """A persistent spot request that stayed open would launch a machine some day."""
         mine = {"Name": f"tag:{names.LAUNCH}", "Values": [launch.launch]}
         try:
             left = [each.request_id for each in self._ec2.spot_requests(Filters=[mine])
