@@ -17,7 +17,8 @@ from typing import Any
 
 from runner.aws.clients import S3Client
 from runner.aws.faults import AwsError, Kind, calling
-from runner.errors import UsageError
+from runner.errors import RecordError, UsageError
+from runner.model.records import decode
 from runner.targets.ec2 import names
 
 CONNECTIONS = 10
@@ -39,8 +40,8 @@ class Stored:
     def json(self) -> dict[str, Any]:
         """Empty for what is no JSON object."""
         try:
-            value = json.loads(self.data)
-        except ValueError:
+            value = decode(self.data, "an object")
+        except RecordError:
             return {}
         return value if isinstance(value, dict) else {}
 
