@@ -64,7 +64,7 @@ def run(bed: Bed, imds: Imds) -> subprocess.CompletedProcess[str]:
         "PATH": "/usr/sbin:/usr/bin",
     }
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", enter, str(root)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=400)
 
 
 def calls(bed: Bed) -> list[str]:

@@ -95,6 +95,7 @@ def test_install_run_upgrade_and_uninstall(
 
     host.run(newer, "--uninstall")
     assert leftovers(host) - before == KEPT
+    assert host.run("systemctl", "list-units", "--all", "*runner*", "--no-legend").stdout == ""
     assert state(host)["status"] == "failed"
     host.run(newer, "--uninstall", "--purge")
     assert leftovers(host) == before

@@ -70,6 +70,8 @@ def stop(units: list[Path]) -> None:
     for kind in (".timer", ".service"):
         if active := [unit.name for unit in units if unit.suffix == kind and unit.exists()]:
             call("systemctl", "disable", "--quiet", *now, *active)
+    if booted() and (slices := [unit.name for unit in units if unit.suffix == ".slice"]):
+        call("systemctl", "stop", *slices)
 
 
 def remove(key: str, thing: Thing) -> str:
