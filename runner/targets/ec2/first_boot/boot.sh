@@ -58,8 +58,10 @@ END
 [Unit]
 Description=See whether the time of this machine is over
 FailureAction=poweroff
+StartLimitIntervalSec=0
 [Service]
 Type=oneshot
+LogLevelMax=notice
 ExecStart=/bin/sh -c 'mkdir -p $volatile; cd $volatile; up=\$\$(cut -d. -f1 /proc/uptime); \\
     [ -s expires ] || echo \$\$((up + $expires - \$\$(date +%%s))) > expires; \\
     ${2:+[ -s at-most ] || echo \$\$((up + $2)) > at-most;} \\
