@@ -34,15 +34,20 @@ arm() {
     [ -z "$1" ] || echo $(($(uptime) + $1)) > $volatile/at-most
     if ! arm_in /etc/systemd/system "$1"; then
         # What is empty there would stand before what is whole elsewhere.
-        rm -f /etc/systemd/system/runner-expires.* /etc/systemd/system/runner-overdue.service
+        rm -f /etc/systemd/system/runner-expires.* /etc/systemd/system/runner-overdue.*
         arm_in /run/systemd/system "$1" --runtime
     fi
+}
+
+# Whole, or as it was: a power cut must not leave a dead man that can't be started.
+put() {
+    cat > "$1.new" && mv "$1.new" "$1"
 }
 
 arm_in() {
     unit=$1/runner-expires
     mkdir -p "$1"
-    cat > $unit.service <<END || return
+    put $unit.service <<END || return
 [Unit]
 Description=End this machine: its time is over, or it could not be set up
 SuccessAction=poweroff
@@ -54,7 +59,7 @@ ExecStart=-/usr/bin/env python3 -m first_boot.boot end
 TimeoutStartSec=5min
 END
     # In a later boot it is this that reads the wall clock.
-    cat > "$1/runner-overdue.service" <<END || return
+    put "$1/runner-overdue.service" <<END || return
 [Unit]
 Description=See whether the time of this machine is over
 FailureAction=poweroff
@@ -70,7 +75,7 @@ ExecStart=/bin/sh -c 'mkdir -p $volatile; cd $volatile; up=\$\$(cut -d. -f1 /pro
             exec systemctl start --no-block runner-expires.service; \\
     done'
 END
-    cat > $unit.timer <<END || return
+    put $unit.timer <<END || return
 [Unit]
 Description=When this machine is to end at the latest
 [Timer]
@@ -85,7 +90,7 @@ END
     systemctl daemon-reload && systemctl enable --quiet $3 runner-expires.timer &&
         systemctl restart runner-expires.timer || return
     # A power cut may come, and user-data not run again.
-    sync $unit.service "$1/runner-overdue.service" $unit.timer "$1/timers.target.wants" || :
+    sync $unit.service "$1/runner-overdue.service" $unit.timer "$1" "$1/timers.target.wants" || :
 }
 
 # User-data runs at the first boot only: should that be cut off, the next one goes on with this.
