@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 from account import Laptop
-from ec2_faults import Hold, Pass, Refuse, RudeEc2
+from ec2_faults import Refuse, RudeEc2
 
 from runner.cli.launch_wait import Pace, wait
 from runner.targets.ec2.launches import Launch
@@ -144,11 +144,12 @@ def test_what_passes_is_waited_out(laptop: Laptop, ec2: RudeEc2) -> None:
     assert world.said[0].startswith("AWS doesn't answer (SlowDown")
 
 
-def test_ctrl_c_detaches_and_says_so(laptop: Laptop, ec2: RudeEc2) -> None:
+def test_ctrl_c_detaches_and_says_so(laptop: Laptop) -> None:
     """The user would not dare to press it."""
-    ec2.order("S3.GET", Pass(), Pass(), Hold())
     process = laptop.start("--wait")
-    ec2.wait_held()
+    assert process.stderr is not None
+    while "is booting" not in (said := process.stderr.readline()):
+        assert said, "it waits for nothing"
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130
