@@ -17,8 +17,8 @@ from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.booting import Boot, Boots, comes_before
 from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.finding import RECENT
 from runner.targets.ec2.launches import Launch
+from runner.targets.ec2.queue_machines import RECENT
 from runner.targets.ec2.watching import Standing, StateOf
 
 EVERY = 15.0

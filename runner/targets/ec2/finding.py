@@ -21,6 +21,7 @@ from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.launches import Launches
+from runner.targets.ec2.queue_machines import RECENT
 from runner.targets.ec2.queue_traces import (
     Trace,
     indexed,
@@ -30,10 +31,6 @@ from runner.targets.ec2.queue_traces import (
     tagged,
 )
 from runner.targets.ec2.records import Record
-
-RECENT = 180.0
-"""Seconds for which EC2 may not show an instance that it has launched (API reference, "Eventual
-consistency": so long are its examples' waits)."""
 
 _INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
