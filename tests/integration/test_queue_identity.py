@@ -89,6 +89,13 @@ def test_two_prefixes_of_one_bucket_are_two_queues(laptop: Laptop) -> None:
     ]
 
 
+@pytest.mark.parametrize("word", ["*", "q*", "/etc/passwd", "../x", "", "q "])
+def test_a_word_that_no_queue_can_have_means_nothing(word: str, laptop: Laptop) -> None:
+    """EC2's wildcards would mean every machine, and a path a file of this computer."""
+    done = laptop.command("terminate", word, "--yes", "--region", "us-east-1")
+    assert done.returncode == 102 and "is known in us-east-1" in done.stderr
+
+
 @pytest.mark.parametrize("unseen", [1, 2])
 def test_a_machine_that_ec2_does_not_show_yet_is_one(
     unseen: int, ec2: RudeEc2, laptop: Laptop, tmp_path: Path

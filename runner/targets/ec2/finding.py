@@ -22,6 +22,7 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.queue_machines import RECENT
+from runner.targets.ec2.queue_ref import is_queue_id
 from runner.targets.ec2.queue_traces import (
     Trace,
     indexed,
@@ -33,7 +34,6 @@ from runner.targets.ec2.queue_traces import (
 from runner.targets.ec2.records import Record
 
 _INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def is_instance(word: str) -> bool:
@@ -52,7 +52,7 @@ class Target:
     def __post_init__(self) -> None:
         if self.word.startswith("i-") and not is_instance(self.word):
             raise UsageError(f"{quoted(self.word)}: an instance's id is i- and 17 hex digits")
-        if not _QUEUE.fullmatch(self.word):
+        if not is_queue_id(self.word):
             raise UsageError(f"{quoted(self.word)} is no instance's id, and no queue's")
 
     @property

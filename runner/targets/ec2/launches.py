@@ -21,7 +21,7 @@ from runner.errors import LockedError, RecordError, StateError, UsageError
 from runner.model.records import Count, WallTime, decode, read
 from runner.store.paths import home_folder
 from runner.targets.ec2.names import short_hash
-from runner.targets.ec2.queue_ref import QueueRef
+from runner.targets.ec2.queue_ref import QueueRef, is_queue_id
 from runner.targets.ec2.records import Record, parse
 
 
@@ -159,6 +159,8 @@ class Launches:
         """Of one queue_id, else of all; an older runner named them by the queue_id alone."""
         if queue_id is None:
             return sorted(self.folder.glob("*.json"))
+        if not is_queue_id(queue_id):
+            return []
         return [self.folder / f"{queue_id}.json", *sorted(self.folder.glob(f"{queue_id}@*.json"))]
 
     def unfinished(self, digest: str) -> Launch | None:

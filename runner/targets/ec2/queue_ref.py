@@ -5,11 +5,19 @@ Two people of one account may use the same queue_id, each with a bucket or a pre
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from runner.errors import UsageError
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
+
+_QUEUE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_queue_id(word: str) -> bool:
+    """Whether a queue can have this id: no path, and none of EC2's wildcards."""
+    return _QUEUE_ID.fullmatch(word) is not None
 
 
 def store_of(tag: str | None) -> str:
