@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from runner.errors import LockedError
+from runner.errors import LockedError, StateError
 from runner.targets.ec2.launches import Asked, Launch, Launches
 
 LAUNCH = Launch("q", "s3://b/queues/q", "us-east-1", "l-1", 1000.0, 4600.0, digest="d")
@@ -69,3 +71,16 @@ def test_what_anybody_may_know_holds_no_request() -> None:
         "expires": "1970-01-01T01:16:40Z",
     }
     assert LAUNCH.having(instance_id="i-1").record.plain["instance_id"] == "i-1"
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a record would keep the disk full that it did not fit on."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    launches = Launches(tmp_path / "launches")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StateError, match="No space left"):
+        launches.write(Launch("q", "s3://b/q", "us-east-1", "l", 1.0, 2.0))
+    assert list(launches.folder.iterdir()) == []

@@ -203,7 +203,7 @@ def test_a_disk_that_fills_in_doubt_is_unclear() -> None:
         ask(Fake([LOST]), note=note)
     writes[:] = [StateError("q.json: No space left on device")]
     fake = Fake([])
-    with pytest.raises(StateError):
+    with pytest.raises(StateError, match="nothing was launched"):
         ask(fake, note=note)
     assert fake.did == []
 

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,8 @@ class Launches:
             finally:
                 os.close(folder)
         except OSError as error:
+            with suppress(OSError):  # half a record would keep a full disk full
+                temporary.unlink()
             raise StateError(f"{path}: {error.strerror}") from None
 
 

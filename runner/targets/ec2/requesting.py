@@ -165,6 +165,11 @@ class Asker:
             self._before()
             note(asked)
         except (StateError, ConflictError, AwsError) as error:
+            if doubt is None and isinstance(error, StateError):
+                told = (
+                    "EC2 is asked for nothing that isn't recorded here first: nothing was launched"
+                )
+                raise StateError(f"{error}\n{told}") from error
             if doubt is None:
                 raise
             raise _unclear(doubt, f"it isn't asked again: {error}") from error
