@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from runner.cli import options
+from runner.cli import options, simulate
 from runner.errors import EndedElsewhereError, UsageError
 
 
@@ -22,13 +22,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_json(parser)
     options.add_storing(parser)
     options.add_folders(parser)
+    simulate.add_flags(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     from runner.model.document import read_document
 
+    simulate.check_flags(arguments)
     settings = options.settings(arguments)
     document = read_document(options.document(arguments))
+    if arguments.simulate:
+        return simulate.execute(arguments, document, settings)
     again = options.again(arguments)
     results = _results(arguments.results)
     from runner.cli.run_report import report

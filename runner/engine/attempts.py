@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,12 +15,13 @@ from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.attempts import start_number
 from runner.core.scheduler import Scheduler
+from runner.engine.clock import now
 from runner.engine.secrets import Delayed, Fetched, Ready, Refused, SecretFetches
 from runner.engine.signals import end_background, signal_attempt
 from runner.engine.strays import Stray, end_stray, strays
 from runner.engine.surroundings import Surroundings
 from runner.engine.sync import sync_for
-from runner.process.identity import Process
+from runner.process.identity import Process, boot_id
 from runner.process.slots import Exit, SlotFile, Work
 from runner.process.spawner import Request, Spawner
 from runner.process.survivor import Found, Survivors, examine
@@ -54,14 +54,13 @@ class Attempts:
         self,
         surroundings: Surroundings,
         scheduler: Scheduler,
-        boot_id: str,
         post: Callable[[ev.Event], None],
         short_of_space: Callable[[], bool],
     ) -> None:
         self.all_found = False
         self._around = surroundings
         self._scheduler = scheduler
-        self._boot_id = boot_id
+        self.boot_id = boot_id()
         self._post = post
         self._short_of_space = short_of_space
         self._loop = asyncio.get_running_loop()
@@ -273,7 +272,7 @@ class Attempts:
 
         The database may be older than its jobs: a log that was lost, a copy that was restored.
         """
-        for stray in strays(self._slots, self._boot_id, known):
+        for stray in strays(self._slots, self.boot_id, known):
             self._surviving.add(stray.slot.token)
             self._end_stray(stray)
 
@@ -303,7 +302,7 @@ class Attempts:
     def _find(self, index: int, token: str, slot: int, *, background: bool) -> None:
         keep = self._scheduler.document.jobs[index].keep_background
         found, state = examine(
-            self._slots, slot, token, self._boot_id, self._around.user, self._around.group(token)
+            self._slots, slot, token, self.boot_id, self._around.user, self._around.group(token)
         )
         if found is Found.ALIVE:
             self._survivors.adopt(token, slot, state, keep_background=keep, background=background)
@@ -354,11 +353,6 @@ class Attempts:
         # They use the slots' descriptor, and its number may be another file's in a moment.
         self._enders.shutdown(wait=True)
         self._slots.close()
-
-
-def now() -> ev.Now:
-    """The moment, as events carry it."""
-    return ev.Now(time.time(), time.monotonic())
 
 
 def _outcome(end: Exit | None) -> ev.Outcome:

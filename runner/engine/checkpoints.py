@@ -13,7 +13,7 @@ from threading import Event
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.engine.attempts import now
+from runner.engine.clock import now
 from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
 from runner.engine.workers import GRACE, Workers, patience_with

@@ -8,7 +8,6 @@ nothing is done: running jobs go on, and the step is tried again until it is on 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,8 +26,10 @@ from runner.core.actions import (
 )
 from runner.core.scheduler import Changes, Scheduler, StoryEntry
 from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
-from runner.engine.attempts import Attempts, now
+from runner.engine.attempts import Attempts
+from runner.engine.backend import AttemptBackend
 from runner.engine.callbacks import owned
+from runner.engine.clock import now
 from runner.engine.fetching import Fetching
 from runner.engine.projecting import Projecting
 from runner.engine.space import Space
@@ -36,7 +37,6 @@ from runner.engine.stored_state import StoredState
 from runner.engine.surroundings import Surroundings
 from runner.engine.uploads import Uploads
 from runner.errors import DiskError, StateError
-from runner.process.identity import boot_id
 from runner.results.claim import SucceededError
 from runner.store.database import TAKEN_OVER, UNSTORED, Database
 
@@ -88,11 +88,11 @@ class Engine:
         self._brought_back = brought_back
         self._loop = asyncio.get_running_loop()
         self._context = owned(self._loop, self._on_failed_callback)
-        self._boot_id = boot_id()
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
         self._space = Space(surroundings.paths.root, surroundings.disk_reserve)
-        self._attempts = Attempts(
-            surroundings, scheduler, self._boot_id, self.post, self._space.is_short
+        make = surroundings.backend or Attempts
+        self._backend: AttemptBackend = make(
+            surroundings, scheduler, self.post, self._space.is_short
         )
         self._projecting = Projecting(surroundings, scheduler, self._on_written)
         self._fetching = Fetching(surroundings, scheduler, self.post)
@@ -157,7 +157,7 @@ class Engine:
         if heartbeat is not None:
             heartbeat.look()
             self._wait_with_starts(heartbeat.first_look, NOT_ASKED)
-        self._attempts.warm_up()
+        self._backend.warm_up()
         store = self.surroundings.results
         described = store.describe() if store is not None else None
         new_store = described is not None and described != self._database.meta().get("results")
@@ -174,12 +174,12 @@ class Engine:
         if self._uploads is not None:
             # Not now: of a large queue it takes as long as many jobs' starts.
             self._put_timer = self._later(FLUSH_AFTER, self._put_document)
-        self._attempts.find_survivors()
+        self._backend.find_survivors()
         for make in before:
             self.post(make(now()))
         if (why := self._database.meta().get(TAKEN_OVER)) is not None and not hold:
             self.post(ev.InterruptRequested(now(), why, taken_over=True))
-        self._attempts.survivors_may_be_told()
+        self._backend.survivors_may_be_told()
 
     def _opening(
         self, *, collects: bool, new_store: bool = False, resting: bool = False
@@ -191,12 +191,12 @@ class Engine:
         """
         scheduler, moment = self.scheduler, now()
         opening: list[ev.Event] = [
-            ev.SessionOpened(moment, self._boot_id, collects, new_store, resting)
+            ev.SessionOpened(moment, self._backend.boot_id, collects, new_store, resting)
         ]
         went_back = self._went_back(moment)
         if went_back is not None:
             opening.append(went_back)
-        if scheduler.queue.boot_id == self._boot_id:
+        if scheduler.queue.boot_id == self._backend.boot_id:
             return opening
         for index in sorted(scheduler.live | scheduler.background):
             state = scheduler.jobs[index]
@@ -211,7 +211,7 @@ class Engine:
         """Whether what was durable once is missing: a lost log, a copy that was restored."""
         queue = self.scheduler.queue
         lost = self._database.missing_events(queue.run_id)
-        starts = self._attempts.newest_start()
+        starts = self._backend.newest_start()
         if not (lost or self._brought_back) and starts <= queue.starts:
             return None
         return ev.StateWentBack(moment, lost, starts, self._brought_back)
@@ -243,14 +243,14 @@ class Engine:
         self._refuse_waiters("it was let go just now; try again")
         self._stop_timers()
         self._projecting.stop()
-        self._attempts.stop()
+        self._backend.stop()
         self._fetching.stop()
         if self._uploads is not None:
             self._uploads.stop()
 
     def join(self) -> None:
         """Wait for the threads, and give back every descriptor. Blocks, in any thread."""
-        self._attempts.join()
+        self._backend.join()
         self._fetching.join()
         if self._uploads is not None:
             self._uploads.join()
@@ -266,7 +266,7 @@ class Engine:
             return LET_GO
         gone_at = self.scheduler.gone_at
         return (
-            LAST_WORDS if gone_at is None else max(LAST_WORDS, gone_at - SPARE - time.monotonic())
+            LAST_WORDS if gone_at is None else max(LAST_WORDS, gone_at - SPARE - self._loop.time())
         )
 
     async def _last_words(self, status: QueueStatus, until: float) -> None:
@@ -350,7 +350,7 @@ class Engine:
             self._later(RETRY_COMMIT, self._poke)
         else:
             self._arm()
-        if self._hold and self._attempts.all_found and not self._stopping():
+        if self._hold and self._backend.all_found and not self._stopping():
             self.detach()
 
     def _handle(self, inbox: list[ev.Event]) -> list[ev.Event]:
@@ -361,7 +361,7 @@ class Engine:
         for number, event in enumerate(inbox):
             if isinstance(event, _MAY_STOP):
                 try:
-                    ended = list(self._attempts.ended_already(event.now))
+                    ended = list(self._backend.ended_already(event.now))
                 except OSError:
                     return inbox[number:]
                 for each in ended:
@@ -422,7 +422,7 @@ class Engine:
     def _say(self, event: str, **detail: str) -> None:
         """Tell whoever watches what can't be, or is not worth being, in the story itself."""
         if self._observe is not None:
-            self._observe([StoryEntry(time.time(), None, event, detail or None)])
+            self._observe([StoryEntry(now().wall, None, event, detail or None)])
 
     def _on_disk_error(self, message: str) -> None:
         """Nothing of the step took effect. Running jobs go on; it is tried again."""
@@ -486,7 +486,7 @@ class Engine:
         """Set the one timer for the earliest deadline."""
         due = self.scheduler.next_deadline()
         if self.scheduler.blocked:
-            due = min(due or float("inf"), time.monotonic() + 1.0)
+            due = min(due or float("inf"), self._loop.time() + 1.0)
         if due is None or due == float("inf") or self._closed:
             return
         if self._timer is not None:
@@ -514,11 +514,11 @@ class Engine:
     def _act(self, action: Action) -> None:
         match action:
             case StartAttempt():
-                self._attempts.start(action)
+                self._backend.start(action)
             case SignalTree(job, token, slot, kill):
-                self._attempts.signal(job, token, slot, kill)
+                self._backend.signal(job, token, slot, kill)
             case EndBackground(job, token, _):
-                self._attempts.end_background(job, token)
+                self._backend.end_background(job, token)
             case RestoreOutputs(job, rebooted):
                 if self._uploads is not None:
                     self._uploads.restoring.look(job, rebooted=rebooted)
@@ -556,6 +556,10 @@ class Engine:
     def _on_written(self) -> None:
         if self._uploads is not None:
             self._uploads.state.changed()
+
+    def rendered(self) -> bytes:
+        """queue-state.json as of this moment."""
+        return self._projecting.rendered()
 
     @property
     def trouble(self) -> str | None:

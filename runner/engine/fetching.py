@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.engine.attempts import now
+from runner.engine.clock import now
 from runner.engine.surroundings import Surroundings
 from runner.engine.trying import backoff
 from runner.engine.workers import Workers

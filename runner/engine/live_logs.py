@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -144,10 +143,10 @@ class LiveLogs:
 
     def _upload(self, opened: list[tuple[_Log, int]]) -> bool:
         """Store what is new, of each log one part in turn; whether there is more."""
-        until = time.monotonic() + LOOK_TIME
+        until = self._loop.time() + LOOK_TIME
         left = opened
         try:
-            while left and time.monotonic() < until and not self._closed:
+            while left and self._loop.time() < until and not self._closed:
                 left = [(log, fd) for log, fd in left if self._upload_part(log, fd)]
             return bool(left)
         except (StoreError, OSError):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.engine.attempts import now
+from runner.engine.clock import now
 from runner.engine.surroundings import Surroundings
 from runner.engine.trying import backoff
 from runner.engine.workers import Workers

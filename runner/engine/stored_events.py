@@ -6,7 +6,7 @@ Owns what of it is stored already. Called in the thread that stores the state.
 
 from __future__ import annotations
 
-import time
+import asyncio
 from contextlib import closing
 
 from runner.engine.surroundings import Surroundings
@@ -33,6 +33,7 @@ class StoredEvents:
         self._layout = Layout()
         self._stored: int | None = None
         self._due = 0.0
+        self._loop = asyncio.get_running_loop()
 
     def put(self, *, last: bool) -> None:
         """Store what is new, if it is time to; with ``last`` in any case. Raises StoreError.
@@ -40,7 +41,7 @@ class StoredEvents:
         In a folder of this machine the story is stored once, when a session ends: nobody needs it
         there before.
         """
-        if not last and (self._store.local_folder is not None or time.monotonic() < self._due):
+        if not last and (self._store.local_folder is not None or self._loop.time() < self._due):
             return
         with closing(Database(self._database, read_only=True)) as database:
             if self._stored is None:
@@ -51,7 +52,7 @@ class StoredEvents:
                 events = [StoredEvent(**row) for row in rows]
                 put_events(self._store, self._layout, self._run_id, self._holder, events)
                 self._stored = events[-1].seq
-        self._due = time.monotonic() + EVERY
+        self._due = self._loop.time() + EVERY
 
     def forget(self) -> None:
         """What was stored is gone: all of it is stored again."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.engine.attempts import now
+from runner.engine.clock import now
 from runner.engine.stored_events import StoredEvents
 from runner.engine.surroundings import Surroundings
 from runner.engine.workers import GRACE, Workers, patience_with
@@ -99,7 +98,7 @@ class StoredState:
         with self._claiming:
             if self._succeeded is not None:
                 raise self._succeeded
-            if time.monotonic() >= self._claimed_until:
+            if self._loop.time() >= self._claimed_until:
                 with self._looking():
                     self._claim.check()
             return self._claim.epoch
@@ -107,13 +106,13 @@ class StoredState:
     @contextmanager
     def _looking(self) -> Iterator[None]:
         """Believe for a while what comes of it; the state of many jobs is large."""
-        begun = time.monotonic()
+        begun = self._loop.time()
         try:
             yield
         except SucceededError as error:
             self.succeed(error)
             raise
-        ended = time.monotonic()
+        ended = self._loop.time()
         self._claimed_until = ended + max(EVERY, 4 * (ended - begun))
 
     def put_document(self, document: str) -> None:

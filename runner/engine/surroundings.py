@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runner.core.actions import StartAttempt
 from runner.model.document import Job, Queue
@@ -15,6 +16,9 @@ from runner.results import claim
 from runner.results.store import ResultStore
 from runner.rights import Rights
 from runner.store.paths import LogPaths, QueuePaths
+
+if TYPE_CHECKING:
+    from runner.engine.backend import MakeBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Surroundings:
     ``heartbeat`` is how often the store's lease is renewed (None: there is none), ``instance``
     tells which machine this is, once it is known; ``folder_id`` names the state folder; ``own``
     are the files and folders of runner's, as real paths: no job's patterns mean them;
+    ``backend`` makes what attempts run in (None: processes of this machine);
     ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
@@ -47,6 +52,7 @@ class Surroundings:
     instance: Callable[[], str | None] = lambda: None
     own: frozenset[str] = frozenset()
     folder_id: bytes = b""
+    backend: MakeBackend | None = None
 
     def holder(self, run_id: str) -> str:
         """How a result store names who works on the queue here."""

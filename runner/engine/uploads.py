@@ -17,8 +17,8 @@ from pathlib import Path
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
-from runner.engine.attempts import now
 from runner.engine.checkpoints import Checkpoints
+from runner.engine.clock import now
 from runner.engine.heartbeat import Heartbeat
 from runner.engine.live_logs import LiveLogs
 from runner.engine.restoring import Restoring
@@ -52,7 +52,7 @@ class _Pending:
     ``tries``: those without progress since the last that made some.
     """
 
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress
     tries: int = 0
     withdrawn: threading.Event = field(default_factory=threading.Event)
     running: bool = False
@@ -110,7 +110,7 @@ class Uploads:
     def add(self, job: int) -> None:
         """Store a job's files as its record stands now, however often it has to be tried."""
         spooled = self._scheduler.jobs[job].spooled
-        pending = self._jobs.setdefault(job, _Pending(spooled=spooled))
+        pending = self._jobs.setdefault(job, _Pending(Progress(self._loop.time), spooled=spooled))
         self._idle.clear()
         if not pending.running and pending.timer is None:
             self._start(job, pending)

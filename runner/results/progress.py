@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Progress:
-    """One upload's, over all its tries. Told by any thread."""
+    """One upload's, over all its tries. Told by any thread; ``clock`` is in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._last = time.monotonic()
+        self._last = clock()
         self._furthest: dict[tuple[str, int], int] = {}
         self._working = 0
         self._working_since = 0.0
@@ -25,21 +26,21 @@ class Progress:
     def made(self) -> None:
         """Something has been done that no try will do again."""
         with self._lock:
-            self._last = time.monotonic()
+            self._last = self._clock()
 
     def sent(self, key: str, start: int, count: int) -> None:
         """``count`` bytes of the piece of ``key`` that begins at ``start`` have gone out."""
         with self._lock:
             if count > self._furthest.get((key, start), 0):
                 self._furthest[key, start] = count
-                self._last = time.monotonic()
+                self._last = self._clock()
 
     @contextmanager
     def working(self) -> Iterator[None]:
         """This machine reads, compares or copies: that time isn't counted."""
         with self._lock:
             if not self._working:
-                self._working_since = time.monotonic()
+                self._working_since = self._clock()
             self._working += 1
         try:
             yield
@@ -47,12 +48,12 @@ class Progress:
             with self._lock:
                 self._working -= 1
                 if not self._working:
-                    self._last += time.monotonic() - max(self._working_since, self._last)
+                    self._last += self._clock() - max(self._working_since, self._last)
 
     def seconds_without(self) -> float:
         """Seconds since the last progress, without those of work on this machine."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if self._working:
                 now = max(self._working_since, self._last)
             return now - self._last

@@ -12,7 +12,7 @@ from runner.core.attempts import start_number
 from runner.core.bringing_back import OnRecord, from_file, with_attempts
 from runner.core.state_file import parse_state
 from runner.core.states import JobState, QueueState
-from runner.engine.attempts import now
+from runner.engine.clock import now
 from runner.errors import StateError
 from runner.model.document import Queue
 from runner.process.identity import boot_id

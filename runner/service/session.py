@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
+from runner.engine.backend import MakeBackend
 from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
@@ -51,7 +52,8 @@ class Place:
 
     ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
     ``jobs_unit``: the folder of the unit that they live in, None: they live where we do;
-    ``heartbeat``: how often the store is told that this machine, ``instance``, works on it.
+    ``heartbeat``: how often the store is told that this machine, ``instance``, works on it;
+    ``backend`` makes what attempts run in, None: processes of this machine.
     """
 
     environment: dict[str, str]
@@ -61,6 +63,7 @@ class Place:
     jobs_unit: str | None = None
     heartbeat: float | None = None
     instance: Callable[[], str | None] = lambda: None
+    backend: MakeBackend | None = None
 
 
 class _Opened:
@@ -116,6 +119,7 @@ class _Opened:
                 instance=place.instance,
                 folder_id=folder_id(shelf.paths.folder_id) if place.results else b"",
                 own=_own(shelf.paths, paths, logs, settings.run_dir),
+                backend=place.backend,
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)

@@ -5,30 +5,27 @@ from __future__ import annotations
 import pytest
 
 from runner.aws.body import Body, begin_sending
-from runner.results import progress
 from runner.results.progress import Progress
 
 
 class Clock:
-    """Stands for the module ``time``."""
+    """A time that passes when it is told to."""
 
     def __init__(self) -> None:
         self.now = 100.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(progress, "time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 def test_only_what_was_never_sent_before_is_progress(clock: Clock) -> None:
     """A store that refuses each body at its end would be tried for ever, busy and in vain."""
-    made = Progress()
+    made = Progress(clock)
     for count in (1, 2, 3):
         clock.now += 10
         made.sent("k", 0, count)
@@ -46,7 +43,7 @@ def test_only_what_was_never_sent_before_is_progress(clock: Clock) -> None:
 
 def test_work_on_this_machine_is_not_waiting(clock: Clock) -> None:
     """A terabyte that is nearly stored would be cut while it is compared with what is there."""
-    made = Progress()
+    made = Progress(clock)
     clock.now += 3
     with made.working():
         clock.now += 500
