@@ -91,7 +91,7 @@ class Engine:
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
         self._space = Space(surroundings.paths.root, surroundings.disk_reserve)
         make = surroundings.backend or Attempts
-        self._backend: AttemptBackend = make(
+        self.backend: AttemptBackend = make(
             surroundings, scheduler, self.post, self._space.is_short
         )
         self._projecting = Projecting(surroundings, scheduler, self._on_written)
@@ -157,7 +157,7 @@ class Engine:
         if heartbeat is not None:
             heartbeat.look()
             self._wait_with_starts(heartbeat.first_look, NOT_ASKED)
-        self._backend.warm_up()
+        self.backend.warm_up()
         store = self.surroundings.results
         described = store.describe() if store is not None else None
         new_store = described is not None and described != self._database.meta().get("results")
@@ -174,12 +174,12 @@ class Engine:
         if self._uploads is not None:
             # Not now: of a large queue it takes as long as many jobs' starts.
             self._put_timer = self._later(FLUSH_AFTER, self._put_document)
-        self._backend.find_survivors()
+        self.backend.find_survivors()
         for make in before:
             self.post(make(now()))
         if (why := self._database.meta().get(TAKEN_OVER)) is not None and not hold:
             self.post(ev.InterruptRequested(now(), why, taken_over=True))
-        self._backend.survivors_may_be_told()
+        self.backend.survivors_may_be_told()
 
     def _opening(
         self, *, collects: bool, new_store: bool = False, resting: bool = False
@@ -191,12 +191,12 @@ class Engine:
         """
         scheduler, moment = self.scheduler, now()
         opening: list[ev.Event] = [
-            ev.SessionOpened(moment, self._backend.boot_id, collects, new_store, resting)
+            ev.SessionOpened(moment, self.backend.boot_id, collects, new_store, resting)
         ]
         went_back = self._went_back(moment)
         if went_back is not None:
             opening.append(went_back)
-        if scheduler.queue.boot_id == self._backend.boot_id:
+        if scheduler.queue.boot_id == self.backend.boot_id:
             return opening
         for index in sorted(scheduler.live | scheduler.background):
             state = scheduler.jobs[index]
@@ -211,7 +211,7 @@ class Engine:
         """Whether what was durable once is missing: a lost log, a copy that was restored."""
         queue = self.scheduler.queue
         lost = self._database.missing_events(queue.run_id)
-        starts = self._backend.newest_start()
+        starts = self.backend.newest_start()
         if not (lost or self._brought_back) and starts <= queue.starts:
             return None
         return ev.StateWentBack(moment, lost, starts, self._brought_back)
@@ -243,14 +243,14 @@ class Engine:
         self._refuse_waiters("it was let go just now; try again")
         self._stop_timers()
         self._projecting.stop()
-        self._backend.stop()
+        self.backend.stop()
         self._fetching.stop()
         if self._uploads is not None:
             self._uploads.stop()
 
     def join(self) -> None:
         """Wait for the threads, and give back every descriptor. Blocks, in any thread."""
-        self._backend.join()
+        self.backend.join()
         self._fetching.join()
         if self._uploads is not None:
             self._uploads.join()
@@ -350,7 +350,7 @@ class Engine:
             self._later(RETRY_COMMIT, self._poke)
         else:
             self._arm()
-        if self._hold and self._backend.all_found and not self._stopping():
+        if self._hold and self.backend.all_found and not self._stopping():
             self.detach()
 
     def _handle(self, inbox: list[ev.Event]) -> list[ev.Event]:
@@ -361,7 +361,7 @@ class Engine:
         for number, event in enumerate(inbox):
             if isinstance(event, _MAY_STOP):
                 try:
-                    ended = list(self._backend.ended_already(event.now))
+                    ended = list(self.backend.ended_already(event.now))
                 except OSError:
                     return inbox[number:]
                 for each in ended:
@@ -514,11 +514,11 @@ class Engine:
     def _act(self, action: Action) -> None:
         match action:
             case StartAttempt():
-                self._backend.start(action)
+                self.backend.start(action)
             case SignalTree(job, token, slot, kill):
-                self._backend.signal(job, token, slot, kill)
+                self.backend.signal(job, token, slot, kill)
             case EndBackground(job, token, _):
-                self._backend.end_background(job, token)
+                self.backend.end_background(job, token)
             case RestoreOutputs(job, rebooted):
                 if self._uploads is not None:
                     self._uploads.restoring.look(job, rebooted=rebooted)

@@ -19,6 +19,7 @@ from runner.core.scheduler import Scheduler
 from runner.engine.backend import Post
 from runner.engine.clock import now
 from runner.engine.surroundings import Surroundings
+from runner.store.paths import LogPaths
 
 DONE = ev.Exited(0)
 TERMINATED = ev.Signalled("SIGTERM")
@@ -43,7 +44,7 @@ class Tree:
     """One attempt. ``claimed`` and ``ends``: seconds as of the boot; ``told``: its end was."""
 
     job: int
-    slot: int
+    attempt: int
     plan: Plan
     claimed: float | None = None
     ends: float = 0.0
@@ -54,13 +55,18 @@ class Tree:
 
 @dataclass(slots=True)
 class SimulatedMachine:
-    """What outlives a session: what runs, and which boot it is. ``latency`` is in seconds."""
+    """What outlives a session: what runs, and which boot it is.
+
+    ``latency`` is in seconds; ``claimed`` and ``ended`` are told of an attempt when its command
+    begins to run, and when its end is about to be told.
+    """
 
     plan: Planner
     latency: Callable[[], float] = lambda: 0.0
+    claimed: Callable[[Tree], None] = lambda tree: None
+    ended: Callable[[Tree], None] = lambda tree: None
     boots: int = 1
     trees: dict[str, Tree] = field(default_factory=dict)
-    claims: list[tuple[int, str]] = field(default_factory=list)
 
     def reboot(self) -> None:
         """All that runs is gone."""
@@ -75,15 +81,18 @@ class SimulatedMachine:
         short_of_space: Callable[[], bool],
     ) -> SimulatedBackend:
         """See MakeBackend."""
-        return SimulatedBackend(self, scheduler, post)
+        return SimulatedBackend(self, surroundings.logs, scheduler, post)
 
 
 class SimulatedBackend:
     """See AttemptBackend."""
 
-    def __init__(self, machine: SimulatedMachine, scheduler: Scheduler, post: Post) -> None:
+    def __init__(
+        self, machine: SimulatedMachine, logs: LogPaths, scheduler: Scheduler, post: Post
+    ) -> None:
         self.all_found = False
         self._machine = machine
+        self._logs = logs
         self._scheduler = scheduler
         self._post = post
         self._closed = False
@@ -98,8 +107,11 @@ class SimulatedBackend:
 
     def start(self, action: StartAttempt) -> None:
         """See AttemptBackend."""
+        name = self._scheduler.document.jobs[action.job].job_id
+        self._logs.rotate(name, action.previous)
+        self._logs.leave_empty(name)
         plan = self._machine.plan(action.job, action.attempt)
-        self._machine.trees[action.token] = Tree(action.job, action.slot, plan)
+        self._machine.trees[action.token] = Tree(action.job, action.attempt, plan)
         self._after(self._machine.latency(), self._claim, action.token)
 
     def _claim(self, token: str) -> None:
@@ -108,7 +120,7 @@ class SimulatedBackend:
             return
         tree.claimed = now().mono
         tree.ends, tree.outcome = tree.claimed + tree.plan.seconds, tree.plan.outcome
-        self._machine.claims.append((tree.job, token))
+        self._machine.claimed(tree)
         self._post(ev.AttemptStarted(now(), tree.job, token, None, tree.claimed))
         self._after(tree.plan.seconds, self._look, token)
 
@@ -118,6 +130,7 @@ class SimulatedBackend:
         if tree is None or tree.told or tree.claimed is None or now().mono < tree.ends:
             return
         tree.told = True
+        self._machine.ended(tree)
         ended_ago = now().mono - tree.ends
         self._post(
             ev.AttemptEnded(

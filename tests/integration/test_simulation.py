@@ -1,0 +1,43 @@
+"""A thousand stories of the whole engine in simulated time; ``make stress`` tells more of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from simulation import tell
+
+CHUNKS = 20
+OF_EACH = 50
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_nothing_is_lost_doubled_or_green_without_work(chunk: int) -> None:
+    """Some order of kills, failures, boots and requests would lose a job's work, or do it twice."""
+    for seed in range(chunk * OF_EACH, (chunk + 1) * OF_EACH):
+        tell(seed)
+
+
+def test_a_seed_tells_the_same_story_in_another_process() -> None:
+    """A failure that can't be had again can't be mended."""
+    tests = Path(__file__).parent.parent
+    code = f"""
+import sys
+sys.path[:0] = [{str(tests)!r}]
+from simulation import tell
+print("\\n".join(line for seed in range(5) for line in tell(seed)))
+"""
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1]
+    assert "runs" in told[0] and "killed at" in told[0]

@@ -1,0 +1,21 @@
+"""Stories of the whole engine in simulated time: a hundred thousand of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from simulation import tell
+
+STORIES = 100_000
+CHUNKS = 50
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_nothing_is_lost_doubled_or_green_without_work(
+    chunk: int, scaled: Callable[[int], int], seed: int
+) -> None:
+    """Some order of kills, failures, boots and requests would lose a job's work, or do it twice."""
+    first = seed << 20
+    for number in range(first, first + scaled(STORIES // CHUNKS)):
+        tell(number)
