@@ -25,7 +25,8 @@ def as_new(state: JobState) -> JobState:
         background=state.background,
         slot=state.slot,
         token=state.token,
-        collecting=state.collecting,
+        # While it is looked at what there is, nothing is stored yet, and nobody would say it was.
+        collecting=state.collecting and not state.restoring,
     )
 
 

@@ -98,3 +98,22 @@ def test_a_queue_that_is_retried_says_so(at_rest: bool) -> None:
     q.void("a")
     q.told()
     assert q.core.queue.resumed and q.core.queue.resumed.startswith("the service was started again")
+
+
+def test_a_job_whose_results_were_being_looked_at_runs_again() -> None:
+    """It would wait until the queue's time is over for an upload that nobody had begun."""
+    q = drive(
+        job("a"),
+        job("b", "a", run_if="always", result_paths=(ResultPath("out"),)),
+        job("c", "b"),
+        collects=True,
+    )
+    q.fail("a")
+    q.stored("a")
+    q.ok("b")
+    q.crash()
+    q.open(collects=True)
+    assert q["b"].restoring and q["b"].collecting
+    q.retry("a")
+    q.ok("a")
+    assert q.starts == ["b"]
