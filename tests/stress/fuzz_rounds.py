@@ -187,8 +187,13 @@ class Round:
             self.truth.wrong(f"{done.command} succeeded, and named none of {sorted(alive)}")
         elif done.code == 102 and queue not in self.truth.known:
             pass  # it was never begun
+        elif "--instance-type: is required" in done.err and not self._was_launched(queue):
+            pass  # it was put onto a machine of another bucket, and nothing tells how that was made
         elif done.code != 0 and not alive & done.named:
             self.truth.wrong(f"{done.command} can't go on: nothing has the queue ({sorted(alive)})")
+
+    def _was_launched(self, queue: Identity) -> bool:
+        return any(each.owner == queue for each in self.truth.machines.values())
 
     def _has_ended(self, queue: Identity) -> bool:
         bucket, _, prefix = queue.store.removeprefix("s3://").partition("/")
