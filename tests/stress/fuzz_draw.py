@@ -16,8 +16,9 @@ from fuzz_cloud import Act, Asleep, Cut, Expire
 from fuzz_people import LAUNCHES, OTHERS, Command, Laptop, People
 from fuzz_truth import Identity, Machine, Truth
 
-Others = Callable[[Identity | None, int], None]
-"""Plays what others type meanwhile: about which queue, if any, and drawn from which seed."""
+Others = Callable[[Command | None, int], None]
+"""Plays what is typed meanwhile, drawn from a seed: by the other person and about the same queue as
+a command, if one is given."""
 
 TYPES = ("t3.medium", "t3.medium,t3.large")
 
@@ -95,19 +96,22 @@ class Drawing:
         finally:
             self.random = before
 
-    def command(self, contended: Identity | None) -> Command:
-        """What is typed next. ``contended``: the queue of a command that is under way, which this
-        one is about too."""
+    def command(self, contended: Command | None) -> Command:
+        """What is typed next. ``contended``: see Others."""
         draw = self.random
-        who = draw.choice(self._laptops)
-        queue = contended or draw.choice((*self._queues, self._queues[0], self._queues[0]))
+        who, queue = draw.choice(self._laptops), draw.choice(self._queues)
+        if contended is not None:
+            (who,) = (each for each in self._laptops if each is not contended.who)
+            queue = contended.queue or queue
+        elif draw.random() < 0.4:
+            queue = self._queues[0]
         verb = draw.choices(
             ("launch", "resume", "terminate", "submit", "reap", "ls", "status", "again"),
-            (8, 5, 3, 4, 1, 1, 1, 3),
+            (8, 5, 3, 4, 1, 1, 1, 3 if contended is None else 0),
         )[0]
         again = [command for (name, _), command in self.again.items() if name == who.name]
         match verb:
-            case "again" if again and contended is None:
+            case "again" if again:
                 return draw.choice(again)
             case "resume" if self._truth.machines:
                 return self._resume(who, queue)
@@ -168,17 +172,17 @@ class Drawing:
         for _ in range(draw.choices((0, 1, 2, 3), (1, 3, 3, 1))[0]):
             label, number = draw.choice(_AT[verb]), draw.choices((1, 2, 3), (6, 3, 1))[0]
             for at in range(number, number + draw.choices((1, 2, 4), (6, 3, 1))[0]):
-                plan[label, at] = self._act(label, command.queue, others)
+                plan[label, at] = self._act(label, command, others)
         if verb in LAUNCHES and draw.random() < 0.15:
             # What came of the first is not known, and the second's answer is none to that.
             refused = Refuse(draw.choice(_EC2_REFUSALS), "Not now.", 400)
             plan |= {("RunInstances", 1): LoseAnswer(), ("RunInstances", 2): refused}
         if verb in LAUNCHES and others is not None and draw.random() < 0.15:
             # Claimed, and not asked for yet.
-            plan["PUT index", 1] = self._asleep(command.queue, others)
+            plan["PUT index", 1] = self._asleep(command, others)
         return plan
 
-    def _act(self, label: str, queue: Identity | None, others: Others | None) -> Act:
+    def _act(self, label: str, command: Command, others: Others | None) -> Act:
         draw = self.random
         kind = draw.choices(
             ("lost", "passing", "refused", "kill", "ctrl-c", "asleep", "expired"),
@@ -197,13 +201,13 @@ class Drawing:
                 return Cut(signal.SIGINT, done=draw.random() < 0.6)
             case "asleep":
                 assert others is not None
-                return self._asleep(queue, others)
+                return self._asleep(command, others)
         return Expire()
 
-    def _asleep(self, queue: Identity | None, others: Others) -> Asleep:
+    def _asleep(self, command: Command, others: Others) -> Asleep:
         """Most of what goes on meanwhile is about the same queue."""
         draw = self.random
-        contended = queue if draw.random() < 0.7 else None
+        contended = command if draw.random() < 0.8 else None
         go_on = partial(others, contended, draw.randrange(1 << 32))
         # Longer, and AWS refuses what was signed before (IAM, "Signature Version 4").
         return Asleep(draw.choice((20.0, 190.0, 250.0)), go_on)

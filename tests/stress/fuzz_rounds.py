@@ -70,13 +70,13 @@ class Round:
             self._boot(machine)
         self._settle()
 
-    def _type(self, contended: Identity | None, *, nested: bool) -> None:
+    def _type(self, contended: Command | None, *, nested: bool) -> None:
         command = self._draw.command(contended)
         plan = self._draw.plan(command, None if nested else self._others)
         pages = self._draw.random.choice((0, 0, 1, 2))
         self._look(self._people.call(command, plan, pages))
 
-    def _others(self, contended: Identity | None, seed: int) -> None:
+    def _others(self, contended: Command | None, seed: int) -> None:
         """What others type while a laptop sleeps."""
         with self._draw.apart(seed):
             for _ in range(self._draw.random.choice((1, 1, 2))):
