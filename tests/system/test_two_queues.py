@@ -89,17 +89,18 @@ def test_the_second_queue_has_the_machine_too(two: Two) -> None:
 
 def test_a_resume_does_not_end_the_machine_of_another_queue(two: Two) -> None:
     """The queue that was put behind it would be lost with the machine, and nobody be told."""
-    two.there.run(LONG, max_parallel_jobs=1)
+    given = ("--dry-run", "--update", "--batch-queue", two.document("q", LONG))
+    two.there.run(LONG)
     two.there.until_job("long", "running")
     assert two.call("submit", "q2.json", "--on").returncode == 0
-    refused = two.launch("resume", "q", "--dry-run")
+    refused = two.launch("resume", "q", *given)
     assert refused.returncode == 2
     assert f"{two.machine} has queue 'q2' too, which is not finished (pending)" in refused.stderr
-    allowed = two.launch("resume", "q", "--dry-run", "--end-others")
+    allowed = two.launch("resume", "q", *given, "--end-others")
     assert allowed.returncode == 0 and "queue q2: pending" in allowed.stderr
     # Without the machine's answer what was put onto it is known by its bucket.
     two.there.ssm.agents.clear()
-    mute = two.launch("resume", "q", "--dry-run")
+    mute = two.launch("resume", "q", *given)
     assert mute.returncode == 2 and "has queue 'q2' too" in mute.stderr
     assert two.alive() == [two.machine]
 

@@ -310,9 +310,8 @@ class Launcher:
             return self.finish(before, machine)
         except ClaimedError as error:
             raise ConflictError(
-                f"{machine.instance_id} was launched here for '{before.queue_id}', and another "
-                f"launch has claimed the queue since ({error.by.claim}): look at both with runner "
-                f"ls, and end one with: runner terminate {machine.instance_id}"
+                f"{machine.instance_id} was launched here, and another launch has claimed "
+                f"'{before.queue_id}' since ({error.by.claim}): `runner ls` shows both; end one"
             ) from error
 
     def _settled(self, launch: Launch, machine: Machine) -> Launch:
@@ -324,14 +323,14 @@ class Launcher:
             ended = end(self._ec2, Owned(self._ec2.region, machine))
             with suppress(StateError):
                 self.told(launch)
-            told = (
-                f"another launch has claimed '{launch.queue_id}' meanwhile ({error.by.claim}): "
-                f"{machine.instance_id}, which was launched here, "
+            again = f"end it: runner terminate {machine.instance_id}"
+            came = (
+                f"could not be ended: {ended.error}\n{again}" if ended.error else "was ended again"
             )
-            if ended.error is not None:
-                told += f"could not be ended: {ended.error}\nend it: runner terminate "
-                raise ConflictError(f"{told}{machine.instance_id}") from error
-            raise ConflictError(f"{told}was ended again") from error
+            raise ConflictError(
+                f"another launch has claimed '{launch.queue_id}' meanwhile ({error.by.claim}): "
+                f"{machine.instance_id}, which was launched here, {came}"
+            ) from error
 
     def told(self, launch: Launch) -> None:
         """The user knows: the same command again is another launch. Raises StateError."""
