@@ -29,9 +29,12 @@ uptime() {
 # On a full disk it is armed for this boot.
 arm() {
     mkdir -p $volatile
-    [ -s $volatile/expires ] || echo $(($(uptime) + expires - $(date +%s))) > $volatile/expires
+    # A tool that is broken says nothing, and a shell ends at half a sum: it is over then, or sooner.
+    up=$(uptime) now=$(date +%s)
+    [ -s $volatile/expires ] ||
+        echo $((${up:-0} + expires - ${now:-$expires})) > $volatile/expires
     rm -f $volatile/at-most
-    [ -z "$1" ] || echo $(($(uptime) + $1)) > $volatile/at-most
+    [ -z "$1" ] || echo $((${up:-0} + $1)) > $volatile/at-most
     if ! arm_in /etc/systemd/system "$1"; then
         # What is empty there would stand before what is whole elsewhere.
         rm -f /etc/systemd/system/runner-expires.* /etc/systemd/system/runner-overdue.*
