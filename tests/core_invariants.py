@@ -117,8 +117,8 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
 
 def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
     """Met if a dependency failed, or was skipped and has a failure before it (§12.2)."""
-    seen = set(before)
     todo = [i for i in before if _was_skipped(scheduler, i)]
+    seen = set(todo)
     verdicts = {"ready" for i in before if scheduler.jobs[i].status is JobStatus.FAILED}
     while todo:
         for name in scheduler.document.jobs[todo.pop()].depends_on:
