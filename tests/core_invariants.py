@@ -126,10 +126,11 @@ def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
             status = scheduler.jobs[index].status
             if status is JobStatus.FAILED:
                 verdicts.add("ready")
-            elif status not in ENDED:
-                verdicts.add("wait")
             elif index not in seen:
-                passes = status is JobStatus.COMPLETED and scheduler.document.on_failure == "stop"
+                stops = scheduler.document.on_failure == "stop"
+                if status not in ENDED:
+                    verdicts.add("wait")
+                passes = stops and (status is JobStatus.COMPLETED or status not in ENDED)
                 if passes or _was_skipped(scheduler, index):
                     todo.append(index)
             seen.add(index)

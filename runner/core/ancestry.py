@@ -54,17 +54,21 @@ class Ancestry:
                 if answer == FAILED:
                     self._note(at, came_from, FAILED)
                     return FAILED
-                if answer is None:
+                if answer is not None and answer != NONE:
+                    still_open = (at, answer)
+                if answer is None or self._is_behind_more(other, answer):
                     came_from[other] = at
                     todo.append(other)
-                elif answer != NONE:
-                    still_open = (at, answer)
         if still_open is not None:
             at, answer = still_open
             self._note(at, came_from, answer)
             return answer
         self._known.update(dict.fromkeys(came_from, NONE))
         return NONE
+
+    def _is_behind_more(self, index: int, answer: int) -> bool:
+        """Whether a failure before this job counts already, though it has not ended itself."""
+        return answer == index and self._stops and self._known.get(index, NONE) < 0
 
     def _answer(self, index: int) -> int | None:
         """What this job says to one behind it; None: what stands before it has to be looked at."""

@@ -100,3 +100,17 @@ def test_an_alarm_that_was_not_needed_is_judged_anew_after_a_rerun() -> None:
     q.open(lambda now: RetryRequested(now, (q.at("a"),), completed=True, dependants=True))
     q.fail("a")
     assert q.states == "a:failed b:skipped alarm:running"
+
+
+def test_a_failure_counts_though_something_behind_it_still_runs() -> None:
+    """A job that is there for a failure would wait for cleaners that have nothing to do with it."""
+    q = drive(
+        job("notice", "merge", run_if="failure"),
+        job("merge", "one two"),
+        job("one", "train", run_if="failure"),
+        job("two", "train", run_if="failure"),
+        job("train"),
+        on_failure="stop",
+    )
+    q.fail("train")
+    assert (q.starts, q["merge"].status.value) == (["notice"], "skipped")
