@@ -75,7 +75,7 @@ def test_what_follows(
 
 
 @pytest.mark.parametrize(("left", "leaves"), [(100.0, True), (-5.0, True), (-1e9, False)])
-@pytest.mark.parametrize("wall", [1000.0, SOON, 2 * SOON])
+@pytest.mark.parametrize("wall", [1000.0, SOON, 2 * SOON], ids=["behind", "right", "ahead"])
 def test_a_notice_is_not_judged_by_a_wall_clock_that_is_wrong(
     tmp_path: Path, wall: float, left: float, leaves: bool
 ) -> None:
