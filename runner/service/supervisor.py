@@ -37,6 +37,9 @@ LIVES_AT_MOST = A_DAY
 """Seconds for which the jobs of a queue that can't be opened keep others from being begun: as long
 as they live, but a job that nobody can end any more must not stop all work for ever."""
 
+SWEEP_AFTER = 5.0
+"""Seconds without a queue after which the memory of those that were left is gone through."""
+
 log = structlog.get_logger()
 
 
@@ -96,6 +99,7 @@ class Supervisor:
         self._handling: dict[str, asyncio.Lock] = {}
         self._alive_since: dict[str, float] = {}
         self._behind: list[str] = []
+        self._sweeping: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         # One more for the uploads of a queue that has ended.
         count = settings.max_parallel_queues + 1
@@ -217,8 +221,7 @@ class Supervisor:
                 log.error("queue_broken", queue=entry.name, exc_info=trouble)
             self._candidates.refuse(entry, trouble)
         del self._attended[entry.name]
-        if self.idle and self._listener.why_not() is None:
-            sweep()
+        self._sweep_later()
         self._listener.left()
 
     async def _open_and_run(
@@ -352,8 +355,21 @@ class Supervisor:
             shelf.set_current(name)
         return True
 
+    def _sweep_later(self) -> None:
+        """Once a queue is left and for a while no other is taken up, nobody waits for a sweep."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._sweeping = self._loop.call_later(SWEEP_AFTER, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        if self.idle:
+            sweep()
+
     async def finish(self) -> None:
         """Return once every queue is left."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self._threads.shutdown(wait=False)

@@ -17,9 +17,16 @@ from runner.model.settings import Settings
 from runner.service.session import Session
 from runner.service.spot_watch import SpotWatch
 
-SOON = float(int(time.time()) + 120)
+NOW = float(int(time.time()))
+SOON = NOW + 120
 STOP = Notice(Kind.SPOT, "stop", SOON)
 REBALANCE = Notice(Kind.REBALANCE, "rebalance-recommendation", SOON)
+
+
+@pytest.fixture(autouse=True)
+def as_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among thousands of tests it may be minutes since these moments were near."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
 
 
 class Open:
@@ -70,7 +77,7 @@ def test_what_follows(
     for event in session.posted:
         assert event.reason == str(notice) == watch.leaving
         # The session's clock is at 0: what is left until then.
-        left = pytest.approx(120, abs=60)
+        left = pytest.approx(120)
         assert event.deadline == (left if notice.kind is Kind.SPOT else None)
 
 
