@@ -78,7 +78,7 @@ def test_its_end_interrupts_what_runs_in_an_orderly_way(server: Callable[..., Se
     )
     here.wait_for(lambda: here.exists("/root/ran"), "a running job")
     told = remembered(here)
-    told["life"]["began"] -= 3600
+    told["life"]["before"] += 3600
     here.write("/var/lib/runner/machine.json", json.dumps(told))
     assert here.wait_end() == 0
     assert here.read("/root/saved") == "saved\n"
