@@ -280,10 +280,19 @@ class Story:
             return None
         finally:
             self.mono = loop.time()
-            for task in asyncio.all_tasks(loop):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+            self._bury(asyncio.all_tasks(loop))
             asyncio.set_event_loop(None)
             loop.close()
+
+    def _bury(self, tasks: set[asyncio.Task[Any]]) -> None:
+        """Nothing of a killed process does anything any more, whenever its objects are freed."""
+        self.fate.crash_in = 0
+        for task in tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            assert coroutine is not None
+            with contextlib.suppress(BaseException):
+                coroutine.close()
 
     async def _live(self, loop: VirtualLoop, peace: bool) -> QueueStatus:
         place = Place(
