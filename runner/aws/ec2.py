@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.aws.clients import ATTEMPTS, make_client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 20
@@ -223,7 +223,7 @@ class Ec2:
     def run(self, **parameters: Any) -> Machine:
         """RunInstances; one instance."""
         answer = self.call("run_instances", MinCount=1, MaxCount=1, **parameters)
-        return machine_of(answer["Instances"][0], self.region)
+        return machine_of(part_of(answer, "RunInstances", "Instances", 0), self.region)
 
     def cancel_spot(self, request_ids: Sequence[str]) -> None:
         """Have EC2 launch nothing more for them. It leaves a running instance running, and
@@ -242,7 +242,7 @@ def machine_of(instance: Mapping[str, Any], region: str) -> Machine:
     reason = instance.get("StateReason") or {}
     zone = (instance.get("Placement") or {}).get("AvailabilityZone", "")
     return Machine(
-        instance_id=str(instance["InstanceId"]),
+        instance_id=str(part_of(instance, "EC2", "InstanceId")),
         state=str((instance.get("State") or {}).get("Name", "unknown")),
         instance_type=str(instance.get("InstanceType", "")),
         region=region,

@@ -104,6 +104,19 @@ _LONGEST_MESSAGE = 2_000
 """The same where it is AWS's own: a refusal may hold a text that only AWS can decode."""
 
 
+def part_of(answer: Any, operation: str, *path: str | int) -> Any:
+    """What AWS always tells. Raises AwsError where an answer hasn't it: a proxy's page, say, that
+    comes with status 200. Whether the call had its effect isn't known then."""
+    found = answer
+    for step in path:
+        try:
+            found = found[step]
+        except (KeyError, IndexError, TypeError):
+            text = f"{operation} was answered without {path[-1]}: is this AWS?"
+            raise AwsError(Kind.PASSING, "Unreadable", text) from None
+    return found
+
+
 def translate(error: Exception) -> AwsError | None:
     """Our error for one that boto3 raised; None for what isn't about AWS: a bug, a local file."""
     from boto3.exceptions import Boto3Error

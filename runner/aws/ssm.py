@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.aws.clients import make_client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 20
@@ -118,7 +118,7 @@ class Ssm:
             TimeoutSeconds=DELIVERY,
             Comment=why[:100],
         )
-        return str(answer["Command"]["CommandId"])
+        return str(part_of(answer, "SendCommand", "Command", "CommandId"))
 
     def outcome(self, command_id: str, instance_id: str) -> Outcome | None:
         """How a command stands; None if SSM doesn't know of it, or not yet."""

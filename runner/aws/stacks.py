@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from runner.aws.clients import make_client
-from runner.aws.faults import AwsError, calling
+from runner.aws.faults import AwsError, calling, part_of
 from runner.errors import RunnerError
 
 POLL_EVERY = 2.0
@@ -133,14 +133,16 @@ class Stacks:
             # Roles and policies have names of their own, by which they are found again.
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
-        change, stack_id = str(answer["Id"]), str(answer["StackId"])
+        change = str(part_of(answer, "CreateChangeSet", "Id"))
+        stack_id = str(part_of(answer, "CreateChangeSet", "StackId"))
         until = time.monotonic() + PATIENCE
         while True:
             answer = self._call("describe_change_set", ChangeSetName=change, StackName=name)
             why = str(answer.get("StatusReason") or "")
-            if answer["Status"] == "CREATE_COMPLETE":
+            status = part_of(answer, "DescribeChangeSet", "Status")
+            if status == "CREATE_COMPLETE":
                 return change, stack_id
-            if answer["Status"] == "FAILED":
+            if status == "FAILED":
                 self._call("delete_change_set", ChangeSetName=change, StackName=name)
                 if any(words in why for words in _NO_CHANGES):
                     return None, stack_id

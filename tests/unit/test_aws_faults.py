@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
-from runner.aws.faults import Kind, translate
+from runner.aws.faults import AwsError, Kind, part_of, translate
 
 PAGE = "<html>\n" + "<p>It is us, and not you.</p>\n" * 2000
 
@@ -30,3 +33,13 @@ def test_what_only_aws_can_decode_is_told_whole() -> None:
     told = translate(refused)
     assert told is not None and told.kind is Kind.DENIED
     assert str(told) == f"UnauthorizedOperation: {text}"
+
+
+@pytest.mark.parametrize("answer", [{}, {"Command": None}, {"Command": {}}, None, "<html>", []])
+def test_an_answer_without_what_aws_always_tells_is_no_answer(answer: Any) -> None:
+    """A proxy's page with status 200 would be an internal error, and a launch nobody knows of."""
+    with pytest.raises(AwsError, match="SendCommand was answered without CommandId") as caught:
+        part_of(answer, "SendCommand", "Command", "CommandId")
+    assert caught.value.kind is Kind.PASSING
+    machine = {"Instances": [{"InstanceId": "i-1"}]}
+    assert part_of(machine, "RunInstances", "Instances", 0, "InstanceId") == "i-1"

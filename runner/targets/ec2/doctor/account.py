@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from runner.aws.clients import make_client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 from runner.targets.ec2.doctor.findings import Finding, fail, ok, warn
 
 SKEW_REFUSED = 300.0
@@ -38,9 +38,10 @@ def who(region: str) -> tuple[Caller | None, list[Finding]]:
         with calling(lambda error: error):
             client = make_client("sts", region, connect=4, read=5, attempts=2)
             answer: dict[str, Any] = client.get_caller_identity()
+        account, arn = (part_of(answer, "GetCallerIdentity", name) for name in ("Account", "Arn"))
     except AwsError as error:
         return None, [_refused(error), *_clock(_headers(error.__cause__))]
-    caller = Caller(str(answer["Account"]), str(answer["Arn"]))
+    caller = Caller(str(account), str(arn))
     says = f"{caller.arn}, account {caller.account}"
     root = caller.arn.endswith(":root")
     todo = "make an IAM user or role for this: root's keys can't be limited"

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from runner.aws.clients import S3Client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 from runner.targets.ec2 import names
 from runner.targets.ec2.doctor.findings import Finding, fail, ok, warn
 
@@ -58,16 +58,19 @@ class _Bucket:
         check = f"{self._check}: encryption"
         try:
             answer = self._call("get_bucket_encryption")
+            rules = ("ServerSideEncryptionConfiguration", "Rules", 0)
+            how = part_of(
+                answer, "GetBucketEncryption", *rules, "ApplyServerSideEncryptionByDefault"
+            )
+            algorithm = part_of(how, "GetBucketEncryption", "SSEAlgorithm")
         except AwsError as error:
             if error.code == "ServerSideEncryptionConfigurationNotFoundError":
                 return warn(check, "none is set", "`aws s3api put-bucket-encryption`")
             if error.kind is Kind.DENIED:
                 return warn(check, "can't be seen: s3:GetEncryptionConfiguration is missing")
             return warn(check, str(error))
-        rule = answer["ServerSideEncryptionConfiguration"]["Rules"][0]
-        how = rule["ApplyServerSideEncryptionByDefault"]
         key = how.get("KMSMasterKeyID")
-        return ok(check, f"{how['SSEAlgorithm']}{f' with {key}' if key else ''}")
+        return ok(check, f"{algorithm}{f' with {key}' if key else ''}")
 
     def used(self) -> Finding:
         check, key = f"{self._check}: use", f"{names.FOLDER}/doctor-{uuid.uuid4().hex[:12]}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.aws.clients import make_client
 from runner.aws.ec2 import ALIVE, Ec2
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 from runner.targets.ec2 import names
 from runner.targets.ec2.doctor.account import Caller
 from runner.targets.ec2.doctor.findings import Finding, fail, ok, warn
@@ -113,7 +113,7 @@ def _simulate(source: str, action: str, resources: Sequence[str]) -> list[dict[s
         answer: dict[str, Any] = client.simulate_principal_policy(
             PolicySourceArn=source, ActionNames=[action], ResourceArns=list(resources)
         )
-    return list(answer["EvaluationResults"])
+    return list(part_of(answer, "SimulatePrincipalPolicy", "EvaluationResults"))
 
 
 def _simulated_as(caller: Caller) -> str | None:
@@ -134,7 +134,7 @@ def _image(ec2: Ec2, region: str, instance_type: str) -> str:
     with calling(lambda error: error):
         client = make_client("ssm", region, connect=4, read=8, attempts=2)
         answer: dict[str, Any] = client.get_parameters(Names=[_IMAGE.format(arch=arch)])
-    found = answer["Parameters"]
+    found = part_of(answer, "GetParameters", "Parameters")
     if not found:
         raise AwsError(Kind.MISSING, "ParameterNotFound", f"{region} names no image for {arch}")
     return str(found[0]["Value"])

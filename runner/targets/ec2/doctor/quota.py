@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.aws.clients import make_client
 from runner.aws.ec2 import Ec2
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 from runner.targets.ec2.doctor.findings import Finding, fail, ok, warn
 from runner.targets.ec2.quotas import quota_of
 
@@ -59,7 +59,8 @@ def _limit(region: str, code: str) -> tuple[int, str]:
         except client.exceptions.NoSuchResourceException:
             # Never changed for this account: then AWS's own default counts.
             answer = client.get_aws_default_service_quota(ServiceCode="ec2", QuotaCode=code)
-    return int(answer["Quota"]["Value"]), str(answer["Quota"].get("QuotaName", code))
+    value = part_of(answer, "GetServiceQuota", "Quota", "Value")
+    return int(value), str(answer["Quota"].get("QuotaName", code))
 
 
 def _in_use(ec2: Ec2, wanted: Mapping[str, tuple[str, str] | None]) -> Counter[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runner.aws.clients import S3Client, make_client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.faults import AwsError, Kind, calling, part_of
 from runner.targets.ec2 import names
 from runner.targets.ec2.doctor.findings import Finding, fail, ok, warn
 
@@ -64,6 +64,7 @@ def check_documents(region: str) -> list[Finding]:
         try:
             with calling(lambda error: error):
                 answer: dict[str, Any] = client.describe_document(Name=name)
+            found = part_of(answer, "DescribeDocument", "Document")
         except AwsError as error:
             if error.kind is Kind.DENIED:
                 return [warn(check, f"{name} can't be seen: ssm:DescribeDocument is missing")]
@@ -71,7 +72,6 @@ def check_documents(region: str) -> list[Finding]:
                 return [fail(check, str(error), "try again")]
             missing.append(name)
             continue
-        found = answer["Document"]
         if found.get("Status") not in ("Active", None):
             missing.append(name)
         elif found.get("DefaultVersion") != found.get("LatestVersion"):
