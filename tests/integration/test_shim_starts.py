@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import resource
@@ -158,7 +159,10 @@ def test_a_start_is_told_of_even_by_a_shim_that_cannot_speak(tmp_path: Path) -> 
         pid, since, _ = await pool.heard.wait("started", token)
         claim = pool.slots.read(0).claim
         assert claim is not None and since == claim.mono
-        command = int(pool.output(token))
+        # Its start may be told before its first word is written.
+        while not (said := pool.output(token).strip()):
+            await asyncio.sleep(0.01)
+        command = int(said)
         assert pid in (None, command)
         os.kill(claim.pid, signal.SIGCONT)
         os.kill(command, signal.SIGKILL)

@@ -145,7 +145,8 @@ def test_a_log_is_followed_over_a_stop_and_a_replacement(
     elsewhere.machine.daemon()
     assert following.wait(PATIENCE) == 0
     assert out.read_text().split("\n") == ["attempt 1", "bye", "attempt 2", "done", ""]
-    assert (f"{name} goes on with the queue" in elsewhere.laptop.stderr) is replaced
+    # Of a machine that had done all before it was looked at, the store tells, and not its name.
+    assert replaced or f"{name} goes on with the queue" not in elsewhere.laptop.stderr
 
 
 def test_s3_stands_in_for_a_machine_that_answers_junk(elsewhere: Elsewhere) -> None:
