@@ -1,8 +1,8 @@
 """The whole engine on a clock of its own: a queue, a store, a machine, and what happens to them.
 
-One seed is one story: a document, how each attempt goes, when the store fails, when the process is
-killed between two effects, when the machine is taken away, when the clock is set. Told again it is
-the same to the last event.
+One seed is one scenario: a document, how each attempt goes, when the store fails, when the process
+is killed between two effects, when the machine is taken away, when the clock is set. Run again it
+is the same to the last event.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class FickleStore(FolderStore):
             super().delete(key)
 
 
-class Story:
+class Scenario:
     """One seed's. Raises AssertionError, with what happened, where a promise is broken."""
 
     def __init__(self, seed: int, folder: Path) -> None:
@@ -280,11 +280,11 @@ class Story:
             return None
         finally:
             self.mono = loop.time()
-            self._bury(asyncio.all_tasks(loop))
+            self._discard(asyncio.all_tasks(loop))
             asyncio.set_event_loop(None)
             loop.close()
 
-    def _bury(self, tasks: set[asyncio.Task[Any]]) -> None:
+    def _discard(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Nothing of a killed process does anything any more, whenever its objects are freed."""
         self.fate.crash_in = 0
         for task in tasks:
@@ -387,21 +387,21 @@ class Story:
                 assert found == f"{index}/{state.attempt}".encode(), (job.job_id, found)
 
 
-def tell(seed: int) -> list[str]:
-    """Play one story; what happened in it. Raises AssertionError that shows it."""
+def run_scenario(seed: int) -> list[str]:
+    """Play one scenario; what happened in it. Raises AssertionError that shows it."""
     folder = Path(tempfile.mkdtemp(prefix=f"simulated-{seed}-", dir=_memory()))
     before = random.getstate()
     random.seed(seed)
-    story = Story(seed, folder)
+    scenario = Scenario(seed, folder)
     try:
-        story.play()
+        scenario.play()
     except Exception as error:
-        last = "\n".join(story.told[-80:])
+        last = "\n".join(scenario.told[-80:])
         raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}\n{last}") from error
     finally:
         random.setstate(before)
         shutil.rmtree(folder, ignore_errors=True)
-    return story.told
+    return scenario.told
 
 
 def _memory() -> str | None:

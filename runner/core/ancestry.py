@@ -56,7 +56,7 @@ class Ancestry:
                     return FAILED
                 if answer is not None and answer != NONE:
                     still_open = (at, answer)
-                if answer is None or self._is_behind_more(other, answer):
+                if answer is None or self._looks_past(other, answer):
                     came_from[other] = at
                     todo.append(other)
         if still_open is not None:
@@ -66,7 +66,7 @@ class Ancestry:
         self._known.update(dict.fromkeys(came_from, NONE))
         return NONE
 
-    def _is_behind_more(self, index: int, answer: int) -> bool:
+    def _looks_past(self, index: int, answer: int) -> bool:
         """Whether a failure before this job counts already, though it has not ended itself."""
         return answer == index and self._stops and self._known.get(index, NONE) < 0
 

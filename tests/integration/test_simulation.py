@@ -1,4 +1,4 @@
-"""A thousand stories of the whole engine in simulated time; ``make stress`` tells more of them."""
+"""A thousand scenarios of the whole engine in simulated time; ``make stress`` runs more of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from simulation import tell
+from simulation import run_scenario
 
 CHUNKS = 20
 OF_EACH = 50
@@ -17,17 +17,17 @@ OF_EACH = 50
 def test_nothing_is_lost_doubled_or_green_without_work(chunk: int) -> None:
     """Some order of kills, failures, boots and requests would lose a job's work, or do it twice."""
     for seed in range(chunk * OF_EACH, (chunk + 1) * OF_EACH):
-        tell(seed)
+        run_scenario(seed)
 
 
-def test_a_seed_tells_the_same_story_in_another_process() -> None:
+def test_a_seed_tells_the_same_scenario_in_another_process() -> None:
     """A failure that can't be had again can't be mended."""
     tests = Path(__file__).parent.parent
     code = f"""
 import sys
 sys.path[:0] = [{str(tests)!r}]
-from simulation import tell
-print("\\n".join(line for seed in range(5) for line in tell(seed)))
+from simulation import run_scenario
+print("\\n".join(line for seed in range(5) for line in run_scenario(seed)))
 """
     told = [
         subprocess.run(

@@ -1,13 +1,13 @@
-"""Stories of the whole engine in simulated time: a hundred thousand of them."""
+"""Scenarios of the whole engine in simulated time: a hundred thousand of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from simulation import tell
+from simulation import run_scenario
 
-STORIES = 100_000
+SCENARIOS = 100_000
 CHUNKS = 50
 
 
@@ -17,5 +17,5 @@ def test_nothing_is_lost_doubled_or_green_without_work(
 ) -> None:
     """Some order of kills, failures, boots and requests would lose a job's work, or do it twice."""
     first = seed << 20
-    for number in range(first, first + scaled(STORIES // CHUNKS)):
-        tell(number)
+    for number in range(first, first + scaled(SCENARIOS // CHUNKS)):
+        run_scenario(number)
