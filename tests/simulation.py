@@ -28,9 +28,9 @@ from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
 from runner.engine.simulated import DONE, Plan, SimulatedMachine, Tree
 from runner.engine.virtual_time import VirtualLoop
 from runner.errors import DiskError
-from runner.model.document import Job, Queue, Retry
+from runner.model.document import JobSpec, QueueSpec, RetrySpec
 from runner.model.graph import Graph
-from runner.model.queue import ResultPath
+from runner.model.queue import ResultSpec
 from runner.model.settings import Settings
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
@@ -162,18 +162,18 @@ class Scenario:
     # -- what there is -----------------------------------------------------------------------
 
     @property
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[JobSpec, ...]:
         return self.queue.jobs
 
-    def _document(self) -> Queue:
+    def _document(self) -> QueueSpec:
         draw, jobs = self.random, []
         for number in range(draw.randint(1, 6)):
             earlier = [f"j{n}" for n in range(number) if draw.random() < 0.4]
             run_if = draw.choice(("success",) * 6 + ("failure", "always")) if earlier else "success"
-            retry = Retry(draw.randint(1, 3), "fixed", base_delay=5.0)
-            results = (ResultPath(f"out{number}"),) if draw.random() < 0.5 else ()
+            retry = RetrySpec(draw.randint(1, 3), "fixed", base_delay=5.0)
+            results = (ResultSpec(f"out{number}"),) if draw.random() < 0.5 else ()
             jobs.append(
-                Job(
+                JobSpec(
                     f"j{number}",
                     "true",
                     timeout=draw.choice((20.0, 600.0)),
@@ -183,7 +183,7 @@ class Scenario:
                     result_paths=results,
                 )
             )
-        return Queue(
+        return QueueSpec(
             "q",
             "a queue",
             tuple(jobs),

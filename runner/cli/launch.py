@@ -12,7 +12,7 @@ from runner.cli import options
 from runner.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from runner.model.document import Queue
+    from runner.model.document import QueueSpec
     from runner.targets.ec2.wish import Wish
 
 _LOGIN = "`aws sts get-caller-identity` says who you are; `aws configure` or `aws sso login` helps"
@@ -127,7 +127,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return wait(done.launch, launching.say)
 
 
-def _read(arguments: argparse.Namespace) -> tuple[Queue, Wish]:
+def _read(arguments: argparse.Namespace) -> tuple[QueueSpec, Wish]:
     """The document and the flags; all that is wrong with both at once."""
     from runner.model.document import read_document
     from runner.targets.ec2.wish import wish_of
@@ -151,7 +151,7 @@ def _read(arguments: argparse.Namespace) -> tuple[Queue, Wish]:
     return queue, wish
 
 
-def _unfit(queue: Queue) -> list[str]:
+def _unfit(queue: QueueSpec) -> list[str]:
     if queue.result_s3_bucket is None:
         return [
             'result_s3_bucket: is missing; a launch needs a bucket of yours, "result_s3_bucket": '

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from runner.cli.text import counted
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
 from runner.results.escape import shown
 from runner.targets.ec2.choosing import Choice
@@ -28,7 +28,7 @@ DELAY = "5m0s"
 
 
 def plan_lines(
-    queue: Queue, store: str, wish: Wish, facts: Facts, tried: Sequence[Candidate]
+    queue: QueueSpec, store: str, wish: Wish, facts: Facts, tried: Sequence[Candidate]
 ) -> Iterator[str]:
     """The plan, ``Name: what``, a line each; what is tried in turn has a line for each."""
     first = tried[0]
@@ -73,7 +73,7 @@ def workdir_lines(choice: Choice) -> Iterator[str]:
         yield _line("Left out", "--include FILE ships one of these files all the same")
 
 
-def _ends(queue: Queue, wish: Wish) -> Iterator[str]:
+def _ends(queue: QueueSpec, wish: Wish) -> Iterator[str]:
     yield _line("Ends", _by_itself(wish))
     why = f" ({wish.lifetime_why})" if wish.lifetime_why else ""
     yield _line("At the latest", f"{format_duration(wish.max_lifetime)} after the launch{why}")
@@ -121,7 +121,7 @@ def untold(launch: Launch, error: Exception) -> str:
     )
 
 
-def _jobs(queue: Queue) -> str:
+def _jobs(queue: QueueSpec) -> str:
     return f"{len(queue.jobs):,} jobs" if len(queue.jobs) > 1 else "1 job"
 
 

@@ -19,7 +19,7 @@ from runner.cli.progress import progress_bar
 from runner.cli.text import clean
 from runner.errors import RunnerError, StateError, UsageError
 from runner.model import lint
-from runner.model.document import Queue, dump_document
+from runner.model.document import QueueSpec, dump_document
 from runner.results.stores import open_store
 from runner.service.result_stores import wanted
 from runner.service.taking_over import look
@@ -58,7 +58,7 @@ class Launching:
     """Whether a person at a terminal is asked first: `--dry-run` is what shows the plan only."""
 
     def __init__(
-        self, arguments: argparse.Namespace, queue: Queue, wish: Wish, launches: Launches
+        self, arguments: argparse.Namespace, queue: QueueSpec, wish: Wish, launches: Launches
     ) -> None:
         assert queue.result_s3_bucket is not None
         self._arguments = arguments
@@ -263,7 +263,9 @@ class Launching:
             raise UntoldError(launch_text.untold(done.launch, error)) from error
 
 
-def _digest(arguments: argparse.Namespace, queue: Queue, region: str, packed: Path | None) -> str:
+def _digest(
+    arguments: argparse.Namespace, queue: QueueSpec, region: str, packed: Path | None
+) -> str:
     """What makes two commands the same: the document, the flags, the work folder's files."""
     given = {name: value for name, value in vars(arguments).items() if name not in _NO_PART}
     code = sha256_of(packed) if packed else None

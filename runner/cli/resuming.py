@@ -10,7 +10,7 @@ from runner.aws.ec2 import Ec2
 from runner.cli import ends_with, fleet, options
 from runner.cli.launching import Launching
 from runner.errors import ConflictError, StateError, UsageError
-from runner.model.document import Queue, read_document
+from runner.model.document import QueueSpec, read_document
 from runner.model.wording import quoted
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names, predecessor
@@ -56,7 +56,7 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     return Resuming(merged, queue, wish, launches, where, shipped, notes)
 
 
-def _corrected(path: Path, queue_id: str) -> Queue:
+def _corrected(path: Path, queue_id: str) -> QueueSpec:
     """The document that was given. Raises UsageError, ConflictError for another queue's."""
     queue = read_document(path)
     if queue.queue_id not in (None, queue_id):
@@ -87,7 +87,7 @@ class Resuming(Launching):
     def __init__(
         self,
         arguments: argparse.Namespace,
-        queue: Queue,
+        queue: QueueSpec,
         wish: Wish,
         launches: Launches,
         where: Whereabouts,

@@ -15,7 +15,7 @@ from runner.model.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from runner.core.states import JobState
-    from runner.model.document import Queue
+    from runner.model.document import QueueSpec
     from runner.model.settings import Settings
     from runner.service.simulation import Simulated
 
@@ -77,7 +77,7 @@ def check_flags(arguments: argparse.Namespace) -> None:
             raise UsageError(f"{flag} has a meaning only with --simulate")
 
 
-def execute(arguments: argparse.Namespace, document: Queue, settings: Settings) -> int:
+def execute(arguments: argparse.Namespace, document: QueueSpec, settings: Settings) -> int:
     """Show it. The exit code tells only that it could be shown."""
     from runner.service.simulation import Assumptions, simulate
 
@@ -102,7 +102,7 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _check_jobs(names: list[str], document: Queue) -> None:
+def _check_jobs(names: list[str], document: QueueSpec) -> None:
     ids = [job.job_id for job in document.jobs]
     for name in names:
         if name not in ids:
@@ -110,7 +110,9 @@ def _check_jobs(names: list[str], document: Queue) -> None:
             raise UsageError(f"--fail: the document has no job {quoted(name)}{hint}")
 
 
-def _known(arguments: argparse.Namespace, document: Queue, settings: Settings) -> dict[str, float]:
+def _known(
+    arguments: argparse.Namespace, document: QueueSpec, settings: Settings
+) -> dict[str, float]:
     """How long jobs took, as far as a former run tells."""
     from runner.core.state_file import parse_state
     from runner.service.shelf import Shelf
@@ -135,7 +137,7 @@ def _known(arguments: argparse.Namespace, document: Queue, settings: Settings) -
         return {}
 
 
-def _lines(found: Simulated, document: Queue, width: int | None) -> list[str]:
+def _lines(found: Simulated, document: QueueSpec, width: int | None) -> list[str]:
     jobs = sorted(
         zip(document.jobs, found.jobs, strict=True),
         key=lambda each: each[1].first_start or float("inf"),

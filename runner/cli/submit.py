@@ -18,7 +18,7 @@ from runner.errors import EndedElsewhereError, ExitCode
 from runner.model.wording import quoted
 
 if TYPE_CHECKING:
-    from runner.model.document import Queue
+    from runner.model.document import QueueSpec
 
 NAMED = 3
 """Files that are named; of more it is said that there are some."""
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
-def _tell_where(document: Queue, answer: Mapping[str, Any]) -> None:
+def _tell_where(document: QueueSpec, answer: Mapping[str, Any]) -> None:
     """What is meant from this folder isn't found where the service starts jobs."""
     from runner.service.warnings import relative_words
 

@@ -7,7 +7,7 @@ still fail it isn't known yet, and the answer is remembered together with such a
 from __future__ import annotations
 
 from runner.core.states import ENDED, JobState, JobStatus
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 
 NONE = -1
@@ -20,7 +20,7 @@ FAILED = -2
 class Ancestry:
     """What stands before the jobs of one queue. ``jobs`` is the ledger's own list of records."""
 
-    def __init__(self, document: Queue, graph: Graph, jobs: list[JobState]) -> None:
+    def __init__(self, document: QueueSpec, graph: Graph, jobs: list[JobState]) -> None:
         self._document = document.jobs
         self._stops = document.on_failure == "stop"
         self._dependencies = graph.dependencies

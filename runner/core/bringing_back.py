@@ -22,7 +22,7 @@ from runner.core.states import (
     QueueState,
 )
 from runner.core.taking_over import from_stored
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 
 ANOTHER_BOOT = "another"
 """For the id of a boot of which nothing is known but that it isn't this one."""
@@ -42,7 +42,7 @@ class OnRecord:
     work: tuple[int, int] | None = None
 
 
-def from_file(document: Queue, told: StateFile) -> tuple[QueueState, dict[int, JobState]]:
+def from_file(document: QueueSpec, told: StateFile) -> tuple[QueueState, dict[int, JobState]]:
     """The records that the file tells of, as those of another boot.
 
     Raises StateError for a state of another document.
@@ -62,7 +62,7 @@ def from_file(document: Queue, told: StateFile) -> tuple[QueueState, dict[int, J
 
 
 def with_attempts(
-    document: Queue,
+    document: QueueSpec,
     queue: QueueState,
     jobs: Mapping[int, JobState],
     attempts: Sequence[OnRecord],

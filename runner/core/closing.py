@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from runner.core.states import PENDING, JobState, JobStatus
-from runner.model.document import Job
+from runner.model.document import JobSpec
 
 
 def failure_of(job_id: str) -> str:
@@ -54,7 +54,7 @@ def halted(state: JobState, reason: str, run_if: str) -> JobState | None:
     return skipped(state, reason) if run_if == "success" else None
 
 
-def to_be_stored(job: Job, state: JobState) -> JobState:
+def to_be_stored(job: JobSpec, state: JobState) -> JobState:
     """It has ended, and its files are on their way to the store."""
     due = state.status is JobStatus.COMPLETED and job.result_paths
     return replace(

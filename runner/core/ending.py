@@ -14,7 +14,7 @@ from runner.core.ledger import Ledger
 from runner.core.readiness import Readiness, Skip
 from runner.core.reopening import as_new
 from runner.core.states import WAITING, JobState, JobStatus
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
 
 
@@ -130,7 +130,7 @@ def forbidden(ledger: Ledger, index: int, state: JobState) -> JobState | None:
     return None
 
 
-def global_timeout_message(document: Queue) -> str:
+def global_timeout_message(document: QueueSpec) -> str:
     """The queue's reason, and that of all that ends for it."""
     return f"global timeout {format_duration(document.global_timeout)} exceeded"
 

@@ -21,7 +21,7 @@ from runner.core.states import (
     QueueState,
     QueueStatus,
 )
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 
 
 def finish_if_done(ledger: Ledger, now: Now) -> None:
@@ -61,7 +61,7 @@ def verdict(ledger: Ledger) -> tuple[QueueStatus, str | None]:
 
 
 def outcome_of(
-    document: Queue, queue: QueueState, counts: Counter[JobStatus], jobs: Sequence[JobState]
+    document: QueueSpec, queue: QueueState, counts: Counter[JobStatus], jobs: Sequence[JobState]
 ) -> tuple[QueueStatus, str | None]:
     """The status and the reason of a queue whose ``jobs`` have all ended."""
     if queue.timed_out:

@@ -18,14 +18,14 @@ from heapq import heappop, heappush
 from runner.core.ancestry import FAILED, NONE, Ancestry
 from runner.core.readiness import Readiness, Skip, judge
 from runner.core.states import ENDED, WAITING, JobState, JobStatus
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 
 
 class Frontier:
     """What can be done next. ``jobs`` is the ledger's own list of records."""
 
-    def __init__(self, document: Queue, graph: Graph, jobs: list[JobState]) -> None:
+    def __init__(self, document: QueueSpec, graph: Graph, jobs: list[JobState]) -> None:
         self._document = document.jobs
         self._dependencies = graph.dependencies
         self._dependents = graph.dependents

@@ -25,7 +25,7 @@ from runner.core.states import (
     check_queue_transition,
 )
 from runner.core.story import Changes, StoryEntry, history_of
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 
 REMEMBERED = 200
@@ -56,7 +56,7 @@ class Ledger:
 
     def __init__(
         self,
-        document: Queue,
+        document: QueueSpec,
         graph: Graph,
         queue: QueueState,
         jobs: dict[int, JobState] | None = None,

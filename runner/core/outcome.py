@@ -11,7 +11,7 @@ from dataclasses import replace
 from runner.core import retry, space
 from runner.core.events import AttemptEnded, Exited, Lost, NotRunnable, Signalled
 from runner.core.states import JobState, JobStatus, StopReason
-from runner.model.document import Job
+from runner.model.document import JobSpec
 from runner.model.durations import format_duration
 
 _DONE = Exited(0)
@@ -23,7 +23,7 @@ MAX_UNANNOUNCED = 5
 """So many interruptions in a row without a notice, and the job is taken to be their cause."""
 
 
-def conclude(job: Job, state: JobState, ended: AttemptEnded, global_timeout: float) -> JobState:
+def conclude(job: JobSpec, state: JobState, ended: AttemptEnded, global_timeout: float) -> JobState:
     """The job's record after this end; ``next_attempt_at`` is set when it is to be retried."""
     live = state.live
     assert live is not None
@@ -79,7 +79,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
     )
 
 
-def _by_itself(job: Job, after: JobState, ended: AttemptEnded) -> JobState:
+def _by_itself(job: JobSpec, after: JobState, ended: AttemptEnded) -> JobState:
     match ended.outcome:
         case Exited() | Signalled():
             return _counted(job, after, ended, _message(after, ended))
@@ -121,7 +121,7 @@ def interrupted(after: JobState, why: str, *, announced: bool) -> JobState:
     return replace(after, status=JobStatus.INTERRUPTED, reason=why)
 
 
-def _counted(job: Job, after: JobState, ended: AttemptEnded, message: str) -> JobState:
+def _counted(job: JobSpec, after: JobState, ended: AttemptEnded, message: str) -> JobState:
     after = replace(after, counted=after.counted + 1, unannounced=0, error_message=message)
     decision = retry.decide(job.retry, after.counted, ended.outcome, after.timed_out, ended.draw)
     if decision.delay is None:
@@ -137,5 +137,5 @@ def _counted(job: Job, after: JobState, ended: AttemptEnded, message: str) -> Jo
     )
 
 
-def _budget(job: Job) -> int:
+def _budget(job: JobSpec) -> int:
     return job.retry.max_attempts if job.retry else 1

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from runner.core.states import PENDING, JobState, JobStatus
-from runner.model.document import Job
+from runner.model.document import JobSpec
 from runner.model.graph import Graph
 
 
@@ -31,7 +31,7 @@ def as_new(state: JobState) -> JobState:
 
 
 def behind(
-    jobs: Sequence[Job],
+    jobs: Sequence[JobSpec],
     graph: Graph,
     states: Sequence[JobState],
     seeds: Iterable[int],
@@ -65,6 +65,6 @@ def behind(
 _TAKEN = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.RUNNING})
 
 
-def _has_run_for_any_end(job: Job, state: JobState) -> bool:
+def _has_run_for_any_end(job: JobSpec, state: JobState) -> bool:
     """It has seen another end than the one to come: what used its results goes with it."""
     return job.run_if != "success" and state.status in (JobStatus.COMPLETED, JobStatus.FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.core.events import Exited, Outcome
-from runner.model.document import Retry
+from runner.model.document import RetrySpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ FAIL = RetryDecision(None)
 
 
 def decide(
-    retry: Retry | None, counted: int, outcome: Outcome, timed_out: bool, draw: float
+    retry: RetrySpec | None, counted: int, outcome: Outcome, timed_out: bool, draw: float
 ) -> RetryDecision:
     """Decide after the ``counted``-th execution that used up budget.
 
@@ -36,7 +36,7 @@ def decide(
     return RetryDecision(delay_after(retry, counted, draw))
 
 
-def delay_after(retry: Retry, counted: int, draw: float) -> float:
+def delay_after(retry: RetrySpec, counted: int, draw: float) -> float:
     """Seconds to wait after the ``counted``-th execution (1, 2, …); ``draw`` is in [0, 1)."""
     base = retry.base_delay
     if retry.backoff == "fixed":

@@ -19,10 +19,10 @@ from runner.core.states import (
     QueueState,
 )
 from runner.errors import StateError
-from runner.model.document import Job, Queue
+from runner.model.document import JobSpec, QueueSpec
 
 
-def from_stored(document: Queue, stored: StateFile) -> tuple[QueueState, dict[int, JobState]]:
+def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dict[int, JobState]]:
     """The records of an unfinished run, for a machine that knows nothing of it.
 
     They are those of another boot, so that a session opens them like any after a power cut.
@@ -53,7 +53,7 @@ def from_stored(document: Queue, stored: StateFile) -> tuple[QueueState, dict[in
     return queue, jobs
 
 
-def _job(job: Job, told: StateFileJob, run_id: str, index: int, updated: float) -> JobState:
+def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: float) -> JobState:
     begun = told.attempt - (told.status is JobStatus.RUNNING)
     budget = job.retry.max_attempts if job.retry else 1
     counted = max(0, begun - told.interruptions)

@@ -24,7 +24,7 @@ from runner.core.states import (
     QueueStatus,
 )
 from runner.errors import ConflictError
-from runner.model.document import Queue, job_difference
+from runner.model.document import QueueSpec, job_difference
 from runner.model.graph import Graph
 
 _TOLD = 20
@@ -45,7 +45,7 @@ class _Change:
 
 
 def carry_over(
-    old: Queue, new: Queue, queue: QueueState, jobs: Mapping[int, JobState], again: Again
+    old: QueueSpec, new: QueueSpec, queue: QueueState, jobs: Mapping[int, JobState], again: Again
 ) -> tuple[QueueState, dict[int, JobState]]:
     """The records for ``new``, with what is to run again pending.
 
@@ -81,7 +81,7 @@ def carry_over(
 
 
 def accepting(
-    old: Queue, new: Queue, queue: QueueState, jobs: Mapping[int, JobState]
+    old: QueueSpec, new: QueueSpec, queue: QueueState, jobs: Mapping[int, JobState]
 ) -> str | None:
     """The fewest flags with which ``carry_over`` accepts the new document; None if none do."""
     for again in (
@@ -95,7 +95,7 @@ def accepting(
     return None
 
 
-def _changes(old: Queue, new: Queue, jobs: Mapping[int, JobState]) -> Iterator[_Change]:
+def _changes(old: QueueSpec, new: QueueSpec, jobs: Mapping[int, JobState]) -> Iterator[_Change]:
     """In the order of the new document; what is gone comes first."""
     there = {job.job_id for job in new.jobs}
     before = {job.job_id: index for index, job in enumerate(old.jobs)}
@@ -148,7 +148,7 @@ def _doing(state: JobState) -> str | None:
     return None
 
 
-def _run_again(new: Queue, states: list[JobState], changed: set[int], again: Again) -> None:
+def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again: Again) -> None:
     """Make pending what is to run (again); what runs is marked if it is to do so afterwards."""
     seeds, judged = set(), set()
     for at, state in enumerate(states):
@@ -180,7 +180,9 @@ def _without_strangers(state: JobState, places: Mapping[str, int]) -> JobState:
     return replace(state, reason=None, error_message=message)
 
 
-def _halted(old: Queue, new: Queue, queue: QueueState, states: Sequence[JobState]) -> str | None:
+def _halted(
+    old: QueueSpec, new: QueueSpec, queue: QueueState, states: Sequence[JobState]
+) -> str | None:
     """What stops the queue under the new document: a failure that stands, and would stop it.
 
     None also where a request to retry has lifted the stop since.
@@ -195,7 +197,7 @@ def _halted(old: Queue, new: Queue, queue: QueueState, states: Sequence[JobState
     return queue.halted if queue.halted in failed else next(iter(failed), None)
 
 
-def _reopened(new: Queue, queue: QueueState, states: Sequence[JobState]) -> QueueState:
+def _reopened(new: QueueSpec, queue: QueueState, states: Sequence[JobState]) -> QueueState:
     """Running again, if it had ended and hasn't any more, or has come to something else."""
     if queue.status not in QUEUE_ENDED:
         return queue

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.core.actions import StartAttempt
-from runner.model.document import Job, Queue
+from runner.model.document import JobSpec, QueueSpec
 from runner.process.cgroup import Group
 from runner.process.tree import TOKEN_VARIABLE
 from runner.process.wire import User
@@ -67,13 +67,13 @@ class Surroundings:
         """The control group of an attempt, where attempts have one."""
         return Group(self.jobs_unit, token) if self.jobs_unit else None
 
-    def working_directory(self, document: Queue, job: Job) -> str:
+    def working_directory(self, document: QueueSpec, job: JobSpec) -> str:
         """Where the job runs; a relative one is below the folder of a job that names none."""
         named = job.working_directory or document.working_directory
         return os.path.join(self.work_dir, named) if named else self.work_dir
 
     def variables(
-        self, job: Job, action: StartAttempt, cwd: str, secrets: Mapping[str, str]
+        self, job: JobSpec, action: StartAttempt, cwd: str, secrets: Mapping[str, str]
     ) -> dict[str, str]:
         """What an attempt has on top of the queue's own environment."""
         return {

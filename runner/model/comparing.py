@@ -12,14 +12,14 @@ from typing import Any
 
 from runner.model.dumping import DURATIONS
 from runner.model.durations import format_duration
-from runner.model.queue import InputPath, Job, Queue, ResultPath, Retry
+from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 from runner.model.wording import quoted, step
 
 _NOT_SHOWN = frozenset({"command"})
 _SHOWN_ITEMS = 5
 
 
-def first_difference(a: Queue, b: Queue) -> str | None:
+def first_difference(a: QueueSpec, b: QueueSpec) -> str | None:
     """How ``b`` first differs from ``a``: `jobs[2].timeout: 2h0m0s is now 1h0m0s`; None if equal.
 
     The queue's own fields come first, then the jobs, matched by id. An index is a place in ``b``,
@@ -28,7 +28,7 @@ def first_difference(a: Queue, b: Queue) -> str | None:
     return _differs(a, b, "") or _jobs_differ(a.jobs, b.jobs)
 
 
-def job_difference(a: Queue, was: Job, b: Queue, now: Job) -> str | None:
+def job_difference(a: QueueSpec, was: JobSpec, b: QueueSpec, now: JobSpec) -> str | None:
     """How what ``now`` does in ``b`` first differs from what ``was`` did in ``a``, else None.
 
     What a job gets from its queue counts as its own. The order of its dependencies doesn't count.
@@ -42,7 +42,7 @@ def job_difference(a: Queue, was: Job, b: Queue, now: Job) -> str | None:
     return _differs(_effective(a, was), _effective(b, now), "")
 
 
-def _effective(queue: Queue, job: Job) -> Job:
+def _effective(queue: QueueSpec, job: JobSpec) -> JobSpec:
     env = {name: value for name, value in queue.env.items() if name not in job.secret_env}
     return replace(
         job,
@@ -53,7 +53,7 @@ def _effective(queue: Queue, job: Job) -> Job:
     )
 
 
-def _jobs_differ(a: tuple[Job, ...], b: tuple[Job, ...]) -> str | None:
+def _jobs_differ(a: tuple[JobSpec, ...], b: tuple[JobSpec, ...]) -> str | None:
     if a == b:
         return None
     before = {job.job_id: job for job in a}
@@ -72,7 +72,9 @@ def _jobs_differ(a: tuple[Job, ...], b: tuple[Job, ...]) -> str | None:
     return None
 
 
-def _differs(a: Queue | Job | Retry, b: Queue | Job | Retry, place: str) -> str | None:
+def _differs(
+    a: QueueSpec | JobSpec | RetrySpec, b: QueueSpec | JobSpec | RetrySpec, place: str
+) -> str | None:
     for field in fields(a):
         name = field.name
         if name == "jobs":
@@ -83,7 +85,7 @@ def _differs(a: Queue | Job | Retry, b: Queue | Job | Retry, place: str) -> str 
         where = f"{place}.{name}".removeprefix(".")
         if name in ("env", "secret_env"):
             return _env_differs(old, new, where)
-        if isinstance(old, Retry) and isinstance(new, Retry):
+        if isinstance(old, RetrySpec) and isinstance(new, RetrySpec):
             return _differs(old, new, where)
         if name in _NOT_SHOWN:
             return f"{where} differs"
@@ -110,11 +112,11 @@ def _shown(name: str, value: Any) -> str:
             return "true" if value else "false"
         case str():
             return quoted(value)
-        case Retry():
+        case RetrySpec():
             return f"{value.max_attempts} attempts"
-        case ResultPath():
+        case ResultSpec():
             return quoted(value.path) + (" (optional)" if value.optional else "")
-        case InputPath():
+        case InputSpec():
             return f"{quoted(value.s3)} to {quoted(value.path)}"
         case tuple():
             items = [_shown("", item) for item in value[:_SHOWN_ITEMS]]

@@ -8,15 +8,15 @@ from __future__ import annotations
 from runner.model.comparing import first_difference, job_difference
 from runner.model.dumping import dump_document
 from runner.model.parsing import parse_document, parse_stored, read_document
-from runner.model.queue import InputPath, Job, Queue, ResultPath, Retry
+from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 from runner.model.schema import json_schema
 
 __all__ = [
-    "InputPath",
-    "Job",
-    "Queue",
-    "ResultPath",
-    "Retry",
+    "InputSpec",
+    "JobSpec",
+    "QueueSpec",
+    "ResultSpec",
+    "RetrySpec",
     "dump_document",
     "first_difference",
     "grace",
@@ -27,5 +27,5 @@ __all__ = [
     "read_document",
 ]
 
-grace = Queue.grace
+grace = QueueSpec.grace
 """``grace(queue, job)``, the same as ``queue.grace(job)``."""

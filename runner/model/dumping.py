@@ -11,13 +11,13 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from runner.model.durations import format_duration
-from runner.model.queue import BASE_DELAYS, InputPath, Job, Queue, ResultPath, Retry
+from runner.model.queue import BASE_DELAYS, InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 
 DURATIONS = frozenset({"timeout", "global_timeout", "term_grace", "base_delay", "max_delay"})
 
 
-def dump_document(queue: Queue) -> str:
-    """Canonical JSON, one job a line, that parse_document reads back to an equal Queue.
+def dump_document(queue: QueueSpec) -> str:
+    """Canonical JSON, one job a line, that parse_document reads back to an equal QueueSpec.
 
     Durations must be whole microseconds, as all that were parsed are.
     """
@@ -29,7 +29,9 @@ def dump_document(queue: Queue) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
-def _plain(record: Queue | Job | Retry | InputPath, defaults: dict[str, Any]) -> dict[str, Any]:
+def _plain(
+    record: QueueSpec | JobSpec | RetrySpec | InputSpec, defaults: dict[str, Any]
+) -> dict[str, Any]:
     """What the document says of a record: no defaults, and not the jobs of a queue."""
     plain: dict[str, Any] = {}
     for name, default in defaults.items():
@@ -40,7 +42,7 @@ def _plain(record: Queue | Job | Retry | InputPath, defaults: dict[str, Any]) ->
             value = format_duration(value)
         elif name in ("env", "secret_env"):
             value = dict(sorted(value.items()))
-        elif isinstance(value, Retry):
+        elif isinstance(value, RetrySpec):
             value = _plain_retry(value)
         elif name == "input_paths":
             value = [_plain(each, _INPUT_DEFAULTS) for each in value]
@@ -50,19 +52,19 @@ def _plain(record: Queue | Job | Retry | InputPath, defaults: dict[str, Any]) ->
     return plain
 
 
-def _plain_result(result: ResultPath) -> str | dict[str, Any]:
+def _plain_result(result: ResultSpec) -> str | dict[str, Any]:
     """As documents had it before there was anything to say of a glob, where nothing is said."""
     return {"path": result.path, "optional": True} if result.optional else result.path
 
 
-def _plain_retry(retry: Retry) -> dict[str, Any]:
+def _plain_retry(retry: RetrySpec) -> dict[str, Any]:
     plain = _plain(retry, _RETRY_DEFAULTS)
     if retry.base_delay == BASE_DELAYS[retry.backoff]:
         del plain["base_delay"]
     return plain
 
 
-def _defaults(record: type[Queue | Job | Retry | InputPath]) -> dict[str, Any]:
+def _defaults(record: type[QueueSpec | JobSpec | RetrySpec | InputSpec]) -> dict[str, Any]:
     """Each field's default; for a required one MISSING, which equals no value."""
     return {
         field.name: field.default if field.default_factory is MISSING else field.default_factory()
@@ -71,7 +73,7 @@ def _defaults(record: type[Queue | Job | Retry | InputPath]) -> dict[str, Any]:
     }
 
 
-_QUEUE_DEFAULTS = _defaults(Queue) | {"queue_id": None}
-_JOB_DEFAULTS = _defaults(Job)
-_RETRY_DEFAULTS = _defaults(Retry)
-_INPUT_DEFAULTS = _defaults(InputPath)
+_QUEUE_DEFAULTS = _defaults(QueueSpec) | {"queue_id": None}
+_JOB_DEFAULTS = _defaults(JobSpec)
+_RETRY_DEFAULTS = _defaults(RetrySpec)
+_INPUT_DEFAULTS = _defaults(InputSpec)

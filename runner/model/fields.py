@@ -20,7 +20,7 @@ from typing import Any
 from runner.model import globs
 from runner.model.durations import parse_duration
 from runner.model.faults import KEPT, Faults, InvalidError
-from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputPath, ResultPath, Retry
+from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputSpec, ResultSpec, RetrySpec
 from runner.model.reading import is_ignored
 from runner.model.secrets import parse_reference
 from runner.model.wording import did_you_mean, kind, one_of, quoted, step
@@ -271,12 +271,12 @@ def check_prefix(value: Any) -> str:
     return text
 
 
-def _retry(value: Any) -> Retry:
+def _retry(value: Any) -> RetrySpec:
     faults = Faults()
     values = check_object(value, RETRY_FIELDS, RETRY_REQUIRED, faults)
     if faults:
         raise InvalidError(faults=list(faults.kept.items()))
-    return Retry(**values)
+    return RetrySpec(**values)
 
 
 def _filled(value: Any) -> str:
@@ -305,7 +305,7 @@ def _s3_source(value: Any) -> str:
     return text
 
 
-def _input(value: Any) -> InputPath:
+def _input(value: Any) -> InputSpec:
     faults = Faults()
     values = check_object(value, INPUT_FIELDS, INPUT_REQUIRED, faults)
     path = values.get("path", "/")
@@ -313,7 +313,7 @@ def _input(value: Any) -> InputPath:
         faults.add(".path", "must end with '/': the keys below a prefix go into a folder")
     if faults:
         raise InvalidError(faults=list(faults.kept.items()))
-    return InputPath(**values)
+    return InputSpec(**values)
 
 
 def _glob(value: Any) -> str:
@@ -326,9 +326,9 @@ def _glob(value: Any) -> str:
 def _result(known: dict[str, Check]) -> Check:
     """A glob, or an object with one and what is to be said of it."""
 
-    def check(value: Any) -> ResultPath:
+    def check(value: Any) -> ResultSpec:
         if isinstance(value, str):
-            return ResultPath(known["path"](value))
+            return ResultSpec(known["path"](value))
         if not isinstance(value, dict):
             what = 'a string or an object with "path" and "optional"'
             raise InvalidError(f"must be {what}, not {kind(value)}")
@@ -336,7 +336,7 @@ def _result(known: dict[str, Check]) -> Check:
         values = check_object(value, known, RESULT_REQUIRED, faults)
         if faults:
             raise InvalidError(faults=list(faults.kept.items()))
-        return ResultPath(**values)
+        return ResultSpec(**values)
 
     return check
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
-from runner.model.queue import Job
+from runner.model.queue import JobSpec
 
 _NONE: tuple[int, ...] = ()
 
@@ -21,7 +21,7 @@ class Graph:
 
     __slots__ = ("dependencies", "dependents", "index")
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[JobSpec]) -> None:
         self.index: dict[str, int] = {job.job_id: index for index, job in enumerate(jobs)}
         self.dependencies: list[tuple[int, ...]] = _dependencies(jobs, self.index)
         self.dependents: list[tuple[int, ...]] = _turned_round(self.dependencies)
@@ -53,13 +53,13 @@ class Graph:
         return _reach(self.dependents, indices)
 
 
-def find_cycle(jobs: Sequence[Job]) -> list[str] | None:
+def find_cycle(jobs: Sequence[JobSpec]) -> list[str] | None:
     """The first of ``find_cycles``, or None."""
     cycles = find_cycles(jobs)
     return cycles[0] if cycles else None
 
 
-def find_cycles(jobs: Sequence[Job]) -> list[list[str]]:
+def find_cycles(jobs: Sequence[JobSpec]) -> list[list[str]]:
     """One shortest cycle for each knot of jobs that wait for each other, in document order.
 
     A cycle is its job ids along ``depends_on``, each once, beginning with the job that comes first
@@ -77,7 +77,7 @@ def find_cycles(jobs: Sequence[Job]) -> list[list[str]]:
     return [[jobs[at].job_id for at in _shortest_cycle(edges, knot)] for knot in knots]
 
 
-def _dependencies(jobs: Sequence[Job], index: dict[str, int]) -> list[tuple[int, ...]]:
+def _dependencies(jobs: Sequence[JobSpec], index: dict[str, int]) -> list[tuple[int, ...]]:
     return [
         tuple([index[name] for name in job.depends_on if name in index])
         if job.depends_on

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from runner.model.durations import format_duration
-from runner.model.queue import Job, Queue
+from runner.model.queue import JobSpec, QueueSpec
 from runner.model.wording import quoted, step
 
 _FOLDER = ".working_directory"
@@ -36,7 +36,7 @@ _JOINED = re.compile(r"\\\n|(\|\||&&|\|)\s*\n")
 _BASH = re.compile(r"#!\s*(/usr/bin/env\s+(-\S+\s+)*)?(\S*/)?(ba|da)?sh\b")
 
 
-def warnings(queue: Queue) -> list[str]:
+def warnings(queue: QueueSpec) -> list[str]:
     """A line for each kind of warning: the first place, its job, and how many more there are."""
     found: dict[str, list[str]] = {}
     first: dict[str, str] = {}
@@ -57,12 +57,12 @@ def whose(job_ids: Sequence[str]) -> str:
     return f' (job "{job_ids[0]}"{more})'
 
 
-def _in_queue(queue: Queue) -> Iterator[tuple[str, str]]:
+def _in_queue(queue: QueueSpec) -> Iterator[tuple[str, str]]:
     for inside, message in (*_env(queue.env), *_path(_FOLDER, queue.working_directory)):
         yield inside.removeprefix("."), message
 
 
-def _in_job(queue: Queue, job: Job) -> _Found:
+def _in_job(queue: QueueSpec, job: JobSpec) -> _Found:
     yield from _command(job.command)
     yield from _env(job.env)
     yield from _path(_FOLDER, job.working_directory)
@@ -104,7 +104,7 @@ def _path(inside: str, path: str | None) -> _Found:
         yield inside, f"{quoted(path)} is taken as it stands: {what} isn't filled in"
 
 
-def _results(job: Job) -> _Found:
+def _results(job: JobSpec) -> _Found:
     first: dict[str, str] = {}
     for result in job.result_paths:
         path = str(getattr(result, "path", result))

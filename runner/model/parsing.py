@@ -1,4 +1,4 @@
-"""From a document's bytes to a valid Queue, or to all of its errors at once.
+"""From a document's bytes to a valid QueueSpec, or to all of its errors at once.
 
 Joins the reader, the checks of the single fields, and the rules that concern several jobs: ids are
 unique, dependencies exist, nothing waits for itself.
@@ -24,7 +24,7 @@ from runner.model.fields import (
     check_object,
 )
 from runner.model.graph import find_cycles
-from runner.model.queue import Job, Queue
+from runner.model.queue import JobSpec, QueueSpec
 from runner.model.reading import JOBS, MAX_BYTES, Reader, decode
 from runner.model.wording import kind, step
 
@@ -36,7 +36,7 @@ _NO_ENV: Mapping[str, str] = {}
 _STAND_IN: dict[str, Any] = {"job_id": "", "command": "", "timeout": 0.0}
 
 
-def read_document(path: Path) -> Queue:
+def read_document(path: Path) -> QueueSpec:
     """Parse the file. Raises UsageError if it can't be read, else as parse_document does."""
     try:
         with open(path, "rb") as file:
@@ -52,7 +52,7 @@ def read_document(path: Path) -> Queue:
     return _parse(text, name=str(path))
 
 
-def parse_document(raw: bytes) -> Queue:
+def parse_document(raw: bytes) -> QueueSpec:
     """The queue that a document describes.
 
     Raises DocumentError with every error, `place: message` each; of more than a hundred the first
@@ -61,7 +61,7 @@ def parse_document(raw: bytes) -> Queue:
     return _parse(decode(raw, "document"))
 
 
-def parse_stored(raw: bytes) -> Queue:
+def parse_stored(raw: bytes) -> QueueSpec:
     """The queue that a document describes which this or an earlier version has accepted.
 
     As parse_document, but for the rules that came after the first version.
@@ -69,7 +69,7 @@ def parse_stored(raw: bytes) -> Queue:
     return _parse(decode(raw, "document"), STORED_JOB_FIELDS)
 
 
-def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "") -> Queue:
+def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "") -> QueueSpec:
     faults = Faults()
     with _no_collection():
         fields, jobs = _read(Reader(text, faults, name), faults, job_fields)
@@ -80,7 +80,7 @@ def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "")
             faults.raise_any([job.job_id for job in jobs])
     values[JOBS] = tuple(jobs)
     values.setdefault("queue_id", None)
-    return Queue(**values)
+    return QueueSpec(**values)
 
 
 @contextmanager
@@ -98,10 +98,10 @@ def _no_collection() -> Iterator[None]:
 
 def _read(
     reader: Reader, faults: Faults, job_fields: dict[str, Check]
-) -> tuple[dict[str, Any], list[Job]]:
+) -> tuple[dict[str, Any], list[JobSpec]]:
     """The queue's own fields as they stand, and its jobs."""
     fields: dict[str, Any] = {}
-    jobs: list[Job] = []
+    jobs: list[JobSpec] = []
     builder = _JobBuilder(faults, job_fields)
     for key, index, value in reader.members():
         if index is not None:
@@ -123,7 +123,7 @@ class _JobBuilder:
         self._fields = fields
         self._shared: dict[Any, Any] = {}
 
-    def build(self, raw: Any, place: str) -> Job:
+    def build(self, raw: Any, place: str) -> JobSpec:
         values = check_object(raw, self._fields, JOB_REQUIRED, self._faults, place)
         if self._fields is JOB_FIELDS and values.get("run_if", "success") != "success":
             # A document that was accepted before this rule has its jobs without.
@@ -148,7 +148,7 @@ class _JobBuilder:
             values["result_paths"] = tuple([share(each, each) for each in results])
         env = values.get("env")
         values["env"] = {share(name, name): env[name] for name in env} if env else _NO_ENV
-        return Job(**values)
+        return JobSpec(**values)
 
 
 def _check_secrets(values: dict[str, Any], place: str, faults: Faults) -> None:
@@ -166,7 +166,7 @@ def _check_condition(raw: dict[str, Any], place: str, faults: Faults) -> None:
         faults.add(f"{place}.run_if", message)
 
 
-def _check_ids(jobs: list[Job], faults: Faults) -> None:
+def _check_ids(jobs: list[JobSpec], faults: Faults) -> None:
     index: dict[str, int] = {}
     for at, job in enumerate(jobs):
         first = index.setdefault(job.job_id, at)

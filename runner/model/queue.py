@@ -1,7 +1,7 @@
 """What a queue is: the records that everything else works on.
 
 Frozen, slotted, and equal when they mean the same. How they are written, checked and compared is
-other modules' business. A document of 100,000 jobs is one Queue: the records share what is equal
+other modules' business. A document of 100,000 jobs is one QueueSpec: the records share what is equal
 in them, so nobody may change a dict found inside.
 """
 
@@ -18,7 +18,7 @@ ON_FAILURE = ("stop", "continue")
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetrySpec:
     """How often and when a failed job is tried again. Delays are in seconds.
 
     ``base_delay`` left out (or None) becomes the default of its ``backoff``. No
@@ -38,7 +38,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class InputPath:
+class InputSpec:
     """What to fetch before a job starts: a key, or all keys below a prefix, which ends with `/`.
 
     A ``path`` that ends with `/` is a folder. `{queue_id}` and `{job_id}` stand in both as written.
@@ -49,7 +49,7 @@ class InputPath:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultPath:
+class ResultSpec:
     """A glob of result files. An ``optional`` one may match nothing."""
 
     path: str
@@ -57,7 +57,7 @@ class ResultPath:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobSpec:
     """One command of a queue. ``timeout`` and ``term_grace`` are in seconds.
 
     None for ``working_directory`` or ``term_grace`` means the queue's. ``env`` may hold secrets,
@@ -72,10 +72,10 @@ class Job:
     run_if: str = "success"
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_env: Mapping[str, str] = field(default_factory=dict)
-    retry: Retry | None = None
-    result_paths: tuple[ResultPath, ...] = ()
+    retry: RetrySpec | None = None
+    result_paths: tuple[ResultSpec, ...] = ()
     checkpoint_paths: tuple[str, ...] = ()
-    input_paths: tuple[InputPath, ...] = ()
+    input_paths: tuple[InputSpec, ...] = ()
     inputs_in_timeout: bool = False
     keep_background: bool = False
     working_directory: str | None = None
@@ -89,12 +89,12 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueueSpec:
     """A valid document. ``global_timeout`` and ``term_grace`` are in seconds."""
 
     queue_id: str | None
     queue_name: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobSpec, ...]
     global_timeout: float
     on_failure: str
     result_s3_bucket: str | None = None
@@ -105,15 +105,15 @@ class Queue:
     term_grace: float = 30.0
     max_parallel_jobs: int = 1
 
-    def with_id(self, queue_id: str) -> Queue:
+    def with_id(self, queue_id: str) -> QueueSpec:
         """The same queue under this id."""
         return replace(self, queue_id=queue_id)
 
-    def grace(self, job: Job) -> float:
+    def grace(self, job: JobSpec) -> float:
         """Seconds between SIGTERM and SIGKILL for this job of the queue."""
         return self.term_grace if job.term_grace is None else job.term_grace
 
-    def secrets(self, job: Job) -> Mapping[str, str]:
+    def secrets(self, job: JobSpec) -> Mapping[str, str]:
         """Where the secrets of this job are kept, by variable; what a job sets, the queue doesn't.
 
         Mostly none: nothing is made then, for every start comes by.

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from runner.aws.faults import Kind
 from runner.errors import RunnerError
-from runner.model.document import InputPath
+from runner.model.document import InputSpec
 from runner.model.fields import S3_SCHEME
 from runner.results.at_once import at_once
 from runner.results.beneath import Beneath
@@ -75,7 +75,7 @@ class InputsWanted:
     files the inputs become, None: ours. The record is ours in any case.
     """
 
-    paths: tuple[InputPath, ...]
+    paths: tuple[InputSpec, ...]
     working_directory: str
     record: Path
     reserve: int = 0
@@ -83,13 +83,13 @@ class InputsWanted:
     rights: Rights | None = None
 
 
-def fill(path: InputPath, queue_id: str, job_id: str) -> InputPath:
+def fill(path: InputSpec, queue_id: str, job_id: str) -> InputSpec:
     """The input with its placeholders filled in."""
 
     def filled(text: str) -> str:
         return text.replace("{queue_id}", queue_id).replace("{job_id}", job_id)
 
-    return InputPath(filled(path.s3), filled(path.path))
+    return InputSpec(filled(path.s3), filled(path.path))
 
 
 def fetch_inputs(store_of: Callable[[str], InputStore], wanted: InputsWanted) -> int:
@@ -125,7 +125,7 @@ def _passes(error: Exception) -> bool:
     return isinstance(error, StoreError)
 
 
-def _told(error: OSError, path: InputPath) -> RunnerError:
+def _told(error: OSError, path: InputSpec) -> RunnerError:
     name = error.filename
     place = shown(os.fsdecode(name)) if isinstance(name, str | bytes) else shown(path.path)
     text = f"{place} can't be written: {error.strerror or error}"
@@ -138,7 +138,7 @@ class _Fetch:
     def __init__(
         self,
         store: InputStore,
-        path: InputPath,
+        path: InputSpec,
         key: str,
         wanted: InputsWanted,
         record: InputRecord,

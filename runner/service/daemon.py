@@ -33,7 +33,7 @@ from runner.host import jobs_unit
 from runner.host.metadata import Metadata
 from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
-from runner.model.document import Queue, parse_document
+from runner.model.document import QueueSpec, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.service import requests, supervisor
@@ -433,7 +433,9 @@ class Daemon(requests.Host, supervisor.Listener):
                 "results_incomplete": error.exit_code is ExitCode.RESULTS_INCOMPLETE,
             }
 
-    async def _accept(self, document: Queue, again: Again, *, anonymous: bool) -> dict[str, Any]:
+    async def _accept(
+        self, document: QueueSpec, again: Again, *, anonymous: bool
+    ) -> dict[str, Any]:
         queue_id = str(document.queue_id)
         async with self._supervisor.handling(queue_id):
             # Before it is accepted: afterwards nobody may end the machine for want of work.

@@ -8,12 +8,12 @@ from __future__ import annotations
 from runner.core.again import Again
 from runner.core.update import accepting, carry_over
 from runner.errors import ConflictError
-from runner.model.document import Queue, dump_document, first_difference
+from runner.model.document import QueueSpec, dump_document, first_difference
 from runner.service.shelf import Shelf
 from runner.store.database import Database
 
 
-def is_same(shelf: Shelf, document: Queue) -> bool:
+def is_same(shelf: Shelf, document: QueueSpec) -> bool:
     """Whether the queue was accepted with this document. Raises StateError."""
     assert document.queue_id is not None
     text = shelf.stored_text(document.queue_id)
@@ -21,7 +21,7 @@ def is_same(shelf: Shelf, document: Queue) -> bool:
     return text == dump_document(document) or shelf.stored_document(document.queue_id) == document
 
 
-def check_same(shelf: Shelf, document: Queue) -> None:
+def check_same(shelf: Shelf, document: QueueSpec) -> None:
     """Raise ConflictError unless this is the document the queue was accepted with."""
     if is_same(shelf, document):
         return
@@ -46,7 +46,7 @@ def check_same(shelf: Shelf, document: Queue) -> None:
     raise ConflictError(told + "--fresh begins anew; another queue_id makes another queue")
 
 
-def mend(shelf: Shelf, document: Queue, again: Again) -> bool:
+def mend(shelf: Shelf, document: QueueSpec, again: Again) -> bool:
     """Accept another document for the queue; False, and nothing, if it is the one it has.
 
     What is to run again for it is pending then. Raises ConflictError naming each job that may not

@@ -10,7 +10,7 @@ from collections import Counter
 
 from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
 from runner.errors import EndedElsewhereError, ExitCode, NotFoundError, StateError
-from runner.model.document import Queue, dump_document
+from runner.model.document import QueueSpec, dump_document
 from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, StoreError
 from runner.results.stored import StoredQueue, read_queue
@@ -59,7 +59,7 @@ def _ended(stored: StoredQueue, where: str) -> EndedElsewhereError:
     return EndedElsewhereError(told, outcome(status, incomplete), status, stored.raw)
 
 
-def reserve(store: ResultStore | None, document: Queue) -> bool:
+def reserve(store: ResultStore | None, document: QueueSpec) -> bool:
     """Whether a new queue's own id is free in its store too, and taken from now on. Blocks.
 
     Two machines that begin in the same second would share a prefix: whose document is there first

@@ -22,7 +22,7 @@ from runner.core.again import Again
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
 from runner.errors import ConflictError, ExitCode, disk_error
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
@@ -77,7 +77,7 @@ class Watcher(Protocol):
 class Wish:
     """What the caller of ``run`` wants; ``results`` is a store that stands for the document's."""
 
-    document: Queue
+    document: QueueSpec
     again: Again
     place: Place
     results: str | None = None
@@ -146,7 +146,7 @@ class _Foreground(requests.Host):
             lock.release()
             self.desk.close()
 
-    def _begin(self) -> tuple[Queue, ResultStore | None]:
+    def _begin(self) -> tuple[QueueSpec, ResultStore | None]:
         """The document with its id, and the queue's store. Blocks.
 
         Raises EndedElsewhereError, UsageError, LockedError.
@@ -172,7 +172,7 @@ class _Foreground(requests.Host):
             if store is not None:
                 store.close()
 
-    def _is_free(self, document: Queue, store: ResultStore | None) -> bool:
+    def _is_free(self, document: QueueSpec, store: ResultStore | None) -> bool:
         """Whether a queue that is new here may begin with this id."""
         wish = self._wish
         assert document.queue_id is not None
@@ -189,7 +189,7 @@ class _Foreground(requests.Host):
                 check_not_ended(store, document.queue_id)
         return True
 
-    async def _accept(self, document: Queue, *, anonymous: bool) -> None:
+    async def _accept(self, document: QueueSpec, *, anonymous: bool) -> None:
         assert document.queue_id is not None
         queue_id, again, shelf = document.queue_id, self._wish.again, self.shelf
         if shelf.exists(queue_id) and again.fresh:
@@ -238,7 +238,7 @@ class _Foreground(requests.Host):
         finally:
             database.close()
 
-    async def _work(self, queue_id: str, document: Queue) -> Ended:
+    async def _work(self, queue_id: str, document: QueueSpec) -> Ended:
         session = Session(
             self.shelf, self._settings, queue_id, self._place, self._on_story, document
         )

@@ -16,7 +16,7 @@ import structlog
 from runner.core import events as ev
 from runner.core.again import Again
 from runner.errors import ConflictError, UsageError
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
 from runner.service.collector import lastingly
@@ -61,7 +61,7 @@ class Intake:
         self._naming = asyncio.Lock()
 
     @asynccontextmanager
-    async def named(self, given: Queue, again: Again) -> AsyncIterator[Queue]:
+    async def named(self, given: QueueSpec, again: Again) -> AsyncIterator[QueueSpec]:
         """The document with its id, which is no other's as far as its store can tell in time.
 
         Raises EndedElsewhereError for a queue that is new here and has ended there, ConflictError
@@ -92,11 +92,11 @@ class Intake:
                 give_back(self._shelf, queue_id)
                 raise
 
-    async def _reserved(self, document: Queue) -> bool:
+    async def _reserved(self, document: QueueSpec) -> bool:
         return await self._ask_store(document, lambda store: reserve(store, document)) is not False
 
     async def _ask_store(
-        self, document: Queue, ask: Callable[[ResultStore | None], _T]
+        self, document: QueueSpec, ask: Callable[[ResultStore | None], _T]
     ) -> _T | None:
         """What a new queue's store says; None if there is none, or it doesn't say in time."""
         want = wanted(document)
@@ -115,7 +115,7 @@ class Intake:
             return await asyncio.wait_for(asyncio.to_thread(asked), STORE_ANSWERS)
         return None
 
-    async def accept(self, document: Queue, again: Again, *, anonymous: bool) -> None:
+    async def accept(self, document: QueueSpec, again: Again, *, anonymous: bool) -> None:
         """Take it in; it has its id. Nobody else takes a queue up meanwhile.
 
         Raises ConflictError for another document than the one that is there, UsageError,
@@ -144,7 +144,7 @@ class Intake:
         finally:
             lock.release()
 
-    async def _accept_resting(self, document: Queue, again: Again, *, anonymous: bool) -> None:
+    async def _accept_resting(self, document: QueueSpec, again: Again, *, anonymous: bool) -> None:
         shelf, settings, place = self._shelf, self._settings, self._place()
         queue_id = _id(document)
         if shelf.exists(queue_id) and again.fresh:
@@ -168,7 +168,7 @@ class Intake:
             apply_resting(shelf, settings, queue_id, place, ev.RetryRequested)
 
 
-def _refusal(document: Queue, again: Again, store: ResultStore | None) -> ConflictError | None:
+def _refusal(document: QueueSpec, again: Again, store: ResultStore | None) -> ConflictError | None:
     """Why a run that the store holds can't go on with this document; None if it can."""
     try:
         if store is not None:
@@ -178,6 +178,6 @@ def _refusal(document: Queue, again: Again, store: ResultStore | None) -> Confli
     return None
 
 
-def _id(document: Queue) -> str:
+def _id(document: QueueSpec) -> str:
     assert document.queue_id is not None
     return document.queue_id

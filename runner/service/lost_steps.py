@@ -14,7 +14,7 @@ from runner.core.state_file import parse_state
 from runner.core.states import JobState, QueueState
 from runner.engine.clock import now
 from runner.errors import StateError
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.process.identity import boot_id
 from runner.process.slots import Slot, SlotFile
 from runner.store.database import Database, Loaded
@@ -22,7 +22,7 @@ from runner.store.paths import QueuePaths
 
 
 def make_good(
-    paths: QueuePaths, database: Database, document: Queue, loaded: Loaded
+    paths: QueuePaths, database: Database, document: QueueSpec, loaded: Loaded
 ) -> Loaded | None:
     """What was loaded with the lost steps that are known, stored; None if none are lost or known.
 
@@ -55,7 +55,7 @@ def make_good(
 
 
 def _from_file(
-    paths: QueuePaths, document: Queue, queue: QueueState
+    paths: QueuePaths, document: QueueSpec, queue: QueueState
 ) -> tuple[QueueState, dict[int, JobState]] | None:
     """What the file knows, if it is of this run and newer than the database."""
     try:

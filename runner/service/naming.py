@@ -10,11 +10,11 @@ import time
 from contextlib import suppress
 
 from runner.errors import disk_error
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.service.shelf import Shelf
 
 
-def name_for(shelf: Shelf, document: Queue) -> str:
+def name_for(shelf: Shelf, document: QueueSpec) -> str:
     """The id this document runs under: its own, that of its unfinished queue, or a new one."""
     if document.queue_id is not None:
         return document.queue_id

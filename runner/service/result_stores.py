@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.errors import UsageError
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
 from runner.results.stores import is_s3, open_store
@@ -20,7 +20,7 @@ class Wanted:
     named: bool = False
 
 
-def wanted(document: Queue, flag: str | None = None) -> Wanted:
+def wanted(document: QueueSpec, flag: str | None = None) -> Wanted:
     """The flag's store, else the document's bucket and prefix (default: ``queues/<queue_id>``)."""
     if flag is not None:
         return Wanted(flag, named=True)

@@ -23,7 +23,7 @@ from runner.engine.clearing import end_every_attempt
 from runner.engine.engine import Engine
 from runner.engine.surroundings import Surroundings
 from runner.errors import DiskError, StateError, UsageError
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 from runner.model.settings import Settings
 from runner.process.wire import User
@@ -75,7 +75,7 @@ class _Opened:
         settings: Settings,
         name: str,
         place: Place,
-        document: Queue | None = None,
+        document: QueueSpec | None = None,
     ) -> None:
         paths = shelf.queue_paths(name)
         self.name = name
@@ -152,7 +152,7 @@ class Session:
         name: str,
         place: Place,
         observe: Callable[[list[StoryEntry]], None] | None = None,
-        document: Queue | None = None,
+        document: QueueSpec | None = None,
     ) -> None:
         opened = _Opened(shelf, settings, name, place, document)
         self.loop = asyncio.get_running_loop()

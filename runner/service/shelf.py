@@ -34,7 +34,7 @@ from runner.store.paths import (
 from runner.store.stamps import Stamp, stamp_of
 
 if TYPE_CHECKING:
-    from runner.model.document import Queue
+    from runner.model.document import QueueSpec
 
 AGAIN = "again"
 """The key under which it is kept how a run that another machine has stored is to be mended."""
@@ -177,7 +177,7 @@ class Shelf:
 
     # -- accepting ---------------------------------------------------------------------------
 
-    def stored_document(self, name: str) -> Queue:
+    def stored_document(self, name: str) -> QueueSpec:
         """The document a queue was accepted with."""
         opened = Database(self.queue_paths(name).database, read_only=True)
         try:
@@ -224,7 +224,7 @@ class Shelf:
         return self.queue_paths(queue_id).root.is_dir()
 
     def create(
-        self, document: Queue, owner: str, *, anonymous: bool, again: Again = RESUMED
+        self, document: QueueSpec, owner: str, *, anonymous: bool, again: Again = RESUMED
     ) -> None:
         """Put a new queue on the shelf, durably; the caller holds its lock.
 

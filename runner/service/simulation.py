@@ -18,7 +18,7 @@ from runner.core.state_file import StateFile
 from runner.core.states import JobState, JobStatus, QueueState
 from runner.engine.simulated import Plan, SimulatedMachine
 from runner.engine.virtual_time import VirtualLoop
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.service.session import Place, Session
 from runner.service.shelf import Shelf
@@ -46,7 +46,7 @@ class Assumptions:
     failing: Collection[str] = ()
     seed: int | None = None
 
-    def plan(self, document: Queue, job: int, attempt: int) -> Plan:
+    def plan(self, document: QueueSpec, job: int, attempt: int) -> Plan:
         """How an attempt goes."""
         described = document.jobs[job]
         # It ends just before it would be ended.
@@ -80,7 +80,7 @@ def durations_of(state: StateFile) -> dict[str, float]:
     }
 
 
-def simulate(document: Queue, assumptions: Assumptions) -> Simulated:
+def simulate(document: QueueSpec, assumptions: Assumptions) -> Simulated:
     """Let the queue run to its end. Raises RunnerError where even a temporary folder can't be."""
     machine = SimulatedMachine(lambda job, attempt: assumptions.plan(document, job, attempt))
     began = time.time()
@@ -95,7 +95,9 @@ def simulate(document: Queue, assumptions: Assumptions) -> Simulated:
         random.setstate(before)
 
 
-async def _run(document: Queue, machine: SimulatedMachine, folder: Path, began: float) -> Simulated:
+async def _run(
+    document: QueueSpec, machine: SimulatedMachine, folder: Path, began: float
+) -> Simulated:
     named = document.with_id(document.queue_id or QUEUE_ID)
     shelf = Shelf(folder / "state", folder / "logs")
     settings = Settings(

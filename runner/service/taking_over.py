@@ -19,7 +19,7 @@ from runner.core.states import ENDED, JobState, QueueState, QueueStatus
 from runner.core.taking_over import from_stored
 from runner.core.update import carry_over
 from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
-from runner.model.document import Queue, parse_stored
+from runner.model.document import QueueSpec, parse_stored
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
 from runner.results.stored import StoredQueue, read_queue
@@ -62,7 +62,7 @@ def find(
 
 
 def look(
-    document: Queue, again: Again, store: ResultStore, say: Callable[[str], None]
+    document: QueueSpec, again: Again, store: ResultStore, say: Callable[[str], None]
 ) -> Found | None:
     """What the store has of a queue that goes on with this document. Blocks. See ``find``.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runner.model import lint
-from runner.model.document import Job, Queue
+from runner.model.document import JobSpec, QueueSpec
 from runner.model.wording import quoted
 
 _WORD = re.compile(r"[\w@%+.,/-]{1,255}")
@@ -24,12 +24,12 @@ _PEOPLES = ("/home/", "/Users/", "/root/", "/mnt/", "/media/", "/Volumes/")
 """Where a computer has what is its user's own."""
 
 
-def warnings(queue: Queue) -> list[str]:
+def warnings(queue: QueueSpec) -> list[str]:
     """All of them, one line each. Looks at folders and mounts, and changes nothing."""
     return [*lint.warnings(queue), *missing_folders(queue), *tmpfs_results(queue.jobs)]
 
 
-def missing_folders(queue: Queue) -> list[str]:
+def missing_folders(queue: QueueSpec) -> list[str]:
     """Absolute working directories that aren't here: a job there fails before it starts."""
     return [
         f"{place}: {quoted(folder)} does not exist on this machine{lint.whose(names)}"
@@ -38,7 +38,7 @@ def missing_folders(queue: Queue) -> list[str]:
     ]
 
 
-def local_paths(queue: Queue) -> list[str]:
+def local_paths(queue: QueueSpec) -> list[str]:
     """What names a place of this computer that another machine will hardly have."""
     found = [
         f"{place}: {quoted(folder)} is a folder of this computer{lint.whose(names)}"
@@ -58,7 +58,7 @@ def local_paths(queue: Queue) -> list[str]:
     ]
 
 
-def relative_words(queue: Queue, folder: Path) -> list[str]:
+def relative_words(queue: QueueSpec, folder: Path) -> list[str]:
     """Words of commands that name something below ``folder``, of jobs that start elsewhere.
 
     They are jobs without a working directory: where they start is the daemon's choice.
@@ -73,7 +73,7 @@ def relative_words(queue: Queue, folder: Path) -> list[str]:
     return [word for word in looked if word[0] not in "/-" and os.path.exists(folder / word)]
 
 
-def _folders(queue: Queue) -> dict[str, tuple[str, list[str]]]:
+def _folders(queue: QueueSpec) -> dict[str, tuple[str, list[str]]]:
     """Each working directory, where it stands first, and of which jobs."""
     found: dict[str, tuple[str, list[str]]] = {}
     if queue.working_directory:
@@ -85,7 +85,7 @@ def _folders(queue: Queue) -> dict[str, tuple[str, list[str]]]:
     return found
 
 
-def _environments(queue: Queue) -> Iterator[tuple[str, Mapping[str, str], list[str]]]:
+def _environments(queue: QueueSpec) -> Iterator[tuple[str, Mapping[str, str], list[str]]]:
     yield "", queue.env, []
     for index, job in enumerate(queue.jobs):
         yield f"jobs[{index}].", job.env, [job.job_id]
@@ -96,7 +96,7 @@ def _is_of_this_computer(path: str) -> bool:
     return f"{path}/".startswith(own) and os.path.exists(path)
 
 
-def tmpfs_results(jobs: Sequence[Job]) -> list[str]:
+def tmpfs_results(jobs: Sequence[JobSpec]) -> list[str]:
     """Result paths on a tmpfs of this machine: a reboot empties it."""
     mounts = _tmpfs_mounts()
     found = []

@@ -47,7 +47,7 @@ from runner.store.sqlite_errors import ADVICE, judged, translated
 
 if TYPE_CHECKING:
     from runner.core.story import StoryEntry
-    from runner.model.document import Queue
+    from runner.model.document import QueueSpec
 
 SCHEMA_VERSION = 1
 
@@ -204,7 +204,7 @@ class Database:
         with translated(self.path):
             return outline_of(self.document(), self.path)
 
-    def read_document(self) -> Queue:
+    def read_document(self) -> QueueSpec:
         """The document, validated. Raises DamagedError."""
         from runner.model.document import parse_stored
 

@@ -14,7 +14,7 @@ import pytest
 from s3_endpoint import Endpoint, env_for
 from s3_faults import EXPIRED, GET, Answer, FaultProxy, Flip, Match, Truncate
 
-from runner.model.document import InputPath
+from runner.model.document import InputSpec
 from runner.results import s3_parts
 from runner.results.inputs import CalledOff, InputError, InputsWanted, fetch_inputs
 from runner.results.s3 import S3Store
@@ -64,7 +64,7 @@ class Bench:
         self.record = top / "queue/inputs/job.json"
 
     def wanted(self, s3: str, path: str, **more: Any) -> InputsWanted:
-        paths = (InputPath(s3, path),)
+        paths = (InputSpec(s3, path),)
         return InputsWanted(paths, str(self.home), self.record, **more)
 
     def fetch(self, store: Any, s3: str = "s3://bkt/d/", path: str = "in/", **more: Any) -> int:
@@ -174,7 +174,7 @@ def test_no_room_passes_and_a_wrong_place_does_not(bench: Bench) -> None:
         bench.fetch(keys, "s3://bkt/d/a", "folder")
     with pytest.raises(InputError, match="working directory /none does not exist"):
         fetch_inputs(
-            lambda _: keys, InputsWanted((InputPath("s3://b/d/", "in/"),), "/none", bench.record)
+            lambda _: keys, InputsWanted((InputSpec("s3://b/d/", "in/"),), "/none", bench.record)
         )
 
 

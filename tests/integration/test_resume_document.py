@@ -11,7 +11,7 @@ import pytest
 from s3_endpoint import Endpoint
 
 from runner.errors import ConflictError, NotFoundError
-from runner.model.document import Queue, dump_document, parse_document
+from runner.model.document import QueueSpec, dump_document, parse_document
 from runner.model.reading import MAX_BYTES
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.documents import document_of
@@ -30,21 +30,21 @@ class Account:
     def put(self, key: str, data: bytes) -> None:
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=data)
 
-    def launched(self, queue: Queue) -> None:
+    def launched(self, queue: QueueSpec) -> None:
         """What a launch has shipped."""
         self.put(f"runner/launches/{LAUNCH}/queue.json", dump_document(queue).encode())
 
-    def stored(self, data: Queue | bytes) -> None:
+    def stored(self, data: QueueSpec | bytes) -> None:
         """What the machine has stored, or a job."""
         raw = data if isinstance(data, bytes) else dump_document(data).encode()
         self.put("queues/q/queue.json", raw)
 
-    def submitted(self, queue: Queue) -> None:
+    def submitted(self, queue: QueueSpec) -> None:
         """What a laptop has sent to the machine."""
         data = dump_document(queue).encode()
         self.put(submitted_key(LAUNCH, hashlib.sha256(data).hexdigest()), data)
 
-    def document(self) -> Queue:
+    def document(self) -> QueueSpec:
         store = f"s3://{self.bucket}/queues/q"
         return document_of(Bucket(self.bucket, "us-east-1"), store, LAUNCH, "q")
 
@@ -56,7 +56,7 @@ def account(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Account:
     return Account(endpoint)
 
 
-def queue(**more: Any) -> Queue:
+def queue(**more: Any) -> QueueSpec:
     job = {"job_id": "a", "command": "true", "timeout": "1m", "result_paths": ["out/*"]}
     told = {"queue_id": "q", "queue_name": "q", "global_timeout": "8h", "on_failure": "stop"}
     return parse_document(json.dumps({**told, "jobs": [job], **more}).encode())

@@ -19,7 +19,7 @@ from typing import TypeVar
 import pytest
 
 from runner.engine.sync import sync_for
-from runner.model.document import InputPath
+from runner.model.document import InputSpec
 from runner.results.checkpoint import (
     BroughtBack,
     JobCheckpoint,
@@ -304,7 +304,7 @@ def test_inputs_are_the_users_and_their_record_is_ours(scene: Scene) -> None:
     record = scene.vault.parent / "queue/inputs/j.json"
 
     def fetch(path: str) -> int:
-        paths = (InputPath("s3://bucket/k/", path),)
+        paths = (InputSpec("s3://bucket/k/", path),)
         wanted = InputsWanted(paths, str(scene.work), record, rights=NOBODY)
         return alone(lambda: fetch_inputs(lambda _: Keys(), wanted))
 

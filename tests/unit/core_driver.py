@@ -29,7 +29,7 @@ from runner.core.states import (
     to_record,
 )
 from runner.core.story import StoryEntry
-from runner.model.document import Job, Queue, Retry
+from runner.model.document import JobSpec, QueueSpec, RetrySpec
 from runner.model.graph import Graph
 
 EPOCH = 1_700_000_000.0
@@ -37,25 +37,31 @@ BOOT = "boot-1"
 _JobAction = type[StartAttempt | EndBackground | CollectResults | RestoreOutputs | FetchInputs]
 
 
-def job(name: str, after: str = "", run_if: str = "success", **more: Any) -> Job:
+def job(name: str, after: str = "", run_if: str = "success", **more: Any) -> JobSpec:
     """A job; ``after`` names its dependencies, ``retry`` may be a number of attempts."""
     retry = more.pop("retry", None)
     if isinstance(retry, int):
-        retry = Retry(retry, "fixed", base_delay=5.0)
+        retry = RetrySpec(retry, "fixed", base_delay=5.0)
     more.setdefault("timeout", 60.0)
-    return Job(name, "true", depends_on=tuple(after.split()), run_if=run_if, retry=retry, **more)
+    return JobSpec(
+        name, "true", depends_on=tuple(after.split()), run_if=run_if, retry=retry, **more
+    )
 
 
-def document(*jobs: Job, on_failure: str = "continue", parallel: int = 1, **more: Any) -> Queue:
+def document(
+    *jobs: JobSpec, on_failure: str = "continue", parallel: int = 1, **more: Any
+) -> QueueSpec:
     """A queue of these jobs, with an hour of time."""
     more.setdefault("global_timeout", 3600.0)
-    return Queue("q", "a queue", jobs, on_failure=on_failure, max_parallel_jobs=parallel, **more)
+    return QueueSpec(
+        "q", "a queue", jobs, on_failure=on_failure, max_parallel_jobs=parallel, **more
+    )
 
 
 class Driver:
     """One queue and its sessions. ``did`` holds the actions of the last step, ``all`` of all."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, queue: QueueSpec) -> None:
         self.document = queue
         self.graph = Graph(queue.jobs)
         self.mono = 1000.0
@@ -186,7 +192,7 @@ class Driver:
     # -- sessions ----------------------------------------------------------------------------
 
     def crash(
-        self, *, down: float = 0.0, boot: bool = False, document: Queue | None = None
+        self, *, down: float = 0.0, boot: bool = False, document: QueueSpec | None = None
     ) -> None:
         """Only what the store keeps is left; ``down`` seconds later it is loaded again."""
         jobs = {
@@ -202,7 +208,7 @@ class Driver:
         else:
             self.mono += down
 
-    def load(self, queue: QueueState, jobs: dict[int, JobState], document: Queue) -> None:
+    def load(self, queue: QueueState, jobs: dict[int, JobState], document: QueueSpec) -> None:
         self.document, self.graph = document, Graph(document.jobs)
         self.core = Scheduler(document, self.graph, queue, jobs)
 
@@ -299,6 +305,6 @@ class Driver:
         raise AssertionError("the queue never finishes")
 
 
-def drive(*jobs: Job, collects: bool = False, **more: Any) -> Driver:
+def drive(*jobs: JobSpec, collects: bool = False, **more: Any) -> Driver:
     """An opened queue of these jobs."""
     return Driver(document(*jobs, **more)).open(collects=collects)

@@ -38,7 +38,7 @@ from runner.core.states import (
 )
 from runner.core.update import carry_over
 from runner.errors import ConflictError
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 
 
@@ -64,7 +64,7 @@ class World:
     """
 
     core: Scheduler
-    document: Queue
+    document: QueueSpec
     graph: Graph
     held_jobs: set[int]
     held_actions: list[Action]
@@ -76,7 +76,7 @@ class World:
     fetches: list[int]
     finishes: int
 
-    def __init__(self, document: Queue, *, collects: bool) -> None:
+    def __init__(self, document: QueueSpec, *, collects: bool) -> None:
         self.document = document
         self.graph = Graph(document.jobs)
         self.mono, self.boot = 100.0, 0
@@ -213,7 +213,7 @@ class World:
             self.commit()
             self.load()
 
-    def amend(self, new: Queue, again: Again) -> bool:
+    def amend(self, new: QueueSpec, again: Again) -> bool:
         """The document is another from now on, if that is accepted."""
         before = self.core
         kept = {at: state for at, state in enumerate(before.jobs) if state != PENDING}

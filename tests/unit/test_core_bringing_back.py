@@ -11,17 +11,19 @@ from runner.core import events as ev
 from runner.core.bringing_back import OnRecord, from_file, with_attempts
 from runner.core.state_file import read_state
 from runner.errors import StateError
-from runner.model.document import Queue, ResultPath
+from runner.model.document import QueueSpec, ResultSpec
 
 NOW = ev.Now(EPOCH, 1000.0)
-OUT = (ResultPath("out"),)
+OUT = (ResultSpec("out"),)
 
 
 def told(name: str, status: str, attempt: int = 1, **more: Any) -> dict[str, Any]:
     return {"job_id": name, "status": status, "attempt": attempt, **more}
 
 
-def opened(queue: Queue, *jobs: dict[str, Any], attempts: list[OnRecord] | None = None) -> Driver:
+def opened(
+    queue: QueueSpec, *jobs: dict[str, Any], attempts: list[OnRecord] | None = None
+) -> Driver:
     """A session on what was brought back, before its survivors are told of."""
     state = {"queue_id": "q", "run_id": "0123456789abcdef", "status": "running", "jobs": list(jobs)}
     times = {"started_at": "2023-11-14T22:00:00Z", "updated_at": "2023-11-14T22:13:00Z"}

@@ -7,13 +7,13 @@ from core_driver import drive, job
 
 from runner.core import events as ev
 from runner.core.events import Exited
-from runner.model.document import Retry
+from runner.model.document import RetrySpec
 
 
 @pytest.mark.parametrize("boot", [False, True])
 def test_backoff_goes_on_from_where_it_was(boot: bool) -> None:
     """A restart would skip a wait, or begin it anew."""
-    q = drive(job("a", retry=Retry(2, "fixed", base_delay=100.0)))
+    q = drive(job("a", retry=RetrySpec(2, "fixed", base_delay=100.0)))
     q.fail("a")
     q.tick(40.0)
     q.save()
@@ -30,7 +30,7 @@ def test_backoff_goes_on_from_where_it_was(boot: bool) -> None:
 
 def test_a_crash_of_the_new_session_does_not_stretch_the_wait() -> None:
     """Crash after crash, a job in backoff would never come to its turn."""
-    q = drive(job("a", retry=Retry(2, "fixed", base_delay=100.0)))
+    q = drive(job("a", retry=RetrySpec(2, "fixed", base_delay=100.0)))
     q.fail("a")
     for _ in range(3):
         q.crash(boot=True)
@@ -43,7 +43,7 @@ def test_a_crash_of_the_new_session_does_not_stretch_the_wait() -> None:
 
 def test_the_clock_set_back_by_a_day_changes_nothing() -> None:
     """Waits and timeouts would follow the wall clock."""
-    q = drive(job("a", retry=Retry(2, "fixed", base_delay=100.0)))
+    q = drive(job("a", retry=RetrySpec(2, "fixed", base_delay=100.0)))
     q.fail("a")
     q.wall -= 86_400.0
     q.tick(100.0)

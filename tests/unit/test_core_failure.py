@@ -6,7 +6,7 @@ import pytest
 from core_driver import drive, job
 
 from runner.core.events import Exited, Lost, Outcome, Signalled, Usage
-from runner.model.document import Retry
+from runner.model.document import RetrySpec
 
 
 def test_continue_skips_what_depends_and_runs_the_rest() -> None:
@@ -158,7 +158,7 @@ def test_the_global_timeout_ends_everything() -> None:
     q = drive(
         job("done"),
         job("runs", timeout=500.0, term_grace=3.0),
-        job("waits", retry=Retry(3, "fixed", base_delay=300.0)),
+        job("waits", retry=RetrySpec(3, "fixed", base_delay=300.0)),
         job("ready"),
         job("later", "runs"),
         job("clean", "runs", "always"),
@@ -257,7 +257,7 @@ def test_a_failure_at_the_global_timeout_does_not_name_another_reason() -> None:
 )
 def test_a_want_of_memory_is_called_so(outcome: Outcome, more: str) -> None:
     """People would look for who killed their job, or for a fault in it."""
-    q = drive(job("a", retry=Retry(2)))
+    q = drive(job("a", retry=RetrySpec(2)))
     usage = Usage(cpu_seconds=3.25, max_rss=int(15.2 * 2**30), oom_kills=2)
     q.started("a")
     q.ends("a", outcome, usage=usage)

@@ -10,12 +10,12 @@ from core_driver import document as queue_of
 from runner.core.actions import FetchInputs
 from runner.core.events import Exited, RetryRequested
 from runner.core.states import QueueStatus
-from runner.model.document import InputPath, Job
+from runner.model.document import InputSpec, JobSpec
 
-INPUTS = (InputPath("s3://bucket/key", "in/"),)
+INPUTS = (InputSpec("s3://bucket/key", "in/"),)
 
 
-def needy(name: str, after: str = "", **more: Any) -> Job:
+def needy(name: str, after: str = "", **more: Any) -> JobSpec:
     """A job that needs something from S3."""
     return job(name, after, input_paths=INPUTS, **more)
 

@@ -7,7 +7,7 @@ from core_driver import drive, job
 
 from runner.core.actions import EndBackground
 from runner.core.events import BackgroundEnded, Exited, Lost, Signalled
-from runner.model.document import ResultPath
+from runner.model.document import ResultSpec
 
 
 def test_a_background_lives_until_the_queue_ends() -> None:
@@ -118,7 +118,7 @@ def test_a_late_word_of_another_background_changes_nothing() -> None:
 def test_declared_results_hold_dependents_up_until_they_are_stored() -> None:
     """A dependent would change the very files that are being stored."""
     q = drive(
-        job("a", result_paths=(ResultPath("out"),)),
+        job("a", result_paths=(ResultSpec("out"),)),
         job("b", "a"),
         job("free"),
         collects=True,
@@ -135,7 +135,7 @@ def test_declared_results_hold_dependents_up_until_they_are_stored() -> None:
 
 def test_results_that_can_not_be_stored_let_dependents_go_all_the_same() -> None:
     """A store out of reach would stop the work."""
-    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.stored("a", ok=False, error="no room")
     assert q.starts == ["b"]
@@ -157,7 +157,7 @@ def test_who_holds_dependents_up(
 ) -> None:
     """Logs alone would hold up the work, or nobody stores and all wait."""
     q = drive(
-        job("a", result_paths=tuple(map(ResultPath, paths))),
+        job("a", result_paths=tuple(map(ResultSpec, paths))),
         job("b", "a", "always"),
         collects=collects,
     )

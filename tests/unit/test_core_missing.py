@@ -5,9 +5,9 @@ from __future__ import annotations
 from core_driver import EPOCH, Driver, drive, job
 
 from runner.core.events import Exited, Lost
-from runner.model.document import ResultPath
+from runner.model.document import ResultSpec
 
-OUT = (ResultPath("out"),)
+OUT = (ResultSpec("out"),)
 
 
 def _missing(q: Driver, name: str) -> None:

@@ -7,9 +7,9 @@ from core_driver import Driver, drive, job
 from runner.core.actions import RestoreOutputs
 from runner.core.events import Exited, PauseRequested, RetryRequested, SessionOpened
 from runner.core.states import GONE, LOST
-from runner.model.document import ResultPath
+from runner.model.document import ResultSpec
 
-OUT = (ResultPath("out"),)
+OUT = (ResultSpec("out"),)
 
 
 def stored(*jobs: str) -> Driver:

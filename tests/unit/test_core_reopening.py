@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from core_driver import drive, job
 
-from runner.model.document import ResultPath
+from runner.model.document import ResultSpec
 
 
 def test_an_ended_queue_starts_nothing() -> None:
@@ -54,7 +54,7 @@ def test_an_ended_queue_is_interrupted_in_its_uploads() -> None:
 
 def test_a_session_that_stores_nothing_holds_nobody_up() -> None:
     """Without ``--results`` dependents would wait for an upload that nobody does."""
-    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     assert q.starts == []
     q.crash()
@@ -64,7 +64,7 @@ def test_a_session_that_stores_nothing_holds_nobody_up() -> None:
 
 def test_results_stored_again_hold_dependents_up_again() -> None:
     """Dependents would change files that are being stored, or wait for ever."""
-    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b"), job("c", "a b"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("out"),)), job("b"), job("c", "a b"), collects=True)
     q.ok("a")
     q.stored("a", ok=False, error="no room")
     q.crash()
@@ -104,7 +104,7 @@ def test_a_job_whose_results_were_being_looked_at_runs_again() -> None:
     """It would wait until the queue's time is over for an upload that nobody had begun."""
     q = drive(
         job("a"),
-        job("b", "a", run_if="always", result_paths=(ResultPath("out"),)),
+        job("b", "a", run_if="always", result_paths=(ResultSpec("out"),)),
         job("c", "b"),
         collects=True,
     )

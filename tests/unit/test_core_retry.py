@@ -7,7 +7,7 @@ from core_driver import drive, job
 
 from runner.core.events import Exited, Outcome, Signalled
 from runner.core.retry import decide, delay_after
-from runner.model.document import Retry
+from runner.model.document import RetrySpec
 
 DELAYS = [
     # backoff, base, max, draw, the delays after the 1st, 2nd, … counted attempt
@@ -24,7 +24,7 @@ DELAYS = [
 @pytest.mark.parametrize(("backoff", "base", "most", "draw", "expected"), DELAYS)
 def test_delays(backoff: str, base: float, most: float, draw: float, expected: list[float]) -> None:
     """Retries would come too early, or after hours."""
-    retry = Retry(100, backoff, base_delay=base, max_delay=most)
+    retry = RetrySpec(100, backoff, base_delay=base, max_delay=most)
     delays = [delay_after(retry, n, draw) for n in range(1, len(expected) + 1)]
     assert delays == pytest.approx(expected, rel=1e-5)
 
@@ -32,7 +32,7 @@ def test_delays(backoff: str, base: float, most: float, draw: float, expected: l
 @pytest.mark.parametrize("backoff", ["exponential", "fixed", "exponential-jitter"])
 def test_the_hundredth_delay_is_still_capped(backoff: str) -> None:
     """Backoff would overflow into a hot loop."""
-    assert 5.0 <= delay_after(Retry(100, backoff), 100, 0.9) <= 300.0
+    assert 5.0 <= delay_after(RetrySpec(100, backoff), 100, 0.9) <= 300.0
 
 
 CODES = [
@@ -53,13 +53,13 @@ def test_codes(
     only: tuple[int, ...] | None, never: tuple[int, ...], outcome: Outcome, expected: bool
 ) -> None:
     """A code that must not be retried would be, or the other way round."""
-    retry = Retry(2, retry_on_codes=only, dont_retry_on_codes=never)
+    retry = RetrySpec(2, retry_on_codes=only, dont_retry_on_codes=never)
     assert (decide(retry, 1, outcome, False, 0.0).delay is not None) is expected
 
 
 def test_a_timeout_is_retried_whatever_the_exit_code() -> None:
     """The exit code of a job that we ended would decide about its retry."""
-    retry = Retry(2, dont_retry_on_codes=(0, 1), retry_on_codes=(7,))
+    retry = RetrySpec(2, dont_retry_on_codes=(0, 1), retry_on_codes=(7,))
     assert decide(retry, 1, Exited(1), True, 0.0).delay is not None
 
 
@@ -94,7 +94,7 @@ def test_a_waiting_job_says_when_and_why() -> None:
 
 def test_the_draw_arrives_with_the_event() -> None:
     """Jitter would be no jitter, or the core not deterministic."""
-    q = drive(job("a", retry=Retry(2, "exponential-jitter", base_delay=8.0)))
+    q = drive(job("a", retry=RetrySpec(2, "exponential-jitter", base_delay=8.0)))
     q.fail("a", draw=0.25)
     assert q["a"].retry_due == q.mono + 8.0 * (0.5 + 0.125)
 
@@ -186,7 +186,7 @@ def test_an_interrupted_job_stays_interrupted_through_a_void_start() -> None:
 
 def test_a_stale_wait_does_not_shorten_a_later_one() -> None:
     """A job cancelled in backoff and retried would later be tried again too early."""
-    q = drive(job("a", retry=Retry(3, "fixed", base_delay=100.0)), job("b", timeout=1000.0))
+    q = drive(job("a", retry=RetrySpec(3, "fixed", base_delay=100.0)), job("b", timeout=1000.0))
     q.fail("a")
     q.cancel("a")
     q.retry("a")

@@ -15,13 +15,13 @@ from core_driver import document, job
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.core.states import JobStatus, QueueState
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 
 NOW = ev.Now(1.7e9, 1000.0)
 
 
-def opened(queue: Queue) -> Scheduler:
+def opened(queue: QueueSpec) -> Scheduler:
     """Without the checks of every step: they look at all jobs."""
     core = Scheduler(queue, Graph(queue.jobs), QueueState(run_id="0123456789abcdef"))
     core.handle(ev.SessionOpened(NOW, "boot", False))
@@ -63,7 +63,7 @@ def cost(work: Callable[[], object]) -> int:
     return lines()
 
 
-def chain(length: int) -> Queue:
+def chain(length: int) -> QueueSpec:
     return document(*(job(f"j{n}", f"j{n - 1}" if n else "") for n in range(length)))
 
 
@@ -159,7 +159,7 @@ def test_ten_thousand_dependencies_of_one_job() -> None:
 def test_a_chain_of_a_hundred_thousand_is_skipped_in_one_step(on_failure: str) -> None:
     """A long chain would exceed the recursion limit, or take quadratic time."""
     queue = chain(100_000)
-    core = opened(Queue("q", "q", queue.jobs, global_timeout=3600.0, on_failure=on_failure))
+    core = opened(QueueSpec("q", "q", queue.jobs, global_timeout=3600.0, on_failure=on_failure))
     end(core, 0, ev.Exited(1))
     assert core.counts == {
         JobStatus.FAILED: 1,

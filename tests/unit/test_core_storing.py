@@ -7,7 +7,7 @@ from core_driver import Driver, drive, job
 from runner.core import events as ev
 from runner.core.actions import CollectResults
 from runner.core.states import JobState, JobStatus, QueueState, QueueStatus
-from runner.model.document import ResultPath
+from runner.model.document import ResultSpec
 
 
 def test_a_store_that_comes_later_gets_what_has_ended() -> None:
@@ -41,7 +41,7 @@ def test_another_store_gets_everything_again() -> None:
 
 def test_a_copy_on_this_machine_is_as_good_for_those_who_wait() -> None:
     """A slow network would hold up the whole chain."""
-    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.delayed("a", "503 SlowDown")
     assert (q.starts, q["a"].result_error) == ([], "503 SlowDown")
@@ -58,7 +58,7 @@ def test_a_copy_on_this_machine_is_as_good_for_those_who_wait() -> None:
 def test_after_a_crash_nobody_waits_for_what_has_been_copied() -> None:
     """The next session would stop what has long been running on."""
     q = drive(
-        job("a", result_paths=(ResultPath("out"),)), job("b", "a"), job("c", "b"), collects=True
+        job("a", result_paths=(ResultSpec("out"),)), job("b", "a"), job("c", "b"), collects=True
     )
     q.ok("a")
     q.delayed("a", None, spooled=True)
@@ -71,7 +71,7 @@ def test_after_a_crash_nobody_waits_for_what_has_been_copied() -> None:
 
 def test_what_was_given_up_is_stored_by_the_next_start_from_its_copy() -> None:
     """The copies would be forgotten, and the originals may have been changed since."""
-    q = drive(job("a", result_paths=(ResultPath("out"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("out"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.delayed("a", None, spooled=True)
     q.stored("a", ok=False, error="no network")
@@ -83,8 +83,8 @@ def test_what_was_given_up_is_stored_by_the_next_start_from_its_copy() -> None:
 
 def _rebooted() -> Driver:
     q = drive(
-        job("a", result_paths=(ResultPath("x"),)),
-        job("b", "a", result_paths=(ResultPath("y"),)),
+        job("a", result_paths=(ResultSpec("x"),)),
+        job("b", "a", result_paths=(ResultSpec("y"),)),
         job("c", "b"),
         collects=True,
     )
@@ -123,7 +123,7 @@ def test_what_can_not_be_brought_back_is_made_again() -> None:
 
 def test_a_start_on_the_same_boot_looks_at_nothing() -> None:
     """Every restart of the service would read all results again."""
-    q = drive(job("a", result_paths=(ResultPath("x"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("x"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.stored("a")
     q.crash()
@@ -135,7 +135,7 @@ def test_a_start_on_the_same_boot_looks_at_nothing() -> None:
 
 def test_an_upload_that_a_reboot_cut_off_is_done_after_the_look() -> None:
     """An empty folder would be stored as the results of a job that made some."""
-    q = drive(job("a", result_paths=(ResultPath("x"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("x"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.crash(boot=True)
     q.open(collects=True)
@@ -148,7 +148,7 @@ def test_an_upload_that_a_reboot_cut_off_is_done_after_the_look() -> None:
 
 def test_a_doubted_upload_is_let_go_by_a_session_without_a_store() -> None:
     """A queue whose results were doubted and unstored would never end where nothing is stored."""
-    q = drive(job("a", result_paths=(ResultPath("x"),)), job("b", "a"), collects=True)
+    q = drive(job("a", result_paths=(ResultSpec("x"),)), job("b", "a"), collects=True)
     q.ok("a")
     q.crash(boot=True)
     q.session(collects=True)

@@ -12,7 +12,7 @@ from runner.core.state_file import read_state
 from runner.core.states import LOST, JobStatus, QueueStatus
 from runner.core.taking_over import from_stored
 from runner.errors import StateError
-from runner.model.document import Queue, ResultPath
+from runner.model.document import QueueSpec, ResultSpec
 
 HOUR = "2026-01-22T14:00:00Z"
 
@@ -27,7 +27,7 @@ def told(name: str, status: str, attempt: int = 1, **more: Any) -> dict[str, Any
     return {"job_id": name, "status": status, "attempt": attempt, **more}
 
 
-def taken(queue: Queue, state: dict[str, Any]) -> Driver:
+def taken(queue: QueueSpec, state: dict[str, Any]) -> Driver:
     """A new machine's session, opened on what was stored."""
     made, jobs = from_stored(queue, read_state(state, "it"))
     q = Driver(queue)
@@ -59,7 +59,7 @@ def test_what_was_done_stays_done_and_what_ran_runs_again() -> None:
 
 def test_declared_results_that_were_never_stored_are_made_again() -> None:
     """What needs them would run without them."""
-    queue = document(job("a", result_paths=(ResultPath("out"),)), job("b", "a"))
+    queue = document(job("a", result_paths=(ResultSpec("out"),)), job("b", "a"))
     q = taken(
         queue, stored(told("a", "completed", results_uploaded=False), told("b", "pending", 0))
     )
@@ -98,7 +98,7 @@ def test_what_no_runner_has_stored_is_refused(spoil: dict[str, Any]) -> None:
 
 def test_what_was_missing_elsewhere_is_missing_and_not_made_again() -> None:
     """Hours of work would be done again for a glob that matches nothing; or it would pass."""
-    queue = document(job("a", result_paths=(ResultPath("out"),)), job("b", "a"))
+    queue = document(job("a", result_paths=(ResultSpec("out"),)), job("b", "a"))
     described = [
         told("a", "completed", results_uploaded=False, logs_uploaded=True, result_error="none"),
         told("b", "pending", 0),

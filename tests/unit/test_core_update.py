@@ -13,14 +13,14 @@ from runner.core.again import Again
 from runner.core.events import Exited, Signalled
 from runner.core.update import accepting, carry_over
 from runner.errors import ConflictError
-from runner.model.document import InputPath, Queue
+from runner.model.document import InputSpec, QueueSpec
 
 UPDATE = Again(update=True)
 RETRY = Again(retry_failed=True)
 RERUN = Again(rerun_changed=True)
 
 
-def update(q: Driver, new: Queue, again: Again = UPDATE) -> None:
+def update(q: Driver, new: QueueSpec, again: Again = UPDATE) -> None:
     """What a session for the new document begins with."""
     kept = {i: state for i, state in enumerate(q.core.jobs) if state != type(state)()}
     queue, jobs = carry_over(q.document, new, q.core.queue, kept, again)
@@ -63,7 +63,7 @@ def worked_on() -> Driver:
 JOBS = {"done": "", "runs": "done", "backs": "", "hangs": "", "last": "runs"}
 
 
-def changed(name: str, *, gone: bool = False) -> Queue:
+def changed(name: str, *, gone: bool = False) -> QueueSpec:
     """The document of ``worked_on`` with this job another, or gone."""
     kept = {n: deps for n, deps in JOBS.items() if not (gone and n == name)}
     return document(
@@ -133,7 +133,7 @@ def test_all_conflicts_are_told_at_once() -> None:
         (document(job("a"), job("b", "a"), job("c", "b"), parallel=4), "--retry-failed"),
     ],
 )
-def test_the_flags_that_accept_a_document_are_known(new: Queue, flags: str) -> None:
+def test_the_flags_that_accept_a_document_are_known(new: QueueSpec, flags: str) -> None:
     """The refusal would send the user through the flags one by one."""
     q = drive(job("a"), job("b", "a"), job("c", "b"))
     q.ok("a")
@@ -160,12 +160,12 @@ def test_a_failed_job_is_corrected_and_what_is_done_stays(again: Again) -> None:
 
 def test_inputs_are_corrected_before_the_first_attempt() -> None:
     """The queue would be green without the job, which a former failure of its own skips."""
-    needs = InputPath("s3://b/mistyped", "in")
+    needs = InputSpec("s3://b/mistyped", "in")
     q = drive(job("bad", input_paths=(needs,)), job("b"), on_failure="stop", parallel=2)
     q.fetched("bad", error="there is no such key")
     q.ok("b")
     assert (q.states, q.status) == ("bad:failed b:completed", "failed")
-    right = job("bad", input_paths=(InputPath("s3://b/right", "in"),))
+    right = job("bad", input_paths=(InputSpec("s3://b/right", "in"),))
     update(q, document(right, job("b"), on_failure="stop", parallel=2))
     q.open()
     assert q.fetches == ["bad"]

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from runner.core import events as ev
 from runner.core.again import Again
-from runner.model.document import InputPath, Job, Queue, ResultPath, Retry
+from runner.model.document import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 
 MAX_JOBS = 6
 PICK = st.integers(0, MAX_JOBS - 1)
@@ -29,8 +29,8 @@ STEPS = st.sampled_from([0.5, 3.0, 6.0, 25.0, 120.0])
 RETRIES = [
     None,
     None,
-    Retry(2, "fixed", base_delay=5.0),
-    Retry(3, "exponential-jitter", base_delay=2.0, dont_retry_on_codes=(9,)),
+    RetrySpec(2, "fixed", base_delay=5.0),
+    RetrySpec(3, "exponential-jitter", base_delay=2.0, dont_retry_on_codes=(9,)),
 ]
 # What brings the work to a stand is rarer than what moves it, or a walk would see little of it.
 REQUESTS = st.sampled_from(
@@ -38,16 +38,16 @@ REQUESTS = st.sampled_from(
     + ["unpause", "unblock"] * 3
     + ["cancel", "pause", "block", "fill", "interrupt", "kill", "spot", "spot later", "rebalance"]
 )
-INPUTS = (InputPath("s3://bucket/key", "in/"),)
+INPUTS = (InputSpec("s3://bucket/key", "in/"),)
 SOME_JOBS = st.lists(PICK, min_size=1, max_size=2)
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> Queue:
+def documents(draw: st.DrawFn) -> QueueSpec:
     """Small queues in which everything can happen."""
     count = draw(st.integers(1, MAX_JOBS))
     backwards = draw(st.booleans())
-    return Queue(
+    return QueueSpec(
         "q",
         "a queue",
         tuple(_job(draw, number, count, backwards) for number in range(count)),
@@ -58,10 +58,10 @@ def documents(draw: st.DrawFn) -> Queue:
     )
 
 
-def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
+def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> JobSpec:
     others = range(number + 1, count) if backwards else range(number)
     needs = draw(st.lists(st.sampled_from(others), unique=True, max_size=3)) if others else []
-    return Job(
+    return JobSpec(
         f"j{number}",
         "true",
         timeout=20.0,
@@ -70,7 +70,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> Job:
             st.sampled_from(["success", "success", "failure", "always"] if needs else ["success"])
         ),
         retry=draw(st.sampled_from(RETRIES)),
-        result_paths=(ResultPath("out"),) if draw(st.booleans()) else (),
+        result_paths=(ResultSpec("out"),) if draw(st.booleans()) else (),
         keep_background=draw(st.booleans()),
         input_paths=INPUTS if draw(st.booleans()) else (),
         checkpoint_paths=("saved",) if draw(st.booleans()) else (),
@@ -84,7 +84,7 @@ AGAIN = st.builds(
 
 
 @st.composite
-def amended(draw: st.DrawFn, old: Queue) -> Queue:
+def amended(draw: st.DrawFn, old: QueueSpec) -> QueueSpec:
     """The same queue with some jobs corrected, gone, or new."""
     jobs = list(old.jobs)
     for at in draw(st.sets(st.integers(0, len(jobs) - 1), max_size=2)):
@@ -100,12 +100,12 @@ def amended(draw: st.DrawFn, old: Queue) -> Queue:
     if len(jobs) < MAX_JOBS and draw(st.integers(0, 3)) == 0:
         needs = (jobs[-1].job_id,) if draw(st.booleans()) else ()
         number = 1 + max(int(job.job_id[1:]) for job in jobs)
-        jobs.append(Job(f"j{number}", "true", timeout=20.0, depends_on=needs))
+        jobs.append(JobSpec(f"j{number}", "true", timeout=20.0, depends_on=needs))
     on_failure = draw(st.sampled_from([old.on_failure, old.on_failure, "stop", "continue"]))
     return replace(old, jobs=tuple(jobs), on_failure=on_failure)
 
 
-def _without(job: Job, gone: str) -> Job:
+def _without(job: JobSpec, gone: str) -> JobSpec:
     needs = tuple(name for name in job.depends_on if name != gone)
     return replace(job, depends_on=needs, run_if=job.run_if if needs else "success")
 
@@ -114,7 +114,7 @@ class Walk(RuleBasedStateMachine):
     """What may happen next, in any order."""
 
     @initialize(document=documents(), collects=st.booleans())
-    def begin(self, document: Queue, collects: bool) -> None:
+    def begin(self, document: QueueSpec, collects: bool) -> None:
         self.world = World(document, collects=collects)
 
     def _pick(self, pick: int, *, claimed: bool) -> str:

@@ -15,11 +15,11 @@ from jsonschema import Draft202012Validator
 from runner.errors import DocumentError, ExitCode, UsageError
 from runner.model import fields
 from runner.model.document import (
-    InputPath,
-    Job,
-    Queue,
-    ResultPath,
-    Retry,
+    InputSpec,
+    JobSpec,
+    QueueSpec,
+    ResultSpec,
+    RetrySpec,
     dump_document,
     first_difference,
     grace,
@@ -101,12 +101,12 @@ def errors_of(document: bytes) -> list[str]:
 def test_reads_every_field() -> None:
     """A field of the contract would be refused or lost."""
     queue = parse_document(json.dumps(FULL).encode())
-    assert queue == Queue(
+    assert queue == QueueSpec(
         queue_id="nightly-1",
         queue_name="Nächtlich",
         jobs=(
-            Job("prepare", "make 'data' # é 😀", 5400.0),
-            Job(
+            JobSpec("prepare", "make 'data' # é 😀", 5400.0),
+            JobSpec(
                 "train",
                 "python train.py",
                 7200.0,
@@ -114,11 +114,11 @@ def test_reads_every_field() -> None:
                 run_if="always",
                 env={"SEED": "7"},
                 secret_env={"TOKEN": "ssm:/train/token"},
-                retry=Retry(3, "fixed", 2.0, 60.0, (75, 255), (1,)),
-                result_paths=(ResultPath("/tmp/models/*.pt"), ResultPath("logs/**/*.log", True)),
+                retry=RetrySpec(3, "fixed", 2.0, 60.0, (75, 255), (1,)),
+                result_paths=(ResultSpec("/tmp/models/*.pt"), ResultSpec("logs/**/*.log", True)),
                 input_paths=(
-                    InputPath("s3://data-1/sets/{queue_id}/", "in/{job_id}/"),
-                    InputPath("s3://data-1/a {b c} {", "/srv/a"),
+                    InputSpec("s3://data-1/sets/{queue_id}/", "in/{job_id}/"),
+                    InputSpec("s3://data-1/a {b c} {", "/srv/a"),
                 ),
                 inputs_in_timeout=True,
                 keep_background=True,
@@ -141,7 +141,7 @@ def test_reads_every_field() -> None:
 def test_defaults_are_the_contracts() -> None:
     """A short document would not mean what the table says."""
     queue = parse_document(raw())
-    assert queue == Queue(None, "n", (Job("a", "true", 60.0),), 3600.0, "stop")
+    assert queue == QueueSpec(None, "n", (JobSpec("a", "true", 60.0),), 3600.0, "stop")
     assert (queue.term_grace, queue.max_parallel_jobs, queue.env) == (30.0, 1, {})
     job = queue.jobs[0]
     assert (job.run_if, job.retry, job.keep_background) == ("success", None, False)
@@ -659,7 +659,7 @@ def test_equal_parts_are_shared() -> None:
 def test_names_that_no_shell_would_expand_are_globs(path: str) -> None:
     """A file that is really called so could not be declared."""
     document = raw([{"result_paths": [path], "checkpoint_paths": [path]}])
-    assert parse_document(document).jobs[0].result_paths == (ResultPath(path),)
+    assert parse_document(document).jobs[0].result_paths == (ResultSpec(path),)
     assert not list(SCHEMA.iter_errors(json.loads(document)))
 
 
@@ -669,7 +669,7 @@ def test_a_document_that_was_accepted_before_is_read() -> None:
     assert errors_of(old)
     assert parse_stored(raw([{"run_if": "failure"}])).jobs[0].run_if == "failure"
     (job,) = parse_stored(old).jobs
-    assert job.result_paths == (ResultPath("~/a"), ResultPath("{a,b}"))
+    assert job.result_paths == (ResultSpec("~/a"), ResultSpec("{a,b}"))
     assert job.checkpoint_paths == ("$X/**",)
     with pytest.raises(DocumentError, match="must not be empty"):
         parse_stored(raw([{"result_paths": [""]}]))

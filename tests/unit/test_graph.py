@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.model.graph import Graph, find_cycle, find_cycles
-from runner.model.queue import Job
+from runner.model.queue import JobSpec
 
 
-def jobs_of(edges: dict[str, str]) -> list[Job]:
+def jobs_of(edges: dict[str, str]) -> list[JobSpec]:
     """Jobs named by the keys, each depending on the letters of its value."""
-    return [Job(name, "true", 1.0, depends_on=tuple(needs)) for name, needs in edges.items()]
+    return [JobSpec(name, "true", 1.0, depends_on=tuple(needs)) for name, needs in edges.items()]
 
 
 DIAMOND = {"a": "", "b": "a", "c": "a", "d": "bc", "e": ""}
@@ -73,7 +73,7 @@ def test_every_knot_is_told_once() -> None:
 def test_a_cycle_of_50_000_jobs(step: int) -> None:
     """A long cycle would overflow the stack or take minutes."""
     count = 50_000
-    jobs = [Job(str(i), "true", 1.0, (str((i + step) % count),)) for i in range(count)]
+    jobs = [JobSpec(str(i), "true", 1.0, (str((i + step) % count),)) for i in range(count)]
     found = find_cycle(jobs)
     assert found is not None and len(found) == count and found[0] == "0"
 
@@ -85,7 +85,7 @@ def test_agrees_with_graphlib(seed: int, count: int, edges: int) -> None:
     needs: dict[int, set[int]] = {i: set() for i in range(count)}
     for _ in range(edges):
         needs[rng.randrange(count)].add(rng.randrange(count))
-    jobs = [Job(f"j{i}", "true", 1.0, tuple(f"j{n}" for n in sorted(needs[i]))) for i in needs]
+    jobs = [JobSpec(f"j{i}", "true", 1.0, tuple(f"j{n}" for n in sorted(needs[i]))) for i in needs]
     cycles = find_cycles(jobs)
     try:
         graphlib.TopologicalSorter(needs).prepare()

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from runner.model.document import Job, Queue
+from runner.model.document import JobSpec, QueueSpec
 from runner.targets.ec2.plan import Candidate, Facts, Image, Subnet
 from runner.targets.ec2.prices import hourly, spot
 from runner.targets.ec2.sums import price_words
 from runner.targets.ec2.watching import Standing, standing_of
 
-QUEUE = Queue("q", "q", (Job("a", "true", 60.0),), 8 * 3600.0, "stop")
+QUEUE = QueueSpec("q", "q", (JobSpec("a", "true", 60.0),), 8 * 3600.0, "stop")
 FACTS = Facts("us-east-1", {}, {}, [], {}, "p", unpriced={("m.a", "on-demand"): "denied"})
 
 

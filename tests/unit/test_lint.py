@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from runner.model.document import Queue, parse_document
+from runner.model.document import QueueSpec, parse_document
 from runner.model.lint import warnings
 from runner.service.warnings import local_paths, missing_folders
 
 JOB: dict[str, Any] = {"job_id": "a", "command": "true", "timeout": "1m"}
 
 
-def queue(*jobs: dict[str, Any], **fields: Any) -> Queue:
+def queue(*jobs: dict[str, Any], **fields: Any) -> QueueSpec:
     document = {"queue_name": "n", "global_timeout": "1h", "on_failure": "stop", **fields}
     document["jobs"] = [{**JOB, "job_id": f"j{n}", **job} for n, job in enumerate(jobs)]
     return parse_document(json.dumps(document).encode())

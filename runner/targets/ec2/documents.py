@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from runner.errors import ConflictError, NotFoundError, UsageError
 from runner.model.comparing import first_difference
-from runner.model.document import Queue, dump_document, parse_stored
+from runner.model.document import QueueSpec, dump_document, parse_stored
 from runner.model.reading import MAX_BYTES
 from runner.model.wording import quoted
 from runner.results.layout import Layout
@@ -22,7 +22,7 @@ from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.shipped import submitted_key
 
 
-def document_of(bucket: Bucket, store: str, launch: str, queue_id: str) -> Queue:
+def document_of(bucket: Bucket, store: str, launch: str, queue_id: str) -> QueueSpec:
     """The queue's document. ``launch``: the newest one's word, "" if nobody knows. Blocks.
 
     Raises ConflictError for one that nobody has launched or submitted from elsewhere, and for
@@ -52,7 +52,7 @@ def document_of(bucket: Bucket, store: str, launch: str, queue_id: str) -> Queue
     )
 
 
-def _read(bucket: Bucket, key: str) -> Queue | None:
+def _read(bucket: Bucket, key: str) -> QueueSpec | None:
     raw = bucket.get(key, MAX_BYTES + 1)
     if raw is None:
         return None
@@ -62,19 +62,19 @@ def _read(bucket: Bucket, key: str) -> Queue | None:
         raise ConflictError(f"s3://{bucket.name}/{key} can't be read: {error}") from error
 
 
-def _check_id(queue: Queue, place: str, queue_id: str) -> None:
+def _check_id(queue: QueueSpec, place: str, queue_id: str) -> None:
     if queue.queue_id not in (None, queue_id):
         raise ConflictError(f"{place} is of another queue, {quoted(str(queue.queue_id))}")
 
 
-def _differs(launched: Queue | None, found: Queue) -> str | None:
+def _differs(launched: QueueSpec | None, found: QueueSpec) -> str | None:
     """How it differs from what was launched, in words; None if it doesn't."""
     if launched is None:
         return "nothing tells of a launch for it"
     return first_difference(launched.with_id(str(found.queue_id)), found)
 
 
-def _was_submitted(bucket: Bucket, launch: str, queue: Queue) -> bool:
+def _was_submitted(bucket: Bucket, launch: str, queue: QueueSpec) -> bool:
     """Whether a person has sent this very document to the launch's machine, see shipped.py."""
     if not launch:
         return False

@@ -20,7 +20,7 @@ from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.faults import AwsError
 from runner.core.again import RESUMED, Again
 from runner.errors import ConflictError, StateError
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
 from runner.results.layout import Layout
 from runner.results.stores import parse_s3
@@ -54,7 +54,7 @@ class Cargo:
     stored is mended.
     """
 
-    queue: Queue
+    queue: QueueSpec
     workdir: Path | Shipped | None
     bundle: Callable[[str], Path]
     flags: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from runner.errors import UsageError
-from runner.model.document import Queue, dump_document
+from runner.model.document import QueueSpec, dump_document
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket, sha256_of
 from runner.targets.ec2.user_data import Shipped
@@ -17,7 +17,7 @@ Progress = Callable[[], AbstractContextManager[Callable[[int, int], None]]]
 """Shows a bar for as long as the block lasts: told bytes more to come, and bytes done."""
 
 
-def ship_document(bucket: Bucket, launch: str, queue: Queue) -> Shipped:
+def ship_document(bucket: Bucket, launch: str, queue: QueueSpec) -> Shipped:
     """The document as the machine submits it."""
     data = dump_document(queue).encode()
     key = names.launch_key(launch, "queue.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.model.document import Queue
+from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
 from runner.targets.ec2.plan import SPOT, Candidate, Facts, disk_of
 from runner.targets.ec2.wish import Wish
@@ -15,7 +15,7 @@ def dollars(amount: float) -> str:
     return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.4f}"
 
 
-def price_words(facts: Facts, candidate: Candidate, queue: Queue) -> str:
+def price_words(facts: Facts, candidate: Candidate, queue: QueueSpec) -> str:
     """What an hour costs, and the whole of the queue's time."""
     if candidate.price is None:
         why = facts.unpriced.get((candidate.type, candidate.market), "no price was told")
@@ -29,7 +29,7 @@ def price_words(facts: Facts, candidate: Candidate, queue: Queue) -> str:
 
 
 def plan_view(
-    wish: Wish, facts: Facts, tried: tuple[Candidate, ...], queue: Queue
+    wish: Wish, facts: Facts, tried: tuple[Candidate, ...], queue: QueueSpec
 ) -> dict[str, Any]:
     """The plan as data."""
     first = tried[0]
