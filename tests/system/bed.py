@@ -27,7 +27,7 @@ class Bed:
         self.state = root / "state"
         self.logs = root / "logs"
         self.results = root / "results"
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._outputs: dict[subprocess.Popen[bytes], Path] = {}
 
     def document(self, jobs: list[dict[str, Any]], **queue: Any) -> Path:
         """Write a queue; what a test doesn't care about has a default."""
@@ -45,21 +45,26 @@ class Bed:
 
     def start(self, command: list[str], **env: str) -> subprocess.Popen[bytes]:
         """Start a command that is ended with the test, if it is still there."""
-        process = subprocess.Popen(
-            command,
-            cwd=self.root,
-            env={**os.environ, "RUNNER_RUN_DIR": str(self.root / "run"), **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._started.append(process)
+        path = self.root / f"output-{len(self._outputs)}"
+        with open(path, "wb") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env={**os.environ, "RUNNER_RUN_DIR": str(self.root / "run"), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        self._outputs[process] = path
         return process
+
+    def output(self, process: subprocess.Popen[bytes]) -> str:
+        """What it has printed so far."""
+        return self._outputs[process].read_text(errors="replace")
 
     def finish(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
         """Its exit code and all it printed."""
-        out, _ = process.communicate(timeout=PATIENCE)
-        return process.returncode, out.decode(errors="replace")
+        return process.wait(PATIENCE), self.output(process)
 
     def run(self, *words: str | Path, results: bool = False, **env: str) -> tuple[int, str]:
         """Run a command to its end."""
@@ -84,12 +89,9 @@ class Bed:
 
     def close(self) -> None:
         """End what the test started, by pid, and what its attempts left, by their token."""
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
+        for process in self._outputs:
+            process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
         for pid in self.attempts_alive():
             try:
                 os.kill(pid, signal.SIGKILL)

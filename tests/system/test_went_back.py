@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bed import Bed, until
@@ -39,6 +41,15 @@ def restore_a_copy(folder: Path) -> None:
     shutil.copy(folder / "copy.db", folder / "state.db")
 
 
+def stored(folder: Path) -> dict[str, Any]:
+    """What queue-state.json says of each job; it is written some time after the database."""
+    try:
+        text = (folder / "queue-state.json").read_text()
+    except FileNotFoundError:
+        return {}
+    return {job["job_id"]: job for job in json.loads(text)["jobs"]}
+
+
 @pytest.mark.parametrize("harm", [lose_the_log, damage_the_log, restore_a_copy])
 def test_a_living_attempt_is_never_run_beside(bed: Bed, harm: Callable[[Path], None]) -> None:
     """A job runs twice at once; or steps that were durable are gone without a word."""
@@ -59,7 +70,8 @@ def test_a_living_attempt_is_never_run_beside(bed: Bed, harm: Callable[[Path], N
     (folder / "state.db-shm").unlink(missing_ok=True)
     harm(folder)
     run = bed.start(bed.command("run", document))
-    until(lambda: bed.status().get("worker"), "the queue to be taken up")
+    # An attempt that ends before it is adopted is told of otherwise.
+    until(lambda: " adopted attempt=" in bed.output(run), "the attempt to be adopted")
     (bed.root / "go").touch()
     code, told = bed.finish(run)
     assert code == 0, told
@@ -100,13 +112,13 @@ def test_what_the_state_file_knows_comes_back(bed: Bed, harm: Callable[[Path], N
     until(lambda: (bed.root / "said").exists(), "the first job")
     shutil.copy(folder / "state.db", folder / "copy.db")
     until(lambda: "run" in (bed.root / "said").read_text(), "the second")
-    file = folder / "queue-state.json"
-    until(lambda: file.exists() and '"pid"' in file.read_text(), "its pid in the file")
+    until(lambda: stored(folder).get("lives", {}).get("pid"), "its pid in the file")
     run.kill()
     run.wait()
     harm(folder)
     run = bed.start(bed.command("run", document))
-    until(lambda: bed.status().get("worker"), "the queue to be taken up")
+    # An attempt that ends before it is adopted is told of otherwise.
+    until(lambda: " adopted attempt=" in bed.output(run), "the attempt to be adopted")
     (bed.root / "go").touch()
     code, told = bed.finish(run)
     assert code == 0, told
