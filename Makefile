@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # every module anew (0.2 of 0.4 s of a `runner run`, measured).
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test stress lint format bench bundle deb clean
+.PHONY: run test stress lint format docs bench bundle deb clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml runner/__init__.py
@@ -45,6 +45,10 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The generated parts of docs/: tables of fields, flags, settings, events, permissions; the diagrams.
+docs: $(VENV)/.installed
+	$(BIN)/python packaging/reference.py
 
 clean:
 	rm -rf $(VENV) .run .bench build dist *.egg-info

@@ -8,7 +8,7 @@ import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from runner import __version__
 from runner.cli import streams
@@ -151,9 +151,7 @@ def _run_verb(argv: list[str], prog: str) -> int:
 
 
 def _execute(argv: list[str], prog: str) -> int:
-    module = import_module(f"runner.cli.{argv[0]}")
-    parser = Parser(prog=prog, description=module.__doc__)
-    module.configure(parser)
+    module, parser = _load(argv[0], prog)
     arguments = parser.parse_args(argv[1:])
     try:
         if argv[0] in LINUX_ONLY and sys.platform != "linux":
@@ -169,6 +167,18 @@ def _execute(argv: list[str], prog: str) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         return _unexpected(prog, error)
+
+
+def parser_of(verb: str, prog: str) -> Parser:
+    """The parser of one verb's command line."""
+    return _load(verb, prog)[1]
+
+
+def _load(verb: str, prog: str) -> tuple[Any, Parser]:
+    module = import_module(f"runner.cli.{verb}")
+    parser = Parser(prog=prog, description=module.__doc__)
+    module.configure(parser)
+    return module, parser
 
 
 def _unexpected(prog: str, error: Exception) -> int:

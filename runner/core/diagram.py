@@ -1,4 +1,4 @@
-"""The transition tables as pictures: Mermaid text, for the README. Pure.
+"""The transition tables as pictures: Mermaid text, for the documentation. Pure.
 
 Owns a word for why each transition happens. What is legal is the tables' business: a transition
 without its word can't be drawn.

@@ -45,7 +45,7 @@ def client(cloud: Endpoint, service: str, region: str = "us-east-1") -> Any:
 
 
 def test_all_is_made_once(account: World, cloud: Endpoint) -> None:
-    """Who follows the README could not launch."""
+    """Who follows the documentation could not launch."""
     done = account.call("setup", "--create-bucket", "my-results", "--yes", "--json")
     assert done.returncode == 0, done
     made = json.loads(done.stdout)

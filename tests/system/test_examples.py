@@ -16,7 +16,7 @@ from example import Example, copy_document, copy_examples, copy_folder, read_jso
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    """The first command in the README would fail, or its results wouldn't be where it says."""
+    """The README's first command would fail, or its results wouldn't be where it says."""
     example = copy_document("quickstart.json", tmp_path)
     assert example.run() == 0
     assert example.state["queue_id"] == "my-first-queue"

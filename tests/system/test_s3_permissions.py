@@ -1,4 +1,4 @@
-"""The permissions that the README names are enough, and none of them is too much."""
+"""The permissions that the documentation names are enough, and none of them is too much."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from guarded import Guarded
 from world import World
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/permissions.md"
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def guarded() -> Iterator[Guarded]:
 
 
 def told(bucket: str) -> dict[str, Any]:
-    """The policy as the README has it, for this bucket and a queue's default prefix."""
-    found = re.search(r"```json\n(\{\"Version\".*?)```", README.read_text(), re.DOTALL)
+    """The policy as the documentation has it, for this bucket and a queue's default prefix."""
+    found = re.search(r"```json\n(\{\"Version\".*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
     text = found[1].replace("BUCKET", bucket).replace("PREFIX", "queues/q")
     policy: dict[str, Any] = json.loads(text)
@@ -42,8 +42,8 @@ JOB = {
 }
 
 
-def test_what_the_readme_names_is_enough(world: World, guarded: Guarded) -> None:
-    """Who follows the README would be refused."""
+def test_what_the_documentation_names_is_enough(world: World, guarded: Guarded) -> None:
+    """Who follows the documentation would be refused."""
     guarded.allow(told(guarded.bucket))
     world.env.update(guarded.env)
     document = world.document(JOB, result_s3_bucket=guarded.bucket)

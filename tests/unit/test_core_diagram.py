@@ -1,4 +1,4 @@
-"""The diagrams of the README show the tables, all of them and nothing else."""
+"""The diagrams of the documentation show the tables, all of them and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDS = ["job", "queue"]
 def test_every_transition_is_drawn_once(
     text: str, table: dict[Any, Any], causes: dict[Any, str], ended: frozenset[Any]
 ) -> None:
-    """The README would show a machine that isn't the code's."""
+    """The documentation would show a machine that isn't the code's."""
     drawn = re.findall(r"^    (\w+) --> (\w+): (.+)$", text, re.M)
     legal = {(old.value, new.value) for old, news in table.items() for new in news}
     assert {(old, new) for old, new, _ in drawn} == legal

@@ -66,7 +66,8 @@ def wanted(name: str) -> dict[str, Thing]:
 
 def first_settings() -> bytes:
     """What runner.toml begins with, where there is none."""
-    return f'# All settings: the README, "Settings".\njob_user = "{default_job_user()}"\n'.encode()
+    about = "# All settings: docs/reference/settings.md in the repository of runner."
+    return f'{about}\njob_user = "{default_job_user()}"\n'.encode()
 
 
 def claim(record: Record, things: Mapping[str, Thing], *, adopt: bool) -> dict[str, Thing]:
