@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from runner.bundle.archives import make_tar_gz
@@ -60,8 +61,9 @@ def _runner_wheel(source: Source) -> tuple[str, bytes]:
     version = source.version
     files = dict(source.files)
     init = files["runner/__init__.py"].decode()
-    head, _, _ = init.partition("__version__ = ")
-    files["runner/__init__.py"] = f"{head}__version__ = {json.dumps(version)}\n".encode()
+    line = f"__version__ = {json.dumps(version)}\n"
+    told = re.sub(r"^__version__ = .*\n", lambda _: line, init, flags=re.MULTILINE)
+    files["runner/__init__.py"] = told.encode()
     scripts = "".join(f"{name} = {target}\n" for name, target in source.scripts.items())
     return make_wheel(
         source.name.replace("-", "_"),

@@ -4,7 +4,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # The modules: a "minimal" Python lacks some.
-for python in python3.13 python3.12 python3.11 python3; do
+for python in python3.14 python3.13 python3.12 python3.11 python3; do
     found=$(command -v "$python") || continue
     if "$found" -I -c 'import sys; assert sys.version_info >= (3, 11); import sqlite3, ssl, zipfile' 2>/dev/null; then
         exec "$found" -I -B -c 'import sys; sys.path.insert(0, sys.argv.pop(1))

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -24,7 +25,7 @@ from runner.errors import RunnerError
 
 LOCK = Path(__file__).with_name("wheels.toml")
 ARCHES = ("x86_64", "aarch64")
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # Amazon Linux 2023 has glibc 2.34, Ubuntu 22.04 2.35.
 MANYLINUX = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 # Published as source only; it is one module, of which we make the wheel.
@@ -51,7 +52,7 @@ def wheels(arch: str) -> dict[str, bytes]:
         path = cache() / entry["file"]
         if not path.exists():
             wanted = f"{entry['name']}=={entry['version']}"
-            fetch(cache(), wanted, arch, PYTHONS[0], "--no-deps")
+            fetch(cache(), wanted, arch, _python_of(path.name), "--no-deps")
         data = path.read_bytes() if path.exists() else b""
         if sha256(data) != entry["sha256"]:
             raise RunnerError(
@@ -63,6 +64,12 @@ def wheels(arch: str) -> dict[str, bytes]:
             name, made = _from_source(entry["name"], entry["version"], data)
             found[name] = made
     return found
+
+
+def _python_of(file: str) -> str:
+    """The version that a compiled wheel is for; for the others the oldest, which they all suit."""
+    tag = re.search(r"-cp3([0-9]+)-cp3", file)
+    return f"3.{tag[1]}" if tag else PYTHONS[0]
 
 
 def make_wheel(

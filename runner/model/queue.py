@@ -1,8 +1,9 @@
 """What a queue is: the records that everything else works on.
 
 Frozen, slotted, and equal when they mean the same. How they are written, checked and compared is
-other modules' business. A document of 100,000 jobs is one QueueSpec: the records share what is equal
-in them, so nobody may change a dict found inside.
+other modules' business. A document of 100,000 jobs is one QueueSpec: the records share what
+is equal in them, so nobody may change a dict found inside. What Python code builds documents of are
+the models of ``pydantic_models``: `Queue`, `Job` and so on.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from installed import REPOSITORY, build_bundle
 from lab import Machine
 
 from runner.bundle.deb import deb_version
+from runner.bundle.wheels import PYTHONS
 
 
 def build_deb(into: Path, version: str, repository: Path = REPOSITORY) -> Path:
@@ -83,8 +84,15 @@ def test_the_lock_covers_every_dependency_of_both_machines() -> None:
     for arch in ("x86_64", "aarch64"):
         names = {wheel["name"] for wheel in wheels if wheel["arch"] in ("any", arch)}
         assert {re.split("[>=]", one)[0] for one in project["dependencies"]} <= names
+    compiled: dict[tuple[str, str], set[str]] = {}
     for wheel in wheels:
-        assert re.search(r"-none-any\.whl$|-abi3-|\.tar\.gz$", wheel["file"])
+        if tag := re.search(r"-cp(3)([0-9]+)-cp3", wheel["file"]):
+            key = (wheel["name"], wheel["arch"])
+            compiled.setdefault(key, set()).add(f"{tag[1]}.{tag[2]}")
+        else:
+            assert re.search(r"-none-any\.whl$|-abi3-|\.tar\.gz$", wheel["file"])
+    assert all(pythons == set(PYTHONS) for pythons in compiled.values())
+    assert {arch for _, arch in compiled} == {"x86_64", "aarch64"}
 
 
 def test_an_old_python_is_refused_with_what_to_do(tmp_path: Path) -> None:

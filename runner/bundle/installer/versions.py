@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def make_version(name: str) -> None:
     home = Path(sys.executable).resolve().parent
     (making / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
     (making / "bin" / "python").symlink_to(Path(sys.executable).resolve())
-    for wheel in sorted((BUNDLE / "wheels").iterdir()):
+    for wheel in sorted(filter(suits, (BUNDLE / "wheels").iterdir())):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(library)
     for script, entry in scripts().items():
@@ -48,6 +49,12 @@ def make_version(name: str) -> None:
     os.sync()
     making.rename(target)
     sync(VERSIONS)
+
+
+def suits(wheel: Path) -> bool:
+    """Whether a wheel is for this Python: compiled ones are there once for each version."""
+    tag = re.search(r"-cp3([0-9]+)-cp3", wheel.name)
+    return tag is None or int(tag[1]) == sys.version_info[1]
 
 
 def compile_all(library: Path) -> None:
