@@ -13,6 +13,7 @@ from runner.errors import ConflictError
 
 if TYPE_CHECKING:
     from runner.targets.ec2.machine_queues import MachineQueues
+    from runner.targets.ec2.queue_ref import QueueRef
 
 FLAG = "--end-others"
 
@@ -32,16 +33,23 @@ def told(found: MachineQueues) -> list[str]:
     return [*lines, *(f"  {doubt}" for doubt in found.doubts)]
 
 
-def check(found: Sequence[MachineQueues], named: Sequence[str], *, others: bool) -> None:
-    """See that nothing unfinished ends that isn't in ``named`` (queue_ids), but with the flag.
+def check(found: Sequence[MachineQueues], named: Sequence[QueueRef], *, others: bool) -> None:
+    """See that nothing unfinished ends that isn't in ``named``, but with the flag.
 
     Raises ConflictError.
     """
     lines = [
-        f"{one.owned.id} has queue '{queue.queue.queue_id}' too, which is not finished "
+        f"{one.owned.id} has queue '{queue.queue.queue_id}' too{_where(queue.queue, named)}, "
+        "which is not finished "
         f"({queue.status or 'state unknown'})"
         for one in found
         for queue in one.unfinished_but(named)
     ]
     if lines and not others:
         raise ConflictError("\n".join([*lines, f"nothing was ended; {FLAG} ends it all the same"]))
+
+
+def _where(queue: QueueRef, named: Sequence[QueueRef]) -> str:
+    """Of a queue that has a named one's id, in another store."""
+    same = any(one.queue_id == queue.queue_id for one in named)
+    return f" (of {queue.store})" if same else ""

@@ -63,6 +63,13 @@ def say_failed(verb: str, failed: Sequence[tuple[str, str]]) -> None:
         say(verb, f"{region} was not looked at: {why}")
 
 
+def say_notes(verb: str, ended: Sequence[Ended]) -> None:
+    """What came up while machines were ended."""
+    for one in ended:
+        for note in one.notes:
+            say(verb, note)
+
+
 def check_can_ask(verb: str, *, yes: bool) -> None:
     """See that there is a yes, or a person who can give it. Raises UsageError."""
     if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -14,6 +14,7 @@ from runner.model.durations import parse_duration
 if TYPE_CHECKING:
     from runner.aws.ec2 import Ec2
     from runner.targets.ec2.ending import Ended
+    from runner.targets.ec2.machine_queues import MachineQueues
     from runner.targets.ec2.machines import Owned
 
 
@@ -53,7 +54,8 @@ def execute(arguments: argparse.Namespace) -> int:
         fleet.say("reap", f"{fleet.in_words(owned, now)}: {why}")
         for line in ends_with.told(there):
             fleet.say("reap", line)
-    ended = [] if arguments.dry_run else _end(due, yes=arguments.yes)
+    ended = [] if arguments.dry_run else _end(due, queues, yes=arguments.yes)
+    fleet.say_notes("reap", ended or ())
     if arguments.json:
         print(json.dumps(_view(due, ended, asked.failed, now)))
     elif not due:
@@ -98,13 +100,21 @@ def _say_left(found: list[tuple[Ec2, Owned]]) -> None:
         fleet.say("reap", f"{few} stopped by --on-complete stop: left; {told}")
 
 
-def _end(due: list[tuple[Ec2, Owned, str]], *, yes: bool) -> list[Ended] | None:
+def _end(
+    due: list[tuple[Ec2, Owned, str]], queues: list[MachineQueues], *, yes: bool
+) -> list[Ended] | None:
     """What became of each; None if a person said no."""
+    from runner.targets.ec2.end_marker import Agreed
     from runner.targets.ec2.ending import end_all
 
     if due and not fleet.agreed(f"End {'it' if len(due) == 1 else 'all of them'}?", yes=yes):
         return None
-    return end_all([(ec2, owned) for ec2, owned, _ in due])
+    return end_all(
+        [
+            (ec2, owned, Agreed(whole=True, lines=there.lines))
+            for (ec2, owned, _), there in zip(due, queues, strict=True)
+        ]
+    )
 
 
 def _view(

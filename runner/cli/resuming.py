@@ -16,6 +16,7 @@ from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names, predecessor
 from runner.targets.ec2.bucket import Bucket
 from runner.targets.ec2.documents import document_of
+from runner.targets.ec2.end_marker import Agreed
 from runner.targets.ec2.index import Entry
 from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.machine_queues import MachineQueues, queues_of
@@ -143,7 +144,7 @@ class Resuming(Launching):
         """See that no other unfinished queue ends with the machines. Raises ConflictError."""
         targets = [(holder.ec2, holder.owned) for holder in self._former.holders]
         self._queues = queues_of(targets, time.time())
-        ends_with.check(self._queues, [self._id], others=self._arguments.end_others)
+        ends_with.check(self._queues, [self._ref], others=self._arguments.end_others)
 
     def _notes(self) -> list[str]:
         now = time.time()
@@ -156,9 +157,16 @@ class Resuming(Launching):
     def _make_way(self, surveyed: Surveyed) -> None:
         """End them: a cut before this has ended nothing, and one after it is gone on from."""
         self._see_others()  # a queue may have been put onto them meanwhile
+        others = self._arguments.end_others
+        agreed = {
+            one.owned.id: Agreed(named=[self._ref], others=others, lines=one.lines)
+            for one in self._queues
+        }
         store = open_store(self._store)
         try:
-            predecessor.see_ended(self._former.holders, self._former.doubts, store, self.say)
+            predecessor.see_ended(
+                self._former.holders, agreed, self._former.doubts, store, self.say
+            )
         finally:
             store.close()
         # Nobody else may have begun meanwhile, and the index is as it is now.

@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from runner.targets.ec2.end_marker import Agreed
     from runner.targets.ec2.ending import end_all
     from runner.targets.ec2.launches import Launches
     from runner.targets.ec2.machine_queues import queues_of
@@ -58,12 +59,18 @@ def execute(arguments: argparse.Namespace) -> int:
         for line in ends_with.told(one):
             fleet.say("terminate", line)
     # Who names a machine means all that is on it.
-    by_queue = [one for one in queues if not any(map(is_id, _words(one.owned, targets)))]
-    ends_with.check(by_queue, targets, others=arguments.end_others)
+    whole = [any(map(is_id, _words(one.owned, targets))) for one in queues]
+    by_queue = [one for one, named in zip(queues, whole, strict=True) if not named]
+    ends_with.check(by_queue, meant.queues, others=arguments.end_others)
     if alive and not fleet.agreed("Terminate?", yes=arguments.yes):
         print("nothing was ended")
         return ExitCode.ERROR
-    ended = end_all(alive)
+    agreed = [
+        Agreed(named, meant.queues, arguments.end_others, one.lines)
+        for one, named in zip(queues, whole, strict=True)
+    ]
+    ended = end_all([(*one, each) for one, each in zip(alive, agreed, strict=True)])
+    fleet.say_notes("terminate", ended)
     before = [owned for _, owned in found if not owned.may_cost]
     if arguments.json:
         view = {

@@ -11,6 +11,7 @@ from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError, Kind
 from runner.results.store import ResultStore, Versioned
 from runner.targets.ec2 import names
+from runner.targets.ec2.end_marker import Agreed
 from runner.targets.ec2.ending import NotEndedError, Waiting
 from runner.targets.ec2.machines import look
 from runner.targets.ec2.predecessor import see_ended
@@ -94,7 +95,8 @@ def seen(fake: Fake, store: Store, clock: Clock) -> list[str]:
         holders = [Holder(ec2, one, Known.TAG) for one in look(ec2, queue="q")]
     except AwsError as error:
         doubts = [Doubt(Unsure.SILENT, str(error))]
-    see_ended(holders, doubts, cast(ResultStore, store), said.append, clock.waiting)
+    agreed = {holder.owned.id: Agreed(whole=True) for holder in holders}
+    see_ended(holders, agreed, doubts, cast(ResultStore, store), said.append, clock.waiting)
     return said
 
 

@@ -148,10 +148,18 @@ class Bucket:
 
     def keys(self, prefix: str) -> list[str]:
         """All keys that begin so."""
+        return list(self.etags(prefix))
+
+    def etags(self, prefix: str) -> dict[str, str]:
+        """The ETags of all objects whose keys begin so, by key."""
         with calling(lambda error: error):
             pages = self._s3.get().get_paginator("list_objects_v2")
             found = pages.paginate(Bucket=self.name, Prefix=prefix)
-            return [item["Key"] for page in found for item in page.get("Contents", ())]
+            return {
+                item["Key"]: str(item["ETag"])
+                for page in found
+                for item in page.get("Contents", ())
+            }
 
     def delete(self, key: str) -> None:
         """One object, if it is there."""

@@ -1,7 +1,8 @@
 """The end of a machine of ours: first its spot request, or EC2 launches another; then itself.
 
-Owns the order, and when it is believed. Repeating it changes nothing. Terminating an instance of a
-persistent request opens the request again (EC2 User Guide, "Terminate a Spot Instance").
+Every verb that ends a machine does it here. Owns the order, and when it is believed. Repeating it
+changes nothing. Terminating an instance of a persistent request opens the request again (EC2 User
+Guide, "Terminate a Spot Instance").
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ from dataclasses import dataclass, field
 
 from runner.aws.ec2 import Ec2, SpotRequest
 from runner.aws.faults import AwsError, Kind
-from runner.errors import RunnerError, UsageError
+from runner.errors import ConflictError, RunnerError, UsageError
+from runner.targets.ec2 import names
+from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.end_marker import Agreed, EndGuard
+from runner.targets.ec2.ground import uptime
 from runner.targets.ec2.machines import Owned
+from runner.targets.ec2.shipped import bucket_of
 
 CONFIRMED_WITHIN = 90.0
 """Seconds until an end that EC2 has accepted is to be seen in its records."""
@@ -36,38 +42,90 @@ class NotOursError(UsageError):
 
 @dataclass(slots=True)
 class Ended:
-    """What was done about one target. ``done`` names what was ended, in order."""
+    """What was done about one target. ``done`` names what was ended, in order.
+
+    ``error``: why it wasn't ended; ``refused``: for what is on it. ``notes``: for people.
+    """
 
     owned: Owned
     done: list[str] = field(default_factory=list)
     error: str | None = None
+    refused: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How a wait passes its time; replaced in tests."""
+    """How a wait passes its time; replaced in tests. ``uptime``: also while the computer sleeps."""
 
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    uptime: Callable[[], float] = uptime
     patience: float = CONFIRMED_WITHIN
 
 
-def end(ec2: Ec2, owned: Owned, waiting: Waiting | None = None) -> Ended:
+def end(ec2: Ec2, owned: Owned, agreed: Agreed, waiting: Waiting | None = None) -> Ended:
     """End it, and see that it is so. Blocks up to a minute and a half or so; raises nothing.
 
-    A request that can't be cancelled keeps its machine: the next one would cost as much.
+    A request that can't be cancelled keeps its machine: the next one would cost as much. So does a
+    queue that isn't ``agreed``.
     """
     waiting = waiting or Waiting()
     ended = Ended(owned)
+    guards = _Guards(ec2.region, agreed, ended, waiting)
     try:
+        if owned.machine is not None:
+            guards.check(owned.machine.instance_id)  # before its request is gone
         machines = _cancel(ec2, owned, ended, waiting)
         for instance_id in machines:
-            _terminate(ec2, instance_id, ended)
+            _terminate(ec2, instance_id, guards, ended)
         for instance_id in machines:
             _confirm(ec2, instance_id, waiting)
+            guards.clear(instance_id)
     except RunnerError as error:
         ended.error = str(error)
+        ended.refused = isinstance(error, ConflictError)
+    guards.withdraw()
     return ended
+
+
+class _Guards:
+    """Of all machines that end with one target: EC2 may launch another for its request."""
+
+    def __init__(self, region: str, agreed: Agreed, ended: Ended, waiting: Waiting) -> None:
+        name = bucket_of(ended.owned.tags.get(names.STORE))
+        self._bucket = Bucket(name, region) if name else None
+        self._agreed = agreed
+        self._say = ended.notes.append
+        self._waiting = waiting
+        self._open: dict[str, EndGuard] = {}
+        self._kept: dict[str, EndGuard] = {}
+
+    def check(self, instance_id: str) -> None:
+        """See EndGuard.check. A machine without a store has no list that anything is put into."""
+        if self._bucket is None:
+            return
+        if instance_id not in self._open:
+            self._open[instance_id] = EndGuard(
+                self._bucket, instance_id, self._agreed, self._say, self._waiting.uptime
+            )
+        self._open[instance_id].check()
+
+    def keep(self, instance_id: str) -> None:
+        """EC2 has been asked for its end: the marker stays until the end is seen."""
+        if instance_id in self._open:
+            self._kept[instance_id] = self._open.pop(instance_id)
+
+    def clear(self, instance_id: str) -> None:
+        """It has ended."""
+        self.keep(instance_id)
+        if instance_id in self._kept:
+            self._kept.pop(instance_id).clear()
+
+    def withdraw(self) -> None:
+        """Those of which EC2 wasn't asked for an end are not about to be ended."""
+        for guard in self._open.values():
+            guard.withdraw()
 
 
 def _cancel(ec2: Ec2, owned: Owned, ended: Ended, waiting: Waiting) -> list[str]:
@@ -124,15 +182,19 @@ def _cancelled(ec2: Ec2, ids: list[str], waiting: Waiting) -> list[SpotRequest]:
     raise NotEndedError(f"spot request {ids[0]} was cancelled, but EC2 still shows it as alive")
 
 
-def _terminate(ec2: Ec2, instance_id: str, ended: Ended) -> None:
+def _terminate(ec2: Ec2, instance_id: str, guards: _Guards, ended: Ended) -> None:
     machine = ec2.machine(instance_id)
     if machine is None or machine.gone:
         return
+    guards.check(instance_id)
     try:
         ec2.terminate(instance_id)
     except AwsError as error:
+        if error.kind is Kind.PASSING:
+            guards.keep(instance_id)  # it may have been accepted
         if error.kind is not Kind.MISSING:
             raise
+    guards.keep(instance_id)
     ended.done.append(instance_id)
 
 
@@ -158,9 +220,11 @@ def _looks(waiting: Waiting) -> Iterator[None]:
         pause = min(LAST_LOOK, 1.5 * pause)
 
 
-def end_all(targets: Sequence[tuple[Ec2, Owned]], waiting: Waiting | None = None) -> list[Ended]:
+def end_all(
+    targets: Sequence[tuple[Ec2, Owned, Agreed]], waiting: Waiting | None = None
+) -> list[Ended]:
     """End all of them, some at once; one that can't be ended keeps none of the others."""
     if not targets:
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(targets))) as pool:
-        return list(pool.map(lambda target: end(target[0], target[1], waiting), targets))
+        return list(pool.map(lambda one: end(one[0], one[1], one[2], waiting), targets))

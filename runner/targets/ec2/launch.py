@@ -26,6 +26,7 @@ from runner.results.layout import Layout
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.end_marker import Agreed
 from runner.targets.ec2.ending import end
 from runner.targets.ec2.ground import Ground
 from runner.targets.ec2.index import ClaimedError
@@ -320,7 +321,10 @@ class Launcher:
         try:
             return self.finish(launch, machine)
         except ClaimedError as error:
-            ended = end(self._ec2, Owned(self._ec2.region, machine))
+            own = Agreed(named=[launch.ref], lines={})
+            ended = end(self._ec2, Owned(self._ec2.region, machine), own)
+            for note in ended.notes:
+                self._say(note)
             with suppress(StateError):
                 self.told(launch)
             again = f"end it: runner terminate {machine.instance_id}"

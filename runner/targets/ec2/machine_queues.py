@@ -7,6 +7,7 @@ state isn't known counts as unfinished. It ends nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,15 +59,26 @@ class QueueThere:
 
 @dataclass(frozen=True, slots=True)
 class MachineQueues:
-    """``doubts``: what may hide more of them, for people."""
+    """``doubts``: what may hide more of them, for people. ``lines``: what the list in its bucket
+    had of them, ETags by key; None if it couldn't be read."""
 
     owned: Owned
     queues: list[QueueThere] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    lines: Mapping[str, str] | None = None
 
-    def unfinished_but(self, named: Sequence[str]) -> list[QueueThere]:
-        """Those that would be ended though nobody named them (by queue_id)."""
-        return [one for one in self.queues if one.unfinished and one.queue.queue_id not in named]
+    def unfinished_but(self, named: Sequence[QueueRef]) -> list[QueueThere]:
+        """Those that would be ended though nobody named them."""
+        return [one for one in self.queues if one.unfinished and not _is_among(one.queue, named)]
+
+
+def _is_among(queue: QueueRef, named: Sequence[QueueRef]) -> bool:
+    """Where one store isn't known the id alone counts."""
+    return any(
+        one.queue_id == queue.queue_id
+        and (one.store == queue.store or "" in (one.store, queue.store))
+        for one in named
+    )
 
 
 def queues_of(targets: Sequence[tuple[Ec2, Owned]], now: float) -> list[MachineQueues]:
@@ -123,35 +135,45 @@ def _keys(bucket: str, region: str) -> list[str]:
 
 def _of_machine(ec2: Ec2, owned: Owned, now: float) -> MachineQueues:
     doubts: list[str] = []
-    found: dict[str, QueueRef] = {}
+    found: list[QueueRef] = []
     if owned.queue is not None:
-        found[owned.queue] = QueueRef(owned.queue, owned.tags.get(names.STORE, ""))
-    for queue in _listed(ec2, owned, doubts):
-        found.setdefault(queue.queue_id, queue)
+        found.append(QueueRef(owned.queue, owned.tags.get(names.STORE, "")))
+    listed, lines = _listed(ec2, owned, doubts)
+    found += listed
     alive = _asked(ec2, owned, doubts)
-    for queue_id in alive:
-        found.setdefault(queue_id, QueueRef(queue_id, ""))
-    queues = [_there(queue, alive.get(queue.queue_id), now) for queue in found.values()]
-    return MachineQueues(owned, queues, doubts)
+    found = list(dict.fromkeys(found))
+    ids = Counter(queue.queue_id for queue in found)
+    queues = [
+        _there(queue, alive.get(queue.queue_id), now, alone=ids[queue.queue_id] == 1)
+        for queue in (*found, *(QueueRef(queue_id, "") for queue_id in alive if not ids[queue_id]))
+    ]
+    return MachineQueues(owned, queues, doubts, lines)
 
 
-def _listed(ec2: Ec2, owned: Owned, doubts: list[str]) -> list[QueueRef]:
-    """What was put onto it from elsewhere, as its bucket says."""
+def _listed(
+    ec2: Ec2, owned: Owned, doubts: list[str]
+) -> tuple[list[QueueRef], Mapping[str, str] | None]:
+    """What was put onto it from elsewhere, as its bucket says; and the list itself."""
     bucket = bucket_of(owned.tags.get(names.STORE))
     if owned.machine is None or not bucket:
-        return []
+        return [], None
     listed: list[QueueRef] = []
+    lines: Mapping[str, str] | None = None
     there = Bucket(bucket, ec2.region)
     try:
-        for key in there.keys(names.machine_folder(owned.machine.instance_id)):
-            told = there.get_json(key)
+        lines = there.etags(names.machine_folder(owned.machine.instance_id))
+        for key in lines:
+            if (line := there.stored(key)) is None:
+                continue  # it was undone
+            told = line.json
             if isinstance(told.get("queue_id"), str):
                 listed.append(QueueRef(told["queue_id"], str(told.get("store") or "")))
             else:
                 doubts.append("a document without queue_id is on its way to it")
     except AwsError as error:
         doubts.append(f"s3://{bucket} can't say which queues were put onto it: {error}")
-    return listed
+        lines = None
+    return listed, lines
 
 
 def _asked(ec2: Ec2, owned: Owned, doubts: list[str]) -> Mapping[str, str]:
@@ -172,9 +194,12 @@ def _asked(ec2: Ec2, owned: Owned, doubts: list[str]) -> Mapping[str, str]:
     }
 
 
-def _there(queue: QueueRef, alive: str | None, now: float) -> QueueThere:
+def _there(queue: QueueRef, alive: str | None, now: float, *, alone: bool) -> QueueThere:
+    """``alive``: what the machine says of this id; ``alone``: whether no other queue has it."""
     if not queue.store:
         return QueueThere(queue, alive or "", "it stores nothing, as far as is known")
     work = stored_work(queue.store)
+    if not alone and alive in _ENDED:
+        alive = None  # it may be the other one that has ended
     status = work.status if alive is None else alive
     return QueueThere(queue, status, work.told(now))

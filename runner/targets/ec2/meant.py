@@ -29,11 +29,13 @@ _REQUEST = re.compile(r"sir-[0-9a-z]{8,32}")
 class Meant:
     """``found``: everything that the targets stand for, once each, also what has ended.
 
-    ``notes``: what couldn't be looked at besides regions, for people.
+    ``queues``: those that were named by their ids. ``notes``: what couldn't be looked at besides
+    regions, for people.
     """
 
     found: list[tuple[Ec2, Owned]]
     asked: Asked[list[Owned]]
+    queues: list[QueueRef] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -49,18 +51,20 @@ def find(
     asked = ask(regions, lambda ec2: _in_region(ec2, targets))
     everything = [(ec2, owned) for ec2, here in asked.answers for owned in here]
     found: dict[str, tuple[Ec2, Owned]] = {}
+    queues: list[QueueRef] = []
     notes: list[str] = []
     for target in targets:
         if is_id(target):
             meant = [one for one in everything if target in _ids(one[1])]
         else:
-            meant = _of_queue(target, everything, regions, place, launches, notes)
+            queue, meant = _of_queue(target, everything, regions, place, launches, notes)
+            queues.append(queue)
         if not meant:
             if asked.failed:
                 raise RunnerError(_not_found(target, asked))
             raise NotFoundError(_not_found(target, asked))
         found |= {owned.id: (ec2, owned) for ec2, owned in meant}
-    return Meant(list(found.values()), asked, notes)
+    return Meant(list(found.values()), asked, queues, notes)
 
 
 def is_id(target: str) -> bool:
@@ -79,8 +83,8 @@ def _of_queue(
     place: Place | None,
     launches: Launches,
     notes: list[str],
-) -> list[tuple[Ec2, Owned]]:
-    """What was launched for the queue, and the machine that it was put onto."""
+) -> tuple[QueueRef, list[tuple[Ec2, Owned]]]:
+    """Which queue is meant; what was launched for it, and the machine that it was put onto."""
     tagged = [(ec2, owned) for ec2, owned in everything if owned.queue == queue_id]
     traces = [*recorded(queue_id, launches), *(_trace(owned) for _, owned in tagged)]
     if place is not None:
@@ -88,10 +92,10 @@ def _of_queue(
     one = of_one_queue(queue_id, traces, place)
     record = next((each.record for each in one if each.record.store), None)
     if record is None:
-        return [] if place is not None else tagged
+        return QueueRef(queue_id, ""), [] if place is not None else tagged
     queue = record.ref
     meant = [(ec2, owned) for ec2, owned in tagged if launched_for(owned, queue)]
-    return meant + _put_onto(queue, [each.record for each in one], regions, meant, notes)
+    return queue, meant + _put_onto(queue, [each.record for each in one], regions, meant, notes)
 
 
 def _trace(owned: Owned) -> Trace:

@@ -81,6 +81,17 @@ def machine_folder(instance_id: str) -> str:
     return f"{MACHINES}{instance_id}/"
 
 
+def machine_line(instance_id: str, queue_id: str, store: str) -> str:
+    """In that list: the object of one queue."""
+    return f"{machine_folder(instance_id)}{queue_id}/{short_hash(store)}.json"
+
+
+def ending_folder(instance_id: str) -> str:
+    """In the machine's bucket: who is about to end the machine. Not below ``MACHINES``: what lists
+    queues there, an older runner too, takes each object for one."""
+    return f"{FOLDER}/ending/{instance_id}/"
+
+
 def short_hash(text: str) -> str:
     """Enough of a SHA-256 to tell a person's few stores apart."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

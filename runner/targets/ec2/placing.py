@@ -2,7 +2,8 @@
 
 The bucket's index says that the machine has it before the machine is asked to take it, and in the
 machine's own bucket a list of what was put onto it is kept: its tags tell of its first queue only,
-and a cut at any point must leave the queue visible. An answer that was lost leaves both.
+and a cut at any point must leave the queue visible. An answer that was lost leaves both. Nothing is
+put onto a machine that is about to be ended (see end_marker.py).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
 from runner.errors import ConflictError, RunnerError, UnreachableError
+from runner.model.durations import format_duration
 from runner.targets.ec2 import names
 from runner.targets.ec2.asking import NotInstalled, NotReached
 from runner.targets.ec2.bucket import Bucket
+from runner.targets.ec2.end_marker import VALID, markers
 from runner.targets.ec2.finding import Found
 from runner.targets.ec2.ground import has_machine
 from runner.targets.ec2.index import ClaimedError, Entry, Index
@@ -49,7 +52,12 @@ def place(
     placing = _Placing(found, document)
     placing.check()
     url, sha256 = ship(found, document.get("result_s3_bucket"), text)
-    placing.claim(sha256)
+    try:
+        placing.claim(sha256)
+        placing.see_stays()
+    except RunnerError:
+        placing.undo()
+        raise
     try:
         answer = submit(url, sha256)
     except (NotReached, NotInstalled):
@@ -144,6 +152,20 @@ class _Placing:
         # Without an id the machine gives it one: until then its document stands for it.
         self._list(queue, f"-/{sha256[:32]}")
 
+    def see_stays(self) -> None:
+        """See that nobody is about to end the machine, now that whoever does sees its line.
+
+        Raises ConflictError, AwsError.
+        """
+        if self._listed is None:
+            return
+        for marker in markers(self._listed.bucket, self._machine):
+            ago, left = (format_duration(round(s)) for s in (marker.age, VALID - marker.age))
+            raise ConflictError(
+                f"{self._machine} is about to be ended by {marker.by}, who said so {ago} ago: "
+                f"nothing was submitted\nif it isn't ended, it takes queues again in {left}"
+            )
+
     def _is_there(self, entry: Entry) -> bool:
         record = entry.record
         return record is not None and record.instance_id == self._machine and not entry.outcome
@@ -177,11 +199,16 @@ class _Placing:
         name = bucket_of(tags.get(names.STORE)) or self._bucket
         if not name:
             return
-        own = f"{queue.queue_id}/{names.short_hash(queue.store)}" if queue else unnamed
+        key = (
+            names.machine_line(self._machine, queue.queue_id, queue.store)
+            if queue
+            else f"{names.machine_folder(self._machine)}{unnamed}.json"
+        )
         bucket = Bucket(name, self._found.region)
-        self._listed = _Listed(bucket, f"{names.machine_folder(self._machine)}{own}.json")
+        self._listed = _Listed(bucket, key)
         told = {"queue_id": queue.queue_id, "store": queue.store} if queue else {}
-        bucket.put_json(self._listed.key, {"version": 1, **told})
+        # Never the same twice: whoever looked at the list before sees that it is new.
+        bucket.put_json(key, {"version": 1, **told, "claim": secrets.token_hex(16)})
 
     def _record(self, queue: QueueRef) -> Record:
         found = self._found

@@ -6,13 +6,15 @@ renews in the result store as long as it works on the queue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from runner.aws.ec2 import Ec2
 from runner.aws.faults import AwsError
+from runner.errors import ConflictError
 from runner.results.layout import Layout
 from runner.results.lease import parse_lease
 from runner.results.store import ResultStore
+from runner.targets.ec2.end_marker import Agreed
 from runner.targets.ec2.ending import NotEndedError, Waiting, end_all
 from runner.targets.ec2.machines import Owned
 from runner.targets.ec2.queue_machines import Doubt, Holder
@@ -31,6 +33,7 @@ EVERY = 5.0
 
 def see_ended(
     holders: Sequence[Holder],
+    agreed: Mapping[str, Agreed],
     doubts: Sequence[Doubt],
     store: ResultStore,
     say: Say,
@@ -38,20 +41,24 @@ def see_ended(
 ) -> None:
     """End them, or wait until none of them can still hold the queue. Blocks, for minutes.
 
-    ``doubts``: those that end with the lease. Raises NotEndedError for a machine that EC2 doesn't
-    end, StoreError where nobody can tell.
+    ``agreed``: what else may end with each, by its id. ``doubts``: those that end with the lease.
+    Raises NotEndedError for a machine that EC2 doesn't end, ConflictError for one that was left for
+    what is on it, StoreError where nobody can tell.
     """
     waiting = waiting or Waiting()
-    failed = []
-    alive = [(holder.ec2, holder.owned) for holder in holders]
-    for ended in end_all(alive, waiting):
-        if ended.error is not None:
-            failed.append(f"{ended.owned.id} could not be ended: {ended.error}")
-        elif ended.done:
+    alive = [(holder.ec2, holder.owned, agreed[holder.owned.id]) for holder in holders]
+    all_ended = end_all(alive, waiting)
+    for ended in all_ended:
+        for note in ended.notes:
+            say(note)
+        if ended.error is None and ended.done:
             say(f"{', '.join(ended.done)}: ended")
+    failed = [one for one in all_ended if one.error is not None]
     if failed:
-        raise NotEndedError("\n".join([*failed, "nothing was launched"]))
-    for ec2, owned in alive:
+        told = [f"{one.owned.id} could not be ended: {one.error}" for one in failed]
+        kind = ConflictError if all(one.refused for one in failed) else NotEndedError
+        raise kind("\n".join([*told, "nothing was launched"]))
+    for ec2, owned, _ in alive:
         _see_terminated(ec2, owned, say, waiting)
     if doubts:
         for doubt in doubts:
