@@ -11,7 +11,7 @@ from runner.cli.columns import Column, Cut
 from runner.cli.columns import table as laid_out
 from runner.cli.terminal import Screen
 from runner.cli.text import clean
-from runner.errors import UsageError
+from runner.errors import ExitCode, UsageError
 from runner.targets.ec2 import names
 from runner.targets.ec2.machines import age
 
@@ -68,6 +68,14 @@ def say_notes(verb: str, ended: Sequence[Ended]) -> None:
     for one in ended:
         for note in one.notes:
             say(verb, note)
+
+
+def code_of(ended: Sequence[Ended], failed: Sequence[tuple[str, str]]) -> ExitCode:
+    """ERROR where a machine or a region (``failed``) could not be dealt with; else USAGE where a
+    machine was left for what is on it."""
+    if failed or any(one.error is not None and not one.refused for one in ended):
+        return ExitCode.ERROR
+    return ExitCode.USAGE if any(one.refused for one in ended) else ExitCode.DONE
 
 
 def check_can_ask(verb: str, *, yes: bool) -> None:

@@ -69,8 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         for done in ended:
             print(fleet.outcome_in_words(done))
-    trouble = asked.failed or any(done.error for done in ended or ())
-    return ExitCode.ERROR if trouble or ended is None else ExitCode.DONE
+    return ExitCode.ERROR if ended is None else fleet.code_of(ended, asked.failed)
 
 
 def _duration(text: str | None) -> float | None:

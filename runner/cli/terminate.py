@@ -84,8 +84,7 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"{owned.id}: had ended before")
         for done in ended:
             print(fleet.outcome_in_words(done))
-    trouble = asked.failed or any(done.error for done in ended)
-    return ExitCode.ERROR if trouble else ExitCode.DONE
+    return fleet.code_of(ended, asked.failed)
 
 
 def _words(owned: Owned, targets: Sequence[str]) -> list[str]:

@@ -107,6 +107,7 @@ _KEYS = {
     "runner/bundles/": "bundle",
     "runner/.probe": "probe",
     "runner/machines/": "machine",
+    "runner/ending/": "ending",
     "runner/": "more",
 }
 

@@ -50,16 +50,19 @@ _AT: dict[str, tuple[str, ...]] = {
         "TerminateInstances", "TerminateInstances", "RunInstances", "RunInstances",
         "DescribeInstances", "DescribeInstances", "PUT index", "GET index", "PUT launch",
         "GET state", "GET launch", "GET list", "GET list", "DescribeSpotInstanceRequests",
+        "PUT ending", "PUT ending",
     ),
     "submit": (
         "AmazonSSM.SendCommand", "AmazonSSM.GetCommandInvocation", "PUT index", "GET index",
-        "PUT launch", "PUT machine", "DescribeInstances", "GET list",
+        "PUT launch", "PUT machine", "PUT machine", "DescribeInstances", "GET list",
     ),
     "terminate": (
         "TerminateInstances", "DescribeInstances", "DescribeSpotInstanceRequests", "GET state",
-        "GET index", "GET list", "GET machine",
+        "GET index", "GET list", "GET machine", "PUT ending", "PUT ending", "DELETE ending",
     ),
-    "reap": ("TerminateInstances", "DescribeInstances", "DescribeSpotInstanceRequests"),
+    "reap": (
+        "TerminateInstances", "DescribeInstances", "DescribeSpotInstanceRequests", "PUT ending",
+    ),
     "ls": ("DescribeInstances", "DescribeSpotInstanceRequests", "GET index", "GET list"),
     "status": ("DescribeInstances", "GET index", "AmazonSSM.SendCommand", "GET state"),
 }  # fmt: skip

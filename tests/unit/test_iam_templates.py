@@ -127,6 +127,7 @@ def test_a_job_writes_nothing_that_a_launch_goes_by() -> None:
     of_launches = [RECIPE, "queue.json", "workdir.tar.gz", "submit-0123.json"]
     decide = [names.launch_key("l", name) for name in of_launches]
     decide += [names.index_key("q"), names.bundle_key("0" * 64, "x86_64"), "runner/.probe"]
+    decide += [f"{names.ending_folder('i-1')}a.json", names.machine_line("i-1", "q", "s3://b/q")]
     for action in ("s3:PutObject", "s3:DeleteObject"):
         assert [key for key in decide if may(action, key)] == []
         assert may(action, "queues/q/queue-state.json")

@@ -146,7 +146,7 @@ class EndGuard:
             self._say(f"{self._machine} has {told} too, and is ended with it")
         elif found and not self._agreed.others:
             raise ConflictError(
-                f"{self._machine} has {told} too, put onto it meanwhile: it was not ended\n"
+                f"{self._machine} has {told} too, put onto it meanwhile\n"
                 "the same command again tells how it stands"
             )
         self._looked = began
@@ -171,6 +171,7 @@ class EndGuard:
 
     def withdraw(self) -> None:
         """It is not ended. A marker that can't be removed now is believed for a while."""
+        self._looked = None
         if not self._written:
             return
         with suppress(AwsError):
