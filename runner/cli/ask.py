@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.cli import options
-from runner.cli.connect import Local
+from runner.cli.connect import note
 from runner.cli.rows import shown_seconds
 from runner.control import narrow
 from runner.core.again import RESUME, parse_again
@@ -20,6 +20,8 @@ from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.wording import did_you_mean, quoted
 from runner.service import fields as given
 from runner.store.projection import rfc3339
+from runner.targets.here.connection import LocalConnection
+from runner.targets.request import checked_queue
 
 LOOKING = ("ping", "queues", "status", "job", "logs", "wait")
 """What may be asked for with ``--look-only``."""
@@ -74,9 +76,8 @@ def _answer(arguments: argparse.Namespace) -> str:
     name = request.pop("request")
     request.pop("v", None)
     _check(name, look_only=arguments.look_only)
-    there = Local(
-        options.settings(arguments), options.checked_queue(request.pop("queue", None), "queue")
-    )
+    queue = checked_queue(request.pop("queue", None), "queue")
+    there = LocalConnection(options.settings(arguments), queue, note)
     try:
         if name == "status" and request.get("limit") != 0:
             return _page(there, request, arguments.limit)
@@ -96,24 +97,24 @@ def _check(name: str, *, look_only: bool) -> None:
         raise RunnerError(f"permission denied: '{name}' changes something, this may only look")
 
 
-def _look(name: str) -> Callable[[Local, Fields], Answer]:
-    def ask(there: Local, fields: Fields) -> Answer:
+def _look(name: str) -> Callable[[LocalConnection, Fields], Answer]:
+    def ask(there: LocalConnection, fields: Fields) -> Answer:
         for held in ("timeout", "follow"):
             if isinstance(fields.get(held), int | float):
                 fields[held] = min(fields[held], HOLD)
-        return {**there.look(name, **fields), "now": rfc3339(time.time())}
+        return {**there.query(name, **fields), "now": rfc3339(time.time())}
 
     return ask
 
 
-def _act(name: str) -> Callable[[Local, Fields], Answer]:
+def _act(name: str) -> Callable[[LocalConnection, Fields], Answer]:
     return lambda there, fields: there.act(name, **fields)
 
 
 # -- a page of jobs ----------------------------------------------------------------------------
 
 
-def _page(there: Local, fields: Fields, limit: int) -> str:
+def _page(there: LocalConnection, fields: Fields, limit: int) -> str:
     """As many jobs as the answer takes, and where to go on (``after``)."""
     brief = given.flag(fields, "brief")
     wanted = given.number(fields, "limit", None)
@@ -124,7 +125,7 @@ def _page(there: Local, fields: Fields, limit: int) -> str:
     size = _Size(limit)
     while True:
         left = rows if wanted is None else min(rows, wanted - len(jobs))
-        found = there.look("status", after=after, limit=left, **fields)
+        found = there.query("status", after=after, limit=left, **fields)
         more = [_brief(job) for job in found["jobs"]] if brief else found["jobs"]
         answer = {**head, **found, "jobs": jobs + more}
         over = "after" not in found or len(jobs) + len(more) == wanted
@@ -176,16 +177,16 @@ def _brief(job: Answer) -> Answer:
 # -- what only a machine elsewhere is asked ----------------------------------------------------
 
 
-def _keep(there: Local, fields: Fields) -> Answer:
+def _keep(there: LocalConnection, fields: Fields) -> Answer:
     seconds = None if fields.get("seconds") is None else given.seconds(fields, "seconds", 0.0)
     return there.keep(seconds, release=given.flag(fields, "release"))
 
 
-def _stop(there: Local, fields: Fields) -> Answer:
+def _stop(there: LocalConnection, fields: Fields) -> Answer:
     return there.act("stop", detach=given.flag(fields, "detach") or None)
 
 
-def _submit(there: Local, fields: Fields) -> Answer:
+def _submit(there: LocalConnection, fields: Fields) -> Answer:
     """A document that lies in S3: it is fetched with this machine's own role."""
     from runner.targets.ec2.shipped import fetch
 
@@ -193,7 +194,7 @@ def _submit(there: Local, fields: Fields) -> Answer:
     return there.submit(text, parse_again(fields.get("again", RESUME)).word)
 
 
-_ACTING: dict[str, Callable[[Local, Fields], Answer]] = {
+_ACTING: dict[str, Callable[[LocalConnection, Fields], Answer]] = {
     **{name: _act(name) for name in ("cancel", "retry", "pause", "unpause", "upload")},
     "submit": _submit,
     "keep": _keep,

@@ -168,21 +168,22 @@ def _ids(kind: str, line: _Line) -> Iterator[Candidate]:
     import signal
 
     from runner.cli import options
-    from runner.cli.connect import Local
+    from runner.cli.connect import note
+    from runner.targets.here.connection import LocalConnection
 
     given = argparse.Namespace(**line.flags)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     with suppress(RunnerError, OSError):
-        there = Local(options.settings(given), options.queue(given))
+        there = LocalConnection(options.settings(given), options.queue(given), note)
         try:
             if kind == "queues":
-                queues = there.look("queues")["queues"]
+                queues = there.query("queues")["queues"]
                 found = [
                     (each.get("kept_as") or each["queue_id"], each.get("status", "unreadable"))
                     for each in queues
                 ]
             else:
-                told = there.look("status", limit=MOST)
+                told = there.query("status", limit=MOST)
                 found = [(each["job_id"], each["status"]) for each in told["jobs"]]
         finally:
             there.close()

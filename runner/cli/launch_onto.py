@@ -22,13 +22,14 @@ def launch_onto(arguments: argparse.Namespace) -> int:
         if name not in _ALSO and value not in (None, False):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is about a new machine: not with --instance-id")
-    from runner.targets.ec2.finding import Target, is_instance
-    from runner.targets.ec2.remote import Remote
+    from runner.targets.ec2.connection import Ec2Connection
+    from runner.targets.ec2.finding import Target
+    from runner.targets.ec2.target import is_instance
 
     if not is_instance(arguments.instance_id):
         raise UsageError(f"--instance-id: {clean(arguments.instance_id)} is no instance's id")
     text = dump_document(read_document(Path(arguments.batch_queue)))
-    there = Remote(
+    there = Ec2Connection(
         Target(arguments.instance_id, region=arguments.region, bucket=None),
         None,
         lambda line: print(f"runner launch: {clean(line)}", file=sys.stderr),

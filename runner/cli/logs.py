@@ -10,18 +10,15 @@ import time
 from typing import Any
 
 from runner.cli import options
-from runner.cli.connect import HELD, Connection, Local, connection
+from runner.cli.connect import connection
 from runner.cli.log_output import LogOutput
 from runner.cli.streams import has_reader
-from runner.cli.waiting import AGAIN, comes_back
+from runner.cli.waiting import AGAIN
 from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.targets.port import HOLD_SECONDS, QueueConnection
 
 EVERY = 0.25
-"""Seconds between two looks while following files that nobody tells us of."""
-
-FAR = 256 * 1024
-"""Bytes of a log elsewhere that are shown, counted from its end, if nobody says how many: SSM
-passes some 20 KB in a second."""
+"""Seconds between two looks at files that are followed: nothing tells when they grow."""
 
 STREAMS = ("stdout", "stderr")
 
@@ -112,7 +109,7 @@ class _Logs:
     """The logs of one job, as they are asked for."""
 
     def __init__(
-        self, there: Connection, arguments: argparse.Namespace, since: float | None
+        self, there: QueueConnection, arguments: argparse.Namespace, since: float | None
     ) -> None:
         self._there = there
         self._job = arguments.job
@@ -121,8 +118,8 @@ class _Logs:
         self._limited = arguments.bytes is not None or arguments.lines is not None
         self._out = LogOutput("runner logs", self._streams)
         first = -arguments.bytes if arguments.bytes else 0
-        if not isinstance(there, Local) and not arguments.bytes:
-            first = -FAR
+        if not arguments.bytes and there.traits.log_tail is not None:
+            first = -there.traits.log_tail
         self._first = first
         self._part = {"lines": arguments.lines, "since": since}
 
@@ -158,21 +155,20 @@ class _Logs:
 
     def _look(self, attempt: int | None, offsets: dict[str, int], **more: Any) -> Answer:
         there = self._there
-        return there.look("logs", job=self._job, attempt=attempt, offsets=offsets, **more)
+        return there.query("logs", job=self._job, attempt=attempt, offsets=offsets, **more)
 
     def _put(self, name: str, attempt: int, piece: Answer) -> int:
         self._out.put(name, attempt, base64.b64decode(piece["data"]))
         return int(piece["offset"])
 
     def _tell_where_from(self) -> None:
-        if not isinstance(self._there, Local):
-            for line in self._there.why_not[:1]:
-                self._out.tell(f"{line}: this is from S3")
+        for line in self._there.diagnosis[:1]:
+            self._out.tell(f"{line}: this is from S3")
 
     def _tell_what_is_left_out(self, name: str, piece: Answer) -> None:
-        """What of a long log elsewhere nobody has asked to leave out."""
+        """What is left out of a long log elsewhere, where the user gave no limit."""
         left_out = piece["offset"] - len(base64.b64decode(piece["data"]))
-        if left_out and not self._limited and not isinstance(self._there, Local):
+        if left_out and not self._limited and self._there.traits.log_tail is not None:
             more = "--bytes N shows more, `runner results --logs-only` fetches all"
             self._out.tell(f"the first {left_out:,} bytes of {name} are left out: {more}")
 
@@ -200,7 +196,7 @@ class _Following:
                 self._attempt, self._offsets, follow=held, to_come=True, **self._part
             )
             # Only what comes now is waited for: how it stands is to be seen at once.
-            held = HELD if self._there.patient else None
+            held = HOLD_SECONDS if self._there.holds_requests else None
             more = self._take(answer)
             if not has_reader(sys.stdout):
                 return ExitCode.DONE
@@ -211,9 +207,9 @@ class _Following:
                     return code
                 continue
             self._seen, self._missing = True, None
-            if not self._there.patient:
+            if not self._there.holds_requests:
                 time.sleep(EVERY)  # reason: following files; they tell nobody when they grow
-                self._there.renew()
+                self._there.reconnect()
 
     def _take(self, answer: Answer) -> bool:
         """Write what has come; whether there is more already."""
@@ -268,13 +264,13 @@ class _Following:
             return self._give_up(answer)
         elif self._missing is None:
             self._missing = time.monotonic()
-            seconds = comes_back(self._there)
+            seconds = self._there.traits.returns_within
             self._out.note(f"nobody works on the queue any more; waiting {seconds:.0f}s")
-        elif time.monotonic() - self._missing > comes_back(self._there):
+        elif time.monotonic() - self._missing > self._there.traits.returns_within:
             return self._give_up(answer)
-        if not self._there.patient or not answer["attended"]:
+        if not self._there.holds_requests or not answer["attended"]:
             time.sleep(AGAIN)  # reason: for another process to start, which tells nobody
-            self._there.renew()
+            self._there.reconnect()
         return None
 
     def _give_up(self, answer: Answer) -> int:

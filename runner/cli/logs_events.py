@@ -45,7 +45,7 @@ def _here(arguments: argparse.Namespace) -> list[Mapping[str, Any]]:
     if arguments.job is None:
         raise UsageError("--events without a job needs --from: give the job, or where to look")
     with connection(arguments) as there:
-        story: list[Mapping[str, Any]] = there.look("job", job=arguments.job)["story"]
+        story: list[Mapping[str, Any]] = there.query("job", job=arguments.job)["story"]
         return story
 
 

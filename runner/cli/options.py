@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +14,10 @@ from runner.model.durations import parse_duration
 from runner.model.settings import Settings, load_settings
 from runner.model.wording import quoted
 from runner.store.paths import home_folder
+from runner.targets.request import checked_queue
 
 if TYPE_CHECKING:
     from runner.core.again import Again
-
-_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-"""A queue_id, or the name of one that ``--fresh`` has set aside."""
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +45,6 @@ def add_queue(parser: argparse.ArgumentParser) -> None:
 def queue(arguments: argparse.Namespace) -> str | None:
     """The queue asked for. Raises UsageError for what can't be the name of one."""
     return checked_queue(getattr(arguments, "queue", None), "--queue")
-
-
-def checked_queue(name: Any, where: str) -> str | None:
-    """What may be the name of a queue, or None. Raises UsageError that says where it stood."""
-    if name is None:
-        return None
-    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
-        raise UsageError(f"{where}: {quoted(str(name))} can't be the id of a queue")
-    return name
 
 
 def add_on(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     with connection(arguments) as there:
-        found = there.look("queues")["queues"]
+        found = there.query("queues")["queues"]
     if arguments.queue is not None:
         found = [queue for queue in found if _word(queue) == arguments.queue]
         if not found:

@@ -1,6 +1,7 @@
-"""``status --watch`` of a machine on EC2: every ten seconds the machine, in between what S3 has.
+"""``status --watch`` where a copy is stored: the machine every ten seconds, else the stored copy.
 
-Owns how often SSM is asked: six times a minute, each a command and two to five looks at it.
+Owns how often both are asked. On EC2 a question to the machine is a command of SSM and two to five
+looks at it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runner.aws.faults import AwsError
-from runner.cli.status_remote import first, foot, head
+from runner.cli.status_remote import foot, head
 from runner.cli.streams import has_reader
 from runner.cli.terminal import Screen, can_redraw
 from runner.cli.text import clean, headline, told
 from runner.cli.waiting import until_ended
-from runner.targets.ec2.remote import AwsAway, Remote
+from runner.errors import RunnerError
+from runner.targets.port import QueueConnection
 
-SSM_EVERY = 10.0
+LIVE_EVERY = 10.0
 """Seconds between the ends of two questions to the machine."""
 
-S3_EVERY = 2.5
-"""Seconds between two looks at S3; they have no body while nothing is new."""
+STORED_EVERY = 2.5
+"""Seconds between two looks at the stored copy; S3 sends no body while nothing is new."""
 
 MATTERS = ["running", "interrupted", "failed", "pending"]
 """Which jobs are shown of a queue with more than there is room for."""
@@ -31,7 +32,7 @@ Answer = dict[str, Any]
 Show = Callable[[Answer], None]
 
 
-def watch(there: Remote, states: list[str] | None) -> Answer:
+def watch(there: QueueConnection, states: list[str] | None) -> Answer:
     """Look again and again until the queue has ended; its last summary."""
     there.wait_through_boot(lambda line: None)  # it is the queue's reason, and shown
     show, rows = _screen(states) if can_redraw(sys.stdout) else (_line(), 0)
@@ -42,15 +43,15 @@ def watch(there: Remote, states: list[str] | None) -> Answer:
         show(answer)
         if not has_reader(sys.stdout):
             break
-    for line in there.why_not:
+    for line in there.diagnosis:
         print(f"runner status: {clean(line)}", file=sys.stderr)
     return queue
 
 
 class _Watching:
-    """What is looked at next: the machine, or S3."""
+    """What is asked next: the machine, or the stored copy."""
 
-    def __init__(self, there: Remote, states: list[str] | None, rows: int) -> None:
+    def __init__(self, there: QueueConnection, states: list[str] | None, rows: int) -> None:
         self._there = there
         self._states = states
         self._rows = rows
@@ -58,20 +59,20 @@ class _Watching:
         self._newest = ""
 
     def look(self) -> Answer:
-        """The next thing that is new: S3's first picture, at once; then whoever has news."""
-        if not self._newest and (seen := self._stored()) is not None:
+        """The next answer with news; the first one at once, from the stored copy."""
+        if not self._newest and (seen := self._there.stored_status(self._states)) is not None:
             return self._shown(seen)
         while (left := self._next - time.monotonic()) > 0:
-            time.sleep(min(S3_EVERY, left))  # reason: the interval of a display
-            seen = self._stored()
+            time.sleep(min(STORED_EVERY, left))  # reason: the interval of a display
+            seen = self._there.stored_status(self._states)
             if seen is not None and str(seen["queue"].get("updated_at", "")) > self._newest:
                 return self._shown(seen)
         try:
             return self._shown(self._live())
-        except (AwsError, AwsAway) as error:
-            return self._there.in_spite_of(error)
+        except RunnerError as error:
+            return self._there.status_despite(error)
         finally:
-            self._next = time.monotonic() + SSM_EVERY
+            self._next = time.monotonic() + LIVE_EVERY
 
     def _shown(self, answer: Answer) -> Answer:
         self._newest = max(self._newest, str(answer["queue"].get("updated_at", "-")))
@@ -80,18 +81,12 @@ class _Watching:
     def _live(self) -> Answer:
         limit = self._rows or None
         if not limit:
-            return self._there.look("status", limit=0)
-        answer = self._there.look("status", limit=limit, status=self._states, brief=True)
+            return self._there.query("status", limit=0)
+        answer = self._there.query("status", limit=limit, status=self._states, brief=True)
         if "after" in answer and not self._states:
             # More than there is room for: then what matters.
-            return self._there.look("status", limit=limit, status=MATTERS, brief=True)
+            return self._there.query("status", limit=limit, status=MATTERS, brief=True)
         return answer
-
-    def _stored(self) -> Answer | None:
-        try:
-            return first(self._there, self._states)
-        except AwsError:
-            return None  # the machine's turn comes, and its words
 
 
 def _line() -> Show:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.cli import options
+from runner.cli.connect import ask
 from runner.cli.text import clean, counted
-from runner.errors import ExitCode, NotFoundError, RunnerError, StateError, UsageError
+from runner.errors import ExitCode, NotFoundError, UsageError
 from runner.model.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
-    from runner.model.settings import Settings
     from runner.results.fetch import Report
     from runner.results.output import OutputFolder
     from runner.results.store import ResultStore
@@ -145,13 +145,16 @@ def _find(arguments: argparse.Namespace) -> tuple[ResultStore, StoredQueue]:
     from runner.results.stored import read_queue
     from runner.results.stores import open_store
 
-    settings = options.settings(arguments)
-    where = arguments.where
+    options.settings(arguments)
+    where, run_id = arguments.where, None
     if where is not None and arguments.queue is not None:
         raise UsageError("give a queue, or where its results are: not both")
-    run_id = None
     if where is None or not _is_store(where):
-        where, run_id = _place_of(where, settings, arguments)
+        for flag in ("region", "bucket"):
+            if where is None and getattr(arguments, flag) is not None:
+                raise UsageError(f"--{flag} is about a queue on EC2: say which")
+        found = ask(arguments, where, lambda there: there.results())
+        where, run_id = found.store, found.run_id
     store = open_store(where)
     try:
         queue = read_queue(store, Layout())
@@ -164,75 +167,11 @@ def _find(arguments: argparse.Namespace) -> tuple[ResultStore, StoredQueue]:
     return _set_aside(where, str(run_id), queue)
 
 
-def _place_of(
-    word: str | None, settings: Settings, arguments: argparse.Namespace
-) -> tuple[str, str | None]:
-    """Where a queue of this machine, or one on EC2, stores its results, and as which run."""
-    from runner.targets.ec2.finding import is_instance
-
-    far = arguments.region is not None or arguments.bucket is not None
-    if word is not None and (far or is_instance(word)):
-        return _on_ec2(word, arguments), None
-    arguments.queue = word or arguments.queue
-    try:
-        return _results_of(settings.state_dir, settings.log_dir, arguments)
-    except NotFoundError as error:
-        if word is None or arguments.state_dir is not None or "there is no queue" not in str(error):
-            raise
-        from runner.targets.ec2.queue_traces import AmbiguousError
-
-        try:
-            return _on_ec2(word, arguments), None
-        except AmbiguousError:
-            raise
-        except RunnerError as failed:
-            raise NotFoundError(f"{error}\nand on EC2: {failed}") from None
-
-
-def _on_ec2(word: str, arguments: argparse.Namespace) -> str:
-    """By its tags, this computer's record of the launch, or the index in a bucket."""
-    from runner.targets.ec2.finding import Target, find, remembered
-
-    target = Target(word, arguments.region, arguments.bucket)
-    record = remembered(target)
-    if record is not None and record.store:
-        # What a launch noted doesn't change: EC2 needn't be asked, and may have forgotten.
-        return record.store
-    if not (store := find(target, record).store):
-        raise NotFoundError(f"where {word} stores its results isn't known: give s3://BUCKET/PREFIX")
-    return store
-
-
 def _is_store(where: str) -> bool:
     from runner.results.layout import Layout
     from runner.results.stores import is_s3
 
     return is_s3(where) or "/" in where or os.path.isfile(os.path.join(where, Layout.state_key))
-
-
-def _results_of(
-    state_dir: Path, log_dir: Path, arguments: argparse.Namespace
-) -> tuple[str, str | None]:
-    """Where a queue of this machine stores its results, and as which run."""
-    from runner.service.shelf import Shelf
-
-    name = options.queue(arguments)
-    shelf = Shelf(state_dir, log_dir)
-    if name is not None and not shelf.exists(name):
-        hint = did_you_mean(name, shelf.names())
-        if not hint and os.path.isdir(name):
-            hint = f"; for the folder, give ./{name}"
-        raise NotFoundError(f"there is no queue {quoted(name)} in {state_dir}{hint}")
-    entry = shelf.find(name)
-    if entry.error or entry.queue is None:
-        raise StateError(entry.error or f"queue '{entry.name}' can't be read")
-    if not (where := entry.meta.get("results")):
-        raise NotFoundError(
-            f"queue '{entry.name}' was run without --results: nothing of it is stored\n"
-            f"its logs are here: runner logs JOB --queue {entry.name}\n"
-            "the same runner run with --results stores what has ended"
-        )
-    return where, entry.queue.run_id
 
 
 def _set_aside(where: str, run_id: str, other: StoredQueue) -> tuple[ResultStore, StoredQueue]:

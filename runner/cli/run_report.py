@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runner.cli.columns import shortened
-from runner.cli.connect import Local
+from runner.cli.connect import note
 from runner.cli.streams import discard
 from runner.cli.text import clean, counted
 from runner.cli.watch import stamp
@@ -20,6 +20,7 @@ from runner.core.states import QUEUE_ENDED, QueueStatus
 from runner.errors import ExitCode, RunnerError
 from runner.model.settings import Settings
 from runner.service.foreground import Ended
+from runner.targets.here.connection import LocalConnection
 
 JOBS = 3
 """Failed jobs that are shown; of more it is said how many."""
@@ -74,9 +75,9 @@ def _folders(arguments: argparse.Namespace) -> list[str]:
 
 
 def _failures(queue_id: str, settings: Settings, folders: list[str]) -> Iterator[str]:
-    there = Local(settings, queue_id)
+    there = LocalConnection(settings, queue_id, note)
     try:
-        answer = there.look("status", status=["failed"], limit=JOBS)
+        answer = there.query("status", status=["failed"], limit=JOBS)
         for job in answer["jobs"]:
             yield from _failure(there, job, folders)
     finally:
@@ -86,7 +87,7 @@ def _failures(queue_id: str, settings: Settings, folders: list[str]) -> Iterator
         yield f"{counted(rest, 'more job')} failed: {clean(more)}"
 
 
-def _failure(there: Local, job: dict[str, Any], folders: list[str]) -> Iterator[str]:
+def _failure(there: LocalConnection, job: dict[str, Any], folders: list[str]) -> Iterator[str]:
     why = clean(job.get("error_message") or job.get("reason") or "failed")
     name = job["job_id"]
     if not job["attempt"]:
@@ -100,11 +101,11 @@ def _failure(there: Local, job: dict[str, Any], folders: list[str]) -> Iterator[
     yield f"all of it: {clean(more)}" if lines else f"it has written nothing ({clean(more)})"
 
 
-def _last_words(there: Local, job_id: str) -> tuple[str, list[str]]:
+def _last_words(there: LocalConnection, job_id: str) -> tuple[str, list[str]]:
     """The last lines of what it has told: of stderr, or, where that is empty, of stdout."""
     for stream in ("stderr", "stdout"):
         try:
-            answer = there.look("logs", job=job_id, offsets={stream: -_TAIL}, lines=LINES)
+            answer = there.query("logs", job=job_id, offsets={stream: -_TAIL}, lines=LINES)
         except RunnerError:
             continue
         text = base64.b64decode(answer["streams"][stream]["data"]).decode("utf-8", "replace")

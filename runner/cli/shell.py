@@ -8,7 +8,7 @@ import shutil
 from typing import NoReturn
 
 from runner.cli import options
-from runner.cli.connect import remote
+from runner.cli.connect import note
 from runner.errors import RunnerError
 
 PLUGIN = "session-manager-plugin"
@@ -20,7 +20,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> NoReturn:
-    found = remote(arguments, arguments.target, None).check_running()
+    from runner.targets.ec2.connection import Ec2Connection
+    from runner.targets.ec2.finding import Target
+
+    target = Target(arguments.target, region=arguments.region, bucket=arguments.bucket)
+    found = Ec2Connection(target, None, note).check_running()
     machine = str(found.instance_id)
     command = ["aws", "ssm", "start-session", "--target", machine, "--region", found.region]
     missing = [name for name in ("aws", PLUGIN) if shutil.which(name) is None]

@@ -11,12 +11,13 @@ from typing import Any
 
 from runner.cli import options
 from runner.cli.columns import cells_of, table, wrap
-from runner.cli.connect import Connection, Local, connection_to
+from runner.cli.connect import connection
 from runner.cli.exit_codes import of_queue
 from runner.cli.rows import COLUMNS, row, told_of_rest, waits, went_well
 from runner.cli.terminal import Screen, screen_of
 from runner.cli.text import clean, told
 from runner.errors import ExitCode, UsageError
+from runner.targets.port import QueueConnection
 
 _LABEL = 13
 """Characters of a field's name in the summary."""
@@ -55,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
-    with connection_to(arguments, arguments.target) as there:
+    with connection(arguments, arguments.target) as there:
         if arguments.job is not None:
             return _one_job(there, arguments)
         states = _states(arguments)
@@ -72,24 +73,24 @@ def execute(arguments: argparse.Namespace) -> int:
     return of_queue(queue) if arguments.exit_code else ExitCode.DONE
 
 
-def _watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
-    if isinstance(there, Local):
-        from runner.cli.status_watch import watch
+def _watch(there: QueueConnection, states: list[str] | None) -> dict[str, Any]:
+    if there.traits.stored_copy:
+        from runner.cli.remote_watch import watch as watch_both
 
-        return watch(there, states)
-    from runner.cli.remote_watch import watch as watch_remote
+        return watch_both(there, states)
+    from runner.cli.status_watch import watch
 
-    return watch_remote(there, states)  # type: ignore[arg-type]
+    return watch(there, states)
 
 
 def _fetch(
-    there: Connection, states: list[str] | None, arguments: argparse.Namespace
+    there: QueueConnection, states: list[str] | None, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    if isinstance(there, Local):
-        return fetch(there, states)
-    from runner.cli.status_remote import fetch as fetch_remote
+    if there.traits.stored_copy:
+        from runner.cli.status_remote import fetch as fetch_both
 
-    return fetch_remote(there, states, brief=not arguments.json)  # type: ignore[arg-type]
+        return fetch_both(there, states, brief=not arguments.json)
+    return fetch(there, states)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -109,13 +110,13 @@ def _states(arguments: argparse.Namespace) -> list[str] | None:
     return [arguments.status] if arguments.status else None
 
 
-def fetch(there: Connection, states: list[str] | None) -> dict[str, Any]:
+def fetch(there: QueueConnection, states: list[str] | None) -> dict[str, Any]:
     """The summary and all jobs asked for, page by page."""
     jobs: list[dict[str, Any]] = []
     after: int | None = 0
     answer: dict[str, Any] = {}
     while after is not None:
-        answer = there.look("status", after=after, status=states)
+        answer = there.query("status", after=after, status=states)
         jobs += answer["jobs"]
         after = answer.get("after")
     return {"queue": answer["queue"], "jobs": jobs}
@@ -212,16 +213,16 @@ def _worker(queue: dict[str, Any]) -> str:
     return "none"
 
 
-def _one_job(there: Connection, arguments: argparse.Namespace) -> int:
+def _one_job(there: QueueConnection, arguments: argparse.Namespace) -> int:
     from runner.cli.watch import in_words
 
-    answer = there.look("job", job=arguments.job)
+    answer = there.query("job", job=arguments.job)
     if arguments.json:
         print(json.dumps({**answer["job"], "story": answer["story"]}))
         return ExitCode.DONE
     for name, value in answer["job"].items():
         print(f"{name + ':':<18}{clean(str(value))}")
-    if not answer["story"] and (why := there.why_not):
+    if not answer["story"] and (why := there.diagnosis):
         print("story:            (it is on the machine)")
         for line in why:
             print(f"runner status: {clean(line)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``status`` of a machine on EC2: what S3 has at once, in its place what the machine says.
+"""``status`` where a copy is stored: what the copy has at once, then what the machine answers.
 
 On a terminal the first picture is replaced by the second; elsewhere stdout gets only the last, and
 stderr a line about the first.
@@ -17,25 +17,25 @@ from runner.cli.columns import shortened
 from runner.cli.rows import duration
 from runner.cli.terminal import Screen, can_redraw, screen_of
 from runner.cli.text import clean, counted, headline, per_hour, told
-from runner.targets.ec2.remote import Remote
+from runner.targets.port import QueueConnection
 
 Answer = dict[str, Any]
 
 FIRST = 2.0
-"""Seconds for which S3 goes first."""
+"""Seconds that the stored copy has before the machine is asked."""
 
 _ROWS_LEFT = 3
 """Lines of the terminal that a first picture leaves free: the prompt, and a line about it."""
 
 
-def fetch(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
-    """The machine's answer, or S3's in its stead; meanwhile S3's is shown.
+def fetch(there: QueueConnection, states: list[str] | None, *, brief: bool) -> Answer:
+    """The machine's answer, or else the stored copy's, which is shown meanwhile.
 
-    Raises what `Remote.look` raises.
+    Raises what ``query`` raises.
     """
     done: queues.SimpleQueue[tuple[str, Any]] = queues.SimpleQueue()
     picture = _Picture()
-    picture.begin(there.target.word)
+    picture.begin(f"{there.word}: asking {there.traits.sources} …")
     shown = threading.Event()
 
     def ask() -> Answer:
@@ -45,7 +45,7 @@ def fetch(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
 
     def look() -> Answer | None:
         try:
-            return first(there, states)
+            return there.stored_status(states)
         finally:
             shown.set()
 
@@ -75,25 +75,14 @@ def _in_thread(
     threading.Thread(target=run, name=f"status-{name}", daemon=True).start()
 
 
-def first(there: Remote, states: list[str] | None) -> Answer | None:
-    """What S3 has now."""
-    seen = there.stored()
-    if seen is None:
-        return None
-    answer = there.picture(seen)
-    if states:
-        answer["jobs"] = [job for job in answer["jobs"] if job["status"] in states]
-    return answer
-
-
-def _all(there: Remote, states: list[str] | None, *, brief: bool) -> Answer:
-    """All pages. If the machine goes away between two, all of it is from S3."""
+def _all(there: QueueConnection, states: list[str] | None, *, brief: bool) -> Answer:
+    """All pages. If the machine goes away between two, all of them are from the stored copy."""
     jobs: list[Answer] = []
     after: int | None = 0
     answer: Answer = {}
     begun_live = None
     while after is not None:
-        answer = there.look("status", after=after, status=states, brief=brief or None)
+        answer = there.query("status", after=after, status=states, brief=brief or None)
         source = answer["queue"]["source"]["from"]
         if begun_live not in (None, source):
             jobs, after, begun_live = [], 0, source
@@ -111,10 +100,10 @@ class _Picture:
         self._lines = 0
         self._terminal = can_redraw(sys.stdout)
 
-    def begin(self, word: str) -> None:
-        """Say at once that something is under way."""
+    def begin(self, line: str) -> None:
+        """Show at once that something is under way."""
         if self._terminal:
-            self._write([f"{word}: asking EC2 and S3 …"])
+            self._write([line])
 
     def show(self, answer: Answer) -> None:
         """Show what S3 has, in no more lines than can be taken back."""

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runner.cli.connect import Connection
 from runner.cli.streams import has_reader
 from runner.cli.terminal import Screen, can_redraw
 from runner.cli.text import headline, told
 from runner.cli.waiting import until_ended
+from runner.targets.port import QueueConnection
 
 EVERY = 1.0
 """Seconds between two looks."""
 
-Show = Callable[[Connection, dict[str, Any]], None]
+Show = Callable[[QueueConnection, dict[str, Any]], None]
 
 
-def watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
+def watch(there: QueueConnection, states: list[str] | None) -> dict[str, Any]:
     """Look again and again until the queue has ended; its last summary."""
     show = _table(states) if can_redraw(sys.stdout) else _line()
     queue: dict[str, Any] = {}
@@ -28,8 +28,8 @@ def watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
         if queue:
             time.sleep(EVERY)  # reason: the interval of a display
             if not there.live:
-                there.renew()
-        return there.look("status", limit=0)
+                there.reconnect()
+        return there.query("status", limit=0)
 
     for answer in until_ended(there, "status", look):
         queue = answer["queue"]
@@ -42,7 +42,7 @@ def watch(there: Connection, states: list[str] | None) -> dict[str, Any]:
 def _line() -> Show:
     last = ""
 
-    def show(there: Connection, queue: dict[str, Any]) -> None:
+    def show(there: QueueConnection, queue: dict[str, Any]) -> None:
         nonlocal last
         line = f"{headline(queue)} ({told(queue['counts'])})"
         if line != last:
@@ -58,14 +58,14 @@ def _table(states: list[str] | None) -> Show:
 
     console = Console()
 
-    def show(there: Connection, queue: dict[str, Any]) -> None:
+    def show(there: QueueConnection, queue: dict[str, Any]) -> None:
         screen = Screen(*console.size)
         room = room_for_jobs(queue, screen)
         jobs: list[dict[str, Any]] = []
         everything = queue["jobs_total"] <= room
         for each in [states] if states or everything else chosen_states(queue["counts"]):
             if room > len(jobs):
-                found = there.look("status", limit=room - len(jobs), status=each)
+                found = there.query("status", limit=room - len(jobs), status=each)
                 jobs += found["jobs"]
         picture = render(queue, jobs, screen.columns, states)
         console.clear()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import select
 import sys
 
 from runner.cli import options
-from runner.cli.connect import Local, connection, find_daemon
-from runner.control.client import Client
-from runner.errors import ExitCode, UnreachableError, UsageError
+from runner.cli.connect import connection
+from runner.cli.text import clean
+from runner.errors import ExitCode
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,58 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    if arguments.on is not None:
-        return _stop_elsewhere(arguments)
-    with _find(arguments) as client:
-        who = _stop(client, detach=arguments.detach)
-    print(json.dumps(who) if arguments.json else f"stopped {who['stopped']}")
-    return ExitCode.DONE
-
-
-def _stop_elsewhere(arguments: argparse.Namespace) -> int:
-    """There only its beginning can be seen."""
-    if arguments.queue is not None:
-        raise UsageError("--on stops the service there: not with --queue")
     with connection(arguments) as there:
-        answer = there.act("stop", detach=arguments.detach or None)
-    print(json.dumps(answer) if arguments.json else f"the service on {arguments.on} is stopping")
+        stopped = there.stop(detach=arguments.detach, say=_say)
+    print(json.dumps(stopped.data) if arguments.json else stopped.told)
     return ExitCode.DONE
 
 
-def _find(arguments: argparse.Namespace) -> Client:
-    settings, queue = options.settings(arguments), options.queue(arguments)
-    client = find_daemon(settings) if queue is None else None
-    if client is not None:
-        return client
-    there = Local(settings, queue)
-    if there.client is None:
-        raise UnreachableError("nothing runs here that could be stopped")
-    if queue and not there.look("status", limit=0)["queue"].get("worker"):
-        there.close()
-        raise UnreachableError(f"nobody works on queue '{queue}' now")
-    return there.client
-
-
-def _stop(client: Client, *, detach: bool) -> dict[str, object]:
-    """Have it stop, and return when its process has ended: then another may start."""
-    who = client.ask("ping")["who"]
-    watched = _watch(client.peer)
-    try:
-        client.timeout = None
-        client.ask("stop", detach=detach or None)
-        if watched is not None:
-            if not detach:
-                print(f"runner stop: waiting for the jobs of {who} to end", file=sys.stderr)
-            select.select([watched], [], [])
-    finally:
-        if watched is not None:
-            os.close(watched)
-    return {"stopped": who, "pid": client.peer}
-
-
-def _watch(pid: int) -> int | None:
-    """A descriptor that is readable once the process has ended (pidfd_open(2))."""
-    try:
-        return os.pidfd_open(pid) if pid else None
-    except OSError:
-        return None
+def _say(line: str) -> None:
+    print(f"runner stop: {clean(line)}", file=sys.stderr)

@@ -42,8 +42,9 @@ def execute(arguments: argparse.Namespace) -> int:
     text = dump_document(document)
     with connection(arguments) as there:
         answer = there.submit(text, again.word)
+        elsewhere = there.traits.elsewhere
     tell(answer, json_wanted=arguments.json)
-    if answer["created"] and arguments.on is None:
+    if answer["created"] and not elsewhere:
         _tell_where(document, answer)
     return ExitCode.DONE
 

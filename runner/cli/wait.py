@@ -9,12 +9,13 @@ import time
 from typing import Any
 
 from runner.cli import options
-from runner.cli.connect import HELD, Connection, Local, connection_to
+from runner.cli.connect import connection
 from runner.cli.exit_codes import of_queue
 from runner.cli.text import clean, headline
 from runner.cli.waiting import AGAIN, until_ended
 from runner.errors import UsageError
 from runner.model.durations import parse_duration
+from runner.targets.port import HOLD_SECONDS, QueueConnection
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,16 +34,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     deadline = _deadline(arguments.timeout)
-    with connection_to(arguments, arguments.target) as there:
+    with connection(arguments, arguments.target) as there:
         there.wait_through_boot(_say)
         try:
             queue = _wait(there, deadline)
         except KeyboardInterrupt:
-            if not isinstance(there, Local):
+            if there.traits.elsewhere:
                 words = "the queue goes on, with or without this computer"
                 print(f"\nrunner wait: detached; {words}", file=sys.stderr)
             raise
-        for line in there.why_not:
+        for line in there.diagnosis:
             print(f"runner wait: {clean(line)}", file=sys.stderr)
     print(json.dumps(queue) if arguments.json else headline(queue))
     return of_queue(queue)
@@ -52,19 +53,19 @@ def _say(line: str) -> None:
     print(f"runner wait: {clean(line)}", file=sys.stderr, flush=True)
 
 
-def _wait(there: Connection, deadline: float) -> dict[str, Any]:
-    """The summary of the queue when it has ended, or nobody is there, or it is too late."""
+def _wait(there: QueueConnection, deadline: float) -> dict[str, Any]:
+    """The summary once the queue has ended, no process works on it, or the time is over."""
     queue: dict[str, Any] = {}
 
     def look() -> dict[str, Any]:
         left = max(0.0, deadline - time.monotonic())
-        if there.patient and queue:
-            return there.look("wait", timeout=min(left, HELD))
+        if there.holds_requests and queue:
+            return there.query("wait", timeout=min(left, HOLD_SECONDS))
         if queue:
             time.sleep(min(left, AGAIN))  # reason: the disk tells nobody
-            there.renew()
-        # First a look: whoever is asked to wait may be gone before he has said anything.
-        return there.look("status", limit=0)
+            there.reconnect()
+        # A status first: a process that is asked to wait may end before it has answered.
+        return there.query("status", limit=0)
 
     for answer in until_ended(there, "wait", look):
         queue = answer["queue"]

@@ -1,4 +1,4 @@
-"""Looking again and again until a queue has ended, across restarts of whoever works on it."""
+"""Querying a queue until it has ended, across restarts of the process that works on it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runner.cli.connect import Connection, Local
+from runner.targets.port import QueueConnection
 
 ENDED = ("completed", "failed", "cancelled")
 
-COMES_BACK = 30.0
-"""Seconds that a service which was there has to come back: a restart, an upgrade."""
-
-REPLACED = 180.0
-"""Seconds that a machine on EC2 which was there has to come back, or `resume` to replace it: the
-old one is seen to end before the next is asked for."""
-
 AGAIN = 0.25
-"""Seconds between two tries to reach somebody."""
-
-
-def comes_back(there: Connection) -> float:
-    """Seconds for which whoever worked on a queue there is waited for."""
-    return COMES_BACK if isinstance(there, Local) else REPLACED
+"""Seconds between two tries to reach a process that works on the queue."""
 
 
 def until_ended(
-    there: Connection, verb: str, look: Callable[[], dict[str, Any]]
+    there: QueueConnection, verb: str, look: Callable[[], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield answers of ``look`` until the queue has ended or nobody is there to end it."""
+    """Yield answers of ``look`` until the queue has ended, or no process works on it any more."""
     missing: float | None = None
     seen = False
     while True:
@@ -45,11 +33,11 @@ def until_ended(
         if missing is None:
             missing = time.monotonic()
             if seen:
-                seconds = comes_back(there)
+                seconds = there.traits.returns_within
                 said = f"nobody works on {queue['queue_id']} any more; waiting {seconds:.0f}s"
                 print(f"runner {verb}: {said}", file=sys.stderr, flush=True)
-        if not seen or time.monotonic() - missing > comes_back(there):
+        if not seen or time.monotonic() - missing > there.traits.returns_within:
             print(f"runner {verb}: nobody works on {queue['queue_id']}", file=sys.stderr)
             return
         time.sleep(AGAIN)  # reason: for another process to start, which tells nobody
-        there.renew()
+        there.reconnect()

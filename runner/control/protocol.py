@@ -11,7 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from runner.errors import ExitCode, RecordError, RunnerError, UnreachableError, UsageError
+from runner.errors import (
+    ExitCode,
+    NotFoundError,
+    RecordError,
+    RunnerError,
+    UnreachableError,
+    UsageError,
+)
 from runner.model.records import decode
 
 VERSION = 1
@@ -108,13 +115,21 @@ def decode_answer(line: bytes) -> dict[str, Any]:
     raise carried(message.get("error"))
 
 
+_CLASSES: dict[ExitCode, type[RunnerError]] = {
+    ExitCode.USAGE: UsageError,
+    ExitCode.NOT_FOUND: NotFoundError,
+    ExitCode.UNREACHABLE: UnreachableError,
+}
+
+
 def carried(body: Any) -> RunnerError:
-    """The error that an answer carries."""
+    """The error that an answer carries: of the class and with the exit code it was raised with."""
     told = body if isinstance(body, dict) else {}
-    error = RunnerError(str(told.get("message", "refused without a reason")))
     try:
-        # A later version's: a failure is all that this one can say of it.
-        error.exit_code = ExitCode(told.get("exit_code", ExitCode.ERROR)) or ExitCode.ERROR
+        code = ExitCode(told.get("exit_code", ExitCode.ERROR)) or ExitCode.ERROR
     except (ValueError, TypeError):
-        pass
+        # A later version's: a failure is all that this one can say of it.
+        code = ExitCode.ERROR
+    error = _CLASSES.get(code, RunnerError)(str(told.get("message", "refused without a reason")))
+    error.exit_code = code
     return error

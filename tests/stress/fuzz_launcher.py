@@ -27,7 +27,7 @@ QUICK = 0.01
 IMPORTED = [
     *(f"runner.cli.{verb}" for verb in ("launch", "resume", "submit", "terminate", "reap", "ls")),
     *(f"runner.cli.{more}" for more in ("main", "launching", "resuming", "status", "connect")),
-    "runner.targets.ec2.remote",
+    "runner.targets.ec2.connection",
     "runner.targets.ec2.meant",
     "runner.targets.ec2.predecessor",
 ]

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from world import World, talk
 
-from runner.cli import connect
 from runner.cli.main import run_command
 from runner.store.paths import StatePaths
+from runner.targets.here import daemons
 
 
 def gate(world: World, name: str, **more: Any) -> dict[str, Any]:
@@ -422,7 +422,7 @@ def test_a_service_that_hangs_is_told_from_one_that_is_not_there(
     daemon = world.daemon()
     submit(world, gate(world, "a"))
     begun(world, "a")
-    monkeypatch.setattr(connect, "LOOK_TIMEOUT", 0.3)
+    monkeypatch.setattr(daemons, "ANSWER_WITHIN", 0.3)
     monkeypatch.setenv("RUNNER_CONFIG", str(world.config))
     daemon.send_signal(signal.SIGSTOP)
     try:

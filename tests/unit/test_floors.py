@@ -95,3 +95,29 @@ def test_a_jobs_parent_needs_only_the_standard_library() -> None:
         new = {name.split(".")[2] for name in ours} - seen
         todo, seen = todo + list(new), seen | new
     assert {"slots", "tree", "identity"} <= seen
+
+
+QUEUE_VERBS = {
+    "cancel", "keep", "logs", "pause", "queues", "results", "retry", "status", "stop", "submit",
+    "unpause", "upload", "wait",
+}  # fmt: skip
+PORT = ("port", "registry", "request")
+
+
+def test_a_verb_about_a_queue_knows_no_target() -> None:
+    """It would have to be changed for every new target, and do without some of them."""
+    todo = [path for path in (ROOT / "cli").rglob("*.py") if path.stem in QUEUE_VERBS]
+    assert {path.stem for path in todo} == QUEUE_VERBS
+    seen = set(todo)
+    while todo:
+        path = todo.pop()
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[:2] == ["runner", "targets"]:
+                assert parts[2] in PORT, f"{path.relative_to(ROOT)} imports {name}"
+            if parts[:2] == ["runner", "cli"]:
+                folder = ROOT.joinpath(*parts[1:-1])
+                meant = {folder.with_suffix(".py"), folder / f"{parts[-1]}.py"}
+                new = {each for each in meant if each.exists()} - seen
+                todo, seen = todo + list(new), seen | new
+    assert {"connect", "options"} <= {path.stem for path in seen}

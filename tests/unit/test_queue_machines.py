@@ -17,8 +17,9 @@ from runner.targets.ec2.index import ClaimedError, Index
 from runner.targets.ec2.launches import Launch, Launches
 from runner.targets.ec2.queue_machines import RECENT, Known, QueueMachines, Unsure, machines_of
 from runner.targets.ec2.queue_ref import QueueRef
-from runner.targets.ec2.queue_traces import AmbiguousError, Place, Trace, of_one_queue
+from runner.targets.ec2.queue_traces import Place, Trace, of_one_queue
 from runner.targets.ec2.records import Record
+from runner.targets.port import AmbiguousError
 
 QUEUE = QueueRef("q", "s3://bkt/queues/q")
 LAUNCH = Launch("q", QUEUE.store, "r", "l-1", 1000.0, 4600.0)

@@ -7,7 +7,6 @@ record of its launches, and the index in a bucket, if one is named.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,13 +31,7 @@ from runner.targets.ec2.queue_traces import (
     tagged,
 )
 from runner.targets.ec2.records import Record
-
-_INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
-
-
-def is_instance(word: str) -> bool:
-    """Whether it has the form of an instance's id, which no queue should have."""
-    return _INSTANCE.fullmatch(word) is not None
+from runner.targets.ec2.target import is_instance
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from runner.aws.ec2 import Ec2, Machine
 from runner.aws.faults import AwsError
-from runner.errors import NotFoundError, UsageError
+from runner.errors import NotFoundError
 from runner.results.stores import is_s3, parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import Bucket
@@ -19,10 +19,7 @@ from runner.targets.ec2.index import Index
 from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.queue_ref import QueueRef, store_of
 from runner.targets.ec2.records import Record
-
-
-class AmbiguousError(UsageError):
-    """A word means queues of several result stores: nothing was done."""
+from runner.targets.port import AmbiguousError
 
 
 @dataclass(frozen=True, slots=True)

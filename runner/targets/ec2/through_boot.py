@@ -16,7 +16,7 @@ from runner.targets.ec2.finding import Found
 from runner.targets.ec2.records import Record
 
 if TYPE_CHECKING:
-    from runner.targets.ec2.remote import Remote
+    from runner.targets.ec2.connection import Ec2Connection
     from runner.targets.ec2.stored_state import Seen
 
 Answer = dict[str, Any]
@@ -25,7 +25,7 @@ Answer = dict[str, Any]
 class ThroughBoot:
     """Of one connection. ``say``: told how the boot goes; None where nobody waits for it."""
 
-    def __init__(self, there: Remote) -> None:
+    def __init__(self, there: Ec2Connection) -> None:
         self.say: Callable[[str], None] | None = None
         self._there = there
         self._boots: Boots | None = None

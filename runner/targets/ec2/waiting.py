@@ -14,7 +14,7 @@ from runner.errors import RunnerError
 from runner.targets.ec2 import condition
 
 if TYPE_CHECKING:
-    from runner.targets.ec2.remote import Remote
+    from runner.targets.ec2.connection import Ec2Connection
     from runner.targets.ec2.stored_state import Seen
 
 Answer = dict[str, Any]
@@ -39,15 +39,16 @@ PASSES = (Kind.EXPIRED, Kind.NO_CREDENTIALS, Kind.PASSING)
 class Waiting:
     """Waits on behalf of a connection."""
 
-    def __init__(self, there: Remote) -> None:
+    def __init__(self, there: Ec2Connection) -> None:
         self._there = there
         self._said: set[str] = set()
         self._booting = False
 
     def wait(self, timeout: float) -> Answer:
-        """The summary, as soon as the queue has ended or nobody is there, or after ``timeout``.
+        """The summary, as soon as the queue has ended or no process works on it, or after
+        ``timeout`` seconds.
 
-        It has looked at least once before. A look that fails is no end: the queue goes on.
+        There was a query before. One that fails doesn't end the waiting: the queue goes on.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -59,7 +60,7 @@ class Waiting:
                 return answer
 
     def _cheap(self) -> Answer:
-        from runner.targets.ec2.remote import AwsAway
+        from runner.targets.ec2.connection import AwsAway
 
         try:
             answer = self._look()
@@ -68,9 +69,9 @@ class Waiting:
         except AwsError as error:
             if error.kind not in PASSES:
                 raise
-            return self.in_spite_of(error)
+            return self.last_answer(error)
         except AwsAway as error:
-            return self.in_spite_of(error)
+            return self.last_answer(error)
 
     def _look(self) -> Answer:
         there = self._there
@@ -78,21 +79,21 @@ class Waiting:
         if seen is not None and seen.ended:
             there.found()
             if there.through.boot(seen) is None:
-                return there.picture(seen, 0)
+                return there.stored_page(seen, {"limit": 0})
         there.stand(newer_than=BOOT_EVERY if self._booting else EC2_EVERY)
         every = SSM_EVERY if seen is not None else EC2_EVERY
         quiet = time.monotonic() - there.asked > every
         if there.live and quiet and (seen is None or seen.age_now > every):
-            return there.look("status", limit=0)
+            return there.query("status", limit=0)
         booting = there.through.answer("status", {"limit": 0}, seen)
         self._booting = booting is not None
         if booting is not None:
             return booting
         if seen is not None:
-            return there.picture(seen, 0)
+            return there.stored_page(seen, {"limit": 0})
         if there.live and there.last is not None:
             return there.last
-        return there.look("status", limit=0)
+        return there.query("status", limit=0)
 
     def _stored(self) -> Seen | None:
         """What S3 has; nothing, if who asks may not read it."""
@@ -104,11 +105,12 @@ class Waiting:
             self._say(f"S3 can't be asked: {error}")
             return None
 
-    def in_spite_of(self, error: RunnerError) -> Answer:
-        """See Remote."""
+    def last_answer(self, error: RunnerError) -> Answer:
+        """The last answer again: AWS can't be asked now, but the queue goes on. Raises ``error``
+        if there was none."""
         if (last := self._there.last) is None:
             raise error
-        self._there.forget()
+        self._there.forget_clients()
         advice = condition.advice_of(error) if isinstance(error, AwsError) else ()
         self._say("; ".join([str(error).split("\n")[0], *advice, "still waiting"]))
         return last

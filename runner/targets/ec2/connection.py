@@ -1,7 +1,6 @@
-"""A machine on EC2 as who answers a verb: over SSM while it runs, out of S3 when it doesn't.
+"""A queue on a machine on EC2: over SSM while the machine runs, else from what S3 has.
 
-Has the interface of a connection on this machine (cli/connect), so that verbs don't know the
-difference. Owns how often AWS is asked. Its calls block; two threads may look at once.
+Implements QueueConnection (targets/port). Owns how often AWS is asked.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.aws.faults import AwsError
 from runner.aws.ssm import Ssm
-from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
+from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError, UsageError
 from runner.service.looks import has_news
 from runner.targets.ec2 import condition, finding, stored_state
 from runner.targets.ec2.asking import Asker, NotInstalled, NotKnown, NotReached
@@ -26,34 +25,54 @@ from runner.targets.ec2.launches import Launches
 from runner.targets.ec2.stored_state import Seen, StoredState
 from runner.targets.ec2.through_boot import ThroughBoot
 from runner.targets.ec2.waiting import EC2_EVERY, Waiting
+from runner.targets.port import (
+    Answer,
+    NoResultsError,
+    Say,
+    Stopped,
+    StoredResults,
+    TargetTraits,
+)
 
-Answer = dict[str, Any]
+TRAITS = TargetTraits(
+    name="EC2",
+    elsewhere=True,
+    # `resume` sees the old machine end before it asks for the next.
+    returns_within=180.0,
+    # SSM passes some 20 KB in a second.
+    log_tail=256 * 1024,
+    stored_copy=True,
+    sources="EC2 and S3",
+)
 
 KNOWN = 5.0
-"""Seconds for which EC2's answer is believed while somebody looks again and again."""
+"""Seconds for which EC2's answer is used again by repeated queries."""
 
 FOLLOW = (1.0, 10.0)
-"""Seconds between two looks at a log in which nothing comes: at first, and at most."""
+"""Seconds between two queries for a log that doesn't grow: at first, and at most."""
+
+_ABOUT_NO_QUEUE = ("queues", "ping", "stop", "submit", "keep")
 
 
 class AwsAway(UnreachableError):
     """Neither the machine nor S3 could be asked: that says nothing about the queue."""
 
 
-class Remote:
-    """The machine that a word means. Nothing is asked before something is looked at.
+class Ec2Connection:
+    """See QueueConnection. The machine is looked for in EC2 when it is first needed.
 
-    ``say`` is told, in words, what a person should know who waits.
+    ``target``: the instance or the queue that was named; ``queue``: one of the machine's queues, if
+    another than the target's may be meant. ``say`` is told notes for people.
     """
 
-    patient = True
+    traits = TRAITS
+    holds_requests = True
 
-    def __init__(
-        self, target: Target, queue: str | None, say: Callable[[str], None] = lambda line: None
-    ) -> None:
+    def __init__(self, target: Target, queue: str | None, say: Say = lambda line: None) -> None:
         self.target = target
         self.say = say
         self._queue = queue or target.queue_id
+        self._named = queue is not None
         self._other_queue = queue is not None and queue != target.queue_id
         self._lock = threading.Lock()
         self._record = finding.remembered(target)
@@ -67,14 +86,11 @@ class Remote:
         self._waiting = Waiting(self)
         self.through = ThroughBoot(self)
         self.asked = 0.0
-        """When SSM was last asked how the queue stands."""
+        """When SSM was last asked about the queue's state (monotonic)."""
         self.last: Answer | None = None
 
-    def wait_through_boot(self, say: Callable[[str], None]) -> None:
-        """From now on a look waits for a machine that boots, and goes on with one that replaces it.
-
-        ``say`` is told how the boot goes. A look raises LaunchFailedError for one that has failed.
-        """
+    def wait_through_boot(self, say: Say) -> None:
+        """See QueueConnection."""
         self.through.say = say
 
     # -- what is known -----------------------------------------------------------------------
@@ -91,16 +107,35 @@ class Remote:
             return self._found
 
     @property
+    def word(self) -> str:
+        """See QueueConnection."""
+        return self.target.word
+
+    @property
     def live(self) -> bool:
-        """Whether the machine has answered, or nobody has tried yet."""
+        """See QueueConnection: true as long as it has not been tried."""
         return self._condition is None
 
     @property
-    def why_not(self) -> list[str]:
-        """Why nobody answers there, and what to do; nothing if somebody does."""
+    def diagnosis(self) -> list[str]:
+        """See QueueConnection."""
         if self._condition is None:
             return []
         return [self._condition.why, *self._condition.advice]
+
+    def locate(self) -> None:
+        """See QueueConnection. Raises AwsError, AmbiguousError."""
+        self.found()
+
+    def results(self) -> StoredResults:
+        """See QueueConnection: by this computer's record of the launch, the machine's tags, or the
+        index in a bucket. Raises AwsError, AmbiguousError."""
+        if not (store := self._store()):
+            raise NoResultsError(
+                f"where {self.queue_id or self.word} stores its results isn't known: "
+                "give s3://BUCKET/PREFIX"
+            )
+        return StoredResults(store, None)
 
     def _remembered_store(self) -> str | None:
         record = self._record
@@ -109,13 +144,18 @@ class Remote:
             record = found[0] if len(found) == 1 else None
         return record.store if record else None
 
+    def _store(self) -> str | None:
+        """Where the queue's results are. What a launch noted doesn't change: EC2 needn't be asked
+        for that, and may have forgotten the machine."""
+        if store := self._remembered_store():
+            return store
+        found = self.found()
+        return found.store if self._queue in (None, found.queue_id) else None
+
     def stored(self) -> Seen | None:
         """What S3 has of the queue; None if that is nothing. At once where this computer remembers
         the launch, else when EC2 has told. Raises AwsError, NotFoundError, StateError."""
-        if not (store := self._remembered_store()):
-            found = self.found()
-            store = found.store if self._queue in (None, found.queue_id) else None
-        if not store:
+        if not (store := self._store()):
             return None
         with self._storing:
             if self._stored is None or self._stored.store != store:
@@ -143,20 +183,20 @@ class Remote:
             }
         return {name: value for name, value in told.items() if value is not None}
 
-    # -- looking -----------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------
 
-    def look(self, request: str, /, **fields: Any) -> Answer:
-        """The machine's answer, else what S3 has. Raises UnreachableError if that is nothing."""
+    def query(self, request: str, /, **fields: Any) -> Answer:
+        """See QueueConnection: the machine's answer, else what S3 has."""
         if request == "wait":
             return self._waiting.wait(fields.get("timeout") or 0.0)
         follow = fields.pop("follow", None)
         answer = self._live(request, fields) or self._from_store(request, fields)
         if request == "logs" and follow:
-            self._be_patient(answer, follow)
+            self._let_time_pass(answer, follow)
         return answer
 
     def _live(self, request: str, fields: Answer) -> Answer | None:
-        """The machine's answer; None if it can't be had: then ``why_not`` tells."""
+        """The machine's answer; None if it can't be had: then ``diagnosis`` tells."""
         found = self.found(newer_than=KNOWN if self._condition else EC2_EVERY)
         self._condition = condition.of_machine(found, time.time())
         if self._condition is not None:
@@ -197,7 +237,7 @@ class Remote:
             if asker is None or asker.instance_id != found.instance_id:
                 asker = Asker(Ssm(found.region), found.instance_id)
                 self._asker = asker
-        about = {} if request in ("queues", "ping", "stop", "submit", "keep") else self._about()
+        about = {} if request in _ABOUT_NO_QUEUE else self._about()
         return asker.ask(request, **about, **fields)
 
     @property
@@ -244,9 +284,7 @@ class Remote:
             raise self._nobody(request)
         match request:
             case "status":
-                answer = stored_state.page(seen, fields)
-                self._mark(answer["queue"], seen)
-                return answer
+                return self.stored_page(seen, fields)
             case "job":
                 return stored_state.job(seen, fields["job"])
             case "logs":
@@ -255,20 +293,20 @@ class Remote:
                 worker: Answer = {}
                 self._mark(worker, seen)
                 return {**answer, "attended": "worker" in worker or "queued" in worker}
-        raise UnreachableError("\n".join(self.why_not))
+        raise UnreachableError("\n".join(self.diagnosis))
 
     def _seen(self, request: str) -> Seen | None:
         try:
             return self.stored() if request in ("status", "job", "logs") else None
         except AwsError as error:
-            lines = [*self.why_not, f"and S3 can't be asked: {error}"]
+            lines = [*self.diagnosis, f"and S3 can't be asked: {error}"]
             raise AwsAway("\n".join(lines)) from None
 
     def _nobody(self, request: str) -> UnreachableError:
         """Why there is no answer. Raises LaunchFailedError where there will be none."""
         boot = self.through.boot(None) if request in ("status", "job", "logs") else None
         told = [boot.check().told] if boot is not None else []
-        lines = [*told, *self.why_not, *self._nothing(request)]
+        lines = [*told, *self.diagnosis, *self._nothing(request)]
         away = self._found is not None and self._found.trouble is not None
         return (AwsAway if away else UnreachableError)("\n".join(lines))
 
@@ -278,9 +316,17 @@ class Remote:
         store = self._found.store if self._found else None
         return [f"nothing of it is in {store} yet" if store else "where it stores is not known"]
 
-    def picture(self, seen: Seen, limit: int | None = None) -> Answer:
+    def stored_status(self, states: Sequence[str] | None) -> Answer | None:
+        """See QueueConnection. Raises NotFoundError, StateError for what is no state."""
+        try:
+            seen = self.stored()
+        except AwsError:
+            return None
+        return self.stored_page(seen, {"status": states}) if seen is not None else None
+
+    def stored_page(self, seen: Seen, fields: Mapping[str, Any]) -> Answer:
         """What ``status`` answers, by what S3 has."""
-        answer = stored_state.page(seen, {"limit": limit})
+        answer = stored_state.page(seen, fields)
         self._mark(answer["queue"], seen)
         return answer
 
@@ -310,32 +356,33 @@ class Remote:
         elif machine.spot:
             queue["queued"] = f"EC2, for {machine.instance_id}"
 
-    # -- in the long run ---------------------------------------------------------------------
+    # -- queries that go on ------------------------------------------------------------------
 
-    def _be_patient(self, answer: Answer, follow: float) -> None:
-        """Let time pass in which a log grows: more, the longer nothing has come."""
+    def _let_time_pass(self, answer: Answer, follow: float) -> None:
+        """Sleep while a log may grow: the longer, the longer nothing has come."""
         if has_news(answer):
             self._pause = FOLLOW[0]
         else:
             time.sleep(min(self._pause, follow))  # reason: nothing can be held over SSM
             self._pause = min(FOLLOW[1], 2 * self._pause)
 
-    def in_spite_of(self, error: RunnerError) -> Answer:
-        """The last answer again: AWS can't be asked now, but the queue goes on. Raises ``error``
-        if there was none."""
-        return self._waiting.in_spite_of(error)
+    def status_despite(self, error: RunnerError) -> Answer:
+        """See QueueConnection. Raises ``error`` also if there was no answer before."""
+        if not isinstance(error, AwsError | AwsAway):
+            raise error
+        return self._waiting.last_answer(error)
 
     def stand(self, *, newer_than: float) -> None:
         """See how the machine is, by EC2 alone."""
         self._condition = condition.of_machine(self.found(newer_than=newer_than), time.time())
 
-    def forget(self) -> None:
-        """Make new clients: who has logged in again has new keys."""
+    def forget_clients(self) -> None:
+        """Make new clients: after a new login there are new keys."""
         with self._lock:
             self._asker = None
 
-    def renew(self) -> None:
-        """Look again whether somebody answers there."""
+    def reconnect(self) -> None:
+        """See QueueConnection."""
         time.sleep(max(0.0, KNOWN - (time.monotonic() - self._found_at)))  # reason: EC2's limits
         self.found(newer_than=0)
 
@@ -346,10 +393,10 @@ class Remote:
             raise _unreachable(standing)
         return found
 
-    # -- acting ------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------
 
     def act(self, request: str, /, **fields: Any) -> Answer:
-        """The answer to a request that acts. Raises UnreachableError with what to do instead."""
+        """See QueueConnection. The error says what to do instead."""
         self.check_running()
         try:
             return self._ask(request, fields)
@@ -362,7 +409,8 @@ class Remote:
             raise _unreachable(self._why(error)) from None
 
     def submit(self, text: str, again: str) -> Answer:
-        """Ship the document by way of S3, and have the machine take it; remember where it went."""
+        """See QueueConnection: the document goes by way of S3, and this computer remembers where
+        it went."""
         from runner.targets.ec2.placing import place
 
         def hand_over(url: str, sha256: str) -> Answer:
@@ -371,11 +419,19 @@ class Remote:
         return place(self.check_running(), json.loads(text), text, hand_over, self.say)
 
     def keep(self, seconds: float | None, *, release: bool) -> Answer:
-        """See cli/connect."""
+        """See QueueConnection."""
         return self.act("keep", seconds=seconds, release=release or None)
 
+    def stop(self, *, detach: bool, say: Say) -> Stopped:
+        """See QueueConnection: only the beginning of it can be seen. Raises UsageError where a
+        queue was named: the service is one for all of them."""
+        if self._named:
+            raise UsageError("--on stops the service there: not with --queue")
+        answer = self.act("stop", detach=detach or None)
+        return Stopped(f"the service on {self.word} is stopping", answer)
+
     def close(self) -> None:
-        """Nothing is held."""
+        """See QueueConnection: nothing is held."""
 
 
 def _unreachable(standing: Condition) -> UnreachableError:

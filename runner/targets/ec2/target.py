@@ -1,0 +1,50 @@
+"""When a request means a machine on EC2."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from runner.errors import UsageError
+from runner.targets.request import TargetRequest
+
+if TYPE_CHECKING:
+    from runner.targets.ec2.connection import Ec2Connection
+
+_INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
+
+
+def is_instance(word: str) -> bool:
+    """Whether it has the form of an instance's id, which no queue should have."""
+    return _INSTANCE.fullmatch(word) is not None
+
+
+class Ec2Target:
+    """A machine on EC2: meant by ``--on``, by an instance's id, and by flags about EC2."""
+
+    name = "EC2"
+
+    def matches(self, request: TargetRequest) -> bool:
+        """See QueueTarget."""
+        flags = (request.on, request.region, request.bucket)
+        by_flag = any(flag is not None for flag in flags)
+        return by_flag or (request.word is not None and is_instance(request.word))
+
+    def may_have(self, request: TargetRequest) -> bool:
+        """See QueueTarget: who names a folder of this machine means this machine."""
+        return request.state_dir is None and request.log_dir is None
+
+    def connect(self, request: TargetRequest) -> Ec2Connection:
+        """See QueueTarget."""
+        word = request.on if request.on is not None else request.word
+        if word is None:
+            flag = "region" if request.region is not None else "bucket"
+            raise UsageError(f"--{flag} is about a machine on EC2: say which, with --on")
+        for flag, value in (("state-dir", request.state_dir), ("log-dir", request.log_dir)):
+            if value is not None:
+                raise UsageError(f"--{flag} is about this machine: not with one on EC2")
+        from runner.targets.ec2.connection import Ec2Connection
+        from runner.targets.ec2.finding import Target
+
+        target = Target(word, region=request.region, bucket=request.bucket)
+        return Ec2Connection(target, request.queue, request.say)

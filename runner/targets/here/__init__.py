@@ -1,0 +1,1 @@
+"""This machine as a target: a daemon's or a run's socket, or else the state folder itself."""
