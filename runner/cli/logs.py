@@ -174,7 +174,7 @@ class _Logs:
 
 
 class _Following:
-    """Where who follows has got to."""
+    """How far a log has been followed."""
 
     def __init__(self, logs: _Logs) -> None:
         self._logs = logs
@@ -253,7 +253,7 @@ class _Following:
             self._out.note(f"attempt {attempt} has ended{why}: going on with the next")
 
     def _wait(self, answer: Answer) -> int | None:
-        """For an attempt that is to come, as long as somebody works on the queue."""
+        """For an attempt that is to come, as long as a process works on the queue."""
         # By its number: when it is over soon the newest would be another.
         self._attempt = answer["attempt"] or 1
         if answer["attended"]:

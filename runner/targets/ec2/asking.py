@@ -136,7 +136,7 @@ class Asker:
 
 
 class _Suspicion:
-    """Somebody waits for a command that nobody fetches: asks once whether anybody is there."""
+    """Asks once whether SSM reaches the machine, when a command isn't fetched for a while."""
 
     def __init__(self, asker: Asker, *, asked: bool) -> None:
         self._asker = asker

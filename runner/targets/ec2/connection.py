@@ -281,7 +281,7 @@ class Ec2Connection:
         if (booting := self.through.answer(request, fields, seen)) is not None:
             return booting
         if seen is None:
-            raise self._nobody(request)
+            raise self._no_answer(request)
         match request:
             case "status":
                 return self.stored_page(seen, fields)
@@ -302,7 +302,7 @@ class Ec2Connection:
             lines = [*self.diagnosis, f"and S3 can't be asked: {error}"]
             raise AwsAway("\n".join(lines)) from None
 
-    def _nobody(self, request: str) -> UnreachableError:
+    def _no_answer(self, request: str) -> UnreachableError:
         """Why there is no answer. Raises LaunchFailedError where there will be none."""
         boot = self.through.boot(None) if request in ("status", "job", "logs") else None
         told = [boot.check().told] if boot is not None else []
@@ -331,7 +331,7 @@ class Ec2Connection:
         return answer
 
     def _mark(self, queue: Answer, seen: Seen) -> None:
-        """Say where it comes from, and who works on it, as far as EC2 knows."""
+        """Add where the answer comes from and, as far as EC2 knows, what works on the queue."""
         source: Answer = {"from": "s3", "age_seconds": round(seen.age_now, 1), "at": seen.at}
         if (standing := self._condition) is not None:
             if self._found is not None:

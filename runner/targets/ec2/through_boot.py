@@ -1,6 +1,6 @@
-"""What a connection to a machine on EC2 adds for who waits: through its boot, and over its end.
+"""Waiting through a machine's boot, and past its end to the machine that replaces it.
 
-Owns the words of the boot and who is told them, and the look for a machine that has replaced it.
+Owns the line that tells about the boot, and the search for the replacement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Answer = dict[str, Any]
 
 
 class ThroughBoot:
-    """Of one connection. ``say``: told how the boot goes; None where nobody waits for it."""
+    """Of one connection. ``say`` is told how the boot goes; None if the caller doesn't wait."""
 
     def __init__(self, there: Ec2Connection) -> None:
         self.say: Callable[[str], None] | None = None
@@ -32,7 +32,7 @@ class ThroughBoot:
         self._said = ""
 
     def find(self, record: Record | None) -> Found:
-        """The machine that is meant; for who waits the one that has replaced it. See finding."""
+        """The machine that is meant; during a wait the one that has replaced it. See finding."""
         target = self._there.target
         if self.say is None:
             return finding.find(target, record)
@@ -69,11 +69,11 @@ class ThroughBoot:
         return self._boots.look(machine)
 
     def waits(self) -> bool:
-        """Whether somebody waits for a boot that goes on, of a queue that nothing is known of."""
+        """Whether the caller waits for a boot that goes on, of a queue that isn't known yet."""
         return self.say is not None and self.boot(None) is not None
 
     def answer(self, request: str, fields: Mapping[str, Any], seen: Seen | None) -> Answer | None:
-        """What is answered to who waits through the boot; None where there is none to wait for.
+        """The answer during a wait through the boot; None where there is none to wait for.
 
         Raises LaunchFailedError.
         """

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 S3_EVERY = 5.0
-"""Seconds between two looks at S3 of who waits for the queue's end."""
+"""Seconds between two looks at S3 during a wait."""
 
 EC2_EVERY = 60.0
-"""Seconds between two questions to EC2 of who waits."""
+"""Seconds between two questions to EC2 during a wait."""
 
 BOOT_EVERY = 10.0
 """The same while the machine boots."""
 
 SSM_EVERY = 300.0
-"""Seconds between two of who waits to SSM; where S3 has nothing, EC2_EVERY."""
+"""Seconds between two questions to SSM during a wait; where S3 has nothing, EC2_EVERY."""
 
 
 PASSES = (Kind.EXPIRED, Kind.NO_CREDENTIALS, Kind.PASSING)
-"""What a failed call may mean that somebody mends while we wait."""
+"""Kinds of failed calls that a wait outlasts: time, or a new login, mends them."""
 
 
 class Waiting:
@@ -53,7 +53,7 @@ class Waiting:
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
-            time.sleep(max(0.0, min(S3_EVERY, left)))  # reason: S3 tells nobody
+            time.sleep(max(0.0, min(S3_EVERY, left)))  # reason: S3 has no notifications
             answer = self._cheap()
             queue = answer["queue"]
             if left <= S3_EVERY or not (queue.get("worker") or queue.get("queued")):
@@ -96,7 +96,7 @@ class Waiting:
         return there.query("status", limit=0)
 
     def _stored(self) -> Seen | None:
-        """What S3 has; nothing, if who asks may not read it."""
+        """What S3 has; None if these credentials may not read it."""
         try:
             return self._there.stored()
         except AwsError as error:
