@@ -45,7 +45,7 @@ cloud_final_modules: [ scripts-user ]
 """
 _SERVICES = ("cloud-init-local", "cloud-init", "cloud-config", "cloud-final")
 QUICK = "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=1s\nOnUnitActiveSec=1s\n"
-"""A drop-in for runner-deadman.timer: a test doesn't wait for a minute."""
+"""A drop-in for runner-lifetime.timer: a test doesn't wait for a minute."""
 
 
 class Cloud:
@@ -186,7 +186,7 @@ class CloudMachine:
         for service in _SERVICES:
             drop_in = "[Service]\nEnvironment=PYTHONPATH=/opt/lab\n"
             machine.write(f"/etc/systemd/system/{service}.service.d/lab.conf", drop_in)
-        machine.write("/etc/systemd/system/runner-deadman.timer.d/quick.conf", QUICK)
+        machine.write("/etc/systemd/system/runner-lifetime.timer.d/quick.conf", QUICK)
 
     @staticmethod
     def metadata(cloud: Cloud, instance_id: str, *, spot: bool = False) -> dict[str, str]:

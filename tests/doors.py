@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runner.control import narrow
+from runner.control import ssm_codec
 from runner.control.answers import checked
 from runner.control.protocol import decode_answer, decode_request
-from runner.core.machine import Moment
+from runner.core.machine_lifetime import Moment
+from runner.core.resume_from_store import from_stored
 from runner.core.state_file import parse_state
 from runner.core.states import (
     JobState,
@@ -32,7 +33,6 @@ from runner.core.states import (
     queue_from_record,
     to_record,
 )
-from runner.core.taking_over import from_stored
 from runner.errors import UsageError
 from runner.host.machine_file import parse_machine
 from runner.model.document import parse_document
@@ -42,12 +42,13 @@ from runner.results.layout import Layout
 from runner.results.lease import parse_lease
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
 from runner.results.store import Versioned
-from runner.service import fields
-from runner.service.machine_view import told
+from runner.service import request_fields
+from runner.service.machine_view import describe_end
 from runner.store.projection import job_view, queue_view
-from runner.targets.ec2 import launches, records
-from runner.targets.ec2.stored_state import Seen, job, page, parse_seen, summary
-from runner.targets.ec2.watching import standing_of
+from runner.targets.ec2 import launch_record
+from runner.targets.ec2.launch import local_launches
+from runner.targets.ec2.observe.queue_standing import standing_of
+from runner.targets.ec2.observe.stored_status import Seen, job, page, parse_seen, summary
 
 HOUR = "2026-01-22T14:05:30.125Z"
 SHA = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -132,7 +133,7 @@ def _mark(data: bytes) -> None:
 def _answer(request: str) -> Callable[[bytes], None]:
     def enter(data: bytes) -> None:
         answer = checked(request, decode_answer(data))
-        narrow.pack({name: value for name, value in answer.items() if name != "jobs"})
+        ssm_codec.pack({name: value for name, value in answer.items() if name != "jobs"})
         for row in answer.get("jobs", []):
             assert row["status"] in {each.value for each in JobStatus}
 
@@ -141,7 +142,7 @@ def _answer(request: str) -> Callable[[bytes], None]:
 
 def _over_ssm(data: bytes) -> None:
     word = base64.b64encode(gzip.compress(data, 1)).decode()
-    answer = narrow.unpack(word)
+    answer = ssm_codec.unpack(word)
     if answer.get("ok") is True:
         checked("status", answer)
 
@@ -149,28 +150,33 @@ def _over_ssm(data: bytes) -> None:
 def _request(data: bytes) -> None:
     request = decode_request(data)
     for name in request:
-        for take in (fields.word, fields.words, fields.flag, fields.statuses):
+        for take in (
+            request_fields.word,
+            request_fields.words,
+            request_fields.flag,
+            request_fields.statuses,
+        ):
             with suppress(UsageError):
                 take(request, name)
         with suppress(UsageError):
-            fields.number(request, name, 0)
+            request_fields.number(request, name, 0)
         with suppress(UsageError):
-            assert 0 <= fields.seconds(request, name, 0.0) < math.inf
+            assert 0 <= request_fields.seconds(request, name, 0.0) < math.inf
 
 
 def _machine(data: bytes) -> None:
     machine = parse_machine(data, "it")
     now = Moment("b", 1.0, 1_769_090_730.0)
-    to_json(told(machine, now))
+    to_json(describe_end(machine, now))
 
 
 def _launch(data: bytes) -> None:
     plain = decode(data, "it")
-    record = records.parse(plain)
+    record = launch_record.parse(plain)
     if record is not None:
         to_json(record.plain)
         with suppress(ValueError):
-            launch = launches.parse_launch(plain)
+            launch = local_launches.parse_launch(plain)
             to_json(launch.record.plain)
             assert launch.asked is None or isinstance(launch.asked.request["UserData"], bytes)
 

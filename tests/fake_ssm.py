@@ -24,7 +24,7 @@ from typing import Any
 
 from templates import loaded
 
-from runner.targets.ec2 import iam
+from runner.targets.ec2.account import iam
 
 INSTALLED = "/opt/runner/bin/runner"
 """Where our documents find the program: here it is one on the agent's PATH."""

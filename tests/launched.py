@@ -14,8 +14,8 @@ from cloud import Cloud
 from installed import REPOSITORY
 
 from runner.targets.ec2 import names
-from runner.targets.ec2.user_data import Boot, Shipped
-from runner.targets.ec2.workdir import pack
+from runner.targets.ec2.launch.user_data import BootConfig, Shipped
+from runner.targets.ec2.launch.workdir import pack
 
 
 def role(bucket: str, *, without: str = "") -> dict[str, Any]:
@@ -37,7 +37,7 @@ def quickstart() -> dict[str, Any]:
     return told
 
 
-def report(cloud: Cloud, boot: Boot) -> dict[str, Any]:
+def report(cloud: Cloud, boot: BootConfig) -> dict[str, Any]:
     """What the machine has said of its boot; {} if nothing."""
     said = cloud.get(names.launch_key(boot.launch, "bootstrap.json"))
     told: dict[str, Any] = json.loads(said or b"{}")
@@ -57,7 +57,9 @@ class Launched:
         self._cloud.put(key, data)
         return Shipped(key, hashlib.sha256(data).hexdigest())
 
-    def boot(self, document: dict[str, Any], workdir: Path | None = None, **more: Any) -> Boot:
+    def boot(
+        self, document: dict[str, Any], workdir: Path | None = None, **more: Any
+    ) -> BootConfig:
         """For an hour, and not kept on a failure, unless ``more`` says so."""
         launch = uuid.uuid4().hex[:12]
         data = json.dumps({**document, "result_s3_bucket": self._cloud.bucket}).encode()
@@ -78,4 +80,4 @@ class Launched:
             "expires": int(time.time()) + 3600,
             "keep_on_failure": 0,
         }
-        return Boot(**{**fields, **more})
+        return BootConfig(**{**fields, **more})

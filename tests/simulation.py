@@ -22,10 +22,10 @@ from typing import Any
 from core_invariants import check, check_verdict
 
 from runner.core import events as ev
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.core.scheduler import Scheduler
 from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
-from runner.engine.simulated import DONE, Plan, SimulatedMachine, Tree
+from runner.engine.simulated_backend import DONE, AttemptPlan, SimulatedMachine, Tree
 from runner.engine.virtual_time import VirtualLoop
 from runner.errors import DiskError
 from runner.model.document import JobSpec, QueueSpec, RetrySpec
@@ -34,10 +34,10 @@ from runner.model.queue import ResultSpec
 from runner.model.settings import Settings
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
-from runner.results.source import Source
 from runner.results.store import Entry, Stored, StoreError, Versioned
-from runner.service.session import Place, Session
-from runner.service.shelf import Shelf
+from runner.results.upload.source_file import SourceFile
+from runner.service.queue_repository import QueueRepository
+from runner.service.session import RunContext, Session
 from runner.store.database import Database
 
 EPOCH = 1_700_000_000.0
@@ -99,7 +99,7 @@ class FickleStore(FolderStore):
         return self._fate.around(name, self._fate.store_fails, StoreError)
 
     def put_file(
-        self, key: str, source: Source, *, durable: bool = False, link: bool = False
+        self, key: str, source: SourceFile, *, durable: bool = False, link: bool = False
     ) -> Stored:
         with self._call("put_file"):
             return super().put_file(key, source, durable=durable)
@@ -134,12 +134,12 @@ class Scenario:
         self.random = random.Random(seed)
         self.told: list[str] = []
         self.fate = Fate(self.random)
-        self.shelf = Shelf(folder / "state", folder / "logs")
+        self.repository = QueueRepository(folder / "state", folder / "logs")
         self.work = folder / "work"
         self.work.mkdir()
         self.settings = Settings(
-            state_dir=self.shelf.paths.root,
-            log_dir=self.shelf.log_dir,
+            state_dir=self.repository.paths.root,
+            log_dir=self.repository.log_dir,
             run_dir=folder,
             config_file=None,
             disk_reserve=0,
@@ -193,11 +193,11 @@ class Scenario:
             term_grace=5.0,
         )
 
-    def _plan(self, job: int, attempt: int) -> Plan:
+    def _plan(self, job: int, attempt: int) -> AttemptPlan:
         fails = self.ends[job] < self.failing[job]
         seconds = self.random.choice((0.01, 1.0, 10.0, 30.0))
         grace = self.random.choice((0.0, 1.0, 60.0))
-        return Plan(seconds, ev.Exited(1) if fails else DONE, grace)
+        return AttemptPlan(seconds, ev.Exited(1) if fails else DONE, grace)
 
     def _claimed(self, tree: Tree) -> None:
         self.say(f"j{tree.job} attempt {tree.attempt} runs")
@@ -233,7 +233,7 @@ class Scenario:
 
     def play(self) -> None:
         """From the first start to an end that nothing more can follow."""
-        self.shelf.create(self.queue, "run", anonymous=False, again=Again())
+        self.repository.create(self.queue, "run", anonymous=False, again=RunMode())
         for _ in range(SESSIONS):
             status = self._session(peace=False)
             self._between()
@@ -295,11 +295,11 @@ class Scenario:
                 coroutine.close()
 
     async def _live(self, loop: VirtualLoop, peace: bool) -> QueueStatus:
-        place = Place(
+        place = RunContext(
             {}, str(self.work), backend=self.machine.backend, results=self.store,
             heartbeat=self.heartbeat,
         )  # fmt: skip
-        session = Session(self.shelf, self.settings, "q", place, self._observe, self.queue)
+        session = Session(self.repository, self.settings, "q", place, self._observe, self.queue)
         self._watch(session)
         try:
             if peace:
@@ -341,7 +341,7 @@ class Scenario:
 
     def _ask(self, session: Session) -> None:
         engine = session.engine
-        wish: Callable[[ev.Now], ev.Event] = self.random.choice(
+        wanted: Callable[[ev.Now], ev.Event] = self.random.choice(
             (
                 lambda now: ev.CancelRequested(now, (self.random.randrange(len(self.jobs)),)),
                 lambda now: ev.PauseRequested(now, True),
@@ -350,14 +350,14 @@ class Scenario:
                 ev.RetryRequested,
             )
         )
-        event = wish(engine.now())
+        event = wanted(engine.now())
         self.say(f"asked: {event}")
         engine.post(event)
 
     # -- what must hold ----------------------------------------------------------------------
 
     def _check_end(self) -> None:
-        database = Database(self.shelf.queue_paths("q").database)
+        database = Database(self.repository.queue_paths("q").database)
         try:
             loaded = database.load(len(self.jobs))
         finally:
@@ -375,7 +375,7 @@ class Scenario:
     def _check_store(self, states: Scheduler) -> None:
         assert self.store is not None
         layout = Layout()
-        projection = self.shelf.queue_paths("q").projection.read_bytes()
+        projection = self.repository.queue_paths("q").projection.read_bytes()
         stored = json.loads(FolderStore.get_bytes(self.store, layout.state_key) or b"{}")
         signed = {name: stored.pop(name) for name in ("epoch", "holder", "claim")}
         assert signed["epoch"] == states.queue.epoch

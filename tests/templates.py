@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from runner.targets.ec2 import iam
+from runner.targets.ec2.account import iam
 
 PSEUDO = {
     "AWS::Partition": "aws",

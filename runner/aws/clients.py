@@ -10,9 +10,9 @@ import re
 import threading
 from typing import Any
 
-from runner.aws.body import begin_sending
-from runner.aws.faults import AwsError, Kind, calling
-from runner.aws.here import on_ec2
+from runner.aws.errors import AwsError, ErrorKind, calling
+from runner.aws.platform import on_ec2
+from runner.aws.request_body import begin_sending
 from runner.errors import UsageError
 from runner.model.wording import quoted
 
@@ -71,7 +71,7 @@ def make_client(
                 session = _new_session() if own_session else _shared_session()
                 return session.client(service, region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
-            raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
+            raise AwsError(ErrorKind.INVALID, "InvalidEndpoint", str(error)) from error
 
 
 def _shared_session() -> Any:
@@ -178,7 +178,7 @@ class S3Client:
         try:
             client = session.client("s3", region_name=region, config=config)
         except ValueError as error:  # an endpoint that is no URL
-            raise AwsError(Kind.INVALID, "InvalidEndpoint", str(error)) from error
+            raise AwsError(ErrorKind.INVALID, "InvalidEndpoint", str(error)) from error
         client.meta.events.register("before-send.s3", begin_sending)
         return client
 

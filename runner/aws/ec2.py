@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.aws.clients import ATTEMPTS, make_client
-from runner.aws.faults import AwsError, Kind, calling, part_of
+from runner.aws.errors import AwsError, ErrorKind, calling, part_of
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 20
@@ -141,7 +141,7 @@ class Ec2:
         try:
             found = self._machines(InstanceIds=[instance_id])
         except AwsError as error:
-            if error.kind is Kind.MISSING:
+            if error.kind is ErrorKind.MISSING:
                 return None
             raise
         return found[0] if found else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.aws.clients import make_client
-from runner.aws.faults import calling
+from runner.aws.errors import calling
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 10

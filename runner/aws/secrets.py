@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runner.aws.clients import make_client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.errors import AwsError, ErrorKind, calling
 from runner.errors import RunnerError
 from runner.model.fields import MAX_ARGUMENT_BYTES
 from runner.model.secrets import SECRETS_MANAGER, SSM, SecretReference, parse_reference
@@ -28,15 +28,15 @@ BATCH = 10
 
 _NEEDS = {SSM: "ssm:GetParameters", SECRETS_MANAGER: "secretsmanager:GetSecretValue"}
 _WHAT = {SSM: "parameter", SECRETS_MANAGER: "secret"}
-_PASSING = frozenset({Kind.PASSING, Kind.CONFLICT, Kind.EXPIRED})
-_STALE = frozenset({Kind.EXPIRED, Kind.DENIED, Kind.NO_CREDENTIALS})
+_PASSING = frozenset({ErrorKind.PASSING, ErrorKind.CONFLICT, ErrorKind.EXPIRED})
+_STALE = frozenset({ErrorKind.EXPIRED, ErrorKind.DENIED, ErrorKind.NO_CREDENTIALS})
 """After these the next call reads credentials anew."""
 
 
 class SecretError(RunnerError):
     """A secret can't be had; the message names its reference. ``passing``: not now."""
 
-    def __init__(self, reference: str, kind: Kind, why: str) -> None:
+    def __init__(self, reference: str, kind: ErrorKind, why: str) -> None:
         super().__init__(f"{reference}: {why}")
         self.kind = kind
 
@@ -68,7 +68,7 @@ class Secrets:
         found |= self._secrets({t: at for t, at in places.items() if at.service != SSM})
         for name, text in wanted.items():
             if fault := unfit(name, found[text]):
-                raise SecretError(text, Kind.INVALID, fault)
+                raise SecretError(text, ErrorKind.INVALID, fault)
         return {name: found[text] for name, text in wanted.items()}
 
     # -- the Parameter Store -----------------------------------------------------------------
@@ -122,7 +122,7 @@ class Secrets:
         except AwsError as error:
             raise self._refused(text, place, error) from None
         if "SecretString" not in answer and "SecretBinary" in answer:
-            raise SecretError(text, Kind.INVALID, "is binary; a variable takes a text only")
+            raise SecretError(text, ErrorKind.INVALID, "is binary; a variable takes a text only")
         return _told(text, answer.get("SecretString"))
 
     # -- calls -------------------------------------------------------------------------------
@@ -157,18 +157,18 @@ class Secrets:
         if self._region is None:
             # As for credentials: the metadata service may know in a moment.
             why = "no region is named: AWS_REGION or the ARN of the secret names one"
-            raise AwsError(Kind.NO_CREDENTIALS, "NoRegion", why)
+            raise AwsError(ErrorKind.NO_CREDENTIALS, "NoRegion", why)
         return self._region
 
     def _missing(self, text: str, place: SecretReference) -> SecretError:
         why = f"there is no such {_WHAT[place.service]} in {place.region or self._region}"
-        return SecretError(text, Kind.MISSING, why)
+        return SecretError(text, ErrorKind.MISSING, why)
 
     def _refused(self, text: str, place: SecretReference, error: AwsError) -> SecretError:
-        if error.kind is Kind.MISSING:
+        if error.kind is ErrorKind.MISSING:
             return self._missing(text, place)
         why = str(error)
-        if error.kind is Kind.DENIED:
+        if error.kind is ErrorKind.DENIED:
             why += f"; it needs {_NEEDS[place.service]}, and kms:Decrypt for a key of your own"
         return SecretError(text, error.kind, why)
 
@@ -182,7 +182,7 @@ def _batches(places: dict[str, SecretReference]) -> Iterator[dict[str, SecretRef
 
 def _told(text: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SecretError(text, Kind.PASSING, "the answer holds no value")
+        raise SecretError(text, ErrorKind.PASSING, "the answer holds no value")
     return value
 
 
@@ -193,14 +193,16 @@ def value_of(text: str, secret: str, key: str) -> str:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise SecretError(text, Kind.INVALID, "is not a JSON object, so it has no keys")
+        raise SecretError(text, ErrorKind.INVALID, "is not a JSON object, so it has no keys")
     if key not in found:
-        raise SecretError(text, Kind.INVALID, "its JSON object has no such key")
+        raise SecretError(text, ErrorKind.INVALID, "its JSON object has no such key")
     value = found[key]
     if isinstance(value, bool):
         return "true" if value else "false"
     if not isinstance(value, str):
-        raise SecretError(text, Kind.INVALID, "what its key holds is neither a text nor a number")
+        raise SecretError(
+            text, ErrorKind.INVALID, "what its key holds is neither a text nor a number"
+        )
     return value
 
 

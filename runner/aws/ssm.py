@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.aws.clients import make_client
-from runner.aws.faults import AwsError, Kind, calling, part_of
+from runner.aws.errors import AwsError, ErrorKind, calling, part_of
 
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 20
@@ -160,7 +160,7 @@ class Ssm:
             try:
                 outcome = self.outcome(command_id, instance_id)
             except AwsError as error:
-                if error.kind is not Kind.PASSING or seconds > patience:
+                if error.kind is not ErrorKind.PASSING or seconds > patience:
                     raise
                 pause = LONGEST
                 continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from runner.aws.clients import make_client
-from runner.aws.faults import AwsError, calling, part_of
+from runner.aws.errors import AwsError, calling, part_of
 from runner.errors import RunnerError
 
 POLL_EVERY = 2.0

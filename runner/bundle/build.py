@@ -13,14 +13,14 @@ from pathlib import Path
 
 from runner.bundle.archives import make_tar_gz
 from runner.bundle.deb import make_deb
-from runner.bundle.source import Source
+from runner.bundle.source import SourceTree
 from runner.bundle.wheels import make_wheel, sha256, wheels
 
 _OWN = "runner/bundle/"
 _UNITS = f"{_OWN}systemd/"
 
 
-def build(source: Source, arch: str, into: Path, *, deb: bool = False) -> Path:
+def build(source: SourceTree, arch: str, into: Path, *, deb: bool = False) -> Path:
     """Write the bundle, or the Debian package of it, for one architecture; its path.
 
     It is there whole or not at all. Raises RunnerError.
@@ -40,7 +40,7 @@ def build(source: Source, arch: str, into: Path, *, deb: bool = False) -> Path:
     return target
 
 
-def bundle_files(source: Source, arch: str) -> dict[str, bytes]:
+def bundle_files(source: SourceTree, arch: str) -> dict[str, bytes]:
     """What is in the bundle, by its path there."""
     files = {f"wheels/{name}": data for name, data in wheels(arch).items()}
     name, data = _runner_wheel(source)
@@ -56,7 +56,7 @@ def bundle_files(source: Source, arch: str) -> dict[str, bytes]:
     return files
 
 
-def _runner_wheel(source: Source) -> tuple[str, bytes]:
+def _runner_wheel(source: SourceTree) -> tuple[str, bytes]:
     """runner's own wheel; the version in it is the bundle's."""
     version = source.version
     files = dict(source.files)

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceTree:
     """``files`` by their path; ``scripts``: console scripts; ``time``: of the files, seconds since
     1970."""
 
@@ -29,16 +29,16 @@ class Source:
     time: int
 
 
-def of_commit(repository: Path, version: str | None = None) -> Source:
+def of_commit(repository: Path, version: str | None = None) -> SourceTree:
     """What is committed, or the tree where there is no repository; ``version`` for another one."""
     files = _committed(repository)
     project = tomllib.loads(files["pyproject.toml"].decode())["project"]
     kept = {path: data for path, data in files.items() if path.startswith("runner/")}
     told = version or _version(repository, files)
-    return Source(kept, project["name"], told, project["scripts"], _commit_time(repository))
+    return SourceTree(kept, project["name"], told, project["scripts"], _commit_time(repository))
 
 
-def of_package() -> Source:
+def of_package() -> SourceTree:
     """What runs here, as it is."""
     from importlib.metadata import distribution
 
@@ -52,7 +52,7 @@ def of_package() -> Source:
     about = distribution("queue-runner")
     points = about.entry_points.select(group="console_scripts")
     scripts = {point.name: point.value for point in points}
-    return Source(found, "queue-runner", __version__, scripts, 0)
+    return SourceTree(found, "queue-runner", __version__, scripts, 0)
 
 
 def _git(repository: Path, *words: str) -> bytes:

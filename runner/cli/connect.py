@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from runner.cli import options
-from runner.cli.text import clean
+from runner.cli.show.text import clean
 from runner.targets import registry
 from runner.targets.port import QueueConnection
 from runner.targets.request import TargetRequest

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from runner import __version__
 from runner.cli import streams
-from runner.cli.text import clean
+from runner.cli.show.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
 
 VERBS = {
@@ -35,7 +35,7 @@ VERBS = {
     "unpause": "go on after a pause",
     "stop": "interrupt the running jobs and stop the service",
     "keep": "hold the machine, which would end for want of work",
-    "deadman": "end the machine if it is time to (for its timer)",
+    "enforce-lifetime": "end the machine if it is time to (for its timer)",
     "ask": "answer one request from a program elsewhere, for SSM",
     "shell": "open a shell on a machine on EC2",
     "ls": "list what runs in EC2, and what it costs",
@@ -47,7 +47,7 @@ VERBS = {
     "doctor": "say what is missing for a launch, or on this machine",
 }
 
-LINUX_ONLY = frozenset({"run", "daemon", "keep", "deadman"})
+LINUX_ONLY = frozenset({"run", "daemon", "keep", "enforce-lifetime"})
 """The verbs of a machine that runs jobs. The others do on a laptop what they can do there."""
 
 _UNKNOWN_FLAGS = "unrecognized arguments: "
@@ -175,7 +175,7 @@ def parser_of(verb: str, prog: str) -> Parser:
 
 
 def _load(verb: str, prog: str) -> tuple[Any, Parser]:
-    module = import_module(f"runner.cli.{verb}")
+    module = import_module(f"runner.cli.verbs.{verb.replace('-', '_')}")
     parser = Parser(prog=prog, description=module.__doc__)
     module.configure(parser)
     return module, parser

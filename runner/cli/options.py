@@ -17,7 +17,7 @@ from runner.store.paths import home_folder
 from runner.targets.request import checked_queue
 
 if TYPE_CHECKING:
-    from runner.core.again import Again
+    from runner.core.run_mode import RunMode
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
@@ -111,11 +111,11 @@ def add_mending(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def again(arguments: argparse.Namespace) -> Again:
+def again(arguments: argparse.Namespace) -> RunMode:
     """What is wanted of it. Raises UsageError for flags that don't go together."""
-    from runner.core.again import NAMES, Again
+    from runner.core.run_mode import NAMES, RunMode
 
-    return Again(**{name: getattr(arguments, name, False) for name in NAMES})
+    return RunMode(**{name: getattr(arguments, name, False) for name in NAMES})
 
 
 def moment(text: str | None, flag: str) -> float | None:

@@ -15,8 +15,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from runner.control.conversation import Conversation, Handler
 from runner.control.protocol import Peer
+from runner.control.server_connection import Handler, ServerConnection
 from runner.errors import LockedError, StateError
 
 MAX_CLIENTS = 2000
@@ -47,8 +47,8 @@ class Server:
         self.may_act = may_act
         self.max_clients = _room()
         self.closed = False
-        self.clients: set[Conversation] = set()
-        self.long_lines: set[Conversation] = set()
+        self.clients: set[ServerConnection] = set()
+        self.long_lines: set[ServerConnection] = set()
         self._handler = handler
         self._path = path
         self._mode = mode
@@ -66,7 +66,7 @@ class Server:
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from None
         self._server = await loop.create_unix_server(
-            lambda: Conversation(self), sock=listener, backlog=1024
+            lambda: ServerConnection(self), sock=listener, backlog=1024
         )
 
     def may_ask(self, uid: int) -> bool:

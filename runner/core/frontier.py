@@ -119,7 +119,7 @@ class Frontier:
 
     # -- ready jobs --------------------------------------------------------------------------
 
-    def offer(self, index: int) -> None:
+    def mark_ready(self, index: int) -> None:
         """The job may start, or have its inputs fetched, once nothing of its own holds it back."""
         if self.is_free(index):
             heappush(self._lacking if self._lacks_inputs(index) else self._ready, index)

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from runner.core import checkpoints
 from runner.core.actions import FetchInputs
-from runner.core.ending import end, reconsider
+from runner.core.consequences import end, reconsider
 from runner.core.events import InputsDelayed, InputsFetched, Now
-from runner.core.ledger import Ledger
+from runner.core.queue_records import QueueRecords
 from runner.core.states import ENDED, JobState, JobStatus
 from runner.model.durations import format_duration
 
@@ -24,77 +24,79 @@ AHEAD = 1
 a queue whose every job brings its data would otherwise fill the disk with all of it."""
 
 
-def begin_fetches(ledger: Ledger, now: Now) -> None:
+def begin_fetches(records: QueueRecords, now: Now) -> None:
     """Have inputs fetched for the next jobs in document order that lack nothing else."""
-    if not ledger.frontier.may_lack:
+    if not records.frontier.may_lack:
         return
-    room = ledger.document.max_parallel_jobs + AHEAD - _held(ledger)
-    while room > 0 and (index := ledger.frontier.take_lacking()) is not None:
-        ledger.put(index, replace(ledger.jobs[index], fetching=True, reason=_doing(ledger, index)))
-        if ledger.document.jobs[index].input_paths:
-            ledger.tell(now.wall, index, "inputs_needed")
-        ledger.act(FetchInputs(index))
+    room = records.document.max_parallel_jobs + AHEAD - _held(records)
+    while room > 0 and (index := records.frontier.take_lacking()) is not None:
+        records.put(
+            index, replace(records.jobs[index], fetching=True, reason=_doing(records, index))
+        )
+        if records.document.jobs[index].input_paths:
+            records.tell(now.wall, index, "inputs_needed")
+        records.act(FetchInputs(index))
         room -= 1
 
 
-def _doing(ledger: Ledger, index: int) -> str:
-    return FETCHING if ledger.document.jobs[index].input_paths else RESTORING
+def _doing(records: QueueRecords, index: int) -> str:
+    return FETCHING if records.document.jobs[index].input_paths else RESTORING
 
 
-def _held(ledger: Ledger) -> int:
+def _held(records: QueueRecords) -> int:
     """Jobs with inputs that don't run yet. One that can't start, for whatever reason, is no bar:
     it may be waiting for one that lacks its inputs."""
-    jobs, frontier = ledger.jobs, ledger.frontier
-    return sum(jobs[index].fetching or frontier.is_free(index) for index in ledger.ahead)
+    jobs, frontier = records.jobs, records.frontier
+    return sum(jobs[index].fetching or frontier.is_free(index) for index in records.ahead)
 
 
-def on_inputs_fetched(ledger: Ledger, event: InputsFetched) -> None:
+def on_inputs_fetched(records: QueueRecords, event: InputsFetched) -> None:
     """They are all there, and it may start; or it never can."""
     index, wall = event.job, event.now.wall
-    state = ledger.jobs[index]
-    if not state.fetching or ledger.finished:
+    state = records.jobs[index]
+    if not state.fetching or records.finished:
         return
-    job = ledger.document.jobs[index]
+    job = records.document.jobs[index]
     state = replace(state, fetching=False, reason=None)
     if event.error is not None:
-        _fail(ledger, wall, index, replace(state, error_message=event.error))
+        _fail(records, wall, index, replace(state, error_message=event.error))
         return
     if job.input_paths:
-        ledger.tell(wall, index, "inputs_fetched", seconds=round(event.seconds, 3))
-    state = checkpoints.settled(ledger, event, state)
+        records.tell(wall, index, "inputs_fetched", seconds=round(event.seconds, 3))
+    state = checkpoints.settled(records, event, state)
     counted = event.seconds if job.inputs_in_timeout else 0.0
     if counted >= job.timeout:
         message = f"timed out after {format_duration(job.timeout)}, still {FETCHING}"
-        _fail(ledger, wall, index, replace(state, timed_out=True, error_message=message))
+        _fail(records, wall, index, replace(state, timed_out=True, error_message=message))
         return
-    ledger.put(index, replace(state, fetched=True, input_seconds=counted))
-    ledger.changes.urgent = True
-    reconsider(ledger, wall, (index,))
+    records.put(index, replace(state, fetched=True, input_seconds=counted))
+    records.changes.urgent = True
+    reconsider(records, wall, (index,))
 
 
-def _fail(ledger: Ledger, wall: float, index: int, state: JobState) -> None:
+def _fail(records: QueueRecords, wall: float, index: int, state: JobState) -> None:
     """For good: another attempt would lack them as well."""
-    ledger.tell(wall, index, "inputs_failed", error=state.error_message)
-    end(ledger, wall, [(index, replace(state, status=JobStatus.FAILED, completed_at=wall))])
+    records.tell(wall, index, "inputs_failed", error=state.error_message)
+    end(records, wall, [(index, replace(state, status=JobStatus.FAILED, completed_at=wall))])
 
 
-def on_inputs_delayed(ledger: Ledger, event: InputsDelayed) -> None:
+def on_inputs_delayed(records: QueueRecords, event: InputsDelayed) -> None:
     """People see why it takes so long."""
-    state = ledger.jobs[event.job]
-    reason = f"{_doing(ledger, event.job)}: {event.error}"
+    state = records.jobs[event.job]
+    reason = f"{_doing(records, event.job)}: {event.error}"
     if state.fetching and state.reason != reason:
-        ledger.put(event.job, replace(state, reason=reason))
-        ledger.tell(event.now.wall, event.job, "inputs_delayed", error=event.error)
+        records.put(event.job, replace(state, reason=reason))
+        records.tell(event.now.wall, event.job, "inputs_delayed", error=event.error)
 
 
-def call_off_all(ledger: Ledger) -> None:
+def call_off_all(records: QueueRecords) -> None:
     """What a session leaves unfetched is for the next to fetch."""
-    for index in sorted(ledger.fetching):
-        ledger.put(index, replace(ledger.jobs[index], fetching=False, reason=None))
+    for index in sorted(records.fetching):
+        records.put(index, replace(records.jobs[index], fetching=False, reason=None))
 
 
-def forget_all(ledger: Ledger) -> None:
+def forget_all(records: QueueRecords) -> None:
     """After a boot inputs may be gone: nobody starts before that has been looked at."""
-    for index, state in enumerate(ledger.jobs):
+    for index, state in enumerate(records.jobs):
         if state.fetched and state.status not in ENDED:
-            ledger.put(index, replace(state, fetched=False, input_seconds=0.0))
+            records.put(index, replace(state, fetched=False, input_seconds=0.0))

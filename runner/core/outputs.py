@@ -12,120 +12,120 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from runner.core.actions import CollectResults, RestoreOutputs
-from runner.core.closing import to_be_stored
-from runner.core.ending import reconsider, run_again, settle
+from runner.core.consequences import reconsider, run_again, settle
 from runner.core.events import OutputsChecked
-from runner.core.ledger import Ledger
+from runner.core.job_ends import to_be_stored
+from runner.core.queue_records import QueueRecords
 from runner.core.states import ENDED, GONE, LOST, JobStatus
 
 
-def doubt_all(ledger: Ledger) -> None:
+def doubt_all(records: QueueRecords) -> None:
     """Doubt the results that an unended job needs; within a boot not those of what runs already."""
-    jobs = ledger.jobs
-    if ledger.ending or not _looks(ledger):
+    jobs = records.jobs
+    if records.ending or not _looks(records):
         return
     doubt_needed(
-        ledger,
+        records,
         (
             index
             for index, state in enumerate(jobs)
-            if state.status not in ENDED and (ledger.rebooted or state.live is None)
+            if state.status not in ENDED and (records.rebooted or state.live is None)
         ),
     )
 
 
-def doubt_needed(ledger: Ledger, indices: Iterable[int]) -> None:
+def doubt_needed(records: QueueRecords, indices: Iterable[int]) -> None:
     """Doubt the results that these jobs need, and have them looked at if work has begun."""
-    if not _looks(ledger):
+    if not _looks(records):
         return
-    dependencies = ledger.graph.dependencies
+    dependencies = records.graph.dependencies
     needed = {before for index in indices for before in dependencies[index]}
     for index in sorted(needed):
-        state = ledger.jobs[index]
-        if state.status is JobStatus.COMPLETED and _may_be_gone(ledger, index):
-            ledger.frontier.unsettle(index)
-            ledger.put(index, replace(state, restoring=True))
-            if not ledger.rebooted:
-                ledger.missed.add(index)
-            ledger.act(_look(ledger, index))
+        state = records.jobs[index]
+        if state.status is JobStatus.COMPLETED and _may_be_gone(records, index):
+            records.frontier.unsettle(index)
+            records.put(index, replace(state, restoring=True))
+            if not records.rebooted:
+                records.missed.add(index)
+            records.act(_look(records, index))
 
 
-def _looks(ledger: Ledger) -> bool:
+def _looks(records: QueueRecords) -> bool:
     """Whether this session looks, or has to note for the next one that a boot was in between."""
-    return ledger.collects or (ledger.resting and ledger.rebooted)
+    return records.collects or (records.resting and records.rebooted)
 
 
-def _may_be_gone(ledger: Ledger, index: int) -> bool:
+def _may_be_gone(records: QueueRecords, index: int) -> bool:
     """Whether it is worth a look, and nobody looks already."""
-    state = ledger.jobs[index]
-    if state.restoring or not ledger.document.jobs[index].result_paths:
+    state = records.jobs[index]
+    if state.restoring or not records.document.jobs[index].result_paths:
         return False
-    if ledger.open and state.collecting:
+    if records.open and state.collecting:
         return False  # the upload looks itself
     # Of what was not complete when it was stored nobody knows what there should be.
-    return ledger.rebooted or state.collecting or bool(state.results_uploaded)
+    return records.rebooted or state.collecting or bool(state.results_uploaded)
 
 
-def _look(ledger: Ledger, index: int) -> RestoreOutputs:
-    return RestoreOutputs(index, rebooted=index not in ledger.missed)
+def _look(records: QueueRecords, index: int) -> RestoreOutputs:
+    return RestoreOutputs(index, rebooted=index not in records.missed)
 
 
-def check_doubted(ledger: Ledger, wall: float) -> None:
+def check_doubted(records: QueueRecords, wall: float) -> None:
     """Have the results looked at that are doubted, by this session or by one before it."""
-    for index in sorted(ledger.restoring):
-        if ledger.collects:
-            ledger.act(_look(ledger, index))
-        elif not ledger.resting:
+    for index in sorted(records.restoring):
+        if records.collects:
+            records.act(_look(records, index))
+        elif not records.resting:
             # Nothing was ever stored by this session's lights: there is nothing to check against.
-            _trust(ledger, wall, index)
+            _trust(records, wall, index)
 
 
-def trust_all(ledger: Ledger, wall: float) -> None:
+def trust_all(records: QueueRecords, wall: float) -> None:
     """Nobody needs them any more."""
-    for index in sorted(ledger.restoring):
-        _trust(ledger, wall, index)
+    for index in sorted(records.restoring):
+        _trust(records, wall, index)
 
 
-def _trust(ledger: Ledger, wall: float, index: int) -> None:
+def _trust(records: QueueRecords, wall: float, index: int) -> None:
     """What the session before was about to store nobody stores here."""
-    ledger.put(index, replace(ledger.jobs[index], restoring=False, collecting=False))
-    settle(ledger, wall, [index])
+    records.put(index, replace(records.jobs[index], restoring=False, collecting=False))
+    settle(records, wall, [index])
 
 
-def on_outputs_checked(ledger: Ledger, event: OutputsChecked) -> None:
+def on_outputs_checked(records: QueueRecords, event: OutputsChecked) -> None:
     """They are all there, again perhaps; or the job has to make them again."""
     index, wall = event.job, event.now.wall
-    state = ledger.jobs[index]
+    state = records.jobs[index]
     if not state.restoring:
         return
-    if event.lost is not None and _is_needed(ledger, index):
-        _run_again(ledger, wall, index, event.lost)
+    if event.lost is not None and _is_needed(records, index):
+        _run_again(records, wall, index, event.lost)
         return
     error = event.lost or (None if state.uploaded else state.result_error)
     state = replace(state, restoring=False, result_error=error)
     if not state.uploaded and not state.collecting:
-        state = to_be_stored(ledger.document.jobs[index], state)
-    ledger.put(index, state)
+        state = to_be_stored(records.document.jobs[index], state)
+    records.put(index, state)
     if event.restored:
-        ledger.tell(wall, index, "outputs_restored", files=event.restored)
+        records.tell(wall, index, "outputs_restored", files=event.restored)
     if state.collecting:
-        ledger.act(CollectResults(index))
-    settle(ledger, wall, [index])
+        records.act(CollectResults(index))
+    settle(records, wall, [index])
 
 
-def _is_needed(ledger: Ledger, index: int) -> bool:
+def _is_needed(records: QueueRecords, index: int) -> bool:
     """Whether a job that is still to run depends on it."""
-    if ledger.ending or ledger.halted:
+    if records.ending or records.halted:
         return False
-    return any(ledger.jobs[at].status not in ENDED for at in ledger.graph.dependents[index])
+    return any(records.jobs[at].status not in ENDED for at in records.graph.dependents[index])
 
 
-def _run_again(ledger: Ledger, wall: float, index: int, why: str) -> None:
+def _run_again(records: QueueRecords, wall: float, index: int, why: str) -> None:
     """What the job itself needs may be gone as well, though nobody else waited for it."""
-    reason = GONE if index in ledger.missed else LOST
-    ledger.put(index, replace(ledger.jobs[index], collecting=False))
-    run_again(ledger, wall, [index], reason=reason)
-    ledger.tell(wall, index, "outputs_lost", why=why)
-    doubt_needed(ledger, [index])
-    ledger.changes.urgent = True
-    reconsider(ledger, wall, (index,))
+    reason = GONE if index in records.missed else LOST
+    records.put(index, replace(records.jobs[index], collecting=False))
+    run_again(records, wall, [index], reason=reason)
+    records.tell(wall, index, "outputs_lost", why=why)
+    doubt_needed(records, [index])
+    records.changes.urgent = True
+    reconsider(records, wall, (index,))

@@ -22,11 +22,12 @@ from runner.core.attempts import (
 )
 from runner.core.checkpoints import on_checkpoint_saved
 from runner.core.clocks import account, next_deadline, on_timer
-from runner.core.departing import on_spot_notice
-from runner.core.finishing import finish_if_done
+from runner.core.disk_space import on_blocked
+from runner.core.history import Changes, StoryEntry
 from runner.core.inputs import on_inputs_delayed, on_inputs_fetched
-from runner.core.ledger import Ledger
 from runner.core.outputs import on_outputs_checked
+from runner.core.queue_outcome import finish_if_done
+from runner.core.queue_records import QueueRecords
 from runner.core.requests import (
     on_cancel,
     on_interrupt,
@@ -34,15 +35,14 @@ from runner.core.requests import (
     on_pause,
     on_retry,
 )
+from runner.core.result_uploads import on_results_delayed, on_results_stored, on_store_claimed
 from runner.core.sessions import on_opened, on_survivors_told, on_went_back
-from runner.core.space import on_blocked
-from runner.core.storing import on_results_delayed, on_results_stored, on_store_claimed
-from runner.core.story import Changes, StoryEntry
+from runner.core.spot_interruption import on_spot_notice
 
 __all__ = ["Changes", "Scheduler", "StoryEntry"]
 
 
-class Scheduler(Ledger):
+class Scheduler(QueueRecords):
     """The state of one queue in one session, and the only code that changes it.
 
     A session begins with SessionOpened; then come the survivors' ends and any requests, then

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runner.core.again import Again
-from runner.core.closing import failed_job_in, failure_of
-from runner.core.finishing import outcome_of
-from runner.core.reopening import as_new, behind
+from runner.core.job_ends import failed_job_in, failure_of
+from runner.core.queue_outcome import outcome_of
+from runner.core.rerun import as_new, behind
+from runner.core.run_mode import RunMode
 from runner.core.states import (
     CHANGED,
     ENDED,
@@ -45,7 +45,7 @@ class _Change:
 
 
 def carry_over(
-    old: QueueSpec, new: QueueSpec, queue: QueueState, jobs: Mapping[int, JobState], again: Again
+    old: QueueSpec, new: QueueSpec, queue: QueueState, jobs: Mapping[int, JobState], again: RunMode
 ) -> tuple[QueueState, dict[int, JobState]]:
     """The records for ``new``, with what is to run again pending.
 
@@ -85,10 +85,10 @@ def accepting(
 ) -> str | None:
     """The fewest flags with which ``carry_over`` accepts the new document; None if none do."""
     for again in (
-        Again(retry_failed=True),
-        Again(update=True),
-        Again(rerun_changed=True),
-        Again(retry_failed=True, rerun_changed=True),
+        RunMode(retry_failed=True),
+        RunMode(update=True),
+        RunMode(rerun_changed=True),
+        RunMode(retry_failed=True, rerun_changed=True),
     ):
         if not any(_refused(change, again) for change in _changes(old, new, jobs)):
             return again.flags
@@ -110,7 +110,7 @@ def _changes(old: QueueSpec, new: QueueSpec, jobs: Mapping[int, JobState]) -> It
             yield _Change(now.job_id, at, jobs.get(found, PENDING), what)
 
 
-def _refused(change: _Change, again: Again) -> str | None:
+def _refused(change: _Change, again: RunMode) -> str | None:
     """Why this change isn't accepted, and what would accept it; None if it is."""
     told = f'job "{change.job_id}"' if change.at is None else f'jobs[{change.at}] "{change.job_id}"'
     state = change.state
@@ -148,7 +148,7 @@ def _doing(state: JobState) -> str | None:
     return None
 
 
-def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again: Again) -> None:
+def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again: RunMode) -> None:
     """Make pending what is to run (again); what runs is marked if it is to do so afterwards."""
     seeds, judged = set(), set()
     for at, state in enumerate(states):

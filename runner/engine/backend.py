@@ -14,7 +14,7 @@ from typing import Protocol
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
-from runner.engine.surroundings import Surroundings
+from runner.engine.context import EngineContext
 
 
 class AttemptBackend(Protocol):
@@ -83,5 +83,5 @@ class AttemptBackend(Protocol):
 
 Post = Callable[[ev.Event], None]
 
-MakeBackend = Callable[[Surroundings, Scheduler, Post, Callable[[], bool]], AttemptBackend]
+MakeBackend = Callable[[EngineContext, Scheduler, Post, Callable[[], bool]], AttemptBackend]
 """Makes the backend of a session. The last argument tells whether the disk is short of space."""

@@ -13,10 +13,10 @@ from threading import Event
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
+from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.clock import now
-from runner.engine.stored_state import StoredState
-from runner.engine.surroundings import Surroundings
-from runner.engine.workers import GRACE, Workers, patience_with
+from runner.engine.context import EngineContext
+from runner.engine.state_uploads import StateUploads
 from runner.results.checkpoint import JobCheckpoint, Saved, save_checkpoint
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
@@ -39,19 +39,19 @@ class Checkpoints:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        context: EngineContext,
         scheduler: Scheduler,
-        state: StoredState,
+        state: StateUploads,
         post: Callable[[ev.Event], None],
     ) -> None:
-        assert surroundings.results is not None
-        self._around = surroundings
+        assert context.results is not None
+        self._context = context
         self._scheduler = scheduler
         self._state = state
-        self._store = surroundings.results
+        self._store = context.results
         self._post = post
         self._loop = asyncio.get_running_loop()
-        self._workers = Workers(JOBS_AT_ONCE, "checkpoints", patience_with(self._store))
+        self._call_threads = CallThreads(JOBS_AT_ONCE, "checkpoints", patience_with(self._store))
         self._jobs: dict[int, _Pending] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,13 +76,13 @@ class Checkpoints:
             self._scheduler.queue.run_id,
             self._scheduler.jobs[job].attempt,
             described.checkpoint_paths,
-            self._around.working_directory(document, described),
+            self._context.working_directory(document, described),
             withdrawn=pending.withdrawn,
-            rights=self._around.rights,
-            own=self._around.own,
-            record=self._around.paths.checkpoint_record(described.job_id),
+            rights=self._context.rights,
+            own=self._context.own,
+            record=self._context.paths.checkpoint_record(described.job_id),
         )
-        work = self._loop.run_in_executor(self._workers, self._save, spec)
+        work = self._loop.run_in_executor(self._call_threads, self._save, spec)
         work.add_done_callback(lambda future: self._ended(job, pending, future))
 
     def _save(self, spec: JobCheckpoint) -> Saved:
@@ -139,8 +139,8 @@ class Checkpoints:
             pending.withdrawn.set()
             if pending.timer is not None:
                 pending.timer.cancel()
-        self._workers.stop()
+        self._call_threads.stop()
 
     def join(self) -> None:
         """Wait for what is under way. Blocks; after ``stop``."""
-        self._workers.join()
+        self._call_threads.join()

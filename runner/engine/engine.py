@@ -26,15 +26,15 @@ from runner.core.actions import (
 )
 from runner.core.scheduler import Changes, Scheduler, StoryEntry
 from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
-from runner.engine.attempts import Attempts
 from runner.engine.backend import AttemptBackend
 from runner.engine.callbacks import owned
 from runner.engine.clock import now
-from runner.engine.fetching import Fetching
-from runner.engine.projecting import Projecting
-from runner.engine.space import Space
-from runner.engine.stored_state import StoredState
-from runner.engine.surroundings import Surroundings
+from runner.engine.context import EngineContext
+from runner.engine.disk_space import Space
+from runner.engine.input_fetches import InputFetches
+from runner.engine.process_backend import ProcessBackend
+from runner.engine.state_file_writer import StateFileWriter
+from runner.engine.state_uploads import StateUploads
 from runner.engine.uploads import Uploads
 from runner.errors import DiskError, StateError
 from runner.results.claim import SucceededError
@@ -74,7 +74,7 @@ class Engine:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        context: EngineContext,
         database: Database,
         scheduler: Scheduler,
         observe: Callable[[list[StoryEntry]], None] | None = None,
@@ -82,23 +82,21 @@ class Engine:
         brought_back: bool = False,
     ) -> None:
         self.scheduler = scheduler
-        self.surroundings = surroundings
+        self.context = context
         self._database = database
         self._observe = observe
         self._brought_back = brought_back
         self._loop = asyncio.get_running_loop()
         self._context = owned(self._loop, self._on_failed_callback)
         self._job_ids = [job.job_id for job in scheduler.document.jobs]
-        self._space = Space(surroundings.paths.root, surroundings.disk_reserve)
-        make = surroundings.backend or Attempts
-        self.backend: AttemptBackend = make(
-            surroundings, scheduler, self.post, self._space.is_short
-        )
-        self._projecting = Projecting(surroundings, scheduler, self._on_written)
-        self._fetching = Fetching(surroundings, scheduler, self.post)
+        self._space = Space(context.paths.root, context.disk_reserve)
+        make = context.backend or ProcessBackend
+        self.backend: AttemptBackend = make(context, scheduler, self.post, self._space.is_short)
+        self._state_file_writer = StateFileWriter(context, scheduler, self._on_written)
+        self._input_fetches = InputFetches(context, scheduler, self.post)
         self._uploads: Uploads | None = None
-        if surroundings.results is not None:
-            self._uploads = Uploads(surroundings, scheduler, self.post)
+        if context.results is not None:
+            self._uploads = Uploads(context, scheduler, self.post)
             if self._uploads.heartbeat is not None:
                 self._uploads.state.on_succeeded = self._on_succeeded
         self._inbox: list[ev.Event] = []
@@ -141,7 +139,7 @@ class Engine:
         if self._uploads is not None:
             await self._uploads.finish(status, until)
         await self._last_words(status, until)
-        await self._fetching.finish()
+        await self._input_fetches.finish()
         return status
 
     def _take_up(
@@ -158,7 +156,7 @@ class Engine:
             heartbeat.look()
             self._wait_with_starts(heartbeat.first_look, NOT_ASKED)
         self.backend.warm_up()
-        store = self.surroundings.results
+        store = self.context.results
         described = store.describe() if store is not None else None
         new_store = described is not None and described != self._database.meta().get("results")
         for event in self._opening(
@@ -225,7 +223,7 @@ class Engine:
         changes = scheduler.take_changes()
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
         self._database.commit(scheduler.queue, records, changes.story, self._job_ids)
-        self._projecting.write_now()
+        self._state_file_writer.write_now()
 
     def detach(self) -> None:
         """Let go: jobs go on, the next session adopts them."""
@@ -242,23 +240,23 @@ class Engine:
         self._closed = True
         self._refuse_waiters("it was let go just now; try again")
         self._stop_timers()
-        self._projecting.stop()
+        self._state_file_writer.stop()
         self.backend.stop()
-        self._fetching.stop()
+        self._input_fetches.stop()
         if self._uploads is not None:
             self._uploads.stop()
 
     def join(self) -> None:
         """Wait for the threads, and give back every descriptor. Blocks, in any thread."""
         self.backend.join()
-        self._fetching.join()
+        self._input_fetches.join()
         if self._uploads is not None:
             self._uploads.join()
 
     def _patience(self, status: QueueStatus) -> float:
         """Seconds that a store which doesn't answer may hold up the end of a session."""
         if status in QUEUE_ENDED:
-            timeout = self.surroundings.upload_timeout
+            timeout = self.context.upload_timeout
             # One that took all the results is not away: a request or two that hang are no reason.
             away = self._uploads is not None and self._uploads.gave_up
             return min(LAST_WORDS, timeout) if away else timeout
@@ -277,7 +275,7 @@ class Engine:
                 self._put_document()
             await self._uploads.state.settle(until)
         self._context.run(self._commit_all)
-        last = await self._projecting.finish()
+        last = await self._state_file_writer.finish()
         if self._uploads is not None:
             await self._uploads.state.put_last(last, until)
             self._context.run(self._commit_all)
@@ -285,7 +283,7 @@ class Engine:
             if self._uploads.heartbeat is not None and status is not QueueStatus.RUNNING:
                 await self._uploads.heartbeat.release()
 
-    def _note_unstored(self, state: StoredState, status: QueueStatus) -> None:
+    def _note_unstored(self, state: StateUploads, status: QueueStatus) -> None:
         """An ended queue whose last state isn't stored is taken up again for that."""
         why = state.error if status in QUEUE_ENDED and state.succeeded is None else None
         with suppress(StateError, DiskError):
@@ -307,9 +305,9 @@ class Engine:
     def post(self, event: ev.Event) -> None:
         """Put an event into the inbox; it is handled in the next step."""
         self._inbox.append(event)
-        self._poke()
+        self._wake()
 
-    def _poke(self) -> None:
+    def _wake(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._soon(self._step)
@@ -347,7 +345,7 @@ class Engine:
         self._commit()
         if postponed:
             self._inbox[:0] = postponed
-            self._later(RETRY_COMMIT, self._poke)
+            self._later(RETRY_COMMIT, self._wake)
         else:
             self._arm()
         if self._hold and self.backend.all_found and not self._stopping():
@@ -402,10 +400,10 @@ class Engine:
             self._say("state_written_again")
             self._database.keep_room()
         self._held = _Step()
-        self._projecting.changed(changes.jobs)
+        self._state_file_writer.changed(changes.jobs)
         if self._uploads is not None:
-            self._uploads.poke()
-        self._fetching.poke()
+            self._uploads.wake()
+        self._input_fetches.wake()
         for future in held.done:
             if not future.done():
                 future.set_result(None)
@@ -469,7 +467,7 @@ class Engine:
         if until is not None and not until.done():
             self._before_starts.append((until, why))
             # By the loop, after what was posted before: that is handled in a step of its own.
-            until.add_done_callback(lambda _: self._poke())
+            until.add_done_callback(lambda _: self._wake())
 
     def _why_no_starts(self) -> tuple[str | None, bool]:
         """Why nothing may start now, and whether that is for want of space."""
@@ -526,7 +524,7 @@ class Engine:
                 if self._uploads is not None:
                     self._uploads.add(job)
             case FetchInputs(job):
-                self._fetching.add(job)
+                self._input_fetches.add(job)
             case SaveCheckpoint(job):
                 if self._uploads is not None:
                     self._uploads.checkpoints.add(job)
@@ -559,12 +557,12 @@ class Engine:
 
     def rendered(self) -> bytes:
         """queue-state.json as of this moment."""
-        return self._projecting.rendered()
+        return self._state_file_writer.rendered()
 
     @property
     def trouble(self) -> str | None:
         """What keeps the state from being written, if anything does."""
-        return self._unwritten or self._projecting.error
+        return self._unwritten or self._state_file_writer.error
 
     @property
     def exit_incomplete(self) -> bool:

@@ -12,9 +12,9 @@ from contextlib import suppress
 import structlog
 
 from runner.core.scheduler import Scheduler
-from runner.engine.stored_state import StoredState
-from runner.engine.surroundings import Surroundings
-from runner.engine.workers import GRACE, Workers, patience_with
+from runner.engine.call_threads import GRACE, CallThreads, patience_with
+from runner.engine.context import EngineContext
+from runner.engine.state_uploads import StateUploads
 from runner.results.claim import SucceededError
 from runner.results.lease import Lease
 from runner.results.store import StoreError
@@ -36,19 +36,19 @@ class Heartbeat:
     """
 
     def __init__(
-        self, surroundings: Surroundings, scheduler: Scheduler, state: StoredState, every: float
+        self, context: EngineContext, scheduler: Scheduler, state: StateUploads, every: float
     ) -> None:
-        assert surroundings.results is not None
+        assert context.results is not None
         self._loop = asyncio.get_running_loop()
         self.first_look: asyncio.Future[None] = self._loop.create_future()
-        self._instance = surroundings.instance
+        self._instance = context.instance
         self._scheduler = scheduler
         self._state = state
         self._every = every
         run_id = scheduler.queue.run_id
-        holder = surroundings.holder(run_id)
-        self._lease = Lease(surroundings.results, run_id, holder, MISSED * every)
-        self._pool = Workers(1, "lease", patience_with(surroundings.results))
+        holder = context.holder(run_id)
+        self._lease = Lease(context.results, run_id, holder, MISSED * every)
+        self._pool = CallThreads(1, "lease", patience_with(context.results))
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
         self._claimed = False

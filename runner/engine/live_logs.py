@@ -16,8 +16,8 @@ from typing import Literal
 
 from runner.core.scheduler import Scheduler
 from runner.core.states import WAITING
-from runner.engine.surroundings import Surroundings
-from runner.engine.workers import Workers, patience_with
+from runner.engine.call_threads import CallThreads, patience_with
+from runner.engine.context import EngineContext
 from runner.results.layout import Layout
 from runner.results.store import ResultStore, StoreError
 
@@ -50,16 +50,16 @@ class LiveLogs:
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        context: EngineContext,
         scheduler: Scheduler,
         may_write: Callable[[], object],
     ) -> None:
-        assert surroundings.results is not None
-        self._around = surroundings
+        assert context.results is not None
+        self._context = context
         self._scheduler = scheduler
-        self._store: ResultStore = surroundings.results
+        self._store: ResultStore = context.results
         self._layout = Layout()
-        self._pool = Workers(1, "live-logs", patience_with(self._store))
+        self._pool = CallThreads(1, "live-logs", patience_with(self._store))
         self._may_write = may_write
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -83,10 +83,10 @@ class LiveLogs:
     def _is_whole(self, log: _Log) -> bool:
         return log.attempt <= self._whole.get(log.job_id, 0)
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Something may run: have it looked at, now and then."""
         if self._timer is None and not self._closed and (self._scheduler.live or self._logs):
-            self._timer = self._loop.call_later(self._around.live_log_interval, self._look)
+            self._timer = self._loop.call_later(self._context.live_log_interval, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -103,7 +103,7 @@ class LiveLogs:
                 self._busy = True
                 work = self._loop.run_in_executor(self._pool, self._upload, opened)
                 work.add_done_callback(self._looked)
-        self.poke()
+        self.wake()
 
     def _looked(self, future: asyncio.Future[bool]) -> None:
         self._busy = False
@@ -135,7 +135,7 @@ class LiveLogs:
         state = self._scheduler.jobs[job]
         if state.live is None and state.status not in WAITING:
             return None
-        path = self._around.logs.of_attempt(log.job_id, attempt, state.attempt, log.stream)
+        path = self._context.logs.of_attempt(log.job_id, attempt, state.attempt, log.stream)
         try:
             return os.open(path, _LOG)
         except OSError:

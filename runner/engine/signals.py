@@ -11,7 +11,7 @@ import time
 from runner.process import tree
 from runner.process.cgroup import Group
 from runner.process.identity import Process, is_shim
-from runner.process.slots import SlotFile
+from runner.process.shim_records import ShimRecordFile
 
 BACKGROUND_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL for what a job was allowed to leave running."""
@@ -28,7 +28,7 @@ LOOK_FOR = 5.0
 
 
 def signal_attempt(
-    slots: SlotFile,
+    shim_records: ShimRecordFile,
     slot: int,
     token: str,
     shim: Process | None,
@@ -39,15 +39,15 @@ def signal_attempt(
 
     ``shim`` is None as long as only the claim can name it, ``group`` where attempts have none.
     """
-    if slots.void(slot, token):
+    if shim_records.void(slot, token):
         return True
     deadline = time.monotonic() + LOOK_FOR
     while time.monotonic() < deadline:
-        state = slots.read(slot)
+        state = shim_records.read(slot)
         own = state.token == token
         if shim is None and own and state.claim is not None:
             shim = state.claim.shim
-        if shim is None or not _lives(shim, slots.mark):
+        if shim is None or not _lives(shim, shim_records.mark):
             return False
         # Claimed, but the shim may be just about to start the command.
         if _end(shim, group, kill=kill) or (own and state.exit):

@@ -9,21 +9,21 @@ import os
 import shutil
 from collections.abc import Set
 
-from runner.engine.surroundings import Surroundings
-from runner.results.collect import collect
+from runner.engine.context import EngineContext
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
-from runner.results.upload import JobUpload, upload_job
+from runner.results.upload.collect import collect
+from runner.results.upload.job_upload import JobUpload, upload_job
 
 
 class Spool:
     """All of it blocks, and is called in one thread."""
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.store = FolderStore(surroundings.paths.spool)
-        self._root = surroundings.paths.spool
-        self._state_dir = surroundings.paths.root
-        self._reserve = surroundings.disk_reserve
+    def __init__(self, context: EngineContext) -> None:
+        self.store = FolderStore(context.paths.spool)
+        self._root = context.paths.spool
+        self._state_dir = context.paths.root
+        self._reserve = context.disk_reserve
         self._layout = Layout()
 
     def copy(self, spec: JobUpload) -> str | None:

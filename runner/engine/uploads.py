@@ -17,22 +17,22 @@ from pathlib import Path
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
+from runner.engine.backoff import backoff
+from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.checkpoints import Checkpoints
 from runner.engine.clock import now
+from runner.engine.context import EngineContext
 from runner.engine.heartbeat import Heartbeat
 from runner.engine.live_logs import LiveLogs
-from runner.engine.restoring import Restoring
+from runner.engine.output_restores import OutputRestores
 from runner.engine.spool import Spool
-from runner.engine.stored_state import StoredState
-from runner.engine.surroundings import Surroundings
-from runner.engine.trying import backoff
-from runner.engine.workers import GRACE, Workers, patience_with
+from runner.engine.state_uploads import StateUploads
 from runner.model.durations import format_duration
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
-from runner.results.progress import Progress
 from runner.results.store import StoreError
-from runner.results.upload import JobUpload, UploadOutcome, upload_job
+from runner.results.upload.job_upload import JobUpload, UploadOutcome, upload_job
+from runner.results.upload.progress import Progress
 
 JOBS_AT_ONCE = 4
 """Jobs whose files are uploaded at once, where files may go up in parallel at all."""
@@ -66,23 +66,23 @@ class Uploads:
     """The uploads of one session. ``post`` takes the events that come of them."""
 
     def __init__(
-        self, surroundings: Surroundings, scheduler: Scheduler, post: Callable[[ev.Event], None]
+        self, context: EngineContext, scheduler: Scheduler, post: Callable[[ev.Event], None]
     ) -> None:
-        assert surroundings.results is not None
-        self.state = StoredState(surroundings, scheduler, post)
-        self.checkpoints = Checkpoints(surroundings, scheduler, self.state, post)
+        assert context.results is not None
+        self.state = StateUploads(context, scheduler, post)
+        self.checkpoints = Checkpoints(context, scheduler, self.state, post)
         self.heartbeat: Heartbeat | None = None
-        if surroundings.heartbeat is not None and surroundings.results.local_folder is None:
-            every = surroundings.heartbeat
-            self.heartbeat = Heartbeat(surroundings, scheduler, self.state, every)
+        if context.heartbeat is not None and context.results.local_folder is None:
+            every = context.heartbeat
+            self.heartbeat = Heartbeat(context, scheduler, self.state, every)
             self.state.stored = self.heartbeat.begin
         self._loop = asyncio.get_running_loop()
-        self._around = surroundings
+        self._context = context
         self._scheduler = scheduler
         self._post = post
         self._layout = Layout()
-        self._store = surroundings.results
-        self._spool = Spool(surroundings)
+        self._store = context.results
+        self._spool = Spool(context)
         self._jobs: dict[int, _Pending] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -90,14 +90,14 @@ class Uploads:
         self._given_up = ""
         self._last: asyncio.TimerHandle | None = None
         workers = 1 if self._store.parallel == 1 else JOBS_AT_ONCE
-        self._workers = Workers(workers, "uploads", patience_with(self._store))
-        self.restoring = Restoring(
-            surroundings, scheduler, post, self._workers, (self._spool.store, self._store)
+        self._call_threads = CallThreads(workers, "uploads", patience_with(self._store))
+        self.restoring = OutputRestores(
+            context, scheduler, post, self._call_threads, (self._spool.store, self._store)
         )
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:
-            self._live = LiveLogs(surroundings, scheduler, self.state.own)
+            self._live = LiveLogs(context, scheduler, self.state.own)
         spooled = {
             scheduler.document.jobs[index].job_id
             for index, state in enumerate(scheduler.jobs)
@@ -115,7 +115,7 @@ class Uploads:
         if not pending.running and pending.timer is None:
             self._start(job, pending)
         if pending.spool_timer is None and self._is_waited_for(job):
-            wait = self._around.upload_wait
+            wait = self._context.upload_wait
             pending.spool_timer = self._loop.call_later(wait, self._begin_spooling, job, pending)
 
     def _start(self, job: int, pending: _Pending) -> None:
@@ -124,7 +124,7 @@ class Uploads:
         pending.begun = self._loop.time()
         pending.withdrawn = threading.Event()
         spec = self._describe(job, pending)
-        work = self._loop.run_in_executor(self._workers, self._upload, spec)
+        work = self._loop.run_in_executor(self._call_threads, self._upload, spec)
         work.add_done_callback(lambda future: self._ended(job, pending, future))
 
     def _ended(self, job: int, pending: _Pending, future: asyncio.Future[UploadOutcome]) -> None:
@@ -182,7 +182,7 @@ class Uploads:
     def _describe(self, job: int, pending: _Pending) -> JobUpload:
         described = self._scheduler.document.jobs[job]
         state = self._scheduler.jobs[job]
-        logs, name = self._around.logs, described.job_id
+        logs, name = self._context.logs, described.job_id
         stdout, stderr = (
             Path(logs.of_attempt(name, state.attempt, state.attempt, stream))
             for stream in ("stdout", "stderr")
@@ -194,7 +194,7 @@ class Uploads:
             attempt=state.attempt,
             completed=state.status is JobStatus.COMPLETED,
             patterns=tuple(result.path for result in described.result_paths),
-            working_directory=self._around.working_directory(self._scheduler.document, described),
+            working_directory=self._context.working_directory(self._scheduler.document, described),
             stdout=stdout,
             stderr=stderr,
             earlier_attempts=tuple(
@@ -205,21 +205,21 @@ class Uploads:
             logs_final=not described.keep_background,
             spool=self._spool.store if pending.spooled else None,
             withdrawn=pending.withdrawn,
-            rights=self._around.rights,
+            rights=self._context.rights,
             progress=pending.progress,
-            record=self._around.paths.upload_record(name),
+            record=self._context.paths.upload_record(name),
             longest_name=self._layout.longest_name(name, self._store.key_bytes),
             optional=described.optional_results,
-            own=self._around.own,
+            own=self._context.own,
             ended_at=state.completed_at,
             first_start=state.first_start,
         )
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """A step was taken: something may run whose log is worth a look."""
         self.last_ones(self._scheduler.only_uploads_left)
         if self._live is not None:
-            self._live.poke()
+            self._live.wake()
 
     # -- copies for those who can't wait -----------------------------------------------------
 
@@ -250,7 +250,7 @@ class Uploads:
         bug = future.exception()
         trouble = _as_trouble(bug) if bug is not None else future.result()
         if trouble is not None:
-            wait = self._around.upload_wait
+            wait = self._context.upload_wait
             pending.spool_timer = self._loop.call_later(wait, self._begin_spooling, job, pending)
             self._post(ev.ResultsDelayed(now(), job, f"not copied aside: {trouble}"))
             return
@@ -268,7 +268,7 @@ class Uploads:
     def last_ones(self, only: bool) -> None:
         """Whether nothing but uploads is left: then they may be so long without progress."""
         if only and self._last is None and not self._closed:
-            timeout = self._around.upload_timeout
+            timeout = self._context.upload_timeout
             self._last = self._loop.call_later(timeout, self._look_for_progress, self._loop.time())
         elif not only and self._last is not None:
             self._last.cancel()
@@ -276,7 +276,7 @@ class Uploads:
 
     def _look_for_progress(self, since: float) -> None:
         """Give up if none of the uploads has come further for long; ``since``: loop's time."""
-        timeout = self._around.upload_timeout
+        timeout = self._context.upload_timeout
         waited = self._loop.time() - since
         without = min((p.progress.seconds_without() for p in self._jobs.values()), default=0.0)
         if min(waited, without) >= timeout:
@@ -314,7 +314,7 @@ class Uploads:
     async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""
         if status in QUEUE_ENDED and not self._given_up:
-            await self.state.discard_unfinished(self._workers)
+            await self.state.discard_unfinished(self._call_threads)
         if status is not QueueStatus.INTERRUPTED:
             return
         jobs = self._scheduler.jobs
@@ -347,7 +347,7 @@ class Uploads:
                     timer.cancel()
         if self._last is not None:
             self._last.cancel()
-        self._workers.stop()
+        self._call_threads.stop()
         self._copiers.shutdown(wait=False, cancel_futures=True)
         self.state.stop()
 
@@ -356,7 +356,7 @@ class Uploads:
         self.checkpoints.join()
         if self.heartbeat is not None:
             self.heartbeat.join()
-        self._workers.join()
+        self._call_threads.join()
         self._copiers.shutdown(wait=True)
         self.state.join()
         self._store.close()

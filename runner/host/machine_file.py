@@ -1,7 +1,7 @@
 """The file that remembers what is to become of the machine: durable, and one at a time changes it.
 
-Owns its format. It decides nothing, and needs nothing but the standard library: the dead man's
-program reads it when the rest may be broken.
+Owns its format. It decides nothing, and needs nothing but the standard library: the lifetime guard
+reads it when the rest may be broken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runner.core.machine import Machine, Moment
+from runner.core.machine_lifetime import MachineLifetime, Moment
 from runner.errors import RecordError, StateError
 from runner.model.records import Count, decode, read
 
@@ -43,7 +43,7 @@ def _first_process_began() -> float:
 class Change:
     """``machine`` is what was read; assign to it what is to be there."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: MachineLifetime) -> None:
         self.machine = machine
 
 
@@ -53,12 +53,12 @@ class MachineFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> Machine:
+    def read(self) -> MachineLifetime:
         """What is remembered; nothing, where there is no file. Raises StateError."""
         try:
             return parse_machine(self._path.read_bytes(), str(self._path))
         except FileNotFoundError:
-            return Machine()
+            return MachineLifetime()
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from None
         except RecordError as error:
@@ -86,7 +86,7 @@ class MachineFile:
         finally:
             os.close(lock)
 
-    def _write(self, machine: Machine) -> None:
+    def _write(self, machine: MachineLifetime) -> None:
         parts = {name: part for name in _PARTS if (part := getattr(machine, name)) is not None}
         record = {"version": _VERSION, **{name: asdict(part) for name, part in parts.items()}}
         temporary = self._path.with_name(f".{self._path.name}.new")
@@ -113,9 +113,9 @@ class _Version:
     version: Count
 
 
-def parse_machine(data: bytes, name: str) -> Machine:
+def parse_machine(data: bytes, name: str) -> MachineLifetime:
     """What a file holds. Raises RecordError, which begins with ``name``."""
     record = decode(data, name)
     if (version := read(_Version, record, name).version) != _VERSION:
         raise RecordError(f"{name}: it has version {version}, and this runner knows {_VERSION}")
-    return read(Machine, record, name)
+    return read(MachineLifetime, record, name)

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import cast
 from urllib.parse import urlsplit
 
-from runner.aws.here import ENDPOINT_VARIABLE
+from runner.aws.platform import ENDPOINT_VARIABLE
 from runner.errors import RunnerError
 
 ENDPOINT = "http://169.254.169.254"
@@ -41,7 +41,7 @@ class MetadataError(RunnerError):
     """The service did not answer, or not as EC2 does. Raised by ``get`` and ``probe``."""
 
 
-class Metadata:
+class InstanceMetadata:
     """A client for one endpoint; ``endpoint`` None: there is none, and nothing is asked."""
 
     def __init__(self, endpoint: str | None = ENDPOINT) -> None:
@@ -59,7 +59,7 @@ class Metadata:
         return None if ahead is None else ahead + time.clock_gettime(time.CLOCK_BOOTTIME)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Metadata:
+    def from_environment(cls, environ: Mapping[str, str]) -> InstanceMetadata:
         """As the AWS SDKs read it: another endpoint, or none at all."""
         if environ.get(DISABLED_VARIABLE, "").lower() == "true":
             return cls(None)

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import structlog
 
-from runner.host import notices
-from runner.host.metadata import Metadata, MetadataError
-from runner.host.notices import Notice
+from runner.host import ec2_notices
+from runner.host.ec2_notices import Notice
+from runner.host.metadata import InstanceMetadata, MetadataError
 
 POLL_EVERY = 5.0
 """Seconds; what AWS recommends, of the two minutes that a notice gives."""
@@ -37,7 +37,7 @@ class SpotWatcher:
 
     def __init__(
         self,
-        metadata: Metadata,
+        metadata: InstanceMetadata,
         loop: asyncio.AbstractEventLoop,
         tell: Callable[[Notice], None],
         *,
@@ -115,13 +115,15 @@ class SpotWatcher:
 
     def _announced(self) -> Iterator[Notice]:
         get = self._metadata.get
-        if (text := get(notices.SPOT_PATH)) and (spot := notices.spot_notice(text)):
+        if (text := get(ec2_notices.SPOT_PATH)) and (spot := ec2_notices.spot_notice(text)):
             now = self._metadata.now
             yield spot if now is None else replace(spot, left=spot.time - now)
-        if (text := get(notices.REBALANCE_PATH)) and (less := notices.rebalance_notice(text)):
+        if (text := get(ec2_notices.REBALANCE_PATH)) and (
+            less := ec2_notices.rebalance_notice(text)
+        ):
             yield less
-        if text := get(notices.MAINTENANCE_PATH):
-            yield from notices.maintenance_notices(text)
+        if text := get(ec2_notices.MAINTENANCE_PATH):
+            yield from ec2_notices.maintenance_notices(text)
 
     def _note(self, trouble: MetadataError | None) -> None:
         if self._answers and bool(trouble) is not self._trouble:

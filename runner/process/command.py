@@ -12,7 +12,7 @@ import os
 from runner.process import login
 from runner.process.cgroup import Group
 from runner.process.login import Login
-from runner.process.wire import Environment, Order
+from runner.process.shim_protocol import Environment, Order
 
 _TRANSIENT = {
     errno.EAGAIN,

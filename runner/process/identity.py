@@ -13,7 +13,7 @@ from typing import NamedTuple
 SHIM_MARK = "runner-shim"
 """The last argument but one of every shim's command line; the last names its record file."""
 
-NURSERY_NAME = b"runner-nursery"
+FORKER_NAME = b"runner-nursery"
 """What the parent of shims calls itself; its command line is that of its shims."""
 
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)

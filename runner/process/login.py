@@ -11,7 +11,7 @@ import signal
 from typing import NamedTuple, NoReturn
 
 from runner.process.cgroup import Group
-from runner.process.wire import Environment, User
+from runner.process.shim_protocol import Environment, User
 
 _OOM_SCORE = "/proc/self/oom_score_adj"
 ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]

@@ -13,12 +13,12 @@ import socket
 import time
 from typing import NamedTuple, NoReturn
 
-from runner.process import tree, wire
+from runner.process import shim_protocol, tree
 from runner.process.cgroup import Group
 from runner.process.command import Unstarted, start_command
 from runner.process.identity import Process, start_time
 from runner.process.login import Login
-from runner.process.slots import Claim, Exit, SlotFile, Usage
+from runner.process.shim_records import AttemptClaim, Exit, ProcessUsage, ShimRecordFile
 
 LEFTOVER_WAIT = 1.0
 LEFTOVER_GRACE = 2.0
@@ -39,8 +39,8 @@ class Shared(NamedTuple):
     which each attempt has a control group; None: there are none.
     """
 
-    slots: SlotFile
-    base: wire.Environment
+    shim_records: ShimRecordFile
+    base: shim_protocol.Environment
     boot_id: str
     login: Login | None
     unit: str | None
@@ -51,28 +51,28 @@ class Shim:
 
     def __init__(self, channel: socket.socket, shared: Shared) -> None:
         self._channel = channel
-        self._slots = shared.slots
+        self._shim_records = shared.shim_records
         self._base = shared.base
         self._boot_id = shared.boot_id
         self._login = shared.login
         self._unit = shared.unit
         self._group: Group | None = None
-        self._used = Usage(0.0, 0, 0)
+        self._used = ProcessUsage(0.0, 0, 0)
         pid = os.getpid()
         self._self = Process(pid, start_time(pid) or 0)
 
     def serve(self) -> None:
         """Run requests until the other end closes, or a background tree has been waited for."""
         self._tell(f"H {self._self.pid} {self._self.start}")
-        while (body := wire.read_message(self._channel)) is not None:
-            if not self._attempt(wire.decode_request(body)):
+        while (body := shim_protocol.read_message(self._channel)) is not None:
+            if not self._attempt(shim_protocol.decode_request(body)):
                 return
 
-    def _attempt(self, order: wire.Order) -> bool:
+    def _attempt(self, order: shim_protocol.Order) -> bool:
         """One attempt; False when this shim has to end after it (it held a background tree)."""
-        claim = Claim(*self._self, time.monotonic(), self._boot_id)
+        claim = AttemptClaim(*self._self, time.monotonic(), self._boot_id)
         try:
-            claimed = self._slots.claim(order.slot, order.token, claim)
+            claimed = self._shim_records.claim(order.slot, order.token, claim)
         except OSError as error:
             self._tell(f"V {order.token} claim: {error.strerror}")
             return True
@@ -81,12 +81,12 @@ class Shim:
             return True
         group = Group(self._unit, order.token) if self._unit else None
         self._group = group if group is not None and group.make() else None
-        self._used = Usage(0.0, 0, 0)
+        self._used = ProcessUsage(0.0, 0, 0)
         reusable = self._run(order, claim)
         self._leave_group()
         return reusable
 
-    def _run(self, order: wire.Order, claim: Claim) -> bool:
+    def _run(self, order: shim_protocol.Order, claim: AttemptClaim) -> bool:
         environment = {**self._base, **order.environment}
         try:
             pid = start_command(order, environment, self._login, self._group)
@@ -114,10 +114,10 @@ class Shim:
 
     # -- the record --------------------------------------------------------------------------
 
-    def _record_command(self, order: wire.Order, pid: int) -> None:
+    def _record_command(self, order: shim_protocol.Order, pid: int) -> None:
         try:
             command = Process(pid, start_time(pid, dead=True) or 0)
-            self._slots.write_command(order.slot, order.token, command)
+            self._shim_records.write_command(order.slot, order.token, command)
         except OSError:
             # It only helps to find the tree if this shim is killed; the token does that too.
             pass
@@ -128,23 +128,25 @@ class Shim:
             self._group.remove()
             self._group = None
 
-    def _usage(self) -> Usage:
+    def _usage(self) -> ProcessUsage:
         """What the attempt has used so far: of its group, or of those of its tree that ended."""
         if self._group is None:
             return self._used
         cpu, peak, kills = self._group.figures()
-        return Usage(
+        return ProcessUsage(
             self._used.cpu_seconds if cpu is None else cpu,
             self._used.max_rss if peak is None else peak,
             kills,
         )
 
-    def _record(self, order: wire.Order, kind: str, value: str, usage: Usage | None = None) -> Exit:
+    def _record(
+        self, order: shim_protocol.Order, kind: str, value: str, usage: ProcessUsage | None = None
+    ) -> Exit:
         """Write the end down; where that fails for good, the report still tells a living daemon."""
         end = Exit(kind, value, time.monotonic(), time.time(), usage)
         for again in range(RECORD_TRIES):
             try:
-                self._slots.write_exit(order.slot, order.token, end)
+                self._shim_records.write_exit(order.slot, order.token, end)
                 break
             except OSError:
                 time.sleep(RECORD_AGAIN_AFTER if again < RECORD_TRIES - 1 else 0)
@@ -162,7 +164,7 @@ class Shim:
         """waitpid(2), and what the dead one and all that it had reaped took."""
         ended, status, took = os.wait4(pid, options)
         if ended:
-            self._used = Usage(
+            self._used = ProcessUsage(
                 self._used.cpu_seconds + took.ru_utime + took.ru_stime,
                 max(self._used.max_rss, took.ru_maxrss * 1024),
                 0,
@@ -224,11 +226,16 @@ class Shim:
         self._send(line.encode() + b"\n")
 
     def _report(
-        self, kind: str, order: wire.Order, claim: Claim, end: Exit, before: bytes = b""
+        self,
+        kind: str,
+        order: shim_protocol.Order,
+        claim: AttemptClaim,
+        end: Exit,
+        before: bytes = b"",
     ) -> None:
         if kind == "E":
             self._leave_group()
-        self._send(before + wire.encode_report(kind, order.token, claim.mono, end))
+        self._send(before + shim_protocol.encode_report(kind, order.token, claim.mono, end))
 
     def _send(self, data: bytes) -> None:
         try:

@@ -11,15 +11,15 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from runner.process import tree, wire
+from runner.process import shim_protocol, tree
 from runner.process.cgroup import Group
+from runner.process.forker_client import ForkerClient
 from runner.process.identity import Process
-from runner.process.nursing import Nursery
-from runner.process.shims import Shim
-from runner.process.slots import Exit, Slot, SlotFile, moment, whole
-from runner.process.wire import Request, User
+from runner.process.shim_client import ShimClient
+from runner.process.shim_protocol import Request, User
+from runner.process.shim_records import Exit, ShimRecord, ShimRecordFile, moment, whole
 
-__all__ = ["Listener", "Request", "Spawner"]
+__all__ = ["Request", "Spawner", "SpawnerListener"]
 
 LOOK_AFTER = 1.0
 """Seconds after which the claim of a shim that says nothing is looked for in the file."""
@@ -27,10 +27,10 @@ LOOK_AFTER = 1.0
 OVERDUE_AFTER = 60.0
 """Seconds in which a shim has to claim what it was given; then another one gets it."""
 
-BURY_AGAIN_AFTER = 1.0
+REAP_AGAIN_AFTER = 1.0
 
 
-class Listener(Protocol):
+class SpawnerListener(Protocol):
     """Who is told of attempts. All calls come on the loop."""
 
     def started(self, token: str, pid: int | None, since: float, adopted: bool) -> None:
@@ -49,27 +49,27 @@ class Listener(Protocol):
 class Spawner:
     """A pool of shims that share one slot file, one base environment and one user of commands.
 
-    ``unit``: see Nursery.
+    ``unit``: see ForkerClient.
     """
 
     def __init__(
         self,
-        slots: SlotFile,
-        listener: Listener,
+        shim_records: ShimRecordFile,
+        listener: SpawnerListener,
         base: Mapping[str, str],
         user: User | None = None,
         unit: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._slots = slots
+        self._shim_records = shim_records
         self._listener = listener
-        self._nursery = Nursery(slots, base, user, unit)
+        self._forker = ForkerClient(shim_records, base, user, unit)
         self._unit = unit
         self._makers = tree.makers(user)
-        self._idle: list[Shim] = []
-        self._busy: dict[str, Shim] = {}
-        self._all: set[Shim] = set()
-        self._burying: set[str] = set()
+        self._idle: list[ShimClient] = []
+        self._busy: dict[str, ShimClient] = {}
+        self._all: set[ShimClient] = set()
+        self._reaping: set[str] = set()
         self._unclaimed: dict[str, float] = {}
         self._look_timer: asyncio.TimerHandle | None = None
         self._failures = 0
@@ -87,8 +87,8 @@ class Spawner:
 
     def start(self, request: Request) -> None:
         """Hand an attempt to a shim. Raises OSError when nothing of it has happened."""
-        data = wire.encode_request(request)
-        self._slots.prepare(request.slot, request.token, request.work)
+        data = shim_protocol.encode_request(request)
+        self._shim_records.prepare(request.slot, request.token, request.work)
         shim = self._idle.pop() if self._idle else self._new_shim()
         self._busy[request.token] = shim
         self._unclaimed[request.token] = now = self._loop.time()
@@ -96,8 +96,8 @@ class Spawner:
             self._look_timer = self._loop.call_at(now + LOOK_AFTER, self._look_for_claims)
         shim.give(request.token, request.slot, data)
 
-    def _new_shim(self) -> Shim:
-        shim = Shim(self._loop, self._nursery.open_channel(), self._on_line, self._on_closed)
+    def _new_shim(self) -> ShimClient:
+        shim = ShimClient(self._loop, self._forker.open_channel(), self._on_line, self._on_closed)
         self._all.add(shim)
         return shim
 
@@ -115,24 +115,24 @@ class Spawner:
 
     def _look_for_claim(self, token: str, *, overdue: bool) -> None:
         shim = self._busy[token]
-        state = self._slots.read(shim.slot)
+        state = self._shim_records.read(shim.slot)
         if state.token == token and state.claim is not None:
             pid = state.command.pid if state.command else None
             self._on_started(shim, token, pid, state.claim.mono)
-        elif overdue and self._slots.void(shim.slot, token):
+        elif overdue and self._shim_records.void(shim.slot, token):
             self._give_up(token, shim)
 
-    def _on_started(self, shim: Shim, token: str, pid: int | None, since: float) -> None:
+    def _on_started(self, shim: ShimClient, token: str, pid: int | None, since: float) -> None:
         self._unclaimed.pop(token, None)
         self._failures = 0
         if not shim.ran:
             shim.ran = True
             self._listener.started(token, pid, since, False)
 
-    def _give_up(self, token: str, shim: Shim) -> None:
+    def _give_up(self, token: str, shim: ShimClient) -> None:
         """A shim that didn't claim in time is stopped, or its nursery is."""
         if shim.process is None:
-            self._nursery.kill()
+            self._forker.kill()
         self._drop(token)
         self._discard(shim)
         shim.kill()
@@ -140,22 +140,22 @@ class Spawner:
 
     # -- hearing -----------------------------------------------------------------------------
 
-    def _on_line(self, shim: Shim, words: list[str]) -> None:
+    def _on_line(self, shim: ShimClient, words: list[str]) -> None:
         match words:
             case ["S", token, pid, since]:
                 self._on_started(shim, token, whole(pid), moment(since))
             case ["E", *rest]:
-                report = wire.decode_report(rest)
+                report = shim_protocol.decode_report(rest)
                 self._reuse(report.token, shim)
                 self._tell(report, background=False)
             case ["B", *rest]:
                 shim.background = True
-                self._tell(wire.decode_report(rest), background=True)
+                self._tell(shim_protocol.decode_report(rest), background=True)
             case ["V", token, *reason]:
                 self._reuse(token, shim)
                 self._listener.voided(token, " ".join(reason) or None)
 
-    def _tell(self, report: wire.Report, *, background: bool) -> None:
+    def _tell(self, report: shim_protocol.ShimReport, *, background: bool) -> None:
         if report.end.kind == "void":
             self._listener.voided(report.token, report.end.value)
         else:
@@ -165,7 +165,7 @@ class Spawner:
         self._busy.pop(token, None)
         self._unclaimed.pop(token, None)
 
-    def _reuse(self, token: str, shim: Shim) -> None:
+    def _reuse(self, token: str, shim: ShimClient) -> None:
         self._drop(token)
         if shim.held:
             self._discard(shim)
@@ -173,11 +173,11 @@ class Spawner:
             shim.rest()
             self._idle.append(shim)
 
-    def _discard(self, shim: Shim) -> None:
+    def _discard(self, shim: ShimClient) -> None:
         self._all.discard(shim)
         shim.close()
 
-    def _on_closed(self, shim: Shim) -> None:
+    def _on_closed(self, shim: ShimClient) -> None:
         """The shim is gone: of its own will after a background tree, else somebody killed it."""
         self._discard(shim)
         if shim in self._idle:
@@ -186,37 +186,37 @@ class Spawner:
         if token is None:
             return
         self._drop(token)
-        if self._slots.void(shim.slot, token):
+        if self._shim_records.void(shim.slot, token):
             # Once is an accident: it, or its nursery, was killed. The next may fare no better.
             self._failures += 1
             again = self._failures > 1
             self._listener.voided(token, "no process could be started for it" if again else None)
         else:
-            self.bury(token, shim.slot, background=shim.background, ran=shim.ran)
+            self.reap(token, shim.slot, background=shim.background, ran=shim.ran)
 
     # -- the dead ----------------------------------------------------------------------------
 
-    def bury(self, token: str, slot: int, *, background: bool, ran: bool = True) -> None:
+    def reap(self, token: str, slot: int, *, background: bool, ran: bool = True) -> None:
         """Deal with an attempt whose shim is dead: end its orphans, then report what is known.
 
         ``ran``: the command is known to have been started, whatever the file says.
         """
         if self._closed:
             return
-        state = self._slots.read(slot)
+        state = self._shim_records.read(slot)
         command = state.command if state.token == token else None
         group = Group(self._unit, token) if self._unit else None
-        lost = tree.Lost(token, command, self._slots.mark, self._makers, group)
-        self._burying.add(token)
+        lost = tree.LostTree(token, command, self._shim_records.mark, self._makers, group)
+        self._reaping.add(token)
 
         def done(future: asyncio.Future[int]) -> None:
             if self._closed or future.cancelled():
                 return
             if future.exception() is not None:
-                again = lambda: self.bury(token, slot, background=background, ran=ran)  # noqa: E731
-                self._loop.call_later(BURY_AGAIN_AFTER, again)
+                again = lambda: self.reap(token, slot, background=background, ran=ran)  # noqa: E731
+                self._loop.call_later(REAP_AGAIN_AFTER, again)
                 return
-            self._burying.discard(token)
+            self._reaping.discard(token)
             if background:
                 self._listener.background_ended(token)
             else:
@@ -224,12 +224,12 @@ class Spawner:
 
         self._loop.run_in_executor(None, tree.kill_orphans, lost).add_done_callback(done)
 
-    def _report_dead(self, token: str, state: Slot, *, ran: bool) -> None:
+    def _report_dead(self, token: str, state: ShimRecord, *, ran: bool) -> None:
         """``state`` is from before the orphans were killed: an end on record later is our doing."""
         own = state.token == token
         since = state.claim.mono if own and state.claim else None
         if own and state.exit is not None and since is not None:
-            self._tell(wire.Report(token, since, state.exit), background=False)
+            self._tell(shim_protocol.ShimReport(token, since, state.exit), background=False)
         elif own or ran:
             self._listener.ended(token, None, since, False)
         else:
@@ -250,7 +250,7 @@ class Spawner:
 
     def knows(self, token: str) -> bool:
         """Whether the end of the attempt, or of its background tree, is still to be told."""
-        return token in self._busy or token in self._burying
+        return token in self._busy or token in self._reaping
 
     def close(self) -> None:
         """Let go of everything: idle shims end, busy ones go on, and with them their nursery."""
@@ -262,4 +262,4 @@ class Spawner:
         self._idle.clear()
         self._busy.clear()
         self._unclaimed.clear()
-        self._nursery.close()
+        self._forker.close()

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from runner.process.cgroup import Group
 from runner.process.identity import (
-    NURSERY_NAME,
+    FORKER_NAME,
     Process,
     is_shim,
     named_fields,
@@ -26,7 +26,7 @@ from runner.process.identity import (
     start_time,
     users_of,
 )
-from runner.process.wire import User
+from runner.process.shim_protocol import User
 
 Sweep = Callable[[Process], int]
 """Ends what is below a shim; returns how many there were."""
@@ -52,7 +52,7 @@ class _Entry(NamedTuple):
     session: int
     process: Process
     kernel: bool
-    nursery: bool
+    forker: bool
 
 
 class _Table:
@@ -69,8 +69,8 @@ class _Table:
                 pid, parent = int(name), int(fields[1])
                 kernel = bool(int(fields[6]) & _KERNEL_THREAD)
                 process = Process(pid, int(fields[19]))
-                nursery = called == NURSERY_NAME
-                self.entries[pid] = _Entry(parent, int(fields[3]), process, kernel, nursery)
+                forker = called == FORKER_NAME
+                self.entries[pid] = _Entry(parent, int(fields[3]), process, kernel, forker)
                 self._children.setdefault(parent, []).append(pid)
 
     def tree(self, roots: list[int]) -> list[Process]:
@@ -124,7 +124,7 @@ def descendants(root: Process) -> list[Process]:
     return [] if any(process.pid == os.getpid() for process in below) else below
 
 
-class Lost(NamedTuple):
+class LostTree(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
     ``mark`` is that of the record file. All that a nursery of this file has adopted, this daemon's
@@ -150,7 +150,7 @@ def makers(user: User | None) -> frozenset[int] | None:
     return frozenset({own, user.uid})
 
 
-def orphans(lost: Lost) -> list[Process]:
+def orphans(lost: LostTree) -> list[Process]:
     """What is left of an attempt whose shim is dead.
 
     The command's session is believed only while its pid has not been given to another: the kernel
@@ -165,7 +165,7 @@ def orphans(lost: Lost) -> list[Process]:
         time.sleep(LOOK_AGAIN_AFTER)  # reason: of another process's exec nobody is told
 
 
-def _roots(table: _Table, lost: Lost) -> tuple[list[int], bool]:
+def _roots(table: _Table, lost: LostTree) -> tuple[list[int], bool]:
     """The processes that are the attempt's for sure; and whether some can't be told yet."""
     session = lost.command.pid if lost.command else None
     holder = table.entries.get(session) if session is not None else None
@@ -174,7 +174,7 @@ def _roots(table: _Table, lost: Lost) -> tuple[list[int], bool]:
     nurseries = {
         pid
         for pid, entry in table.entries.items()
-        if entry.nursery and is_shim(entry.process, lost.mark)
+        if entry.forker and is_shim(entry.process, lost.mark)
     }
     mark = f"{TOKEN_VARIABLE}={lost.token}".encode()
     mine = []
@@ -259,7 +259,7 @@ def kill(shim: Process) -> int:
     return len(_kill_all(lambda: descendants(shim)))
 
 
-def kill_orphans(lost: Lost) -> int:
+def kill_orphans(lost: LostTree) -> int:
     """SIGKILL to all that is left of an attempt whose shim is dead; returns how many.
 
     They have ended when it returns: nobody else waits for them before the next attempt starts.

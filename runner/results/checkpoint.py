@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
-from runner.results.collect import CollectedFile, Collection, collect
+from runner.results.download.places import relative_to
+from runner.results.download.restore import bring_back, plan, readable_manifest
 from runner.results.escape import escape, shown
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest
-from runner.results.places import relative_to
-from runner.results.restore import bring_back, plan, readable_manifest
-from runner.results.source import SourceError, WithdrawnError
 from runner.results.store import ResultStore, StoreError
-from runner.results.tries import Tries
-from runner.results.upload_record import UploadRecord
+from runner.results.upload.collect import CollectedFile, Collection, collect
+from runner.results.upload.source_file import SourceError, WithdrawnError
+from runner.results.upload.tries import Tries
+from runner.results.upload.upload_record import UploadRecord
 from runner.rights import Rights
 
 

@@ -44,7 +44,7 @@ class Mark:
     claim: str | None = None
 
 
-class Claim:
+class StoreClaim:
     """One run's right to write to a store, kept with each state that is stored.
 
     ``epoch``: the last that this run is known to have had in this store, 0 for none; ``holder``:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import UsageError
-from runner.results.copying import EMPTY_SHA256, copy_file, hash_file
 from runner.results.escape import shown
-from runner.results.placing import (
+from runner.results.file_copy import EMPTY_SHA256, copy_file, hash_file
+from runner.results.file_placement import (
     is_temporary,
     place_link,
     remove_if_empty,
@@ -24,7 +24,6 @@ from runner.results.placing import (
     try_to_write,
     walk,
 )
-from runner.results.source import Source, SourceError
 from runner.results.store import (
     MAX_KEY_BYTES,
     ChangedError,
@@ -35,6 +34,7 @@ from runner.results.store import (
     Versioned,
     check_record_size,
 )
+from runner.results.upload.source_file import SourceError, SourceFile
 
 _REFUSALS = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.EILSEQ})
 """What a file system has against one file: its name's length or letters, or its size."""
@@ -76,7 +76,7 @@ class FolderStore:
         return []
 
     def put_file(
-        self, key: str, source: Source, *, durable: bool = False, link: bool = False
+        self, key: str, source: SourceFile, *, durable: bool = False, link: bool = False
     ) -> Stored:
         path = self._path(key)
         with self._told(key, "stored"), source.working():
@@ -177,9 +177,9 @@ class FolderStore:
     def discard_unfinished(self, prefix: str) -> None:
         """Nothing is left unfinished but by a kill: the next upload finds it."""
 
-    def source(self, key: str) -> Source:
+    def source(self, key: str) -> SourceFile:
         """The file that holds a key."""
-        return Source(os.fsdecode(self._path(key)), ours=True)
+        return SourceFile(os.fsdecode(self._path(key)), ours=True)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -228,7 +228,7 @@ class _Told:
             raise (RefusedError if error.errno in _REFUSALS else StoreError)(text) from error
 
 
-def _link(source: Source, path: bytes, durable: bool) -> Stored | None:
+def _link(source: SourceFile, path: bytes, durable: bool) -> Stored | None:
     """Store a file by linking it; None where the file systems or their rules don't let us."""
     what = source.stat()
     try:

@@ -80,7 +80,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingFile:
     """What was declared and isn't stored. `path`: a pattern as given, or a file or folder.
 
     `why` says so in words, and names it.
@@ -105,7 +105,7 @@ class Manifest:
     completed: bool
     files: tuple[FileEntry, ...]
     problems: tuple[str, ...]
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingFile, ...] = ()
     schema_version: Annotated[int, Rule(_version)] = SCHEMA_VERSION
 
     def to_bytes(self) -> bytes:

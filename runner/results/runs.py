@@ -12,8 +12,8 @@ from pathlib import Path
 
 from runner.errors import StateError
 from runner.model.records import Name, parse
+from runner.results.file_placement import sync_folder
 from runner.results.layout import Layout
-from runner.results.placing import sync_folder
 
 FORMER = "runs"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from runner.errors import RunnerError
-from runner.results.source import Source
+from runner.results.upload.source_file import SourceFile
 
 MAX_KEY_BYTES = 1024
 """UTF-8, in S3 with its prefix: S3 User Guide, "Naming objects"."""
@@ -106,7 +106,7 @@ class ResultStore(Protocol):
         """
 
     def put_file(
-        self, key: str, source: Source, *, durable: bool = False, link: bool = False
+        self, key: str, source: SourceFile, *, durable: bool = False, link: bool = False
     ) -> Stored:
         """Store a file's content, in place of what was there. Raises SourceError for its part.
 

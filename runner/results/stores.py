@@ -17,7 +17,7 @@ from runner.model.wording import quoted
 from runner.results.store import ResultStore
 
 if TYPE_CHECKING:
-    from runner.results.s3 import S3Options
+    from runner.results.s3.store import S3Options
 
 SCHEME = "s3://"
 
@@ -28,7 +28,7 @@ def open_store(where: str, options: S3Options | None = None) -> ResultStore:
     `options` are for a store in S3. Raises UsageError for what can't be a store.
     """
     if is_s3(where):
-        from runner.results.s3 import S3Store
+        from runner.results.s3.store import S3Store
 
         return S3Store(*parse_s3(where), options)
     check_folder_word(where)

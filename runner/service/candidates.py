@@ -14,17 +14,17 @@ from typing import NamedTuple
 import structlog
 
 from runner.core.states import QueueStatus
-from runner.engine.trying import backoff
+from runner.engine.backoff import backoff
 from runner.errors import RunnerError, StateError, UsageError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
-from runner.service.elsewhere import check_not_ended
+from runner.service.known_elsewhere import check_not_ended
+from runner.service.queue_repository import AGAIN, QueueEntry, QueueRepository
 from runner.service.result_stores import opened, prepared, wanted
-from runner.service.shelf import AGAIN, Entry, Shelf
-from runner.service.taking_over import Found, find, is_new
+from runner.service.resume_from_store import StoredRun, find, is_new
+from runner.store.change_stamp import Stamp
 from runner.store.database import TAKEN_OVER
-from runner.store.stamps import Stamp
 
 ASK_FOR = 300.0
 """Seconds after the machine's start for which a new queue waits for a store that doesn't answer."""
@@ -57,21 +57,21 @@ class Trouble(NamedTuple):
 class Candidates:
     """``finishing``: ended queues that are taken up for nothing but their uploads."""
 
-    def __init__(self, shelf: Shelf, settings: Settings) -> None:
+    def __init__(self, repository: QueueRepository, settings: Settings) -> None:
         self.finishing: set[str] = set()
-        self._shelf = shelf
+        self._repository = repository
         self._settings = settings
         self._troubles: dict[str, Trouble] = {}
         self._held: dict[str, float] = {}
         self._opened: dict[str, tuple[int, float]] = {}
 
-    def find_incomplete(self, entries: Iterable[Entry]) -> None:
+    def find_incomplete(self, entries: Iterable[QueueEntry]) -> None:
         """Take up what ended without its uploads."""
         for entry in entries:
             if entry.unstored:
                 self.finishing.add(entry.name)
 
-    def ready(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def ready(self, entries: Iterable[QueueEntry]) -> Iterator[QueueEntry]:
         """Those that may be taken up now; uploads of ended queues are in nobody's way.
 
         What has begun goes on before anything begins: its jobs may be running.
@@ -81,7 +81,7 @@ class Candidates:
             if not self._waits(entry.name) and self.is_ours(entry):
                 yield entry
 
-    def is_ours(self, entry: Entry) -> bool:
+    def is_ours(self, entry: QueueEntry) -> bool:
         """Whether there is anything to do for a daemon."""
         if entry.error:
             self._note(entry, entry.error, passing=entry.passing)
@@ -101,7 +101,7 @@ class Candidates:
             return False
         return trouble.until is None or trouble.until > time.monotonic()
 
-    def _forget_mended(self, entry: Entry) -> None:
+    def _forget_mended(self, entry: QueueEntry) -> None:
         trouble = self._troubles.get(entry.name)
         if trouble is not None and trouble.until is None and trouble.stamp != entry.stamp:
             log.info("queue_changed", queue=entry.name, hint="it is tried again")
@@ -114,7 +114,7 @@ class Candidates:
         dues += [until for until in self._held.values() if until > now]
         return max(0.0, min(dues, default=float("inf")) - now)
 
-    def store_of(self, entry: Entry) -> ResultStore | None:
+    def store_of(self, entry: QueueEntry) -> ResultStore | None:
         """The queue's result store. Blocks: a network may take a minute to say no.
 
         Raises RunnerError if its first job must not start before something is mended. What has
@@ -124,12 +124,12 @@ class Candidates:
         def say(note: str) -> None:
             log.warning("result_store", queue=entry.name, note=note)
 
-        want = wanted(self._shelf.stored_document(entry.name))
+        want = wanted(self._repository.stored_document(entry.name))
         if entry.queue is not None and entry.queue.status is QueueStatus.PENDING:
             return prepared(want, self._settings, say)
         return opened(want, self._settings)
 
-    def begun_elsewhere(self, entry: Entry, store: ResultStore | None) -> Found | None:
+    def begun_elsewhere(self, entry: QueueEntry, store: ResultStore | None) -> StoredRun | None:
         """The unfinished run of it in its store, if it is new here. Blocks.
 
         Raises StoreError where nobody can tell and the machine has just been started: a network
@@ -143,7 +143,7 @@ class Candidates:
         try:
             if is_new(entry) and not entry.meta.get(AGAIN):
                 check_not_ended(store, entry.queue_id)
-            return find(self._shelf, entry, store, say)
+            return find(self._repository, entry, store, say)
         except StoreError as error:
             if this_moment().uptime < ASK_FOR or entry.meta.get(AGAIN):
                 raise StoreError(f"nobody can tell if it was begun elsewhere: {error}") from error
@@ -156,7 +156,7 @@ class Candidates:
         """Another process holds the queue: that is no trouble."""
         self._held[name] = time.monotonic() + LOCKED_RETRY
 
-    def refuse(self, entry: Entry, error: Exception) -> None:
+    def refuse(self, entry: QueueEntry, error: Exception) -> None:
         """Leave a queue alone because of what it raised: for a while, or until it is mended.
 
         ``entry``: as it was before that: what was changed since is tried again.
@@ -167,9 +167,9 @@ class Candidates:
         if isinstance(error, UsageError):
             # Whoever has asked for its uploads is told.
             self.finishing.discard(entry.name)
-        self._note(entry, told(error), passing=not isinstance(error, StateError))
+        self._note(entry, error_text(error), passing=not isinstance(error, StateError))
 
-    def _note(self, entry: Entry, why: str, *, passing: bool) -> None:
+    def _note(self, entry: QueueEntry, why: str, *, passing: bool) -> None:
         name = entry.name
         if not passing:
             self.finishing.discard(name)
@@ -208,12 +208,12 @@ class Candidates:
         return {name: trouble.why for name, trouble in self._troubles.items()}
 
 
-def _turn(entry: Entry) -> tuple[bool, bool]:
+def _turn(entry: QueueEntry) -> tuple[bool, bool]:
     begun = entry.queue is not None and entry.queue.status is QueueStatus.RUNNING
     return entry.ended, not begun
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What went wrong, for people."""
     if isinstance(error, RunnerError):
         return str(error)

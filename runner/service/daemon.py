@@ -20,38 +20,38 @@ from typing import Any
 
 import structlog
 
-from runner.aws.here import on_ec2
+from runner.aws.platform import on_ec2
 from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
-from runner.engine.trying import backoff
+from runner.engine.backoff import backoff
 from runner.errors import ConflictError, EndedElsewhereError, ExitCode, RunnerError, UsageError
 from runner.host import jobs_unit
-from runner.host.metadata import Metadata
+from runner.host.metadata import InstanceMetadata
 from runner.host.notify import Notifier
 from runner.host.shutdown import GRACE, machine_goes_down
 from runner.model.document import QueueSpec, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.service import requests, supervisor
-from runner.service.candidates import Candidates, told
-from runner.service.collector import lastingly
-from runner.service.desk import Desk
+from runner.service.candidates import Candidates, error_text
 from runner.service.environment import logins
-from runner.service.intake import Intake
+from runner.service.garbage_collection import lastingly
 from runner.service.job_user import JobUser
 from runner.service.machine_end import MachineEnd, all_ended
-from runner.service.resting import act_on_resting
-from runner.service.saying import TROUBLE, progress
-from runner.service.session import Place, Session
-from runner.service.shelf import Entry, Shelf
+from runner.service.offline import act_on_resting
+from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.read_throttle import ReadThrottle
+from runner.service.session import RunContext, Session
 from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
+from runner.service.status_text import TROUBLE, progress
+from runner.service.submission import Submission
 from runner.service.supervisor import Supervisor
-from runner.service.views import Stored
+from runner.service.views import StoredViews
 from runner.store.locks import Lock
 from runner.store.paths import prepare_folders
 
@@ -79,38 +79,38 @@ like a daemon that doesn't start."""
 log = structlog.get_logger()
 
 
-class Daemon(requests.Host, supervisor.Listener):
+class Daemon(requests.Host, supervisor.SessionListener):
     """The host of all submitted queues of one state folder. Made in the running loop."""
 
     def __init__(self, settings: Settings, user: JobUser) -> None:
-        self.shelf = Shelf(settings.state_dir, settings.log_dir)
+        self.repository = QueueRepository(settings.state_dir, settings.log_dir)
         self.who = f"the daemon (pid {os.getpid()})"
-        self.stored = Stored(self.shelf.paths)
-        self.desk = Desk(lambda: bool(self._supervisor.sessions))
+        self.stored = StoredViews(self.repository.paths)
+        self.throttle = ReadThrottle(lambda: bool(self._supervisor.sessions))
         self._settings = settings
         self._user = user
-        self._place = Place(logins(os.environ, user.account), None, user.rights)
+        self._context = RunContext(logins(os.environ, user.account), None, user.rights)
         self._wake = asyncio.Event()
         self._change: asyncio.Future[None] | None = None
         self._stopping = False
         self._leaving: asyncio.Task[None] | None = None
         self._ending_jobs = False
         self._notifier = Notifier(self._progress)
-        self._candidates = Candidates(self.shelf, settings)
+        self._candidates = Candidates(self.repository, settings)
         self._supervisor = Supervisor(
-            self.shelf, settings, self._candidates, lambda: self._place, self
+            self.repository, settings, self._candidates, lambda: self._context, self
         )
         self._spot = SpotWatch(settings, lambda: self._supervisor.sessions)
         self._end = MachineEnd(settings)
-        self._intake = Intake(
-            self.shelf, settings, lambda: self._place, self.session_of, self._until_left
+        self._intake = Submission(
+            self.repository, settings, lambda: self._context, self.session_of, self._until_left
         )
         self._prune_at = 0.0
         self._instance: str | None = None
         if on_ec2(os.environ):
             # Elsewhere nobody else comes up with the same disk or document.
-            self._place = replace(
-                self._place, heartbeat=settings.heartbeat, instance=lambda: self._instance
+            self._context = replace(
+                self._context, heartbeat=settings.heartbeat, instance=lambda: self._instance
             )
 
     async def run(self) -> None:
@@ -123,9 +123,11 @@ class Daemon(requests.Host, supervisor.Listener):
         if self._user.rights is not None:
             # What jobs are to see (logs, the spot notice) they can read.
             os.umask(0o022)
-        prepare_folders(self.shelf.paths)
-        lock = Lock(self.shelf.paths.daemon_lock, f"{self.shelf.paths.root}", "runner daemon")
-        self._place = replace(self._place, jobs_unit=_jobs_unit())
+        prepare_folders(self.repository.paths)
+        lock = Lock(
+            self.repository.paths.daemon_lock, f"{self.repository.paths.root}", "runner daemon"
+        )
+        self._context = replace(self._context, jobs_unit=_jobs_unit())
         servers = [
             self._server("runner.sock", 0o660, may_act=True),
             self._server("runner-ro.sock", 0o666, may_act=False),
@@ -152,12 +154,12 @@ class Daemon(requests.Host, supervisor.Listener):
             for server in servers:
                 await server.close()
             lock.release()
-            self.desk.close()
+            self.throttle.close()
             self._notifier.close()
             log.info("daemon_stopped")
 
     def _say_started(self) -> None:
-        root, name = str(self.shelf.paths.root), self._user.account.pw_name
+        root, name = str(self.repository.paths.root), self._user.account.pw_name
         log.info("daemon_started", state_dir=root, pid=os.getpid(), job_user=name)
         rights, group = self._user.rights, _group()
         if rights is not None and group in rights.groups:
@@ -167,13 +169,13 @@ class Daemon(requests.Host, supervisor.Listener):
         try:
             self._end.start(instance)
         except Exception as error:
-            log.error("machine_end_unknown", error=told(error), exc_info=_bug(error))
+            log.error("machine_end_unknown", error=error_text(error), exc_info=_bug(error))
 
     async def _name_life(self) -> None:
         """A copy of a disk is another machine. Living jobs don't wait for who can tell."""
         if not on_ec2(os.environ):
             return
-        metadata, tries = Metadata.from_environment(os.environ), 0
+        metadata, tries = InstanceMetadata.from_environment(os.environ), 0
         while (instance := await asyncio.to_thread(metadata.instance_id)) is None:
             if metadata.disabled:
                 return
@@ -207,7 +209,7 @@ class Daemon(requests.Host, supervisor.Listener):
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_EVERY
                 pruning = asyncio.create_task(self._prune())
-            touched = self.shelf.touched()
+            touched = self.repository.touched()
             wait = min(await self._take_up(), self._prune_at - time.monotonic())
             if self._supervisor.idle:
                 self._notifier.ready()
@@ -226,30 +228,30 @@ class Daemon(requests.Host, supervisor.Listener):
             return await self._supervisor.take_up(self._spot.first_look)
         except Exception as error:
             # No list of queues, for now: those that are worked on are.
-            log.error("queues_unknown", error=told(error), exc_info=_bug(error))
+            log.error("queues_unknown", error=error_text(error), exc_info=_bug(error))
             return LOOK_AGAIN
 
     async def _look_at_kept(self) -> None:
         """What the last service left undone of queues that have ended."""
         try:
-            for name in await asyncio.to_thread(write_stale, self.shelf):
+            for name in await asyncio.to_thread(write_stale, self.repository):
                 log.info("queue_state_rewritten", queue=name)
-            self._candidates.find_incomplete(await asyncio.to_thread(self.shelf.entries))
+            self._candidates.find_incomplete(await asyncio.to_thread(self.repository.entries))
         except Exception as error:
-            log.error("kept_queues_unknown", error=told(error), exc_info=_bug(error))
+            log.error("kept_queues_unknown", error=error_text(error), exc_info=_bug(error))
 
     async def _consider_end(self) -> bool:
         """Plan the machine's end if all queues have ended; whether they have."""
         if self._stopping or self.why_not() is not None or self._candidates.finishing:
             return False
         try:
-            entries = await asyncio.to_thread(self.shelf.entries)
-            ends = await asyncio.to_thread(all_ended, entries, self.shelf)
+            entries = await asyncio.to_thread(self.repository.entries)
+            ends = await asyncio.to_thread(all_ended, entries, self.repository)
             if self._supervisor.idle and not self._wake.is_set():
                 self._end.consider(ends)
                 return ends is not None
         except Exception as error:
-            log.error("machine_end_unknown", error=told(error), exc_info=_bug(error))
+            log.error("machine_end_unknown", error=error_text(error), exc_info=_bug(error))
         return False
 
     async def _rest(self, touched: tuple[int, ...], seconds: float) -> None:
@@ -257,7 +259,7 @@ class Daemon(requests.Host, supervisor.Listener):
         until = time.monotonic() + seconds
         while not self._wake.is_set() and (left := until - time.monotonic()) > 0:
             await self._sleep(min(left, LOOK_AROUND))
-            if self.shelf.touched() != touched:
+            if self.repository.touched() != touched:
                 return
 
     async def _sleep(self, seconds: float) -> None:
@@ -269,10 +271,12 @@ class Daemon(requests.Host, supervisor.Listener):
     async def _prune(self) -> None:
         """In a thread: a job may have left a million files."""
         try:
-            for name in await asyncio.to_thread(self.shelf.prune, self._settings.queue_retention):
+            for name in await asyncio.to_thread(
+                self.repository.prune, self._settings.queue_retention
+            ):
                 log.info("queue_pruned", queue=name)
         except Exception as error:
-            log.error("prune_failed", error=told(error), exc_info=_bug(error))
+            log.error("prune_failed", error=error_text(error), exc_info=_bug(error))
 
     # -- what the supervisor tells (Listener) ------------------------------------------------
 
@@ -325,8 +329,8 @@ class Daemon(requests.Host, supervisor.Listener):
         if self._stopping and not self._ending_jobs:
             return "detached: jobs go on, and the next start adopts them"
         if sessions:
-            told = "; ".join(progress(session) for session in sessions)
-            return told + ("; ending its jobs" if self._ending_jobs else "")
+            error_text = "; ".join(progress(session) for session in sessions)
+            return error_text + ("; ending its jobs" if self._ending_jobs else "")
         waiting = self._candidates.troubles()
         if waiting:
             return "; ".join(f"{name} waits: {why}" for name, why in waiting.items())
@@ -391,7 +395,7 @@ class Daemon(requests.Host, supervisor.Listener):
         """See Host."""
         return self._supervisor.session_of(name)
 
-    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+    def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
         """See Place. Called in the reader's thread: it only looks things up."""
         if (trouble := self._candidates.trouble(name)) is not None:
             # What is damaged waits for a person, and not in the line.
@@ -416,7 +420,7 @@ class Daemon(requests.Host, supervisor.Listener):
             self._change = asyncio.get_running_loop().create_future()
         return self._change
 
-    async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
+    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
         """See Host."""
         # A large document takes seconds: not on the loop.
         given = await asyncio.to_thread(lastingly, parse_document, raw)
@@ -434,22 +438,22 @@ class Daemon(requests.Host, supervisor.Listener):
             }
 
     async def _accept(
-        self, document: QueueSpec, again: Again, *, anonymous: bool
+        self, document: QueueSpec, again: RunMode, *, anonymous: bool
     ) -> dict[str, Any]:
         queue_id = str(document.queue_id)
         async with self._supervisor.handling(queue_id):
             # Before it is accepted: afterwards nobody may end the machine for want of work.
             self._end.call_off()
-            created = again.fresh or not self.shelf.exists(queue_id)
+            created = again.fresh or not self.repository.exists(queue_id)
             await self._intake.accept(document, again, anonymous=anonymous)
         self._candidates.forgive(queue_id)
         self._wake.set()
         # It is accepted, whatever the disk gives of it in this moment.
-        entry = await asyncio.to_thread(self.shelf.find, queue_id)
+        entry = await asyncio.to_thread(self.repository.find, queue_id)
         status = entry.queue.status if entry.queue is not None else QueueStatus.PENDING
-        work = str(self.shelf.queue_paths(queue_id).work)
-        told = {"queue_id": queue_id, "created": created, "status": status.value}
-        return {**told, "work_dir": document.working_directory or work}
+        work = str(self.repository.queue_paths(queue_id).work)
+        error_text = {"queue_id": queue_id, "created": created, "status": status.value}
+        return {**error_text, "work_dir": document.working_directory or work}
 
     async def _until_left(self, name: str) -> None:
         while self.session_of(name) is not None:
@@ -457,7 +461,7 @@ class Daemon(requests.Host, supervisor.Listener):
             if self.session_of(name) is not None:
                 await change
 
-    async def finish_uploads(self, entry: Entry) -> None:
+    async def finish_uploads(self, entry: QueueEntry) -> None:
         """See Host."""
         if entry.meta.get("owner") != "daemon":
             raise ConflictError(
@@ -475,14 +479,14 @@ class Daemon(requests.Host, supervisor.Listener):
         if (trouble := self._candidates.trouble(entry.name)) is not None:
             raise UsageError(trouble.why)
 
-    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+    async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
         async with self._supervisor.handling(entry.name):
             session = self.session_of(entry.name)
             if session is None:
                 self._end.call_off()
                 # Of a large queue it takes seconds: on a loop of its own, beside those that run.
-                acting = act_on_resting(self.shelf, self._settings, entry, self._place, make)
+                acting = act_on_resting(self.repository, self._settings, entry, self._context, make)
                 await asyncio.to_thread(lastingly, asyncio.run, acting)
         if session is not None:
             # It was taken up while we waited.

@@ -5,28 +5,30 @@ Nobody works on the queue meanwhile: the caller holds its lock.
 
 from __future__ import annotations
 
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.core.update import accepting, carry_over
 from runner.errors import ConflictError
 from runner.model.document import QueueSpec, dump_document, first_difference
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
 from runner.store.database import Database
 
 
-def is_same(shelf: Shelf, document: QueueSpec) -> bool:
+def is_same(repository: QueueRepository, document: QueueSpec) -> bool:
     """Whether the queue was accepted with this document. Raises StateError."""
     assert document.queue_id is not None
-    text = shelf.stored_text(document.queue_id)
+    text = repository.stored_text(document.queue_id)
     # Mostly it is, letter by letter; to read the stored one costs three times as much.
-    return text == dump_document(document) or shelf.stored_document(document.queue_id) == document
+    return (
+        text == dump_document(document) or repository.stored_document(document.queue_id) == document
+    )
 
 
-def check_same(shelf: Shelf, document: QueueSpec) -> None:
+def check_same(repository: QueueRepository, document: QueueSpec) -> None:
     """Raise ConflictError unless this is the document the queue was accepted with."""
-    if is_same(shelf, document):
+    if is_same(repository, document):
         return
     assert document.queue_id is not None
-    opened = Database(shelf.queue_paths(document.queue_id).database, read_only=True)
+    opened = Database(repository.queue_paths(document.queue_id).database, read_only=True)
     try:
         stored = opened.read_document()
         loaded = opened.load(len(stored.jobs))
@@ -39,21 +41,21 @@ def check_same(shelf: Shelf, document: QueueSpec) -> None:
         told += f"{flags} accepts that; --fresh begins anew; another queue_id makes another queue"
         raise ConflictError(told)
     try:
-        most = Again(retry_failed=True, rerun_changed=True)
+        most = RunMode(retry_failed=True, rerun_changed=True)
         carry_over(stored, document, loaded.queue, loaded.jobs, most)
     except ConflictError as error:
         told += f"{error}\n"
     raise ConflictError(told + "--fresh begins anew; another queue_id makes another queue")
 
 
-def mend(shelf: Shelf, document: QueueSpec, again: Again) -> bool:
+def mend(repository: QueueRepository, document: QueueSpec, again: RunMode) -> bool:
     """Accept another document for the queue; False, and nothing, if it is the one it has.
 
     What is to run again for it is pending then. Raises ConflictError naming each job that may not
     change so; DiskError, with nothing changed.
     """
     assert document.queue_id is not None
-    opened = Database(shelf.queue_paths(document.queue_id).database)
+    opened = Database(repository.queue_paths(document.queue_id).database)
     try:
         stored = opened.read_document()
         if stored == document:

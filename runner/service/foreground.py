@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from runner.control.protocol import Peer
 from runner.control.server import Server
 from runner.core import events as ev
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
 from runner.errors import ConflictError, ExitCode, disk_error
@@ -26,16 +26,16 @@ from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
-from runner.service import requests, taking_over
-from runner.service.desk import Desk
+from runner.service import requests, resume_from_store
 from runner.service.documents import check_same, mend
-from runner.service.elsewhere import check_not_ended, reserve
 from runner.service.environment import differing, marks, read_marks
-from runner.service.naming import give_back, name_for
+from runner.service.known_elsewhere import check_not_ended, reserve
+from runner.service.queue_ids import give_back, name_for
+from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.read_throttle import ReadThrottle
 from runner.service.result_stores import prepared, wanted
-from runner.service.session import Place, Session, end_attempts
-from runner.service.shelf import Entry, Shelf
-from runner.service.views import Stored
+from runner.service.session import RunContext, Session, end_attempts
+from runner.service.views import StoredViews
 from runner.store.database import Database
 
 ENVIRONMENT = "environment"
@@ -74,17 +74,17 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RunRequest:
     """What the caller of ``run`` wants; ``results`` is a store that stands for the document's."""
 
     document: QueueSpec
-    again: Again
-    place: Place
+    again: RunMode
+    context: RunContext
     results: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class RunOutcome:
     """How a run ended.
 
     ``before``: how the queue stood when it was taken up; ``started``: whether anything was started
@@ -100,72 +100,76 @@ class Ended:
     results: str | None
 
 
-def run(shelf: Shelf, settings: Settings, wish: Wish, watcher: Watcher) -> Ended:
+def run(
+    repository: QueueRepository, settings: Settings, wanted: RunRequest, watcher: Watcher
+) -> RunOutcome:
     """Run a queue in the foreground. Raises RunnerError before anything was started."""
-    return asyncio.run(_Foreground(shelf, settings, wish, watcher).run())
+    return asyncio.run(_Foreground(repository, settings, wanted, watcher).run())
 
 
 class _Foreground(requests.Host):
     """The host of one foreground run."""
 
-    def __init__(self, shelf: Shelf, settings: Settings, wish: Wish, watcher: Watcher) -> None:
-        self.shelf = shelf
+    def __init__(
+        self, repository: QueueRepository, settings: Settings, wanted: RunRequest, watcher: Watcher
+    ) -> None:
+        self.repository = repository
         self.who = f"runner run (pid {os.getpid()})"
-        self.stored = Stored(shelf.paths)
-        self.desk = Desk(lambda: True)
+        self.stored = StoredViews(repository.paths)
+        self.throttle = ReadThrottle(lambda: True)
         self._settings = settings
-        self._wish = wish
+        self._wanted = wanted
         self._watcher = watcher
-        self._place = wish.place
+        self._context = wanted.context
         self._session: Session | None = None
         self._change: asyncio.Future[None] | None = None
         self._signals = 0
         self._by: ExitCode | None = None
         self._mended = False
 
-    async def run(self) -> Ended:
+    async def run(self) -> RunOutcome:
         allow_descriptors(CLIENTS_DESCRIPTORS)
-        wish, shelf = self._wish, self.shelf
+        wanted, repository = self._wanted, self.repository
         # Before anything is written elsewhere, and not on the loop's time.
         document, store = await asyncio.to_thread(self._begin)
         assert document.queue_id is not None
         queue_id = document.queue_id
-        self._place = replace(wish.place, results=store)
-        lock = shelf.lock(queue_id, "runner run")
+        self._context = replace(wanted.context, results=store)
+        lock = repository.lock(queue_id, "runner run")
         try:
-            await self._accept(document, anonymous=wish.document.queue_id is None)
+            await self._accept(document, anonymous=wanted.document.queue_id is None)
             await asyncio.to_thread(self._take_over, queue_id)
-            if (logs := shelf.log_paths(queue_id).log_dir) != shelf.log_dir:
+            if (logs := repository.log_paths(queue_id).log_dir) != repository.log_dir:
                 self._watcher.say(f"the logs of {queue_id} are in {logs}, where it was begun")
             self._compare_environment(queue_id)
-            shelf.set_current(queue_id)
+            repository.set_current(queue_id)
             return await self._work(queue_id, document)
         except OSError as error:
-            raise disk_error(error.filename or shelf.paths.root, error) from None
+            raise disk_error(error.filename or repository.paths.root, error) from None
         finally:
             lock.release()
-            self.desk.close()
+            self.throttle.close()
 
     def _begin(self) -> tuple[QueueSpec, ResultStore | None]:
         """The document with its id, and the queue's store. Blocks.
 
         Raises EndedElsewhereError, UsageError, LockedError.
         """
-        given, shelf = self._wish.document, self.shelf
+        given, repository = self._wanted.document, self.repository
         while True:
-            queue_id = name_for(shelf, given)
+            queue_id = name_for(repository, given)
             document = given.with_id(queue_id)
-            new = not shelf.exists(queue_id)
+            new = not repository.exists(queue_id)
             store: ResultStore | None = None
             try:
-                shelf.check_daemon(queue_id)
-                want = wanted(document, self._wish.results)
+                repository.check_daemon(queue_id)
+                want = wanted(document, self._wanted.results)
                 store = prepared(want, self._settings, self._watcher.say)
                 if not new or self._is_free(document, store):
                     return document, store
             except BaseException:
                 if new and given.queue_id is None:
-                    give_back(shelf, queue_id)
+                    give_back(repository, queue_id)
                 if store is not None:
                     store.close()
                 raise
@@ -174,16 +178,16 @@ class _Foreground(requests.Host):
 
     def _is_free(self, document: QueueSpec, store: ResultStore | None) -> bool:
         """Whether a queue that is new here may begin with this id."""
-        wish = self._wish
+        wanted = self._wanted
         assert document.queue_id is not None
-        if wish.document.queue_id is None:
+        if wanted.document.queue_id is None:
             # A store that was named is the caller's choice, whatever the id is.
-            named = wish.results is not None or wish.document.result_s3_prefix is not None
+            named = wanted.results is not None or wanted.document.result_s3_prefix is not None
             return named or reserve(store, document)
-        if wish.again.mends and store is not None:
+        if wanted.again.mends and store is not None:
             # What can't be mended so is refused before anything is written here.
-            taking_over.look(document, wish.again, store, self._watcher.say)
-        elif not wish.again.fresh:
+            resume_from_store.look(document, wanted.again, store, self._watcher.say)
+        elif not wanted.again.fresh:
             # One that doesn't answer is told of when it is asked for an unfinished run.
             with suppress(StoreError):
                 check_not_ended(store, document.queue_id)
@@ -191,38 +195,38 @@ class _Foreground(requests.Host):
 
     async def _accept(self, document: QueueSpec, *, anonymous: bool) -> None:
         assert document.queue_id is not None
-        queue_id, again, shelf = document.queue_id, self._wish.again, self.shelf
-        if shelf.exists(queue_id) and again.fresh:
-            await end_attempts(shelf, self._settings, queue_id, self._wish.place)
-            aside = shelf.set_aside(queue_id)
+        queue_id, again, repository = document.queue_id, self._wanted.again, self.repository
+        if repository.exists(queue_id) and again.fresh:
+            await end_attempts(repository, self._settings, queue_id, self._wanted.context)
+            aside = repository.set_aside(queue_id)
             self._watcher.say(f"the former run is kept as {aside}")
-        if not shelf.exists(queue_id):
-            shelf.create(document, "run", anonymous=anonymous, again=again)
+        if not repository.exists(queue_id):
+            repository.create(document, "run", anonymous=anonymous, again=again)
         elif again.mends:
-            self._mended = mend(shelf, document, again)
+            self._mended = mend(repository, document, again)
         else:
-            check_same(shelf, document)
+            check_same(repository, document)
 
     def _take_over(self, queue_id: str) -> None:
         """Go on from what another machine has stored of this queue, if it is new here."""
-        entry, store = self.shelf.find(queue_id), self._place.results
+        entry, store = self.repository.find(queue_id), self._context.results
         try:
-            found = taking_over.find(self.shelf, entry, store, self._watcher.say)
+            found = resume_from_store.find(self.repository, entry, store, self._watcher.say)
         except StoreError as error:
             self._watcher.say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
             return
         if found is not None and store is not None:
-            taking_over.take_over(self.shelf, entry, found, store)
-            self._mended = self._wish.again.mends
+            resume_from_store.take_over(self.repository, entry, found, store)
+            self._mended = self._wanted.again.mends
             self._watcher.say(f"goes on from the run in {found.where}")
 
     def _compare_environment(self, queue_id: str) -> None:
         """Say which variables aren't those that jobs have run with so far: names only."""
-        entry = self.shelf.find(queue_id)
-        if entry.queue is None or (entry.ended and not self._wish.again.mends):
+        entry = self.repository.find(queue_id)
+        if entry.queue is None or (entry.ended and not self._wanted.again.mends):
             return
         before = read_marks(entry.meta.get(ENVIRONMENT))
-        now = marks(self._place.environment, entry.queue.run_id)
+        now = marks(self._context.environment, entry.queue.run_id)
         if now == before:
             return
         if before is not None and entry.queue.started_at is not None:
@@ -232,19 +236,19 @@ class _Foreground(requests.Host):
                 f"the environment differs from that of the run so far: {', '.join(names[:NAMED])}"
                 f"{more}; jobs that start now get what it is now"
             )
-        database = Database(self.shelf.queue_paths(queue_id).database)
+        database = Database(self.repository.queue_paths(queue_id).database)
         try:
             database.write_meta({ENVIRONMENT: json.dumps(now)})
         finally:
             database.close()
 
-    async def _work(self, queue_id: str, document: QueueSpec) -> Ended:
+    async def _work(self, queue_id: str, document: QueueSpec) -> RunOutcome:
         session = Session(
-            self.shelf, self._settings, queue_id, self._place, self._on_story, document
+            self.repository, self._settings, queue_id, self._context, self._on_story, document
         )
         server = Server(
             self._answer,
-            self.shelf.queue_paths(queue_id).socket,
+            self.repository.queue_paths(queue_id).socket,
             mode=0o600,
             may_act=True,
             uids={0, os.geteuid()},
@@ -257,17 +261,17 @@ class _Foreground(requests.Host):
             self._watcher.opened(session)
             for number in handled:
                 loop.add_signal_handler(number, self._on_signal, number)
-            retry = self._wish.again.retry_failed and not self._mended
+            retry = self._wanted.again.retry_failed and not self._mended
             before = session.scheduler.queue
             status = await session.run(*([ev.RetryRequested] if retry else []))
-            return Ended(
+            return RunOutcome(
                 queue_id,
                 status,
                 self._exit_code(status, session),
-                self.shelf.queue_paths(queue_id).projection,
+                self.repository.queue_paths(queue_id).projection,
                 before.status,
                 session.scheduler.queue.starts > before.starts,
-                None if self._place.results is None else self._place.results.describe(),
+                None if self._context.results is None else self._context.results.describe(),
             )
         finally:
             for number in handled:
@@ -325,7 +329,7 @@ class _Foreground(requests.Host):
         session = self._session
         return session if session is not None and session.name == name else None
 
-    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+    def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
         """See Place."""
         return {}
 
@@ -335,15 +339,15 @@ class _Foreground(requests.Host):
             self._change = asyncio.get_running_loop().create_future()
         return self._change
 
-    async def submit(self, raw: bytes, again: Again) -> dict[str, Any]:
+    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
         """See Host."""
         raise ConflictError("this is a foreground run of one queue: it takes no others")
 
-    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+    async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
         raise ConflictError(f"queue '{entry.name}' is not the one that runs here")
 
-    async def finish_uploads(self, entry: Entry) -> None:
+    async def finish_uploads(self, entry: QueueEntry) -> None:
         """See Host."""
         raise ConflictError(f"queue '{entry.name}' is not the one that runs here")
 

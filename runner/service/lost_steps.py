@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.core.attempts import start_number
-from runner.core.bringing_back import OnRecord, from_file, with_attempts
 from runner.core.state_file import parse_state
+from runner.core.state_recovery import OnRecord, from_file, with_attempts
 from runner.core.states import JobState, QueueState
 from runner.engine.clock import now
 from runner.errors import StateError
 from runner.model.document import QueueSpec
 from runner.process.identity import boot_id
-from runner.process.slots import Slot, SlotFile
+from runner.process.shim_records import ShimRecord, ShimRecordFile
 from runner.store.database import Database, Loaded
 from runner.store.paths import QueuePaths
 
@@ -29,8 +29,8 @@ def make_good(
     The caller holds the queue's lock. Raises DiskError, OSError.
     """
     queue = loaded.queue
-    slots = _recorded(paths)
-    newest = max((start_number(queue.run_id, slot.token) for _, slot in slots), default=0)
+    shim_records = _recorded(paths)
+    newest = max((start_number(queue.run_id, slot.token) for _, slot in shim_records), default=0)
     if not database.missing_events(queue.run_id) and newest <= queue.starts:
         return None
     boot = boot_id()
@@ -42,7 +42,7 @@ def make_good(
             slot.command.pid if slot.command is not None else None,
             slot.work,
         )
-        for number, slot in slots
+        for number, slot in shim_records
         if slot.claim is not None and slot.claim.boot_id == boot
     ]
     found, jobs = _from_file(paths, document, queue) or (queue, loaded.jobs)
@@ -68,11 +68,11 @@ def _from_file(
     return None
 
 
-def _recorded(paths: QueuePaths) -> list[tuple[int, Slot]]:
-    if not paths.slots.is_file():
+def _recorded(paths: QueuePaths) -> list[tuple[int, ShimRecord]]:
+    if not paths.shim_records.is_file():
         return []
-    slots = SlotFile.open(str(paths.slots))
+    shim_records = ShimRecordFile.open(str(paths.shim_records))
     try:
-        return list(slots.all())
+        return list(shim_records.all())
     finally:
-        slots.close()
+        shim_records.close()

@@ -1,6 +1,6 @@
 """What the daemon does about the end of its machine: it plans it when all queues have ended.
 
-Owns when that is. The machine is ended by the dead man's program, so that
+Owns when that is. The machine is ended by the lifetime guard, so that
 there is one way only, with a daemon or without.
 """
 
@@ -12,13 +12,20 @@ from dataclasses import replace
 
 import structlog
 
-from runner.core.machine import Machine, Moment, QueueEnd, live_on, outlived, plan_end
+from runner.core.machine_lifetime import (
+    MachineLifetime,
+    Moment,
+    QueueEnd,
+    live_on,
+    outlived,
+    plan_end,
+)
 from runner.core.states import QUEUE_ENDED, QueueState, QueueStatus
 from runner.errors import ConflictError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
 from runner.service.machine_view import limits_of
-from runner.service.shelf import Entry, Shelf
+from runner.service.queue_repository import QueueEntry, QueueRepository
 from runner.store.database import TAKEN_OVER
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths
@@ -33,7 +40,7 @@ class MachineEnd:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._file = MachineFile(StatePaths(settings.state_dir).machine)
-        self._machine = Machine()
+        self._machine = MachineLifetime()
 
     def start(self, instance: str | None) -> None:
         """Begin, or go on with, the machine's life. Raises StateError."""
@@ -91,7 +98,7 @@ class MachineEnd:
         say("machine_end_planned", what=plan.what, why=plan.why, at=rfc3339(plan.at))
 
 
-def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
+def all_ended(entries: Iterable[QueueEntry], repository: QueueRepository) -> list[QueueEnd] | None:
     """How all queues have ended; None while there is none, or work is left of any. In any thread.
 
     One that another machine has taken over is no work of this one any more. What was begun in the
@@ -111,7 +118,7 @@ def all_ended(entries: Iterable[Entry], shelf: Shelf) -> list[QueueEnd] | None:
             ends.append(QueueEnd(entry.name, "taken over", _age(queue, now)))
         elif entry.meta.get("owner") == "daemon" and not entry.aside:
             return None
-        if not entry.aside and holder_of(shelf.paths.queue_lock(entry.queue_id)) is not None:
+        if not entry.aside and holder_of(repository.paths.queue_lock(entry.queue_id)) is not None:
             return None
     return ends or None
 

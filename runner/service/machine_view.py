@@ -1,6 +1,6 @@
 """What people see of the end of the machine, and how they hold it.
 
-`status`, `keep` and the dead man's program begin here: it imports next to nothing.
+`status`, `keep` and the lifetime guard begin here: it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from runner.core.machine import Hold, Machine, Moment
+from runner.core.machine_lifetime import Hold, MachineLifetime, Moment
 from runner.errors import ConflictError, StateError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
@@ -25,16 +25,16 @@ def limits_of(settings: Settings) -> Callable[[], tuple[float | None, str]]:
     return lambda: (settings.max_lifetime, what)
 
 
-def outlook(paths: StatePaths) -> str | None:
+def pending_action(paths: StatePaths) -> str | None:
     """What becomes of the machine, in a line; None if nothing is planned, or nobody can say."""
     try:
         machine = MachineFile(paths.machine).read()
-        return told(machine, this_moment())
+        return describe_end(machine, this_moment())
     except (StateError, OSError):
         return None
 
 
-def told(machine: Machine, now: Moment) -> str | None:
+def describe_end(machine: MachineLifetime, now: Moment) -> str | None:
     """``terminates at … (queue q completed); `runner keep` holds it``."""
     if machine.is_ending(now) and machine.ending is not None:
         return f"is being ended: {machine.ending.why}"
@@ -58,7 +58,7 @@ def _held(hold: Hold) -> str:
     return "held until it is released" if hold.at is None else f"held until {rfc3339(hold.at)}"
 
 
-def keep(paths: StatePaths, seconds: float | None) -> Machine:
+def keep(paths: StatePaths, seconds: float | None) -> MachineLifetime:
     """Hold the machine for so long from now on; None: until it is released.
 
     Raises ConflictError once its end has begun, StateError.
@@ -71,12 +71,12 @@ def keep(paths: StatePaths, seconds: float | None) -> Machine:
     return _hold(paths, hold)
 
 
-def release(paths: StatePaths) -> Machine:
+def release(paths: StatePaths) -> MachineLifetime:
     """Hold it no longer. Raises StateError."""
     return _hold(paths, None)
 
 
-def _hold(paths: StatePaths, hold: Hold | None) -> Machine:
+def _hold(paths: StatePaths, hold: Hold | None) -> MachineLifetime:
     with MachineFile(paths.machine).changing() as change:
         machine = change.machine
         if machine.is_ending(this_moment()) and machine.ending is not None:

@@ -14,25 +14,25 @@ from typing import Any, Protocol, TypeVar
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
-from runner.core.again import RESUME, Again, parse_again
+from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import QUEUE_ENDED, JobStatus
 from runner.errors import ConflictError, RunnerError, StateError, UsageError
 from runner.model.wording import did_you_mean, quoted
-from runner.service import fields as given
-from runner.service.desk import Desk
-from runner.service.fields import Fields
-from runner.service.looks import (
-    LOOKS,
+from runner.service import request_fields as given
+from runner.service.queries import (
+    QUERIES,
     Answer,
-    Place,
+    QueryContext,
     check_jobs,
     has_news,
     live_snapshot,
     queue_name,
     stored_snapshot,
 )
+from runner.service.queue_repository import QueueEntry
+from runner.service.read_throttle import ReadThrottle
+from runner.service.request_fields import Fields
 from runner.service.session import Session
-from runner.service.shelf import Entry
 from runner.service.views import Snapshot
 
 MAX_WAIT = 60.0
@@ -50,18 +50,18 @@ FORGET_AFTER = 5.0
 _T = TypeVar("_T")
 
 
-class Host(Place, Protocol):
+class Host(QueryContext, Protocol):
     """Where queues are worked on: a daemon, or a foreground run."""
 
-    desk: Desk
+    throttle: ReadThrottle
 
-    async def submit(self, raw: bytes, again: Again) -> Answer:
+    async def submit(self, raw: bytes, again: RunMode) -> Answer:
         """Accept a document."""
 
-    async def act_on_resting(self, entry: Entry, make: Callable[[ev.Now], ev.Event]) -> None:
+    async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply a request to a queue that nobody works on."""
 
-    async def finish_uploads(self, entry: Entry) -> None:
+    async def finish_uploads(self, entry: QueueEntry) -> None:
         """Try to store what is missing of an ended queue; returns when that is over."""
 
     async def stop(self, *, interrupt: bool) -> None:
@@ -95,14 +95,14 @@ async def answer(host: Host, message: dict[str, Any], peer: Peer) -> Answer:
 
 async def _look(host: Host, name: str, fields: Fields) -> Answer:
     def look() -> Answer | Callable[[], Answer]:
-        return LOOKS[name](host, fields)
+        return QUERIES[name](host, fields)
 
     session = _asked_for(host, name, fields)
     if name == "ping" or fields.get("limit") == 0:
         # Microseconds, if it is about a queue that runs here.
         found = await _at(session, look)
     else:
-        async with host.desk.turn(session.name if session is not None else ""):
+        async with host.throttle.turn(session.name if session is not None else ""):
             found = await _at(session, look)
     return await _read(host, fields, found) if callable(found) else found
 
@@ -111,7 +111,7 @@ def _asked_for(host: Host, name: str, fields: Fields) -> Session | None:
     """The session that a look is about, if there is one."""
     if name in ("ping", "queues"):
         return None
-    asked = fields.get("queue", host.shelf.current())
+    asked = fields.get("queue", host.repository.current())
     return host.session_of(asked) if isinstance(asked, str) else None
 
 
@@ -127,7 +127,7 @@ async def _at(session: Session | None, look: Callable[[], _T]) -> _T:
 
 async def _read(host: Host, fields: Fields, read: Callable[[], _T]) -> _T:
     try:
-        return await host.desk.read(str(fields.get("queue", "")), read)
+        return await host.throttle.read(str(fields.get("queue", "")), read)
     finally:
         asyncio.get_running_loop().call_later(FORGET_AFTER, host.stored.forget)
 
@@ -184,7 +184,7 @@ async def _snapshot(host: Host, name: str) -> Snapshot:
 async def submit(host: Host, fields: Fields) -> Answer:
     """Accept ``document`` (its text); ``again`` says what an existing queue is to become."""
     raw = given.word(fields, "document")
-    again = parse_again(fields.get("again", RESUME))
+    again = parse_run_mode(fields.get("again", RESUME))
     return await host.submit(raw.encode("utf-8", "surrogatepass"), again)
 
 
@@ -274,7 +274,7 @@ async def upload(host: Host, fields: Fields) -> Answer:
             f"queue '{name}' has not ended, it is {snapshot.queue.status.value}: its next start "
             "uploads what is missing"
         )
-    await host.finish_uploads(host.shelf.find(name))
+    await host.finish_uploads(host.repository.find(name))
     return {"queue": (await _snapshot(host, name)).summary()}
 
 
@@ -287,7 +287,7 @@ async def stop(host: Host, fields: Fields) -> Answer:
 def _changeable(host: Host, fields: Fields) -> str:
     name = queue_name(host, fields)
     if host.session_of(name) is None:
-        entry = host.shelf.find(name)
+        entry = host.repository.find(name)
         if entry.error:
             raise RunnerError(entry.error)
         if entry.aside:
@@ -300,7 +300,7 @@ async def _apply(host: Host, name: str, make: Callable[[ev.Now], ev.Event]) -> N
     if session is not None:
         await session.request(make)
     else:
-        await host.act_on_resting(host.shelf.find(name), make)
+        await host.act_on_resting(host.repository.find(name), make)
 
 
 REQUESTS: dict[str, Callable[[Host, Fields], Awaitable[Answer]]] = {

@@ -13,25 +13,27 @@ from runner.results.stores import is_s3, open_store
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StoreRequest:
     """Where a queue's results go, in one word; None for nowhere. ``named``: by a flag."""
 
     where: str | None
     named: bool = False
 
 
-def wanted(document: QueueSpec, flag: str | None = None) -> Wanted:
+def wanted(document: QueueSpec, flag: str | None = None) -> StoreRequest:
     """The flag's store, else the document's bucket and prefix (default: ``queues/<queue_id>``)."""
     if flag is not None:
-        return Wanted(flag, named=True)
+        return StoreRequest(flag, named=True)
     if document.result_s3_bucket is None:
-        return Wanted(None)
+        return StoreRequest(None)
     assert document.queue_id is not None
     prefix = document.result_s3_prefix or f"queues/{document.queue_id}"
-    return Wanted(f"s3://{document.result_s3_bucket}/{prefix}")
+    return StoreRequest(f"s3://{document.result_s3_bucket}/{prefix}")
 
 
-def prepared(want: Wanted, settings: Settings, say: Callable[[str], None]) -> ResultStore | None:
+def prepared(
+    want: StoreRequest, settings: Settings, say: Callable[[str], None]
+) -> ResultStore | None:
     """Open the store and try it. Blocks. ``say`` takes what is worth a word.
 
     Raises UsageError for what only a person can change; a network that is away passes by itself.
@@ -54,10 +56,10 @@ def prepared(want: Wanted, settings: Settings, say: Callable[[str], None]) -> Re
     return store
 
 
-def opened(want: Wanted, settings: Settings) -> ResultStore | None:
+def opened(want: StoreRequest, settings: Settings) -> ResultStore | None:
     """The store, untried. Raises UsageError for what can't be one."""
     if want.where is None or not is_s3(want.where):
         return None if want.where is None else open_store(want.where)
-    from runner.results.s3 import S3Options
+    from runner.results.s3.store import S3Options
 
     return open_store(want.where, S3Options(settings.kms_key, settings.storage_class))

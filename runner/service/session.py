@@ -19,20 +19,20 @@ from runner.core import events as ev
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
 from runner.engine.backend import MakeBackend
-from runner.engine.clearing import end_every_attempt
+from runner.engine.context import EngineContext
 from runner.engine.engine import Engine
-from runner.engine.surroundings import Surroundings
+from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
 from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 from runner.model.settings import Settings
-from runner.process.wire import User
+from runner.process.shim_protocol import User
 from runner.results.layout import Layout
 from runner.results.runs import set_former_run_aside
 from runner.results.store import ResultStore
 from runner.rights import Rights
 from runner.service.lost_steps import make_good
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
 from runner.service.state_files import write_state_file
 from runner.store.database import Database
 from runner.store.folder_id import folder_id
@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunContext:
     """Where and as what a session's jobs run.
 
     ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
@@ -71,13 +71,13 @@ class _Opened:
 
     def __init__(
         self,
-        shelf: Shelf,
+        repository: QueueRepository,
         settings: Settings,
         name: str,
-        place: Place,
+        context: RunContext,
         document: QueueSpec | None = None,
     ) -> None:
-        paths = shelf.queue_paths(name)
+        paths = repository.queue_paths(name)
         self.name = name
         self.spot_notice = paths.spot_notice
         self.database = Database(paths.database)
@@ -90,36 +90,36 @@ class _Opened:
             loaded = made_good or loaded
             self.queue_id = loaded.queue_id
             self.scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
-            work_dir = place.work_dir
+            work_dir = context.work_dir
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
             else:
-                _take_staged(shelf.paths.staged_work(name), paths.work)
-                uid, gid, _ = place.rights or (os.geteuid(), os.getegid(), ())
+                _take_staged(repository.paths.staged_work(name), paths.work)
+                uid, gid, _ = context.rights or (os.geteuid(), os.getegid(), ())
                 make_owned(paths.work, uid, gid)
                 work_dir = str(paths.work)
-            logs = shelf.log_paths(name)
+            logs = repository.log_paths(name)
             logs.jobs.mkdir(parents=True, exist_ok=True)
-            self.around = Surroundings(
+            self.engine_context = EngineContext(
                 paths=paths,
                 logs=logs,
                 queue_id=self.queue_id,
                 work_dir=work_dir,
-                environment=place.environment,
-                jobs_unit=place.jobs_unit,
-                rights=place.rights,
+                environment=context.environment,
+                jobs_unit=context.jobs_unit,
+                rights=context.rights,
                 # Half of it is waited, the other half is for the writing.
                 projection_interval=settings.projection_interval / 2,
                 disk_reserve=settings.disk_reserve,
-                results=_set_aside_former(place.results, loaded.queue.run_id),
+                results=_set_aside_former(context.results, loaded.queue.run_id),
                 upload_wait=settings.upload_wait,
                 upload_timeout=settings.upload_timeout,
                 live_log_interval=settings.live_log_interval,
-                heartbeat=place.heartbeat,
-                instance=place.instance,
-                folder_id=folder_id(shelf.paths.folder_id) if place.results else b"",
-                own=_own(shelf.paths, paths, logs, settings.run_dir),
-                backend=place.backend,
+                heartbeat=context.heartbeat,
+                instance=context.instance,
+                folder_id=folder_id(repository.paths.folder_id) if context.results else b"",
+                own=_own(repository.paths, paths, logs, settings.run_dir),
+                backend=context.backend,
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)
@@ -147,14 +147,14 @@ class Session:
 
     def __init__(
         self,
-        shelf: Shelf,
+        repository: QueueRepository,
         settings: Settings,
         name: str,
-        place: Place,
+        context: RunContext,
         observe: Callable[[list[StoryEntry]], None] | None = None,
         document: QueueSpec | None = None,
     ) -> None:
-        opened = _Opened(shelf, settings, name, place, document)
+        opened = _Opened(repository, settings, name, context, document)
         self.loop = asyncio.get_running_loop()
         self.over: Future[None] = Future()
         self.name = name
@@ -165,7 +165,7 @@ class Session:
         self.database = opened.database
         try:
             self.engine = Engine(
-                opened.around,
+                opened.engine_context,
                 self.database,
                 opened.scheduler,
                 observe,
@@ -264,23 +264,29 @@ def _own(state: StatePaths, queue: QueuePaths, logs: LogPaths, run_dir: Path) ->
 
 
 def apply_resting(
-    shelf: Shelf, settings: Settings, name: str, place: Place, make: Callable[[ev.Now], ev.Event]
+    repository: QueueRepository,
+    settings: Settings,
+    name: str,
+    context: RunContext,
+    make: Callable[[ev.Now], ev.Event],
 ) -> None:
     """Apply a request that starts and ends nothing (pause, retry) to a queue nobody works on."""
-    session = Session(shelf, settings, name, place)
+    session = Session(repository, settings, name, context)
     try:
         session.engine.apply_resting(make)
     finally:
         session.close()
 
 
-async def end_attempts(shelf: Shelf, settings: Settings, queue_id: str, place: Place) -> None:
+async def end_attempts(
+    repository: QueueRepository, settings: Settings, queue_id: str, context: RunContext
+) -> None:
     """End what still runs of a queue, in an orderly way, before it is set aside."""
     try:
-        session = Session(shelf, settings, queue_id, replace(place, results=None))
+        session = Session(repository, settings, queue_id, replace(context, results=None))
     except StateError:
         # Unreadable, and --fresh is the way out of that: only the record of attempts is left.
-        await _end_recorded(shelf, queue_id, place)
+        await _end_recorded(repository, queue_id, context)
         return
     try:
         if session.scheduler.live or session.scheduler.background:
@@ -288,12 +294,12 @@ async def end_attempts(shelf: Shelf, settings: Settings, queue_id: str, place: P
     finally:
         session.close()
     # And what the state knows nothing of: it may be older than its jobs.
-    await _end_recorded(shelf, queue_id, place)
+    await _end_recorded(repository, queue_id, context)
     # A killed session may not have come to it, and nobody takes up what was set aside.
-    write_state_file(shelf.queue_paths(queue_id))
+    write_state_file(repository.queue_paths(queue_id))
 
 
-async def _end_recorded(shelf: Shelf, queue_id: str, place: Place) -> None:
-    slots = shelf.queue_paths(queue_id).slots
-    user = None if place.rights is None else User(*place.rights)
-    await asyncio.to_thread(end_every_attempt, slots, user, place.jobs_unit)
+async def _end_recorded(repository: QueueRepository, queue_id: str, context: RunContext) -> None:
+    shim_records = repository.queue_paths(queue_id).shim_records
+    user = None if context.rights is None else User(*context.rights)
+    await asyncio.to_thread(end_every_attempt, shim_records, user, context.jobs_unit)

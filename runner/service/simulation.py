@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.core import events as ev
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.core.state_file import StateFile
 from runner.core.states import JobState, JobStatus, QueueState
-from runner.engine.simulated import Plan, SimulatedMachine
+from runner.engine.simulated_backend import AttemptPlan, SimulatedMachine
 from runner.engine.virtual_time import VirtualLoop
 from runner.model.document import QueueSpec
 from runner.model.settings import Settings
-from runner.service.session import Place, Session
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
+from runner.service.session import RunContext, Session
 
 QUEUE_ID = "simulated"
 """Of a document that names none."""
@@ -46,7 +46,7 @@ class Assumptions:
     failing: Collection[str] = ()
     seed: int | None = None
 
-    def plan(self, document: QueueSpec, job: int, attempt: int) -> Plan:
+    def plan(self, document: QueueSpec, job: int, attempt: int) -> AttemptPlan:
         """How an attempt goes."""
         described = document.jobs[job]
         # It ends just before it would be ended.
@@ -57,7 +57,7 @@ class Assumptions:
             drawn = random.Random(f"{self.seed}/{described.job_id}/{attempt}")
             seconds *= drawn.uniform(SHORTEST, 1.0)
             fails = fails or drawn.random() < FAILURES
-        return Plan(seconds, ev.Exited(int(fails)))
+        return AttemptPlan(seconds, ev.Exited(int(fails)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +99,18 @@ async def _run(
     document: QueueSpec, machine: SimulatedMachine, folder: Path, began: float
 ) -> Simulated:
     named = document.with_id(document.queue_id or QUEUE_ID)
-    shelf = Shelf(folder / "state", folder / "logs")
+    repository = QueueRepository(folder / "state", folder / "logs")
     settings = Settings(
-        state_dir=shelf.paths.root,
-        log_dir=shelf.log_dir,
+        state_dir=repository.paths.root,
+        log_dir=repository.log_dir,
         run_dir=folder,
         config_file=None,
         disk_reserve=0,
         projection_interval=NEVER,
     )
-    shelf.create(named, "run", anonymous=False, again=Again())
-    place = Place({}, str(folder), backend=machine.backend)
-    session = Session(shelf, settings, str(named.queue_id), place, document=named)
+    repository.create(named, "run", anonymous=False, again=RunMode())
+    place = RunContext({}, str(folder), backend=machine.backend)
+    session = Session(repository, settings, str(named.queue_id), place, document=named)
     try:
         await session.run()
         scheduler, state = session.scheduler, session.engine.rendered()

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import structlog
 
-from runner.aws.here import on_ec2
+from runner.aws.platform import on_ec2
 from runner.core import events as ev
 from runner.host import spot
-from runner.host.metadata import Metadata
-from runner.host.notices import Kind, Notice, rfc3339
+from runner.host.ec2_notices import Notice, NoticeKind, rfc3339
+from runner.host.metadata import InstanceMetadata
 from runner.model.settings import Settings
 from runner.service.session import Session
 
@@ -49,7 +49,7 @@ class SpotWatch:
     def start(self, environ: Mapping[str, str]) -> None:
         """Begin to watch, from the running loop."""
         loop = asyncio.get_running_loop()
-        metadata, expected = Metadata.from_environment(environ), on_ec2(environ)
+        metadata, expected = InstanceMetadata.from_environment(environ), on_ec2(environ)
         self.first_look = loop.create_future()
         self._watcher = spot.SpotWatcher(
             metadata,
@@ -82,23 +82,23 @@ class SpotWatch:
     def hear(self, notice: Notice) -> None:
         """Act on one announcement."""
         left = notice.seconds_left(time.time())
-        if notice.kind is Kind.SPOT and left < -time.clock_gettime(time.CLOCK_BOOTTIME):
+        if notice.kind is NoticeKind.SPOT and left < -time.clock_gettime(time.CLOCK_BOOTTIME):
             # A machine that was stopped and started again may still be shown its former end.
             log.info("notice_ignored", notice=str(notice), why="it is from before this boot")
             return
         log.warning("notice", notice=str(notice), action=notice.action)
         match notice.kind:
-            case Kind.SPOT:
+            case NoticeKind.SPOT:
                 self._let_jobs_know(notice)
                 # What is hibernated goes on where it was.
                 if notice.action != "hibernate":
                     self._leave(notice, left)
-            case Kind.REBALANCE:
-                if self._notice is None or self._notice.kind is not Kind.SPOT:
+            case NoticeKind.REBALANCE:
+                if self._notice is None or self._notice.kind is not NoticeKind.SPOT:
                     self._let_jobs_know(notice)
                 if self._settings.rebalance == "drain":
                     self._leave(notice, None)
-            case Kind.MAINTENANCE:
+            case NoticeKind.MAINTENANCE:
                 # Days ahead, and an orderly shutdown when it comes: for people to know.
                 pass
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runner.core.states import PENDING, QueueState
 from runner.errors import RecordError, RunnerError
 from runner.model.records import parse
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
 from runner.store.database import Database
 from runner.store.paths import QueuePaths
 from runner.store.projection import Projection, rfc3339, unfinished, write_projection
@@ -26,21 +26,21 @@ class _End:
     completed_at: str | None = None
 
 
-def write_stale(shelf: Shelf) -> list[str]:
+def write_stale(repository: QueueRepository) -> list[str]:
     """Bring the files of ended queues up to date; the names of those that were not.
 
     Costs the first line of a file for each queue. One that another process holds, or that can't be
     written, is left.
     """
     written = []
-    for entry in shelf.entries():
+    for entry in repository.entries():
         if entry.queue is None or not entry.ended or entry.aside:
             continue
-        paths = shelf.queue_paths(entry.name)
+        paths = repository.queue_paths(entry.name)
         if _is_true(paths, entry.queue):
             continue
         try:
-            lock = shelf.lock(entry.queue_id, "runner daemon")
+            lock = repository.lock(entry.queue_id, "runner daemon")
         except RunnerError:
             continue
         try:

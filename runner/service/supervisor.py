@@ -21,15 +21,15 @@ import structlog
 
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
-from runner.engine.clearing import any_alive
+from runner.engine.recorded_attempts import any_alive
 from runner.errors import LockedError, RunnerError
 from runner.model.settings import Settings
-from runner.service import taking_over
+from runner.service import resume_from_store
 from runner.service.candidates import Candidates
-from runner.service.collector import lasting, sweep
+from runner.service.garbage_collection import keep_from_collection, sweep
 from runner.service.job_user import job_user
-from runner.service.session import Place, Session
-from runner.service.shelf import Entry, Shelf
+from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.session import RunContext, Session
 from runner.store.locks import Lock
 
 A_DAY = 24 * 3600.0
@@ -43,7 +43,7 @@ SWEEP_AFTER = 5.0
 log = structlog.get_logger()
 
 
-class Listener(Protocol):
+class SessionListener(Protocol):
     """What a supervisor tells its daemon, and asks it."""
 
     def why_not(self) -> str | None:
@@ -83,16 +83,16 @@ class Supervisor:
 
     def __init__(
         self,
-        shelf: Shelf,
+        repository: QueueRepository,
         settings: Settings,
         candidates: Candidates,
-        place: Callable[[], Place],
-        listener: Listener,
+        context: Callable[[], RunContext],
+        listener: SessionListener,
     ) -> None:
-        self._shelf = shelf
+        self._repository = repository
         self._settings = settings
         self._candidates = candidates
-        self._place = place
+        self._context = context
         self._listener = listener
         self._attended: dict[str, _Attended] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,7 +141,7 @@ class Supervisor:
         """Attend to as many as may be worked on now; seconds until it is worth another look."""
         if self._listener.why_not() is not None:
             return A_DAY
-        entries = await asyncio.to_thread(self._shelf.entries)
+        entries = await asyncio.to_thread(self._repository.entries)
         ready = list(self._candidates.ready(entries))
         alive = self._alive()
         for entry in ready:
@@ -153,7 +153,7 @@ class Supervisor:
         self._behind = holders if len(holders) >= self._settings.max_parallel_queues else []
         return self._candidates.wait()
 
-    def _has_room(self, entry: Entry, alive: set[str]) -> bool:
+    def _has_room(self, entry: QueueEntry, alive: set[str]) -> bool:
         if entry.ended:
             # Its uploads are in nobody's way; one after the other.
             return not any(each.finishing for each in self._attended.values())
@@ -181,7 +181,7 @@ class Supervisor:
 
     def _lives(self, name: str) -> bool:
         try:
-            return any_alive(self._shelf.queue_paths(name).slots)
+            return any_alive(self._repository.queue_paths(name).shim_records)
         except OSError as error:
             # Nobody can tell: what may live is taken to live.
             log.error("attempts_unreadable", queue=name, error=str(error))
@@ -189,7 +189,7 @@ class Supervisor:
 
     # -- one queue ---------------------------------------------------------------------------
 
-    def _attend(self, entry: Entry, starts_after: asyncio.Future[None]) -> None:
+    def _attend(self, entry: QueueEntry, starts_after: asyncio.Future[None]) -> None:
         attended = _Attended(entry.name, finishing=entry.ended)
         self._attended[entry.name] = attended
         task = asyncio.create_task(self._work(attended, entry, starts_after))
@@ -197,7 +197,7 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     async def _work(
-        self, attended: _Attended, entry: Entry, starts_after: asyncio.Future[None]
+        self, attended: _Attended, entry: QueueEntry, starts_after: asyncio.Future[None]
     ) -> None:
         """All that one queue's session is, from its store to its end. Raises nothing."""
         trouble: Exception | None = None
@@ -225,22 +225,22 @@ class Supervisor:
         self._listener.left()
 
     async def _open_and_run(
-        self, attended: _Attended, entry: Entry, starts_after: asyncio.Future[None]
+        self, attended: _Attended, entry: QueueEntry, starts_after: asyncio.Future[None]
     ) -> QueueStatus | None:
         """Its store first, and its user looked up, with nothing held; then the queue itself."""
-        place, found = await asyncio.to_thread(self._prepare, entry)
+        context, found = await asyncio.to_thread(self._prepare, entry)
         living: asyncio.Future[QueueStatus | None] | None = None
         try:
             async with self.handling(entry.name):
-                if await self._take(attended, place, found):
+                if await self._take(attended, context, found):
                     opened = asyncio.Event()
-                    work = functools.partial(self._live, attended, place, starts_after, opened)
+                    work = functools.partial(self._live, attended, context, starts_after, opened)
                     living = self._loop.run_in_executor(self._threads, work)
                     living.add_done_callback(lambda _: opened.set())
                     await opened.wait()
         finally:
-            if living is None and place.results is not None:
-                place.results.close()
+            if living is None and context.results is not None:
+                context.results.close()
         return None if living is None else await living
 
     # -- in the queue's own thread -----------------------------------------------------------
@@ -248,17 +248,17 @@ class Supervisor:
     def _live(
         self,
         attended: _Attended,
-        place: Place,
+        context: RunContext,
         starts_after: asyncio.Future[None],
         opened: asyncio.Event,
     ) -> QueueStatus | None:
         """A session on a loop of its own: what it computes and writes holds up no other's."""
-        return asyncio.run(self._live_here(attended, place, starts_after, opened))
+        return asyncio.run(self._live_here(attended, context, starts_after, opened))
 
     async def _live_here(
         self,
         attended: _Attended,
-        place: Place,
+        context: RunContext,
         starts_after: asyncio.Future[None],
         opened: asyncio.Event,
     ) -> QueueStatus | None:
@@ -270,11 +270,11 @@ class Supervisor:
             daemons.call_soon_threadsafe(functools.partial(self._listener.went_on, queue=queue))
 
         try:
-            with lasting():
-                session = Session(self._shelf, self._settings, name, place, observe)
+            with keep_from_collection():
+                session = Session(self._repository, self._settings, name, context, observe)
         except BaseException:
-            if place.results is not None:
-                place.results.close()
+            if context.results is not None:
+                context.results.close()
             raise
         may_run: Future[bool] = Future()
         may_start: Future[None] = Future()
@@ -320,7 +320,7 @@ class Supervisor:
 
     # -- before that -------------------------------------------------------------------------
 
-    def _prepare(self, entry: Entry) -> tuple[Place, taking_over.Found | None]:
+    def _prepare(self, entry: QueueEntry) -> tuple[RunContext, resume_from_store.StoredRun | None]:
         """Where and as what a queue's jobs run from now on, and what is to be gone on from.
 
         Blocks. Raises RunnerError.
@@ -333,26 +333,26 @@ class Supervisor:
             if store is not None:
                 store.close()
             raise
-        return replace(self._place(), results=store, rights=rights), found
+        return replace(self._context(), results=store, rights=rights), found
 
     async def _take(
-        self, attended: _Attended, place: Place, found: taking_over.Found | None
+        self, attended: _Attended, context: RunContext, found: resume_from_store.StoredRun | None
     ) -> bool:
         """Lock a queue as it stands now; False if it is not to be worked on after all."""
-        name, shelf = attended.name, self._shelf
-        entry = await asyncio.to_thread(shelf.find, name) if shelf.exists(name) else None
+        name, repository = attended.name, self._repository
+        entry = await asyncio.to_thread(repository.find, name) if repository.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
             return False
         if self._listener.why_not() is not None:
             return False
-        attended.lock = shelf.lock(entry.queue_id, "runner daemon")
-        store = place.results
-        if found is not None and store is not None and taking_over.is_new(entry):
-            await asyncio.to_thread(taking_over.take_over, shelf, entry, found, store)
+        attended.lock = repository.lock(entry.queue_id, "runner daemon")
+        store = context.results
+        if found is not None and store is not None and resume_from_store.is_new(entry):
+            await asyncio.to_thread(resume_from_store.take_over, repository, entry, found, store)
             log.info("queue_taken_over", queue=name, where=found.where)
         self._listener.taking_up()
         if not attended.finishing:
-            shelf.set_current(name)
+            repository.set_current(name)
         return True
 
     def _sweep_later(self) -> None:

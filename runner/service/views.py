@@ -21,11 +21,11 @@ from runner.core.states import (
 )
 from runner.model.durations import format_duration
 from runner.process.identity import boot_id
+from runner.store.change_stamp import Stamp, stamp_of
 from runner.store.database import TAKEN_OVER, Database
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths
 from runner.store.projection import job_view, queue_view
-from runner.store.stamps import Stamp, stamp_of
 
 _SHOWN = {"owner": "owner", TAKEN_OVER: "blocked"}
 """What is told of a queue's own notes, and as what: one that another machine has taken over is held
@@ -129,7 +129,7 @@ def alive(queue: QueueState, state: JobState) -> bool:
     return state.pid is None or os.path.exists(f"/proc/{state.pid}")
 
 
-class Stored:
+class StoredViews:
     """Reads queues from the disk, and keeps the last few while their files don't change.
 
     In several threads, but never two for one queue.

@@ -31,7 +31,7 @@ from runner.errors import (
 )
 from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths, sync_folder
-from runner.store.room import keep_room
+from runner.store.reserved_space import keep_room
 from runner.store.rows import (
     Outline,
     event_of,
@@ -46,7 +46,7 @@ from runner.store.rows import (
 from runner.store.sqlite_errors import ADVICE, judged, translated
 
 if TYPE_CHECKING:
-    from runner.core.story import StoryEntry
+    from runner.core.history import StoryEntry
     from runner.model.document import QueueSpec
 
 SCHEMA_VERSION = 1

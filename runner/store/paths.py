@@ -82,7 +82,7 @@ class QueuePaths:
         return self.root / "state.db"
 
     @property
-    def slots(self) -> Path:
+    def shim_records(self) -> Path:
         return self.root / "attempts"
 
     @property
@@ -123,7 +123,7 @@ class QueuePaths:
     def own(self) -> tuple[Path, ...]:
         """What is ours alone, the folder itself among it, which the work folder is in."""
         database = [self.database.with_name(f"state.db{more}") for more in ("", "-wal", "-shm")]
-        others = (self.slots, self.projection, self.socket, self.spool, self.root / "inputs")
+        others = (self.shim_records, self.projection, self.socket, self.spool, self.root / "inputs")
         return (self.root, *database, *others, self.spot_notice)
 
     @property

@@ -19,7 +19,7 @@ from lab import Machine, build_root, what_is_missing
 from launched import Launched, quickstart, role
 from launched import report as told_by
 
-from runner.targets.ec2.user_data import user_data
+from runner.targets.ec2.launch.user_data import user_data
 
 ROUNDS = 3
 

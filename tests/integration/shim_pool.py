@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from runner.process.slots import Exit, Slot, SlotFile
+from runner.process.shim_protocol import User
+from runner.process.shim_records import Exit, ShimRecord, ShimRecordFile
 from runner.process.spawner import Request, Spawner
 from runner.process.tree import TOKEN_VARIABLE
-from runner.process.wire import User
 
 OK = ("exit", "0")
 BASE = {"PATH": os.defpath, "HOME": "/"}
@@ -111,7 +111,7 @@ class Pool:
         unit: str | None = None,
     ) -> None:
         self.root = root
-        self.slots = SlotFile.open(str(root / "attempts"))
+        self.slots = ShimRecordFile.open(str(root / "attempts"))
         self.heard = Heard()
         self.spawner = Spawner(self.slots, self.heard, base or BASE, user, unit)
         self._count = 0
@@ -179,10 +179,10 @@ class Pool:
 
         return eventually(line, name)
 
-    def claimed(self, slot: int = 0) -> Slot:
+    def claimed(self, slot: int = 0) -> ShimRecord:
         """The slot once its command is known."""
 
-        def known() -> Slot | None:
+        def known() -> ShimRecord | None:
             state = self.slots.read(slot)
             return state if state.claim and state.command else None
 

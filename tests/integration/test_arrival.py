@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError
-from runner.targets.ec2.arrival import main, write_settings
+from runner.targets.ec2.boot.provision import main, write_settings
 
 
 def test_the_launch_stands_over_the_image_and_the_rest_stays(tmp_path: Path) -> None:

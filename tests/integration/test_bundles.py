@@ -17,7 +17,7 @@ from runner.bundle import wheels
 from runner.bundle.installer import places
 from runner.bundle.source import of_commit, of_package
 from runner.errors import RunnerError, UsageError
-from runner.targets.ec2.bundles import bundle_file
+from runner.targets.ec2.launch.bundles import bundle_file
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from runner.results.checkpoint import (
 )
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
-from runner.results.source import Source
 from runner.results.store import ResultStore, Stored, StoreError
+from runner.results.upload.source_file import SourceFile
 
 
 class Scene:
@@ -65,7 +65,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     if request.param == "folder":
         yield Scene(work, FolderStore(tmp_path / "results"))
         return
-    from runner.results.s3 import S3Store
+    from runner.results.s3.store import S3Store
 
     endpoint: Endpoint = request.getfixturevalue("endpoint")
     patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_read_leaves_the_older_one(
     scene.write(ckpt_1="longer", last="1")
     put = scene.store.put_file
 
-    def vanishing(key: str, source: Source, **named: Any) -> Stored:
+    def vanishing(key: str, source: SourceFile, **named: Any) -> Stored:
         if key.endswith("last"):
             os.unlink(source.path)
         return put(key, source, **named)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import UsageError
-from runner.targets.ec2.choosing import choose
+from runner.targets.ec2.launch.workdir_files import choose
 
 
 @pytest.fixture(autouse=True)

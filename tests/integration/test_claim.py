@@ -11,7 +11,7 @@ import pytest
 
 from runner.errors import DiskError
 from runner.results import claim
-from runner.results.claim import Claim, SucceededError, holder
+from runner.results.claim import StoreClaim, SucceededError, holder
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.store import ChangedError
@@ -25,8 +25,8 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def mine(store: FolderStore, name: str = "h", epoch: int = 0, run: str = "r") -> Claim:
-    return Claim(store, Layout(), run, epoch, name)
+def mine(store: FolderStore, name: str = "h", epoch: int = 0, run: str = "r") -> StoreClaim:
+    return StoreClaim(store, Layout(), run, epoch, name)
 
 
 def stored(store: FolderStore) -> dict[str, object]:

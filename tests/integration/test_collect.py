@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.results.collect import Collection, collect
-from runner.results.source import Source, SourceError
+from runner.results.upload.collect import Collection, collect
+from runner.results.upload.source_file import SourceError, SourceFile
 
 
 def _write(path: Path, text: str = "x") -> Path:
@@ -260,7 +260,7 @@ def test_a_file_that_became_something_else_is_refused(
             path.mkdir()
         case _:
             pass
-    source = Source(os.path.realpath(tmp_path) + "/f", ours)
+    source = SourceFile(os.path.realpath(tmp_path) + "/f", ours)
     with pytest.raises(SourceError), source.open():
         pass
     with pytest.raises(SourceError):

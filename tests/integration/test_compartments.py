@@ -18,15 +18,15 @@ import pytest
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.engine.engine import Engine
 from runner.errors import DiskFullError, RunnerError
 from runner.model.settings import Settings
 from runner.service import candidates, requests, supervisor
 from runner.service.daemon import Daemon
 from runner.service.job_user import job_user
+from runner.service.queue_repository import QueueRepository
 from runner.service.session import Session
-from runner.service.shelf import Shelf
 from runner.store.database import Database
 
 PEER = Peer(os.getpid(), os.geteuid(), may_act=True)
@@ -66,7 +66,7 @@ class House:
     async def submit(self, name: str, *jobs: dict[str, Any]) -> dict[str, Any]:
         document = {"queue_id": name, "queue_name": name, "global_timeout": "1h"}
         whole = {**document, "on_failure": "continue", "jobs": list(jobs) or [simple()]}
-        return await self.daemon.submit(json.dumps(whole).encode(), Again())
+        return await self.daemon.submit(json.dumps(whole).encode(), RunMode())
 
     async def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         message = {"request": request, **fields}
@@ -133,11 +133,13 @@ class Refusing:
         self.error: Exception | None = error
         self.tries = 0
 
-        def opened(shelf: Shelf, settings: Settings, asked: str, *rest: Any) -> Session:
+        def opened(
+            repository: QueueRepository, settings: Settings, asked: str, *rest: Any
+        ) -> Session:
             if asked == name and self.error is not None:
                 self.tries += 1
                 raise self.error
-            return Session(shelf, settings, asked, *rest)
+            return Session(repository, settings, asked, *rest)
 
         monkeypatch.setattr(supervisor, "Session", opened)
 
@@ -153,7 +155,7 @@ def test_what_keeps_a_queue_from_being_opened_passes_by_itself(
 
     async def story() -> None:
         assert (await house.submit("a"))["status"] == "pending"
-        told = await house.blocked("a", candidates.told(error))
+        told = await house.blocked("a", candidates.error_text(error))
         assert "queued" in told, "it is still to be done"
         (listed,) = (await house.ask("queues"))["queues"]
         assert listed["blocked"] == told["blocked"]
@@ -307,7 +309,7 @@ def test_what_is_slow_in_one_queue_holds_up_no_other(
             hold(supervisor, "Session")
             await house.submit("slow", simple("false"))
         elif slow == "creating":
-            hold(Shelf, "create")
+            hold(QueueRepository, "create")
             waiting = asyncio.create_task(house.submit("slow", simple("false")))
         elif slow == "stepping":
             await house.submit("slow", house.gate("slow"), simple("false"))
@@ -350,7 +352,7 @@ def test_a_callback_that_fails_ends_its_session_and_no_other(
     real, left = Engine._act, [ZeroDivisionError("a bug")]
 
     def act(engine: Engine, action: Any) -> None:
-        if left and engine.surroundings.queue_id == "a":
+        if left and engine.context.queue_id == "a":
             raise left.pop()
         real(engine, action)
 
@@ -384,25 +386,25 @@ def test_kept_queues_that_rest_are_not_opened_again(
         for number in range(5):
             await house.submit(f"kept{number}")
             await house.status_is(f"kept{number}", "completed")
-        shelf = house.daemon.shelf
+        repository = house.daemon.repository
 
         def all_settled() -> bool:
             opened.clear()
-            shelf.entries()
+            repository.entries()
             return not opened
 
         await house.until(all_settled)
         await house.submit("new")
         await house.status_is("new", "completed")
         assert set(opened) == {"new"}
-        connection = sqlite3.connect(shelf.queue_paths("kept3").database)
+        connection = sqlite3.connect(repository.queue_paths("kept3").database)
         with connection:
             connection.execute("INSERT INTO meta VALUES ('told', 'elsewhere')")
         opened.clear()
-        assert shelf.find("kept3").meta["told"] == "elsewhere"
+        assert repository.find("kept3").meta["told"] == "elsewhere"
         assert opened == ["kept3"], "while its log is there"
         connection.close()
-        assert shelf.find("kept3").meta["told"] == "elsewhere"
+        assert repository.find("kept3").meta["told"] == "elsewhere"
 
     monkeypatch.setattr(Database, "__init__", note)
     house.live(story)

@@ -14,7 +14,7 @@ from runner.host.notify import Notifier
 from runner.model.settings import Settings
 from runner.service.daemon import Daemon
 from runner.service.job_user import job_user
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
 
 
 def test_sigterm_during_a_prune_is_not_forgotten(
@@ -23,7 +23,7 @@ def test_sigterm_during_a_prune_is_not_forgotten(
     """A service stopped just after its start would sleep for a day, until systemd killed it."""
     leaving = threading.Event()
 
-    def prune(shelf: Shelf, age: float) -> list[str]:
+    def prune(repository: QueueRepository, age: float) -> list[str]:
         os.kill(os.getpid(), signal.SIGTERM)
         assert leaving.wait(10)
         return []
@@ -31,7 +31,7 @@ def test_sigterm_during_a_prune_is_not_forgotten(
     def stopping(notifier: Notifier, *, slowly: bool = False) -> None:
         leaving.set()
 
-    monkeypatch.setattr(Shelf, "prune", prune)
+    monkeypatch.setattr(QueueRepository, "prune", prune)
     monkeypatch.setattr(Notifier, "stopping", stopping)
     settings = Settings(
         config_file=tmp_path / "runner.toml",

@@ -1,4 +1,4 @@
-"""The dead man's program, as a timer calls it: it ends the machine by systemctl's real name, after
+"""The lifetime guard, as a timer calls it: it ends the machine by systemctl's real name, after
 what has to be settled with EC2, and it can be killed anywhere."""
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Box:
 
     def start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "runner", "deadman"],
+            [sys.executable, "-m", "runner", "enforce-lifetime"],
             env=self.env,
             stderr=subprocess.PIPE,
             text=True,
@@ -300,7 +300,7 @@ def test_without_any_library_it_ends_the_machine(box: Box, imds: Imds, ec2: Ec2)
     code = (
         "import sys; names = 'boto3 botocore structlog psutil rich durationpy sdnotify'.split();"
         "sys.modules.update(dict.fromkeys(names));"
-        "from runner.cli.main import run_command; sys.exit(run_command(['deadman']))"
+        "from runner.cli.main import run_command; sys.exit(run_command(['enforce-lifetime']))"
     )
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, env=box.env, capture_output=True, text=True, check=False)

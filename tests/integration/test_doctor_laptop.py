@@ -16,14 +16,14 @@ from templates import policies, widened, without
 
 from runner.cli.main import run_command
 from runner.targets.ec2 import names
-from runner.targets.ec2.doctor import laptop as checks
-from runner.targets.ec2.doctor import machine
-from runner.targets.ec2.doctor.bucket import check_bucket
-from runner.targets.ec2.doctor.findings import Finding, Grade
-from runner.targets.ec2.doctor.permissions import check_end, check_launch
-from runner.targets.ec2.doctor.quota import check_quota
-from runner.targets.ec2.doctor.reach import check_documents, check_endpoints
-from runner.targets.ec2.doctor.role import check_role
+from runner.targets.ec2.account.doctor import laptop as checks
+from runner.targets.ec2.account.doctor import machine
+from runner.targets.ec2.account.doctor.bucket import check_bucket
+from runner.targets.ec2.account.doctor.findings import Finding, Grade
+from runner.targets.ec2.account.doctor.permissions import check_end, check_launch
+from runner.targets.ec2.account.doctor.quota import check_quota
+from runner.targets.ec2.account.doctor.reach import check_documents, check_endpoints
+from runner.targets.ec2.account.doctor.role import check_role
 
 QUOTAS = {"L-1216C47A": 32, "L-34B43A08": 32, "L-DB2E81BA": 4, "L-3819A6DF": 12}
 """Standard types, on-demand and spot; then GPU types."""

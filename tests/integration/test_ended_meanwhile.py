@@ -16,12 +16,14 @@ import pytest
 from account import Account, Laptop
 
 from runner.aws.ec2 import Ec2
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import ConflictError
-from runner.targets.ec2 import end_marker, names, placing
-from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.end_marker import EndGuard
-from runner.targets.ec2.finding import Found, Target
+from runner.targets.ec2 import names
+from runner.targets.ec2.bucket import LaunchBucket
+from runner.targets.ec2.end import end_marker
+from runner.targets.ec2.end.end_marker import EndGuard
+from runner.targets.ec2.launch import placement
+from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
 
 
 class Two:
@@ -52,11 +54,11 @@ class Two:
 
         with patch.dict(os.environ, self.laptop.env):
             ec2 = Ec2("us-east-1")
-            found = Found(
+            found = ResolvedTarget(
                 Target(self.machine), "us-east-1", ec2.machine(self.machine), self.machine,
                 launch="l",
             )  # fmt: skip
-            placing.place(found, document, json.dumps(document), submit, print)
+            placement.place(found, document, json.dumps(document), submit, print)
 
     def refused(self) -> str:
         """Put the other queue onto it; why that was refused."""
@@ -127,7 +129,7 @@ def test_an_end_in_the_middle_of_a_submit_gives_way(
 ) -> None:
     """Between the line and the look for markers each would think that it is alone."""
     ends: list[int] = []
-    once(monkeypatch, placing, "markers", lambda: ends.append(two.end().returncode))
+    once(monkeypatch, placement, "markers", lambda: ends.append(two.end().returncode))
     two.put_on(lambda: ends.append(two.end().returncode))
     assert ends == [2, 2]
     assert two.alive and two.markers == [] and len(two.placed) == 2
@@ -141,14 +143,14 @@ def test_a_submit_in_the_middle_of_an_end_gives_way(
 ) -> None:
     """Between the marker and the list each would think that it is alone."""
     told: list[str] = []
-    before = Bucket.put_json
+    before = LaunchBucket.put_json
 
-    def put(bucket: Bucket, key: str, value: Any) -> None:
+    def put(bucket: LaunchBucket, key: str, value: Any) -> None:
         before(bucket, key, value)
         if key.startswith(names.ending_folder(two.machine)):
             told.append(two.refused())
 
-    monkeypatch.setattr(Bucket, "put_json", put)
+    monkeypatch.setattr(LaunchBucket, "put_json", put)
     assert two.end().returncode == 0
     assert len(told) == 1 and not two.alive and two.placed == []
 
@@ -219,7 +221,7 @@ def test_the_marker_of_one_that_was_cut_is_believed_for_a_while(
 def test_without_its_bucket_a_machine_is_ended(two: Two) -> None:
     """It would cost money for ever: nobody can put a queue onto it either."""
     two.laptop.account.endpoint.empty(two.laptop.bucket)
-    two.laptop.account.client("s3").delete_bucket(Bucket=two.laptop.bucket)
+    two.laptop.account.client("s3").delete_bucket(LaunchBucket=two.laptop.bucket)
     assert two.end().returncode == 0 and not two.alive
 
 
@@ -228,10 +230,10 @@ def test_where_the_bucket_can_not_be_told_only_the_machine_itself_is_ended(
 ) -> None:
     """Somebody's queue would be lost unseen; or a machine cost money for as long as S3 refuses."""
 
-    def denied(bucket: Bucket, key: str, value: Any) -> None:
-        raise AwsError(Kind.DENIED, "AccessDenied", "not you")
+    def denied(bucket: LaunchBucket, key: str, value: Any) -> None:
+        raise AwsError(ErrorKind.DENIED, "AccessDenied", "not you")
 
-    monkeypatch.setattr(Bucket, "put_json", denied)
+    monkeypatch.setattr(LaunchBucket, "put_json", denied)
     by_queue = two.end()
     assert by_queue.returncode == 1 and two.alive
     told = f"s3://{two.laptop.bucket} can't be told that {two.machine} is about to be ended"

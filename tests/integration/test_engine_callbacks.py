@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from runner.core.states import QueueStatus
-from runner.engine import heartbeat, projecting, trying, uploads
+from runner.engine import backoff, heartbeat, state_file_writer, uploads
+from runner.engine.call_threads import CallThreads
 from runner.engine.heartbeat import Heartbeat
-from runner.engine.projecting import Projecting
-from runner.engine.workers import Workers
+from runner.engine.state_file_writer import StateFileWriter
 from runner.model.document import parse_document
 from runner.model.settings import Settings
 from runner.results.folder import FolderStore
 from runner.results.lease import Lease
-from runner.service.session import Place, Session
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
+from runner.service.session import RunContext, Session
 
 DOCUMENT = b"""{"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop",
     "jobs": [{"job_id": "a", "command": "true", "timeout": "2m"},
@@ -32,14 +32,16 @@ DOCUMENT = b"""{"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_
 @pytest.fixture
 def work(tmp_path: Path) -> Callable[[], QueueStatus]:
     """Do what there is to do in the queue, with a result store; raises what the session raised."""
-    shelf = Shelf(tmp_path / "state", tmp_path / "logs")
-    shelf.create(parse_document(DOCUMENT), "run", anonymous=False)
+    repository = QueueRepository(tmp_path / "state", tmp_path / "logs")
+    repository.create(parse_document(DOCUMENT), "run", anonymous=False)
     settings = Settings(tmp_path, tmp_path, tmp_path, tmp_path, disk_reserve=0)
 
     async def session() -> QueueStatus:
-        place = Place({"PATH": "/usr/bin:/bin"}, str(tmp_path))
-        place = Place(place.environment, place.work_dir, results=FolderStore(tmp_path / "results"))
-        made = Session(shelf, settings, "q", place)
+        place = RunContext({"PATH": "/usr/bin:/bin"}, str(tmp_path))
+        place = RunContext(
+            place.environment, place.work_dir, results=FolderStore(tmp_path / "results")
+        )
+        made = Session(repository, settings, "q", place)
         try:
             return await asyncio.wait_for(made.run(), 60)
         finally:
@@ -60,7 +62,7 @@ def test_an_upload_that_meets_a_bug_is_tried_again(
         return real(*arguments)
 
     monkeypatch.setattr(uploads, "upload_job", upload_job)
-    monkeypatch.setattr(trying, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_RETRY", 0.01)
     assert work() is QueueStatus.COMPLETED
     assert not left and (tmp_path / "results/jobs/a/stdout.log").exists()
 
@@ -78,14 +80,14 @@ def test_a_thread_that_the_system_does_not_give_is_asked_for_again(
         real(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    monkeypatch.setattr(trying, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_RETRY", 0.01)
     assert work() is QueueStatus.COMPLETED
     assert len(refused) == 2 and (tmp_path / "results/jobs/b/stdout.log").exists()
 
 
 def test_a_call_that_was_refused_a_thread_is_not_made_later() -> None:
     """Two uploads of one job would go on at once, and take each other's for a killed one's."""
-    workers, go, made = Workers(2, "test"), threading.Event(), []
+    workers, go, made = CallThreads(2, "test"), threading.Event(), []
     workers.submit(go.wait)
     real = threading.Thread.start
 
@@ -109,8 +111,8 @@ def test_a_call_that_was_refused_a_thread_is_not_made_later() -> None:
     [
         (uploads.Uploads, "_describe"),
         (uploads.Uploads, "_report"),
-        (uploads.Uploads, "poke"),
-        (Projecting, "changed"),
+        (uploads.Uploads, "wake"),
+        (StateFileWriter, "changed"),
         (uploads.Uploads, "last_ones"),
     ],
 )
@@ -133,14 +135,14 @@ def test_a_state_file_that_meets_a_bug_does_not_hold_up_the_end(
     work: Callable[[], QueueStatus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of the session would wait for, or raise, what one writing of the file raised."""
-    real, left = projecting.write_projection, [ValueError("a bug")]
+    real, left = state_file_writer.write_projection, [ValueError("a bug")]
 
     def write(*arguments: Any) -> None:
         if left:
             raise left.pop()
         real(*arguments)
 
-    monkeypatch.setattr(projecting, "write_projection", write)
+    monkeypatch.setattr(state_file_writer, "write_projection", write)
     assert work() is QueueStatus.COMPLETED
     assert not left
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.results.event_parts import StoredEvent, last_stored, put_events, read_events
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
+from runner.results.stored_events import StoredEvent, last_stored, put_events, read_events
 
 LAYOUT = Layout()
 

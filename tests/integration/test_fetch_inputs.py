@@ -15,11 +15,11 @@ from s3_endpoint import Endpoint, env_for
 from s3_faults import EXPIRED, GET, Answer, FaultProxy, Flip, Match, Truncate
 
 from runner.model.document import InputSpec
-from runner.results import s3_parts
-from runner.results.inputs import CalledOff, InputError, InputsWanted, fetch_inputs
-from runner.results.s3 import S3Store
-from runner.results.source import Source
+from runner.results.download.inputs import CalledOff, InputError, InputsWanted, fetch_inputs
+from runner.results.s3 import multipart_upload
+from runner.results.s3.store import S3Store
 from runner.results.store import Entry, StoreError
+from runner.results.upload.source_file import SourceFile
 
 SMALL_PART = 5 << 20
 LOOK = "bytes=0-0"
@@ -277,7 +277,7 @@ def proxy(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     proxy = FaultProxy(endpoint.port)
     for name, value in env_for(proxy.url).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3_parts, "PART", SMALL_PART)
+    monkeypatch.setattr(multipart_upload, "PART", SMALL_PART)
     monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
     yield proxy
     proxy.close()
@@ -297,7 +297,7 @@ def test_a_large_file_comes_in_ranges_and_is_checked_part_by_part(
     bucket = store.describe().removeprefix("s3://")
     data = os.urandom(2 * SMALL_PART + 77)
     (tmp_path / "data").write_bytes(data)
-    store.put_file("d/parts", Source(str(tmp_path / "data")))
+    store.put_file("d/parts", SourceFile(str(tmp_path / "data")))
     endpoint.client().put_object(Bucket=bucket, Key="d/whole", Body=data)
     proxy.fail(Match("GET", key="d/parts"), Flip(), skip=1)
     proxy.fail(Match("GET", key="d/whole"), Truncate(), skip=2, times=3)

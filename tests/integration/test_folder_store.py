@@ -18,8 +18,8 @@ import pytest
 
 from runner.errors import UsageError
 from runner.results.folder import FolderStore
-from runner.results.source import Source
 from runner.results.store import Entry, ResultStore, StoreError
+from runner.results.upload.source_file import SourceFile
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def _source(path: Path) -> Source:
-    return Source(os.path.realpath(path))
+def _source(path: Path) -> SourceFile:
+    return SourceFile(os.path.realpath(path))
 
 
 def _files(root: Path) -> set[str]:
@@ -184,7 +184,7 @@ def test_a_linked_file_shares_its_blocks(
     """A log of 1 GiB would be written twice."""
     path = tmp_path / "log"
     path.write_bytes(data)
-    source = Source(str(path), ours=True)
+    source = SourceFile(str(path), ours=True)
     first = store.put_file("jobs/j/log", source, link=True, durable=durable)
     assert store.put_file("jobs/j/log", source, link=True, durable=durable) == first
     assert (root / "jobs/j/log").samefile(path)
@@ -198,13 +198,13 @@ def test_a_linked_file_replaces_what_was_there(
     """A retry's log would not replace the one before, or leave a temporary behind."""
     (tmp_path / "1").write_text("one")
     (tmp_path / "2").write_text("two")
-    store.put_file("jobs/j/log", Source(str(tmp_path / "1")), link=True)
-    store.put_file("jobs/j/log", Source(str(tmp_path / "2")), link=True)
+    store.put_file("jobs/j/log", SourceFile(str(tmp_path / "1")), link=True)
+    store.put_file("jobs/j/log", SourceFile(str(tmp_path / "2")), link=True)
     assert (root / "jobs/j/log").read_text() == "two"
     assert (tmp_path / "1").read_text() == "one"
     # rename(2) of two links to one file does nothing: reached when the link appears meanwhile.
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
-    store.put_file("jobs/j/log", Source(str(tmp_path / "2")), link=True)
+    store.put_file("jobs/j/log", SourceFile(str(tmp_path / "2")), link=True)
     assert _files(root) == {"jobs/j/log"}
 
 
@@ -214,8 +214,8 @@ def test_a_copy_over_a_link_spares_the_original(
     """Storing a new version would overwrite the job's own log through the link."""
     (tmp_path / "1").write_text("one")
     (tmp_path / "2").write_text("two")
-    store.put_file("log", Source(str(tmp_path / "1")), link=True)
-    store.put_file("log", Source(str(tmp_path / "2")))
+    store.put_file("log", SourceFile(str(tmp_path / "1")), link=True)
+    store.put_file("log", SourceFile(str(tmp_path / "2")))
     assert ((root / "log").read_text(), (tmp_path / "1").read_text()) == ("two", "one")
 
 
@@ -231,7 +231,7 @@ def test_where_no_link_can_be_it_is_copied(
     path = tmp_path / "log"
     path.write_text("text")
     monkeypatch.setattr(os, "link", link)
-    assert store.put_file("jobs/j/log", Source(str(path)), link=True).size == 4
+    assert store.put_file("jobs/j/log", SourceFile(str(path)), link=True).size == 4
     assert (root / "jobs/j/log").read_text() == "text"
     assert not (root / "jobs/j/log").samefile(path)
 

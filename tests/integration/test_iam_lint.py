@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runner.targets.ec2 import iam
+from runner.targets.ec2.account import iam
 
 FOLDER = Path(iam.__file__).parent
 

@@ -21,7 +21,7 @@ import pytest
 from account import PROFILE, Account, Laptop, tags_of
 from ec2_faults import Refuse, RudeEc2
 
-from runner.targets.ec2 import queue_machines
+from runner.targets.ec2.observe import queue_machines
 
 
 @pytest.fixture

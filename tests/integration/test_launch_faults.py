@@ -8,8 +8,8 @@ import pytest
 from account import Laptop
 from ec2_faults import CAPACITY, QUOTA, LoseAnswer, LoseRequest, Pass, Refuse, RudeEc2, SeeNothing
 
-from runner.cli import launching
-from runner.targets.ec2.launch import Launcher
+from runner.cli.launching import launch as launching
+from runner.targets.ec2.launch.launcher import Launcher
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from account import Laptop
 from ec2_faults import Refuse, RudeEc2
 
-from runner.cli.launch_wait import Pace, wait
-from runner.targets.ec2.launches import Launch
+from runner.cli.launching.wait import Pace, wait
+from runner.targets.ec2.launch.local_launches import Launch
 
 FAST = Pace(every=0.02, machine=0.05)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.results.log_range import Range
+from runner.results.download.log_range import Range
 
 BASE = datetime(2026, 11, 28, 9, 0, 0, tzinfo=UTC).timestamp()
 

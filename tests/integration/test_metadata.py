@@ -10,17 +10,17 @@ from collections.abc import Callable
 import pytest
 from imds import Imds
 
-from runner.aws.here import on_ec2
+from runner.aws.platform import on_ec2
 from runner.host import metadata as module
-from runner.host.metadata import Metadata, MetadataError
-from runner.host.notices import (
-    Kind,
+from runner.host.ec2_notices import (
     Notice,
+    NoticeKind,
     maintenance_notices,
     rebalance_notice,
     rfc3339,
     spot_notice,
 )
+from runner.host.metadata import InstanceMetadata, MetadataError
 from runner.host.spot import SpotWatcher
 
 RUDE = ["hang", "drip", "500", "no-tokens"]
@@ -44,7 +44,7 @@ def test_what_a_machine_is(imds: Imds, monkeypatch: pytest.MonkeyPatch) -> None:
         "instance-life-cycle": "spot",
         "tags/instance/Name": "trainer",
     }
-    client = Metadata.from_environment(imds.env)
+    client = InstanceMetadata.from_environment(imds.env)
     assert client.instance_id() == "i-0123" and client.instance_type() == "g5.xlarge"
     assert client.availability_zone() == "eu-west-1a" and client.market() == "spot"
     assert client.tag("Name") == "trainer" and client.tag("other") is None
@@ -57,7 +57,7 @@ def test_a_token_is_renewed_before_its_end_and_when_it_is_refused(
 ) -> None:
     """After six hours, or a restart of the service, nothing would be seen any more."""
     imds.data["instance-id"] = "i-1"
-    client = Metadata(imds.url)
+    client = InstanceMetadata(imds.url)
     assert client.instance_id() == "i-1"
     imds.forget_tokens()
     assert client.instance_id() == "i-1" and len(imds.ttls) == 2
@@ -70,14 +70,14 @@ def test_no_public_address_is_ever_asked_for(imds: Imds) -> None:
     """Where it is forbidden to know it, we would ask."""
     for path in ("public-ipv4", "public-hostname", "network/interfaces/macs/x/public-ipv4s"):
         with pytest.raises(ValueError, match="public"):
-            Metadata(imds.url).get(path)
+            InstanceMetadata(imds.url).get(path)
     assert imds.asked == []
 
 
 @pytest.mark.parametrize("mood", RUDE)
 def test_trouble_is_not_an_answer_and_ends(imds: Imds, mood: str) -> None:
     """ "Not set" would be taken from a broken service; or one failure would switch it off."""
-    client = Metadata(imds.url)
+    client = InstanceMetadata(imds.url)
     imds.data["instance-id"] = "i-1"
     imds.mood = mood
     began = time.monotonic()
@@ -94,13 +94,13 @@ def test_a_connection_that_stays_open_is_no_trouble(imds: Imds) -> None:
     """Every call would wait for a close that doesn't come."""
     imds.data["instance-id"] = "i-1"
     imds.mood = "kept-open"
-    assert Metadata(imds.url).instance_id() == "i-1"
+    assert InstanceMetadata(imds.url).instance_id() == "i-1"
 
 
 @pytest.mark.parametrize("value", ["true", "True", "TRUE"])
 def test_switched_off_is_switched_off(imds: Imds, value: str) -> None:
     """What an administrator forbids would be done."""
-    client = Metadata.from_environment({**imds.env, "AWS_EC2_METADATA_DISABLED": value})
+    client = InstanceMetadata.from_environment({**imds.env, "AWS_EC2_METADATA_DISABLED": value})
     assert client.disabled and client.instance_id() is None and imds.asked == []
 
 
@@ -108,7 +108,7 @@ def test_switched_off_is_switched_off(imds: Imds, value: str) -> None:
 def test_a_wrong_endpoint_is_trouble_and_no_crash(endpoint: str) -> None:
     """A daemon with a typing error in its environment would not start."""
     with pytest.raises(MetadataError, match="is no address"):
-        Metadata(endpoint).get("instance-id")
+        InstanceMetadata(endpoint).get("instance-id")
 
 
 def test_where_a_service_on_ec2() -> None:
@@ -142,7 +142,7 @@ def test_garbage_is_no_notice(text: str) -> None:
 def test_what_notices_say() -> None:
     """The examples of the User Guide would not be understood."""
     spot = spot_notice('{"action": "terminate", "time": "2026-01-22T14:05:30Z"}')
-    assert spot == Notice(Kind.SPOT, "terminate", 1769090730.0)
+    assert spot == Notice(NoticeKind.SPOT, "terminate", 1769090730.0)
     assert str(spot) == "spot interruption at 2026-01-22T14:05:30Z"
     assert rebalance_notice('{"noticeTime": "2020-10-27T08:22:00Z"}') is not None
     event = {
@@ -193,7 +193,7 @@ class Watch:
         self.heard: list[Notice] = []
         loop = asyncio.get_running_loop()
         self.watcher = SpotWatcher(
-            Metadata(imds.url),
+            InstanceMetadata(imds.url),
             loop,
             self.heard.append,
             expected=expected,
@@ -219,7 +219,7 @@ def test_a_rude_service_only_delays_a_notice(imds: Imds, mood: str) -> None:
         await _until(lambda: watch.heard)
         asked = imds.times("spot/instance-action")
         await _until(lambda: imds.times("spot/instance-action") > asked + 2)
-        assert [each.kind for each in watch.heard] == [Kind.SPOT], "told once"
+        assert [each.kind for each in watch.heard] == [NoticeKind.SPOT], "told once"
         imds.announce_spot(60)
         imds.announce_rebalance()
         await _until(lambda: len(watch.heard) == 3)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError, UsageError
-from runner.results.output import OutputFolder
+from runner.results.download.output_folder import OutputFolder
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes where others may not")

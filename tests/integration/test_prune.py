@@ -7,9 +7,9 @@ import pytest
 
 from runner.core.states import QueueState, QueueStatus
 from runner.errors import RunnerError
-from runner.service import ages
-from runner.service.ages import Ages, Reading, check_clock, read_ages
-from runner.service.shelf import Shelf
+from runner.service import queue_ages
+from runner.service.queue_ages import QueueAges, Reading, check_clock, read_ages
+from runner.service.queue_repository import QueueRepository
 from runner.store import database
 
 DAY = 86_400.0
@@ -28,7 +28,7 @@ def test_what_cannot_be_read_makes_nothing_old(tmp_path: Path) -> None:
         b"\xff",
     ):
         path.write_bytes(content)
-        assert read_ages(path) == Ages()
+        assert read_ages(path) == QueueAges()
 
 
 def test_a_person_is_told_of_a_clock_that_cannot_be_right(
@@ -37,7 +37,7 @@ def test_a_person_is_told_of_a_clock_that_cannot_be_right(
     """``runner prune`` on a machine whose clock is ahead removes everything without a word."""
     path = tmp_path / "ages.json"
     clocks = [Reading(NOW, "b", 100.0)]
-    monkeypatch.setattr(ages, "read_clocks", lambda: clocks[0])
+    monkeypatch.setattr(queue_ages, "read_clocks", lambda: clocks[0])
     check_clock(path, NOW - DAY, remember=True)
     clocks[0] = Reading(NOW + 3 * DAY, "b", 100.0)
     for remember in (False, True):
@@ -54,19 +54,19 @@ def test_only_old_queues_are_removed_and_one_that_ran_again_is_young(
 ) -> None:
     """The daemon's own pruning goes by one reading, or by what a queue was before a retry."""
     clocks = [Reading(NOW, "b", 100.0)]
-    monkeypatch.setattr("runner.service.shelf.read_clocks", lambda: clocks[0])
-    shelf = Shelf(tmp_path / "state", tmp_path / "log")
+    monkeypatch.setattr("runner.service.queue_repository.read_clocks", lambda: clocks[0])
+    repository = QueueRepository(tmp_path / "state", tmp_path / "log")
     for name in ("old", "again"):
         ended = QueueState("r", QueueStatus.COMPLETED, completed_at=NOW)
-        database.create(shelf.queue_paths(name), "{}", ended, {"queue_id": name})
-    os.makedirs(shelf.paths.locks)
-    assert shelf.prune(30 * DAY) == []
+        database.create(repository.queue_paths(name), "{}", ended, {"queue_id": name})
+    os.makedirs(repository.paths.locks)
+    assert repository.prune(30 * DAY) == []
     clocks[0] = Reading(NOW + 200 * YEAR, "b", 200.0)
-    assert shelf.prune(30 * DAY) == []
-    opened = database.Database(shelf.queue_paths("again").database)
+    assert repository.prune(30 * DAY) == []
+    opened = database.Database(repository.queue_paths("again").database)
     opened.commit(QueueState("r", QueueStatus.COMPLETED, completed_at=NOW + 60), [], [], [])
     opened.close()
     clocks[0] = Reading(NOW, "b", 200.0 + 30 * DAY)
-    assert shelf.prune(30 * DAY, dry_run=True) == ["old"]
-    assert shelf.prune(30 * DAY) == ["old"]
-    assert shelf.names() == ["again"]
+    assert repository.prune(30 * DAY, dry_run=True) == ["old"]
+    assert repository.prune(30 * DAY) == ["old"]
+    assert repository.names() == ["again"]

@@ -22,7 +22,7 @@ from world import World
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError, UsageError
 from runner.model.settings import Settings, load_settings
 from runner.targets.ec2.connection import Ec2Connection
-from runner.targets.ec2.finding import Target
+from runner.targets.ec2.observe.machine_lookup import Target
 from runner.targets.here.connection import LocalConnection
 from runner.targets.port import QueueConnection
 

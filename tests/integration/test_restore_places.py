@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from runner.results.beneath import Beneath
 from runner.results.checkpoint import BroughtBack, JobCheckpoint, restore_checkpoint
+from runner.results.contained_folder import Beneath
+from runner.results.download.restore import Restored, RestoreRequest, restore_job
+from runner.results.file_placement import make_folders
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
-from runner.results.placing import make_folders
-from runner.results.restore import Restored, Wanted, restore_job
-from runner.results.upload import JobUpload, upload_job
+from runner.results.upload.job_upload import JobUpload, upload_job
 
 LAYOUT = Layout()
 MANIFEST = "jobs/j/manifest.json"
@@ -46,7 +46,7 @@ class Scene:
         self.store.put_bytes(MANIFEST, json.dumps(manifest).encode())
 
     def restore(self, *patterns: str) -> Restored:
-        wanted = Wanted("j", "run", 1, patterns or ("out/*",), str(self.new))
+        wanted = RestoreRequest("j", "run", 1, patterns or ("out/*",), str(self.new))
         return restore_job((self.store,), LAYOUT, wanted)
 
     def restore_checkpoint(self) -> BroughtBack:
@@ -119,7 +119,7 @@ def test_one_file_that_belongs_nowhere_refuses_them_all(scene: Scene) -> None:
     manifest = json.loads(data)
     next(file for file in manifest["files"] if file["name"] == "g")["relative"] = "../g"
     scene.store.put_bytes(MANIFEST, json.dumps(manifest).encode())
-    wanted = Wanted("j", "run", 2, ("out/*",), str(scene.new))
+    wanted = RestoreRequest("j", "run", 2, ("out/*",), str(scene.new))
     restored = restore_job((scene.store,), LAYOUT, wanted)
     assert restored.files == 0 and restored.lost is not None
     assert list(scene.new.iterdir()) == []

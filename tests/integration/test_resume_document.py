@@ -13,9 +13,9 @@ from s3_endpoint import Endpoint
 from runner.errors import ConflictError, NotFoundError
 from runner.model.document import QueueSpec, dump_document, parse_document
 from runner.model.reading import MAX_BYTES
-from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.documents import document_of
-from runner.targets.ec2.shipped import submitted_key
+from runner.targets.ec2.bucket import LaunchBucket
+from runner.targets.ec2.launch.replacement_document import document_of
+from runner.targets.ec2.launch.submitted_document import submitted_key
 
 LAUNCH = "20260101-000000-0a1b2c3d"
 
@@ -28,7 +28,7 @@ class Account:
         self.bucket = endpoint.bucket()
 
     def put(self, key: str, data: bytes) -> None:
-        self._s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+        self._s3.put_object(LaunchBucket=self.bucket, Key=key, Body=data)
 
     def launched(self, queue: QueueSpec) -> None:
         """What a launch has shipped."""
@@ -46,7 +46,7 @@ class Account:
 
     def document(self) -> QueueSpec:
         store = f"s3://{self.bucket}/queues/q"
-        return document_of(Bucket(self.bucket, "us-east-1"), store, LAUNCH, "q")
+        return document_of(LaunchBucket(self.bucket, "us-east-1"), store, LAUNCH, "q")
 
 
 @pytest.fixture

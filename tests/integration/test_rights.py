@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 
-from runner.engine.sync import sync_for
+from runner.engine.file_sync import sync_for
 from runner.model.document import InputSpec
 from runner.results.checkpoint import (
     BroughtBack,
@@ -27,14 +27,14 @@ from runner.results.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
-from runner.results.collect import collect
+from runner.results.download.inputs import InputError, InputsWanted, fetch_inputs
+from runner.results.download.restore import Restored, RestoreRequest, restore_job
 from runner.results.folder import FolderStore
-from runner.results.inputs import InputError, InputsWanted, fetch_inputs
 from runner.results.layout import Layout
-from runner.results.restore import Restored, Wanted, restore_job
-from runner.results.source import SourceError
 from runner.results.store import Entry
-from runner.results.upload import JobUpload, upload_job
+from runner.results.upload.collect import collect
+from runner.results.upload.job_upload import JobUpload, upload_job
+from runner.results.upload.source_file import SourceError
 from runner.rights import Rights, RightsError, acting_as
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -80,7 +80,7 @@ class Scene:
         return {path.name for path in self.stored()} - {"manifest.json"}, outcome.problems
 
     def restore(self, *patterns: str) -> Restored:
-        wanted = Wanted("j", "run", 1, patterns, str(self.work), NOBODY)
+        wanted = RestoreRequest("j", "run", 1, patterns, str(self.work), NOBODY)
         return alone(lambda: restore_job((self.store,), Layout(), wanted))
 
     def stored(self) -> list[Path]:

@@ -47,10 +47,10 @@ from s3_faults import (
 
 from runner.aws import clients
 from runner.errors import UsageError
-from runner.results import s3_calls, s3_parts
-from runner.results.s3 import S3Store
-from runner.results.source import Source, WithdrawnError
+from runner.results.s3 import calls, multipart_upload
+from runner.results.s3.store import S3Store
 from runner.results.store import ChangedError, Entry, StoreError
+from runner.results.upload.source_file import SourceFile, WithdrawnError
 
 SMALL_PART = 5 << 20
 """The least that S3 takes as a part that isn't the last."""
@@ -74,9 +74,9 @@ def proxy(endpoint: Endpoint) -> Iterator[FaultProxy]:
 def bucket(endpoint: Endpoint, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in env_for(proxy.url).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3_parts, "PART", SMALL_PART)
+    monkeypatch.setattr(multipart_upload, "PART", SMALL_PART)
     monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
-    monkeypatch.setattr(s3_calls, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.0)
     return endpoint.bucket()
 
 
@@ -102,8 +102,8 @@ def _file(path: Path, size: int) -> Path:
     return path
 
 
-def _source(path: Path, withdrawn: threading.Event | None = None) -> Source:
-    return Source(os.path.realpath(path), withdrawn=withdrawn)
+def _source(path: Path, withdrawn: threading.Event | None = None) -> SourceFile:
+    return SourceFile(os.path.realpath(path), withdrawn=withdrawn)
 
 
 def _fetch(store: S3Store, key: str, target: Path) -> bytes:
@@ -282,7 +282,7 @@ def test_a_body_that_breaks_off_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a bad line a large file would come to no end, or each of its parts come many times."""
-    monkeypatch.setattr(s3_parts, "PART", 1 << 20)
+    monkeypatch.setattr(multipart_upload, "PART", 1 << 20)
     data = os.urandom(4 << 20)
     store.put_bytes("f", data)
     rule = proxy.fail(GET, fault, times=times)
@@ -385,7 +385,7 @@ def test_keys_that_expire_in_mid_download_are_read_again(
     store: S3Store, proxy: FaultProxy, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fetch of a large file would fail when keys end, or mix what came before and after."""
-    monkeypatch.setattr(s3_parts, "PART", 1 << 20)
+    monkeypatch.setattr(multipart_upload, "PART", 1 << 20)
     store.put_bytes("f", large.read_bytes())
     rule = proxy.fail(GET, EXPIRED, skip=2)
     assert _fetch(store, "f", tmp_path / "back") == large.read_bytes()
@@ -677,7 +677,7 @@ def test_a_withdrawn_source_makes_no_object(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bytes of the next attempt would be stored as the last one's."""
-    monkeypatch.setattr(s3_parts, "IN_FLIGHT", SMALL_PART)
+    monkeypatch.setattr(multipart_upload, "IN_FLIGHT", SMALL_PART)
     withdrawn = threading.Event()
     proxy.fail(PART, ResetRequest(), before=withdrawn.set)
     store = S3Store(bucket, "q")
@@ -701,7 +701,7 @@ def test_a_store_that_is_closed_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The end of the daemon would be a traceback of an upload."""
-    monkeypatch.setattr(s3_parts, "IN_FLIGHT", SMALL_PART)
+    monkeypatch.setattr(multipart_upload, "IN_FLIGHT", SMALL_PART)
     proxy.fail(PART, Stall())
     store = S3Store(bucket, "q")
     with ThreadPoolExecutor(1) as pool:
@@ -764,7 +764,7 @@ def test_a_compatible_store_has_every_body_in_its_signature(
     sent = [*proxy.seen(PART), *proxy.seen(PUT)]
     assert len(sent) == 3
     data = large.read_bytes()
-    bodies = [data[: s3_parts.PART], data[s3_parts.PART :], small.read_bytes()]
+    bodies = [data[: multipart_upload.PART], data[multipart_upload.PART :], small.read_bytes()]
     wanted = {hashlib.sha256(body).hexdigest() for body in bodies}
     assert {request.headers["x-amz-content-sha256"] for request in sent} == wanted
     for request in sent:
@@ -794,8 +794,8 @@ _UPLOAD = """
 import sys
 from pathlib import Path
 from runner.aws.clients import S3Client
-from runner.results.s3 import S3Store
-from runner.results.source import Source
+from runner.results.s3.store import S3Store
+from runner.results.upload.source_file import SourceFile
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
@@ -805,7 +805,7 @@ if sys.argv[2] == "aws":
 store = S3Store("b", "q")
 store.put_bytes("warm", b"x")
 before = peak()
-stored = store.put_file("f", Source(sys.argv[1]))
+stored = store.put_file("f", SourceFile(sys.argv[1]))
 print(stored.size, peak() - before)
 store.close()
 """
@@ -821,7 +821,7 @@ def test_a_large_file_needs_little_memory(
     with path.open("wb") as file:
         file.truncate(300_000_000)
     proxy.fail(PUT, Canned(), times=ALWAYS)
-    in_flight = s3_parts.IN_FLIGHT // s3_parts.PART
+    in_flight = multipart_upload.IN_FLIGHT // multipart_upload.PART
     together = threading.Barrier(in_flight, timeout=WAIT)
     proxy.fail(PART, Canned(), times=in_flight, before=together.wait)  # as many as may be at once
     proxy.fail(PART, Canned(), times=ALWAYS)

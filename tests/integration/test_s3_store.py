@@ -14,7 +14,7 @@ from s3_endpoint import Endpoint
 
 from runner.aws.clients import S3Client
 from runner.errors import UsageError
-from runner.results.s3 import S3Store
+from runner.results.s3.store import S3Store
 from runner.results.store import Entry
 
 

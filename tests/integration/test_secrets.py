@@ -24,16 +24,16 @@ from secrets_stub import (
     SecretsStub,
 )
 
-from runner.aws.faults import Kind
+from runner.aws.errors import ErrorKind
 from runner.aws.secrets import SecretError, Secrets, unfit, value_of
 from runner.core.actions import StartAttempt
-from runner.engine import secrets as fetching
-from runner.engine.secrets import (
+from runner.engine import secret_fetches as fetching
+from runner.engine.secret_fetches import (
     Delayed,
     Fetched,
     Ready,
-    Refused,
     SecretFetches,
+    SecretRefused,
     find_region,
 )
 
@@ -177,7 +177,7 @@ def test_the_one_that_is_denied_is_named(stub: SecretsStub) -> None:
     error = refused(secrets_in(), A="ssm:/a", B="ssm:/b", C="ssm:/c")
     needs = "it needs ssm:GetParameters, and kms:Decrypt for a key of your own"
     assert str(error) == f"ssm:/b: AccessDeniedException: not authorized; {needs}"
-    assert error.kind is Kind.DENIED and not error.passing
+    assert error.kind is ErrorKind.DENIED and not error.passing
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_new_credentials_are_seen(stub: SecretsStub, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     secrets = secrets_in()
     error = refused(secrets, A="ssm:/s")
-    assert error.kind is Kind.NO_CREDENTIALS and "there are no AWS credentials" in str(error)
+    assert error.kind is ErrorKind.NO_CREDENTIALS and "there are no AWS credentials" in str(error)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "new")
     assert secrets.read({"A": "ssm:/s"}) == {"A": VALUE}
 
@@ -314,7 +314,7 @@ def test_no_credentials_are_final_only_after_a_while(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     *first, last = fetched({"A": "ssm:/s"}, times=5)
     assert all(isinstance(found, Delayed) for found in first)
-    assert last == Refused("secret ssm:/s: there are no AWS credentials")
+    assert last == SecretRefused("secret ssm:/s: there are no AWS credentials")
 
 
 def test_a_bugs_words_are_not_told(stub: SecretsStub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +326,7 @@ def test_a_bugs_words_are_not_told(stub: SecretsStub, monkeypatch: pytest.Monkey
     monkeypatch.setattr("runner.aws.secrets.unfit", broken)
     stub.parameters = {"/s": VALUE}
     (found,) = fetched({"A": "ssm:/s"})
-    assert found == Refused("secrets: an error of runner's own: UnicodeEncodeError")
+    assert found == SecretRefused("secrets: an error of runner's own: UnicodeEncodeError")
 
 
 def test_thousands_that_lack_their_secrets_are_not_all_asked_for_each_minute() -> None:

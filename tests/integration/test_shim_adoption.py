@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from shim_pool import OK, Ended, Heard, Pool, alive, eventually, parent_of, play
 
+from runner.process.adoption import FoundAttempt, Survivors, examine
 from runner.process.identity import Process, boot_id, start_time
-from runner.process.slots import Claim
-from runner.process.survivor import Found, Survivors, examine
+from runner.process.shim_records import AttemptClaim
 
 
 def test_a_job_needs_no_daemon_to_end_well(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_a_job_needs_no_daemon_to_end_well(tmp_path: Path) -> None:
         assert (end.kind, end.value) == ("exit", "9")
         assert shim is not None
         eventually(lambda: not alive(shim.pid), "the end of a shim that nobody needs")
-        assert examine(pool.slots, 0, token, boot_id())[0] is Found.ENDED
+        assert examine(pool.slots, 0, token, boot_id())[0] is FoundAttempt.ENDED
 
     play(tmp_path, story)
 
@@ -41,9 +41,9 @@ def test_idle_shims_and_the_nursery_end_with_the_daemon(tmp_path: Path) -> None:
         for token in tokens:
             await pool.heard.wait("ended", token)
         shims = [int(pool.output(token)) for token in tokens]
-        nursery = parent_of(shims[0])
+        forker = parent_of(shims[0])
         pool.spawner.close()
-        eventually(lambda: not any(alive(pid) for pid in [nursery, *shims]), "their end")
+        eventually(lambda: not any(alive(pid) for pid in [forker, *shims]), "their end")
 
     play(tmp_path, story)
 
@@ -53,7 +53,7 @@ async def adopt(pool: Pool, token: str, *, keep_background: bool = False) -> Asy
     async with Pool(pool.root) as after:
         survivors = Survivors(after.slots, after.spawner, after.heard)
         found, state = examine(after.slots, 0, token, boot_id())
-        assert found is Found.ALIVE
+        assert found is FoundAttempt.ALIVE
         survivors.adopt(token, 0, state, keep_background=keep_background, background=False)
         assert survivors.shim_of(token) is not None
         yield after.heard
@@ -134,14 +134,14 @@ def test_a_forged_claim_adopts_nobody(tmp_path: Path) -> None:
     async def story(pool: Pool) -> None:
         own = Process(os.getpid(), start_time(os.getpid()) or 0)
         for claim in (
-            Claim(own.pid, own.start, 1.0, boot_id()),
-            Claim(own.pid, own.start + 1, 1.0, boot_id()),
-            Claim(1, 0, 1.0, boot_id()),
-            Claim(2**22, 5, 1.0, boot_id()),
+            AttemptClaim(own.pid, own.start, 1.0, boot_id()),
+            AttemptClaim(own.pid, own.start + 1, 1.0, boot_id()),
+            AttemptClaim(1, 0, 1.0, boot_id()),
+            AttemptClaim(2**22, 5, 1.0, boot_id()),
         ):
             pool.slots.prepare(0, "forged")
             assert pool.slots.claim(0, "forged", claim)
-            assert examine(pool.slots, 0, "forged", boot_id())[0] is Found.GONE
+            assert examine(pool.slots, 0, "forged", boot_id())[0] is FoundAttempt.GONE
 
     play(tmp_path, story)
 
@@ -152,8 +152,8 @@ def test_a_claim_of_another_boot_is_gone(tmp_path: Path) -> None:
     async def story(pool: Pool) -> None:
         token = pool.start("sleep 60")
         await pool.heard.wait("started", token)
-        assert examine(pool.slots, 0, token, boot_id())[0] is Found.ALIVE
-        assert examine(pool.slots, 0, token, "another")[0] is Found.GONE
+        assert examine(pool.slots, 0, token, boot_id())[0] is FoundAttempt.ALIVE
+        assert examine(pool.slots, 0, token, "another")[0] is FoundAttempt.GONE
         state = pool.claimed()
         assert state.command
         os.kill(state.command.pid, signal.SIGKILL)
@@ -167,9 +167,9 @@ def test_an_intent_without_a_claim_is_void(tmp_path: Path) -> None:
 
     async def story(pool: Pool) -> None:
         pool.slots.prepare(0, "t-1")
-        assert examine(pool.slots, 0, "t-1", boot_id())[0] is Found.VOID
-        assert examine(pool.slots, 0, "t-0", boot_id())[0] is Found.VOID
-        assert examine(pool.slots, 7, "t-7", boot_id())[0] is Found.VOID
+        assert examine(pool.slots, 0, "t-1", boot_id())[0] is FoundAttempt.VOID
+        assert examine(pool.slots, 0, "t-0", boot_id())[0] is FoundAttempt.VOID
+        assert examine(pool.slots, 7, "t-7", boot_id())[0] is FoundAttempt.VOID
 
     play(tmp_path, story)
 
@@ -196,7 +196,7 @@ def test_a_record_that_is_lost_lets_nothing_run_twice(tmp_path: Path) -> None:
         pid, _, _ = await pool.heard.wait("started", token)
         pool.spawner.close()
         os.ftruncate(pool.slots.fd, 0)
-        assert examine(pool.slots, 0, token, boot_id())[0] is Found.GONE
+        assert examine(pool.slots, 0, token, boot_id())[0] is FoundAttempt.GONE
         eventually(lambda: not alive(pid), "its end")
 
     play(tmp_path, story)

@@ -18,10 +18,10 @@ from shim_pool import OK, Ended, Pool, alive, eventually
 from runner.engine.signals import signal_attempt
 from runner.host import jobs_unit
 from runner.process import cgroup
+from runner.process.adoption import FoundAttempt, examine
 from runner.process.cgroup import Group
 from runner.process.identity import boot_id
-from runner.process.survivor import Found, examine
-from runner.process.wire import User
+from runner.process.shim_protocol import User
 
 NOBODY = User(65534, 65534, (65534,))
 
@@ -170,7 +170,7 @@ def test_the_next_daemon_finds_living_groups_as_they_were(tmp_path: Path, unit: 
             async with Pool(tmp_path, unit=str(unit)) as after:
                 group = Group(str(unit), token)
                 found, state = examine(after.slots, 0, token, boot_id(), None, group)
-                assert found is Found.ALIVE and state.claim is not None
+                assert found is FoundAttempt.ALIVE and state.claim is not None
                 await asyncio.to_thread(
                     signal_attempt, after.slots, 0, token, state.claim.shim, group, True
                 )

@@ -102,9 +102,9 @@ def test_a_nursery_that_was_killed_is_replaced(tmp_path: Path) -> None:
         pid, _, _ = await pool.heard.wait("started", token)
         shim = pool.claimed().claim
         assert shim is not None
-        nursery = parent_of(shim.pid)
-        os.kill(nursery, signal.SIGKILL)
-        eventually(lambda: not alive(nursery), "its end")
+        forker = parent_of(shim.pid)
+        os.kill(forker, signal.SIGKILL)
+        eventually(lambda: not alive(forker), "its end")
         assert (await pool.run("true", slot=1))[0] == OK
         os.kill(pid, signal.SIGKILL)
         assert (await pool.heard.wait("ended", token)).what == ("signal", "SIGKILL")
@@ -120,10 +120,10 @@ def test_what_a_nursery_had_not_read_when_it_died_is_started_anew(tmp_path: Path
         await pool.heard.wait("started", first)
         state = pool.claimed()
         assert state.claim and state.command
-        nursery = parent_of(state.claim.pid)
-        os.kill(nursery, signal.SIGSTOP)
+        forker = parent_of(state.claim.pid)
+        os.kill(forker, signal.SIGSTOP)
         token = pool.start("true", slot=1)
-        os.kill(nursery, signal.SIGKILL)
+        os.kill(forker, signal.SIGKILL)
         assert await pool.heard.wait("voided", token) is None
         assert (await pool.run("true", slot=1))[0] == OK
         os.kill(state.command.pid, signal.SIGKILL)

@@ -64,7 +64,7 @@ def test_a_hidden_tree_is_found_by_the_daemon_after_the_next(
         await pool.heard.wait("started", token)
         stray, claim = int(pool.file("hidden")), pool.claimed().claim
         assert claim is not None
-        nursery = parent_of(claim.pid)
+        forker = parent_of(claim.pid)
         pool.spawner.close()
         if shim_dies == "before the next daemon":
             os.kill(claim.pid, signal.SIGKILL)
@@ -74,11 +74,11 @@ def test_a_hidden_tree_is_found_by_the_daemon_after_the_next(
             if alive(claim.pid):
                 os.kill(claim.pid, signal.SIGKILL)
                 eventually(lambda: not alive(claim.pid), "its end")
-            after.spawner.bury(token, 0, background=False)
+            after.spawner.reap(token, 0, background=False)
             ended: Ended = await after.heard.wait("ended", token)
             assert ended.end is None
             assert not alive(stray)
-            eventually(lambda: not alive(nursery), "the end of a nursery that has no children")
+            eventually(lambda: not alive(forker), "the end of a nursery that has no children")
             assert await after.run("true", slot=1) == (OK, b"")
 
     play(tmp_path, story)

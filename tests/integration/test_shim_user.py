@@ -18,8 +18,8 @@ from shim_pool import Pool, alive, eventually
 
 from runner.process import login, tree
 from runner.process.identity import SHIM_MARK, Process, is_shim, start_time, users_of
+from runner.process.shim_protocol import User
 from runner.process.tree import TOKEN_VARIABLE
-from runner.process.wire import User
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs as another user")
 
@@ -153,7 +153,7 @@ def test_a_token_counts_only_in_processes_that_the_job_can_have_made() -> None:
         job, stranger = started
         for process in started:
             eventually(Path(f"/proc/{process.pid}/environ").read_bytes, "its environment")
-        everybodys = tree.Lost("t-1", None, "1:2", tree.makers(None))
+        everybodys = tree.LostTree("t-1", None, "1:2", tree.makers(None))
         assert {each.pid for each in tree.orphans(everybodys)} == {job.pid, stranger.pid}, "root's"
         lost = everybodys._replace(makers=tree.makers(NOBODY))
         assert [process.pid for process in tree.orphans(lost)] == [job.pid]

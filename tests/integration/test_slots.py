@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from runner.process.identity import Process
-from runner.process.slots import SLOT, Claim, Exit, SlotFile, Work
+from runner.process.shim_records import RECORD_SIZE, AttemptClaim, Exit, ShimRecordFile, Work
 
-CLAIM = Claim(123, 4567, 89.25, "0b1e7e4c-8f5f-4b0e-9d59-2f3f0a1c7d11.7")
+CLAIM = AttemptClaim(123, 4567, 89.25, "0b1e7e4c-8f5f-4b0e-9d59-2f3f0a1c7d11.7")
 EXIT = Exit("exit", "3", 99.5, 1700000000.25)
 
 
 @pytest.fixture
-def slots(tmp_path: Path) -> Iterator[SlotFile]:
+def slots(tmp_path: Path) -> Iterator[ShimRecordFile]:
     """An empty record file."""
-    file = SlotFile.open(str(tmp_path / "attempts"))
+    file = ShimRecordFile.open(str(tmp_path / "attempts"))
     yield file
     file.close()
 
 
-def test_what_is_written_is_read(slots: SlotFile) -> None:
+def test_what_is_written_is_read(slots: ShimRecordFile) -> None:
     """A restarted daemon would not find what the one before it had started."""
     slots.prepare(3, "t-1")
     assert slots.claim(3, "t-1", CLAIM)
@@ -35,7 +35,7 @@ def test_what_is_written_is_read(slots: SlotFile) -> None:
     assert slots.read(2).token == "" and slots.read(400).token == ""
 
 
-def test_a_record_says_whose_attempt_it_is(slots: SlotFile) -> None:
+def test_a_record_says_whose_attempt_it_is(slots: ShimRecordFile) -> None:
     """A living attempt of a state that is lost would be nobody's; or its shim couldn't write."""
     slots.prepare(0, "t-1", Work(99_999, 100))
     assert slots.claim(0, "t-1", CLAIM) and not slots.void(0, "t-1")
@@ -45,7 +45,7 @@ def test_a_record_says_whose_attempt_it_is(slots: SlotFile) -> None:
     assert slots.read(0).work is None
 
 
-def test_a_claim_is_taken_once(slots: SlotFile) -> None:
+def test_a_claim_is_taken_once(slots: ShimRecordFile) -> None:
     """Two shims would run one attempt side by side."""
     slots.prepare(0, "t-1")
     assert slots.claim(0, "t-1", CLAIM)
@@ -54,7 +54,7 @@ def test_a_claim_is_taken_once(slots: SlotFile) -> None:
     assert slots.read(0).claim == CLAIM
 
 
-def test_a_void_start_cannot_be_claimed(slots: SlotFile) -> None:
+def test_a_void_start_cannot_be_claimed(slots: ShimRecordFile) -> None:
     """A late shim would run what a restarted daemon has started anew."""
     slots.prepare(0, "t-1")
     assert slots.void(0, "t-1") and slots.void(0, "t-1")
@@ -62,18 +62,18 @@ def test_a_void_start_cannot_be_claimed(slots: SlotFile) -> None:
     assert slots.read(0).voided and slots.read(0).claim is None
 
 
-def test_one_token_can_do_nothing_to_another(slots: SlotFile) -> None:
+def test_one_token_can_do_nothing_to_another(slots: ShimRecordFile) -> None:
     """A shim that comes late would write into the record of the attempt after its own."""
     slots.prepare(0, "t-1")
     slots.prepare(0, "t-2")
-    before = os.pread(slots.fd, SLOT, 0)
+    before = os.pread(slots.fd, RECORD_SIZE, 0)
     assert not slots.claim(0, "t-1", CLAIM) and not slots.void(0, "t-1")
     slots.write_command(0, "t-1", Process(1, 2))
     slots.write_exit(0, "t-1", EXIT)
-    assert os.pread(slots.fd, SLOT, 0) == before
+    assert os.pread(slots.fd, RECORD_SIZE, 0) == before
 
 
-def test_claims_race_between_processes(slots: SlotFile) -> None:
+def test_claims_race_between_processes(slots: ShimRecordFile) -> None:
     """A daemon that forbids a start, while its shim claims it, would believe it had."""
     for number in range(200):
         token = f"t-{number}"
@@ -87,13 +87,13 @@ def test_claims_race_between_processes(slots: SlotFile) -> None:
         assert slots.read(0).voided == voided and bool(slots.read(0).claim) == claimed
 
 
-def test_a_torn_record_is_none(slots: SlotFile) -> None:
+def test_a_torn_record_is_none(slots: ShimRecordFile) -> None:
     """Half a number would be taken for a pid, or half an exit code for a whole one."""
     slots.prepare(0, "t-1")
     slots.claim(0, "t-1", CLAIM)
     slots.write_command(0, "t-1", Process(12345, 67890))
     slots.write_exit(0, "t-1", Exit("exit", "255", 1.5, 2.5))
-    whole = os.pread(slots.fd, SLOT, 0)
+    whole = os.pread(slots.fd, RECORD_SIZE, 0)
     expected = slots.read(0)
     for start, end in ((64, 192), (192, 256), (256, 512)):
         for cut in range(start, end):
@@ -105,7 +105,7 @@ def test_a_torn_record_is_none(slots: SlotFile) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 100, 192, 200, 256, 300, 511])
-def test_a_truncated_file_is_read_as_far_as_it_goes(slots: SlotFile, size: int) -> None:
+def test_a_truncated_file_is_read_as_far_as_it_goes(slots: ShimRecordFile, size: int) -> None:
     """A file that somebody cut would break the daemon, or lie to it."""
     slots.prepare(0, "t-1")
     slots.claim(0, "t-1", CLAIM)
@@ -116,16 +116,16 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(slots: SlotFile, size: int) 
     assert slots.claim(0, "t-2", CLAIM)
 
 
-def test_foreign_content_is_nothing(slots: SlotFile) -> None:
+def test_foreign_content_is_nothing(slots: ShimRecordFile) -> None:
     """Another file in its place would name processes to signal."""
-    os.pwrite(slots.fd, os.urandom(2 * SLOT), 0)
+    os.pwrite(slots.fd, os.urandom(2 * RECORD_SIZE), 0)
     assert slots.read(0).claim is None and slots.read(0).exit is None
     os.pwrite(slots.fd, b"intent t-1\n".ljust(64) + b"claim t-1 1 x y z\n".ljust(448), 0)
     assert slots.read(0).token == "t-1" and slots.read(0).claim is None
 
 
 @pytest.mark.parametrize("value", ["ü€𝄞" * 200, "a b\nc", "\udce9", "x" * 4000, ""], ids=range(5))
-def test_any_text_is_recorded(slots: SlotFile, value: str) -> None:
+def test_any_text_is_recorded(slots: ShimRecordFile, value: str) -> None:
     """An end with a long or odd text would be torn, and the attempt lost."""
     slots.prepare(0, "t-1")
     slots.claim(0, "t-1", CLAIM)
@@ -133,10 +133,10 @@ def test_any_text_is_recorded(slots: SlotFile, value: str) -> None:
     end = slots.read(0).exit
     assert end is not None and end.kind == "unrunnable"
     assert end.value[:2].split() == (value.split() or ["-"])[0][:2].split() or "\\udc" in end.value
-    assert os.fstat(slots.fd).st_size % SLOT == 0
+    assert os.fstat(slots.fd).st_size % RECORD_SIZE == 0
 
 
-def test_slots_don_t_touch_their_neighbours(slots: SlotFile) -> None:
+def test_slots_don_t_touch_their_neighbours(slots: ShimRecordFile) -> None:
     """A long record would run into the next slot."""
     for slot in range(20):
         slots.prepare(slot, f"t-{slot}")
@@ -149,7 +149,7 @@ def test_slots_don_t_touch_their_neighbours(slots: SlotFile) -> None:
         assert state.exit.wall == float(slot)
 
 
-def test_a_record_needs_no_new_blocks(slots: SlotFile) -> None:
+def test_a_record_needs_no_new_blocks(slots: ShimRecordFile) -> None:
     """A full disk would swallow a claim, or the end of a job that had run for days."""
     slots.prepare(0, "t-1")
     blocks = os.fstat(slots.fd).st_blocks
@@ -164,4 +164,4 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").touch()
     (tmp_path / "attempts").symlink_to("victim")
     with pytest.raises(OSError):
-        SlotFile.open(str(tmp_path / "attempts"))
+        ShimRecordFile.open(str(tmp_path / "attempts"))

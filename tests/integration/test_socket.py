@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from world import connect
 
-from runner.control import conversation, server
+from runner.control import server, server_connection
 from runner.control.client import Client, SilentError
 from runner.control.protocol import Peer
 from runner.control.server import Server
@@ -356,8 +356,8 @@ def test_a_silent_and_a_slow_client_are_dropped(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Descriptors would be gone one day, with nobody to see."""
-    monkeypatch.setattr(conversation, "IDLE_LIMIT", 0.2)
-    monkeypatch.setattr(conversation, "LINE_LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr(server_connection, "IDLE_LIMIT", 0.2)
+    monkeypatch.setattr(server_connection, "LINE_LIMIT_SECONDS", 0.1)
 
     async def talk(made: Server) -> None:
         async with opened(path) as (silent, _), opened(path) as (slow, writer):
@@ -372,7 +372,7 @@ def test_a_client_that_never_reads_is_dropped_and_bounded(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One client could make the daemon keep megabytes for ever."""
-    monkeypatch.setattr(conversation, "IDLE_LIMIT", 0.3)
+    monkeypatch.setattr(server_connection, "IDLE_LIMIT", 0.3)
     questions = []
 
     async def handler(message: Message, peer: Peer) -> Message:

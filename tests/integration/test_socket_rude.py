@@ -25,8 +25,8 @@ from runner.control.protocol import Peer, decode_request
 from runner.errors import RunnerError, UsageError
 from runner.model.settings import Settings
 from runner.service import requests
-from runner.service.resting import _Resting
-from runner.service.shelf import Shelf
+from runner.service.offline import _Resting
+from runner.service.queue_repository import QueueRepository
 
 MIB = 1 << 20
 LONGEST_GAP = 1.0
@@ -356,7 +356,7 @@ def test_any_line_is_a_request_or_a_usage_error(line: bytes) -> None:
 def test_any_fields_are_answered_or_refused(name: str, fields: dict[str, Any]) -> None:
     """Some value that nobody thought of would be an accident inside."""
     nowhere = Path("/nowhere/at/all")
-    host = _Resting(Shelf(nowhere, nowhere), Settings(nowhere, nowhere, nowhere, nowhere))
+    host = _Resting(QueueRepository(nowhere, nowhere), Settings(nowhere, nowhere, nowhere, nowhere))
 
     async def ask() -> None:
         try:
@@ -368,4 +368,4 @@ def test_any_fields_are_answered_or_refused(name: str, fields: dict[str, Any]) -
     try:
         asyncio.run(ask())
     finally:
-        host.desk.close()
+        host.throttle.close()

@@ -12,15 +12,15 @@ from typing import Any, cast
 import pytest
 
 from runner.core.events import Now, SpotNotice
-from runner.host.notices import Kind, Notice
+from runner.host.ec2_notices import Notice, NoticeKind
 from runner.model.settings import Settings
 from runner.service.session import Session
 from runner.service.spot_watch import SpotWatch
 
 NOW = float(int(time.time()))
 SOON = NOW + 120
-STOP = Notice(Kind.SPOT, "stop", SOON)
-REBALANCE = Notice(Kind.REBALANCE, "rebalance-recommendation", SOON)
+STOP = Notice(NoticeKind.SPOT, "stop", SOON)
+REBALANCE = Notice(NoticeKind.REBALANCE, "rebalance-recommendation", SOON)
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +57,12 @@ def watch_of(folder: Path, session: Open | None, **more: Any) -> SpotWatch:
     ("notice", "rebalance", "shown", "leaves"),
     [
         (STOP, "note", "stop", True),
-        (Notice(Kind.SPOT, "terminate", SOON), "note", "terminate", True),
-        (Notice(Kind.SPOT, "hibernate", SOON), "drain", "hibernate", False),
-        (Notice(Kind.SPOT, "stop", 1000.0), "note", None, False),
+        (Notice(NoticeKind.SPOT, "terminate", SOON), "note", "terminate", True),
+        (Notice(NoticeKind.SPOT, "hibernate", SOON), "drain", "hibernate", False),
+        (Notice(NoticeKind.SPOT, "stop", 1000.0), "note", None, False),
         (REBALANCE, "note", "rebalance-recommendation", False),
         (REBALANCE, "drain", "rebalance-recommendation", True),
-        (Notice(Kind.MAINTENANCE, "instance-stop", SOON), "drain", None, False),
+        (Notice(NoticeKind.MAINTENANCE, "instance-stop", SOON), "drain", None, False),
     ],
 )
 def test_what_follows(
@@ -78,7 +78,7 @@ def test_what_follows(
         assert event.reason == str(notice) == watch.leaving
         # The session's clock is at 0: what is left until then.
         left = pytest.approx(120)
-        assert event.deadline == (left if notice.kind is Kind.SPOT else None)
+        assert event.deadline == (left if notice.kind is NoticeKind.SPOT else None)
 
 
 @pytest.mark.parametrize(("left", "leaves"), [(100.0, True), (-5.0, True), (-1e9, False)])
@@ -90,7 +90,7 @@ def test_a_notice_is_not_judged_by_a_wall_clock_that_is_wrong(
     its jobs could have saved."""
     session = Open(tmp_path)
     watch = watch_of(tmp_path, session)
-    watch.hear(Notice(Kind.SPOT, "stop", wall, left=left))
+    watch.hear(Notice(NoticeKind.SPOT, "stop", wall, left=left))
     assert [event.deadline for event in session.posted] == ([left] if leaves else [])
 
 
@@ -100,7 +100,7 @@ def test_a_notice_outranks_a_recommendation(tmp_path: Path) -> None:
     watch = watch_of(tmp_path, session, rebalance="drain")
     watch.hear(REBALANCE)
     watch.hear(STOP)
-    watch.hear(Notice(Kind.REBALANCE, "rebalance-recommendation", SOON + 1))
+    watch.hear(Notice(NoticeKind.REBALANCE, "rebalance-recommendation", SOON + 1))
     assert session.shown == "stop" and watch.leaving == str(STOP)
 
 

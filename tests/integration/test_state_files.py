@@ -5,9 +5,9 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+from runner.core.history import StoryEntry
 from runner.core.states import QueueState, QueueStatus
-from runner.core.story import StoryEntry
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
 from runner.service.state_files import write_stale
 from runner.store import database
 from runner.store.database import Database
@@ -26,9 +26,9 @@ RUN = "0123456789abcdef"
 
 def test_a_file_that_knows_of_lost_steps_is_kept(tmp_path: Path) -> None:
     """What tells of a retry that the database has lost is written over by the end before it."""
-    shelf = Shelf(tmp_path / "state", tmp_path / "log")
-    os.makedirs(shelf.paths.locks)
-    paths = shelf.queue_paths("q")
+    repository = QueueRepository(tmp_path / "state", tmp_path / "log")
+    os.makedirs(repository.paths.locks)
+    paths = repository.queue_paths("q")
     database.create(paths, DOCUMENT, QueueState(RUN), {"queue_id": "q"})
     with closing(Database(paths.database)) as opened:
         ended = QueueState(RUN, QueueStatus.FAILED, completed_at=5.0)
@@ -36,8 +36,8 @@ def test_a_file_that_knows_of_lost_steps_is_kept(tmp_path: Path) -> None:
     told = paths.last_event.read_bytes()
     paths.last_event.write_text(f"{RUN} 9".ljust(63) + "\n")
     paths.projection.write_text("it knows more")
-    assert write_stale(shelf) == []
+    assert write_stale(repository) == []
     assert paths.projection.read_text() == "it knows more"
     paths.last_event.write_bytes(told)
-    assert write_stale(shelf) == ["q"]
+    assert write_stale(repository) == ["q"]
     assert json.loads(paths.projection.read_text())["status"] == "failed"

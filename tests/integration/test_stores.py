@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from s3_endpoint import Endpoint
 
-from runner.results import s3_parts
 from runner.results.escape import TEMPORARY, escape_name, unescape
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
-from runner.results.s3 import S3Store
-from runner.results.source import Source, SourceError
+from runner.results.s3 import multipart_upload
+from runner.results.s3.store import S3Store
 from runner.results.store import ChangedError, Entry, RefusedError, ResultStore
-from runner.results.upload import JobUpload, UploadOutcome, upload_job
+from runner.results.upload.job_upload import JobUpload, UploadOutcome, upload_job
+from runner.results.upload.source_file import SourceError, SourceFile
 
 PART = 5 << 20
 """The least that S3 takes as a part that isn't the last: uploads in parts cost the least so."""
@@ -65,7 +65,7 @@ def _s3_bed(endpoint: Endpoint) -> Bed:
 def s3_bed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
     for name, value in endpoint.env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3_parts, "PART", PART)
+    monkeypatch.setattr(multipart_upload, "PART", PART)
     bed = _s3_bed(endpoint)
     yield bed
     bed.store.close()
@@ -84,8 +84,8 @@ def store(bed: Bed) -> ResultStore:
     return bed.store
 
 
-def _source(path: Path) -> Source:
-    return Source(os.path.realpath(path))
+def _source(path: Path) -> SourceFile:
+    return SourceFile(os.path.realpath(path))
 
 
 def _fetch(store: ResultStore, key: str) -> bytes | None:
@@ -298,7 +298,7 @@ def test_what_is_no_file_never_hangs(store: ResultStore, tmp_path: Path) -> None
         ]:
             for link in (False, True):
                 with pytest.raises(SourceError, match=told):
-                    store.put_file("f", Source(str(name.absolute())), link=link)
+                    store.put_file("f", SourceFile(str(name.absolute())), link=link)
     assert _keys(store) == {}
 
 

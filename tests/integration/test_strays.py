@@ -10,7 +10,7 @@ from shim_pool import Pool, alive, eventually, play
 
 from runner.engine.strays import end_stray, strays
 from runner.process.identity import boot_id
-from runner.process.slots import SlotFile
+from runner.process.shim_records import ShimRecordFile
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -71,7 +71,7 @@ def test_what_has_ended_or_is_of_another_boot_is_none(tmp_path: Path) -> None:
 
 def test_a_start_that_nobody_knows_cannot_come_about(tmp_path: Path) -> None:
     """A shim that was held up claims an attempt of a state that is gone."""
-    slots = SlotFile.open(str(tmp_path / "attempts"))
+    slots = ShimRecordFile.open(str(tmp_path / "attempts"))
     slots.prepare(0, "t-1")
     assert list(strays(slots, boot_id(), NOBODY)) == []
     assert slots.read(0).voided

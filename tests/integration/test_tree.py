@@ -142,7 +142,7 @@ def test_orphans_are_known_by_session_or_token(
     )
     shell(started, f"sleep 60 & echo $! >{stranger}; wait", **{tree.TOKEN_VARIABLE: "mine-2"})
     pids = [named(path) for path in (by_session, by_token, stranger)]
-    assert tree.kill_orphans(tree.Lost("mine", command, "1:2", OURS)) == 3
+    assert tree.kill_orphans(tree.LostTree("mine", command, "1:2", OURS)) == 3
     eventually(lambda: not alive(pids[0]) and not alive(pids[1]), "their end")
     assert alive(pids[2])
 
@@ -152,7 +152,7 @@ def test_a_session_of_another_with_this_pid_is_left_alone(
 ) -> None:
     """Whoever got the pid of a dead command would be killed with all of its session."""
     stranger = shell(started, "sleep 60; true")
-    assert tree.orphans(tree.Lost("mine", stranger._replace(start=1), "1:2", OURS)) == []
+    assert tree.orphans(tree.LostTree("mine", stranger._replace(start=1), "1:2", OURS)) == []
 
 
 def test_nobody_ends_a_tree_of_which_he_is_part() -> None:

@@ -11,14 +11,15 @@ import pytest
 from s3_endpoint import Endpoint, env_for
 from s3_faults import DENIED, SLOW_DOWN, Answer, FaultProxy, Match
 
-from runner.results import s3_calls, upload_record
 from runner.results.checkpoint import JobCheckpoint, save_checkpoint
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import Manifest, parse_manifest
-from runner.results.s3 import S3Store
+from runner.results.s3 import calls
+from runner.results.s3.store import S3Store
 from runner.results.store import ResultStore
-from runner.results.upload import JobUpload, UploadOutcome, upload_job
+from runner.results.upload import upload_record
+from runner.results.upload.job_upload import JobUpload, UploadOutcome, upload_job
 
 BACKOFF = "botocore.retries.standard.ExponentialBackoff.delay_amount"
 ALWAYS = 1_000_000
@@ -31,7 +32,7 @@ def proxy(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fault
     for name, value in env_for(proxy.url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(BACKOFF, lambda *_: 0.0)
-    monkeypatch.setattr(s3_calls, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.0)
     yield proxy
     proxy.close()
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from runner.results import copying, source, upload
+from runner.results import file_copy
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
-from runner.results.upload import JobUpload, UploadOutcome, upload_job
+from runner.results.upload import job_upload, source_file
+from runner.results.upload.job_upload import JobUpload, UploadOutcome, upload_job
 
 
 class Scene:
@@ -294,7 +295,7 @@ def test_a_result_that_goes_while_it_is_stored_is_missing(
 ) -> None:
     """A declared file would be in no store and everything be green."""
     (scene.work / "m.pt").write_text("model")
-    find = upload.collect
+    find = job_upload.collect
 
     def collect(*args: Any, **more: Any) -> Any:
         found = find(*args, **more)
@@ -305,7 +306,7 @@ def test_a_result_that_goes_while_it_is_stored_is_missing(
             (scene.work / "m.pt").mkdir()
         return found
 
-    monkeypatch.setattr(upload, "collect", collect)
+    monkeypatch.setattr(job_upload, "collect", collect)
     outcome = scene.upload(patterns=("*.pt",))
     assert outcome.ok and len(outcome.missing) == 1
     assert outcome.missing[0].startswith(f"'{scene.work}/m.pt' ")
@@ -360,7 +361,7 @@ def test_files_without_a_size_are_read_to_their_end(
     assert (scene.stored()["version"], scene.stored()["empty"]) == (version, b"")
     assert scene.check()["version"].size == len(version)
     assert len(outcome.missing) == 1 and "this process" in outcome.missing[0]
-    monkeypatch.setattr(source, "MOST_WITHOUT_SIZE", len(version) - 1)
+    monkeypatch.setattr(source_file, "MOST_WITHOUT_SIZE", len(version) - 1)
     outcome = scene.upload(run_id="run-2", patterns=("/proc/version",))
     assert "too large" in outcome.missing[0]
 
@@ -397,7 +398,7 @@ def test_no_room_is_an_outcome_and_can_be_repeated(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(copying, "write_at", full)
+        patched.setattr(file_copy, "write_at", full)
         outcome = scene.upload(patterns=("big",), durable=True)
     assert (outcome.ok, outcome.files, outcome.bytes) == (False, 0, 0)
     assert outcome.problems[0].endswith("No space left on device")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError, UsageError
-from runner.targets.ec2.choosing import Choice
-from runner.targets.ec2.workdir import pack, unpack
+from runner.targets.ec2.launch.workdir import pack, unpack
+from runner.targets.ec2.launch.workdir_files import Choice
 
 MIB = 1024**2
 

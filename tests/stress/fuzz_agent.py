@@ -13,7 +13,7 @@ from typing import Any
 from fuzz_truth import Identity, Truth
 from s3_endpoint import Endpoint
 
-from runner.control import narrow
+from runner.control import ssm_codec
 
 
 class Agents:
@@ -57,8 +57,8 @@ class Agents:
         parameters = asked["Parameters"]
         word = (parameters.get("request") or parameters["commands"])[0].split()[-1]
         command = str(uuid.uuid4())
-        told = self._asked(truth, instance, narrow.unpack_request(word), by)
-        self._outputs[command] = narrow.pack(told)
+        told = self._asked(truth, instance, ssm_codec.unpack_request(word), by)
+        self._outputs[command] = ssm_codec.pack(told)
         return {"Command": {"CommandId": command, "Status": "Pending"}}
 
     def _asked(self, truth: Truth, instance: str, request: dict[str, Any], by: str) -> Any:

@@ -25,11 +25,12 @@ QUICK = 0.01
 """Of a sleep's seconds, how many really pass."""
 
 IMPORTED = [
-    *(f"runner.cli.{verb}" for verb in ("launch", "resume", "submit", "terminate", "reap", "ls")),
-    *(f"runner.cli.{more}" for more in ("main", "launching", "resuming", "status", "connect")),
+    *(f"runner.cli.verbs.{verb}" for verb in ("launch", "resume", "submit", "terminate", "reap")),
+    *(f"runner.cli.verbs.{verb}" for verb in ("ls", "status")),
+    *(f"runner.cli.{more}" for more in ("main", "launching.launch", "launching.resume", "connect")),
     "runner.targets.ec2.connection",
-    "runner.targets.ec2.meant",
-    "runner.targets.ec2.predecessor",
+    "runner.targets.ec2.observe.resolve_target",
+    "runner.targets.ec2.launch.predecessor",
 ]
 
 

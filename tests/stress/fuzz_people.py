@@ -24,7 +24,7 @@ from fuzz_clock import SLOTS
 from fuzz_cloud import Act, Call, FuzzCloud
 from fuzz_truth import Identity, Machine, Truth
 
-from runner.targets.ec2.request import rfc3339
+from runner.targets.ec2.launch.run_instances import rfc3339
 
 PATIENCE = 120.0
 """Real seconds after which a command hangs."""

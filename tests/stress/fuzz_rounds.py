@@ -17,7 +17,7 @@ from fuzz_people import LAUNCHES, Command, Done, Launcher, People
 from fuzz_truth import Identity, Machine, Truth
 from s3_endpoint import Endpoint
 
-from runner.targets.ec2.request import rfc3339
+from runner.targets.ec2.launch.run_instances import rfc3339
 
 AFTER = 2500.0
 """Seconds after the noise until the same commands are given again: all is to be seen by then,

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runner.targets.ec2.request import rfc3339
+from runner.targets.ec2.launch.run_instances import rfc3339
 
 ALIVE = ("pending", "running", "stopping", "stopped")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import parse_manifest
-from runner.results.upload import JobUpload, upload_job
+from runner.results.upload.job_upload import JobUpload, upload_job
 
 NAMES = ["a", "b", "c.pt", "d.csv", ".e", "stdout.log", "_abs", "attempts", "[x]", "é"]
 PARTS = ["*", "**", "?", "*.pt", "[ab]", *NAMES[:6]]

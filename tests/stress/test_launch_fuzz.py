@@ -30,15 +30,15 @@ ENOUGH = 30
 """Rounds in which a fault of the product is found at the latest."""
 
 NO_GUARD = """
-from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.ground import Ground
+from runner.targets.ec2.bucket import LaunchBucket
+from runner.targets.ec2.launch.launch_guard import LaunchGuard
 
 def put(self, key, value, etag):
     self.put_json(key, value)
     return self.stored(key).etag
 
-Ground.check = lambda self, *given, **named: None
-Bucket.swap_json = put
+LaunchGuard.check = lambda self, *given, **named: None
+LaunchBucket.swap_json = put
 """
 
 

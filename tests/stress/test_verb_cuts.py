@@ -22,7 +22,12 @@ from kill_timing import PATIENCE
 from resumed import alive, check_replacement, launch_to_resume
 
 PLACES = ["botocore.client:BaseClient._make_api_call", "os:replace"]
-IMPORTED = ["boto3", "runner.cli.launching", "runner.cli.resuming", "runner.cli.terminate"]
+IMPORTED = [
+    "boto3",
+    "runner.cli.launching.launch",
+    "runner.cli.launching.resume",
+    "runner.cli.verbs.terminate",
+]
 
 
 class Cutter:

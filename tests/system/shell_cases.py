@@ -102,9 +102,9 @@ def read_all(ends: dict[str, int]) -> dict[str, bytes]:
 def get_ready(verbs: set[str]) -> None:
     """Import here what each fork would import for itself."""
     for verb in verbs & main.VERBS.keys():
-        import_module(f"runner.cli.{verb}")
-    for name in ("cli.table", "cli.watch", "cli.status_watch"):
-        import_module(f"runner.{name}")
+        import_module(f"runner.cli.verbs.{verb.replace('-', '_')}")
+    for name in ("live_table", "run_view", "status_watch"):
+        import_module(f"runner.cli.show.{name}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from world import World
 
-from runner.cli.completing import FILES, FOLDERS, candidates
+from runner.cli.completion import FILES, FOLDERS, candidates
 from runner.cli.main import VERBS, Parser
 
 BIN = Path(sys.executable).parent
@@ -129,7 +129,7 @@ def test_fish_completes_a_line(world: World) -> None:
 def test_every_flag_of_every_verb_is_offered(verb: str) -> None:
     """Broken: a flag that was added is not known to the shells."""
     parser = Parser()
-    import_module(f"runner.cli.{verb}").configure(parser)
+    import_module(f"runner.cli.verbs.{verb.replace('-', '_')}").configure(parser)
     flags = {action.option_strings[-1] for action in parser._actions if action.option_strings}
     assert {found.value for found in candidates(["runner", verb, "--"])} == flags
     text = parser.format_help()

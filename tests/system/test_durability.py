@@ -13,13 +13,13 @@ from bed import Bed, until
 
 SLOW_SYNC = """
 import os, sys, time
-from runner.engine import attempts
-def sync_for(folder, patterns, rights, real=attempts.sync_for):
+from runner.engine import process_backend
+def sync_for(folder, patterns, rights, real=process_backend.sync_for):
     open(os.environ["BED"] + "/syncing", "w").close()
     while not os.path.exists(os.environ["BED"] + "/synced"):
         time.sleep(0.01)
     real(folder, patterns, rights)
-attempts.sync_for = sync_for
+process_backend.sync_for = sync_for
 from runner.cli.main import run_command
 sys.exit(run_command(sys.argv[1:]))
 """

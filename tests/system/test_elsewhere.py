@@ -16,7 +16,7 @@ from world import RUNNER, World
 from runner.model.document import parse_document
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
-from runner.service.elsewhere import reserve
+from runner.service.known_elsewhere import reserve
 
 OK = {"job_id": "ok", "command": "echo x >> ran", "timeout": "1m"}
 BAD = {"job_id": "bad", "command": "exit 3", "timeout": "1m"}

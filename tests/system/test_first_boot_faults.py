@@ -23,7 +23,7 @@ from lab import Machine
 from launched import Launched, quickstart, report, role
 
 from runner.targets.ec2 import names
-from runner.targets.ec2.user_data import Boot, Shipped, user_data
+from runner.targets.ec2.launch.user_data import BootConfig, Shipped, user_data
 
 TIMER = "etc/systemd/system/runner-expires.timer"
 ENDS = "start --no-block runner-expires.service"
@@ -38,7 +38,7 @@ class Bed:
     cloud: Cloud
     launched: Launched
     disk: Machine
-    boot: Boot
+    boot: BootConfig
     patches: dict[str, str]
 
     def stub(self, name: str, script: str) -> None:
@@ -270,7 +270,7 @@ def small_disk(bed: Bed, place: str, size: str) -> Iterator[None]:
 FULL = {
     "for what was launched": ("var/lib/runner-boot", "4m", "No space left on device, after"),
     "for the program itself": ("var/lib/runner-boot", "8k", "nothing can be written to /var/lib"),
-    "for the dead man": ("etc/systemd/system", "4k", "installation failed"),
+    "for the lifetime guard": ("etc/systemd/system", "4k", "installation failed"),
     "for the log": ("var/log", "4k", "isn't what was launched"),
     "for the installation": ("opt", "8m", "installation failed .*the disk is full: /opt"),
 }
@@ -283,7 +283,7 @@ def test_a_full_disk_is_told_and_ends_the_machine(bed: Bed, imds: Imds, which: s
     if which == "for the log":
         another("bundle")(bed)
     with small_disk(bed, place, size):
-        if which in ("for the dead man", "for the log"):
+        if which in ("for the lifetime guard", "for the log"):
             (bed.disk.disk / place / "filler").write_bytes(b"x" * 4096)
         done = run(bed, imds)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -307,7 +307,7 @@ def test_a_role_that_may_not_write_is_found_out_first(bed: Bed, imds: Imds) -> N
 
 
 def test_no_python_at_all_ends_it(bed: Bed, imds: Imds) -> None:
-    """The dead man would need what isn't there."""
+    """The lifetime guard would need what isn't there."""
     bed.disk.run("sh", "-c", "rm -f /usr/bin/python3*")
     done = run(bed, imds)
     assert done.returncode == 1 and calls(bed)[-1] == ENDS

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from world import World
 
-# Whoever asks is a fork of the tests' own process: its interpreter may be root's alone.
-from runner.cli import cancel, logs, queues, status, stop, submit, wait  # noqa: F401
 from runner.cli.main import run_command
+
+# Whoever asks is a fork of the tests' own process: its interpreter may be root's alone.
+from runner.cli.verbs import cancel, logs, queues, status, stop, submit, wait  # noqa: F401
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs as another user")
 

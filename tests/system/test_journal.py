@@ -110,7 +110,7 @@ def test_large_and_many_lined_values_arrive(tmp_path: Path, journal: Journal) ->
     """The one record that matters, with the traceback, would be the one that is lost."""
     code = (
         "import sys; from pathlib import Path; from runner.host import journal\n"
-        "from runner.cli.journal import log_events; import structlog\n"
+        "from runner.cli.daemon_log import log_events; import structlog\n"
         "journal.SOCKET = Path(sys.argv[1]); outlet = log_events(); log = structlog.get_logger()\n"
         "try: raise ValueError('first\\nsecond')\n"
         "except ValueError: log.exception('broken', queue='q', large='x' * 1_000_000)\n"

@@ -22,7 +22,7 @@ from kill_steps import KillAt, Launched, Launcher, sweep
 from kill_support import World, world
 from kill_timing import until
 
-TAKEN_UP = "after Shelf.set_current"
+TAKEN_UP = "after QueueRepository.set_current"
 """The request has been carried out, what follows is the run itself, which has its own tests."""
 
 

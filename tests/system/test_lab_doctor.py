@@ -23,7 +23,7 @@ def test_a_machine_is_looked_at(server: Callable[..., Server]) -> None:
     here.wait_for(there.answers, "the daemon")
     code, found = doctor(here)
     assert code == 0, found
-    well = ("service", "settings", "dead man", "systemd", "job user", "disk", "results")
+    well = ("service", "settings", "lifetime guard", "systemd", "job user", "disk", "results")
     assert {found[name]["grade"] for name in well} == {"ok"}, found
     # The lab has no agent, no EC2, and not all controllers.
     for name, words in (
@@ -36,12 +36,12 @@ def test_a_machine_is_looked_at(server: Callable[..., Server]) -> None:
     shown = here.run(RUNNER, "setup", "--show").stdout
     assert shown.count("AWSTemplateFormatVersion") == 3, "the bundle has no templates"
 
-    here.run("systemctl", "stop", "runner-deadman.timer")
+    here.run("systemctl", "stop", "runner-lifetime.timer")
     here.write("/etc/runner/runner.toml", 'job_user = "nobody-we-know"\ndisk_reserve = "999TiB"\n')
     code, found = doctor(here)
     assert code == 1
-    assert found["dead man"]["grade"] == "fail"
-    assert "enable --now runner-deadman.timer" in found["dead man"]["to_do"]
+    assert found["lifetime guard"]["grade"] == "fail"
+    assert "enable --now runner-lifetime.timer" in found["lifetime guard"]["to_do"]
     assert "this machine has no such user" in found["job user"]["says"]
     assert "less than disk_reserve" in found["disk"]["says"]
 

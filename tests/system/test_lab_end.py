@@ -17,7 +17,7 @@ def prepared(server: Callable[..., Server], **settings: str) -> Machine:
     """A machine that is looked at every two seconds, running, with its daemon ready."""
     there = server()
     there.settings(job_user="root", **settings)
-    there.machine.write("/etc/systemd/system/runner-deadman.timer.d/quick.conf", QUICK)
+    there.machine.write("/etc/systemd/system/runner-lifetime.timer.d/quick.conf", QUICK)
     there.machine.boot()
     there.machine.wait_for(there.answers, "the daemon")
     return there.machine
@@ -50,7 +50,7 @@ def test_it_ends_for_want_of_work_with_its_daemon_dead(server: Callable[..., Ser
     here.write("/var/lib/runner/machine.json", json.dumps(told))
     here.write("/etc/runner/runner.toml", 'job_user = "root"\non_complete = "stop"\n')
     here.boot()
-    here.wait_for(lambda: "Finished" in here.journal("-b", "-u", "runner-deadman"), "a look")
+    here.wait_for(lambda: "Finished" in here.journal("-b", "-u", "runner-lifetime"), "a look")
     here.wait_for(lambda: (remembered(here).get("plan") or {}).get("after") == 300, "a new plan")
     assert here.running, "who starts it again has time to do something"
 

@@ -160,9 +160,9 @@ def test_the_same_installed_again_disturbs_nobody(machine: Machines, bundle: Pat
     host.write(unit, "")
     assert not restarts("python3", "-I", "-c", KILLED, script, said="")
     assert restarts(script, said="is installed and runs")
-    host.run("systemctl", "stop", "runner", "runner-deadman.timer")
+    host.run("systemctl", "stop", "runner", "runner-lifetime.timer")
     assert restarts(script, said="is installed already and runs")
-    assert host.show("runner-deadman.timer", "ActiveState") == "active"
+    assert host.show("runner-lifetime.timer", "ActiveState") == "active"
 
 
 def test_the_commands_of_the_component_make_an_image(machine: Machines, bundle: Path) -> None:

@@ -15,7 +15,7 @@ from lab import Machine
 from launched import Launched, quickstart, report, role
 
 from runner.targets.ec2 import names
-from runner.targets.ec2.user_data import Boot, user_data
+from runner.targets.ec2.launch.user_data import BootConfig, user_data
 
 LOG = "/var/log/runner-bootstrap.log"
 OVERDUE = "/etc/systemd/system/runner-overdue.service"
@@ -30,7 +30,7 @@ def new(lab_root: Path, cloud: Cloud) -> Iterator[New]:
     cloud.allow(role(cloud.bucket))
     with ExitStack() as stack:
 
-        def make(boot: Boot, *, spot: bool = False) -> CloudMachine:
+        def make(boot: BootConfig, *, spot: bool = False) -> CloudMachine:
             made = CloudMachine(lab_root, cloud, user_data(boot), spot=spot)
             stack.enter_context(made.machine)
             return made
@@ -72,7 +72,7 @@ def test_a_machine_that_has_nothing_runs_the_queue_and_ends_itself(
     assert cloud.get(f"{results}/setup/stdout.log") == b"Starting...\nhello\nrunner\n"
     for wants in (
         "multi-user.target.wants/runner.service",
-        "timers.target.wants/runner-deadman.timer",
+        "timers.target.wants/runner-lifetime.timer",
     ):
         assert there.machine.exists(f"/etc/systemd/system/{wants}"), "user-data runs only once"
     assert "at-most" not in there.machine.read(OVERDUE).split("for each")[0], "the lifetime is left"

@@ -68,7 +68,7 @@ def test_what_needs_no_linux(laptop: World, command: list[str], code: int, said:
     assert said in done.stdout + done.stderr and "internal error" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["run", "daemon", "keep", "deadman"])
+@pytest.mark.parametrize("verb", ["run", "daemon", "keep", "enforce-lifetime"])
 def test_what_needs_linux_says_so(laptop: World, verb: str) -> None:
     """It would fail in the middle, and leave half of something behind."""
     more = {"run": [str(EXAMPLE)], "keep": ["2h"]}.get(verb, [])

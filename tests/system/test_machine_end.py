@@ -40,8 +40,8 @@ def with_tools(world: World) -> Path:
     return asked
 
 
-def deadman(world: World) -> None:
-    assert world.call("deadman").returncode == 0
+def enforce_lifetime(world: World) -> None:
+    assert world.call("enforce-lifetime").returncode == 0
 
 
 def test_it_ends_when_all_is_done_and_not_before(world: World) -> None:
@@ -52,13 +52,13 @@ def test_it_ends_when_all_is_done_and_not_before(world: World) -> None:
     submit(world, "until [ -e go ]; do sleep 0.02; done; rm go")
     submit(world, name="r")
     world.until(lambda: world.jobs().get("a", {}).get("status") == "running")
-    deadman(world)
+    enforce_lifetime(world)
     assert plan(world) is None and not asked.exists()
     (world.state / "queues/q/work/go").touch()
     world.until(lambda: plan(world))
     shown = world.call("status").stdout
     assert "Machine:     stops at " in shown and "(queue r completed); `runner keep`" in shown
-    world.until(lambda: deadman(world) or asked.exists())
+    world.until(lambda: enforce_lifetime(world) or asked.exists())
     assert asked.read_text().startswith("poweroff")
     refused = world.call("submit", world.document(_job(), name="late"))
     assert refused.returncode == 2 and "this machine ends" in refused.stderr
@@ -168,7 +168,7 @@ def test_nothing_starts_once_the_lifetime_is_over(world: World) -> None:
     held = world.until(lambda: world.ask("status", queue="q")["queue"].get("blocked"))
     assert held == "the machine's lifetime of 1s is over"
     assert world.jobs().get("a", {}).get("status", "pending") == "pending"
-    assert world.call("deadman", env=env).returncode == 0
+    assert world.call("enforce-lifetime", env=env).returncode == 0
     assert asked.read_text() == "poweroff\n"
 
 
@@ -178,7 +178,7 @@ def test_without_the_setting_nothing_is_planned(world: World) -> None:
     world.daemon()
     submit(world)
     world.until(lambda: world.call("wait").returncode == 0)
-    deadman(world)
+    enforce_lifetime(world)
     assert plan(world) is None and not asked.exists()
     assert "Machine:" not in world.call("status").stdout
 

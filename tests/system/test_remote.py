@@ -18,7 +18,7 @@ from fake_ssm import Agent
 from s3_faults import EXPIRED, FaultProxy, Match
 from test_terminal import Terminal
 
-from runner.control import narrow
+from runner.control import ssm_codec
 from runner.store.projection import rfc3339
 
 
@@ -154,15 +154,15 @@ def test_who_may_only_look_can_not_act(elsewhere: Elsewhere) -> None:
     """A permission to look would be one to cancel."""
     elsewhere.run(LONG)
     elsewhere.until_job("long", "running")
-    word = narrow.pack_request("cancel", queue="q")
+    word = ssm_codec.pack_request("cancel", queue="q")
     done = elsewhere.machine.call("ask", "--look-only", word)
     assert done.returncode == 0
-    answer = narrow.unpack(done.stdout)
+    answer = ssm_codec.unpack(done.stdout)
     assert answer["ok"] is False and "may only look" in answer["error"]["message"]
     assert elsewhere.status() == "running"
     for wrong in (["ask", "--limit", "5", word], ["ask"], ["ask", word, "--lok-only"]):
         assert elsewhere.machine.call(*wrong).returncode == 2
-    rubbish = narrow.unpack(elsewhere.machine.call("ask", "%%%").stdout)
+    rubbish = ssm_codec.unpack(elsewhere.machine.call("ask", "%%%").stdout)
     assert rubbish["error"]["exit_code"] == 2
 
 
@@ -293,8 +293,8 @@ def test_a_document_that_was_changed_on_its_way_is_refused(elsewhere: Elsewhere)
     client = elsewhere.endpoint.client()
     client.put_object(Bucket=elsewhere.bucket, Key="runner/x.json", Body=b"{}")
     url = f"s3://{elsewhere.bucket}/runner/x.json"
-    word = narrow.pack_request("submit", s3=url, sha256="0" * 64)
-    answer = narrow.unpack(elsewhere.machine.call("ask", word).stdout)
+    word = ssm_codec.pack_request("submit", s3=url, sha256="0" * 64)
+    answer = ssm_codec.unpack(elsewhere.machine.call("ask", word).stdout)
     assert answer["ok"] is False and "not what was sent" in answer["error"]["message"]
 
 

@@ -20,15 +20,15 @@ from test_terminal import COLOUR, Terminal
 from world import RUNNER, World
 
 from runner.errors import StateError
-from runner.results.fetch import AWAY_AFTER, Report, fetch
+from runner.results.download.output_folder import OutputFolder
+from runner.results.download.queue_download import AWAY_AFTER, DownloadReport, fetch
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.manifest import parse_manifest
-from runner.results.output import OutputFolder
-from runner.results.s3 import S3Store
+from runner.results.s3.store import S3Store
 from runner.results.store import ResultStore, StoreError
-from runner.results.stored import read_queue
-from runner.results.upload import JobUpload, upload_job
+from runner.results.stored_queue import read_queue
+from runner.results.upload.job_upload import JobUpload, upload_job
 
 LAYOUT = Layout()
 
@@ -92,7 +92,7 @@ class Stock:
         change(document)
         self.store.put_bytes(key, json.dumps(document).encode())
 
-    def fetch(self, output: Path, store: Any = None, **options: Any) -> Report:
+    def fetch(self, output: Path, store: Any = None, **options: Any) -> DownloadReport:
         """Fetch all in this process."""
         store = store or self.store
         queue = read_queue(store, LAYOUT)

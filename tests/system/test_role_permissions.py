@@ -13,7 +13,7 @@ from test_s3_permissions import ACTIONS
 from world import World
 
 from runner.aws.ec2 import Ec2
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.instance import Instance
 
 JOB = {
@@ -165,7 +165,7 @@ def test_no_action_on_ec2_is_too_many(as_machine: Guarded, action: str) -> None:
     as_machine.allow(without(role(as_machine.bucket), action))
     with pytest.raises(AwsError) as caught:
         end(launched(as_machine))
-    assert caught.value.kind is Kind.DENIED
+    assert caught.value.kind is ErrorKind.DENIED
 
 
 def test_the_spot_request_is_cancelled_by_right(as_machine: Guarded) -> None:
@@ -179,6 +179,6 @@ def test_the_spot_request_is_cancelled_by_right(as_machine: Guarded) -> None:
     as_machine.allow(without(policy, "ec2:CancelSpotInstanceRequests"))
     with pytest.raises(AwsError) as caught:
         Ec2("us-east-1").cancel_spot(requests)
-    assert caught.value.kind is Kind.DENIED
+    assert caught.value.kind is ErrorKind.DENIED
     as_machine.allow(policy)
     Ec2("us-east-1").cancel_spot(requests)

@@ -55,7 +55,10 @@ WHAT = [
     ("stop", 106),
     ("prune --dry-run --json", 0),
     ("completion bash", 0),
-    *((f"{verb} --nope", 2) for verb in ("daemon", "keep", "deadman", "ask", "shell", "ls")),
+    *(
+        (f"{verb} --nope", 2)
+        for verb in ("daemon", "keep", "enforce-lifetime", "ask", "shell", "ls")
+    ),
     *((f"{verb} --nope", 2) for verb in ("launch", "resume", "terminate", "reap", "setup")),
     ("doctor --nope", 2),
     ("statsu", 2),

@@ -41,7 +41,7 @@ class Site:
         self.world = World(folder / name)
         self.name = name
         self.store = url
-        self.ledger, self.go = folder / "ledger", folder / "go"
+        self.records, self.go = folder / "ledger", folder / "go"
         self.instance = imds.data["instance-id"] = f"i-{name}"
         machine_id = folder / name / "machine-id"
         machine_id.write_text(name * 8)
@@ -73,7 +73,7 @@ class Site:
 
     def submit(self, bucket: str) -> None:
         """The same document on each machine, but for its own name in the ledger."""
-        long = {"command": COMMAND.format(machine="$MACHINE", ledger=self.ledger, go=self.go)}
+        long = {"command": COMMAND.format(machine="$MACHINE", records=self.records, go=self.go)}
         jobs = [
             {"job_id": "early", "command": "echo result > r", "result_paths": ["r"]},
             {"job_id": "long", **long},

@@ -19,6 +19,7 @@ from runner.core.actions import (
     SignalTree,
     StartAttempt,
 )
+from runner.core.history import StoryEntry
 from runner.core.scheduler import Scheduler
 from runner.core.states import (
     JobState,
@@ -28,7 +29,6 @@ from runner.core.states import (
     queue_from_record,
     to_record,
 )
-from runner.core.story import StoryEntry
 from runner.model.document import JobSpec, QueueSpec, RetrySpec
 from runner.model.graph import Graph
 

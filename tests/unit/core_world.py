@@ -25,7 +25,7 @@ from runner.core.actions import (
     SignalTree,
     StartAttempt,
 )
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.core.scheduler import Scheduler
 from runner.core.states import (
     PENDING,
@@ -213,7 +213,7 @@ class World:
             self.commit()
             self.load()
 
-    def amend(self, new: QueueSpec, again: Again) -> bool:
+    def amend(self, new: QueueSpec, again: RunMode) -> bool:
         """The document is another from now on, if that is accepted."""
         before = self.core
         kept = {at: state for at, state in enumerate(before.jobs) if state != PENDING}

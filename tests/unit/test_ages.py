@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.service import ages
-from runner.service.ages import Ages, Reading
+from runner.service import queue_ages
+from runner.service.queue_ages import QueueAges, Reading
 
 DAY = 86_400.0
 YEAR = 366 * DAY
@@ -13,24 +13,24 @@ NOW = 1_800_000_000.0
 def test_a_clock_years_ahead_makes_nothing_old() -> None:
     """A start with a wrong clock removes every finished queue with its logs."""
     ended = {"q": NOW - 5}
-    first = Ages().at(Reading(NOW, "b", 1000.0), ended)
+    first = QueueAges().at(Reading(NOW, "b", 1000.0), ended)
     for years in (40, 200, -30):
         jumped = first.at(Reading(NOW + years * YEAR, "b", 1060.0), ended)
         assert jumped.kept == {"q": 65.0}
         rebooted = first.at(Reading(NOW + years * YEAR, "c", 30.0), ended)
         assert rebooted.kept is not None
-        assert 35.0 <= rebooted.kept["q"] <= 35.0 + ages.OFF_AT_MOST
+        assert 35.0 <= rebooted.kept["q"] <= 35.0 + queue_ages.OFF_AT_MOST
 
 
 def test_a_queue_that_ended_in_1970_is_young() -> None:
     """A board that begins in 1970 loses the logs of its first queue when NTP sets the clock."""
-    before = Ages(Reading(10.0, "b", 10.0), {})
+    before = QueueAges(Reading(10.0, "b", 10.0), {})
     assert before.at(Reading(NOW, "b", 40.0), {"q": 20.0}).kept == {"q": 60.0}
 
 
 def test_kept_queues_grow_old_over_restarts_and_boots() -> None:
     """Nothing is ever pruned on a machine that is started anew each day."""
-    look = Ages().at(Reading(NOW, "0", 100.0), {"q": NOW})
+    look = QueueAges().at(Reading(NOW, "0", 100.0), {"q": NOW})
     for boot in range(1, 31):
         wall = NOW + boot * DAY
         look = look.at(Reading(wall, str(boot), 100.0), {"q": NOW})

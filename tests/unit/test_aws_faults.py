@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
-from runner.aws.faults import AwsError, Kind, part_of, translate
+from runner.aws.errors import AwsError, ErrorKind, part_of, translate
 
 PAGE = "<html>\n" + "<p>It is us, and not you.</p>\n" * 2000
 
@@ -31,7 +31,7 @@ def test_what_only_aws_can_decode_is_told_whole() -> None:
     text = "Encoded authorization failure message: " + "x" * 1500
     refused = ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": text}}, "Run")
     told = translate(refused)
-    assert told is not None and told.kind is Kind.DENIED
+    assert told is not None and told.kind is ErrorKind.DENIED
     assert str(told) == f"UnauthorizedOperation: {text}"
 
 
@@ -40,6 +40,6 @@ def test_an_answer_without_what_aws_always_tells_is_no_answer(answer: Any) -> No
     """A proxy's page with status 200 would be an internal error, and a launch nobody knows of."""
     with pytest.raises(AwsError, match="SendCommand was answered without CommandId") as caught:
         part_of(answer, "SendCommand", "Command", "CommandId")
-    assert caught.value.kind is Kind.PASSING
+    assert caught.value.kind is ErrorKind.PASSING
     machine = {"Instances": [{"InstanceId": "i-1"}]}
     assert part_of(machine, "RunInstances", "Instances", 0, "InstanceId") == "i-1"

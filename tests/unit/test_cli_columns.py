@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from runner.cli import queues, rows
-from runner.cli import table as live
-from runner.cli.columns import (
-    Column,
-    Cut,
-    cells_of,
-    fit,
-    line,
-    pad,
-    shortened,
-    table,
-    wrap,
-)
-from runner.cli.fleet import COLUMNS as FLEET
+from runner.cli.show import job_rows
+from runner.cli.show import live_table as live
+from runner.cli.show.columns import Column, Cut, cells_of, fit, line, pad, shortened, table, wrap
+from runner.cli.show.machines import COLUMNS as FLEET
+from runner.cli.verbs import queues
 
 PLAIN = (Column("A"), Column("BB"))
 WHY = "command execution failed: exit status 3; retry 1 of 2 in 5s"
@@ -32,7 +23,7 @@ def test_columns_are_aligned_and_nothing_is_cut_without_a_width() -> None:
         "y     \\x07",
     ]
     assert table(PLAIN, [], None) == ["A  BB"]
-    wide = table(rows.COLUMNS, [(LONG * 3, "failed", "1", "3", "1s", "yes", WHY * 9)], None)
+    wide = table(job_rows.COLUMNS, [(LONG * 3, "failed", "1", "3", "1s", "yes", WHY * 9)], None)
     assert LONG * 3 in wide[1] and WHY * 9 in wide[1]
 
 
@@ -40,7 +31,7 @@ def test_columns_are_aligned_and_nothing_is_cut_without_a_width() -> None:
 @pytest.mark.parametrize(
     ("columns", "row", "whole"),
     [
-        (rows.COLUMNS, (LONG, "interrupted", "12", "SIGKILL", "2s of 2h0m0s", "no", WHY), 1),
+        (job_rows.COLUMNS, (LONG, "interrupted", "12", "SIGKILL", "2s of 2h0m0s", "no", WHY), 1),
         (live.COLUMNS, (LONG, "interrupted", "12", "2s of 2h0m0s", "SIGKILL", WHY), 1),
         (queues.COLUMNS, (LONG, "interrupted", *["2026-11-20T12:23:52Z"] * 2, WHY), 1),
         (
@@ -75,7 +66,7 @@ def test_an_id_gives_way_before_a_reason() -> None:
 
 def test_a_reason_without_room_has_lines_of_its_own() -> None:
     """On a narrow terminal nobody could read why a job failed."""
-    lines = table(rows.COLUMNS, [("train", "failed", "1", "3", "1s", "yes", WHY)], 40)
+    lines = table(job_rows.COLUMNS, [("train", "failed", "1", "3", "1s", "yes", WHY)], 40)
     assert " ".join(" ".join(lines[2:]).split()) == WHY
     assert all(each.startswith("    ") for each in lines[2:])
 

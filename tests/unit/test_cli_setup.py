@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from runner.aws import clients
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.stacks import Event
 from runner.cli.main import run_command
-from runner.targets.ec2 import setup
-from runner.targets.ec2.setup import Done, Plan, Step, Wish
+from runner.targets.ec2.account import setup
+from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, Step
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_mistakes_are_told_before_anything_is_asked(
     def refused(*_: object, **__: object) -> object:
         raise AssertionError("AWS was asked")
 
-    monkeypatch.setattr("runner.targets.ec2.setup.make_client", refused)
+    monkeypatch.setattr("runner.targets.ec2.account.setup.make_client", refused)
     assert run_command(["setup", *words, "--yes"]) == 2
     assert told in capsys.readouterr().err
 
 
-def planned(*, same: bool = False) -> Plan:
+def planned(*, same: bool = False) -> SetupPlan:
     step = Step("runner-permissions", "eu-west-1", "text", {}, ("a role",), there=False, same=same)
-    return Plan("123456789012", "aws", "eu-west-1", [step])
+    return SetupPlan("123456789012", "aws", "eu-west-1", [step])
 
 
 def test_a_ctrl_c_says_what_goes_on(
@@ -53,7 +53,7 @@ def test_a_ctrl_c_says_what_goes_on(
 ) -> None:
     """Somebody would think that it was stopped, and make the same by hand."""
 
-    def interrupted(plan: Plan, tell: Callable[[Step, Event], None]) -> list[Done]:
+    def interrupted(plan: SetupPlan, tell: Callable[[Step, Event], None]) -> list[Done]:
         tell(plan.steps[0], Event("Role", "AWS::IAM::Role", "CREATE_IN_PROGRESS", ""))
         raise KeyboardInterrupt
 
@@ -70,9 +70,9 @@ def test_who_may_not_is_told_who_may(
 ) -> None:
     """`AccessDenied` alone sends people to ask for rights that they needn't have."""
 
-    def denied(_: Wish) -> Plan:
+    def denied(_: SetupRequest) -> SetupPlan:
         raise AwsError(
-            Kind.DENIED, "AccessDenied", "AccessDenied: not cloudformation:DescribeStacks"
+            ErrorKind.DENIED, "AccessDenied", "AccessDenied: not cloudformation:DescribeStacks"
         )
 
     monkeypatch.setattr(setup, "make_plan", denied)

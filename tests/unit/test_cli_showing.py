@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from runner.cli.exit_codes import of_queue
-from runner.cli.rows import duration, elapsed, why
-from runner.cli.status import show
-from runner.cli.table import choose, render, room_for_jobs, window
-from runner.cli.terminal import Screen
-from runner.cli.text import clean, counted, headline, per_hour, told
-from runner.cli.watch import line
+from runner.cli.show.job_rows import duration, elapsed, why
+from runner.cli.show.live_table import choose, render, room_for_jobs, window
+from runner.cli.show.run_view import line
+from runner.cli.show.terminal import Screen
+from runner.cli.show.text import clean, counted, format_counts, headline, per_hour
+from runner.cli.verbs.status import show
+from runner.core.history import StoryEntry
 from runner.core.states import PENDING, JobState, JobStatus, QueueState
-from runner.core.story import StoryEntry
 from runner.service.views import Snapshot
 
 
@@ -40,7 +40,7 @@ def test_a_headline_says_the_state_and_why() -> None:
     queue = {"queue_id": "q", "status": "failed", "reason": "job 'a' failed"}
     assert headline(queue) == "q failed: job 'a' failed"
     assert headline({"queue_id": "q", "status": "running", "paused": True}) == "q running, paused"
-    assert told({"completed": 3, "failed": 0, "running": 1}) == "3 completed, 1 running"
+    assert format_counts({"completed": 3, "failed": 0, "running": 1}) == "3 completed, 1 running"
     assert counted(1, "job") == "1 job" and counted(12_000, "job") == "12,000 jobs"
 
 
@@ -101,7 +101,9 @@ def test_an_event_is_one_line_in_words() -> None:
 def test_a_price_is_told_in_plain_digits() -> None:
     """`$1e-05 an hour` is no price."""
     prices = {0.0416: "$0.0416", 1.2: "$1.20", 3.0: "$3.00", 0.00001: "$0.00001", 0: "$0.00"}
-    assert all(per_hour(price) == f"{told} an hour" for price, told in prices.items())
+    assert all(
+        per_hour(price) == f"{format_counts} an hour" for price, format_counts in prices.items()
+    )
     assert per_hour(1e-7) == "less than $0.00001 an hour"
 
 

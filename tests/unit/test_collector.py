@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.service.collector import lasting, lastingly, sweep
+from runner.service.garbage_collection import keep_from_collection, lastingly, sweep
 
 
 class Thing:
@@ -32,7 +32,7 @@ def walked(thing: Thing) -> bool:
 
 def test_what_is_made_to_last_is_walked_by_no_pass() -> None:
     """Each pass over an open queue of 100,000 jobs would stop all other queues for 0.3 s."""
-    with lasting():
+    with keep_from_collection():
         thing = Thing()
         assert not gc.isenabled()
     assert gc.isenabled() and not walked(thing)
@@ -51,7 +51,7 @@ def test_passes_begin_again_when_the_last_has_left() -> None:
     other = threading.Thread(target=lastingly, args=(make,))
     other.start()
     inside.wait()
-    with lasting():
+    with keep_from_collection():
         pass
     assert not gc.isenabled()
     leave.set()
@@ -72,7 +72,7 @@ def test_an_error_leaves_the_collector_on() -> None:
 
 def test_a_sweep_frees_what_refers_to_itself() -> None:
     """Each queue that was ever open would stay in memory."""
-    with lasting():
+    with keep_from_collection():
         thing = weakref.ref(Thing())
     gc.collect()
     assert thing() is not None

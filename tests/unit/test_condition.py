@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from runner.aws.ec2 import Machine
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.ssm import Ping
 from runner.targets.ec2 import names
-from runner.targets.ec2.condition import not_installed, of_machine, of_ping
-from runner.targets.ec2.finding import Found, Target, chosen
+from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target, chosen
+from runner.targets.ec2.observe.reachability import not_installed, of_machine, of_ping
 
 NOW = 1_800_000_000.0
 NAME = "i-0123456789abcdef0"
@@ -23,8 +23,10 @@ def machine(state: str, **more: Any) -> Machine:
     return Machine(instance_id=NAME, state=state, instance_type="g5.2xlarge", **given)
 
 
-def found(machine: Machine | None, **more: Any) -> Found:
-    return Found(Target("q"), "us-east-1", machine, NAME, "q", "s3://b/queues/q", "l1", **more)
+def found(machine: Machine | None, **more: Any) -> ResolvedTarget:
+    return ResolvedTarget(
+        Target("q"), "us-east-1", machine, NAME, "q", "s3://b/queues/q", "l1", **more
+    )
 
 
 def test_one_that_runs_has_nothing_against_it() -> None:
@@ -69,7 +71,7 @@ def test_nobody_is_told_to_resume_what_has_ended(ended: bool | None, resumes: bo
 
 def test_ec2_that_can_not_be_asked_is_no_machine_that_is_gone() -> None:
     """Somebody would start a second machine beside the first."""
-    expired = AwsError(Kind.EXPIRED, "ExpiredToken", "ExpiredToken: expired")
+    expired = AwsError(ErrorKind.EXPIRED, "ExpiredToken", "ExpiredToken: expired")
     said = of_machine(found(None, trouble=expired), NOW)
     assert said is not None and not said.ends
     assert "can't be asked: ExpiredToken" in said.why
@@ -78,7 +80,7 @@ def test_ec2_that_can_not_be_asked_is_no_machine_that_is_gone() -> None:
 
 def test_who_may_only_use_ssm_is_let_through() -> None:
     """A policy without ec2:DescribeInstances would make status useless."""
-    denied = AwsError(Kind.DENIED, "UnauthorizedOperation", "no")
+    denied = AwsError(ErrorKind.DENIED, "UnauthorizedOperation", "no")
     assert of_machine(found(None, trouble=denied), NOW) is None
 
 

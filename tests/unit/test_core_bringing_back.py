@@ -8,8 +8,8 @@ import pytest
 from core_driver import BOOT, EPOCH, Driver, document, job
 
 from runner.core import events as ev
-from runner.core.bringing_back import OnRecord, from_file, with_attempts
 from runner.core.state_file import read_state
+from runner.core.state_recovery import OnRecord, from_file, with_attempts
 from runner.errors import StateError
 from runner.model.document import QueueSpec, ResultSpec
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from runner.core.machine import (
+from runner.core.machine_lifetime import (
     Ending,
+    EndPlan,
     Hold,
     Life,
-    Machine,
+    MachineLifetime,
     Moment,
-    Plan,
     QueueEnd,
     live_on,
     outlived,
@@ -35,13 +35,13 @@ def booted(after: float, uptime: float) -> Moment:
     return Moment("boot-2", uptime, NOW.wall + after)
 
 
-def planned(*ends: QueueEnd, delay: float = 300.0, keep: float = 300.0) -> Plan:
+def planned(*ends: QueueEnd, delay: float = 300.0, keep: float = 300.0) -> EndPlan:
     return plan_end(ends or [DONE], "terminate", delay, keep, NOW)
 
 
 def test_a_machine_without_work_ends_after_the_delay() -> None:
     """It would cost money for nothing, or go before anybody could look at it."""
-    machine = Machine(plan=planned())
+    machine = MachineLifetime(plan=planned())
     assert verdict(machine, later(299)) is None
     ending = verdict(machine, later(300))
     assert ending == Ending("terminate", "queue done completed", "boot-1", 1300.0)
@@ -50,7 +50,7 @@ def test_a_machine_without_work_ends_after_the_delay() -> None:
 @pytest.mark.parametrize("jump", [-1e9, 1e9])
 def test_a_clock_that_jumps_ends_nothing_and_holds_nothing(jump: float) -> None:
     """A time server that is reached late would power off the machine, or keep it for ever."""
-    machine = Machine(plan=planned(), hold=Hold(WALL + 400, "boot-1", 1400.0))
+    machine = MachineLifetime(plan=planned(), hold=Hold(WALL + 400, "boot-1", 1400.0))
     assert verdict(machine, later(399, jump=jump)) is None
     assert verdict(machine, later(400, jump=jump)) is not None
 
@@ -58,7 +58,7 @@ def test_a_clock_that_jumps_ends_nothing_and_holds_nothing(jump: float) -> None:
 def test_in_a_later_boot_the_delay_begins_with_it() -> None:
     """A machine that somebody starts again would end before he could log in; one whose daemon is
     broken would never end."""
-    machine = Machine(plan=planned())
+    machine = MachineLifetime(plan=planned())
     assert verdict(machine, booted(86_400, 15)) is None
     assert verdict(machine, booted(86_400, 300)) is not None
 
@@ -81,7 +81,7 @@ def test_the_only_copy_keeps_it_like_a_failure_and_a_lifetime_does_not() -> None
     told = "queue done completed, results are only on this machine"
     assert (kept.due, kept.why) == (1000.0 + 3600, told)
     assert planned(missing, replace(DONE, name="next", age=-1), keep=3600).why == told
-    machine = live_on(Machine(plan=kept), NOW, None, 2000.0, "stop")
+    machine = live_on(MachineLifetime(plan=kept), NOW, None, 2000.0, "stop")
     ending = verdict(machine, later(1000))
     assert ending is not None
     assert ending.why == f"the machine's lifetime of 33m20s is over ({told})"
@@ -90,8 +90,8 @@ def test_the_only_copy_keeps_it_like_a_failure_and_a_lifetime_does_not() -> None
 def test_a_hold_keeps_it_and_ends_by_itself() -> None:
     """The machine would go under somebody's hands, or stay for ever though he has left."""
     plan = planned()
-    assert verdict(Machine(plan=plan, hold=Hold()), later(1e6)) is None
-    held = Machine(plan=plan, hold=Hold(WALL + 7200, "boot-1", 8200.0))
+    assert verdict(MachineLifetime(plan=plan, hold=Hold()), later(1e6)) is None
+    held = MachineLifetime(plan=plan, hold=Hold(WALL + 7200, "boot-1", 8200.0))
     assert verdict(held, later(7199)) is None
     assert verdict(held, later(7200)) is not None
     assert verdict(held, booted(7000, 6000)) is None, "over a reboot, too"
@@ -100,7 +100,7 @@ def test_a_hold_keeps_it_and_ends_by_itself() -> None:
 
 def test_a_lifetime_counts_the_time_it_was_off_and_no_hold_lengthens_it() -> None:
     """A machine that was stopped for a night would get another day; a forgotten hold, for ever."""
-    machine = live_on(Machine(hold=Hold()), NOW, "i-1", 86_400.0, "stop")
+    machine = live_on(MachineLifetime(hold=Hold()), NOW, "i-1", 86_400.0, "stop")
     assert machine.life == Life(WALL - 1000, "i-1", 86_400.0, "stop", "boot-1")
     assert outlived(machine, later(85_399)) is None
     assert outlived(machine, later(85_400)) == "the machine's lifetime of 24h0m0s is over"
@@ -110,14 +110,14 @@ def test_a_lifetime_counts_the_time_it_was_off_and_no_hold_lengthens_it() -> Non
 
 def test_a_wall_clock_in_the_past_does_not_lengthen_a_life() -> None:
     """A clock that lost its battery would give the machine fifty years."""
-    machine = live_on(Machine(), NOW, None, 7200.0, "stop")
+    machine = live_on(MachineLifetime(), NOW, None, 7200.0, "stop")
     assert verdict(machine, later(6200, jump=-1e9)) is not None
 
 
 @pytest.mark.parametrize("jump", [-1e6, 1e6])
 def test_a_clock_that_is_set_ends_no_life(jump: float) -> None:
     """A time server that is reached late would end the machine with its work, or give it days."""
-    machine = live_on(Machine(), NOW, "i-1", 7200.0, "stop")
+    machine = live_on(MachineLifetime(), NOW, "i-1", 7200.0, "stop")
     for seconds in (60, 6199):
         machine = live_on(machine, later(seconds, jump=jump), "i-1", 7200.0, "stop")
         assert verdict(machine, later(seconds, jump=jump)) is None
@@ -131,7 +131,7 @@ def test_a_clock_that_is_set_ends_no_life(jump: float) -> None:
 
 def test_a_second_boot_is_counted_on_its_own_clock_too() -> None:
     """A spot machine that EC2 has started again would be ended by a step of its wall clock."""
-    machine = live_on(Machine(), NOW, "i-1", 86_400.0, "stop")
+    machine = live_on(MachineLifetime(), NOW, "i-1", 86_400.0, "stop")
     first = booted(40_000, 10)
     machine = live_on(machine, first, "i-1", 86_400.0, "stop")
     stepped = Moment("boot-2", 20.0, first.wall + 1e6)
@@ -141,14 +141,14 @@ def test_a_second_boot_is_counted_on_its_own_clock_too() -> None:
 
 def test_a_record_of_an_earlier_version_counts_by_the_wall_clock() -> None:
     """An upgrade would give each machine its whole life again."""
-    machine = Machine(life=Life(WALL - 5000, "i-1", 7200.0, "stop"))
+    machine = MachineLifetime(life=Life(WALL - 5000, "i-1", 7200.0, "stop"))
     assert verdict(machine, later(2199)) is None
     assert verdict(machine, later(2200)) is not None
 
 
 def test_another_limit_holds_from_now_on() -> None:
     """A mistake in the settings could not be mended."""
-    machine = live_on(Machine(), NOW, None, 7200.0, "stop")
+    machine = live_on(MachineLifetime(), NOW, None, 7200.0, "stop")
     longer = live_on(machine, later(7000), "i-1", 9000.0, "terminate")
     assert longer.life == Life(WALL - 1000, "i-1", 9000.0, "terminate", "boot-1")
     assert verdict(longer, later(7000)) is None
@@ -156,16 +156,16 @@ def test_another_limit_holds_from_now_on() -> None:
 
 def test_a_copy_of_the_disk_is_another_machine() -> None:
     """A machine made from an image would end with its first boot."""
-    machine = live_on(Machine(), NOW, "i-1", 7200.0, "stop")
+    machine = live_on(MachineLifetime(), NOW, "i-1", 7200.0, "stop")
     machine = replace(machine, plan=planned(), hold=Hold())
     copy = live_on(machine, booted(86_400, 20), "i-2", 7200.0, "stop")
-    assert copy == Machine(life=Life(WALL + 86_380, "i-2", 7200.0, "stop", "boot-2"))
+    assert copy == MachineLifetime(life=Life(WALL + 86_380, "i-2", 7200.0, "stop", "boot-2"))
     assert live_on(machine, booted(86_400, 20), None, 7200.0, "stop").plan == machine.plan
 
 
 def test_an_end_that_has_begun_goes_on_in_its_boot_only() -> None:
     """A try that failed would be forgotten; or a machine that was started again end at once."""
     ending = Ending("stop", "why", "boot-1", 1300.0)
-    machine = Machine(ending=ending, hold=Hold())
+    machine = MachineLifetime(ending=ending, hold=Hold())
     assert verdict(machine, later(500)) is ending
     assert verdict(machine, booted(500, 20)) is None

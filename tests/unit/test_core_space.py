@@ -5,7 +5,7 @@ from __future__ import annotations
 from core_driver import Driver, document, drive, job
 
 from runner.core import events as ev
-from runner.core.space import FIRST_DELAY, IN_RESERVE, LAST_DELAY
+from runner.core.disk_space import FIRST_DELAY, IN_RESERVE, LAST_DELAY
 
 FULL = "disk full: 10 KiB free, 64 KiB are kept in reserve"
 

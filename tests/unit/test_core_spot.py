@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from core_driver import Driver, drive, job
 
-from runner.core.departing import grace_within
+from runner.core.attempt_outcome import MAX_UNANNOUNCED
 from runner.core.events import Exited, Lost, Signalled, SpotNotice
-from runner.core.outcome import MAX_UNANNOUNCED
+from runner.core.spot_interruption import grace_within
 
 TERM = Signalled("SIGTERM")
 WHY = "spot interruption at 2026-01-22T14:05:30Z"

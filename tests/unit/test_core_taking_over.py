@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from core_driver import Driver, document, job
 
+from runner.core.resume_from_store import from_stored
 from runner.core.state_file import read_state
 from runner.core.states import LOST, JobStatus, QueueStatus
-from runner.core.taking_over import from_stored
 from runner.errors import StateError
 from runner.model.document import QueueSpec, ResultSpec
 

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from core_driver import Driver, document, drive, job
 
-from runner.core.again import Again
 from runner.core.events import Exited, Signalled
+from runner.core.run_mode import RunMode
 from runner.core.update import accepting, carry_over
 from runner.errors import ConflictError
 from runner.model.document import InputSpec, QueueSpec
 
-UPDATE = Again(update=True)
-RETRY = Again(retry_failed=True)
-RERUN = Again(rerun_changed=True)
+UPDATE = RunMode(update=True)
+RETRY = RunMode(retry_failed=True)
+RERUN = RunMode(rerun_changed=True)
 
 
-def update(q: Driver, new: QueueSpec, again: Again = UPDATE) -> None:
+def update(q: Driver, new: QueueSpec, again: RunMode = UPDATE) -> None:
     """What a session for the new document begins with."""
     kept = {i: state for i, state in enumerate(q.core.jobs) if state != type(state)()}
     queue, jobs = carry_over(q.document, new, q.core.queue, kept, again)
@@ -95,7 +95,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "gone", "again", "message"), REFUSED)
 def test_what_may_not_change_is_named_with_what_to_do(
-    name: str, gone: bool, again: Again, message: str
+    name: str, gone: bool, again: RunMode, message: str
 ) -> None:
     """A result would be shown for a command that never ran; or nobody knew what to do."""
     with pytest.raises(ConflictError, match=re.escape(message)):
@@ -108,7 +108,7 @@ def test_a_new_job_needs_an_update() -> None:
     q.fail("a")
     with pytest.raises(ConflictError, match=r'jobs\[1\] "b" is new: --update'):
         update(q, document(job("a"), job("b")), RETRY)
-    update(q, document(job("a"), job("b")), Again(retry_failed=True, update=True))
+    update(q, document(job("a"), job("b")), RunMode(retry_failed=True, update=True))
     assert q.states == "a:pending b:pending"
 
 
@@ -142,8 +142,8 @@ def test_the_flags_that_accept_a_document_are_known(new: QueueSpec, flags: str) 
     assert accepting(q.document, new, q.core.queue, states) == flags
 
 
-@pytest.mark.parametrize("again", [RETRY, UPDATE, Again(retry_failed=True, update=True)])
-def test_a_failed_job_is_corrected_and_what_is_done_stays(again: Again) -> None:
+@pytest.mark.parametrize("again", [RETRY, UPDATE, RunMode(retry_failed=True, update=True)])
+def test_a_failed_job_is_corrected_and_what_is_done_stays(again: RunMode) -> None:
     """The way the guide shows would be to run everything again."""
     q = drive(job("a"), job("bad", "a"), job("after", "bad"), on_failure="stop")
     q.ok("a")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from runner.core import events as ev
-from runner.core.again import Again
+from runner.core.run_mode import RunMode
 from runner.model.document import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 
 MAX_JOBS = 6
@@ -79,7 +79,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> JobSpec:
 
 
 AGAIN = st.builds(
-    Again, retry_failed=st.booleans(), update=st.booleans(), rerun_changed=st.booleans()
+    RunMode, retry_failed=st.booleans(), update=st.booleans(), rerun_changed=st.booleans()
 ).filter(lambda again: again.mends)
 
 
@@ -247,7 +247,7 @@ class Walk(RuleBasedStateMachine):
         retried=st.booleans(),
     )
     def amend(
-        self, data: st.DataObject, again: Again, reboot: bool, collects: bool, retried: bool
+        self, data: st.DataObject, again: RunMode, reboot: bool, collects: bool, retried: bool
     ) -> None:
         """The document is corrected between two sessions, with or without a word of its jobs."""
         world = self.world

@@ -8,7 +8,7 @@ import pytest
 
 from runner.aws.ec2 import Machine
 from runner.targets.ec2 import names
-from runner.targets.ec2.cost import cost_of, price_in
+from runner.targets.ec2.observe.cost import cost_of, price_in
 
 NOW = 1_800_000_000.0
 

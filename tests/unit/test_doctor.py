@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import UsageError
-from runner.targets.ec2.doctor import permissions
-from runner.targets.ec2.doctor.account import Caller, _clock
-from runner.targets.ec2.doctor.findings import Finding, Grade, examine, ok
-from runner.targets.ec2.doctor.role import _trusts_ec2
+from runner.targets.ec2.account.doctor import permissions
+from runner.targets.ec2.account.doctor.account import Caller, _clock
+from runner.targets.ec2.account.doctor.findings import Finding, Grade, examine, ok
+from runner.targets.ec2.account.doctor.role import _trusts_ec2
 
 
 def test_one_check_that_hangs_holds_nobody_up() -> None:
@@ -128,7 +128,7 @@ def test_who_may_not_simulate_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     """Most people may not; it would be one more warning that is none."""
 
     def denied(*_: object) -> list[dict[str, Any]]:
-        raise AwsError(Kind.DENIED, "AccessDenied", "no")
+        raise AwsError(ErrorKind.DENIED, "AccessDenied", "no")
 
     monkeypatch.setattr(permissions, "_simulate", denied)
     assert permissions.check_simulated(USER, "eu-west-1") == []

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import ConflictError
 from runner.targets.ec2 import names
-from runner.targets.ec2.bucket import Bucket
-from runner.targets.ec2.end_marker import RENEWED, TRIES, Agreed, EndGuard, UnmarkedError
+from runner.targets.ec2.bucket import LaunchBucket
+from runner.targets.ec2.end.end_marker import RENEWED, TRIES, Agreed, EndGuard, UnmarkedError
 from runner.targets.ec2.queue_ref import QueueRef
 
 MINE = QueueRef("q", "s3://b/queues/q")
@@ -47,7 +47,7 @@ class Fake:
 
 def guard(fake: Fake, agreed: Agreed, said: list[str] | None = None) -> EndGuard:
     say = (said if said is not None else []).append
-    return EndGuard(cast(Bucket, fake), "i-1", agreed, say, lambda: fake.now)
+    return EndGuard(cast(LaunchBucket, fake), "i-1", agreed, say, lambda: fake.now)
 
 
 def line(queue_id: str, store: str = "s3://b/x") -> str:
@@ -101,8 +101,8 @@ def test_a_list_that_could_not_be_read_before_keeps_no_machine_that_was_named() 
     guard(fake, Agreed(named=[MINE], others=True)).check()
 
 
-@pytest.mark.parametrize("kind", [Kind.DENIED, Kind.PASSING])
-def test_a_bucket_that_can_not_be_told_keeps_what_others_may_use(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ErrorKind.DENIED, ErrorKind.PASSING])
+def test_a_bucket_that_can_not_be_told_keeps_what_others_may_use(kind: ErrorKind) -> None:
     """A queue would be lost unseen; or a machine cost money for as long as S3 refuses."""
     fake, said = Fake(), list[str]()
     fake.trouble = AwsError(kind, "Some", "words")
@@ -111,7 +111,7 @@ def test_a_bucket_that_can_not_be_told_keeps_what_others_may_use(kind: Kind) -> 
     for agreed in (Agreed(whole=True, lines={}), Agreed(named=[MINE], others=True, lines={})):
         guard(fake, agreed, said).check()
     assert len(said) == 2 and "s3://b can't be told that i-1 is about to be ended" in said[0]
-    fake.trouble = AwsError(Kind.MISSING, "NoSuchBucket", "none")
+    fake.trouble = AwsError(ErrorKind.MISSING, "NoSuchBucket", "none")
     guard(fake, Agreed(named=[MINE], lines={}), said).check()
     assert len(said) == 2, "nobody can put a queue onto it either"
 

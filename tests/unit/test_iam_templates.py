@@ -16,9 +16,10 @@ from moto.iam.aws_managed_policies import aws_managed_policies_data
 from templates import GIVEN, actions, loaded, policies, resources, words
 
 from runner.results.layout import Layout
-from runner.targets.ec2 import iam, names
-from runner.targets.ec2.recipe import NAME as RECIPE
-from runner.targets.ec2.setup import WORDS, Wish, bucket_stack, permissions
+from runner.targets.ec2 import names
+from runner.targets.ec2.account import iam
+from runner.targets.ec2.account.setup import WORDS, SetupRequest, bucket_stack, permissions
+from runner.targets.ec2.launch.launch_options import NAME as RECIPE
 
 ROOT = Path(__file__).parents[2]
 POLICIES = policies()
@@ -340,13 +341,13 @@ def test_templates_are_in_what_is_installed() -> None:
 # -- what setup makes of flags ---------------------------------------------------------------
 
 
-def wish(**more: Any) -> Wish:
-    return Wish(region="eu-west-1", **more)
+def wanted(**more: Any) -> SetupRequest:
+    return SetupRequest(region="eu-west-1", **more)
 
 
 def test_a_second_bucket_is_added() -> None:
     """Machines that run would lose the rights to the first, in the middle of their queues."""
-    first = permissions({}, wish(bucket="one"), "aws")
+    first = permissions({}, wanted(bucket="one"), "aws")
     assert first == {
         "BucketArns": "arn:aws:s3:::one",
         "ResultArns": "arn:aws:s3:::one/queues/*",
@@ -355,18 +356,18 @@ def test_a_second_bucket_is_added() -> None:
         "KmsKeyArn": "",
         "AllowShell": "yes",
     }
-    second = permissions(first, wish(bucket="two", prefix="/team-a/", shell=False), "aws")
+    second = permissions(first, wanted(bucket="two", prefix="/team-a/", shell=False), "aws")
     assert second["BucketArns"] == "arn:aws:s3:::one,arn:aws:s3:::two"
     assert second["ResultArns"] == "arn:aws:s3:::one/queues/*,arn:aws:s3:::two/team-a/*"
     assert second["ResultPrefixes"] == "queues/*,team-a/*"
     assert second["AllowShell"] == "no"
-    assert permissions(second, wish(), "aws") == second
-    assert permissions(second, wish(bucket="two", prefix="team-a"), "aws") == second
+    assert permissions(second, wanted(), "aws") == second
+    assert permissions(second, wanted(bucket="two", prefix="team-a"), "aws") == second
 
 
 def test_another_partition_has_other_arns() -> None:
     """In China and GovCloud nothing would be allowed."""
-    made = permissions({}, wish(bucket="b"), "aws-cn")
+    made = permissions({}, wanted(bucket="b"), "aws-cn")
     assert made["ResultArns"] == "arn:aws-cn:s3:::b/queues/*"
 
 

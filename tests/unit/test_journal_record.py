@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.journal import record
+from runner.cli.daemon_log import record
 from runner.host.journal import LONGEST, encode, field_name, is_journal
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runner.targets.ec2 import names
-from runner.targets.ec2.plan import (
+from runner.targets.ec2.launch.launch_request import LaunchRequest
+from runner.targets.ec2.launch.plan import (
     Facts,
     Image,
     Subnet,
@@ -18,8 +19,7 @@ from runner.targets.ec2.plan import (
     disk_of,
     drops,
 )
-from runner.targets.ec2.request import request, tags, token
-from runner.targets.ec2.wish import Wish
+from runner.targets.ec2.launch.run_instances import request, tags, token
 
 ZONES = ("us-east-1a", "us-east-1b")
 X86 = Image("ami-1", "al2023", "x86_64", "/dev/xvda", 8, "p")
@@ -40,58 +40,58 @@ def facts(**changes: Any) -> Facts:
     return Facts(**{**made, **changes})
 
 
-def wish(**changes: Any) -> Wish:
-    return Wish(**{"types": ("m.a", "m.b"), "max_lifetime": 3600.0, **changes})
+def wanted(**changes: Any) -> LaunchRequest:
+    return LaunchRequest(**{"types": ("m.a", "m.b"), "max_lifetime": 3600.0, **changes})
 
 
-def order(wish: Wish, facts: Facts) -> list[str]:
-    return [f"{c.type} {c.market} {c.subnet.zone[-1]}" for c in candidates(wish, facts)]
+def order(wanted: LaunchRequest, facts: Facts) -> list[str]:
+    return [f"{c.type} {c.market} {c.subnet.zone[-1]}" for c in candidates(wanted, facts)]
 
 
-def asked(wish: Wish, market: str = "on-demand", **more: Any) -> dict[str, Any]:
+def asked(wanted: LaunchRequest, market: str = "on-demand", **more: Any) -> dict[str, Any]:
     """The request of the first candidate in this market."""
-    candidate = next(c for c in candidates(wish, facts()) if c.market == market)
+    candidate = next(c for c in candidates(wanted, facts()) if c.market == market)
     given: dict[str, Any] = {
         "profile": "runner-instance",
-        "tags": tags(wish, "l-1", "q", "s3://b/p", EXPIRES, candidate.price),
+        "tags": tags(wanted, "l-1", "q", "s3://b/p", EXPIRES, candidate.price),
         "token": token("l-1", 1),
         "expires": EXPIRES,
         "user_data": b"#!",
     }
-    return request(wish, candidate, **{**given, **more})
+    return request(wanted, candidate, **{**given, **more})
 
 
 def test_zone_before_type_before_market() -> None:
     """A dearer machine would be taken where the first choice was free next door."""
-    assert order(wish(spot=True, fallback=True), facts()) == [
+    assert order(wanted(spot=True, fallback=True), facts()) == [
         *("m.a spot a", "m.a spot b", "m.b spot a", "m.b spot b"),
         *("m.a on-demand a", "m.a on-demand b", "m.b on-demand a", "m.b on-demand b"),
     ]
-    assert order(wish(), facts()) == order(wish(spot=True, fallback=True), facts())[4:]
+    assert order(wanted(), facts()) == order(wanted(spot=True, fallback=True), facts())[4:]
 
 
 def test_what_a_zone_has_not_got_is_dropped_with_words() -> None:
     """EC2 would be asked in vain, or the user wonder about a zone that was left out."""
     some = facts(zones={"m.a": frozenset({"us-east-1b"}), "m.b": frozenset(ZONES)})
-    assert order(wish(), some)[0] == "m.a on-demand b"
-    assert drops(wish(), some) == ["m.a is not offered in us-east-1a"]
+    assert order(wanted(), some)[0] == "m.a on-demand b"
+    assert drops(wanted(), some) == ["m.a is not offered in us-east-1a"]
     none = facts(zones={})
-    assert disagreements(wish(types=("m.a",)), none) == [
+    assert disagreements(wanted(types=("m.a",)), none) == [
         "nothing is left to launch: m.a is not offered in us-east-1a, us-east-1b"
     ]
 
 
 def test_an_image_of_another_architecture_is_an_error() -> None:
     """The machine would never boot, and cost until its end."""
-    told = disagreements(wish(), facts(images={"m.a": ARM, "m.b": ARM}))
+    told = disagreements(wanted(), facts(images={"m.a": ARM, "m.b": ARM}))
     assert told == ["--ami: ami-2 (al2023-arm) is for arm64, but m.a is x86_64"]
 
 
 def test_a_disk_smaller_than_its_image_is_an_error() -> None:
     """A size would be changed in silence, or EC2 refuse what was found to be right."""
     both = facts(images={"m.a": X86, "m.b": replace(ARM, size=12)})
-    assert disagreements(wish(disk=12), both) == disagreements(wish(), both) == []
-    assert disagreements(wish(disk=7), both) == [
+    assert disagreements(wanted(disk=12), both) == disagreements(wanted(), both) == []
+    assert disagreements(wanted(disk=7), both) == [
         "--disk-size: ami-1 (al2023) needs at least 8 GiB, and 7 were given",
         "--disk-size: ami-2 (al2023-arm) needs at least 12 GiB, and 7 were given",
     ]
@@ -100,18 +100,22 @@ def test_a_disk_smaller_than_its_image_is_an_error() -> None:
 def test_subnets_of_two_vpcs_are_an_error() -> None:
     """A security group is in one of them: each launch in the other would be refused."""
     two = [Subnet("subnet-1", ZONES[0], "vpc-1"), Subnet("subnet-2", ZONES[1], "vpc-2")]
-    assert disagreements(wish(), facts(subnets=two))[0].startswith("--subnet: they are in several")
+    assert disagreements(wanted(), facts(subnets=two))[0].startswith(
+        "--subnet: they are in several"
+    )
 
 
 def test_prices_are_of_the_zone_where_they_differ() -> None:
     """The tag, and `runner ls`, would tell another zone's price."""
-    prices = [c.price for c in candidates(wish(types=("m.a",), spot=True, fallback=True), facts())]
+    prices = [
+        c.price for c in candidates(wanted(types=("m.a",), spot=True, fallback=True), facts())
+    ]
     assert prices == [None, 0.2, 0.5, 0.5]
 
 
 def test_everything_bears_the_tags_at_create() -> None:
     """What can't be found by its tags outlives its machine, unseen."""
-    made = asked(wish(tags={"team": "blue", "Name": "mine"}))
+    made = asked(wanted(tags={"team": "blue", "Name": "mine"}))
     kinds = [each["ResourceType"] for each in made["TagSpecifications"]]
     assert kinds == ["instance", "volume", "network-interface"]
     told = {tag["Key"]: tag["Value"] for tag in made["TagSpecifications"][1]["Tags"]}
@@ -125,14 +129,14 @@ def test_everything_bears_the_tags_at_create() -> None:
         names.TERMINATES: "terminate",
         names.PRICE: "0.5",
     }
-    spot = asked(wish(spot=True), "spot")
+    spot = asked(wanted(spot=True), "spot")
     assert spot["TagSpecifications"][-1]["ResourceType"] == "spot-instances-request"
     assert names.PRICE not in str(spot)  # of that zone nobody knows one
 
 
 def test_a_spot_machine_is_stopped_and_its_request_ends() -> None:
     """EC2 refuses anything else for a persistent request; without an end it launches for ever."""
-    assert asked(wish(spot=True), "spot")["InstanceMarketOptions"] == {
+    assert asked(wanted(spot=True), "spot")["InstanceMarketOptions"] == {
         "MarketType": "spot",
         "SpotOptions": {
             "SpotInstanceType": "persistent",
@@ -140,7 +144,7 @@ def test_a_spot_machine_is_stopped_and_its_request_ends() -> None:
             "ValidUntil": "2027-01-15T08:00:00Z",
         },
     }
-    assert "InstanceMarketOptions" not in asked(wish())
+    assert "InstanceMarketOptions" not in asked(wanted())
 
 
 @pytest.mark.parametrize(
@@ -149,43 +153,43 @@ def test_a_spot_machine_is_stopped_and_its_request_ends() -> None:
 )
 def test_a_machine_that_powers_itself_off_is_gone(on_complete: str, behaviour: str) -> None:
     """A stopped machine's disk goes on costing; one that is to be stopped would be lost."""
-    made = asked(wish(on_complete=on_complete))
+    made = asked(wanted(on_complete=on_complete))
     assert made["InstanceInitiatedShutdownBehavior"] == behaviour
 
 
 def test_the_root_is_encrypted_and_as_large_as_it_must_be() -> None:
     """An image that is larger than the default would be refused; a plain one is readable."""
     large = replace(X86, size=90)
-    assert disk_of(wish(), large) == 90 and disk_of(wish(disk=100), large) == 100
-    ebs = asked(wish())["BlockDeviceMappings"][0]["Ebs"]
+    assert disk_of(wanted(), large) == 90 and disk_of(wanted(disk=100), large) == 100
+    ebs = asked(wanted())["BlockDeviceMappings"][0]["Ebs"]
     assert ebs == {
         "VolumeSize": 30,
         "VolumeType": "gp3",
         "Encrypted": True,
         "DeleteOnTermination": True,
     }
-    assert asked(wish(disk=100))["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 100
+    assert asked(wanted(disk=100))["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] == 100
 
 
 def test_metadata_needs_a_token_and_containers_reach_it() -> None:
     """Any job that fetches a URL for others would hand out the role's keys."""
-    options = asked(wish())["MetadataOptions"]
+    options = asked(wanted())["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 2)
 
 
 def test_the_network_is_as_it_was_asked_for() -> None:
     """A machine that was to have no public address would have one."""
-    plain = asked(wish())["NetworkInterfaces"][0]
+    plain = asked(wanted())["NetworkInterfaces"][0]
     assert plain == {"DeviceIndex": 0, "SubnetId": "subnet-a"}
-    closed = asked(wish(public_ip=False, groups=("sg-1",)))["NetworkInterfaces"][0]
+    closed = asked(wanted(public_ip=False, groups=("sg-1",)))["NetworkInterfaces"][0]
     assert (closed["AssociatePublicIpAddress"], closed["Groups"]) == (False, ["sg-1"])
 
 
 def test_a_profile_is_named_or_an_arn() -> None:
     """EC2 takes either, each in a field of its own."""
     arn = "arn:aws:iam::123456789012:instance-profile/x"
-    assert asked(wish(), profile=arn)["IamInstanceProfile"] == {"Arn": arn}
-    assert asked(wish())["IamInstanceProfile"] == {"Name": "runner-instance"}
+    assert asked(wanted(), profile=arn)["IamInstanceProfile"] == {"Arn": arn}
+    assert asked(wanted())["IamInstanceProfile"] == {"Name": "runner-instance"}
 
 
 def test_tokens_are_short_and_the_same_for_the_same_request() -> None:

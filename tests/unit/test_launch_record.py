@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import LockedError, StateError
-from runner.targets.ec2.launches import Asked, Launch, Launches
+from runner.targets.ec2.launch.local_launches import Launch, Launches, SentRequest
 
 LAUNCH = Launch("q", "s3://b/queues/q", "us-east-1", "l-1", 1000.0, 4600.0, digest="d")
 
@@ -17,7 +17,7 @@ LAUNCH = Launch("q", "s3://b/queues/q", "us-east-1", "l-1", 1000.0, 4600.0, dige
 def test_a_request_comes_back_as_it_was_sent(tmp_path: Path) -> None:
     """With one byte changed EC2 refuses the token: nobody would learn what it launched."""
     launches = Launches(tmp_path)
-    asked = Asked(2, 1001.5, {"ClientToken": "l-1-2", "UserData": b"\x1f\x8b\x00", "N": [1]})
+    asked = SentRequest(2, 1001.5, {"ClientToken": "l-1-2", "UserData": b"\x1f\x8b\x00", "N": [1]})
     launches.write(LAUNCH.having(asked=asked))
     assert launches.read(LAUNCH.ref) == LAUNCH.having(asked=asked)
     assert (launches.path(LAUNCH.ref).stat().st_mode & 0o777) == 0o600

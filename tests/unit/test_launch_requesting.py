@@ -9,28 +9,28 @@ from typing import Any
 import pytest
 
 from runner.aws.ec2 import Machine
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import StateError
-from runner.targets.ec2.ground import RECENT
-from runner.targets.ec2.launches import Asked
-from runner.targets.ec2.requesting import (
+from runner.targets.ec2.launch.instance_requester import (
     BUSY_TRIES,
     NEW_PROFILE_TRIES,
     UNCLEAR_TRIES,
-    Asker,
-    Refused,
+    InstanceRefused,
+    InstanceRequester,
     TokenTaken,
     UnclearError,
     Verdict,
     verdict,
 )
+from runner.targets.ec2.launch.launch_guard import RECENT
+from runner.targets.ec2.launch.local_launches import SentRequest
 
 MACHINE = Machine("i-1", "pending", "t3.medium", "us-east-1")
-ASKED = Asked(1, 0.0, {"ClientToken": "l-1", "InstanceType": "g5.xlarge"})
-LOST = AwsError(Kind.PASSING, "ReadTimeoutError", "Read timeout on endpoint URL")
-BUSY = AwsError(Kind.PASSING, "RequestLimitExceeded", "RequestLimitExceeded: too often")
+ASKED = SentRequest(1, 0.0, {"ClientToken": "l-1", "InstanceType": "g5.xlarge"})
+LOST = AwsError(ErrorKind.PASSING, "ReadTimeoutError", "Read timeout on endpoint URL")
+BUSY = AwsError(ErrorKind.PASSING, "RequestLimitExceeded", "RequestLimitExceeded: too often")
 NEW = AwsError(
-    Kind.INVALID,
+    ErrorKind.INVALID,
     "InvalidParameterValue",
     "InvalidParameterValue: Value (x) for parameter iamInstanceProfile.name is invalid. "
     "Invalid IAM Instance Profile name",
@@ -38,16 +38,16 @@ NEW = AwsError(
 REFUSALS = {
     each.code: each
     for each in (
-        AwsError(Kind.EXPIRED, "ExpiredToken", "ExpiredToken: made up"),
-        AwsError(Kind.EXPIRED, "RequestExpired", "RequestExpired: made up"),
-        AwsError(Kind.DENIED, "UnauthorizedOperation", "UnauthorizedOperation: made up"),
-        AwsError(Kind.CAPACITY, "InsufficientInstanceCapacity", "none here"),
-        AwsError(Kind.QUOTA, "VcpuLimitExceeded", "more than your limit of 0"),
-        AwsError(Kind.INVALID, "InvalidParameterValue", "InvalidParameterValue: made up"),
-        AwsError(Kind.NO_CREDENTIALS, "NoCredentials", "there are no AWS credentials"),
+        AwsError(ErrorKind.EXPIRED, "ExpiredToken", "ExpiredToken: made up"),
+        AwsError(ErrorKind.EXPIRED, "RequestExpired", "RequestExpired: made up"),
+        AwsError(ErrorKind.DENIED, "UnauthorizedOperation", "UnauthorizedOperation: made up"),
+        AwsError(ErrorKind.CAPACITY, "InsufficientInstanceCapacity", "none here"),
+        AwsError(ErrorKind.QUOTA, "VcpuLimitExceeded", "more than your limit of 0"),
+        AwsError(ErrorKind.INVALID, "InvalidParameterValue", "InvalidParameterValue: made up"),
+        AwsError(ErrorKind.NO_CREDENTIALS, "NoCredentials", "there are no AWS credentials"),
     )
 }
-MISMATCH = AwsError(Kind.INVALID, "IdempotentParameterMismatch", "other parameters")
+MISMATCH = AwsError(ErrorKind.INVALID, "IdempotentParameterMismatch", "other parameters")
 
 
 class Fake:
@@ -74,37 +74,37 @@ class Fake:
 
 
 def ask(
-    fake: Fake, slept: list[float] | None = None, asked: Asked = ASKED, **more: Any
-) -> Machine | Refused | TokenTaken:
+    fake: Fake, slept: list[float] | None = None, asked: SentRequest = ASKED, **more: Any
+) -> Machine | InstanceRefused | TokenTaken:
     """``note`` in ``more``: what is called before each sending."""
     pauses: list[float] = [] if slept is None else slept
     note = more.pop("note", lambda _: None)
-    asker = Asker(fake, fake, lambda _: None, pauses.append)  # type: ignore[arg-type]
-    return asker.ask(asked, note, **more)
+    requester = InstanceRequester(fake, fake, lambda _: None, pauses.append)  # type: ignore[arg-type]
+    return requester.ask(asked, note, **more)
 
 
 def refused(fake: Fake, **more: Any) -> AwsError:
     answer = ask(fake, **more)
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, InstanceRefused)
     return answer.error
 
 
 @pytest.mark.parametrize(
     ("kind", "code", "expected"),
     [
-        (Kind.CAPACITY, "InsufficientInstanceCapacity", Verdict.REFUSED),
-        (Kind.QUOTA, "VcpuLimitExceeded", Verdict.REFUSED),
-        (Kind.PASSING, "RequestLimitExceeded", Verdict.BUSY),
-        (Kind.PASSING, "InternalError", Verdict.LOST),
-        (Kind.PASSING, "ConnectionClosedError", Verdict.LOST),
-        (Kind.INVALID, "IdempotentParameterMismatch", Verdict.MISMATCH),
-        (Kind.INVALID, "IdempotentInstanceTerminated", Verdict.ENDED),
-        (Kind.INVALID, "InvalidParameterValue", Verdict.REFUSED),
-        (Kind.DENIED, "UnauthorizedOperation", Verdict.REFUSED),
-        (Kind.EXPIRED, "RequestExpired", Verdict.REFUSED),
+        (ErrorKind.CAPACITY, "InsufficientInstanceCapacity", Verdict.REFUSED),
+        (ErrorKind.QUOTA, "VcpuLimitExceeded", Verdict.REFUSED),
+        (ErrorKind.PASSING, "RequestLimitExceeded", Verdict.BUSY),
+        (ErrorKind.PASSING, "InternalError", Verdict.LOST),
+        (ErrorKind.PASSING, "ConnectionClosedError", Verdict.LOST),
+        (ErrorKind.INVALID, "IdempotentParameterMismatch", Verdict.MISMATCH),
+        (ErrorKind.INVALID, "IdempotentInstanceTerminated", Verdict.ENDED),
+        (ErrorKind.INVALID, "InvalidParameterValue", Verdict.REFUSED),
+        (ErrorKind.DENIED, "UnauthorizedOperation", Verdict.REFUSED),
+        (ErrorKind.EXPIRED, "RequestExpired", Verdict.REFUSED),
     ],
 )
-def test_what_follows_from_an_error(kind: Kind, code: str, expected: Verdict) -> None:
+def test_what_follows_from_an_error(kind: ErrorKind, code: str, expected: Verdict) -> None:
     """A refusal taken for a lost answer costs time; the other way round, a second machine."""
     assert verdict(AwsError(kind, code, code)) is expected
 
@@ -167,13 +167,13 @@ def test_patience_that_ends_in_doubt_is_looked_into(answers: list[AwsError]) -> 
 def test_what_a_cut_command_sent_is_in_doubt_from_the_start() -> None:
     """The command after a kill would take a refusal for the whole truth."""
     slept: list[float] = []
-    kept = Asked(1, time.time() - 100, ASKED.request)
+    kept = SentRequest(1, time.time() - 100, ASKED.request)
     assert ask(Fake([REFUSALS["ExpiredToken"]], [None, MACHINE]), asked=kept, sent_before=True)
     gone = Fake([REFUSALS["ExpiredToken"]])
     assert refused(gone, slept=slept, asked=kept, sent_before=True)
     assert 0 < sum(slept) <= RECENT - 100
     slept.clear()
-    ahead = Asked(1, time.time() + 10**6, ASKED.request)
+    ahead = SentRequest(1, time.time() + 10**6, ASKED.request)
     assert refused(Fake([BUSY] * BUSY_TRIES), slept=slept, asked=ahead, sent_before=True)
     assert sum(slept) > RECENT - 60, "a clock that was wrong makes nothing certain"
 
@@ -182,7 +182,7 @@ def test_each_sending_is_noted_before() -> None:
     """A kill during the second try would find a record that says the first was long ago."""
     fake, noted = Fake([LOST, BUSY, MACHINE]), []
 
-    def note(asked: Asked) -> None:
+    def note(asked: SentRequest) -> None:
         noted.append((asked.at, fake.did.count("run")))
 
     before = time.time()
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_in_doubt_is_unclear() -> None:
     """Its error would hide that a machine may run."""
     writes = [None, StateError("q.json: No space left on device")]
 
-    def note(_: Asked) -> None:
+    def note(_: SentRequest) -> None:
         if (error := writes.pop(0)) is not None:
             raise error
 
@@ -227,16 +227,16 @@ def test_a_used_token_is_looked_up() -> None:
     """The machine that bears it would stay alone, and unknown."""
     assert ask(Fake([MISMATCH], seen=[None] * 5 + [MACHINE])) == MACHINE
     assert isinstance(ask(Fake([MISMATCH])), TokenTaken)
-    ended = AwsError(Kind.INVALID, "IdempotentInstanceTerminated", "terminated")
+    ended = AwsError(ErrorKind.INVALID, "IdempotentInstanceTerminated", "terminated")
     assert isinstance(ask(Fake([LOST, ended])), TokenTaken)
 
 
 def probed(*answers: AwsError) -> tuple[AwsError | None, int]:
     """What a probe of EC2's answers says, and how often it asked."""
-    fake = Fake([*answers, AwsError(Kind.INVALID, "DryRunOperation", "would have succeeded")])
+    fake = Fake([*answers, AwsError(ErrorKind.INVALID, "DryRunOperation", "would have succeeded")])
     said: list[str] = []
-    asker = Asker(fake, fake, said.append, lambda _: None)  # type: ignore[arg-type]
-    return asker.probe(ASKED.request), len(fake.did)
+    requester = InstanceRequester(fake, fake, said.append, lambda _: None)  # type: ignore[arg-type]
+    return requester.probe(ASKED.request), len(fake.did)
 
 
 def test_a_probe_tells_what_is_denied_and_nothing_else() -> None:

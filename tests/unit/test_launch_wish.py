@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from runner.errors import UsageError
-from runner.targets.ec2.wish import Wish, wish_of
+from runner.targets.ec2.launch.launch_request import LaunchRequest, launch_request_of
 
 HOUR = 3600.0
 
 
-def wish(global_timeout: float = HOUR, **flags: Any) -> Wish:
-    return wish_of({"instance_type": "t3.medium", **flags}, global_timeout)
+def wanted(global_timeout: float = HOUR, **flags: Any) -> LaunchRequest:
+    return launch_request_of({"instance_type": "t3.medium", **flags}, global_timeout)
 
 
 def faults(**flags: Any) -> list[str]:
     with pytest.raises(UsageError) as caught:
-        wish(**flags)
+        wanted(**flags)
     return str(caught.value).split("\n")
 
 
@@ -62,7 +62,7 @@ def test_a_launch_needs_a_type() -> None:
 
 def test_types_and_subnets_keep_their_order_and_come_once() -> None:
     """The order is the order of trying; twice would be asked twice."""
-    made = wish(instance_type="g5.xlarge, g6.xlarge,g5.xlarge", subnet="subnet-2b000000")
+    made = wanted(instance_type="g5.xlarge, g6.xlarge,g5.xlarge", subnet="subnet-2b000000")
     assert made.types == ("g5.xlarge", "g6.xlarge")
     assert made.subnets == ("subnet-2b000000",)
 
@@ -75,13 +75,13 @@ def test_the_default_lifetime_is_bounded_but_lets_the_queue_end(
     global_timeout: float, lifetime: float
 ) -> None:
     """A forgotten machine would cost for twice a month, or a long queue be cut."""
-    assert wish(global_timeout).max_lifetime == lifetime
-    assert wish(global_timeout).lifetime_why
+    assert wanted(global_timeout).max_lifetime == lifetime
+    assert wanted(global_timeout).lifetime_why
 
 
 def test_a_given_lifetime_stands() -> None:
     """The user's own bound would be changed."""
-    assert wish(100 * HOUR, max_lifetime="2h").max_lifetime == 2 * HOUR
+    assert wanted(100 * HOUR, max_lifetime="2h").max_lifetime == 2 * HOUR
 
 
 @pytest.mark.parametrize("lifetime", ["1s", "4m59s"])
@@ -90,7 +90,7 @@ def test_a_lifetime_that_ends_in_the_boot_is_an_error(lifetime: str) -> None:
     (told,) = faults(max_lifetime=lifetime)
     assert told.startswith(f'--max-lifetime: "{lifetime}" is over before a job has run')
     assert "at least 5m0s" in told
-    assert wish(100 * HOUR, max_lifetime="5m").max_lifetime == 300
+    assert wanted(100 * HOUR, max_lifetime="5m").max_lifetime == 300
 
 
 def test_a_spot_machine_cannot_stop_at_the_end() -> None:
@@ -110,4 +110,4 @@ def test_the_market_changes_only_where_it_is_allowed(
     flags: dict[str, bool], markets: tuple[str, ...]
 ) -> None:
     """Who asked for spot would pay three times as much."""
-    assert wish(**flags).markets == markets
+    assert wanted(**flags).markets == markets

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from runner.model.document import JobSpec, QueueSpec
-from runner.targets.ec2.plan import Candidate, Facts, Image, Subnet
-from runner.targets.ec2.prices import hourly, spot
-from runner.targets.ec2.sums import price_words
-from runner.targets.ec2.watching import Standing, standing_of
+from runner.targets.ec2.account.prices import hourly, spot
+from runner.targets.ec2.launch.estimate import price_words
+from runner.targets.ec2.launch.plan import Facts, Image, InstanceCandidate, Subnet
+from runner.targets.ec2.observe.queue_standing import QueueStanding, standing_of
 
 QUEUE = QueueSpec("q", "q", (JobSpec("a", "true", 60.0),), 8 * 3600.0, "stop")
 FACTS = Facts("us-east-1", {}, {}, [], {}, "p", unpriced={("m.a", "on-demand"): "denied"})
@@ -62,9 +62,9 @@ def test_an_odd_spot_price_is_not_known() -> None:
     assert spot(OddEc2(), ["m.a"])[0] == {("m.a", "us-east-1a"): 0.5}  # type: ignore[arg-type]
 
 
-def candidate(market: str, price: float | None) -> Candidate:
+def candidate(market: str, price: float | None) -> InstanceCandidate:
     image = Image("ami-1", "n", "x86_64", "/dev/xvda", 8, "p")
-    return Candidate("m.a", market, Subnet("s", "us-east-1b", "v"), image, price)
+    return InstanceCandidate("m.a", market, Subnet("s", "us-east-1b", "v"), image, price)
 
 
 def test_a_price_is_told_with_what_the_queue_may_take() -> None:
@@ -89,9 +89,9 @@ def state(jobs: int) -> bytes:
 def test_a_states_head_says_how_the_queue_stands() -> None:
     """Whoever waits for a large queue would fetch megabytes every few seconds, or see nothing."""
     whole = state(3)
-    assert standing_of(whole) == Standing("running", "", "now", {"completed": 3})
-    assert standing_of(whole[:120]) == Standing("running", "", "now", {})
+    assert standing_of(whole) == QueueStanding("running", "", "now", {"completed": 3})
+    assert standing_of(whole[:120]) == QueueStanding("running", "", "now", {})
     incomplete = b'{"status":"completed","results_incomplete":true,"jobs":[\n{"job'
-    assert standing_of(incomplete) == Standing("completed", incomplete=True), "105, not 0"
+    assert standing_of(incomplete) == QueueStanding("completed", incomplete=True), "105, not 0"
     assert standing_of(b"<html>") is None
     assert standing_of(b'{"status": 7, "jobs": []}') is None

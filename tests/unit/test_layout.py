@@ -16,7 +16,7 @@ from runner.results.layout import (
     assign_names,
     folders_of,
 )
-from runner.results.pattern import Matcher, PatternError, parse
+from runner.results.patterns import Matcher, PatternError, parse
 
 ODD_PARTS = [
     b"..a",

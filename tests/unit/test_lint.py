@@ -10,7 +10,7 @@ import pytest
 
 from runner.model.document import QueueSpec, parse_document
 from runner.model.lint import warnings
-from runner.service.warnings import local_paths, missing_folders
+from runner.service.document_warnings import local_paths, missing_folders
 
 JOB: dict[str, Any] = {"job_id": "a", "command": "true", "timeout": "1m"}
 

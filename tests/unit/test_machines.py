@@ -7,8 +7,8 @@ import pytest
 from runner.aws.ec2 import Machine, SpotRequest
 from runner.errors import UsageError
 from runner.targets.ec2 import names
-from runner.targets.ec2.machines import Owned, age, join, overdue
-from runner.targets.ec2.regions import parse_regions
+from runner.targets.ec2.account.regions import parse_regions
+from runner.targets.ec2.observe.machines import Owned, age, join, overdue
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0

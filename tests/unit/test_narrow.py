@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runner.control.narrow import LIMIT, MOST, fit, pack, pack_request, unpack, unpack_request
 from runner.control.protocol import encode_request
+from runner.control.ssm_codec import LIMIT, MOST, fit, pack, pack_request, unpack, unpack_request
 from runner.errors import UnreachableError, UsageError
 
 ROWS: list[dict[str, Any]] = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from runner.results.download.places import Places, relative_to
 from runner.results.manifest import FileEntry
-from runner.results.places import Places, relative_to
 
 SHA = "0" * 64
 

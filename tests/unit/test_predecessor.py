@@ -8,14 +8,14 @@ from typing import Any, cast
 import pytest
 
 from runner.aws.ec2 import Ec2, Machine
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.results.store import ResultStore, Versioned
 from runner.targets.ec2 import names
-from runner.targets.ec2.end_marker import Agreed
-from runner.targets.ec2.ending import NotEndedError, Waiting
-from runner.targets.ec2.machines import look
-from runner.targets.ec2.predecessor import see_ended
-from runner.targets.ec2.queue_machines import Doubt, Holder, Known, Unsure
+from runner.targets.ec2.end.end_marker import Agreed
+from runner.targets.ec2.end.termination import EndWait, NotEndedError
+from runner.targets.ec2.launch.predecessor import see_ended
+from runner.targets.ec2.observe.machines import look
+from runner.targets.ec2.observe.queue_machines import Doubt, Holder, Known, Unsure
 
 
 class Clock:
@@ -31,8 +31,8 @@ class Clock:
             self.at.pop(due)()
 
     @property
-    def waiting(self) -> Waiting:
-        return Waiting(self.sleep, lambda: self.now)
+    def waiting(self) -> EndWait:
+        return EndWait(self.sleep, lambda: self.now)
 
 
 class Store:
@@ -79,12 +79,12 @@ class Fake:
 
     def terminate(self, instance_id: str) -> None:
         if self.keeps:
-            raise AwsError(Kind.DENIED, "UnauthorizedOperation", "not you")
+            raise AwsError(ErrorKind.DENIED, "UnauthorizedOperation", "not you")
         self.state = "shutting-down"
 
     def _answer(self) -> None:
         if self.silent:
-            raise AwsError(Kind.PASSING, "ConnectTimeoutError", "no answer")
+            raise AwsError(ErrorKind.PASSING, "ConnectTimeoutError", "no answer")
 
 
 def seen(fake: Fake, store: Store, clock: Clock) -> list[str]:

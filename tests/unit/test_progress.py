@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.aws.body import Body, begin_sending
-from runner.results.progress import Progress
+from runner.aws.request_body import Body, begin_sending
+from runner.results.upload.progress import Progress
 
 
 class Clock:

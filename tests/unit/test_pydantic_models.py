@@ -15,7 +15,7 @@ from test_document import FULL, JOB, JOB_ERRORS, QUEUE, QUEUE_ERRORS, errors_of,
 
 import runner
 from runner import InputPath, Job, Queue, ResultPath, Retry
-from runner.control.narrow import pack_request
+from runner.control.ssm_codec import pack_request
 from runner.errors import DocumentError
 from runner.model.document import parse_document
 from runner.model.wording import step

@@ -8,17 +8,23 @@ from typing import Any, cast
 import pytest
 
 from runner.aws.ec2 import Ec2, Machine, SpotRequest
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import ConflictError
 from runner.targets.ec2 import names
-from runner.targets.ec2.bucket import Bucket, Stored
-from runner.targets.ec2.ground import RENEWED, Ground
+from runner.targets.ec2.bucket import LaunchBucket, StoredText
 from runner.targets.ec2.index import ClaimedError, Index
-from runner.targets.ec2.launches import Launch, Launches
-from runner.targets.ec2.queue_machines import RECENT, Known, QueueMachines, Unsure, machines_of
+from runner.targets.ec2.launch.launch_guard import RENEWED, LaunchGuard
+from runner.targets.ec2.launch.local_launches import Launch, Launches
+from runner.targets.ec2.launch_record import LaunchRecord
+from runner.targets.ec2.observe.locate import QueuePlace, Trace, of_one_queue
+from runner.targets.ec2.observe.queue_machines import (
+    RECENT,
+    Known,
+    QueueMachines,
+    Unsure,
+    machines_of,
+)
 from runner.targets.ec2.queue_ref import QueueRef
-from runner.targets.ec2.queue_traces import Place, Trace, of_one_queue
-from runner.targets.ec2.records import Record
 from runner.targets.port import AmbiguousError
 
 QUEUE = QueueRef("q", "s3://bkt/queues/q")
@@ -44,24 +50,24 @@ class Objects:
         self.data[key], self.ages[key] = value, age
         self.versions[key] = self.versions.get(key, 0) + 1
 
-    def stored(self, key: str) -> Stored | None:
+    def stored(self, key: str) -> StoredText | None:
         if key not in self.data:
             return None
         data = json.dumps(self.data[key]).encode()
-        return Stored(data, str(self.versions[key]), self.ages[key])
+        return StoredText(data, str(self.versions[key]), self.ages[key])
 
     def swap_json(self, key: str, value: dict[str, Any], etag: str | None) -> str:
         self.puts += 1
         if self.refused:
             self.refused -= 1
-            raise AwsError(Kind.CONFLICT, "409", "at the same time")
+            raise AwsError(ErrorKind.CONFLICT, "409", "at the same time")
         now = str(self.versions[key]) if key in self.data else None
         if now != etag:
-            raise AwsError(Kind.CONFLICT, "PreconditionFailed", "changed")
+            raise AwsError(ErrorKind.CONFLICT, "PreconditionFailed", "changed")
         self.put(key, json.loads(json.dumps(value)))
         if self.lost:
             self.lost -= 1
-            raise AwsError(Kind.PASSING, "ReadTimeoutError", "no answer")
+            raise AwsError(ErrorKind.PASSING, "ReadTimeoutError", "no answer")
         return str(self.versions[key])
 
     def delete(self, key: str) -> None:
@@ -82,12 +88,12 @@ class Region:
 
     def machines(self, tags: dict[str, str], states: object = ()) -> list[Machine]:
         if self.silent:
-            raise AwsError(Kind.PASSING, "ConnectTimeoutError", "no answer")
+            raise AwsError(ErrorKind.PASSING, "ConnectTimeoutError", "no answer")
         return [one for one in self.listed if tags.items() <= dict(one.tags).items()]
 
     def machine(self, instance_id: str) -> Machine | None:
         if not instance_id.startswith("i-"):
-            raise AwsError(Kind.INVALID, "InvalidParameterValue", instance_id)
+            raise AwsError(ErrorKind.INVALID, "InvalidParameterValue", instance_id)
         both = [*self.listed, *self.unlisted]
         return next((one for one in both if one.instance_id == instance_id), None)
 
@@ -102,7 +108,7 @@ def machine(name: str, state: str = "running", store: str | None = QUEUE.store) 
 
 def look(objects: Objects, *regions: Region, own: str | None = None) -> QueueMachines:
     clients = [cast(Ec2, region) for region in regions]
-    return machines_of(QUEUE, cast(Bucket, objects), clients, own)
+    return machines_of(QUEUE, cast(LaunchBucket, objects), clients, own)
 
 
 def holders(found: QueueMachines) -> list[tuple[str, Known]]:
@@ -194,7 +200,7 @@ def test_a_silent_region_is_a_doubt_and_an_open_request_a_machine() -> None:
 def test_a_claim_whose_answer_was_lost_is_recognised() -> None:
     """Our own write would be taken for another laptop's."""
     objects = Objects()
-    index = Index(cast(Bucket, objects))
+    index = Index(cast(LaunchBucket, objects))
     objects.lost = 1
     first = index.claim(LAUNCH.record, "a", index.read(QUEUE))
     assert first.claim == "a"
@@ -208,7 +214,7 @@ def test_a_claim_whose_answer_was_lost_is_recognised() -> None:
 def test_a_claim_that_came_to_nothing_is_put_back() -> None:
     """A submit that was refused would leave the queue with a machine that doesn't have it."""
     objects = Objects()
-    index = Index(cast(Bucket, objects))
+    index = Index(cast(LaunchBucket, objects))
     before = index.read(QUEUE)
     index.put_back(LAUNCH.record, index.claim(LAUNCH.record, "a", before), before)
     assert INDEX not in objects.data
@@ -221,19 +227,21 @@ def test_a_claim_that_came_to_nothing_is_put_back() -> None:
 def test_after_a_pause_the_claim_is_looked_at_again(tmp_path: Any) -> None:
     """A laptop that slept would launch a queue that another has launched meanwhile."""
     objects, now = Objects(), [0.0]
-    ground = Ground(cast(Ec2, Region()), cast(Bucket, objects), Launches(tmp_path), lambda: now[0])
-    ground.renew()
-    ground.claim(LAUNCH)
+    guard = LaunchGuard(
+        cast(Ec2, Region()), cast(LaunchBucket, objects), Launches(tmp_path), lambda: now[0]
+    )
+    guard.renew()
+    guard.claim(LAUNCH)
     now[0] = RENEWED - 1
-    ground.renew()
+    guard.renew()
     assert objects.puts == 1, "not before each request"
     now[0] = RENEWED + 1
-    ground.renew()
+    guard.renew()
     assert objects.puts == 2
     objects.put(INDEX, {**LAUNCH.record.plain, "launch": "l-2"})
     now[0] = 3 * RENEWED
     with pytest.raises(ConflictError, match=r"another launch has 'q' now \(l-2\)"):
-        ground.renew()
+        guard.renew()
 
 
 def test_a_pause_while_the_claim_is_written_counts_too(tmp_path: Any) -> None:
@@ -247,16 +255,18 @@ def test_a_pause_while_the_claim_is_written_counts_too(tmp_path: Any) -> None:
             return told
 
     objects = Slow()
-    ground = Ground(cast(Ec2, Region()), cast(Bucket, objects), Launches(tmp_path), lambda: now[0])
-    ground.claim(LAUNCH)
-    ground.renew()
+    guard = LaunchGuard(
+        cast(Ec2, Region()), cast(LaunchBucket, objects), Launches(tmp_path), lambda: now[0]
+    )
+    guard.claim(LAUNCH)
+    guard.renew()
     assert objects.puts == 2, "it was written before the pause"
-    ground.renew()
+    guard.renew()
     assert objects.puts == 2
     pauses += [RENEWED + 1] * 10
     now[0] += RENEWED
     with pytest.raises(ConflictError, match="can't be renewed in time"):
-        ground.renew()
+        guard.renew()
 
 
 # -- which queue a word means ----------------------------------------------------------------
@@ -264,14 +274,14 @@ def test_a_pause_while_the_claim_is_written_counts_too(tmp_path: Any) -> None:
 
 def test_a_word_for_queues_of_several_stores_is_refused() -> None:
     """The newest would be taken, whoever's it is."""
-    ann, bob = Record("q", "s3://ann/queues/q", "r"), Record("q", "s3://bob/p", "r")
-    unknown = Record("q", "", "r", "i-1")
+    ann, bob = LaunchRecord("q", "s3://ann/queues/q", "r"), LaunchRecord("q", "s3://bob/p", "r")
+    unknown = LaunchRecord("q", "", "r", "i-1")
     traces = [Trace(ann, "here"), Trace(bob, "i-2 in r, running"), Trace(unknown, "i-1")]
     with pytest.raises(AmbiguousError) as refused:
         of_one_queue("q", traces, None)
     for line in ("s3://ann/queues/q (here)", "s3://bob/p (i-2 in r, running)", "--bucket BUCKET"):
         assert line in str(refused.value)
-    assert of_one_queue("q", traces, Place("bob")) == (traces[1],)
-    assert of_one_queue("q", traces, Place("s3://ann/queues/q")) == (traces[0],)
-    assert of_one_queue("q", traces, Place("s3://ann/other")) == ()
+    assert of_one_queue("q", traces, QueuePlace("bob")) == (traces[1],)
+    assert of_one_queue("q", traces, QueuePlace("s3://ann/queues/q")) == (traces[0],)
+    assert of_one_queue("q", traces, QueuePlace("s3://ann/other")) == ()
     assert of_one_queue("q", [traces[0], traces[2]], None) == (traces[0], traces[2])

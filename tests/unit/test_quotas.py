@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.targets.ec2.quotas import quota_of
+from runner.targets.ec2.account.quotas import quota_of
 
 
 @pytest.mark.parametrize(

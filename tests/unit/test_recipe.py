@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from runner.errors import RecordError, UsageError
-from runner.targets.ec2.recipe import (
+from runner.targets.ec2.launch.launch_options import (
     LARGEST,
-    Recipe,
+    LaunchOptions,
     known,
-    parse_recipe,
-    recipe_of,
+    launch_options_of,
+    parse_launch_options,
     replacement,
     sha256_of,
 )
-from runner.targets.ec2.user_data import Shipped
+from runner.targets.ec2.launch.user_data import Shipped
 
 PLACE = "s3://b/runner/launches/l/launch.json"
 PACKED = Shipped("runner/launches/20260101-000000-0a1b2c3d/workdir.tar.gz", "0" * 64)
@@ -34,14 +34,14 @@ GIVEN = {
 }
 
 
-def recipe(workdir: Shipped | None = None) -> Recipe:
-    return recipe_of(GIVEN, "eu-west-1", workdir)
+def recipe(workdir: Shipped | None = None) -> LaunchOptions:
+    return launch_options_of(GIVEN, "eu-west-1", workdir)
 
 
 def test_what_was_given_comes_back_and_nothing_else() -> None:
     """A replacement would be another machine than the launch's."""
     made = recipe(PACKED)
-    assert parse_recipe(made.encode(), PLACE) == made
+    assert parse_launch_options(made.encode(), PLACE) == made
     assert set(made.flags) == {"instance_type", "spot", "ami", "subnet", "tag"}
     assert replacement(made, {}, "eu-west-1") == dict(made.flags)
 
@@ -91,7 +91,7 @@ FOREIGN = {
 def test_what_is_no_recipe_is_refused_by_its_place(data: bytes) -> None:
     """An internal error would be told, or something else than was launched be launched."""
     with pytest.raises(RecordError, match=r"^s3://b/runner/launches/l/launch\.json: "):
-        parse_recipe(data, PLACE)
+        parse_launch_options(data, PLACE)
 
 
 def test_a_recipe_counts_only_if_the_launch_wrote_it() -> None:
@@ -109,4 +109,4 @@ def test_a_recipe_counts_only_if_the_launch_wrote_it() -> None:
 def test_what_a_later_version_adds_is_ignored() -> None:
     """An older laptop could not resume."""
     told = plain(new_flag={"a": 1}) | {"more": 1}
-    assert parse_recipe(json.dumps(told).encode(), PLACE) == recipe()
+    assert parse_launch_options(json.dumps(told).encode(), PLACE) == recipe()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.targets.ec2.secret_files import TABLE, secret_in
+from runner.targets.ec2.launch.secret_files import TABLE, secret_in
 
 SECRET = (
     ".env", ".env.production", ".envrc", "prod.env", ".ENV", "deploy/.env.local", ".envs/.django",

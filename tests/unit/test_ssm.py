@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.aws import ssm as ssm_module
-from runner.aws.faults import AwsError, Kind, translate
+from runner.aws.errors import AwsError, ErrorKind, translate
 from runner.aws.ssm import Outcome, Ssm
 
 DONE = Outcome("Success", "Success", 0, "out", "")
@@ -61,7 +61,7 @@ def test_what_ssm_never_knows_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_throttling_makes_it_slower_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten people who look at once would all see errors."""
-    busy = AwsError(Kind.PASSING, "ThrottlingException", "Rate exceeded")
+    busy = AwsError(ErrorKind.PASSING, "ThrottlingException", "Rate exceeded")
     fake = Scripted([busy, busy, WAITS, DONE], monkeypatch)
     assert fake.ended("c", "i", 60, sleep=fake.sleep) == DONE
     assert fake.pauses[1] >= 1.5
@@ -77,14 +77,14 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("code", "status", "kind"),
     [
-        ("ThrottlingException", 400, Kind.PASSING),
-        ("InvalidInstanceId", 400, Kind.INVALID),
-        ("AccessDeniedException", 400, Kind.DENIED),
-        ("ExpiredTokenException", 400, Kind.EXPIRED),
-        ("InternalServerError", 500, Kind.PASSING),
+        ("ThrottlingException", 400, ErrorKind.PASSING),
+        ("InvalidInstanceId", 400, ErrorKind.INVALID),
+        ("AccessDeniedException", 400, ErrorKind.DENIED),
+        ("ExpiredTokenException", 400, ErrorKind.EXPIRED),
+        ("InternalServerError", 500, ErrorKind.PASSING),
     ],
 )
-def test_its_errors_mean_what_their_codes_say(code: str, status: int, kind: Kind) -> None:
+def test_its_errors_mean_what_their_codes_say(code: str, status: int, kind: ErrorKind) -> None:
     """SSM has status 400 for nearly everything: a busy moment would look like a mistake of ours."""
     from botocore.exceptions import ClientError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.targets.ec2.bucket import Stored
+from runner.targets.ec2.bucket import StoredText
 
 FOREIGN = [
     b"",
@@ -20,9 +20,9 @@ FOREIGN = [
 @pytest.mark.parametrize("data", FOREIGN, ids=range(len(FOREIGN)))
 def test_what_is_no_json_object_holds_nothing(data: bytes) -> None:
     """An odd object in the bucket would be an internal error of every launch of its queue."""
-    assert Stored(data, "etag", 0.0).json == {}
+    assert StoredText(data, "etag", 0.0).json == {}
 
 
 def test_an_object_holds_what_it_says() -> None:
     """No queue would be found by the index."""
-    assert Stored(b'{"launch": "l"}\n', "etag", 0.0).json == {"launch": "l"}
+    assert StoredText(b'{"launch": "l"}\n', "etag", 0.0).json == {"launch": "l"}

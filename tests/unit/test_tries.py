@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.results.store import RefusedError, StoreError
-from runner.results.tries import Tries
+from runner.results.upload.tries import Tries
 
 
 @pytest.mark.parametrize("parallel", [2, 3])

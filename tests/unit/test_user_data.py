@@ -15,11 +15,11 @@ import pytest
 
 import runner.targets.ec2
 from runner.errors import UsageError
-from runner.targets.ec2.user_data import LIMIT, Boot, Shipped, user_data
+from runner.targets.ec2.launch.user_data import LIMIT, BootConfig, Shipped, user_data
 
-PROGRAM = Path(runner.targets.ec2.__file__).parent / "first_boot"
+PROGRAM = Path(runner.targets.ec2.__file__).parent / "boot" / "first_boot"
 HOSTILE = '\'; rm -rf / #\n`id` $(id) "x" ${IFS}\nEND_OF_BOOT_JSON\nEND_OF_PROGRAM\n\\ é \x7f'
-BOOT = Boot(
+BOOT = BootConfig(
     region="eu-central-1",
     bucket="bucket",
     launch="launch-1",
@@ -33,11 +33,11 @@ BOOT = Boot(
 )
 
 
-def script(boot: Boot) -> str:
+def script(boot: BootConfig) -> str:
     return gzip.decompress(user_data(boot)).decode()
 
 
-def told(boot: Boot) -> dict[str, object]:
+def told(boot: BootConfig) -> dict[str, object]:
     """What the machine will find in its boot.json."""
     text = (
         script(boot)
@@ -52,7 +52,7 @@ def test_the_longest_names_fit() -> None:
     """EC2 would refuse a launch only because its names are long."""
     shipped = Shipped("k" * 1024, "0123456789abcdef" * 4)
     settings = {"kms_key": "k" * 2048, "job_user": "u" * 32, "storage_class": "s" * 2048}
-    long = Boot(
+    long = BootConfig(
         "ap-southeast-3",
         "b" * 63,
         "l" * 64,

@@ -29,11 +29,11 @@ from .places import (
     STATE,
     UNITS,
     VERSIONS,
-    Refused,
+    InstallRefused,
     links,
     unit_files,
 )
-from .record import FOLDER, Record, Standing, Thing, named, number, standing
+from .record import FOLDER, InstallRecord, Standing, Thing, named, number, standing
 
 ADOPTED = "--adopt uses it as it is, and never removes it"
 AWAY = "move it away"
@@ -70,7 +70,7 @@ def first_settings() -> bytes:
     return f'{about}\njob_user = "{default_job_user()}"\n'.encode()
 
 
-def claim(record: Record, things: Mapping[str, Thing], *, adopt: bool) -> dict[str, Thing]:
+def claim(record: InstallRecord, things: Mapping[str, Thing], *, adopt: bool) -> dict[str, Thing]:
     """The things that are, or will be, ours. Raises Refused, naming what is not, all of it."""
     owned, problems = {}, []
     for key, thing in things.items():
@@ -92,13 +92,13 @@ def claim(record: Record, things: Mapping[str, Thing], *, adopt: bool) -> dict[s
         owned.pop(str(SETTINGS.parent), None)
     problems += _shadowed_units()
     if problems:
-        raise Refused(
+        raise InstallRefused(
             "\n  ".join(["nothing was changed, for this is not the installer's:", *problems])
         )
     return owned
 
 
-def _problem(record: Record, key: str, thing: Thing) -> tuple[str, str]:
+def _problem(record: InstallRecord, key: str, thing: Thing) -> tuple[str, str]:
     """Why a thing can't be ours, and what to do; "" if it can."""
     known, adoptable = record.things.get(key), thing.kind in ("user", "group")
     adoptable |= key in (str(HOME), str(STATE), str(LOGS), str(RUN))
@@ -135,15 +135,17 @@ def see_that_it_fits(things: Mapping[str, Thing], name: str) -> None:
     paths = [Path(key) for key, thing in things.items() if key.startswith("/")]
     for folder in dict.fromkeys(nearest(path.parent) for path in (*paths, FOLDER)):
         if not os.access(folder, os.W_OK):
-            raise Refused(f"nothing can be written to {folder}: is its file system read-only?")
+            raise InstallRefused(
+                f"nothing can be written to {folder}: is its file system read-only?"
+            )
     there = os.statvfs(nearest(HOME))
     if there.f_flag & os.ST_NOEXEC:
-        raise Refused(
+        raise InstallRefused(
             f"{nearest(HOME)} is on a file system mounted noexec: nothing in {HOME} could run"
         )
     need = SPARE + (0 if (VERSIONS / name).exists() else _unpacked_size())
     if (free := there.f_bavail * there.f_frsize) < need:
-        raise Refused(
+        raise InstallRefused(
             f"{HOME} needs {need >> 20} MiB, and {nearest(HOME)} has {free >> 20} free: make room"
         )
 
@@ -166,7 +168,7 @@ def see_whose_jobs() -> str:
     if not SETTINGS.exists():
         default = default_job_user()
         if may_submit(default):
-            raise Refused(
+            raise InstallRefused(
                 f"jobs would run as {default}, who is in the group {GROUPS[0]}, so that they could "
                 f'submit jobs: write job_user = "NAME" into {SETTINGS}, or take the user out of it'
             )

@@ -19,11 +19,11 @@ from .places import (
     SERVED,
     SETTINGS,
     VERSIONS,
-    Refused,
+    InstallRefused,
     links,
     unit_files,
 )
-from .record import Record, Thing
+from .record import InstallRecord, Thing
 from .removing import remove_all
 from .system import booted, call, runs
 from .versions import make_version, remove_old, sweep
@@ -33,7 +33,7 @@ def install(*, start: bool, adopt: bool) -> None:
     """Raises Refused before anything is written; a first installation that fails leaves nothing."""
     version, sums = checked()
     name = f"{version}-{hashlib.sha256(sums + sys.version.encode()).hexdigest()[:12]}"
-    record = Record.read()
+    record = InstallRecord.read()
     things = claim(record, wanted(name), adopt=adopt)
     if warning := see_whose_jobs():
         print(f"install.sh: {warning}", file=sys.stderr)
@@ -52,13 +52,13 @@ def install(*, start: bool, adopt: bool) -> None:
             remove_all(record, [key for key in record.things if key not in before])
         raise
     record.settle(things)
-    # What an older version had, and this one hasn't.
-    files = [key for key, thing in record.things.items() if thing.kind in ("file", "link")]
-    remove_all(record, [key for key in files if key not in things and key != str(SETTINGS)])
     if start:
-        call("systemctl", "enable", "--quiet", "runner.service", "runner-deadman.timer")
+        call("systemctl", "enable", "--quiet", "runner.service", "runner-lifetime.timer")
         if booted():
             serve(name, news)
+    # What an older version had, and this one hasn't: its timer last, when the new one runs.
+    files = [key for key, thing in record.things.items() if thing.kind in ("file", "link")]
+    remove_all(record, [key for key in files if key not in things and key != str(SETTINGS)])
     remove_old(record, name)
     already = "" if news else " already"
     print(f"runner {version} is installed{already}{' and runs' if start and booted() else ''}")
@@ -71,19 +71,21 @@ def checked() -> tuple[str, bytes]:
         for line in sums.decode().splitlines():
             digest, _, name = line.partition("  ")
             if sha256((BUNDLE / name).read_bytes()) != digest:
-                raise Refused(f"{BUNDLE / name} is damaged: it isn't what SHA256SUMS says")
+                raise InstallRefused(f"{BUNDLE / name} is damaged: it isn't what SHA256SUMS says")
     except OSError as error:
-        raise Refused(f"this bundle isn't whole: {error.filename}: {error.strerror}") from None
+        raise InstallRefused(
+            f"this bundle isn't whole: {error.filename}: {error.strerror}"
+        ) from None
     version, arch = (BUNDLE / "VERSION").read_text().split()
     if arch != platform.machine():
-        raise Refused(f"this bundle is for {arch}, and this machine is {platform.machine()}")
+        raise InstallRefused(f"this bundle is for {arch}, and this machine is {platform.machine()}")
     for tool in ("systemctl", "systemd-sysusers", "systemd-tmpfiles"):
         if shutil.which(tool) is None:
-            raise Refused(f"runner needs systemd, and there is no {tool} here")
+            raise InstallRefused(f"runner needs systemd, and there is no {tool} here")
     return version, sums
 
 
-def put_in_place(record: Record, things: Mapping[str, Thing], name: str, news: bool) -> None:
+def put_in_place(record: InstallRecord, things: Mapping[str, Thing], name: str, news: bool) -> None:
     """What the version, which is there already, is used by."""
     if news:
         # Before anything changes: killed after that, the next call restarts the service.
@@ -105,7 +107,7 @@ def put_in_place(record: Record, things: Mapping[str, Thing], name: str, news: b
         call("systemctl", "daemon-reload")
 
 
-def set_aside_if_changed(record: Record, place: Path) -> None:
+def set_aside_if_changed(record: InstallRecord, place: Path) -> None:
     """A file of ours that was edited is put back; what it said stays beside it."""
     if place.exists() and sha256(place.read_bytes()) not in record.things[str(place)].marks:
         aside = place.with_name(f"{place.name}.changed")
@@ -127,8 +129,8 @@ def is_in_place(name: str, things: Mapping[str, Thing]) -> bool:
 def serve(name: str, news: bool) -> None:
     """Have the service run, with what is installed now."""
     if not news and runs("runner.service"):
-        call("systemctl", "start", "runner-deadman.timer")
+        call("systemctl", "start", "runner-lifetime.timer")
         return
     # Also the first start. Living jobs go on, and are adopted by the new version.
-    call("systemctl", "restart", "runner.service", "runner-deadman.timer")
+    call("systemctl", "restart", "runner.service", "runner-lifetime.timer")
     write(SERVED, name.encode())

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from .installing import install
-from .places import Refused
+from .places import InstallRefused
 from .removing import uninstall
 from .system import alone
 
@@ -40,13 +40,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         if os.geteuid() != 0:
-            raise Refused("this needs root: call it with sudo")
+            raise InstallRefused("this needs root: call it with sudo")
         alone()
         if given.uninstall:
             uninstall(purge=given.purge)
         else:
             install(start=not given.no_start, adopt=given.adopt)
-    except (Refused, OSError) as error:
+    except (InstallRefused, OSError) as error:
         print(f"install.sh: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ GROUPS = (CONTROL_GROUP, "runner-jobs")
 LOGINS = ("ec2-user", "ubuntu", "admin")
 
 
-class Refused(Exception):
+class InstallRefused(Exception):
     """Why nothing was done; for the user."""
 
 

@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 
 from .files import beside_of, sha256, sync, write
-from .places import Refused
+from .places import InstallRefused
 
 FOLDER = Path("/var/lib/queue-runner")
 """Nobody else's; what `dpkg --purge` needs is there, too."""
@@ -82,24 +82,24 @@ def standing(key: str, thing: Thing) -> Standing:
     return Standing.OURS if ours else Standing.OTHER
 
 
-class Record:
+class InstallRecord:
     """The record of this machine. Each change of it is on the disk when the call returns."""
 
     def __init__(self, things: Mapping[str, Thing]) -> None:
         self.things = dict(things)
 
     @classmethod
-    def read(cls) -> Record:
+    def read(cls) -> InstallRecord:
         """Raises Refused for one that can't be read: nobody knows then what is ours."""
         try:
             told = json.loads(RECORD.read_bytes())
             if told["version"] != VERSION:
-                raise Refused(f"{RECORD} is of a newer runner: use its install.sh")
+                raise InstallRefused(f"{RECORD} is of a newer runner: use its install.sh")
             return cls({key: _thing(value) for key, value in told["things"].items()})
         except FileNotFoundError:
             return cls({})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Refused(
+            raise InstallRefused(
                 f"{RECORD} is damaged ({error}): restore it; without it nothing here counts as ours"
             ) from None
 

@@ -20,7 +20,7 @@ from .places import (
     UNITS,
     VERSIONS,
 )
-from .record import Record, Standing, Thing, named, standing
+from .record import InstallRecord, Standing, Thing, named, standing
 from .system import booted, call, runs
 from .versions import discard, sweep
 
@@ -33,7 +33,7 @@ KEPT = {
 
 
 def uninstall(*, purge: bool) -> None:
-    record = Record.read()
+    record = InstallRecord.read()
     if not record.things:
         # An uninstallation that was cut at its very end.
         record.forget([])
@@ -51,7 +51,7 @@ def uninstall(*, purge: bool) -> None:
     print(f"runner is removed{kept}")
 
 
-def remove_all(record: Record, keys: Iterable[str]) -> None:
+def remove_all(record: InstallRecord, keys: Iterable[str]) -> None:
     """Remove what is as it was made, last made first, and name what isn't. Raises Refused."""
     keys = list(keys)
     stop([Path(key) for key in keys if Path(key).parent == UNITS])

@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .places import Refused
+from .places import InstallRefused
 
 
 def alone() -> None:
@@ -16,7 +16,7 @@ def alone() -> None:
     try:
         fcntl.flock(os.open("/etc", os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Refused("another install.sh is at work on this machine") from None
+        raise InstallRefused("another install.sh is at work on this machine") from None
 
 
 def booted() -> bool:
@@ -33,7 +33,9 @@ def call(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         told = re.sub(r"\s+", " ", done.stderr or done.stdout).strip()
-        raise Refused(f"`{' '.join(words)}` failed: {told}; call this again when that is mended")
+        raise InstallRefused(
+            f"`{' '.join(words)}` failed: {told}; call this again when that is mended"
+        )
 
 
 def running() -> str:

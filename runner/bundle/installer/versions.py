@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .files import sync
 from .places import BUNDLE, VERSIONS, scripts
-from .record import Record
+from .record import InstallRecord
 from .system import running
 
 _MAKING = ".making-"
@@ -71,7 +71,7 @@ def sweep() -> None:
                 shutil.rmtree(folder)
 
 
-def remove_old(record: Record, current: str) -> None:
+def remove_old(record: InstallRecord, current: str) -> None:
     """Remove other versions, but for those that something runs from: shims of living jobs."""
     used = running()
     for key in list(record.things):

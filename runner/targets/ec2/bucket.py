@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.aws.clients import S3Client
-from runner.aws.faults import AwsError, Kind, calling
+from runner.aws.errors import AwsError, ErrorKind, calling
 from runner.errors import RecordError, UsageError
 from runner.model.records import decode
 from runner.targets.ec2 import names
@@ -29,7 +29,7 @@ _PROBE = f"{names.FOLDER}/.probe"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredText:
     """A small object. ``age``: seconds since it was written, by S3's own clock."""
 
     data: bytes
@@ -46,7 +46,7 @@ class Stored:
         return value if isinstance(value, dict) else {}
 
 
-class Bucket:
+class LaunchBucket:
     """One bucket. ``region``: the one it is in, "" until ``check``."""
 
     def __init__(self, name: str, region: str | None) -> None:
@@ -56,7 +56,7 @@ class Bucket:
 
     def _call(self, operation: str, **parameters: Any) -> Any:
         with calling(lambda error: error):
-            return getattr(self._s3.get(), operation)(Bucket=self.name, **parameters)
+            return getattr(self._s3.get(), operation)(LaunchBucket=self.name, **parameters)
 
     def check(self) -> None:
         """Learn the region, and try to write. Raises UsageError for what only a person can change.
@@ -67,7 +67,7 @@ class Bucket:
         try:
             self._call("put_object", Key=_PROBE, Body=b"")
         except AwsError as error:
-            if error.kind is Kind.DENIED:
+            if error.kind is ErrorKind.DENIED:
                 raise UsageError(
                     f"s3://{self.name} can't be written ({error}): a launch needs s3:PutObject "
                     f"on {names.FOLDER}/*"
@@ -81,12 +81,12 @@ class Bucket:
         try:
             answer = self._call("head_bucket")
         except AwsError as error:
-            if error.kind is Kind.MISSING:
+            if error.kind is ErrorKind.MISSING:
                 raise UsageError(
                     f"result_s3_bucket: there is no bucket {self.name}; make it with: "
                     f"aws s3 mb s3://{self.name}"
                 ) from error
-            if error.kind is Kind.DENIED:
+            if error.kind is ErrorKind.DENIED:
                 raise UsageError(
                     f"result_s3_bucket: {self.name} is denied ({error}): it is another account's, "
                     "or s3:ListBucket is missing"
@@ -101,7 +101,7 @@ class Bucket:
         try:
             self._call("head_object", Key=key)
         except AwsError as error:
-            if error.kind is Kind.MISSING:
+            if error.kind is ErrorKind.MISSING:
                 return False
             raise
         return True
@@ -115,7 +115,7 @@ class Bucket:
         try:
             answer = self._call("get_object", Key=key)
         except AwsError as error:
-            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+            if error.kind is ErrorKind.MISSING and error.code != "NoSuchBucket":
                 return None
             raise
         with calling(lambda error: error):
@@ -133,18 +133,18 @@ class Bucket:
         found = self.stored(key)
         return found.json if found is not None else {}
 
-    def stored(self, key: str) -> Stored | None:
+    def stored(self, key: str) -> StoredText | None:
         """A small object with its ETag and age; None if there is none."""
         try:
             answer = self._call("get_object", Key=key)
         except AwsError as error:
-            if error.kind is Kind.MISSING and error.code != "NoSuchBucket":
+            if error.kind is ErrorKind.MISSING and error.code != "NoSuchBucket":
                 return None
             raise
         with calling(lambda error: error):
             data = answer["Body"].read(_SMALL)
             answer["Body"].close()
-        return Stored(data, str(answer["ETag"]), age_of(answer))
+        return StoredText(data, str(answer["ETag"]), age_of(answer))
 
     def keys(self, prefix: str) -> list[str]:
         """All keys that begin so."""
@@ -154,7 +154,7 @@ class Bucket:
         """The ETags of all objects whose keys begin so, by key."""
         with calling(lambda error: error):
             pages = self._s3.get().get_paginator("list_objects_v2")
-            found = pages.paginate(Bucket=self.name, Prefix=prefix)
+            found = pages.paginate(LaunchBucket=self.name, Prefix=prefix)
             return {
                 item["Key"]: str(item["ETag"])
                 for page in found
@@ -176,7 +176,7 @@ class Bucket:
         try:
             answer = self._call("put_object", **told, **expected)
         except AwsError as error:
-            if error.kind is not Kind.UNSUPPORTED:
+            if error.kind is not ErrorKind.UNSUPPORTED:
                 raise
             answer = self._call("put_object", **told)  # a store that is only S3-compatible
         return str(answer.get("ETag", ""))

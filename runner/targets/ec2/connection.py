@@ -12,19 +12,24 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.aws.faults import AwsError
+from runner.aws.errors import AwsError
 from runner.aws.ssm import Ssm
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError, UsageError
-from runner.service.looks import has_news
-from runner.targets.ec2 import condition, finding, stored_state
-from runner.targets.ec2.asking import Asker, NotInstalled, NotKnown, NotReached
-from runner.targets.ec2.condition import Condition
-from runner.targets.ec2.cost import cost_of, price_in
-from runner.targets.ec2.finding import Found, Target
-from runner.targets.ec2.launches import Launches
-from runner.targets.ec2.stored_state import Seen, StoredState
-from runner.targets.ec2.through_boot import ThroughBoot
-from runner.targets.ec2.waiting import EC2_EVERY, Waiting
+from runner.service.queries import has_news
+from runner.targets.ec2.launch.local_launches import Launches
+from runner.targets.ec2.observe import machine_lookup, reachability, stored_status
+from runner.targets.ec2.observe.boot_wait import ThroughBoot
+from runner.targets.ec2.observe.cost import cost_of, price_in
+from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
+from runner.targets.ec2.observe.queue_wait import EC2_EVERY, QueueWait
+from runner.targets.ec2.observe.reachability import Reachability
+from runner.targets.ec2.observe.ssm_requester import (
+    NotInstalled,
+    NotKnown,
+    NotReached,
+    SsmRequester,
+)
+from runner.targets.ec2.observe.stored_status import Seen, StoredStatus
 from runner.targets.port import (
     Answer,
     NoResultsError,
@@ -75,15 +80,15 @@ class Ec2Connection:
         self._named = queue is not None
         self._other_queue = queue is not None and queue != target.queue_id
         self._lock = threading.Lock()
-        self._record = finding.remembered(target)
-        self._found: Found | None = None
+        self._record = machine_lookup.remembered(target)
+        self._found: ResolvedTarget | None = None
         self._found_at = 0.0
-        self._asker: Asker | None = None
-        self._stored: StoredState | None = None
+        self._requester: SsmRequester | None = None
+        self._stored: StoredStatus | None = None
         self._storing = threading.Lock()
-        self._condition: Condition | None = None
+        self._reachability: Reachability | None = None
         self._pause = FOLLOW[0]
-        self._waiting = Waiting(self)
+        self._waiting = QueueWait(self)
         self.through = ThroughBoot(self)
         self.asked = 0.0
         """When SSM was last asked about the queue's state (monotonic)."""
@@ -95,7 +100,7 @@ class Ec2Connection:
 
     # -- what is known -----------------------------------------------------------------------
 
-    def found(self, *, newer_than: float | None = None) -> Found:
+    def found(self, *, newer_than: float | None = None) -> ResolvedTarget:
         """The machine, as EC2 had it at most so many seconds ago. See finding.find."""
         with self._lock:
             old = newer_than is not None and time.monotonic() - self._found_at > newer_than
@@ -114,14 +119,14 @@ class Ec2Connection:
     @property
     def live(self) -> bool:
         """See QueueConnection: true as long as it has not been tried."""
-        return self._condition is None
+        return self._reachability is None
 
     @property
     def diagnosis(self) -> list[str]:
         """See QueueConnection."""
-        if self._condition is None:
+        if self._reachability is None:
             return []
-        return [self._condition.why, *self._condition.advice]
+        return [self._reachability.why, *self._reachability.advice]
 
     def locate(self) -> None:
         """See QueueConnection. Raises AwsError, AmbiguousError."""
@@ -159,7 +164,7 @@ class Ec2Connection:
             return None
         with self._storing:
             if self._stored is None or self._stored.store != store:
-                self._stored = StoredState(store)
+                self._stored = StoredStatus(store)
             return self._stored.read()
 
     def facts(self) -> Answer:
@@ -197,15 +202,15 @@ class Ec2Connection:
 
     def _live(self, request: str, fields: Answer) -> Answer | None:
         """The machine's answer; None if it can't be had: then ``diagnosis`` tells."""
-        found = self.found(newer_than=KNOWN if self._condition else EC2_EVERY)
-        self._condition = condition.of_machine(found, time.time())
-        if self._condition is not None:
+        found = self.found(newer_than=KNOWN if self._reachability else EC2_EVERY)
+        self._reachability = reachability.of_machine(found, time.time())
+        if self._reachability is not None:
             return None
         self.asked = time.monotonic()
         try:
             answer = self._ask(request, fields)
         except (NotReached, NotInstalled, NotKnown, AwsError) as error:
-            self._condition = self._why(error)
+            self._reachability = self._why(error)
             return None
         except RunnerError as error:
             if error.exit_code is not ExitCode.NOT_FOUND or request not in ("status", "logs"):
@@ -213,7 +218,7 @@ class Ec2Connection:
             said = f"{found.instance_id} says: {error}"
             if not self._stands_in() and not self.through.waits():
                 raise NotFoundError(said) from None
-            self._condition = Condition(said)
+            self._reachability = Reachability(said)
             return None
         if "queue" in answer:
             source = {"from": "ssm", "age_seconds": 0, "at": answer.pop("now", None)}
@@ -233,12 +238,12 @@ class Ec2Connection:
         found = self.found()
         assert found.instance_id is not None
         with self._lock:
-            asker = self._asker
-            if asker is None or asker.instance_id != found.instance_id:
-                asker = Asker(Ssm(found.region), found.instance_id)
-                self._asker = asker
+            requester = self._requester
+            if requester is None or requester.instance_id != found.instance_id:
+                requester = SsmRequester(Ssm(found.region), found.instance_id)
+                self._requester = requester
         about = {} if request in _ABOUT_NO_QUEUE else self._about()
-        return asker.ask(request, **about, **fields)
+        return requester.ask(request, **about, **fields)
 
     @property
     def queue_id(self) -> str | None:
@@ -246,33 +251,33 @@ class Ec2Connection:
         return self._queue or (self._found.queue_id if self._found is not None else None)
 
     @property
-    def last_found(self) -> Found | None:
+    def last_found(self) -> ResolvedTarget | None:
         """The machine as it was found last, without asking."""
         return self._found
 
     def _about(self) -> Answer:
         return {"queue": self._queue} if self._queue else {}
 
-    def _why(self, error: Exception) -> Condition:
+    def _why(self, error: Exception) -> Reachability:
         found = self.found(newer_than=KNOWN)
         now = time.time()
-        if (gone := condition.of_machine(found, now)) is not None:
+        if (gone := reachability.of_machine(found, now)) is not None:
             return gone  # meanwhile
         if found.machine is None:
             trouble = error if isinstance(error, AwsError) else found.trouble
-            return Condition(str(error), condition.advice_of(trouble) if trouble else ())
+            return Reachability(str(error), reachability.advice_of(trouble) if trouble else ())
         match error:
             case NotReached():
                 try:
                     ping = Ssm(found.region).ping(found.machine.instance_id)
                 except AwsError as failed:
-                    return Condition(str(error), condition.advice_of(failed))
-                return condition.of_ping(found.machine, ping, now)
+                    return Reachability(str(error), reachability.advice_of(failed))
+                return reachability.of_ping(found.machine, ping, now)
             case NotInstalled():
-                return condition.not_installed(found, found.machine, now)
+                return reachability.not_installed(found, found.machine, now)
             case AwsError():
-                return Condition(f"SSM can't be asked: {error}", condition.advice_of(error))
-        return Condition(str(error), ("ask again in a minute",))
+                return Reachability(f"SSM can't be asked: {error}", reachability.advice_of(error))
+        return Reachability(str(error), ("ask again in a minute",))
 
     # -- out of S3 ---------------------------------------------------------------------------
 
@@ -286,7 +291,7 @@ class Ec2Connection:
             case "status":
                 return self.stored_page(seen, fields)
             case "job":
-                return stored_state.job(seen, fields["job"])
+                return stored_status.job(seen, fields["job"])
             case "logs":
                 assert self._stored is not None
                 answer = self._stored.logs(fields)
@@ -326,17 +331,17 @@ class Ec2Connection:
 
     def stored_page(self, seen: Seen, fields: Mapping[str, Any]) -> Answer:
         """What ``status`` answers, by what S3 has."""
-        answer = stored_state.page(seen, fields)
+        answer = stored_status.page(seen, fields)
         self._mark(answer["queue"], seen)
         return answer
 
     def _mark(self, queue: Answer, seen: Seen) -> None:
         """Add where the answer comes from and, as far as EC2 knows, what works on the queue."""
         source: Answer = {"from": "s3", "age_seconds": round(seen.age_now, 1), "at": seen.at}
-        if (standing := self._condition) is not None:
+        if (standing := self._reachability) is not None:
             if self._found is not None:
                 # What to do depends on whether the queue has ended.
-                known = condition.of_machine(self._found, time.time(), ended=seen.ended)
+                known = reachability.of_machine(self._found, time.time(), ended=seen.ended)
                 standing = known or standing
             source |= {"why": standing.why, "next": list(standing.advice)}
         queue |= {"source": source, "instance": self.facts()}
@@ -374,22 +379,22 @@ class Ec2Connection:
 
     def stand(self, *, newer_than: float) -> None:
         """See how the machine is, by EC2 alone."""
-        self._condition = condition.of_machine(self.found(newer_than=newer_than), time.time())
+        self._reachability = reachability.of_machine(self.found(newer_than=newer_than), time.time())
 
     def forget_clients(self) -> None:
         """Make new clients: after a new login there are new keys."""
         with self._lock:
-            self._asker = None
+            self._requester = None
 
     def reconnect(self) -> None:
         """See QueueConnection."""
         time.sleep(max(0.0, KNOWN - (time.monotonic() - self._found_at)))  # reason: EC2's limits
         self.found(newer_than=0)
 
-    def check_running(self) -> Found:
+    def check_running(self) -> ResolvedTarget:
         """The machine, if it runs. Raises UnreachableError: what EC2 says, and what to do."""
         found = self.found()
-        if (standing := condition.of_machine(found, time.time())) is not None:
+        if (standing := reachability.of_machine(found, time.time())) is not None:
             raise _unreachable(standing)
         return found
 
@@ -411,7 +416,7 @@ class Ec2Connection:
     def submit(self, text: str, again: str) -> Answer:
         """See QueueConnection: the document goes by way of S3, and this computer remembers where
         it went."""
-        from runner.targets.ec2.placing import place
+        from runner.targets.ec2.launch.placement import place
 
         def hand_over(url: str, sha256: str) -> Answer:
             return self.act("submit", s3=url, sha256=sha256, again=again)
@@ -434,9 +439,9 @@ class Ec2Connection:
         """See QueueConnection: nothing is held."""
 
 
-def _unreachable(standing: Condition) -> UnreachableError:
+def _unreachable(standing: Reachability) -> UnreachableError:
     return UnreachableError(_words(standing))
 
 
-def _words(standing: Condition) -> str:
+def _words(standing: Reachability) -> str:
     return "\n".join([standing.why, *standing.advice])

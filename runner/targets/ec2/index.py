@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.aws.faults import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import ConflictError
 from runner.targets.ec2 import names
-from runner.targets.ec2.bucket import Bucket, Stored
+from runner.targets.ec2.bucket import LaunchBucket, StoredText
+from runner.targets.ec2.launch_record import LaunchRecord, parse
 from runner.targets.ec2.queue_ref import QueueRef
-from runner.targets.ec2.records import Record, parse
 
 TRIES = 3
 """Of a put that S3 refuses because of another one at the same time (its code is 409)."""
@@ -24,13 +24,13 @@ TRIES = 3
 class ClaimedError(ConflictError):
     """Another claim came first. ``by``: what it has written."""
 
-    def __init__(self, message: str, by: Entry) -> None:
+    def __init__(self, message: str, by: IndexEntry) -> None:
         super().__init__(message)
         self.by = by
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """What the index has of one queue; nothing in it where there is no such object.
 
     ``claim``: the random word of who wrote it. ``age``: seconds since then, by S3's own clock.
@@ -38,7 +38,7 @@ class Entry:
     runner that we know has written it.
     """
 
-    record: Record | None = None
+    record: LaunchRecord | None = None
     etag: str | None = None
     age: float = 0.0
     claim: str = ""
@@ -50,21 +50,21 @@ class Entry:
 class Index:
     """The index of one bucket. Blocks; raises AwsError."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: LaunchBucket) -> None:
         self._bucket = bucket
 
-    def read(self, queue: QueueRef) -> Entry:
+    def read(self, queue: QueueRef) -> IndexEntry:
         """What is known of a queue."""
         return _entry(self._bucket.stored(queue.index_key), queue)
 
-    def records(self, queue_id: str) -> list[Record]:
+    def records(self, queue_id: str) -> list[LaunchRecord]:
         """Of all queues with this id in the bucket, whatever their prefix."""
         own = names.index_key(queue_id)
         keys = [own, *self._bucket.keys(names.index_folder(queue_id))]
         found = [parse(self._bucket.get_json(key)) for key in keys]
         return [each for each in found if each is not None and each.queue_id == queue_id]
 
-    def claim(self, record: Record, claim: str, seen: Entry, **more: str) -> Entry:
+    def claim(self, record: LaunchRecord, claim: str, seen: IndexEntry, **more: str) -> IndexEntry:
         """Write it in place of what was ``seen``, and of nothing else.
 
         An answer that was lost is no refusal: the object is read again, and ``claim`` tells who
@@ -75,20 +75,20 @@ class Index:
         for left in reversed(range(TRIES)):
             try:
                 etag = self._bucket.swap_json(key, told, seen.etag)
-                return Entry(record, etag, 0.0, claim, more.get("outcome", ""), plain=told)
+                return IndexEntry(record, etag, 0.0, claim, more.get("outcome", ""), plain=told)
             except AwsError as error:
-                if error.kind not in (Kind.CONFLICT, Kind.PASSING):
+                if error.kind not in (ErrorKind.CONFLICT, ErrorKind.PASSING):
                     raise
                 now = self.read(record.ref)
                 if now.plain == told:
                     return now
                 if now.etag != seen.etag:
                     raise ClaimedError(f"{record.ref} is claimed by another", now) from error
-                if error.kind is Kind.PASSING or not left:
+                if error.kind is ErrorKind.PASSING or not left:
                     raise
         raise AssertionError
 
-    def put_back(self, record: Record, seen: Entry, before: Entry) -> None:
+    def put_back(self, record: LaunchRecord, seen: IndexEntry, before: IndexEntry) -> None:
         """Undo a claim of which nothing came: what was there ``before`` stands again."""
         if before.plain:
             self._bucket.swap_json(record.ref.index_key, before.plain, seen.etag)
@@ -96,12 +96,14 @@ class Index:
             self._bucket.delete(record.ref.index_key)
 
 
-def _entry(found: Stored | None, queue: QueueRef) -> Entry:
+def _entry(found: StoredText | None, queue: QueueRef) -> IndexEntry:
     if found is None:
-        return Entry()
+        return IndexEntry()
     told = found.json
     record = parse(told)
     if record is None or record.ref != queue:
-        return Entry(etag=found.etag, age=found.age, unreadable=record is None)
+        return IndexEntry(etag=found.etag, age=found.age, unreadable=record is None)
     claim = str(told.get("claim") or told.get("launch") or "")
-    return Entry(record, found.etag, found.age, claim, str(told.get("outcome") or ""), plain=told)
+    return IndexEntry(
+        record, found.etag, found.age, claim, str(told.get("outcome") or ""), plain=told
+    )

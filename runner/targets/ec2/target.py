@@ -44,7 +44,7 @@ class Ec2Target:
             if value is not None:
                 raise UsageError(f"--{flag} is about this machine: not with one on EC2")
         from runner.targets.ec2.connection import Ec2Connection
-        from runner.targets.ec2.finding import Target
+        from runner.targets.ec2.observe.machine_lookup import Target
 
         target = Target(word, region=request.region, bucket=request.bucket)
         return Ec2Connection(target, request.queue, request.say)

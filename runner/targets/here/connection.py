@@ -16,7 +16,7 @@ from runner.errors import (
 )
 from runner.model.settings import Settings
 from runner.model.wording import did_you_mean, quoted
-from runner.service.shelf import Shelf
+from runner.service.queue_repository import QueueRepository
 from runner.targets.here import daemons
 from runner.targets.here.state_folder import StateFolder
 from runner.targets.here.stop import stop_process
@@ -54,8 +54,8 @@ class LocalConnection:
         self.settings = settings
         self.queue = queue
         self._say = say
-        self._shelf = Shelf(settings.state_dir, settings.log_dir)
-        self._folder = StateFolder(self._shelf)
+        self._repository = QueueRepository(settings.state_dir, settings.log_dir)
+        self._folder = StateFolder(self._repository)
         self._silent: SilentError | None = None
         self._client: Client | None = None
         self._searched = False
@@ -125,9 +125,9 @@ class LocalConnection:
             # Jobs that end get their grace: the answer takes as long as that.
             client.timeout = None
             return client.ask(request, **self._given(request, fields))
-        from runner.service.resting import act
+        from runner.service.offline import act
 
-        return act(self._shelf, self.settings, request, self._given(request, fields))
+        return act(self._repository, self.settings, request, self._given(request, fields))
 
     def submit(self, text: str, again: str) -> Answer:
         """See QueueConnection."""
@@ -155,7 +155,7 @@ class LocalConnection:
         if not os.access(paths.root, os.W_OK):
             raise RunnerError(f"{paths.root} can't be written to: this takes root's rights")
         machine = machine_view.release(paths) if release else machine_view.keep(paths, seconds)
-        return {"machine": machine_view.told(machine, this_moment())}
+        return {"machine": machine_view.describe_end(machine, this_moment())}
 
     def stop(self, *, detach: bool, say: Say) -> Stopped:
         """See QueueConnection. Without a queue that is the daemon, else the process of the current
@@ -175,13 +175,15 @@ class LocalConnection:
 
     def results(self) -> StoredResults:
         """See QueueConnection."""
-        name, shelf = self.queue, self._shelf
-        if name is not None and not shelf.exists(name):
-            hint = did_you_mean(name, shelf.names())
+        name, repository = self.queue, self._repository
+        if name is not None and not repository.exists(name):
+            hint = did_you_mean(name, repository.names())
             if not hint and os.path.isdir(name):
                 hint = f"; for the folder, give ./{name}"
-            raise NotFoundError(f"there is no queue {quoted(name)} in {shelf.paths.root}{hint}")
-        entry = shelf.find(name)
+            raise NotFoundError(
+                f"there is no queue {quoted(name)} in {repository.paths.root}{hint}"
+            )
+        entry = repository.find(name)
         if entry.error or entry.queue is None:
             raise StateError(entry.error or f"queue '{entry.name}' can't be read")
         if not (where := entry.meta.get("results")):
@@ -229,7 +231,7 @@ class LocalConnection:
 
     def _find(self) -> Client | None:
         name = self.queue or self._current()
-        client = daemons.open_socket(self._shelf.queue_paths(name).socket) if name else None
+        client = daemons.open_socket(self._repository.queue_paths(name).socket) if name else None
         try:
             client = client or daemons.find_own_daemon(self.settings)
             if client is None and not self._has_queue():
@@ -242,12 +244,16 @@ class LocalConnection:
     def _has_queue(self) -> bool:
         """Whether the state folder of these settings has the queue."""
         try:
-            return self.queue in self._shelf.names() if self.queue else bool(self._shelf.names())
+            return (
+                self.queue in self._repository.names()
+                if self.queue
+                else bool(self._repository.names())
+            )
         except RunnerError:
             return True
 
     def _current(self) -> str | None:
         try:
-            return self._shelf.current() or self._shelf.find(None).name
+            return self._repository.current() or self._repository.find(None).name
         except RunnerError:
             return None

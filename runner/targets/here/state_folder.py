@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.service.looks import LOOKS, Place
-from runner.service.shelf import Shelf
-from runner.service.views import Stored
+from runner.service.queries import QUERIES, QueryContext
+from runner.service.queue_repository import QueueRepository
+from runner.service.views import StoredViews
 
 
-class StateFolder(Place):
+class StateFolder(QueryContext):
     """The queues of a state folder, as they are stored."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, repository: QueueRepository) -> None:
+        self.repository = repository
         self.who = "nobody"
-        self.stored = Stored(shelf.paths)
+        self.stored = StoredViews(repository.paths)
 
     def session_of(self, name: str) -> None:
         """See Place: a command that only reads works on no queue."""
 
-    def outlook(self, name: str, owner: str | None) -> Mapping[str, str]:
+    def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
         """See Place."""
         return {}
 
     def answer(self, request: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a query, as a daemon of this folder would give it."""
-        found = LOOKS[request](self, dict(fields))
+        found = QUERIES[request](self, dict(fields))
         return found() if callable(found) else found

@@ -1,0 +1,1 @@
+"""What ``launch`` and ``resume`` do between their flags and their output."""

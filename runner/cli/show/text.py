@@ -1,0 +1,37 @@
+"""Plain text for people: no control characters from outside, numbers with their nouns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``, ``1,000 jobs``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def per_hour(dollars: float) -> str:
+    """``$0.0416 an hour``: as exact as prices are, and at least cents."""
+    if 0 < dollars < 0.00001:
+        return "less than $0.00001 an hour"
+    whole, _, part = f"{dollars:.5f}".rstrip("0").partition(".")
+    return f"${whole}.{part:0<2} an hour"
+
+
+def clean(text: str) -> str:
+    """The text with control characters spelled out: a job's words must not drive a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """How many jobs stand where: ``3 completed, 1 failed``."""
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+
+
+def headline(queue: Mapping[str, object]) -> str:
+    """A queue in one line: ``nightly running, paused``."""
+    state = f"{queue['queue_id']} {queue['status']}" + (", paused" if queue.get("paused") else "")
+    why = queue.get("reason") or queue.get("blocked")
+    return f"{state}: {clean(str(why))}" if why else state

@@ -1,0 +1,1 @@
+"""The verbs: one file each, with ``configure(parser)`` and ``execute(arguments)``."""

@@ -1,0 +1,73 @@
+"""Say what is well and what isn't: before a launch, or as root on a machine that runner is on.
+
+Exit code 1 if anything fails; a warning is no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from runner.cli import options
+from runner.cli.show.text import clean
+from runner.errors import ExitCode, UsageError
+from runner.model.wording import quoted
+
+if TYPE_CHECKING:
+    from runner.targets.ec2.account.doctor.findings import Finding
+
+_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--region", metavar="R", help="where (default: boto3's own settings)")
+    parser.add_argument("--bucket", metavar="B", help="the bucket for results")
+    parser.add_argument("--instance-type", metavar="T", help="what to launch (default: t3.medium)")
+    options.add_json(parser)
+    options.add_folders(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from runner.targets.ec2.account.doctor.findings import Grade
+
+    kind = arguments.instance_type
+    if kind is not None and not _TYPE.fullmatch(kind):
+        raise UsageError(f"--instance-type: {quoted(kind)} is no type such as g5.xlarge")
+    found = _examine(arguments)
+    if arguments.json:
+        print(json.dumps([_fields(each) for each in found]))
+    else:
+        print("\n".join(_lines(found)))
+    failed = any(each.grade is Grade.FAIL for each in found)
+    return ExitCode.ERROR if failed else ExitCode.DONE
+
+
+def _examine(arguments: argparse.Namespace) -> Sequence[Finding]:
+    from runner.targets.ec2.account.doctor import machine
+
+    if machine.is_one():
+        return machine.examine_machine(lambda: options.settings(arguments))
+    from runner.aws.clients import region_of
+    from runner.targets.ec2.account.doctor.laptop import examine_laptop
+
+    return examine_laptop(region_of(arguments.region), arguments.bucket, arguments.instance_type)
+
+
+def _fields(finding: Finding) -> dict[str, str]:
+    told = {"check": finding.check, "grade": finding.grade.value, "says": finding.says}
+    return told | ({"to_do": finding.todo} if finding.todo else {})
+
+
+def _lines(found: Sequence[Finding]) -> list[str]:
+    width = max(len(each.check) for each in found)
+    lines = []
+    for each in found:
+        lines.append(f"{each.grade.value:<4}  {each.check:<{width}}  {clean(each.says)}")
+        if each.todo:
+            lines.append(f"      {'':<{width}}  → {clean(each.todo)}")
+    counts = Counter(each.grade.value for each in found)
+    return [*lines, ", ".join(f"{counts[name]} {name}" for name in counts)]

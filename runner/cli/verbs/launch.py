@@ -1,0 +1,160 @@
+"""Launch a machine on EC2 that runs a queue to its end, and then ends itself. Nothing is asked:
+`--dry-run` shows what would be launched, and what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.cli import options
+from runner.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from runner.model.document import QueueSpec
+    from runner.targets.ec2.launch.launch_request import LaunchRequest
+
+_LOGIN = "`aws sts get-caller-identity` says who you are; `aws configure` or `aws sso login` helps"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-queue", metavar="FILE", required=True, help="the queue document")
+    parser.add_argument(
+        "--instance-id",
+        metavar="ID",
+        help="queue it on this machine, which runs already",
+    )
+    options.add_mending(parser.add_argument_group("a queue that its bucket knows already"))
+    configure_machine(parser)
+    parser.add_argument("--yes", action="store_true", help="taken, and not needed: it doesn't ask")
+
+
+def configure_machine(parser: argparse.ArgumentParser) -> None:
+    """All that a machine can be launched with; `resume` takes it too."""
+    _configure_machine(parser.add_argument_group("the machine"))
+    _configure_place(parser.add_argument_group("where it is, and as whom"))
+    _configure_end(parser.add_argument_group("its end"))
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="ship this folder: what git tracks, or doesn't ignore, but for files that hold "
+        "secrets by their names (--dry-run tells)",
+    )
+    parser.add_argument(
+        "--include",
+        metavar="FILE",
+        action="append",
+        help="ship this file of the work folder in any case; may be repeated",
+    )
+    parser.add_argument(
+        "--bundle", metavar="FILE|s3://…", help="install this, and not this runner's own bundle"
+    )
+    parser.add_argument("--wait", action="store_true", help="wait for the queue; Ctrl-C detaches")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, launch nothing")
+    options.add_json(parser)
+
+
+def _configure_machine(group: Any) -> None:
+    group.add_argument(
+        "--instance-type", metavar="T[,T2…]", help="instance types, in the order they are tried"
+    )
+    group.add_argument("--spot", action="store_true", help="cheaper; EC2 may stop it for a while")
+    group.add_argument(
+        "--fallback-on-demand", action="store_true", help="on demand, if there is no spot machine"
+    )
+    group.add_argument("--disk-size", metavar="GiB", help="of the root volume (default: 30)")
+    group.add_argument("--ami", metavar="ID", help="default: Amazon Linux 2023, or its DLAMI")
+    group.add_argument("--job-user", metavar="NAME", help="whose rights the jobs have")
+    group.add_argument("--tag", metavar="KEY=VALUE", action="append", help="may be repeated")
+
+
+def _configure_place(group: Any) -> None:
+    group.add_argument("--region", metavar="REGION", help="default: your AWS settings'")
+    group.add_argument("--subnet", metavar="ID[,ID…]", help="default: the default VPC's")
+    group.add_argument("--security-group", metavar="ID[,ID…]", help="default: the VPC's default")
+    group.add_argument(
+        "--no-public-ip",
+        action="store_true",
+        help="no public address, whatever the subnet says",
+    )
+    group.add_argument(
+        "--iam-role", metavar="NAME|ARN", help="an instance profile (default: `runner setup`'s)"
+    )
+    group.add_argument("--key-name", metavar="NAME", help="a key pair, for ssh")
+
+
+def _configure_end(group: Any) -> None:
+    group.add_argument(
+        "--on-complete",
+        choices=("terminate", "stop", "none"),
+        help="what becomes of the machine when the queue has ended (default: terminate)",
+    )
+    group.add_argument(
+        "--keep-on-failure", metavar="DURATION", help="so long after a failure instead, for a look"
+    )
+    group.add_argument(
+        "--max-lifetime",
+        metavar="DURATION",
+        help="its end in any case (default: 2 × global_timeout + 1h, at most a week or what the "
+        "queue may take)",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from runner.aws.errors import AwsError, ErrorKind
+
+    if arguments.instance_id is not None:
+        from runner.cli.launching.onto_machine import launch_onto
+
+        return launch_onto(arguments)
+    queue, wanted = _read(arguments)
+    from runner.cli.launching.launch import Launching
+    from runner.targets.ec2.launch.local_launches import Launches
+
+    launches = Launches.of_user(os.environ)
+    launching = Launching(arguments, queue, wanted, launches)
+    try:
+        done = launching.run()
+    except AwsError as error:
+        if error.kind in (ErrorKind.NO_CREDENTIALS, ErrorKind.EXPIRED):
+            raise AwsError(error.kind, error.code, f"{error}\n{_LOGIN}") from error
+        raise
+    if done is None or not arguments.wait:
+        return ExitCode.DONE
+    from runner.cli.launching.wait import wait
+
+    return wait(done.launch, launching.say)
+
+
+def _read(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest]:
+    """The document and the flags; all that is wrong with both at once."""
+    from runner.model.document import read_document
+    from runner.targets.ec2.launch.launch_request import launch_request_of
+
+    errors: list[str] = []
+    queue = None
+    try:
+        queue = read_document(Path(arguments.batch_queue))
+        errors += _unfit(queue)
+    except UsageError as error:
+        errors.append(str(error))
+    if arguments.workdir is not None and not Path(arguments.workdir).is_dir():
+        errors.append(f"--workdir: {arguments.workdir} is not a folder")
+    try:
+        wanted = launch_request_of(vars(arguments), queue.global_timeout if queue else 1.0)
+    except UsageError as error:
+        errors.append(str(error))
+    if errors:
+        raise UsageError("\n".join(errors))
+    assert queue is not None
+    return queue, wanted
+
+
+def _unfit(queue: QueueSpec) -> list[str]:
+    if queue.result_s3_bucket is None:
+        return [
+            'result_s3_bucket: is missing; a launch needs a bucket of yours, "result_s3_bucket": '
+            '"my-bucket": results, logs and state go there, and the machine is fed from there'
+        ]
+    return []

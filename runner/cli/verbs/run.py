@@ -1,0 +1,85 @@
+"""Run a queue here, in the foreground, to its end. The same command resumes it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from runner.cli import options
+from runner.cli.show import simulation
+from runner.errors import EndedElsewhereError, UsageError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_document(parser)
+    parser.add_argument(
+        "--results",
+        metavar="DIR|s3://BUCKET/PREFIX",
+        help="store logs and result files there, and not where the document says",
+    )
+    options.add_again(parser)
+    options.add_json(parser)
+    options.add_storing(parser)
+    options.add_folders(parser)
+    simulation.add_flags(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from runner.model.document import read_document
+
+    simulation.check_flags(arguments)
+    settings = options.settings(arguments)
+    document = read_document(options.document(arguments))
+    if arguments.simulate:
+        return simulation.execute(arguments, document, settings)
+    again = options.again(arguments)
+    results = _results(arguments.results)
+    from runner.cli.show.run_report import report
+    from runner.cli.show.run_view import watcher_for
+    from runner.service.environment import callers, given
+    from runner.service.foreground import RunRequest, run
+    from runner.service.queue_repository import QueueRepository
+    from runner.service.session import RunContext
+
+    place = RunContext(callers(given(os.environ)), _working_folder())
+    wanted = RunRequest(document, again, place, results)
+    repository = QueueRepository(settings.state_dir, settings.log_dir)
+    watcher = watcher_for(json_output=arguments.json)
+    try:
+        ended = run(repository, settings, wanted, watcher)
+    except EndedElsewhereError as error:
+        if arguments.json:
+            sys.stdout.buffer.write(error.state)
+        raise
+    finally:
+        watcher.finish()
+    if arguments.json:
+        # As it is on the disk, byte by byte.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(ended.projection.read_bytes())
+    report(ended, settings, arguments)
+    return int(ended.exit_code)
+
+
+def _results(where: str | None) -> str | None:
+    """The store that was asked for. Raises UsageError for what can't be one."""
+    if where is None:
+        return None
+    if not where:
+        raise UsageError("--results is empty")
+    from runner.results.stores import check_folder_word, is_s3, parse_s3
+
+    if is_s3(where):
+        parse_s3(where)
+        return where.removesuffix("/")
+    check_folder_word(where)
+    return str(Path(where).absolute())
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the folder this was called from does not exist any more") from None

@@ -1,0 +1,85 @@
+"""Hand a queue to the daemon. Answers after it is durable; the same document twice is one queue."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.cli import options
+from runner.cli.connect import connection
+from runner.cli.exit_codes import of_queue
+from runner.cli.show.text import clean
+from runner.cli.show.wait_loop import ENDED
+from runner.errors import EndedElsewhereError, ExitCode
+from runner.model.wording import quoted
+
+if TYPE_CHECKING:
+    from runner.model.document import QueueSpec
+
+NAMED = 3
+"""Files that are named; of more it is said that there are some."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    options.add_document(parser)
+    options.add_again(parser)
+    options.add_json(parser)
+    options.add_on(parser)
+    options.add_folders(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from runner.model.document import dump_document, read_document
+
+    options.settings(arguments)
+    again = options.again(arguments)
+    # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
+    document = read_document(options.document(arguments))
+    text = dump_document(document)
+    with connection(arguments) as there:
+        answer = there.submit(text, again.word)
+        elsewhere = there.traits.elsewhere
+    tell(answer, json_wanted=arguments.json)
+    if answer["created"] and not elsewhere:
+        _tell_where(document, answer)
+    return ExitCode.DONE
+
+
+def _tell_where(document: QueueSpec, answer: Mapping[str, Any]) -> None:
+    """What is meant from this folder isn't found where the service starts jobs."""
+    from runner.service.document_warnings import relative_words
+
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return
+    if words := relative_words(document, here):
+        named = ", ".join(quoted(word) for word in words[:NAMED]) + (", …" * (len(words) > NAMED))
+        where = answer.get("work_dir") or "a folder of its own"
+        print(
+            f"runner submit: jobs start in {clean(where)}, and not here: {clean(named)} won't be "
+            f'found there; "working_directory": "{clean(str(here))}" would start them here',
+            file=sys.stderr,
+        )
+
+
+def tell(answer: Mapping[str, Any], *, json_wanted: bool) -> None:
+    """What became of it. Raises EndedElsewhereError where that is nothing."""
+    elsewhere = answer.get("elsewhere")
+    if json_wanted:
+        print(json.dumps({key: answer[key] for key in ("queue_id", "created", "status")}))
+    elif not elsewhere:
+        verb = "submitted" if answer["created"] else f"there already ({answer['status']})"
+        print(f"{answer['queue_id']} {verb}")
+    if elsewhere:
+        raise EndedElsewhereError(str(elsewhere), of_queue(dict(answer)), answer["status"])
+    if not answer["created"] and answer["status"] in ENDED:
+        print(
+            f"runner: {answer['queue_id']} had ended before: nothing was started; --fresh runs "
+            "all of it again, another queue_id (or none) makes another queue",
+            file=sys.stderr,
+        )

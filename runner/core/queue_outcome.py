@@ -1,0 +1,77 @@
+"""When a session of work is over, and what the queue has come to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runner.core.actions import FinishQueue
+from runner.core.consequences import end_background, global_timeout_message
+from runner.core.events import Now
+from runner.core.inputs import call_off_all
+from runner.core.job_ends import failure_of
+from runner.core.outputs import trust_all
+from runner.core.queue_records import QueueRecords
+from runner.core.states import (
+    ENDED,
+    QUEUE_ENDED,
+    JobState,
+    JobStatus,
+    QueueState,
+    QueueStatus,
+)
+from runner.model.document import QueueSpec
+
+
+def finish_if_done(records: QueueRecords, now: Now) -> None:
+    """Finish when nothing is left to do, or nothing but what an interruption leaves for later.
+
+    Unfinished uploads are left for later too: the interrupted queue is taken up again for them.
+    """
+    if records.live:
+        return
+    if records.resting and not records.unended:
+        trust_all(records, now.wall)
+    left = bool(records.unended or records.collecting or records.restoring)
+    if left and not records.interrupting:
+        return
+    for index in sorted(records.background):
+        end_background(records, index)
+    if records.background:
+        return
+    if records.queue.status not in QUEUE_ENDED:
+        if left:
+            call_off_all(records)
+            records.set_status(now.wall, QueueStatus.INTERRUPTED, records.interrupting)
+        else:
+            status, reason = verdict(records)
+            records.set_status(now.wall, status, reason, completed_at=now.wall, paused=False)
+    incomplete = any(s.incomplete and s.status in ENDED for s in records.jobs)
+    if incomplete is not records.queue.incomplete:
+        records.queue = replace(records.queue, incomplete=incomplete)
+        records.changes.urgent = True
+    records.act(FinishQueue(records.queue.status))
+    records.finished = True
+
+
+def verdict(records: QueueRecords) -> tuple[QueueStatus, str | None]:
+    """What a queue whose jobs have all ended has come to, and why."""
+    return outcome_of(records.document, records.queue, records.counts, records.jobs)
+
+
+def outcome_of(
+    document: QueueSpec, queue: QueueState, counts: Counter[JobStatus], jobs: Sequence[JobState]
+) -> tuple[QueueStatus, str | None]:
+    """The status and the reason of a queue whose ``jobs`` have all ended."""
+    if queue.timed_out:
+        return QueueStatus.FAILED, global_timeout_message(document)
+    if queue.cancelling and counts[JobStatus.CANCELLED]:
+        return QueueStatus.CANCELLED, "cancelled"
+    if failed := counts[JobStatus.FAILED]:
+        more = f" ({failed - 1} more failed)" if failed > 1 else ""
+        first = next(at for at, state in enumerate(jobs) if state.status is JobStatus.FAILED)
+        return QueueStatus.FAILED, failure_of(document.jobs[first].job_id) + more
+    if counts[JobStatus.CANCELLED]:
+        return QueueStatus.CANCELLED, "a job was cancelled"
+    return QueueStatus.COMPLETED, None

@@ -1,0 +1,181 @@
+"""The records of one queue, and the one place where they change.
+
+Owns the jobs' and the queue's records, the counts and sets that follow from each record alone, the
+story, and the actions of the step under way. It knows no rule: which change follows from an event
+is for the modules above it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.core.actions import Action
+from runner.core.frontier import Frontier
+from runner.core.history import Changes, StoryEntry, history_of
+from runner.core.states import (
+    PENDING,
+    WAITING,
+    JobState,
+    JobStatus,
+    Live,
+    QueueState,
+    QueueStatus,
+    check_job_transition,
+    check_queue_transition,
+)
+from runner.model.document import QueueSpec
+from runner.model.graph import Graph
+
+REMEMBERED = 200
+"""Lines of the story that are kept in memory for an error message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Monotonic times: what runs is ended at ``stop_at``, the machine is gone at ``gone_at``."""
+
+    stop_at: float
+    gone_at: float
+
+
+class QueueRecords:
+    """What is true of a queue now, and what this session has made of it.
+
+    ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
+    tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
+    ``blocked``: why nothing starts, ``short_of_space``: and that it is for want of space;
+    ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
+    ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
+    ``resuming``: why this session had to follow another, if it did; ``resting``: it only applies
+    a request; ``rebooted``: it is the
+    first of a boot, and work had been done before; ``missed``: the jobs whose results are
+    looked for though no boot may have lost them.
+    """
+
+    def __init__(
+        self,
+        document: QueueSpec,
+        graph: Graph,
+        queue: QueueState,
+        jobs: dict[int, JobState] | None = None,
+    ) -> None:
+        self.document = document
+        self.graph = graph
+        self.queue = queue
+        self.jobs: list[JobState] = [PENDING] * len(document.jobs)
+        self.live: set[int] = set()
+        self.background: set[int] = set()
+        self.collecting: set[int] = set()
+        self.restoring: set[int] = set()
+        self.fetching: set[int] = set()
+        self.ahead: set[int] = set()
+        for index, state in (jobs or {}).items():
+            self.jobs[index] = state
+            self._keep_sets(index, PENDING, state)
+        self.counts: Counter[JobStatus] = Counter(state.status for state in self.jobs)
+        self.frontier = Frontier(document, graph, self.jobs)
+        self.changes = Changes()
+        self.actions: list[Action] = []
+        self.open = False
+        self.finished = False
+        self.collects = False
+        self.resting = False
+        self.rebooted = False
+        self.missed: set[int] = set()
+        self.blocked: str | None = None
+        self.short_of_space = False
+        self.interrupting: str | None = None
+        self.departure: Departure | None = None
+        self.gone_at: float | None = None
+        self.resuming: str | None = None
+        self.told: set[int] = set()
+        self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
+
+    # -- reading -----------------------------------------------------------------------------
+
+    @property
+    def halted(self) -> bool:
+        """Whether a failure has stopped the queue (``on_failure: stop``)."""
+        return self.queue.halted is not None
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing may be started or tried again until the queue has ended."""
+        return self.queue.cancelling or self.queue.timed_out
+
+    @property
+    def unended(self) -> int:
+        """How many jobs have not ended."""
+        counts = self.counts
+        return counts[JobStatus.PENDING] + counts[JobStatus.RUNNING] + counts[JobStatus.INTERRUPTED]
+
+    @property
+    def only_uploads_left(self) -> bool:
+        """Whether the queue would be done if all files were where they belong."""
+        files = self.collecting or self.restoring
+        return bool(files) and not self.unended and not self.live
+
+    def attempt(self, index: int, token: str) -> Live | None:
+        """The attempt under way, if an event speaks of it and not of one that is history."""
+        live = self.jobs[index].live
+        return live if live is not None and live.token == token else None
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def put(self, index: int, state: JobState) -> None:
+        """Replace a job's record. Raises IllegalTransition with the job's history."""
+        old = self.jobs[index]
+        if old.status is not state.status:
+            check_job_transition(
+                self.document.jobs[index].job_id,
+                old.status,
+                state.status,
+                history_of(index, iter(self._recent)),
+            )
+            self.counts[old.status] -= 1
+            self.counts[state.status] += 1
+        self.jobs[index] = state
+        self.changes.jobs.add(index)
+        self._keep_sets(index, old, state)
+
+    def _keep_sets(self, index: int, old: JobState, state: JobState) -> None:
+        if (old.live is None) is not (state.live is None):
+            (self.live.discard if state.live is None else self.live.add)(index)
+        if old.background is not state.background:
+            (self.background.add if state.background else self.background.discard)(index)
+        if old.collecting is not state.collecting:
+            (self.collecting.add if state.collecting else self.collecting.discard)(index)
+        if old.restoring is not state.restoring:
+            (self.restoring.add if state.restoring else self.restoring.discard)(index)
+        if old.fetching is not state.fetching:
+            (self.fetching.add if state.fetching else self.fetching.discard)(index)
+        if old.fetched or state.fetched or old.fetching or state.fetching:
+            waits = state.status in WAITING and (state.fetching or state.fetched)
+            (self.ahead.add if waits else self.ahead.discard)(index)
+
+    def set_status(self, wall: float, status: QueueStatus, reason: str | None, **more: Any) -> None:
+        """Change the queue's status. Raises IllegalTransition."""
+        check_queue_transition(self.queue.status, status)
+        self.queue = replace(self.queue, status=status, reason=reason, **more)
+        self.changes.urgent = True
+        self.tell(wall, None, f"queue_{status.value}", reason=reason)
+
+    def tell(self, wall: float, job: int | None, event: str, **detail: Any) -> None:
+        """Add a line to the story; a detail that is None is left out."""
+        detail = {name: value for name, value in detail.items() if value is not None}
+        entry = StoryEntry(wall, job, event, detail or None)
+        self.changes.story.append(entry)
+        self._recent.append(entry)
+
+    def act(self, action: Action) -> bool:
+        """Want something done; False, and nothing, while this session may not act.
+
+        What is wanted before work begins, or after the session has finished, is in the records:
+        the opening of this or of the next session finds it there.
+        """
+        if not self.open or self.finished:
+            return False
+        self.actions.append(action)
+        return True

@@ -1,0 +1,93 @@
+"""A run that another machine began, as its state in the result store tells of it. Pure.
+
+The state is for people: what it doesn't say is what costs least to be wrong about. A job that ran
+is one whose machine went away; so is one that completed, if what it declared was never stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runner.core.job_ends import failure_of
+from runner.core.state_file import StateFile, StateFileJob
+from runner.core.states import (
+    ENDED,
+    LOST,
+    JobState,
+    JobStatus,
+    Live,
+    QueueState,
+)
+from runner.errors import StateError
+from runner.model.document import JobSpec, QueueSpec
+
+
+def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dict[int, JobState]]:
+    """The records of an unfinished run, for a machine that knows nothing of it.
+
+    They are those of another boot, so that a session opens them like any after a power cut.
+    Raises StateError for a state of another document.
+    """
+    told = {job.job_id: job for job in stored.jobs}
+    if told.keys() != {job.job_id for job in document.jobs}:
+        raise StateError("its jobs are not those of its document")
+    updated = stored.updated_at or 0.0
+    jobs = {
+        index: _job(job, told[job.job_id], stored.run_id, index, updated)
+        for index, job in enumerate(document.jobs)
+    }
+    failed = [index for index, state in jobs.items() if state.status is JobStatus.FAILED]
+    halts = failed and document.on_failure == "stop"
+    queue = QueueState(
+        run_id=stored.run_id,
+        status=stored.status,
+        reason=stored.reason,
+        started_at=stored.started_at,
+        updated_at=updated,
+        worked=stored.worked_seconds,
+        paused=stored.paused,
+        halted=failure_of(document.jobs[failed[0]].job_id) if halts else None,
+        epoch=stored.epoch,
+        starts=sum(state.attempt for state in jobs.values()),
+    )
+    return queue, jobs
+
+
+def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: float) -> JobState:
+    begun = told.attempt - (told.status is JobStatus.RUNNING)
+    budget = job.retry.max_attempts if job.retry else 1
+    counted = max(0, begun - told.interruptions)
+    state = JobState(
+        status=told.status,
+        attempt=told.attempt,
+        counted=min(counted, budget if told.status in ENDED else budget - 1),
+        interruptions=told.interruptions,
+        unannounced=told.unannounced,
+        started_at=told.started_at,
+        first_started_at=told.first_started_at,
+        completed_at=told.completed_at,
+        duration=told.duration_seconds,
+        exit_code=told.exit_code,
+        signal=told.signal,
+        timed_out=told.timed_out,
+        error_message=told.error_message,
+        reason=told.reason,
+        results_uploaded=told.results_uploaded,
+        logs_uploaded=told.logs_uploaded,
+        result_error=told.result_error,
+        stale_results=told.stale_results,
+    )
+    if told.status is JobStatus.RUNNING:
+        return replace(state, live=Live(f"{run_id[:8]}-stored-{index:x}", index, told.attempt))
+    if told.status is JobStatus.COMPLETED and job.result_paths and not state.upload_done:
+        return JobState(
+            attempt=told.attempt,
+            first_started_at=state.first_start,
+            interruptions=told.interruptions,
+            reason=LOST,
+        )
+    due = told.next_attempt_at
+    if due is not None and told.status not in ENDED:
+        # What is left of the wait, on the clock of a boot that began with the state.
+        state = replace(state, next_attempt_at=due, retry_due=max(0.0, due - updated))
+    return state

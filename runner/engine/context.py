@@ -1,0 +1,88 @@
+"""The place an engine runs in: what a job's process is given of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runner.core.actions import StartAttempt
+from runner.model.document import JobSpec, QueueSpec
+from runner.process.cgroup import Group
+from runner.process.shim_protocol import User
+from runner.process.tree import TOKEN_VARIABLE
+from runner.results import claim
+from runner.results.store import ResultStore
+from runner.rights import Rights
+from runner.store.paths import LogPaths, QueuePaths
+
+if TYPE_CHECKING:
+    from runner.engine.backend import MakeBackend
+
+
+@dataclass(frozen=True, slots=True)
+class EngineContext:
+    """What an engine needs to know of the place it runs in.
+
+    ``environment`` is the base of every job's, ``work_dir`` the working folder of a job that
+    names none, ``rights`` those of its commands and of what touches its files (None: our own);
+    ``jobs_unit`` is the folder of the unit that their control groups are made in, if there is one;
+    ``heartbeat`` is how often the store's lease is renewed (None: there is none), ``instance``
+    tells which machine this is, once it is known; ``folder_id`` names the state folder; ``own``
+    are the files and folders of runner's, as real paths: no job's patterns mean them;
+    ``backend`` makes what attempts run in (None: processes of this machine);
+    ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
+    """
+
+    paths: QueuePaths
+    logs: LogPaths
+    queue_id: str
+    work_dir: str
+    environment: dict[str, str]
+    rights: Rights | None = None
+    jobs_unit: str | None = None
+    projection_interval: float = 1.0
+    disk_reserve: int = 0
+    results: ResultStore | None = None
+    upload_wait: float = 60.0
+    upload_timeout: float = 600.0
+    live_log_interval: float = 30.0
+    heartbeat: float | None = None
+    instance: Callable[[], str | None] = lambda: None
+    own: frozenset[str] = frozenset()
+    folder_id: bytes = b""
+    backend: MakeBackend | None = None
+
+    def holder(self, run_id: str) -> str:
+        """How a result store names who works on the queue here."""
+        return claim.holder(run_id, self.folder_id)
+
+    @property
+    def user(self) -> User | None:
+        """The same, for whoever starts commands."""
+        return None if self.rights is None else User(*self.rights)
+
+    def group(self, token: str) -> Group | None:
+        """The control group of an attempt, where attempts have one."""
+        return Group(self.jobs_unit, token) if self.jobs_unit else None
+
+    def working_directory(self, document: QueueSpec, job: JobSpec) -> str:
+        """Where the job runs; a relative one is below the folder of a job that names none."""
+        named = job.working_directory or document.working_directory
+        return os.path.join(self.work_dir, named) if named else self.work_dir
+
+    def variables(
+        self, job: JobSpec, action: StartAttempt, cwd: str, secrets: Mapping[str, str]
+    ) -> dict[str, str]:
+        """What an attempt has on top of the queue's own environment."""
+        return {
+            **job.env,
+            **secrets,
+            "JOB_ID": job.job_id,
+            "JOB_ATTEMPT": str(action.attempt),
+            "QUEUE_ID": self.queue_id,
+            "RUNNER_WORK_DIR": cwd,
+            "RUNNER_SPOT_NOTICE": str(self.paths.spot_notice),
+            TOKEN_VARIABLE: action.token,
+        }

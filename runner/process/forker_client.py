@@ -1,0 +1,148 @@
+"""The daemon's end of the nursery: started at need, and again when it was killed.
+
+Owns the one child process of the daemon. What a shim says is ``spawner``'s business.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import runner
+from runner.process import cgroup, shim_protocol
+from runner.process.identity import SHIM_MARK
+from runner.process.limits import given_descriptors
+from runner.process.shim_forker import CONTROL_FD
+from runner.process.shim_protocol import User
+from runner.process.shim_records import ShimRecordFile
+
+SEND_TIMEOUT = 5.0
+"""Seconds that a nursery which doesn't read (somebody stopped it) may hold the daemon up."""
+
+_CODE = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from runner.process.shim_forker import main; main(int(sys.argv[2]))"
+)
+
+
+class ForkerClient:
+    """Makes shims for one record file. ``base`` is under the environment of every command.
+
+    ``user``: as whom commands run, None for our own. ``unit``: the folder of the control groups
+    that they, their shims and the nursery live in, None for the daemon's own.
+    """
+
+    def __init__(
+        self,
+        shim_records: ShimRecordFile,
+        base: Mapping[str, str],
+        user: User | None,
+        unit: str | None,
+    ) -> None:
+        self._shim_records = shim_records
+        self._opening = shim_protocol.encode_base(base) + shim_protocol.encode_user(user)
+        self._unit = unit
+        self._control: socket.socket | None = None
+        self._pid = 0
+
+    def open_channel(self) -> socket.socket:
+        """A socket to a shim that is on its way. Raises OSError when there can't be one now."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours.setblocking(False)
+            self._send(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return ours
+
+    def _send(self, channel: socket.socket) -> None:
+        for again in (True, False):
+            try:
+                if self._control is None:
+                    self._start()
+                assert self._control is not None
+                socket.send_fds(self._control, [b"+"], [channel.fileno()])
+                return
+            except OSError:
+                # It was killed, or stopped. Its shims live on; a new one takes over.
+                self.kill()
+                if not again:
+                    raise
+
+    def _start(self) -> None:
+        _reap_left()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._pid = os.posix_spawn(
+                sys.executable,
+                self._arguments(),
+                {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD),
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+                ],
+                # At once, and not by itself: a terminal's Ctrl-C must not meet it on its way.
+                setsid=True,
+                setsigmask=[],
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = ours
+        ours.settimeout(SEND_TIMEOUT)
+        socket.send_fds(ours, [b"="], [self._shim_records.fd])
+        ours.sendall(self._opening + shim_protocol.encode_unit(self._moved()))
+
+    def _moved(self) -> str | None:
+        """The unit, with the nursery in it; None if it is gone: jobs then live where we do."""
+        if self._unit is None:
+            return None
+        try:
+            cgroup.enter(os.path.join(self._unit, cgroup.SHIMS), self._pid)
+        except OSError:
+            return None
+        return self._unit
+
+    def _arguments(self) -> list[str]:
+        root = str(Path(runner.__file__).parent.parent)
+        options = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _CODE]
+        return [*options, root, str(given_descriptors()), SHIM_MARK, self._shim_records.mark]
+
+    def kill(self) -> None:
+        """End it at once. It is our child and not reaped yet, so its pid is nobody else's."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+    def close(self) -> None:
+        """Let go of it: it ends by itself when its shims, and what it has adopted, have ended."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            # A job may have stopped it.
+            os.kill(self._pid, signal.SIGCONT)
+            _left.add(self._pid)
+        _reap_left()
+
+
+_left: set[int] = set()
+"""Nurseries of this process that were let go of and not reaped yet."""
+
+
+def _reap_left() -> None:
+    for pid in list(_left):
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            _left.discard(pid)

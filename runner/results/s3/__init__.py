@@ -1,0 +1,1 @@
+"""The result store in S3: its calls, multipart uploads, and versions of objects."""

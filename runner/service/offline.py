@@ -1,0 +1,147 @@
+"""Acting on queues without a daemon: what `cancel`, `retry`, `pause`, `unpause` do then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from runner.control.protocol import Peer
+from runner.core import events as ev
+from runner.core.run_mode import RunMode
+from runner.errors import ConflictError, LockedError, UnreachableError
+from runner.model.settings import Settings
+from runner.service import requests
+from runner.service.environment import callers
+from runner.service.job_user import job_user
+from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.read_throttle import ReadThrottle
+from runner.service.request_fields import Fields
+from runner.service.result_stores import prepared, wanted
+from runner.service.session import WORK_DIR, RunContext, Session, apply_resting
+from runner.service.views import StoredViews
+
+
+def act(
+    repository: QueueRepository, settings: Settings, request: str, fields: Fields
+) -> dict[str, Any]:
+    """Carry out one request in this process. Raises what the daemon would answer.
+
+    Raises UnreachableError if another process has the queue, but doesn't answer on its socket.
+    """
+    host = _Resting(repository, settings)
+    peer = Peer(os.getpid(), os.geteuid(), may_act=True)
+    try:
+        return asyncio.run(_answer(host, {"request": request, **fields}, peer))
+    except LockedError as error:
+        raise UnreachableError(f"{error}, which doesn't answer on its socket") from None
+    finally:
+        host.throttle.close()
+
+
+async def _answer(host: requests.Host, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
+    return await requests.answer(host, message, peer)
+
+
+class _Resting(requests.Host):
+    """A host of queues that nobody works on."""
+
+    def __init__(self, repository: QueueRepository, settings: Settings) -> None:
+        self.repository = repository
+        self.who = f"runner (pid {os.getpid()})"
+        self.stored = StoredViews(repository.paths)
+        self.throttle = ReadThrottle(lambda: False)
+        self._settings = settings
+
+    def session_of(self, name: str) -> Session | None:
+        """See Place."""
+        return None
+
+    def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
+        """See Place."""
+        return {}
+
+    def changed(self) -> asyncio.Future[None]:
+        """See Host."""
+        return asyncio.get_running_loop().create_future()
+
+    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
+        """See Host."""
+        raise UnreachableError("there is no daemon to submit to")
+
+    async def stop(self, *, interrupt: bool) -> None:
+        """See Host."""
+        raise UnreachableError("there is no daemon to stop")
+
+    async def finish_uploads(self, entry: QueueEntry) -> None:
+        """See Host."""
+        await finish_uploads(self.repository, self._settings, entry)
+
+    async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
+        """See Host."""
+        if entry.queue is None:
+            raise ConflictError(f"queue '{entry.name}' can't be read")
+        await act_on_resting(
+            self.repository, self._settings, entry, place_of(self._settings, entry), make
+        )
+
+
+def place_of(settings: Settings, entry: QueueEntry) -> RunContext:
+    """Where a queue's jobs ran, and with whose rights: a daemon's had its user's.
+
+    Raises UsageError where those can't be had.
+    """
+    rights = job_user(settings).rights if entry.meta.get("owner") == "daemon" else None
+    return RunContext(callers(os.environ), entry.meta.get(WORK_DIR), rights)
+
+
+async def finish_uploads(
+    repository: QueueRepository, settings: Settings, entry: QueueEntry
+) -> None:
+    """Take an ended queue up for nothing but its uploads, into the store it had last.
+
+    Raises UsageError if that store can't be used, or if it never had one.
+    """
+
+    def say(note: str) -> None:
+        print(f"runner upload: {note}", file=sys.stderr)
+
+    lock = repository.lock(entry.queue_id, "runner upload")
+    try:
+        want = wanted(repository.stored_document(entry.name), entry.meta.get("results"))
+        if want.where is None:
+            raise ConflictError(f"queue '{entry.name}' stores its results nowhere")
+        store = await asyncio.to_thread(prepared, want, settings, say)
+        context = replace(place_of(settings, entry), results=store)
+        session = Session(repository, settings, entry.name, context)
+        try:
+            await session.run()
+        finally:
+            session.close()
+    finally:
+        lock.release()
+
+
+async def act_on_resting(
+    repository: QueueRepository,
+    settings: Settings,
+    entry: QueueEntry,
+    context: RunContext,
+    make: Callable[[ev.Now], ev.Event],
+) -> None:
+    """Apply a request to a queue nobody works on: a cancel ends what may still run of it."""
+    lock = repository.lock(entry.queue_id, "runner")
+    try:
+        if isinstance(make(ev.Now(0, 0)), ev.CancelRequested):
+            session = Session(repository, settings, entry.name, context)
+            try:
+                await session.run(make, hold=True)
+            finally:
+                session.close()
+        else:
+            apply_resting(repository, settings, entry.name, context, make)
+    finally:
+        lock.release()

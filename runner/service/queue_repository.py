@@ -1,0 +1,434 @@
+"""The queues that are kept on this machine: found, accepted, moved aside, removed.
+
+Owns what may happen to a queue between two sessions of work on it. It starts nothing. `status`
+begins here: what only accepting a document needs is imported there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.core.run_mode import RESUMED, RunMode
+from runner.core.states import QUEUE_ENDED, QueueState
+from runner.errors import LockedError, NotFoundError, RunnerError, StateError, disk_error
+from runner.service.log_folders import LOG_DIR, LogFolders
+from runner.service.queue_ages import check_clock, read_ages, read_clocks, write_ages
+from runner.store import database
+from runner.store.change_stamp import Stamp, stamp_of
+from runner.store.database import UNSTORED, Database
+from runner.store.locks import Lock, holder_of
+from runner.store.paths import (
+    LogPaths,
+    QueuePaths,
+    StatePaths,
+    remove_tree,
+    replace_link,
+    sync_folder,
+)
+
+if TYPE_CHECKING:
+    from runner.model.document import QueueSpec
+
+AGAIN = "again"
+"""The key under which it is kept how a run that another machine has stored is to be mended."""
+
+_PRUNED = ".pruned-"
+"""The name of a queue's folder begins so while it is being removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """One queue on the shelf. ``name`` is its folder's; one set aside has another than its id.
+
+    ``error``: why it can't be read; ``passing``: only for now, and nothing says it is damaged.
+    ``stamp``: its files' from before they were read.
+    """
+
+    name: str
+    queue_id: str = ""
+    meta: dict[str, str] = field(default_factory=dict)
+    queue: QueueState | None = None
+    error: str | None = None
+    passing: bool = False
+    stamp: Stamp | None = None
+
+    @property
+    def order(self) -> int:
+        """Of coming in; 0 for a queue whose number can't be read."""
+        order = self.meta.get("order", "")
+        return int(order) if order.isdecimal() and len(order) < 16 else 0
+
+    @property
+    def aside(self) -> bool:
+        """Whether ``--fresh`` has set it aside: nothing resumes it."""
+        return self.name != self.queue_id
+
+    @property
+    def ended(self) -> bool:
+        return self.queue is not None and self.queue.status in QUEUE_ENDED
+
+    @property
+    def unstored(self) -> bool:
+        """Whether it has ended, and results or its last state are missing from its store."""
+        if self.queue is None or not self.ended:
+            return False
+        return self.queue.incomplete or bool(self.meta.get(UNSTORED))
+
+
+class QueueRepository:
+    """All queues under one state folder."""
+
+    def __init__(self, state_dir: Path, log_dir: Path) -> None:
+        self.paths = StatePaths(state_dir)
+        self.log_dir = log_dir
+        self.log_folders = LogFolders(self.paths, log_dir, self._meta)
+        self._kept: dict[str, tuple[Stamp, QueueEntry]] = {}
+        self._ordering = threading.Lock()
+        self._last_order = 0
+        self._ordered: set[str] = set()
+
+    def queue_paths(self, name: str) -> QueuePaths:
+        return self.paths.queue(name)
+
+    def log_paths(self, name: str) -> LogPaths:
+        return self.log_folders.of(name)
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def entries(self) -> list[QueueEntry]:
+        """Every queue, in the order they came in; one that can't be read says so.
+
+        Those whose files haven't changed since the last look are not opened. In any thread.
+        """
+        names = self.names()
+        found = [self._entry(name) for name in names]
+        for name in self._kept.keys() - set(names):
+            self._kept.pop(name, None)
+        return sorted(found, key=lambda entry: (entry.order, entry.name))
+
+    def _entry(self, name: str) -> QueueEntry:
+        database = self.paths.database_of(name)
+        stamp = stamp_of(database)
+        kept = self._kept.get(name)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        entry = replace(_read_entry(name, Path(database)), stamp=stamp)
+        if stamp.settled and not entry.passing:
+            self._kept[name] = (stamp, entry)
+        return entry
+
+    def _meta(self, name: str) -> Mapping[str, str] | None:
+        """None for a queue that can't be read."""
+        entry = self._entry(name)
+        return entry.meta if entry.error is None else None
+
+    def find(self, queue_id: str | None) -> QueueEntry:
+        """The queue asked for; without an id the current one, else the newest.
+
+        Raises NotFoundError, or what made the queue unreadable.
+        """
+        if queue_id is None:
+            queue_id = self.current()
+        if queue_id is None:
+            entries = [e for e in self.entries() if not e.aside and not e.error]
+            if not entries:
+                raise NotFoundError(f"there is no queue in {self.paths.root}")
+            return entries[-1]
+        if not self.queue_paths(queue_id).root.is_dir():
+            raise NotFoundError(f"there is no queue '{queue_id}' in {self.paths.root}")
+        return self._entry(queue_id)
+
+    def names(self) -> list[str]:
+        """The names of all queues, in no order."""
+        try:
+            return [n for n in os.listdir(self.paths.queues) if not n.startswith(".")]
+        except FileNotFoundError:
+            return []
+        except PermissionError:
+            raise RunnerError(
+                f"{self.paths.queues}: permission denied: only a daemon that runs can tell of it"
+            ) from None
+        except OSError as error:
+            raise disk_error(self.paths.queues, error) from None
+
+    def current(self) -> str | None:
+        """The name of the queue that was taken up last, if it is still there."""
+        try:
+            name = Path(os.readlink(self.paths.current_state)).parent.name
+        except OSError:
+            return None
+        return name if self.queue_paths(name).database.is_file() else None
+
+    def set_current(self, name: str) -> None:
+        """Point the links for people at this queue, as far as there is room for links."""
+        logs = self.log_paths(name)
+        logs.jobs.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            replace_link(self.paths.current_state, self.queue_paths(name).projection)
+        with suppress(OSError):
+            replace_link(logs.current, logs.jobs)
+
+    # -- accepting ---------------------------------------------------------------------------
+
+    def stored_document(self, name: str) -> QueueSpec:
+        """The document a queue was accepted with."""
+        opened = Database(self.queue_paths(name).database, read_only=True)
+        try:
+            return opened.read_document()
+        finally:
+            opened.close()
+
+    def stored_text(self, name: str) -> str:
+        """The same as it is stored, in canonical form."""
+        opened = Database(self.queue_paths(name).database, read_only=True)
+        try:
+            return opened.document()
+        finally:
+            opened.close()
+
+    def lock(self, queue_id: str, holder: str) -> Lock:
+        """Own a queue. Raises LockedError naming who does."""
+        lock = Lock(self.paths.queue_lock(queue_id), f"queue '{queue_id}'", holder)
+        with suppress(OSError):
+            os.utime(self.paths.locks)
+        return lock
+
+    def touched(self) -> tuple[int, ...]:
+        """Changes when a queue is created, removed or locked by anybody: two calls of stat(2).
+
+        As long as it is the same, and no queue was locked before, no queue has been worked on.
+        """
+        found = []
+        for folder in (self.paths.queues, self.paths.locks):
+            with suppress(OSError):
+                found.append(os.stat(folder).st_mtime_ns)
+        return tuple(found)
+
+    def check_daemon(self, queue_id: str) -> None:
+        """Raise LockedError if a living daemon has this queue to do."""
+        holder = holder_of(self.paths.daemon_lock)
+        if holder is None or not self.queue_paths(queue_id).database.is_file():
+            return
+        entry = self._entry(queue_id)
+        if entry.meta.get("owner") == "daemon" and not entry.ended:
+            raise LockedError(f"queue '{queue_id}' is in the care of {holder}")
+
+    def exists(self, queue_id: str) -> bool:
+        return self.queue_paths(queue_id).root.is_dir()
+
+    def create(
+        self, document: QueueSpec, owner: str, *, anonymous: bool, again: RunMode = RESUMED
+    ) -> None:
+        """Put a new queue on the shelf, durably; the caller holds its lock.
+
+        ``again``: what is to become of a run of it that another machine has stored.
+        """
+        from runner.model.document import dump_document
+
+        queue_id = document.queue_id
+        assert queue_id is not None
+        self._set_stale_logs_aside(queue_id)
+        meta = {
+            "queue_id": queue_id,
+            "owner": owner,
+            "order": str(self._next_order()),
+            "submitted_at": f"{time.time():.3f}",
+            LOG_DIR: self.log_folders.recorded,
+        }
+        if anonymous:
+            meta["anonymous"] = "1"
+        if again.fresh:
+            meta["anew"] = "1"
+        elif again.mends:
+            meta[AGAIN] = again.word
+        self.log_folders.forget(queue_id)
+        self.paths.queues.mkdir(parents=True, exist_ok=True)
+        state = QueueState(run_id=os.urandom(8).hex())
+        database.create(self.queue_paths(queue_id), dump_document(document), state, meta)
+        self.log_folders.own(queue_id)
+
+    def _next_order(self) -> int:
+        """A place behind all others, also behind those that are being created just now."""
+        with self._ordering:
+            names = self.names()
+            # A queue keeps its place for good: only those that are new are looked at.
+            for name in set(names) - self._ordered:
+                self._last_order = max(self._last_order, self._entry(name).order)
+            self._ordered = set(names)
+            self._last_order += 1
+            return self._last_order
+
+    def give_to(self, queue_id: str, owner: str) -> None:
+        """Say whose business a queue is: the daemon's, or a foreground run's."""
+        opened = Database(self.queue_paths(queue_id).database)
+        try:
+            if opened.meta().get("owner") != owner:
+                opened.write_meta({"owner": owner})
+        finally:
+            opened.close()
+
+    # -- setting aside, removing -------------------------------------------------------------
+
+    def set_aside(self, queue_id: str) -> str:
+        """Move a queue's state, then its logs, to ``<queue_id>.<started_at>``; returns that name.
+
+        A crash in between leaves logs without a queue: ``create`` moves those after it.
+        """
+        name, logs = self._aside_name(queue_id), self.log_paths(queue_id)
+        os.rename(self.queue_paths(queue_id).root, self.queue_paths(name).root)
+        sync_folder(self.paths.queues)
+        self.log_folders.move(logs, name)
+        return name
+
+    def _aside_name(self, queue_id: str) -> str:
+        try:
+            queue = self._entry(queue_id).queue
+            moment = queue.started_at if queue else None
+        except RunnerError:
+            moment = None
+        if moment is None:
+            moment = os.stat(self.queue_paths(queue_id).root).st_mtime
+        return self._free_name(queue_id, moment)
+
+    def _free_name(self, queue_id: str, moment: float) -> str:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
+        name, again = f"{queue_id}.{stamp}", 2
+        while self.queue_paths(name).root.exists() or self.log_paths(name).root.exists():
+            name, again = f"{queue_id}.{stamp}-{again}", again + 1
+        return name
+
+    def _set_stale_logs_aside(self, queue_id: str) -> None:
+        logs = LogPaths(self.log_dir, queue_id)
+        if not logs.root.is_dir():
+            return
+        self.log_folders.check_own(logs)
+        for entry in reversed(self.entries()):
+            is_former = entry.queue_id == queue_id and entry.aside
+            if is_former and not self.log_paths(entry.name).root.exists():
+                self.log_folders.move(logs, entry.name)
+                return
+        self.log_folders.move(logs, self._free_name(queue_id, time.time()))
+
+    def prune(
+        self,
+        older_than: float,
+        *,
+        only: str | None = None,
+        dry_run: bool = False,
+        asked: bool = False,
+    ) -> list[str]:
+        """Remove finished queues older than so many seconds, and their logs; returns the names.
+
+        By itself it goes by the time that was seen to pass; ``asked`` by a person for it, by the
+        wall clock. Raises RunnerError if that can't be right.
+        """
+        entries = [e for e in self.entries() if only in (None, e.name)]
+        kept: Mapping[str, float] = {}
+        if not asked:
+            kept = self._look_at_ages(entries)
+        elif any(map(_is_done, entries)):
+            check_clock(self.paths.ages, self._newest_file(), remember=not dry_run)
+
+        def is_old(entry: QueueEntry) -> bool:
+            by_wall = time.time() - _ended_at(entry)
+            return (by_wall if asked else kept.get(_age_key(entry), -1.0)) >= older_than
+
+        removed = []
+        if not dry_run:
+            self._finish_removing()
+        for entry in entries:
+            if not _is_done(entry) or not is_old(entry):
+                continue
+            if not dry_run and not self._remove(entry, is_old):
+                continue
+            removed.append(entry.name)
+        return removed
+
+    def _look_at_ages(self, entries: list[QueueEntry]) -> Mapping[str, float]:
+        """How old each finished queue is by now; remembered for the next look."""
+        ended = {_age_key(entry): _ended_at(entry) for entry in entries if _is_done(entry)}
+        ages = read_ages(self.paths.ages).at(read_clocks(), ended)
+        write_ages(self.paths.ages, ages)
+        return ages.kept or {}
+
+    def _newest_file(self) -> float:
+        """Wall seconds of the last change to anything here that is changed at every step."""
+        paths = [self.paths.root, self.paths.queues]
+        for name in self.names():
+            database = self.queue_paths(name).database
+            paths += [database, database.with_name(f"{database.name}-wal")]
+        newest = 0.0
+        for path in paths:
+            with suppress(OSError):
+                newest = max(newest, os.stat(path).st_mtime)
+        return newest
+
+    def _remove(self, entry: QueueEntry, is_old: Callable[[QueueEntry], bool]) -> bool:
+        try:
+            lock = self.lock(entry.queue_id, "runner prune")
+        except LockedError:
+            return False
+        try:
+            now = self._entry(entry.name)
+            if not _is_done(now) or not is_old(now):
+                # It was taken up again before we had the lock.
+                return False
+            # The logs first: without its state nobody would know any more whose they are.
+            remove_tree(self.log_paths(entry.name).root)
+            doomed = self.paths.queues / f"{_PRUNED}{entry.name}-{os.getpid()}"
+            os.rename(self.queue_paths(entry.name).root, doomed)
+            self.log_folders.forget(entry.name)
+            remove_tree(doomed)
+        finally:
+            lock.release()
+        return True
+
+    def _finish_removing(self) -> None:
+        """Remove what a killed prune has left."""
+        if self.paths.queues.is_dir():
+            for doomed in self.paths.queues.glob(f"{_PRUNED}*"):
+                remove_tree(doomed)
+
+
+def _read_entry(name: str, path: Path) -> QueueEntry:
+    """A queue as its database has it, whatever that holds: one queue's trouble is its own."""
+    try:
+        opened = Database(path, read_only=True)
+        try:
+            meta = opened.meta()
+            entry = QueueEntry(name, meta.get("queue_id", name), meta, opened.queue())
+        finally:
+            opened.close()
+        if entry.order < 0:
+            raise ValueError("its order is below 0")
+    except RunnerError as error:
+        return QueueEntry(name, error=str(error), passing=not isinstance(error, StateError))
+    except Exception as error:
+        return QueueEntry(name, error=f"{path} can't be read: {type(error).__name__}: {error}")
+    return entry
+
+
+def _is_done(entry: QueueEntry) -> bool:
+    """Whether a queue has ended, or was set aside."""
+    return entry.queue is not None and (entry.ended or entry.aside)
+
+
+def _ended_at(entry: QueueEntry) -> float:
+    """Wall seconds of its end, or of the last that was heard of it."""
+    queue = entry.queue
+    if queue is None:
+        return 0.0
+    return queue.completed_at or queue.updated_at or queue.started_at or 0.0
+
+
+def _age_key(entry: QueueEntry) -> str:
+    """This end of this run: one that goes on and ends again is young again."""
+    run_id = entry.queue.run_id if entry.queue is not None else ""
+    return f"{entry.name} {run_id} {_ended_at(entry)!r}"

@@ -1,0 +1,159 @@
+"""A queue that nothing is known of here, and whose result store holds a run of it to go on with.
+
+What makes a spot machine that was terminated cost time and not work: completed jobs stay completed,
+the one that ran goes on from its checkpoint. Owns when a stored run is gone on from: never when
+``--fresh`` was asked for; one that has ended, or has another document, only when it is to be mended
+(``--retry-failed``, ``--update``, ``--rerun-changed``).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runner.core.resume_from_store import from_stored
+from runner.core.run_mode import RESUME, RunMode, parse_run_mode
+from runner.core.states import ENDED, JobState, QueueState, QueueStatus
+from runner.core.update import carry_over
+from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
+from runner.model.document import QueueSpec, parse_stored
+from runner.results.download.stored_log import get_log
+from runner.results.layout import Layout, Stream
+from runner.results.store import ResultStore, StoreError
+from runner.results.stored_queue import StoredQueue, read_queue
+from runner.service.queue_repository import AGAIN, QueueEntry, QueueRepository
+from runner.store.database import Database
+
+_GOES_ON = frozenset({QueueStatus.RUNNING, QueueStatus.INTERRUPTED})
+_STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A stored run, and the records that go on with it here."""
+
+    stored: StoredQueue
+    queue: QueueState
+    jobs: dict[int, JobState]
+    where: str
+
+
+def is_new(entry: QueueEntry) -> bool:
+    """Whether nothing has begun here, and a stored run of it may be gone on from."""
+    queue = entry.queue
+    untouched = queue is not None and queue.status is QueueStatus.PENDING and not queue.started_at
+    return untouched and not entry.meta.get("anew") and not entry.aside
+
+
+def find(
+    repository: QueueRepository,
+    entry: QueueEntry,
+    store: ResultStore | None,
+    say: Callable[[str], None],
+) -> StoredRun | None:
+    """What the store has of a queue that is new here. Blocks. ``say`` takes why it isn't used.
+
+    Raises StoreError where nobody can tell, ConflictError as ``look`` does.
+    """
+    if store is None or not is_new(entry):
+        return None
+    again = parse_run_mode(entry.meta.get(AGAIN, RESUME))
+    return look(repository.stored_document(entry.name), again, store, say)
+
+
+def look(
+    document: QueueSpec, again: RunMode, store: ResultStore, say: Callable[[str], None]
+) -> StoredRun | None:
+    """What the store has of a queue that goes on with this document. Blocks. See ``find``.
+
+    Raises ConflictError where ``again`` asks for its mending and doesn't accept the document, or
+    where the stored run can't be read: what has been done must not be done again unasked.
+    """
+    layout, where = Layout(), store.describe()
+    try:
+        stored = read_queue(store, layout)
+    except NotFoundError:
+        return None
+    except StateError as error:
+        _unusable(f"{error}", again, say)
+        return None
+    if stored.queue_id != document.queue_id:
+        return None
+    if stored.status not in _GOES_ON and not again.mends:
+        return None
+    raw = store.get_bytes(layout.document_key)
+    try:
+        if raw is None:
+            _unusable(f"{where} holds a run without its document", again, say)
+            return None
+        before = parse_stored(raw).with_id(stored.queue_id)
+        if before != document and not again.mends:
+            _unusable(f"{where} holds an unfinished run of another document", again, say)
+            return None
+        queue, jobs = from_stored(before, stored.state)
+    except ConflictError:
+        raise
+    except RunnerError as error:
+        _unusable(f"the run in {where} can't be gone on from: {error}", again, say)
+        return None
+    if again.mends:
+        try:
+            queue, jobs = carry_over(before, document, queue, jobs, again)
+        except ConflictError as error:
+            told = f"{where} has a run of '{stored.queue_id}', and {again.flags} doesn't accept"
+            raise ConflictError(f"{told} this document for it:\n{error}") from None
+    return StoredRun(stored, queue, jobs, where)
+
+
+def _unusable(why: str, again: RunMode, say: Callable[[str], None]) -> None:
+    if again.mends:
+        raise ConflictError(f"{why}: there is nothing to mend; --fresh begins anew")
+    say(f"{why}: begun anew")
+
+
+def take_over(
+    repository: QueueRepository, entry: QueueEntry, found: StoredRun, store: ResultStore
+) -> None:
+    """Go on from it. Blocks; the caller holds the queue's lock. Repeating it changes nothing.
+
+    Raises StateError, DiskError.
+    """
+    _fetch_logs(repository, entry, found, store)
+    database = Database(repository.queue_paths(entry.name).database)
+    try:
+        # What was stored is in this store: it is not to be stored again.
+        database.write_meta({"results": found.where})
+        database.replace_all(database.document(), found.queue, sorted(found.jobs.items()))
+    finally:
+        database.close()
+
+
+def _fetch_logs(
+    repository: QueueRepository, entry: QueueEntry, found: StoredRun, store: ResultStore
+) -> None:
+    """Have the newest logs of jobs that go on: they become those of an earlier attempt.
+
+    What can't be had is missing; no work depends on it.
+    """
+    logs = repository.log_paths(entry.name)
+    logs.jobs.mkdir(parents=True, exist_ok=True)
+    for index, job in enumerate(repository.stored_document(entry.name).jobs):
+        state, described = found.jobs.get(index), found.stored.jobs.get(job.job_id)
+        if state is None or described is None or not state.attempt or state.status in ENDED:
+            continue
+        for stream in _STREAMS:
+            with suppress(OSError, StoreError, NotFoundError, StateError):
+                fd, path = tempfile.mkstemp(prefix=".fetched-", dir=logs.jobs)
+                try:
+                    get_log(
+                        store, found.stored, described, state.attempt, stream, fd, str(logs.jobs)
+                    )
+                    os.fchmod(fd, 0o644)
+                    os.rename(path, logs.newest(job.job_id, stream))
+                finally:
+                    os.close(fd)
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)

@@ -1,0 +1,1 @@
+"""An AWS account as runner needs it: setup, permissions, quotas, prices, doctor."""

@@ -1,0 +1,1 @@
+"""What runs on a new machine until its queue is submitted."""

@@ -1,0 +1,1 @@
+"""From a launch request to an instance that runs its queue."""
