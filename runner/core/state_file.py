@@ -8,7 +8,6 @@ of the same role may have written it, so all of it is checked before any of it i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any
 
 from runner.core.states import ENDED, JobStatus, QueueStatus
@@ -16,6 +15,7 @@ from runner.errors import StateError
 from runner.model.faults import InvalidError
 from runner.model.fields import check_stored_job_id
 from runner.model.records import LAST_SECOND, Name, Rule, decode, number, read, text, whole
+from runner.timestamps import parse_rfc3339
 
 MOST = 10**9
 """More attempts, or starts on other machines, than any queue has. What is counted on from there
@@ -25,15 +25,9 @@ stays far below what a record of ours may hold."""
 def moment(value: Any) -> float:
     """Seconds since the epoch of an RFC 3339 time, as ``2026-01-22T14:05:30.125Z``."""
     try:
-        found = datetime.fromisoformat(text(value))
-    except ValueError:
-        raise InvalidError("is not a time") from None
-    if found.tzinfo is None:
-        raise InvalidError("is a time without a zone")
-    try:
-        seconds = found.timestamp()
-    except OverflowError:
-        raise InvalidError("is out of range") from None
+        seconds = parse_rfc3339(text(value))
+    except ValueError as error:
+        raise InvalidError(str(error)) from None
     if not 0 <= seconds <= LAST_SECOND:
         raise InvalidError("is out of range")
     return seconds

@@ -15,6 +15,7 @@ from runner.errors import RecordError
 from runner.model.faults import InvalidError
 from runner.model.records import Check, Rule, choice, decode, read
 from runner.model.records import text as plain_text
+from runner.timestamps import rfc3339_seconds
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class Notice:
         return self.time - wall if self.left is None else self.left
 
     def __str__(self) -> str:
-        moment = rfc3339(self.time)
+        moment = rfc3339_seconds(self.time)
         match self.kind:
             case NoticeKind.SPOT:
                 return f"spot interruption at {moment}"
@@ -61,11 +62,6 @@ class Notice:
                 return f"rebalance recommendation of {moment}"
             case NoticeKind.MAINTENANCE:
                 return f"scheduled maintenance ({self.action}) at {moment}"
-
-
-def rfc3339(seconds: float) -> str:
-    """``2026-01-22T14:05:30Z``."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def spot_notice(text: str) -> Notice | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from runner.core.machine_lifetime import MachineLifetime, Moment
 from runner.errors import RecordError, StateError
+from runner.files import replace_file
 from runner.model.records import Count, decode, read
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -89,21 +90,9 @@ class MachineFile:
     def _write(self, machine: MachineLifetime) -> None:
         parts = {name: part for name in _PARTS if (part := getattr(machine, name)) is not None}
         record = {"version": _VERSION, **{name: asdict(part) for name, part in parts.items()}}
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            with open(temporary, "w") as file:
-                json.dump(record, file)
-                file.write("\n")
-                file.flush()
-                # Anybody may look when it ends; there is nothing secret in it.
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            # Anybody may look when it ends; there is nothing secret in it.
+            replace_file(self._path, [json.dumps(record).encode(), b"\n"])
         except OSError as error:
             raise StateError(f"{self._path}: {error.strerror}") from None
 

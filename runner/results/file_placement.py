@@ -142,15 +142,6 @@ def walk(top: bytes) -> Iterator[tuple[bytes, list[os.DirEntry[bytes]]]]:
         yield folder, [entry for entry in found if entry.is_file(follow_symlinks=False)]
 
 
-def sync_folder(folder: bytes) -> None:
-    """Make the names in a folder survive a power cut. Raises OSError."""
-    fd = os.open(folder, _FOLDER)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def remove_if_empty(folder: bytes) -> bool:
     """Remove a folder, if nothing is in it; tells whether it is gone."""
     try:

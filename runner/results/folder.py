@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.errors import UsageError
+from runner.files import sync_folder
 from runner.results.escape import shown
 from runner.results.file_copy import EMPTY_SHA256, copy_file, hash_file
 from runner.results.file_placement import (
@@ -20,7 +21,6 @@ from runner.results.file_placement import (
     place_link,
     remove_if_empty,
     replacing,
-    sync_folder,
     try_to_write,
     walk,
 )

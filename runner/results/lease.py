@@ -8,8 +8,8 @@ waits until it has not changed for as long as it says it is valid.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated
 
 from runner.core.state_file import Told
@@ -18,6 +18,7 @@ from runner.model.records import Name, Rule, number, parse
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, Versioned
+from runner.timestamps import rfc3339_seconds
 
 LONGEST = 86_400.0
 """Seconds that a lease may be valid for: it is renewed all the time, and others wait for it."""
@@ -98,7 +99,7 @@ class Lease:
             "epoch": epoch,
             "holder": self._holder,
             "instance_id": self.instance_id,
-            "renewed_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "renewed_at": rfc3339_seconds(time.time()),
             "valid_for_seconds": self._valid_for,
             "released": released,
         }

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import StateError
+from runner.files import sync_folder
 from runner.model.records import Name, parse
-from runner.results.file_placement import sync_folder
 from runner.results.layout import Layout
 
 FORMER = "runs"

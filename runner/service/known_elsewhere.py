@@ -14,7 +14,7 @@ from runner.model.document import QueueSpec, dump_document
 from runner.results.layout import Layout
 from runner.results.store import ChangedError, ResultStore, StoreError
 from runner.results.stored_queue import StoredQueue, read_queue
-from runner.store.projection import rfc3339
+from runner.timestamps import rfc3339
 
 _CODES = {
     QueueStatus.COMPLETED: ExitCode.DONE,

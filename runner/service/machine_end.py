@@ -29,7 +29,7 @@ from runner.service.queue_repository import QueueEntry, QueueRepository
 from runner.store.database import TAKEN_OVER
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths
-from runner.store.projection import rfc3339
+from runner.timestamps import rfc3339
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from runner.errors import ConflictError, StateError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
 from runner.store.paths import StatePaths
-from runner.store.projection import rfc3339
+from runner.timestamps import rfc3339
 
 _DOES = {"stop": "stops", "terminate": "terminates"}
 

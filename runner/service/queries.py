@@ -27,7 +27,7 @@ from runner.service.queue_repository import QueueEntry, QueueRepository
 from runner.service.request_fields import Fields
 from runner.service.views import PAGE, Snapshot, StoredViews, alive
 from runner.store.database import Database
-from runner.store.projection import rfc3339
+from runner.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from runner.service.session import Session

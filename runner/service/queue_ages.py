@@ -9,7 +9,6 @@ of the time a machine was off, the wall clock is believed for a week.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import RunnerError
+from runner.files import replace_file
 from runner.model.durations import format_duration
-from runner.store.projection import rfc3339
+from runner.timestamps import rfc3339
 
 OFF_AT_MOST = 7 * 86_400.0
 """Seconds that a machine is believed to have been off, whatever its wall clock says."""
@@ -108,10 +108,8 @@ def write_ages(path: Path, ages: QueueAges) -> None:
     assert last is not None
     reading = {"wall": last.wall, "boot_id": last.boot_id, "up": last.up}
     record = {"version": 1, "reading": reading, "kept": dict(ages.kept or {})}
-    temporary = path.with_name(f".{path.name}.new")
     with suppress(OSError):
-        temporary.write_text(json.dumps(record) + "\n")
-        os.replace(temporary, path)
+        replace_file(path, [json.dumps(record).encode(), b"\n"], durable=False)
 
 
 def check_clock(path: Path, newest_file: float, *, remember: bool) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from runner.core.run_mode import RESUMED, RunMode
 from runner.core.states import QUEUE_ENDED, QueueState
 from runner.errors import LockedError, NotFoundError, RunnerError, StateError, disk_error
+from runner.files import sync_folder
 from runner.service.log_folders import LOG_DIR, LogFolders
 from runner.service.queue_ages import check_clock, read_ages, read_clocks, write_ages
 from runner.store import database
@@ -30,7 +31,6 @@ from runner.store.paths import (
     StatePaths,
     remove_tree,
     replace_link,
-    sync_folder,
 )
 
 if TYPE_CHECKING:

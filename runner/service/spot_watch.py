@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,11 +16,13 @@ import structlog
 
 from runner.aws.platform import on_ec2
 from runner.core import events as ev
+from runner.files import replace_file
 from runner.host import spot
-from runner.host.ec2_notices import Notice, NoticeKind, rfc3339
+from runner.host.ec2_notices import Notice, NoticeKind
 from runner.host.metadata import InstanceMetadata
 from runner.model.settings import Settings
 from runner.service.session import Session
+from runner.timestamps import rfc3339_seconds
 
 FIRST_LOOK = 1.5
 """Seconds that new starts wait, at most, for the first look: a daemon may have been started within
@@ -120,11 +121,8 @@ class SpotWatch:
 
 def _show(notice: Notice, path: Path) -> None:
     """Put the file in its place, whole, for any user to read. That it can't be stops nothing."""
-    text = json.dumps({"action": notice.action, "time": rfc3339(notice.time)}) + "\n"
-    temporary = path.with_name(f".{path.name}.new")
+    text = json.dumps({"action": notice.action, "time": rfc3339_seconds(notice.time)}) + "\n"
     try:
-        temporary.write_text(text)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        replace_file(path, [text.encode()], durable=False)
     except OSError as error:
         log.warning("notice_not_shown", path=str(path), error=str(error))

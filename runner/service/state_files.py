@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from runner.core.states import PENDING, QueueState
 from runner.errors import RecordError, RunnerError
+from runner.files import unfinished
 from runner.model.records import parse
 from runner.service.queue_repository import QueueRepository
 from runner.store.database import Database
 from runner.store.paths import QueuePaths
-from runner.store.projection import Projection, rfc3339, unfinished, write_projection
+from runner.store.projection import Projection, write_projection
+from runner.timestamps import rfc3339
 
 
 @dataclass(frozen=True, slots=True)

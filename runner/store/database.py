@@ -29,8 +29,9 @@ from runner.errors import (
     StateError,
     disk_error,
 )
+from runner.files import sync_folder
 from runner.store.last_event import LastEvent
-from runner.store.paths import QueuePaths, sync_folder
+from runner.store.paths import QueuePaths
 from runner.store.reserved_space import keep_room
 from runner.store.rows import (
     Outline,

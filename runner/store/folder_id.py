@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.errors import disk_error
-from runner.store.paths import remove_stale, sync_folder
+from runner.files import sync_folder
+from runner.store.paths import remove_stale
 
 _SIZE = 64
 

@@ -280,12 +280,3 @@ def remove_tree(folder: Path) -> None:
         import subprocess
 
         subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename or a new file in this folder durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -8,29 +8,19 @@ so the file always shows one moment.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runner.core.states import JobState, QueueState
 from runner.errors import disk_error
-from runner.store.paths import sync_folder
+from runner.files import replace_file
+from runner.timestamps import rfc3339
 
 CHUNK = 256
 """Jobs per chunk: under a millisecond to render."""
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-
-
-def rfc3339(wall: float | None) -> str | None:
-    """Seconds since the epoch as ``2026-01-22T14:05:30.125Z``; whole seconds without a point."""
-    if wall is None:
-        return None
-    text = datetime.fromtimestamp(round(wall, 3), UTC).isoformat(timespec="milliseconds")
-    return text.removesuffix("+00:00").removesuffix(".000") + "Z"
 
 
 def job_view(job_id: str, state: JobState) -> dict[str, Any]:
@@ -123,26 +113,9 @@ class Projection:
         return ",\n".join(views).encode("utf-8", "replace")
 
 
-def unfinished(path: Path) -> Path:
-    """What a writer of this file leaves beside it when it is killed."""
-    return path.with_name(f".{path.name}.new")
-
-
 def write_projection(path: Path, pieces: list[bytes]) -> None:
-    """Replace the file atomically and durably: temp file, fsync, rename, fsync of the folder.
-
-    The caller holds the queue's lock, so the temporary's name is always the same: one that was
-    left by a killed process is written over. Raises DiskError.
-    """
-    temporary = unfinished(path)
+    """Replace the file, durably. The caller holds the queue's lock. Raises DiskError."""
     try:
-        with open(temporary, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        replace_file(path, pieces)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from None

@@ -17,11 +17,11 @@ from runner.host.ec2_notices import (
     NoticeKind,
     maintenance_notices,
     rebalance_notice,
-    rfc3339,
     spot_notice,
 )
 from runner.host.metadata import InstanceMetadata, MetadataError
 from runner.host.spot import SpotWatcher
+from runner.timestamps import rfc3339_seconds
 
 RUDE = ["hang", "drip", "500", "no-tokens"]
 
@@ -166,7 +166,9 @@ def test_a_notice_is_counted_on_the_clock_of_who_announces_it(imds: Imds, ahead:
     """A machine whose own clock is wrong would think it has no time left, or days."""
     imds.ahead = ahead
     wall = time.time() + ahead
-    imds.data["spot/instance-action"] = json.dumps({"action": "stop", "time": rfc3339(wall + 120)})
+    imds.data["spot/instance-action"] = json.dumps(
+        {"action": "stop", "time": rfc3339_seconds(wall + 120)}
+    )
 
     async def hear() -> Notice:
         watch = Watch(imds)

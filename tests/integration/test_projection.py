@@ -11,7 +11,8 @@ import pytest
 
 from runner.core.states import PENDING, JobState, JobStatus, QueueState, QueueStatus
 from runner.errors import DiskFullError
-from runner.store.projection import CHUNK, Projection, job_view, rfc3339, write_projection
+from runner.store.projection import CHUNK, Projection, job_view, write_projection
+from runner.timestamps import rfc3339
 
 QUEUE = QueueState("run", QueueStatus.RUNNING, started_at=1_769_090_730.0, updated_at=1.5)
 

@@ -24,7 +24,7 @@ from fuzz_clock import SLOTS
 from fuzz_cloud import Act, Call, FuzzCloud
 from fuzz_truth import Identity, Machine, Truth
 
-from runner.targets.ec2.launch.run_instances import rfc3339
+from runner.timestamps import rfc3339_seconds
 
 PATIENCE = 120.0
 """Real seconds after which a command hangs."""
@@ -144,7 +144,7 @@ class Command:
         """By this laptop's clock: it has no other."""
         now = truth.now() + max(0.0, self.who.skew)
         old = "--older-than" in self.argv and now - machine.born > OLD
-        return None if old or rfc3339(now) >= machine.expires else "its time isn't over"
+        return None if old or rfc3339_seconds(now) >= machine.expires else "its time isn't over"
 
 
 OTHERS = "--end-others"

@@ -17,7 +17,7 @@ from fuzz_people import LAUNCHES, Command, Done, Launcher, People
 from fuzz_truth import Identity, Machine, Truth
 from s3_endpoint import Endpoint
 
-from runner.targets.ec2.launch.run_instances import rfc3339
+from runner.timestamps import rfc3339_seconds
 
 AFTER = 2500.0
 """Seconds after the noise until the same commands are given again: all is to be seen by then,
@@ -136,7 +136,7 @@ class Round:
             "queue_id": queue.queue_id,
             "run_id": "r",
             "status": status,
-            "updated_at": rfc3339(self.truth.now()),
+            "updated_at": rfc3339_seconds(self.truth.now()),
             "jobs": [job],
         }
         for name, body in (

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runner.targets.ec2.launch.run_instances import rfc3339
+from runner.timestamps import rfc3339_seconds
 
 ALIVE = ("pending", "running", "stopping", "stopped")
 
@@ -186,7 +186,7 @@ def _date(instance: ET.Element, born: float) -> None:
     """With the times of the round's clock, which moto doesn't know."""
     for item in instance.iter():
         if item.tag in (f"{_NAMESPACE}launchTime", f"{_NAMESPACE}attachTime"):
-            item.text = rfc3339(born)
+            item.text = rfc3339_seconds(born)
 
 
 def _set(item: ET.Element, name: str, text: str) -> None:

@@ -19,7 +19,7 @@ from s3_faults import EXPIRED, FaultProxy, Match
 from test_terminal import Terminal
 
 from runner.control import ssm_codec
-from runner.store.projection import rfc3339
+from runner.timestamps import rfc3339
 
 
 def job(name: str, command: str = "true", **more: Any) -> dict[str, Any]:

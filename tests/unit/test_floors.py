@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2] / "runner"
 # They run on machines without runner, where these folders have another place.
 MOVED = (ROOT / "targets/ec2/boot/first_boot", ROOT / "bundle/installer")
 FLOORS = [
-    {"errors"},
+    {"errors", "files", "timestamps"},
     {"model"},
     {"core"},
     {"aws", "rights"},

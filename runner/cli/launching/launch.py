@@ -35,10 +35,10 @@ from runner.targets.ec2.launch.launcher import Launched, Launcher, Payload, new_
 from runner.targets.ec2.launch.local_launches import Launch, Launches
 from runner.targets.ec2.launch.plan import InstanceCandidate, candidates
 from runner.targets.ec2.launch.preflight import PreflightFacts, run_preflight
-from runner.targets.ec2.launch.run_instances import rfc3339
 from runner.targets.ec2.launch.user_data import Shipped
 from runner.targets.ec2.observe.queue_standing import QueueStanding
 from runner.targets.ec2.queue_ref import QueueRef
+from runner.timestamps import rfc3339_seconds
 
 MOST_STORE = 256
 """Characters: where results go is a tag of the machine (EC2 User Guide, "Tag restrictions")."""
@@ -137,8 +137,8 @@ class Launching:
         found = [*lint.warnings(self._queue), *local_paths(self._queue)]
         facts.notes += [f"warning: {line}" for line in found]
         facts.notes += [
-            f"launch {each.launch} of '{each.queue_id}' was cut off at {rfc3339(each.launched_at)} "
-            "and may have a machine: `runner ls` shows it"
+            f"launch {each.launch} of '{each.queue_id}' was cut off at "
+            f"{rfc3339_seconds(each.launched_at)} and may have a machine: `runner ls` shows it"
             for each in self._launches.cut_off(self._digest)
         ]
         tried = candidates(self._wanted, facts.facts)

@@ -71,7 +71,7 @@ def _stored(arguments: argparse.Namespace) -> tuple[list[Mapping[str, Any]], tup
 
 
 def _print(events: Iterable[Mapping[str, Any]]) -> None:
-    from runner.store.projection import rfc3339
+    from runner.timestamps import rfc3339
 
     for event in events:
         detail = {name: value for name, value in event.items() if name not in _ABOUT}

@@ -14,9 +14,9 @@ from runner.targets.ec2.launch.launch_request import LaunchRequest
 from runner.targets.ec2.launch.launcher import Launched
 from runner.targets.ec2.launch.local_launches import Launch
 from runner.targets.ec2.launch.plan import Facts, InstanceCandidate, disk_of, drops
-from runner.targets.ec2.launch.run_instances import rfc3339
 from runner.targets.ec2.launch.workdir import mib
 from runner.targets.ec2.launch.workdir_files import Choice
+from runner.timestamps import rfc3339_seconds
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def launched_lines(done: Launched) -> Iterator[str]:
     machine, launch = done.machine, done.launch
     market = "spot" if machine.spot else "on-demand"
     yield f"{machine.instance_id} {machine.instance_type} {market} in {machine.zone}: launched"
-    yield f"it ends by itself, at {rfc3339(launch.expires)} at the latest"
+    yield f"it ends by itself, at {rfc3339_seconds(launch.expires)} at the latest"
     if done.candidate is not None and done.candidate.price is not None:
         most = done.candidate.price * (launch.expires - launch.launched_at) / 3600
         now = " now" if machine.spot else ""
@@ -119,7 +119,7 @@ def untold(launch: Launch, error: Exception) -> str:
     return (
         f"{launch.instance_id} in {launch.region} is launched for queue '{launch.queue_id}', and "
         f"that isn't recorded on this computer: {error}\n"
-        f"it ends by itself, at {rfc3339(launch.expires)} at the latest; end it with: "
+        f"it ends by itself, at {rfc3339_seconds(launch.expires)} at the latest; end it with: "
         f"runner terminate {launch.instance_id} --region {launch.region}\n"
         "the same command again finds it by its tags, and records it"
     )

@@ -100,7 +100,7 @@ def view(
 
     ``disk``: of a stopped machine; ``queues``: that were put onto it, by their ids.
     """
-    from runner.store.projection import rfc3339
+    from runner.timestamps import rfc3339
 
     machine, request, cost = owned.machine, owned.request, owned.cost(now)
     expires, began = owned.expires, owned.began

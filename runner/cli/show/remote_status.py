@@ -10,7 +10,6 @@ import queue as queues
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from runner.cli.show.columns import shortened
@@ -18,6 +17,7 @@ from runner.cli.show.job_rows import duration
 from runner.cli.show.terminal import Screen, can_redraw, screen_of
 from runner.cli.show.text import clean, counted, format_counts, headline, per_hour
 from runner.targets.port import QueueConnection
+from runner.timestamps import parse_rfc3339
 
 Answer = dict[str, Any]
 
@@ -189,10 +189,10 @@ def _elapsed(queue: Mapping[str, Any]) -> float | None:
         queue["source"].get("at") if attended else queue.get("updated_at")
     )
     try:
-        begin, end = (datetime.fromisoformat(str(text)) for text in (queue["started_at"], until))
+        begin, end = parse_rfc3339(str(queue["started_at"])), parse_rfc3339(str(until))
     except (KeyError, ValueError):
         return None
-    return max(0.0, (end - begin).total_seconds())
+    return max(0.0, end - begin)
 
 
 def _cost(instance: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from runner.cli.show.outlet import Outlet
 from runner.cli.show.terminal import can_redraw
 from runner.cli.show.text import clean, counted
 from runner.service.foreground import Watcher
+from runner.timestamps import rfc3339_seconds
 
 if TYPE_CHECKING:
     from runner.core.scheduler import StoryEntry
@@ -85,7 +86,7 @@ def _stamped(wall: float, text: str) -> str:
 
 def stamp(wall: float) -> str:
     """The time of a line, as the states have it: UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))
+    return rfc3339_seconds(wall)
 
 
 def line(entry: StoryEntry, job_ids: list[str]) -> str:

@@ -19,9 +19,9 @@ from runner.core.run_mode import RESUME, parse_run_mode
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.wording import did_you_mean, quoted
 from runner.service import request_fields as given
-from runner.store.projection import rfc3339
 from runner.targets.here.connection import LocalConnection
 from runner.targets.request import checked_queue
+from runner.timestamps import rfc3339
 
 LOOKING = ("ping", "queues", "status", "job", "logs", "wait")
 """What may be asked for with ``--look-only``."""

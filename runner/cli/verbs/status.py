@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from itertools import islice
 from typing import Any
 
@@ -18,6 +17,7 @@ from runner.cli.show.terminal import Screen, screen_of
 from runner.cli.show.text import clean, format_counts
 from runner.errors import ExitCode, UsageError
 from runner.targets.port import QueueConnection
+from runner.timestamps import rfc3339_seconds
 
 _LABEL = 13
 """Characters of a field's name in the summary."""
@@ -229,7 +229,7 @@ def _one_job(there: QueueConnection, arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     print("story:" + (" (its beginning is left out)" if answer.get("truncated") else ""))
     for entry in answer["story"]:
-        wall = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry["wall"]))
+        wall = rfc3339_seconds(entry["wall"])
         detail = {k: v for k, v in entry.items() if k not in ("wall", "job", "event")}
         print(f"  {wall} {in_words('', entry['event'], detail).strip()}")
     return ExitCode.DONE

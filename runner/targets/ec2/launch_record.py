@@ -13,8 +13,8 @@ from runner.core.state_file import moment
 from runner.errors import RecordError
 from runner.model.faults import InvalidError
 from runner.model.records import Count, Name, read
-from runner.targets.ec2.launch.run_instances import rfc3339
 from runner.targets.ec2.queue_ref import QueueRef
+from runner.timestamps import rfc3339_seconds
 
 VERSION = 1
 
@@ -50,8 +50,8 @@ class LaunchRecord:
             "region": self.region,
             "instance_id": self.instance_id,
             "launch": self.launch,
-            "launched_at": None if self.launched_at is None else rfc3339(self.launched_at),
-            "expires": None if self.expires is None else rfc3339(self.expires),
+            "launched_at": None if self.launched_at is None else rfc3339_seconds(self.launched_at),
+            "expires": None if self.expires is None else rfc3339_seconds(self.expires),
             "recipe": self.launch_flags,
         }
         return {name: value for name, value in told.items() if value is not None}

@@ -22,11 +22,12 @@ from typing import IO
 
 from runner.core.machine_lifetime import Moment
 from runner.errors import RunnerError
+from runner.files import replace_file, sync_folder
 from runner.host.machine_file import this_moment
 from runner.model.records import Name, WallTime, parse
 from runner.model.settings import load_settings
 from runner.service.job_user import JobUser, check_folders, job_user
-from runner.store.paths import StatePaths, make_owned, prepare_folders, sync_folder
+from runner.store.paths import StatePaths, make_owned, prepare_folders
 from runner.targets.ec2.launch.workdir import unpack
 
 SETTINGS = Path("/etc/runner/runner.toml")
@@ -100,13 +101,8 @@ def write_settings(path: Path, settings: Mapping[str, str]) -> None:
         raise RunnerError(f"{path}: is not TOML: {error}") from None
     lines = [f"{key} = {_toml(value)}\n" for key, value in {**there, **settings}.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "w") as file:
-        file.write("# Of the launch, and of the installer.\n" + "".join(lines))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
-    sync_folder(path.parent)
+    head = "# Of the launch, and of the installer.\n"
+    replace_file(path, [(head + "".join(lines)).encode()])
 
 
 def _toml(value: object) -> str:

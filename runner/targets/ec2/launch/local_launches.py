@@ -12,12 +12,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.errors import LockedError, RecordError, StateError, UsageError
+from runner.files import replace_file, sync_folder
 from runner.model.records import Count, WallTime, decode, read
 from runner.store.paths import home_folder
 from runner.targets.ec2.launch_record import LaunchRecord, parse
@@ -193,28 +194,14 @@ class Launches:
     def _write(self, queue: QueueRef, plain: Mapping[str, Any]) -> None:
         path = self.path(queue)
         older = self.folder / f"{queue.queue_id}.json"
-        temporary = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # The request tells where things are in the account: it is its owner's.
-            with open(
-                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
-            ) as file:
-                json.dump(plain, file)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            replace_file(path, [json.dumps(plain).encode(), b"\n"], mode=0o600)
             if (record := parse(_load(older))) is not None and record.ref == queue:
                 older.unlink(missing_ok=True)
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+                sync_folder(path.parent)
         except OSError as error:
-            with suppress(OSError):  # half a record would keep a full disk full
-                temporary.unlink()
             raise StateError(f"{path}: {error.strerror}") from None
 
 

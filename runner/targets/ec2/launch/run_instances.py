@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from runner.targets.ec2 import names
 from runner.targets.ec2.launch.launch_request import LaunchRequest
 from runner.targets.ec2.launch.plan import SPOT, InstanceCandidate, disk_of
+from runner.timestamps import rfc3339_seconds
 
 MOST_USER_DATA = 16_384
 """Bytes before base64 (EC2 User Guide, "Run commands at launch")."""
@@ -46,7 +46,7 @@ def tags(
         names.QUEUE: queue_id,
         names.LAUNCH: launch,
         names.STORE: store,
-        names.EXPIRES: rfc3339(expires),
+        names.EXPIRES: rfc3339_seconds(expires),
         names.TERMINATES: wanted.on_complete,
     }
     if price is not None:
@@ -120,11 +120,6 @@ def _spot(expires: float) -> dict[str, Any]:
         "SpotOptions": {
             "SpotInstanceType": "persistent",
             "InstanceInterruptionBehavior": "stop",
-            "ValidUntil": rfc3339(expires),
+            "ValidUntil": rfc3339_seconds(expires),
         },
     }
-
-
-def rfc3339(seconds: float) -> str:
-    """UTC, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from runner.aws.ec2 import ALIVE, Ec2, Machine, SpotRequest
 from runner.targets.ec2 import names
 from runner.targets.ec2.observe.cost import BILLED, NOTHING, Cost, cost_of, price_in
+from runner.timestamps import parse_rfc3339
 
 WAITING = ("open", "active", "disabled")
 """States of a spot request for which EC2 may launch a machine: see SpotRequest.alive."""
@@ -186,10 +186,9 @@ def _moment(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_rfc3339(text)
     except ValueError:
         return None
-    return moment.timestamp() if moment.tzinfo is not None else None
 
 
 def overdue(

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.clients import S3Client
@@ -24,8 +23,8 @@ from runner.model.records import decode, keys
 from runner.model.wording import did_you_mean, quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
-from runner.store.projection import rfc3339
 from runner.targets.ec2.bucket import age_of
+from runner.timestamps import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from runner.results.download.log_range import Range
@@ -242,7 +241,7 @@ def _row(job: Mapping[str, Any], seen: Seen) -> Answer:
 
 def _wall(text: Any) -> float | None:
     try:
-        return datetime.fromisoformat(text).timestamp()
+        return parse_rfc3339(text)
     except (ValueError, TypeError):
         return None
 
