@@ -11,10 +11,10 @@ from rich.console import Console
 from runner.cli.exit_codes import of_queue
 from runner.cli.show.job_rows import duration, elapsed, why
 from runner.cli.show.live_table import choose, render, room_for_jobs, window
+from runner.cli.show.queue_status import show
 from runner.cli.show.run_view import line
 from runner.cli.show.terminal import Screen
 from runner.cli.show.text import clean, counted, format_counts, headline, per_hour
-from runner.cli.verbs.status import show
 from runner.core.history import StoryEntry
 from runner.core.states import PENDING, JobState, JobStatus, QueueState
 from runner.service.views import Snapshot

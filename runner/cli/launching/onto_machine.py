@@ -24,8 +24,8 @@ def launch_onto(arguments: argparse.Namespace) -> int:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is about a new machine: not with --instance-id")
     from runner.targets.ec2.connection import Ec2Connection
+    from runner.targets.ec2.names import is_instance
     from runner.targets.ec2.observe.machine_lookup import Target
-    from runner.targets.ec2.target import is_instance
 
     if not is_instance(arguments.instance_id):
         raise UsageError(f"--instance-id: {clean(arguments.instance_id)} is no instance's id")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from runner.cli.show.remote_status import foot, head
+from runner.cli.show.machine_source import foot, head
 from runner.cli.show.terminal import Screen, can_redraw
 from runner.cli.show.text import clean, format_counts, headline
 from runner.cli.show.wait_loop import until_ended

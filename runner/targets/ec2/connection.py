@@ -22,7 +22,7 @@ from runner.targets.ec2.observe.boot_wait import ThroughBoot
 from runner.targets.ec2.observe.cost import cost_of, price_in
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
 from runner.targets.ec2.observe.queue_wait import EC2_EVERY, QueueWait
-from runner.targets.ec2.observe.reachability import Reachability
+from runner.targets.ec2.observe.reachability import AwsAway, Reachability
 from runner.targets.ec2.observe.ssm_requester import (
     NotInstalled,
     NotKnown,
@@ -57,10 +57,6 @@ FOLLOW = (1.0, 10.0)
 """Seconds between two queries for a log that doesn't grow: at first, and at most."""
 
 _ABOUT_NO_QUEUE = ("queues", "ping", "stop", "submit", "keep")
-
-
-class AwsAway(UnreachableError):
-    """Neither the machine nor S3 could be asked: that says nothing about the queue."""
 
 
 class Ec2Connection:

@@ -7,6 +7,7 @@ what launch has written. Nothing else spells a tag or a key.
 from __future__ import annotations
 
 import hashlib
+import re
 
 QUEUE = "runner:queue"
 """The queue_id. Every instance, volume, network interface and spot request of ours has it; `ls`
@@ -95,3 +96,11 @@ def ending_folder(instance_id: str) -> str:
 def short_hash(text: str) -> str:
     """Enough of a SHA-256 to tell a person's few stores apart."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
+
+
+def is_instance(word: str) -> bool:
+    """Whether it has the form of an instance's id, which no queue should have."""
+    return _INSTANCE.fullmatch(word) is not None

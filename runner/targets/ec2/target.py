@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
+from runner.targets.ec2.names import is_instance
 from runner.targets.request import TargetRequest
 
 if TYPE_CHECKING:
     from runner.targets.ec2.connection import Ec2Connection
-
-_INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
-
-
-def is_instance(word: str) -> bool:
-    """Whether it has the form of an instance's id, which no queue should have."""
-    return _INSTANCE.fullmatch(word) is not None
 
 
 class Ec2Target:

@@ -36,7 +36,7 @@ from runner.targets.ec2.launch.instance_requester import (
     TokenTaken,
 )
 from runner.targets.ec2.launch.launch_guard import LaunchGuard
-from runner.targets.ec2.launch.launch_options import NAME as RECIPE
+from runner.targets.ec2.launch.launch_options import NAME as OPTIONS_NAME
 from runner.targets.ec2.launch.launch_options import launch_options_of, sha256_of
 from runner.targets.ec2.launch.launch_request import LaunchRequest
 from runner.targets.ec2.launch.local_launches import Launch, Launches, SentRequest
@@ -187,7 +187,7 @@ class Launcher:
         document = ship_document(self._bucket, word, payload.queue)
         workdir = ship_workdir(self._bucket, word, payload.workdir, progress)
         launch_flags = launch_options_of(payload.flags, self._ec2.region, workdir).encode()
-        self._bucket.put(names.launch_key(word, RECIPE), launch_flags)
+        self._bucket.put(names.launch_key(word, OPTIONS_NAME), launch_flags)
         arches = {_arch(candidate) for candidate in tried}
         bundles = ship_bundles(self._bucket, arches, payload.bundle, self._say, progress)
         again = tuple(payload.again.flags.split())

@@ -33,13 +33,13 @@ def run_preflight(wanted: LaunchRequest, ec2: Ec2, bucket: LaunchBucket) -> Pref
     """Ask. Raises UsageError with a line for each thing that is wrong, AwsError."""
     asking = _Asking()
     try:
-        return _survey(asking, wanted, ec2, bucket)
+        return _ask_all(asking, wanted, ec2, bucket)
     finally:
         # What still runs after a Ctrl-C is not waited for.
         asking.threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _survey(
+def _ask_all(
     asking: _Asking, wanted: LaunchRequest, ec2: Ec2, bucket: LaunchBucket
 ) -> PreflightFacts:
     region = ec2.client.meta.region_name  # the client is made here, and not by five threads

@@ -21,6 +21,7 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import LaunchBucket
 from runner.targets.ec2.launch.local_launches import Launches
 from runner.targets.ec2.launch_record import LaunchRecord
+from runner.targets.ec2.names import is_instance
 from runner.targets.ec2.observe.locate import (
     Trace,
     indexed,
@@ -31,7 +32,6 @@ from runner.targets.ec2.observe.locate import (
 )
 from runner.targets.ec2.observe.queue_machines import RECENT
 from runner.targets.ec2.queue_ref import is_queue_id
-from runner.targets.ec2.target import is_instance
 
 
 @dataclass(frozen=True, slots=True)

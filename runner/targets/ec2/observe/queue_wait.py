@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import RunnerError
 from runner.targets.ec2.observe import reachability
+from runner.targets.ec2.observe.reachability import AwsAway
 
 if TYPE_CHECKING:
     from runner.targets.ec2.connection import Ec2Connection
@@ -60,8 +61,6 @@ class QueueWait:
                 return answer
 
     def _cheap(self) -> Answer:
-        from runner.targets.ec2.connection import AwsAway
-
         try:
             answer = self._look()
             self._said.clear()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from runner.aws.ec2 import Machine
 from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.ssm import Ping
+from runner.errors import UnreachableError
 from runner.model.durations import format_duration
 from runner.targets.ec2 import names
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, is_login_trouble
@@ -17,6 +18,10 @@ from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, is_login_t
 BOOTING = 300.0
 """Seconds after its start in which it is no wonder that SSM doesn't know an instance: registration
 takes tens of seconds to minutes."""
+
+
+class AwsAway(UnreachableError):
+    """Neither the machine nor S3 could be asked: that says nothing about the queue."""
 
 
 @dataclass(frozen=True, slots=True)
