@@ -329,8 +329,8 @@ class Daemon(requests.Host, supervisor.SessionListener):
         if self._stopping and not self._ending_jobs:
             return "detached: jobs go on, and the next start adopts them"
         if sessions:
-            error_text = "; ".join(progress(session) for session in sessions)
-            return error_text + ("; ending its jobs" if self._ending_jobs else "")
+            text = "; ".join(progress(session) for session in sessions)
+            return text + ("; ending its jobs" if self._ending_jobs else "")
         waiting = self._candidates.troubles()
         if waiting:
             return "; ".join(f"{name} waits: {why}" for name, why in waiting.items())
@@ -452,8 +452,8 @@ class Daemon(requests.Host, supervisor.SessionListener):
         entry = await asyncio.to_thread(self.repository.find, queue_id)
         status = entry.queue.status if entry.queue is not None else QueueStatus.PENDING
         work = str(self.repository.queue_paths(queue_id).work)
-        error_text = {"queue_id": queue_id, "created": created, "status": status.value}
-        return {**error_text, "work_dir": document.working_directory or work}
+        answer = {"queue_id": queue_id, "created": created, "status": status.value}
+        return {**answer, "work_dir": document.working_directory or work}
 
     async def _until_left(self, name: str) -> None:
         while self.session_of(name) is not None:

@@ -87,11 +87,11 @@ class _Waiting:
             elif standing is not None:
                 self._tell(_line(standing))
                 if standing.ended:
-                    format_counts = {
+                    shown = {
                         "status": standing.status,
                         "results_incomplete": standing.incomplete,
                     }
-                    return of_queue(format_counts)
+                    return of_queue(shown)
             if gone >= LAST_WORDS:
                 return ExitCode.INTERRUPTED
             if boot is None and (gone or time.monotonic() >= next_machine):
