@@ -41,12 +41,14 @@ class Two:
         states = {each["InstanceId"]: each["State"]["Name"] for each in self.laptop.instances()}
         return states[self.machine] == "running"
 
-    def put_on(self, then: Callable[[], None] = lambda: None) -> None:
-        """Put the other queue onto it; ``then``: what happens once the machine was given it.
+    def put_on(self, then: Callable[[], None] = lambda: None, bucket: str = "") -> None:
+        """Put the other queue onto it; ``then``: what happens once the machine was given it;
+        ``bucket``: where its results go.
 
         Raises what `submit --on` does.
         """
         document = json.loads(self.laptop.path.read_text()) | {"queue_id": "other"}
+        document["result_s3_bucket"] = bucket or self.laptop.bucket
 
         def submit(url: str, sha256: str) -> dict[str, Any]:
             then()
@@ -251,3 +253,13 @@ def test_two_queues_of_one_id_are_two(two: Two) -> None:
     refused = two.end()
     assert refused.returncode == 2 and two.alive
     assert f"has queue '{two.queue}' too (of {theirs}), which is not finished" in refused.stderr
+
+
+def test_a_queue_of_another_bucket_goes_on_after_its_machine(two: Two) -> None:
+    """What was submitted lay in the machine's bucket alone: `resume` took it for a job's."""
+    own = two.laptop.account.endpoint.bucket()
+    two.put_on(bucket=own)
+    assert two.end(two.machine).returncode == 0
+    words = ("resume", "other", "--bucket", own, "--instance-type", "t3.medium", "--dry-run")
+    done = two.laptop.command(*words, "--bundle", str(two.laptop.bundle))
+    assert done.returncode == 0, done.stderr

@@ -44,9 +44,9 @@ class Account:
         data = dump_document(queue).encode()
         self.put(submitted_key(LAUNCH, hashlib.sha256(data).hexdigest()), data)
 
-    def document(self) -> QueueSpec:
+    def document(self, submitted: str | None = None) -> QueueSpec:
         store = f"s3://{self.bucket}/queues/q"
-        return document_of(LaunchBucket(self.bucket, "us-east-1"), store, LAUNCH, "q")
+        return document_of(LaunchBucket(self.bucket, "us-east-1"), store, LAUNCH, "q", submitted)
 
 
 @pytest.fixture
@@ -88,6 +88,17 @@ def test_a_queue_that_was_put_onto_the_machine_of_another(account: Account) -> N
         account.document()
     account.submitted(queue())
     assert account.document() == queue()
+
+
+def test_what_was_submitted_counts_where_the_machine_stored_nothing(account: Account) -> None:
+    """A machine that ended at once would take the queue with it."""
+    account.launched(replace(queue(), queue_id="first"))
+    account.submitted(queue())
+    account.submitted(queue(global_timeout="9h"))
+    sha256 = hashlib.sha256(dump_document(queue()).encode()).hexdigest()
+    assert account.document(sha256) == queue()
+    with pytest.raises(NotFoundError, match="has no document of 'q'"):
+        account.document("0" * 64)
 
 
 def test_what_a_job_wrote_there_is_refused_by_name(account: Account) -> None:

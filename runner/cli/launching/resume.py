@@ -50,7 +50,7 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
             raise UsageError("--batch-queue: goes with --retry-failed, --update or --rerun-changed")
         queue = _corrected(Path(arguments.batch_queue), queue_id)
     else:
-        queue = document_of(bucket, where.store, where.launch, queue_id)
+        queue = document_of(bucket, where.store, where.launch, queue_id, where.document)
     stored = _launch_flags(bucket, where)
     launch_flags = stored or LaunchOptions(where.regions[0])
     flags = replacement(launch_flags, vars(arguments), region)

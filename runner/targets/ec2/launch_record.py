@@ -23,7 +23,9 @@ VERSION = 1
 class LaunchRecord:
     """``store``: ``s3://bucket/prefix``, "" for none; times in seconds since the epoch.
 
-    ``recipe``: the sha256 of what says how it was launched, see recipe.py.
+    ``launch_flags``: the sha256 of what says how it was launched, see launch_options.py.
+    ``document``: that of the document by which it was put onto a machine of another launch, see
+    submitted_document.py.
     """
 
     queue_id: str
@@ -34,6 +36,7 @@ class LaunchRecord:
     launched_at: float | None = None
     expires: float | None = None
     launch_flags: str | None = None
+    document: str | None = None
 
     @property
     def ref(self) -> QueueRef:
@@ -53,6 +56,7 @@ class LaunchRecord:
             "launched_at": None if self.launched_at is None else rfc3339_seconds(self.launched_at),
             "expires": None if self.expires is None else rfc3339_seconds(self.expires),
             "recipe": self.launch_flags,
+            "document": self.document,
         }
         return {name: value for name, value in told.items() if value is not None}
 
@@ -68,6 +72,7 @@ class _Stored:
     launched_at: Any = None
     expires: Any = None
     launch_flags: str | None = None
+    document: str | None = None
 
 
 def parse(plain: object) -> LaunchRecord | None:
@@ -87,6 +92,7 @@ def parse(plain: object) -> LaunchRecord | None:
         launched_at=_moment(told.launched_at),
         expires=_moment(told.expires),
         launch_flags=told.launch_flags,
+        document=told.document,
     )
 
 

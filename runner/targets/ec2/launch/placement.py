@@ -102,6 +102,7 @@ class _Placing:
         self._before = IndexEntry()
         self._claimed: IndexEntry | None = None
         self._listed: _Listed | None = None
+        self._sha256: str | None = None
 
     def _ref(self, queue_id: str) -> QueueRef:
         prefix = self._prefix or f"queues/{queue_id}"
@@ -138,6 +139,7 @@ class _Placing:
 
     def claim(self, sha256: str) -> None:
         """Say that the machine has it. Raises ConflictError, AwsError."""
+        self._sha256 = sha256
         queue = self._queue
         if queue is not None and self._bucket and not self._is_there(self._before):
             try:
@@ -220,6 +222,7 @@ class _Placing:
             launch=found.launch,
             launched_at=found.launched,
             launch_flags=self._launch_flags(),
+            document=self._sha256,
         )
 
     def _launch_flags(self) -> str | None:

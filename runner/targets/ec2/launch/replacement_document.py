@@ -22,8 +22,11 @@ from runner.targets.ec2.bucket import LaunchBucket
 from runner.targets.ec2.launch.submitted_document import submitted_key
 
 
-def document_of(bucket: LaunchBucket, store: str, launch: str, queue_id: str) -> QueueSpec:
-    """The queue's document. ``launch``: the newest one's word, "" if nobody knows. Blocks.
+def document_of(
+    bucket: LaunchBucket, store: str, launch: str, queue_id: str, submitted: str | None = None
+) -> QueueSpec:
+    """The queue's document. ``launch``: the newest one's word, "" if nobody knows. ``submitted``:
+    the sha256 of what was submitted to the launch's machine, if that is known. Blocks.
 
     Raises ConflictError for one that nobody has launched or submitted from elsewhere, and for
     another queue's; NotFoundError; AwsError.
@@ -37,6 +40,12 @@ def document_of(bucket: LaunchBucket, store: str, launch: str, queue_id: str) ->
     # A machine that was launched for another queue has got this one by a submit.
     if launched is not None and launched.queue_id not in (None, queue_id):
         launched = None
+    if last is None and launched is None and launch and submitted:
+        # The machine has ended before it stored anything of it.
+        sent = submitted_key(launch, submitted)
+        if (found := _read(bucket, sent)) is not None:
+            _check_id(found, f"s3://{bucket.name}/{sent}", queue_id)
+            return found.with_id(queue_id)
     if last is None and launched is None:
         raise NotFoundError(f"{store} has no document of '{queue_id}', and its launch neither")
     found = last or launched
@@ -75,7 +84,7 @@ def _differs(launched: QueueSpec | None, found: QueueSpec) -> str | None:
 
 
 def _was_submitted(bucket: LaunchBucket, launch: str, queue: QueueSpec) -> bool:
-    """Whether a person has sent this very document to the launch's machine, see shipped.py."""
+    """Whether a person has sent this very document to the launch's machine, see submitted_document.py."""
     if not launch:
         return False
     for sent in (queue, replace(queue, queue_id=None)):

@@ -18,7 +18,8 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 def ship(found: ResolvedTarget, bucket: str | None, text: str) -> tuple[str, str]:
-    """Put it into the machine's bucket, else into ``bucket``; its ``s3://…``, and its sha256.
+    """Put it into the machine's bucket, and into ``bucket``, the queue's own, where `resume` looks
+    for it; its ``s3://…`` for the machine, and its sha256.
 
     Raises StoreError, UsageError where there is no bucket.
     """
@@ -29,11 +30,12 @@ def ship(found: ResolvedTarget, bucket: str | None, text: str) -> tuple[str, str
     sha256 = hashlib.sha256(data).hexdigest()
     launch = found.launch or str(found.instance_id)
     key = submitted_key(launch, sha256)
-    store = open_store(f"s3://{place}")
-    try:
-        store.put_bytes(key, data)
-    finally:
-        store.close()
+    for name in dict.fromkeys([bucket or place, place]):
+        store = open_store(f"s3://{name}")
+        try:
+            store.put_bytes(key, data)
+        finally:
+            store.close()
     return f"s3://{place}/{key}", sha256
 
 
