@@ -152,3 +152,20 @@ def test_who_works_on_it_elsewhere_keeps_it(laptop: Laptop) -> None:
     assert laptop.instances() == []
     laptop.store(key, {**lease, "valid_for_seconds": 0})
     assert laptop.launch().returncode == 0
+
+
+def test_a_machine_that_is_not_shown_yet_is_not_unknown(laptop: Laptop, ec2: RudeEc2) -> None:
+    """Whoever ends what was launched a moment ago would be told that there is nothing, and go."""
+    assert laptop.launch().returncode == 0
+    (machine,) = laptop.instances()
+    name = str(machine["InstanceId"])
+    for target in (str(laptop.queue_id), name):
+        ec2.order("DescribeInstances", *[SeeNothing()] * 9)
+        done = laptop.command("terminate", target, "--yes")
+        ec2.forget_orders()
+        assert done.returncode == 1
+        assert f"{name} in us-east-1 has '{laptop.queue_id}' since" in done.stderr
+        assert "EC2 doesn't show it yet" in done.stderr and "nothing was ended" in done.stderr
+    assert states(laptop) == ["running"]
+    unknown = laptop.command("terminate", "never-launched", "--yes")
+    assert unknown.returncode == 102 and "nothing of 'never-launched' is known" in unknown.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from runner.errors import LockedError, StateError
 from runner.targets.ec2.launch.local_launches import Launch, Launches, SentRequest
+from runner.targets.ec2.queue_ref import QueueRef
 
 LAUNCH = Launch("q", "s3://b/queues/q", "us-east-1", "l-1", 1000.0, 4600.0, digest="d")
 
@@ -57,6 +58,14 @@ def test_two_launches_at_once_are_one_too_many(tmp_path: Path) -> None:
                 pass
     with launches.locked("q"):
         pass
+
+
+def test_a_launch_of_another_bucket_is_not_in_the_way(tmp_path: Path) -> None:
+    """Two queues of one id, each with a bucket of its own, could not be launched side by side."""
+    launches, here, there = Launches(tmp_path), QueueRef("q", "s3://a/q"), QueueRef("q", "s3://b/q")
+    with launches.locked(here), launches.locked(there):
+        with pytest.raises(LockedError), launches.locked(here):
+            pass
 
 
 def test_what_anybody_may_know_holds_no_request() -> None:

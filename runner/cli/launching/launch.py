@@ -95,7 +95,7 @@ class Launching:
                 self._workdir = workdir
                 packed = workdir.file if workdir is not None else None
                 self._digest = _digest(given, self._queue, self._ec2.region, packed)
-                with self._launches.locked(self._queue.queue_id or self._digest):
+                with self._launches.locked(self._ref if self._queue.queue_id else self._digest):
                     return self._run(packed)
         except KeyboardInterrupt:
             if self._begun:

@@ -110,11 +110,12 @@ class Launches:
         return self.folder / f"{queue.queue_id}@{short_hash(queue.store)}.json"
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, what: QueueRef | str) -> Iterator[None]:
         """Nobody else launches this from this laptop meanwhile. Raises LockedError, StateError.
 
-        ``name``: the queue_id, or the digest of a document without one.
+        ``what``: the queue, or the digest of a document without a queue_id.
         """
+        name = self.path(what).stem if isinstance(what, QueueRef) else what
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(

@@ -25,7 +25,7 @@ from runner.targets.ec2.observe.locate import (
     trace_of,
 )
 from runner.targets.ec2.observe.machines import Owned, look
-from runner.targets.ec2.observe.queue_machines import launched_for
+from runner.targets.ec2.observe.queue_machines import launched_for, machines_of
 from runner.targets.ec2.queue_ref import QueueRef, store_of
 
 _INSTANCE = re.compile(r"i-[0-9a-f]{8,32}")
@@ -52,8 +52,8 @@ def find(
     """Look for all of them. Nothing has been touched where it raises.
 
     NotOursError for an instance or a request without our tag, AmbiguousError for a queue_id that
-    means several queues, NotFoundError for a target that nobody knows,
-    RunnerError where not all regions have answered; UsageError.
+    means several queues, NotFoundError for a target that nobody knows, RunnerError where not all
+    regions have answered, or EC2 need not show its machine yet; UsageError.
     """
     asked = ask(regions, lambda ec2: _in_region(ec2, targets))
     everything = [(ec2, owned) for ec2, here in asked.answers for owned in here]
@@ -63,15 +63,37 @@ def find(
     for target in targets:
         if is_id(target):
             meant = [one for one in everything if target in _ids(one[1])]
+            queue = _queue_of(target, launches)
         else:
             queue, meant = _of_queue(target, everything, regions, place, launches, notes)
             queues.append(queue)
         if not meant:
             if asked.failed:
                 raise RunnerError(_not_found(target, asked))
+            if queue is not None and (why := _in_doubt(queue, regions)):
+                raise RunnerError("\n".join([*why, "nothing was ended; try again then"]))
             raise NotFoundError(_not_found(target, asked))
         found |= {owned.id: (ec2, owned) for ec2, owned in meant}
     return ResolvedWord(list(found.values()), asked, queues, notes)
+
+
+def _queue_of(instance_id: str, launches: Launches) -> QueueRef | None:
+    """What this computer has launched it for, or put onto it last."""
+    records = launches.records_of(instance_id)
+    return records[-1].ref if records else None
+
+
+def _in_doubt(queue: QueueRef, regions: Sequence[Ec2]) -> list[str]:
+    """Why it may have a machine that isn't to be seen now."""
+    if not queue.store:
+        return []
+    try:
+        found = machines_of(queue, LaunchBucket(queue.bucket, regions[0].region), regions)
+    except AwsError as error:
+        if error.code == "NoSuchBucket":
+            return []
+        return [f"what s3://{queue.bucket} knows of '{queue.queue_id}' can't be read: {error}"]
+    return [doubt.why for doubt in found.doubts]
 
 
 def is_id(target: str) -> bool:
