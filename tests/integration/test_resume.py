@@ -238,3 +238,21 @@ def test_twice_is_two_replacements_and_one_machine(laptop: Laptop) -> None:
         assert resume(laptop).returncode == 0
     assert sorted(states(laptop).values()).count("running") == 1
     assert len(states(laptop)) == 3
+
+
+def test_the_newest_launch_is_the_one_that_the_index_names(laptop: Laptop) -> None:
+    """A launch from a computer whose clock is fast would be taken for the newest ever after."""
+    launched(laptop, "--disk-size", "50")
+    store(laptop)
+    told = {"queue": laptop.queue_id, "launch": "20991231-000000-0a1b2c3d"}
+    told["store"] = f"s3://{laptop.bucket}/queues/{laptop.queue_id}"
+    tags = [{"Key": f"runner:{name}", "Value": value} for name, value in told.items()]
+    ec2 = laptop.account.client("ec2")
+    (fast,) = ec2.run_instances(
+        ImageId="ami-12c6146b", InstanceType="t3.medium", MinCount=1, MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )["Instances"]  # fmt: skip
+    ec2.terminate_instances(InstanceIds=[fast["InstanceId"]])
+    assert resume(laptop).returncode == 0
+    recipe = laptop.read(f"runner/launches/{laptop.record()['launch']}/launch.json")
+    assert recipe["flags"]["disk_size"] == "50"

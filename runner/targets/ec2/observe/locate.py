@@ -137,8 +137,9 @@ class QueueLocations:
 def locate(
     queue_id: str, region: str | None, bucket: str | None, launches: Launches
 ) -> QueueLocations:
-    """Everything that can be found; the newest launch counts, for another computer may have resumed
-    it since. Blocks.
+    """Everything that can be found. The launch that counts is the newest, for another computer may
+    have resumed the queue since: the one that the index names, and without an index the newest by
+    its word, which a wrong clock may have written. Blocks.
 
     Raises AmbiguousError, NotFoundError with what can be done, AwsError if nothing was found and
     EC2 or S3 could not answer.
@@ -152,17 +153,19 @@ def locate(
     except AwsError as error:
         trouble = error
     found = [one for one in of_one_queue(queue_id, traces, place) if one.record.store]
+    index: list[Trace] = []
     for name in _buckets(place, found):
         try:
-            found += indexed(LaunchBucket(name, looked), queue_id)
+            index += indexed(LaunchBucket(name, looked), queue_id)
         except AwsError as error:
             trouble = trouble or error
-    found = [one for one in of_one_queue(queue_id, found, place) if one.record.store]
+    found = [one for one in of_one_queue(queue_id, [*found, *index], place) if one.record.store]
     if not found:
         if trouble is not None:
             raise trouble
         raise NotFoundError(_not_found(queue_id, place))
-    newest = max(found, key=lambda one: one.record.launch or "").record
+    named = [one for one in index if one.record.launch and one.record.ref == found[0].record.ref]
+    newest = max(named or found, key=lambda one: one.record.launch or "").record
     regions = [newest.region, *(one.record.region for one in found)]
     same = [one.record for one in found if one.record.launch == newest.launch]
     launch_flags = next((each.launch_flags for each in same if each.launch_flags), None)
