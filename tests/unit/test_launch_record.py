@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 
 from runner.errors import LockedError, StateError
 from runner.targets.ec2.launch.local_launches import Launch, Launches, SentRequest
+from runner.targets.ec2.launch_record import parse
 from runner.targets.ec2.queue_ref import QueueRef
 
 LAUNCH = Launch("q", "s3://b/queues/q", "us-east-1", "l-1", 1000.0, 4600.0, digest="d")
@@ -66,6 +68,13 @@ def test_a_launch_of_another_bucket_is_not_in_the_way(tmp_path: Path) -> None:
     with launches.locked(here), launches.locked(there):
         with pytest.raises(LockedError), launches.locked(here):
             pass
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    """A field whose stored name is another would be lost on the way: a resume was refused so."""
+    record = replace(LAUNCH.record, instance_id="i-1", launch_flags="f" * 64, document="d" * 64)
+    assert all(value is not None for value in astuple(record))
+    assert parse(record.plain) == record
 
 
 def test_what_anybody_may_know_holds_no_request() -> None:

@@ -71,7 +71,7 @@ class _Stored:
     launch: str | None = None
     launched_at: Any = None
     expires: Any = None
-    launch_flags: str | None = None
+    recipe: str | None = None  # the name under which records are stored since the first
     document: str | None = None
 
 
@@ -91,7 +91,7 @@ def parse(plain: object) -> LaunchRecord | None:
         launch=told.launch,
         launched_at=_moment(told.launched_at),
         expires=_moment(told.expires),
-        launch_flags=told.launch_flags,
+        launch_flags=told.recipe,
         document=told.document,
     )
 

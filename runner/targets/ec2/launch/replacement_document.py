@@ -84,7 +84,7 @@ def _differs(launched: QueueSpec | None, found: QueueSpec) -> str | None:
 
 
 def _was_submitted(bucket: LaunchBucket, launch: str, queue: QueueSpec) -> bool:
-    """Whether a person has sent this very document to the launch's machine, see submitted_document.py."""
+    """Whether a person has sent this very document to the launch's machine."""
     if not launch:
         return False
     for sent in (queue, replace(queue, queue_id=None)):
