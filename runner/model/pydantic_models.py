@@ -40,6 +40,7 @@ from runner.model.durations import PATTERN as DURATION_PATTERN
 from runner.model.faults import InvalidError
 from runner.model.parsing import parse_document
 from runner.model.queue import RUN_IF
+from runner.model.reading import JOBS
 
 _STEP = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\.?([^.\[]+)')
 _Schema = dict[str, Any]
@@ -104,6 +105,10 @@ def _part(
     def make(cls: type[_Model]) -> type[_Model]:
         made: Any = dataclass(cls, config=config)
         made._checks, made._required = checks, required
+        known: dict[str, FieldInfo] = made.__pydantic_fields__
+        made._defaults = {
+            name: field.get_default(call_default_factory=True) for name, field in known.items()
+        }
         names = [field.name for field in fields(made) if not field.kw_only]
         validate = made.__init__
 
@@ -189,16 +194,16 @@ ExitCode = Annotated[int, Field(ge=1, le=255, description="An exit code.")]
 class _Part:
     """A part of a document: each of its fields is checked by the rule that documents have."""
 
-    __pydantic_fields__: ClassVar[dict[str, FieldInfo]]
-
     _checks: ClassVar[dict[str, rules.Check]]
     _required: ClassVar[frozenset[str]]
+    _defaults: ClassVar[dict[str, Any]]
 
     @field_validator("*", mode="before")
     @classmethod
     def _as_documents(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
-        if value is not None or cls.__pydantic_fields__[name].default is not None:
+        # Jobs were checked one by one.
+        if name != JOBS and (value is not None or cls._defaults[name] is not None):
             _check(cls._checks[name], _plain(value))
         return value
 
@@ -443,9 +448,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, _Part):
         return {
             name: _plain(held)
-            for name, field in value.__pydantic_fields__.items()
-            if (held := getattr(value, name)) != field.get_default(call_default_factory=True)
-            or name in value._required
+            for name, default in value._defaults.items()
+            if (held := getattr(value, name)) != default or name in value._required
         }
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,15 @@ def test_a_queue_can_be_built_step_by_step() -> None:
     assert len(json.loads(queue.to_json())["jobs"]) == 3
     with pytest.raises(ValidationError, match="must be a duration"):
         queue.jobs[0].timeout = 5  # type: ignore[assignment]
+
+
+def test_ten_thousand_jobs_take_a_moment() -> None:
+    """A sweep of 100,000 jobs would take minutes to write."""
+    began = time.process_time()
+    retry = Retry(3)
+    jobs = [Job(f"j{n}", "true", timeout="1h", retry=retry) for n in range(10_000)]
+    Queue(jobs=jobs).to_json()
+    assert time.process_time() - began < 4
 
 
 def test_values_of_variables_are_never_shown() -> None:
