@@ -83,20 +83,28 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> NoReturn:
     """The command ``runner``."""
-    _speak_utf8()
-    _exit(run_command(sys.argv[1:]))
+    _run()
 
 
 def status() -> NoReturn:
     """The command ``runner-status``: the same as ``runner status``."""
-    _speak_utf8()
-    _exit(run_command(["status", *sys.argv[1:]], prog="runner-status"))
+    _run("status")
 
 
 def launch() -> NoReturn:
     """The command ``runner-launch``: the same as ``runner launch``."""
+    _run("launch")
+
+
+def _run(verb: str | None = None) -> NoReturn:
     _speak_utf8()
-    _exit(run_command(["launch", *sys.argv[1:]], prog="runner-launch"))
+    if {"_ARGCOMPLETE", "COMP_LINE"} <= os.environ.keys():
+        from runner.cli.completion import complete
+
+        complete(VERBS, parser_of, verb)
+    if verb is None:
+        _exit(run_command(sys.argv[1:]))
+    _exit(run_command([verb, *sys.argv[1:]], prog=f"runner-{verb}"))
 
 
 def _speak_utf8() -> None:
