@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Where state, logs and settings are."""
-    group = parser.add_argument_group("where things are")
+    group = parser.add_argument_group("files and folders")
     group.add_argument("--state-dir", metavar="DIR", help="the state folder")
     group.add_argument("--log-dir", metavar="DIR", help="the folder of the jobs' logs")
     group.add_argument("--config", metavar="FILE", help="the settings file (TOML)")
@@ -51,7 +51,7 @@ def add_on(parser: argparse.ArgumentParser) -> None:
     """Which machine on EC2, for verbs that otherwise speak of this one."""
     group = parser.add_argument_group("on EC2")
     group.add_argument(
-        "--on", metavar="INSTANCE|QUEUE", help="the machine: its id, or that of its queue"
+        "--on", metavar="INSTANCE|QUEUE", help="an instance, by its id or that of its queue"
     )
     add_where(group)
 
@@ -59,10 +59,14 @@ def add_on(parser: argparse.ArgumentParser) -> None:
 def add_where(parser: argparse._ActionsContainer) -> None:
     """Where a machine on EC2, and what is stored of its queue, are looked for."""
     parser.add_argument(
-        "--region", metavar="R", help="its region (default: the launch's, else AWS's own settings)"
+        "--region",
+        metavar="R",
+        help="its region (default: the launch's, else that of your AWS settings)",
     )
     parser.add_argument(
-        "--bucket", metavar="B", help="look in this bucket's index too, for a queue from elsewhere"
+        "--bucket",
+        metavar="B",
+        help="look in this bucket's index too, for a queue that another computer launched",
     )
 
 

@@ -117,7 +117,7 @@ def test_fish_completes_a_line(world: World) -> None:
         return told.stdout.splitlines()
 
     assert offers("runner vali") == [
-        "validate\tcheck a document and print the order it would run in"
+        "validate\tcheck a document and print the order of its jobs"
     ]
     assert "nightly.json" in offers("runner run ")
     assert (

@@ -23,7 +23,7 @@ def add_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         FLAG,
         action="store_true",
-        help="also if other queues on the machine are not finished",
+        help="even if other queues on the machine have not ended",
     )
 
 

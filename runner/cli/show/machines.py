@@ -47,9 +47,7 @@ def add_regions(parser: argparse.ArgumentParser) -> None:
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
     """Whether to ask."""
-    parser.add_argument(
-        "--yes", action="store_true", help="don't ask; needed where nobody can be asked"
-    )
+    parser.add_argument("--yes", action="store_true", help="don't ask; needed without a terminal")
 
 
 def say(verb: str, line: str) -> None:

@@ -1,7 +1,7 @@
-"""Answer one request from a program elsewhere, for SSM: a word in, a word of bounded length out.
+"""Answer one request of a remote program, over SSM, with one line of limited length.
 
-The request is the control protocol's, as base64. It is put to the daemon, or to the disk if nobody
-answers, as by any verb here. Errors travel inside the answer: the exit code is 0 all the same.
+The request is one of the control socket's, in base64. If no daemon answers it, the state folder is
+read. Errors are part of the answer: the exit code is 0 all the same.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=ssm_codec.LIMIT,
         metavar="N",
-        help=f"characters of the answer at most (default: {ssm_codec.LIMIT})",
+        help=f"characters of the answer, at most (default: {ssm_codec.LIMIT})",
     )
     options.add_folders(parser)
 

@@ -1,4 +1,4 @@
-"""End a queue, or only some of its jobs: SIGTERM, the grace, SIGKILL."""
+"""Cancel a queue, or some of its jobs: SIGTERM, then SIGKILL after the job's term_grace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Be the service: work on submitted queues one after another, and answer on a socket."""
+"""Run the service: work on submitted queues one after another, and answer on a socket."""
 
 from __future__ import annotations
 

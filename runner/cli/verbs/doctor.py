@@ -1,6 +1,6 @@
-"""Say what is well and what isn't: before a launch, or as root on a machine that runner is on.
+"""Check the AWS account before a launch or, as root on a machine with runner, that machine.
 
-Exit code 1 if anything fails; a warning is no failure.
+Exit code 1 if any check fails; a warning is no failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--region", metavar="R", help="where (default: boto3's own settings)")
+    parser.add_argument(
+        "--region", metavar="R", help="the region (default: that of your AWS settings)"
+    )
     parser.add_argument("--bucket", metavar="B", help="the bucket for results")
     parser.add_argument("--instance-type", metavar="T", help="what to launch (default: t3.medium)")
     options.add_json(parser)

@@ -1,4 +1,4 @@
-"""End the machine if it is time to; called by a timer, once a minute."""
+"""End the machine when it is time. A timer calls it once a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the machine: its end for want of work waits. Its max_lifetime holds all the same."""
+"""Hold a machine that would end because its queues have ended. max_lifetime still applies."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from runner.model.durations import parse_duration
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("duration", nargs="?", metavar="DURATION", help="so long, as in 2h")
+    parser.add_argument("duration", nargs="?", metavar="DURATION", help="how long, such as 2h")
     parser.add_argument("--forever", action="store_true", help="until --release")
-    parser.add_argument("--release", action="store_true", help="hold it no longer")
+    parser.add_argument("--release", action="store_true", help="end the hold")
     options.add_json(parser)
     options.add_on(parser)
     options.add_folders(parser)

@@ -1,5 +1,5 @@
-"""Launch a machine on EC2 that runs a queue to its end, and then ends itself. Nothing is asked:
-`--dry-run` shows what would be launched, and what it costs."""
+"""Launch an EC2 instance that runs a queue and then ends itself. It doesn't ask: `--dry-run` shows
+what would be launched, and what it costs."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instance-id",
         metavar="ID",
-        help="queue it on this machine, which runs already",
+        help="submit the queue to this instance, which runs already",
     )
-    options.add_mending(parser.add_argument_group("a queue that its bucket knows already"))
+    options.add_mending(parser.add_argument_group("a queue that exists already"))
     configure_machine(parser)
-    parser.add_argument("--yes", action="store_true", help="taken, and not needed: it doesn't ask")
+    parser.add_argument("--yes", action="store_true", help="accepted and ignored: it doesn't ask")
 
 
 def configure_machine(parser: argparse.ArgumentParser) -> None:
     """All that a machine can be launched with; `resume` takes it too."""
     _configure_machine(parser.add_argument_group("the machine"))
-    _configure_place(parser.add_argument_group("where it is, and as whom"))
-    _configure_end(parser.add_argument_group("its end"))
+    _configure_place(parser.add_argument_group("network and access"))
+    _configure_end(parser.add_argument_group("the machine's end"))
     parser.add_argument(
         "--workdir",
         metavar="DIR",
-        help="ship this folder: what git tracks, or doesn't ignore, but for files that hold "
+        help="ship this folder: what git tracks or doesn't ignore, except files that hold "
         "secrets by their names (--dry-run tells)",
     )
     parser.add_argument(
         "--include",
         metavar="FILE",
         action="append",
-        help="ship this file of the work folder in any case; may be repeated",
+        help="ship this file of the work folder too; may be repeated",
     )
     parser.add_argument(
-        "--bundle", metavar="FILE|s3://…", help="install this, and not this runner's own bundle"
+        "--bundle", metavar="FILE|s3://…", help="install this bundle, not this runner's own"
     )
     parser.add_argument("--wait", action="store_true", help="wait for the queue; Ctrl-C detaches")
     parser.add_argument("--dry-run", action="store_true", help="show the plan, launch nothing")
@@ -57,26 +57,38 @@ def configure_machine(parser: argparse.ArgumentParser) -> None:
 
 def _configure_machine(group: Any) -> None:
     group.add_argument(
-        "--instance-type", metavar="T[,T2…]", help="instance types, in the order they are tried"
+        "--instance-type",
+        metavar="T[,T2…]",
+        help="instance types, in the order in which they are tried",
     )
-    group.add_argument("--spot", action="store_true", help="cheaper; EC2 may stop it for a while")
     group.add_argument(
-        "--fallback-on-demand", action="store_true", help="on demand, if there is no spot machine"
+        "--spot", action="store_true", help="a spot instance: cheaper; EC2 may stop it for a while"
     )
-    group.add_argument("--disk-size", metavar="GiB", help="of the root volume (default: 30)")
-    group.add_argument("--ami", metavar="ID", help="default: Amazon Linux 2023, or its DLAMI")
-    group.add_argument("--job-user", metavar="NAME", help="whose rights the jobs have")
-    group.add_argument("--tag", metavar="KEY=VALUE", action="append", help="may be repeated")
+    group.add_argument(
+        "--fallback-on-demand",
+        action="store_true",
+        help="use on-demand capacity if there is no spot capacity",
+    )
+    group.add_argument("--disk-size", metavar="GiB", help="size of the root volume (default: 30)")
+    group.add_argument(
+        "--ami", metavar="ID", help="the image (default: Amazon Linux 2023, or its DLAMI)"
+    )
+    group.add_argument("--job-user", metavar="NAME", help="the user that jobs run as")
+    group.add_argument("--tag", metavar="KEY=VALUE", action="append", help="a tag; may be repeated")
 
 
 def _configure_place(group: Any) -> None:
-    group.add_argument("--region", metavar="REGION", help="default: your AWS settings'")
-    group.add_argument("--subnet", metavar="ID[,ID…]", help="default: the default VPC's")
-    group.add_argument("--security-group", metavar="ID[,ID…]", help="default: the VPC's default")
+    group.add_argument(
+        "--region", metavar="REGION", help="the region (default: that of your AWS settings)"
+    )
+    group.add_argument("--subnet", metavar="ID[,ID…]", help="subnets (default: the default VPC's)")
+    group.add_argument(
+        "--security-group", metavar="ID[,ID…]", help="security groups (default: the VPC's default)"
+    )
     group.add_argument(
         "--no-public-ip",
         action="store_true",
-        help="no public address, whatever the subnet says",
+        help="no public address, even if the subnet gives one",
     )
     group.add_argument(
         "--iam-role", metavar="NAME|ARN", help="an instance profile (default: `runner setup`'s)"
@@ -88,16 +100,16 @@ def _configure_end(group: Any) -> None:
     group.add_argument(
         "--on-complete",
         choices=("terminate", "stop", "none"),
-        help="what becomes of the machine when the queue has ended (default: terminate)",
+        help="what happens to the machine when the queue has ended (default: terminate)",
     )
     group.add_argument(
-        "--keep-on-failure", metavar="DURATION", help="so long after a failure instead, for a look"
+        "--keep-on-failure", metavar="DURATION", help="how long to keep the machine after a failure"
     )
     group.add_argument(
         "--max-lifetime",
         metavar="DURATION",
-        help="its end in any case (default: 2 × global_timeout + 1h, at most a week or what the "
-        "queue may take)",
+        help="end the machine after this time in any case (default: 2 × global_timeout + 1h, at "
+        "most a week or what the queue may take)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Show a job's output. stdout, then stderr; into a pipe each to its own descriptor."""
+"""Show a job's output: stdout, then stderr. Into a pipe, each goes to its own descriptor."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-f",
         "--follow",
         action="store_true",
-        help="wait for the job to start, and go on through its attempts until it has ended",
+        help="wait for the job to start, and follow its attempts until it has ended",
     )
     parser.add_argument(
         "--events",
         action="store_true",
-        help="not its output, but what has happened to it; with --from and without JOB to all",
+        help="show what happened to the job, not its output; with --from, JOB may be left out",
     )
     parser.add_argument("--stdout", action="store_true", help="only standard output")
     parser.add_argument("--stderr", action="store_true", help="only standard error")
@@ -52,14 +52,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since",
         metavar="T",
-        help="only what is newer than, say, 10m or 2026-01-22T14:05:30Z, by the times that lines "
+        help="only what is newer than 10m or 2026-01-22T14:05:30Z, by the times that lines "
         "begin with; a log without such times is shown if it was written to since",
     )
     parser.add_argument(
         "--from",
         dest="source",
         metavar="s3://BUCKET/PREFIX|FOLDER",
-        help="as it is stored there, wherever the job ran",
+        help="the log as it is stored there",
     )
     options.add_json(parser)
     options.add_on(parser)

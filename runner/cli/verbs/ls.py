@@ -1,4 +1,4 @@
-"""List what runs in EC2, what it has cost, and when it ends; from EC2's own records."""
+"""List EC2 instances, what they have cost, and when they end, from EC2's own records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.errors import ExitCode
 
 def configure(parser: argparse.ArgumentParser) -> None:
     machines.add_regions(parser)
-    parser.add_argument("--all", action="store_true", help="also what has ended lately")
+    parser.add_argument("--all", action="store_true", help="also instances that ended lately")
     options.add_json(parser)
 
 

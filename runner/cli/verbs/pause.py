@@ -1,4 +1,4 @@
-"""Start nothing new; what runs goes on. Lasts until `runner unpause`."""
+"""Start no new jobs until `runner unpause`. Running jobs go on."""
 
 from __future__ import annotations
 

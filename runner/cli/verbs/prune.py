@@ -1,5 +1,5 @@
-"""Remove queues that ended long ago, with their logs. Stored results stay. Nothing is asked:
-`--dry-run` shows what would be removed."""
+"""Remove queues that ended long ago, with their logs. Stored results stay. It doesn't
+ask: `--dry-run` shows what would be removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from runner.model.durations import parse_duration
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--older-than", metavar="DURATION", help="ended before, say, 24h (default: the setting)"
+        "--older-than",
+        metavar="DURATION",
+        help="queues that ended longer ago than this, such as 24h (default: queue_retention)",
     )
     parser.add_argument("--queue", metavar="ID", help="only this one")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")

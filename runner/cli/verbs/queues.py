@@ -1,4 +1,4 @@
-"""List the queues that are kept here."""
+"""List the queues on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""End what has outlived its lifetime, by EC2's own records: nothing remembered here counts."""
+"""Terminate EC2 instances that are past their lifetime, by EC2's own records."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     machines.add_regions(parser)
     parser.add_argument(
-        "--older-than", metavar="DURATION", help="also what is older than, say, 24h"
+        "--older-than", metavar="DURATION", help="also what is older than this, such as 24h"
     )
     parser.add_argument(
         "--stopped",
         action="store_true",
-        help="also what has stopped itself (--on-complete stop), with its disk; with --older-than "
+        help="also instances that stopped themselves (--on-complete stop); with --older-than "
         "only what is older",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only show what would be ended")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be terminated")
     machines.add_yes(parser)
     options.add_json(parser)
 

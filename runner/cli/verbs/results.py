@@ -1,4 +1,4 @@
-"""Fetch a queue's results and logs into a folder. The same command goes on where it was cut."""
+"""Fetch a queue's results and logs into a folder. The same command continues an interrupted one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="fetch nothing: compare the folder with what is stored",
+        help="fetch nothing; compare the folder with what is stored",
     )
     options.add_json(parser)
     options.add_where(parser.add_argument_group("on EC2"))

@@ -1,6 +1,6 @@
-"""Go on with a queue on another machine in EC2: what was stored of it is taken over there.
+"""Resume a queue on another EC2 instance, from what is stored in its bucket.
 
-The old machine is ended first, with its spot request. What isn't said is as the launch had it.
+The old machine is ended first, with its spot request. Options that aren't given are the launch's.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bucket",
         metavar="BUCKET",
-        help="where its results are, if it was launched elsewhere; or s3://BUCKET/PREFIX",
+        help="where its results are, if another computer launched it; or s3://BUCKET/PREFIX",
     )
     parser.add_argument(
-        "--batch-queue", metavar="FILE", help="its document, corrected (default: as it was)"
+        "--batch-queue",
+        metavar="FILE",
+        help="its corrected document (default: the document as it was)",
     )
     machine_queues.add_flag(parser)
     options.add_mending(parser.add_argument_group("a queue that has failed, or a corrected one"))
     launch.configure_machine(parser)
-    parser.add_argument("--yes", action="store_true", help="don't ask, also on a terminal")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
     parser.add_argument(
-        "--on-demand", action="store_true", help="not spot, whatever the launch had"
+        "--on-demand",
+        action="store_true",
+        help="launch an on-demand instance, even if the first was spot",
     )
 
 

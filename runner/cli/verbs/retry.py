@@ -11,13 +11,11 @@ from runner.errors import UsageError
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("jobs", metavar="JOB", nargs="*", help="only these jobs")
     parser.add_argument("--all", action="store_true", help="the whole queue")
-    parser.add_argument(
-        "--completed", action="store_true", help="also those of them that have completed"
-    )
+    parser.add_argument("--completed", action="store_true", help="also jobs that have completed")
     parser.add_argument(
         "--with-dependants",
         action="store_true",
-        help="with all that depends on them, not only what was skipped or runs after any end",
+        help="also all jobs that depend on them, not only skipped ones and those of run_if",
     )
     job_selection.configure(parser)
 

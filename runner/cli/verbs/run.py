@@ -1,4 +1,4 @@
-"""Run a queue here, in the foreground, to its end. The same command resumes it."""
+"""Run a queue on this machine, in the foreground. The same command resumes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results",
         metavar="DIR|s3://BUCKET/PREFIX",
-        help="store logs and result files there, and not where the document says",
+        help="store logs and result files there, not where the document says",
     )
     options.add_again(parser)
     options.add_json(parser)

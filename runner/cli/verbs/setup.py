@@ -1,6 +1,6 @@
 """Make what machines and people need in an AWS account: a role, policies, documents, a bucket.
 
-Once per account and region; a second call changes only what is to be changed. It costs nothing but
+Once per account and region; a second call changes only what is outdated. It costs nothing except
 what the bucket holds.
 """
 
@@ -35,20 +35,26 @@ _KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/\S+")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--region", metavar="R", help="where (default: boto3's own settings)")
+    parser.add_argument(
+        "--region", metavar="R", help="the region (default: that of your AWS settings)"
+    )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--bucket", metavar="NAME", help="the bucket for results, which is there")
+    which.add_argument("--bucket", metavar="NAME", help="an existing bucket for results")
     which.add_argument("--create-bucket", metavar="NAME", help="make a bucket for results")
     parser.add_argument("--prefix", metavar="P", help="queues write below it (default: queues)")
     parser.add_argument(
         "--secret", metavar="ARN", action="append", default=[],
-        help="an SSM parameter or a secret that jobs may have; may be repeated, may end with *",
+        help="an SSM parameter or a secret that jobs may read; may be repeated, may end with *",
     )  # fmt: skip
-    parser.add_argument("--kms-key", metavar="ARN", help="a KMS key of your own, for both")
-    parser.add_argument("--versioning", action="store_true", help="of the bucket that is made")
+    parser.add_argument(
+        "--kms-key", metavar="ARN", help="a KMS key of your own, for the bucket and the secrets"
+    )
+    parser.add_argument(
+        "--versioning", action="store_true", help="turn on versioning of the new bucket"
+    )
     parser.add_argument(
         "--shell", action=argparse.BooleanOptionalAction, default=None,
-        help="whether who launches may open a shell on the machines (default: yes)",
+        help="whether people who launch may open a shell on the machines (default: yes)",
     )  # fmt: skip
     parser.add_argument("--show", action="store_true", help="print the templates, do nothing")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, do nothing")

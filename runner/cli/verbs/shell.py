@@ -1,4 +1,4 @@
-"""Open a shell on a machine on EC2, by SSM's Session Manager: no key, no open port."""
+"""Open a shell on an EC2 instance with SSM's Session Manager: no key, no open port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show how a queue and its jobs stand."""
+"""Show the state of a queue and its jobs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "target",
         nargs="?",
         metavar="QUEUE|INSTANCE",
-        help="a queue here or on EC2, or an instance's id (default: this machine's current queue)",
+        help="a queue here or on EC2, or an instance id (default: this machine's current queue)",
     )
     options.add_queue(parser)
     options.add_json(parser)
-    parser.add_argument("--job", metavar="ID", help="one job, with its story")
+    parser.add_argument("--job", metavar="ID", help="one job, with what happened to it")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--failed", action="store_true", help="only jobs that failed")
     which.add_argument(
         "--status", choices=STATUSES, metavar="STATUS", help="only jobs in this state"
     )
     which.add_argument(
-        "--all", action="store_true", help="all jobs, also on a terminal they don't fit on"
+        "--all", action="store_true", help="all jobs, even if they don't fit on the terminal"
     )
-    parser.add_argument("--watch", action="store_true", help="show it again and again to its end")
+    parser.add_argument("--watch", action="store_true", help="repeat until the queue has ended")
     parser.add_argument(
         "--exit-code", action="store_true", help="exit with the code of the queue's outcome"
     )

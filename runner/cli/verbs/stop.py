@@ -17,7 +17,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--detach", action="store_true", help="leave the jobs running: the next start adopts them"
     )
     parser.add_argument(
-        "--queue", metavar="ID", help="whoever works on this queue (default: the daemon, if any)"
+        "--queue",
+        metavar="ID",
+        help="stop the process that works on this queue (default: the daemon, if any)",
     )
     options.add_json(parser)
     options.add_on(parser)

@@ -1,4 +1,4 @@
-"""Hand a queue to the daemon. Answers after it is durable; the same document twice is one queue."""
+"""Submit a queue to the daemon. It returns when the queue is durable; twice is one queue."""
 
 from __future__ import annotations
 

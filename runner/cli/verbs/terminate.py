@@ -1,4 +1,4 @@
-"""End machines in EC2: first the spot request, which would launch another, then the instance."""
+"""Terminate EC2 instances, and first their spot requests, which would launch others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "targets",
         nargs="+",
         metavar="TARGET",
-        help="an instance id, or the id of a queue that it has (or a spot request's)",
+        help="the id of an instance, of a queue on it, or of a spot request",
     )
     parser.add_argument(
         "--bucket",

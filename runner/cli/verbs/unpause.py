@@ -1,4 +1,4 @@
-"""Go on after a pause."""
+"""End a pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store what an ended queue's uploads have left undone: a network is back, a bucket was mended."""
+"""Store what an ended queue could not store, for instance when the network works again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check a queue document and print the order its jobs would run in. Nothing is started."""
+"""Check a queue document and print the order of its jobs. Nothing is started."""
 
 from __future__ import annotations
 

@@ -23,11 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "target",
         nargs="?",
         metavar="QUEUE|INSTANCE",
-        help="a queue here or on EC2, or an instance's id (default: this machine's current queue)",
+        help="a queue here or on EC2, or an instance id (default: this machine's current queue)",
     )
     options.add_queue(parser)
     options.add_json(parser)
-    parser.add_argument("--timeout", metavar="DURATION", help="give up (exit 101) after, say, 30m")
+    parser.add_argument(
+        "--timeout", metavar="DURATION", help="give up (exit code 101) after this time, such as 30m"
+    )
     options.add_on(parser)
     options.add_folders(parser)
 
