@@ -121,7 +121,7 @@ def test_fish_completes_a_line(world: World) -> None:
     ]
     assert "nightly.json" in offers("runner run ")
     assert (
-        "--results\tstore logs and result files there, and not where the document says"
+        "--results\tstore logs and result files there, not where the document says"
         in offers("runner run --")
     )
 
