@@ -23,17 +23,17 @@ _Q = QueueStatus
 _Status = TypeVar("_Status", JobStatus, QueueStatus)
 
 JOB_CAUSES: dict[tuple[JobStatus, JobStatus], str] = {
-    (_J.PENDING, _J.RUNNING): "its turn",
-    (_J.PENDING, _J.SKIPPED): "never its turn",
+    (_J.PENDING, _J.RUNNING): "started",
+    (_J.PENDING, _J.SKIPPED): "run_if not met, or stopped before it",
     (_J.PENDING, _J.CANCELLED): "cancel",
-    (_J.PENDING, _J.FAILED): "no inputs, or no time for a retry",
+    (_J.PENDING, _J.FAILED): "inputs or secrets missing, or no time for a retry",
     (_J.RUNNING, _J.COMPLETED): "exit 0",
-    (_J.RUNNING, _J.FAILED): "failed for good",
+    (_J.RUNNING, _J.FAILED): "failed, no retry left",
     (_J.RUNNING, _J.CANCELLED): "cancel",
     (_J.RUNNING, _J.INTERRUPTED): "machine or service stopped",
-    (_J.RUNNING, _J.PENDING): "to be retried",
+    (_J.RUNNING, _J.PENDING): "retry is due later",
     (_J.INTERRUPTED, _J.RUNNING): "resume",
-    (_J.INTERRUPTED, _J.FAILED): "global timeout, or no inputs",
+    (_J.INTERRUPTED, _J.FAILED): "global timeout, or inputs missing",
     (_J.INTERRUPTED, _J.CANCELLED): "cancel",
     (_J.FAILED, _J.PENDING): "retry",
     (_J.SKIPPED, _J.PENDING): "retry",
@@ -42,7 +42,7 @@ JOB_CAUSES: dict[tuple[JobStatus, JobStatus], str] = {
 }
 
 QUEUE_CAUSES: dict[tuple[QueueStatus, QueueStatus], str] = {
-    (_Q.PENDING, _Q.RUNNING): "taken up",
+    (_Q.PENDING, _Q.RUNNING): "work begins",
     (_Q.PENDING, _Q.CANCELLED): "cancel",
     (_Q.RUNNING, _Q.COMPLETED): "no job failed",
     (_Q.RUNNING, _Q.FAILED): "a job failed, or global timeout",
