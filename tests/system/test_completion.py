@@ -116,13 +116,10 @@ def test_fish_completes_a_line(world: World) -> None:
         assert told.stderr == ""
         return told.stdout.splitlines()
 
-    assert offers("runner vali") == [
-        "validate\tcheck a document and print the order of its jobs"
-    ]
+    assert offers("runner vali") == ["validate\tcheck a document and print the order of its jobs"]
     assert "nightly.json" in offers("runner run ")
-    assert (
-        "--results\tstore logs and result files there, not where the document says"
-        in offers("runner run --")
+    assert "--results\tstore logs and result files there, not where the document says" in offers(
+        "runner run --"
     )
 
 

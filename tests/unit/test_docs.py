@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli.main import VERBS, parser_of
+from runner.cli.main import VERBS, parser_of, run_command
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -156,6 +156,15 @@ def test_a_right_command_passes(line: str) -> None:
 def test_a_wrong_command_is_found(line: str) -> None:
     """The checks above would pass whatever the pages say."""
     assert refused(calls(line)) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_documents_are_valid(page: Path, tmp_path: Path) -> None:
+    """A reader would copy a document that runner refuses."""
+    for block in re.findall(r"^```json\n(.*?)^```", page.read_text(), re.M | re.S):
+        if "jobs" in json.loads(block):
+            (tmp_path / "queue.json").write_text(block)
+            assert run_command(["validate", str(tmp_path / "queue.json")]) == 0
 
 
 def test_every_verb_has_a_guide() -> None:
