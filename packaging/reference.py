@@ -154,7 +154,7 @@ def _verb(verb: str) -> str:
     parser = parser_of(verb, f"runner {verb}")
     about = " ".join((parser.description or "").split())
     if verb == "completion":
-        about = VERBS[verb].capitalize() + ": prints the script."
+        about = (parser.description or "").strip().partition("\n")[0]
     parts = [f"### runner {verb}", about, f"```text\n{_usage(verb, parser)}\n```"]
     for group in parser._action_groups:
         rows = [
