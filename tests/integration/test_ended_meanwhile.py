@@ -223,7 +223,7 @@ def test_the_marker_of_one_that_was_cut_is_believed_for_a_while(
 def test_without_its_bucket_a_machine_is_ended(two: Two) -> None:
     """It would cost money for ever: nobody can put a queue onto it either."""
     two.laptop.account.endpoint.empty(two.laptop.bucket)
-    two.laptop.account.client("s3").delete_bucket(LaunchBucket=two.laptop.bucket)
+    two.laptop.account.client("s3").delete_bucket(Bucket=two.laptop.bucket)
     assert two.end().returncode == 0 and not two.alive
 
 

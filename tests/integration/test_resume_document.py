@@ -28,7 +28,7 @@ class Account:
         self.bucket = endpoint.bucket()
 
     def put(self, key: str, data: bytes) -> None:
-        self._s3.put_object(LaunchBucket=self.bucket, Key=key, Body=data)
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=data)
 
     def launched(self, queue: QueueSpec) -> None:
         """What a launch has shipped."""

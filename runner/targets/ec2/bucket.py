@@ -56,7 +56,7 @@ class LaunchBucket:
 
     def _call(self, operation: str, **parameters: Any) -> Any:
         with calling(lambda error: error):
-            return getattr(self._s3.get(), operation)(LaunchBucket=self.name, **parameters)
+            return getattr(self._s3.get(), operation)(Bucket=self.name, **parameters)
 
     def check(self) -> None:
         """Learn the region, and try to write. Raises UsageError for what only a person can change.
@@ -154,7 +154,7 @@ class LaunchBucket:
         """The ETags of all objects whose keys begin so, by key."""
         with calling(lambda error: error):
             pages = self._s3.get().get_paginator("list_objects_v2")
-            found = pages.paginate(LaunchBucket=self.name, Prefix=prefix)
+            found = pages.paginate(Bucket=self.name, Prefix=prefix)
             return {
                 item["Key"]: str(item["ETag"])
                 for page in found
