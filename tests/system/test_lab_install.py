@@ -88,6 +88,10 @@ def test_install_run_upgrade_and_uninstall(
     pid = long_job(host)
     newer = install(host, build_bundle(tmp_path, "0.1.1"))
     assert "0.1.1" in host.run("runner", "--version").stdout
+    # With the compiled wheel of the machine's Python, and no other's.
+    assert json.loads(host.run("runner", "schema").stdout)["title"] == "Queue document"
+    compiled = host.run("sh", "-c", "ls /opt/runner/current/lib/*/*/pydantic_core/*.so").stdout
+    assert len(compiled.split()) == 1
     # The living job's shim runs from the old one.
     assert len(host.run("ls", "/opt/runner/versions").stdout.split()) == 2
     ends_true(host, pid)

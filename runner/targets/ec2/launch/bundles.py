@@ -25,7 +25,7 @@ _KEPT = 30 * 86_400.0
 def bundle_file(given: str | None, arch: str, say: Callable[[str], None]) -> Path:
     """The bundle for an architecture (``x86_64``, ``aarch64``), given or built.
 
-    The first build for an architecture fetches its wheels, some 20 MB, and takes a few seconds.
+    The first build for an architecture fetches its wheels, some 30 MB, and takes a few seconds.
     Raises UsageError for a file that is no bundle for it, RunnerError where none can be built.
     """
     if arch not in ARCHES:
@@ -93,7 +93,7 @@ def _made_of(source: SourceTree) -> str:
 
 
 def _remove_old(current: Path) -> None:
-    """Of earlier versions; each is some 20 MB."""
+    """Of earlier versions; each is some 30 MB."""
     for folder in current.parent.iterdir():
         if folder != current and time.time() - folder.stat().st_mtime > _KEPT:
             for file in folder.iterdir():
