@@ -18,8 +18,8 @@ from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError
 from runner.service.queries import has_news
 from runner.targets.ec2.launch.local_launches import Launches
 from runner.targets.ec2.observe import machine_lookup, reachability, stored_status
+from runner.targets.ec2.observe.answer_origin import instance_view, origin_of
 from runner.targets.ec2.observe.boot_wait import ThroughBoot
-from runner.targets.ec2.observe.cost import cost_of, price_in
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
 from runner.targets.ec2.observe.queue_wait import EC2_EVERY, QueueWait
 from runner.targets.ec2.observe.reachability import AwsAway, Reachability
@@ -164,25 +164,8 @@ class Ec2Connection:
             return self._stored.read()
 
     def facts(self) -> Answer:
-        """The instance for programs."""
-        found = self._found
-        if found is None:
-            return {}
-        told: Answer = {"instance_id": found.instance_id, "region": found.region}
-        if (machine := found.machine) is not None:
-            spent = cost_of(machine, price_in(machine.tags), time.time(), found.launched)
-            told |= {
-                "state": machine.state,
-                "why": machine.why or None,
-                "instance_type": machine.instance_type,
-                "zone": machine.zone,
-                "spot": machine.spot,
-                "hours": None if spent.hours is None else round(spent.hours, 4),
-                "price_per_hour": spent.price,
-                "cost": None if spent.dollars is None else round(spent.dollars, 4),
-                "cost_since_restart": spent.at_least or None,
-            }
-        return {name: value for name, value in told.items() if value is not None}
+        """The instance, for programs; empty as long as it hasn't been looked for."""
+        return instance_view(self._found, time.time()) if self._found is not None else {}
 
     # -- queries -----------------------------------------------------------------------------
 
@@ -238,7 +221,8 @@ class Ec2Connection:
             if requester is None or requester.instance_id != found.instance_id:
                 requester = SsmRequester(Ssm(found.region), found.instance_id)
                 self._requester = requester
-        about = {} if request in _ABOUT_NO_QUEUE else self._about()
+        named = self._queue and request not in _ABOUT_NO_QUEUE
+        about = {"queue": self._queue} if named else {}
         return requester.ask(request, **about, **fields)
 
     @property
@@ -250,9 +234,6 @@ class Ec2Connection:
     def last_found(self) -> ResolvedTarget | None:
         """The machine as it was found last, without asking."""
         return self._found
-
-    def _about(self) -> Answer:
-        return {"queue": self._queue} if self._queue else {}
 
     def _why(self, error: Exception) -> Reachability:
         found = self.found(newer_than=KNOWN)
@@ -291,9 +272,8 @@ class Ec2Connection:
             case "logs":
                 assert self._stored is not None
                 answer = self._stored.logs(fields)
-                worker: Answer = {}
-                self._mark(worker, seen)
-                return {**answer, "attended": "worker" in worker or "queued" in worker}
+                attended = not self._origin(seen).keys().isdisjoint({"worker", "queued"})
+                return {**answer, "attended": attended}
         raise UnreachableError("\n".join(self.diagnosis))
 
     def _seen(self, request: str) -> Seen | None:
@@ -328,34 +308,11 @@ class Ec2Connection:
     def stored_page(self, seen: Seen, fields: Mapping[str, Any]) -> Answer:
         """What ``status`` answers, by what S3 has."""
         answer = stored_status.page(seen, fields)
-        self._mark(answer["queue"], seen)
+        answer["queue"] |= self._origin(seen)
         return answer
 
-    def _mark(self, queue: Answer, seen: Seen) -> None:
-        """Add where the answer comes from and, as far as EC2 knows, what works on the queue."""
-        source: Answer = {"from": "s3", "age_seconds": round(seen.age_now, 1), "at": seen.at}
-        if (standing := self._reachability) is not None:
-            if self._found is not None:
-                # What to do depends on whether the queue has ended.
-                known = reachability.of_machine(self._found, time.time(), ended=seen.ended)
-                standing = known or standing
-            source |= {"why": standing.why, "next": list(standing.advice)}
-        queue |= {"source": source, "instance": self.facts()}
-        if seen.ended:
-            return
-        if self._found is None:
-            queue["worker"] = "its machine (EC2 is being asked)"
-            return
-        machine = self._found.machine
-        if machine is None and self._found.trouble is not None:
-            queue["worker"] = "its machine, for all that is known"
-            return
-        if machine is None or machine.gone:
-            return
-        if machine.state in ("pending", "running"):
-            queue["worker"] = f"{machine.instance_id}, as far as S3 and EC2 know"
-        elif machine.spot:
-            queue["queued"] = f"EC2, for {machine.instance_id}"
+    def _origin(self, seen: Seen) -> Answer:
+        return origin_of(seen, self._found, self._reachability, time.time())
 
     # -- queries that go on ------------------------------------------------------------------
 
