@@ -6,7 +6,6 @@ what launch has written. Nothing else spells a tag or a key.
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 QUEUE = "runner:queue"
@@ -95,6 +94,8 @@ def ending_folder(instance_id: str) -> str:
 
 def short_hash(text: str) -> str:
     """Enough of a SHA-256 to tell a person's few stores apart."""
+    import hashlib  # every verb imports this module, and few need OpenSSL
+
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

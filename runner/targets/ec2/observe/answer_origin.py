@@ -1,5 +1,6 @@
-"""What an answer says about where it comes from: the instance, the age of a stored state, and which
-machine works on the queue. Pure: the time is given.
+"""Where an answer comes from: the instance, the age of a stored state, what works on the queue.
+
+Pure: the time is given.
 """
 
 from __future__ import annotations
