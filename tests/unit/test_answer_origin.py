@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.aws.ec2 import Machine
-from runner.aws.errors import AwsError, Kind
+from runner.aws.errors import AwsError, ErrorKind
 from runner.targets.ec2 import names
 from runner.targets.ec2.observe.answer_origin import instance_view, origin_of
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
@@ -31,7 +31,7 @@ def seen(status: str = "running") -> Seen:
     return Seen({"queue_id": "q", "status": status, "jobs": []}, 12.0, time.monotonic())
 
 
-DENIED = AwsError(Kind.DENIED, "UnauthorizedOperation", "denied")
+DENIED = AwsError(ErrorKind.DENIED, "UnauthorizedOperation", "denied")
 
 
 @pytest.mark.parametrize(
