@@ -30,10 +30,12 @@ run: $(VENV)/.installed
 # Most tests wait for processes: one more at a time than there are processors.
 JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
+# Minutes, as any user, without a service or a package of the system beside Python.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
-# What takes long and draws lots: SCALE=0.1 for a tenth of it, SEED=N for the same lots again.
+# The rest: kill matrices, simulation, long S3 faults, machines of the lab (root, and what .ci/run
+# installs). SCALE=0.1 for a tenth of what can be scaled, SEED=N for the same choice again.
 stress: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/stress
 

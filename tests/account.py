@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from boto_models import read_once
 from s3_endpoint import Endpoint
 
 from runner.cli.main import run_command
@@ -29,6 +30,7 @@ class Account:
     """``url``: where commands find AWS; the endpoint's own unless something stands before it."""
 
     def __init__(self) -> None:
+        read_once()
         self.endpoint = Endpoint()
         self.url = self.endpoint.url
         self.client("iam").create_role(RoleName=PROFILE, AssumeRolePolicyDocument="{}")

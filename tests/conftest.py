@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from account import Account, account
 from cloud import Cloud
 from elsewhere import Elsewhere
 from imds import Imds
@@ -48,6 +49,13 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint = Endpoint()
     yield endpoint
     endpoint.close()
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Account]:
+    """moto's, with a server of its own; each test has a bucket and queues of its own."""
+    with account() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from boto_models import read_once
+
 _SERVER = r"""
 import sys
 from moto.moto_server.utilities import RegexConverter
@@ -68,6 +70,7 @@ class Endpoint:
         import boto3
 
         if self._client is None:
+            read_once()
             self._client = boto3.client(
                 "s3",
                 endpoint_url=self.url,

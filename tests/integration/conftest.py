@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from account import Account, Laptop, account
+from account import Account, Laptop
 from ec2_faults import RudeEc2
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    """moto's, with a server of its own."""
-    with account() as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,24 +6,13 @@ can be had again.
 
 from __future__ import annotations
 
-import os
 import random
-import sys
+from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-
-# The harness of the kill matrix.
-sys.path.insert(0, str(Path(__file__).parent.parent / "system"))
-
-SCALE = float(os.environ.get("SCALE", "1"))
-SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Every worker process draws from the same seed."""
-    os.environ["SEED"] = str(SEED)
+import scale
+from scale import SCALE, SEED
 
 
 def pytest_report_header() -> str:
@@ -31,10 +20,26 @@ def pytest_report_header() -> str:
     return f"stress: SCALE={SCALE:g} SEED={SEED}"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the tests of a file that are marked ``share``, a share is chosen."""
+    files = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        if item.get_closest_marker("share"):
+            files[str(item.path)].append(item)
+    dropped: set[pytest.Item] = set()
+    for path, marked in files.items():
+        dice = random.Random(f"{SEED}/{path.rpartition('/')[2]}")
+        chosen = dice.sample(marked, min(len(marked), scale.scaled(len(marked))))
+        dropped |= set(marked) - set(chosen)
+    if dropped:
+        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+        items[:] = [item for item in items if item not in dropped]
+
+
 @pytest.fixture
 def scaled() -> Callable[[int], int]:
     """Of so many rounds, how many this run does: at least one."""
-    return lambda rounds: max(1, round(rounds * SCALE))
+    return scale.scaled
 
 
 @pytest.fixture

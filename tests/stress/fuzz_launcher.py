@@ -17,8 +17,9 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any
 
+from forked import become
 from fuzz_clock import Clock
 
 QUICK = 0.01
@@ -93,34 +94,12 @@ def _load_models_once() -> None:
         ).close()
 
 
-def _become(order: dict[str, Any], shifted: _Shifted) -> NoReturn:
-    """In the child: the order's folder, environment and output; then the real command line."""
-    code = 70
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        os.environ.clear()
-        os.environ.update(order["env"])
-        os.chdir(order["cwd"])
-        null = os.open(os.devnull, os.O_RDONLY)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        for fd, to in (
-            (null, 0),
-            (os.open(order["out"], flags, 0o600), 1),
-            (os.open(order["err"], flags, 0o600), 2),
-        ):
-            os.dup2(fd, to)
-        shifted.become(order["slot"], order["skew"])
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = importlib.import_module("runner.cli.main").run_command(order["argv"])
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 70
-    except BaseException:
-        importlib.import_module("traceback").print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def _prepare(order: dict[str, Any], shifted: _Shifted) -> None:
+    """In the child: its own signals, and whose laptop it is."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    shifted.become(order["slot"], order["skew"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reap() -> None:
@@ -165,7 +144,8 @@ def main() -> None:
             for line in lines:
                 pid = os.fork()
                 if pid == 0:
-                    _become(json.loads(line), shifted)
+                    order = json.loads(line)
+                    become(order, functools.partial(_prepare, order, shifted))
                 print(json.dumps({"started": pid}), flush=True)
 
 

@@ -5,20 +5,15 @@ Then the same command again, which comes to what it would have come to.
 
 from __future__ import annotations
 
-import json
 import random
-import select
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from account import Account, Laptop, account
+from account import Account, Laptop
 from ec2_faults import RudeEc2
-from kill_timing import PATIENCE
+from kill_steps import Launcher, launcher
 from resumed import alive, check_replacement, launch_to_resume
 
 PLACES = ["botocore.client:BaseClient._make_api_call", "os:replace"]
@@ -30,70 +25,27 @@ IMPORTED = [
 ]
 
 
-class Cutter:
-    """A warm process that runs command lines of runner, and kills them at a boundary."""
-
-    def __init__(self) -> None:
-        program = Path(__file__).parent.parent / "system" / "kill_launcher.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(program), *IMPORTED],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-
-    def run(self, laptop: Laptop, words: list[str], kill_at: str | None) -> int:
-        """The exit code; that of a kill is negative. What it crossed is in ``trace``."""
-        order = {
-            "argv": words,
-            "env": laptop.env,
-            "cwd": str(laptop.root),
-            "output": str(laptop.root / "output"),
-            "trace": str(laptop.root / "trace"),
-            "kill_at": kill_at,
-            "places": PLACES,
-        }
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        self._line()
-        return int(self._line())
-
-    def _line(self) -> str:
-        out = self._process.stdout
-        assert out is not None
-        ready, _, _ = select.select([out], [], [], PATIENCE)
-        assert ready, "the command doesn't come to an end"
-        return out.readline().decode()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+def run(warm: Launcher, laptop: Laptop, words: list[str], kill_at: str | None) -> int:
+    """The exit code; that of a kill is negative. What it crossed is in ``trace``."""
+    order = {
+        "argv": words,
+        "env": laptop.env,
+        "cwd": str(laptop.root),
+        **dict.fromkeys(("out", "err"), str(laptop.root / "output")),
+        "trace": str(laptop.root / "trace"),
+        "kill_at": kill_at,
+        "places": PLACES,
+    }
+    return warm.send(order).wait()
 
 
-@contextmanager
-def cutter() -> Iterator[Cutter]:
-    made = Cutter()
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
-
-
-Story = Callable[[Laptop, RudeEc2, Cutter, str | None], bool]
+Story = Callable[[Laptop, RudeEc2, Launcher, str | None], bool]
 """Kill there, give the command again, check; whether it was killed."""
 
 
-def _launch(laptop: Laptop, ec2: RudeEc2, cut: Cutter, kill_at: str | None) -> bool:
+def _launch(laptop: Laptop, ec2: RudeEc2, warm: Launcher, kill_at: str | None) -> bool:
     words = laptop.words()[3:]
-    killed = cut.run(laptop, words, kill_at) == -signal.SIGKILL
+    killed = run(warm, laptop, words, kill_at) == -signal.SIGKILL
     told = alive(laptop)
     if killed or kill_at is not None:
         again = laptop.launch()
@@ -106,20 +58,20 @@ def _launch(laptop: Laptop, ec2: RudeEc2, cut: Cutter, kill_at: str | None) -> b
     return killed
 
 
-def _resume(laptop: Laptop, _: RudeEc2, cut: Cutter, kill_at: str | None) -> bool:
+def _resume(laptop: Laptop, _: RudeEc2, warm: Launcher, kill_at: str | None) -> bool:
     first, words = launch_to_resume(laptop)
-    killed = cut.run(laptop, words, kill_at) == -signal.SIGKILL
+    killed = run(warm, laptop, words, kill_at) == -signal.SIGKILL
     if killed:
         assert laptop.command(*words).returncode == 0
     check_replacement(laptop, first)
     return killed
 
 
-def _terminate(laptop: Laptop, _: RudeEc2, cut: Cutter, kill_at: str | None) -> bool:
+def _terminate(laptop: Laptop, _: RudeEc2, warm: Launcher, kill_at: str | None) -> bool:
     assert laptop.launch().returncode == 0
     assert laptop.queue_id is not None
     words = ["terminate", laptop.queue_id, "--yes"]
-    killed = cut.run(laptop, words, kill_at) == -signal.SIGKILL
+    killed = run(warm, laptop, words, kill_at) == -signal.SIGKILL
     if killed:
         assert laptop.command(*words).returncode == 0
     assert alive(laptop) == []
@@ -132,29 +84,29 @@ def test_a_verb_that_was_cut_is_given_again(
     story: Story, aws: Account, tmp_path: Path, scaled: Callable[[int], int], seed: int
 ) -> None:
     """One of its instants would leave a second machine, none, or another than was asked for."""
-    with cutter() as cut:
-        crossed = _told(story, aws, tmp_path / "whole", cut, None)
+    with launcher(*IMPORTED) as warm:
+        crossed = _told(story, aws, tmp_path / "whole", warm, None)
         dice = random.Random(seed)
         chosen = dice.sample(crossed, scaled(len(crossed)))
-        killed = [_told_killed(story, aws, tmp_path, cut, at) for at in chosen]
+        killed = [_told_killed(story, aws, tmp_path, warm, at) for at in chosen]
     assert any(killed), "nothing was killed"
 
 
-def _told(story: Story, aws: Account, root: Path, cut: Cutter, kill_at: str | None) -> list[str]:
+def _told(story: Story, aws: Account, root: Path, warm: Launcher, kill_at: str | None) -> list[str]:
     """The boundaries that a story has crossed."""
     root.mkdir()
     ec2 = RudeEc2(aws.endpoint.port)
     try:
         laptop = Laptop(aws, root)
         laptop.url = ec2.url
-        story(laptop, ec2, cut, kill_at)
+        story(laptop, ec2, warm, kill_at)
         return (root / "trace").read_text().splitlines()
     finally:
         ec2.close()
 
 
-def _told_killed(story: Story, aws: Account, root: Path, cut: Cutter, kill_at: str) -> bool:
+def _told_killed(story: Story, aws: Account, root: Path, warm: Launcher, kill_at: str) -> bool:
     print(f"killed at {kill_at}")
     place = root / kill_at.replace(" ", "-").replace("#", "-")
-    crossed = _told(story, aws, place, cut, kill_at)
+    crossed = _told(story, aws, place, warm, kill_at)
     return kill_at in crossed

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from imds import Imds
-from kill_machine import needs_namespaces
+from namespaces import needs_namespaces
 from s3_endpoint import Endpoint
 from world import World
 

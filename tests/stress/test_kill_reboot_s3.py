@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_machine import Machine, needs_namespaces
+from kill_machine import Machine
 from kill_proof import check_evidence, check_nothing_left, check_projection, check_results
 from kill_queues import job, queue
 from kill_s3 import S3World, s3_world
 from kill_timing import until
+from namespaces import needs_namespaces
 from s3_endpoint import Endpoint
 from s3_faults import FaultProxy
 

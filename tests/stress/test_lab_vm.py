@@ -59,12 +59,12 @@ def jobs_of(told: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_cut_off_and_out_of_memory(server: Callable[..., Server], tmp_path: Path) -> None:
+def test_cut_off_and_out_of_memory(
+    server: Callable[..., Server], tmp_path: Path, seed: int
+) -> None:
     """Work would be lost with the power, or one job take the service and its neighbours along."""
     if missing := what_is_missing():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
     draw = random.Random(seed)
     template = server()
     # Long enough for their files to be synced before they count as completed.

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-KILLS = int(os.environ.get("KILLS", "200"))
-"""How many random instants are tried in all."""
-
-SEED = int(os.environ.get("KILL_SEED", "20240229"))
 
 PATIENCE = 30.0
 """Seconds after which something that has to happen counts as not happening."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from kill_support import Build
-from kill_timing import SEED
+from scale import SEED
 
 AT_ONCE = 4
 
@@ -31,7 +31,7 @@ def tell(queues: Sequence[Build], kills: int, each: int, story: Story) -> None:
                 done.append(story(number, build, random.Random(f"{SEED}-{number}")))
             except BaseException as error:
                 failed.set()
-                error.add_note(f"{build.__name__} {number}, KILL_SEED={SEED}")
+                error.add_note(f"{build.__name__} {number}, SEED={SEED}")
                 raise
 
     # Who leaves while others are under way counts on what they do as a rule: look once more.
@@ -39,4 +39,4 @@ def tell(queues: Sequence[Build], kills: int, each: int, story: Story) -> None:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for worker in [pool.submit(work) for _ in range(AT_ONCE)]:
                 worker.result()
-    print(f"{sum(done)} kills in {len(done)} queues, KILL_SEED={SEED}")
+    print(f"{sum(done)} kills in {len(done)} queues, SEED={SEED}")

@@ -41,12 +41,8 @@ def test_a_shutdown_interrupts_in_an_orderly_way(server: Callable[..., Server]) 
 
 
 @pytest.mark.slow
-def test_power_cuts_cost_time_and_no_work(
-    server: Callable[..., Server], request: pytest.FixtureRequest
-) -> None:
+def test_power_cuts_cost_time_and_no_work(server: Callable[..., Server], seed: int) -> None:
     """After an outage somebody would have to start it again, or find out what was done."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
     draw = random.Random(seed)
     there = server()
     machine = there.machine

@@ -37,6 +37,8 @@ from s3_faults import (
     WrongETag,
 )
 
+pytestmark = pytest.mark.share
+
 ALWAYS = 1_000_000
 
 FILES = Match("PUT", key=".*/jobs/.*", without=("partNumber",))

@@ -6,14 +6,13 @@ unshare(1) of util-linux 2.36.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import uuid
 from pathlib import Path
 
-import pytest
 from kill_support import World
-from kill_timing import PATIENCE, uptime
+from kill_timing import PATIENCE
+from namespaces import unshare
 
 _BOOT = """
 mount --bind "$BOOT_ID" /proc/sys/kernel/random/boot_id || exit 71
@@ -21,25 +20,6 @@ mount --bind "$BOOT_ID" /proc/sys/kernel/random/boot_id || exit 71
 exit $?
 """
 """The machine's first process: it has a shell's patience with orphans, and ends with the runner."""
-
-
-def _unshare(clock: float) -> list[str]:
-    shift = int(clock - uptime())
-    clocks = ["--time", f"--monotonic={shift}", f"--boottime={shift}"]
-    return ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--mount", *clocks]
-
-
-def needs_namespaces() -> None:
-    """Skip where there can be no such machine; CI has to have it."""
-    try:
-        done = subprocess.run([*_unshare(30), "true"], capture_output=True, text=True)
-        why = done.stderr
-    except FileNotFoundError as error:
-        done, why = None, str(error)
-    if done is None or done.returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"no namespaces, and CI has to have them: {why}")
-        pytest.skip(f"a machine of namespaces needs root and unshare(1): {why}")
 
 
 class Machine:
@@ -51,7 +31,7 @@ class Machine:
         boot_id.write_text(f"{uuid.uuid4()}\n")
         with open(place.root / "output", "ab") as output:
             self._process = subprocess.Popen(
-                [*_unshare(clock), "sh", "-c", _BOOT, "sh", *place.command(*place.run_words())],
+                [*unshare(clock), "sh", "-c", _BOOT, "sh", *place.command(*place.run_words())],
                 cwd=place.root,
                 env={**place.environment, "BOOT_ID": str(boot_id)},
                 stdin=subprocess.DEVNULL,

@@ -1,11 +1,7 @@
-"""The runner is SIGKILLed at random instants while it stores into S3: all gets there, no more.
-
-Set S3_KILLS for more instants, KILL_SEED for others.
-"""
+"""The runner is SIGKILLed at random instants while it stores into S3: all gets there, no more."""
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 from collections.abc import Callable
@@ -19,8 +15,9 @@ from kill_support import Build
 from kill_timing import PATIENCE, at_random, until
 from s3_endpoint import Endpoint
 from s3_faults import FaultProxy, Match, Nothing, ResetRequest
+from scale import scaled
 
-KILLS = int(os.environ.get("S3_KILLS", "100"))
+KILLS = 400
 """How many random instants are tried in all."""
 
 REQUESTS = 20
@@ -63,7 +60,7 @@ def test_run_killed_while_it_stores(
     tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
 ) -> None:
     """A killed `run`, started again, would lose or mix up results, or leave rubbish to be paid."""
-    _matrix(tmp_path, endpoint, undisturbed, _run_until_done, KILLS * 3 // 4)
+    _matrix(tmp_path, endpoint, undisturbed, _run_until_done, scaled(KILLS * 3 // 4))
 
 
 @pytest.mark.slow
@@ -71,7 +68,7 @@ def test_daemon_killed_while_it_stores(
     tmp_path: Path, endpoint: Endpoint, undisturbed: dict[str, Expected]
 ) -> None:
     """A killed daemon, started again, would lose or mix up results, or leave rubbish."""
-    _matrix(tmp_path, endpoint, undisturbed, _daemon_until_done, KILLS - KILLS * 3 // 4)
+    _matrix(tmp_path, endpoint, undisturbed, _daemon_until_done, scaled(KILLS - KILLS * 3 // 4))
 
 
 @pytest.mark.slow
@@ -84,7 +81,7 @@ def test_run_killed_at_each_request(
     wanted = undisturbed["uploading_chain"]
     try:
         with s3_world(tmp_path / "w", uploading_chain, endpoint, settings) as killed:
-            for number in range(REQUESTS):
+            for number in range(scaled(REQUESTS)):
                 process = killed.start(*killed.run_words())
                 # Alternately: S3 has done what was asked, S3 has never heard of it.
                 fault = Nothing() if number % 2 else ResetRequest()

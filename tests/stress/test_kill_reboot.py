@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_machine import Machine, needs_namespaces
+from kill_machine import Machine
 from kill_proof import check, check_evidence, expected, verdict
 from kill_queues import job, made, queue, retry
 from kill_support import World, world
-from kill_timing import SEED, at_random, until, uptime
+from kill_timing import at_random, until, uptime
+from namespaces import needs_namespaces
+from scale import SEED, scaled
 
 CUTS = 4
 """Power cuts of one queue: five in a row would be taken for a job's own doing."""
@@ -45,13 +47,13 @@ def test_power_cut_at_random_instants(tmp_path: Path) -> None:
     with world(tmp_path / "quiet", steady) as quiet:
         wanted = expected(quiet)
     cuts = interruptions = 0
-    for number in range(5):
+    for number in range(scaled(20)):
         dice = random.Random(f"{SEED}-{number}")
         with world(tmp_path / str(number), steady) as killed:
             cuts += _run_among_cuts(killed, dice, wanted.exit_code)
             check(killed, wanted, shims_died=True)
             interruptions += sum(j.get("interruptions", 0) for j in killed.projection()["jobs"])
-    print(f"{cuts} power cuts, {interruptions} interruptions, KILL_SEED={SEED}")
+    print(f"{cuts} power cuts, {interruptions} interruptions, SEED={SEED}")
     assert interruptions
 
 

@@ -18,7 +18,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
+
+from forked import become
 
 BEFORE_AND_AFTER = [
     "runner.store.database:Database.commit",
@@ -194,31 +196,6 @@ def _children_of_children() -> list[int]:
     return found
 
 
-def _become(order: dict[str, Any]) -> NoReturn:
-    """In the child: the order's folder, environment and output; then the real command line."""
-    code = 70
-    try:
-        os.environ.clear()
-        os.environ.update(order["env"])
-        os.chdir(order["cwd"])
-        null = os.open(os.devnull, os.O_RDONLY)
-        out = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        for fd, to in ((null, 0), (out, 1), (out, 2)):
-            os.dup2(fd, to)
-        _install(order)
-        from runner.cli.main import run_command
-
-        code = run_command(order["argv"])
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 70
-    except BaseException:
-        importlib.import_module("traceback").print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def main() -> None:
     """Fork a process for every order, until stdin ends.
 
@@ -232,7 +209,8 @@ def main() -> None:
             os.waitpid(pid, 0)
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            order = json.loads(line)
+            become(order, functools.partial(_install, order))
         print(pid, flush=True)
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None

@@ -31,6 +31,9 @@ FIRST_IN_PATH = "usr/local/sbin"
 OLD_PYTHON = '#!/bin/sh\ncase "$*" in *"(3, 11)"*) exit 1 ;; esac\nexec /usr/bin/python3 "$@"\n'
 
 
+pytestmark = pytest.mark.share
+
+
 @dataclass
 class Bed:
     """One launch and the disk that its script will run on; a fault may change any of it."""

@@ -10,7 +10,7 @@ from kill_proof import Expected, check, expected
 from kill_queues import brief
 from kill_steps import KillAt, Launcher, sweep
 from kill_support import World, world
-from kill_timing import SEED
+from scale import SEED
 
 KINDS = ("Database.commit", "Spawner.start", "signal_attempt", "write_projection", "link")
 """What a run crosses in any case: a boundary that has got another name would not be tried."""
@@ -45,6 +45,6 @@ def test_run_killed_at_every_boundary(tmp_path: Path, undisturbed: Expected) -> 
         check(killed, undisturbed)
         return True
 
-    killed_at = sweep(tmp_path, brief, story)
+    crossed = sweep(tmp_path, brief, story)
     wanted = {f"after {name}" for name in KINDS}
-    assert wanted <= set(killed_at), f"not crossed: {wanted - set(killed_at)}"
+    assert wanted <= crossed, f"not crossed: {wanted - crossed}"

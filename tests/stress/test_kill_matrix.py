@@ -1,7 +1,6 @@
 """The runner is SIGKILLed at random instants, again and again: nothing is lost, nothing runs twice.
 
-The real commands are killed, with nothing in them that knows of it. Set KILLS for more instants,
-KILL_SEED for others.
+The real commands are killed, with nothing in them that knows of it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,13 @@ from kill_proof import Expected, check, expected
 from kill_queues import chain, job, parallel, queue, timeouts
 from kill_stories import tell
 from kill_support import Build, World, world
-from kill_timing import KILLS, PATIENCE, SEED, at_random, until
+from kill_timing import PATIENCE, at_random, until
+from scale import SEED, scaled
 
 QUEUES: list[Build] = [chain, parallel, timeouts]
+KILLS = 1000
+"""How many random instants are tried in all."""
+
 SPAN = 0.3
 """Seconds in which a kill falls, from when the runner has taken the queue up."""
 
@@ -46,13 +49,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Expected]
 @pytest.mark.slow
 def test_run_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str, Expected]) -> None:
     """A killed `run`, started again, would lose, repeat or misjudge a job."""
-    _matrix(tmp_path, undisturbed, _run_until_done, KILLS * 11 // 20)
+    _matrix(tmp_path, undisturbed, _run_until_done, scaled(KILLS * 11 // 20))
 
 
 @pytest.mark.slow
 def test_daemon_killed_at_random_instants(tmp_path: Path, undisturbed: dict[str, Expected]) -> None:
     """A killed daemon, started again, would lose, repeat or misjudge a job."""
-    _matrix(tmp_path, undisturbed, _daemon_until_done, KILLS - KILLS * 11 // 20)
+    _matrix(tmp_path, undisturbed, _daemon_until_done, scaled(KILLS - KILLS * 11 // 20))
 
 
 def _matrix(tmp_path: Path, wanted: dict[str, Expected], until_done: UntilDone, kills: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 _MADE_BY_RUNS = shutil.ignore_patterns(".venv", "__pycache__", "out", "warehouse", "work")
 
