@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 from boto_models import read_once
 from s3_endpoint import Endpoint
+from warm import Process
 
 from runner.cli.main import run_command
 
@@ -65,6 +66,7 @@ class Laptop:
         self.account = account
         self.root = root
         self.url = account.url
+        self.popen: type[subprocess.Popen[str]] = Process
         self.bucket = account.endpoint.bucket()
         self.queue_id: str | None = f"q-{uuid.uuid4().hex[:8]}"
         self.bundle = root / "bundle.tar.gz"
@@ -126,7 +128,7 @@ class Laptop:
 
     def start_command(self, *words: str, **env: str) -> subprocess.Popen[str]:
         """A command line of runner; the caller ends it."""
-        return subprocess.Popen(
+        return self.popen(
             [sys.executable, "-m", "runner", *words],
             env=self.env | env,
             cwd=self.root,

@@ -11,6 +11,7 @@ from typing import Any
 
 from fake_ssm import Agent, FakeSsm
 from s3_endpoint import Endpoint
+from warm import Process
 from world import World
 
 REGION = "us-east-1"
@@ -23,6 +24,7 @@ class Elsewhere:
         self.endpoint = endpoint
         self.ssm = FakeSsm(endpoint.url)
         self.laptop = World(folder / "laptop")
+        self.laptop.popen = Process
         self.machine = World(folder / "machine")
         self.state_home = folder / "laptop" / "xdg"
         self.bucket = endpoint.bucket()

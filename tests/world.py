@@ -33,6 +33,7 @@ class World:
         self.logs = folder / "logs"
         self.run_dir = folder / "run"
         self.config = folder / "runner.toml"
+        self.popen: type[subprocess.Popen[bytes]] = subprocess.Popen
         self._started: list[subprocess.Popen[bytes]] = []
         self.home.mkdir(parents=True)
         user = f'job_user = "{job_user}"\n' if os.geteuid() == 0 else ""
@@ -56,19 +57,25 @@ class World:
         self, *arguments: str, env: dict[str, str] | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end. No command may ever show a traceback."""
-        done = subprocess.run(
+        with self.popen(
             [*RUNNER, *arguments],
             cwd=options.pop("cwd", self.home),
             env={**self.env, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=60,
-            **options,
-        )
-        out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **options,
+            },
+        ) as process:
+            try:
+                told = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        out, err = (each.decode("utf-8", "replace") for each in told)
         assert "Traceback" not in err, err
-        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def data(self, *arguments: str) -> Any:
         """What a command prints with ``--json``."""
@@ -79,9 +86,7 @@ class World:
         kept = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         env = {**self.env, **options.pop("env", {})}
         kept["stderr"] = options.pop("stderr", None) or open(self.home / "stderr", "ab")  # noqa: SIM115
-        started = subprocess.Popen(
-            [*RUNNER, *arguments], cwd=self.home, env=env, **{**kept, **options}
-        )
+        started = self.popen([*RUNNER, *arguments], cwd=self.home, env=env, **{**kept, **options})
         if not isinstance(kept["stderr"], int):
             kept["stderr"].close()
         self._started.append(started)

@@ -14,6 +14,7 @@ import boto3
 import pytest
 from ec2_stub import Ec2Stub
 from s3_endpoint import Endpoint
+from warm import Process
 from world import World
 
 from runner.targets.ec2 import names
@@ -36,6 +37,13 @@ def tags(
         names.TERMINATES: "terminate",
     }
     return told if price is None else {**told, names.PRICE: price}
+
+
+@pytest.fixture
+def world(world: World) -> World:
+    """Its commands are forked from a process that has boto3."""
+    world.popen = Process
+    return world
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,12 @@ def laptop(aws: Account, tmp_path: Path) -> Laptop:
 
 def resume(laptop: Laptop, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
     assert laptop.queue_id is not None
-    words = [sys.executable, "-m", "runner", "resume", laptop.queue_id]
-    done = subprocess.run(
-        [*words, "--bundle", str(laptop.bundle), *flags],
-        env=laptop.env | env,
-        cwd=laptop.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    print(f"-> {done.returncode}\n{done.stdout}\n{done.stderr}")
-    assert "Traceback" not in done.stderr
-    return done
+    words = ["resume", laptop.queue_id, "--bundle", str(laptop.bundle), *flags]
+    process = laptop.start_command(*words, **env)
+    out, err = process.communicate(timeout=120)
+    print(f"-> {process.returncode}\n{out}\n{err}")
+    assert "Traceback" not in err
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def store(laptop: Laptop, status: str = "running") -> None:

@@ -14,6 +14,7 @@ import pytest
 from ec2_faults import Hold, Pass, RudeEc2
 from mended_moto import MENDED
 from s3_endpoint import Endpoint
+from warm import Process
 from world import World
 
 from runner.targets.ec2 import names
@@ -31,6 +32,7 @@ def account(world: World, cloud: Endpoint) -> World:
     """An account in which nothing was ever made."""
     urllib.request.urlopen(f"{cloud.url}/moto-api/reset", data=b"", timeout=10).close()
     world.env.update(cloud.env)
+    world.popen = Process
     return world
 
 
@@ -211,7 +213,7 @@ def test_the_same_setup_after_a_sigkill_makes_the_rest(
         rude.order(operation, *[Pass()] * number, Hold(done=True))
         words = [sys.executable, "-m", "runner", "setup", "--create-bucket", "my-results", "--yes"]
         env = {**account.env, "AWS_ENDPOINT_URL": rude.url}
-        process = subprocess.Popen(
+        process = Process(
             words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         rude.wait_held()

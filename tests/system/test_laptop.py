@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import Laptop, account
+from account import Account, Laptop
 from elsewhere import Elsewhere
 from s3_endpoint import Endpoint
 from world import World
@@ -111,11 +111,11 @@ def test_a_machine_on_ec2_is_asked_and_told(elsewhere: Elsewhere) -> None:
     assert (done.returncode, done.stdout.split(":")[0]) == (0, name), done.stderr
 
 
-def test_a_queue_goes_to_ec2(tmp_path: Path) -> None:
+def test_a_queue_goes_to_ec2(aws: Account, tmp_path: Path) -> None:
     """A user with a Mac could not even launch one."""
-    with account() as aws:
-        mac = Laptop(aws, tmp_path)
-        process = mac.start("--yes", **NO_LINUX)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0 and "launched" in out, err
-        assert len(mac.instances()) == 1
+    mac = Laptop(aws, tmp_path)
+    mac.popen = subprocess.Popen
+    process = mac.start("--yes", **NO_LINUX)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "launched" in out, err
+    assert len(mac.instances()) == 1

@@ -8,17 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from account import Account, Laptop, account
+from account import Account, Laptop
 from elsewhere import Elsewhere
 
 LONG = {"job_id": "long", "command": "sleep 300", "timeout": "10m"}
 SHORT = {"job_id": "a", "command": "true", "timeout": "1m"}
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Account]:
-    with account() as made:
-        yield made
 
 
 class Two:
