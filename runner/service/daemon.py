@@ -1,8 +1,7 @@
-"""``runner daemon``: has submitted queues worked on, in their order, and answers on its sockets.
+"""``runner daemon``: the service that works on submitted queues and answers on its sockets.
 
-Owns the lock of the state folder, and what starts, ends and asks the service. Its queues are the
-Supervisor's, each in a session of its own. SIGTERM detaches: jobs go on, and the next start adopts
-them; when the machine goes down it interrupts them instead.
+Owns the lock of the state folder, the service loop, and how the service starts. Its queues are the
+Supervisor's, each in a session of its own; DaemonHost answers requests; ServiceStop ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -23,35 +21,28 @@ import structlog
 from runner.aws.platform import on_ec2
 from runner.control.protocol import Peer
 from runner.control.server import Server
-from runner.core import events as ev
-from runner.core.run_mode import RunMode
 from runner.core.scheduler import StoryEntry
-from runner.core.states import QueueStatus
 from runner.engine.backoff import backoff
-from runner.errors import ConflictError, EndedElsewhereError, ExitCode, RunnerError, UsageError
+from runner.errors import RunnerError
 from runner.host import jobs_unit
 from runner.host.metadata import InstanceMetadata
 from runner.host.notify import Notifier
-from runner.host.shutdown import GRACE, machine_goes_down
-from runner.model.document import QueueSpec, parse_document
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
-from runner.service import requests, supervisor
+from runner.service import requests
 from runner.service.candidates import Candidates, error_text
+from runner.service.daemon_host import DaemonHost
 from runner.service.environment import logins
-from runner.service.garbage_collection import lastingly
 from runner.service.job_user import JobUser
 from runner.service.machine_end import MachineEnd, all_ended
-from runner.service.offline import act_on_resting
-from runner.service.queue_repository import QueueEntry, QueueRepository
-from runner.service.read_throttle import ReadThrottle
+from runner.service.queue_repository import QueueRepository
+from runner.service.service_changes import ServiceChanges
+from runner.service.service_stop import ServiceStop
 from runner.service.session import RunContext, Session
 from runner.service.spot_watch import SpotWatch
 from runner.service.state_files import write_stale
 from runner.service.status_text import TROUBLE, progress
-from runner.service.submission import Submission
-from runner.service.supervisor import Supervisor
-from runner.service.views import StoredViews
+from runner.service.supervisor import SessionListener, Supervisor
 from runner.store.locks import Lock
 from runner.store.paths import prepare_folders
 
@@ -79,32 +70,28 @@ like a daemon that doesn't start."""
 log = structlog.get_logger()
 
 
-class Daemon(requests.Host, supervisor.SessionListener):
-    """The host of all submitted queues of one state folder. Made in the running loop."""
+class Daemon(SessionListener):
+    """The service of one state folder: its loop, signals and sockets. Made in the running loop."""
 
     def __init__(self, settings: Settings, user: JobUser) -> None:
-        self.repository = QueueRepository(settings.state_dir, settings.log_dir)
-        self.who = f"the daemon (pid {os.getpid()})"
-        self.stored = StoredViews(self.repository.paths)
-        self.throttle = ReadThrottle(lambda: bool(self._supervisor.sessions))
+        repository = QueueRepository(settings.state_dir, settings.log_dir)
+        self._repository = repository
         self._settings = settings
         self._user = user
         self._context = RunContext(logins(os.environ, user.account), None, user.rights)
-        self._wake = asyncio.Event()
-        self._change: asyncio.Future[None] | None = None
-        self._stopping = False
-        self._leaving: asyncio.Task[None] | None = None
-        self._ending_jobs = False
         self._notifier = Notifier(self._progress)
-        self._candidates = Candidates(self.repository, settings)
+        self._changes = ServiceChanges(self._notifier)
+        self._candidates = Candidates(repository, settings)
         self._supervisor = Supervisor(
-            self.repository, settings, self._candidates, lambda: self._context, self
+            repository, settings, self._candidates, lambda: self._context, self
         )
+        self._stop = ServiceStop(lambda: self._supervisor.sessions, self._changes)
         self._spot = SpotWatch(settings, lambda: self._supervisor.sessions)
         self._end = MachineEnd(settings)
-        self._intake = Submission(
-            self.repository, settings, lambda: self._context, self.session_of, self._until_left
-        )
+        self.host = DaemonHost(
+            repository, settings, lambda: self._context, self._candidates, self._supervisor,
+            self._spot, self._end, self._stop, self._changes,
+        )  # fmt: skip
         self._prune_at = 0.0
         self._instance: str | None = None
         if on_ec2(os.environ):
@@ -123,9 +110,9 @@ class Daemon(requests.Host, supervisor.SessionListener):
         if self._user.rights is not None:
             # What jobs are to see (logs, the spot notice) they can read.
             os.umask(0o022)
-        prepare_folders(self.repository.paths)
+        prepare_folders(self._repository.paths)
         lock = Lock(
-            self.repository.paths.daemon_lock, f"{self.repository.paths.root}", "runner daemon"
+            self._repository.paths.daemon_lock, f"{self._repository.paths.root}", "runner daemon"
         )
         self._context = replace(self._context, jobs_unit=_jobs_unit())
         servers = [
@@ -134,7 +121,7 @@ class Daemon(requests.Host, supervisor.SessionListener):
         ]
         loop = asyncio.get_running_loop()
         for number in heeded((signal.SIGTERM, signal.SIGINT)):
-            loop.add_signal_handler(number, self._on_signal, number)
+            loop.add_signal_handler(number, self._stop.on_signal, number)
         if heeded((signal.SIGHUP,)):
             loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         try:
@@ -154,12 +141,12 @@ class Daemon(requests.Host, supervisor.SessionListener):
             for server in servers:
                 await server.close()
             lock.release()
-            self.throttle.close()
+            self.host.throttle.close()
             self._notifier.close()
             log.info("daemon_stopped")
 
     def _say_started(self) -> None:
-        root, name = str(self.repository.paths.root), self._user.account.pw_name
+        root, name = str(self._repository.paths.root), self._user.account.pw_name
         log.info("daemon_started", state_dir=root, pid=os.getpid(), job_user=name)
         rights, group = self._user.rights, _group()
         if rights is not None and group in rights.groups:
@@ -183,7 +170,7 @@ class Daemon(requests.Host, supervisor.SessionListener):
             await asyncio.sleep(backoff(tries))
         self._instance = instance
         await asyncio.to_thread(self._begin_life, instance)
-        self._wake.set()
+        self._changes.wake.set()
 
     def _server(self, name: str, mode: int, *, may_act: bool) -> Server:
         path = self._settings.run_dir / name
@@ -194,7 +181,7 @@ class Daemon(requests.Host, supervisor.SessionListener):
     async def _answer(self, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
         if message["request"] in requests.ACTING:
             log.info("request", request=message["request"], uid=peer.uid, peer_pid=peer.pid)
-        return await requests.answer(self, message, peer)
+        return await requests.answer(self.host, message, peer)
 
     # -- working on queues -------------------------------------------------------------------
 
@@ -203,22 +190,22 @@ class Daemon(requests.Host, supervisor.SessionListener):
         await self._look_at_kept()
         self._notifier.ready_within(READY_WITHIN)
         pruning: asyncio.Task[None] | None = None
-        while not self._stopping:
+        while not self._stop.stopping:
             # Before anything is awaited: what wakes us meanwhile, an end above all, is seen below.
-            self._wake.clear()
+            self._changes.wake.clear()
             if time.monotonic() >= self._prune_at:
                 self._prune_at = time.monotonic() + PRUNE_EVERY
                 pruning = asyncio.create_task(self._prune())
-            touched = self.repository.touched()
+            touched = self._repository.touched()
             wait = min(await self._take_up(), self._prune_at - time.monotonic())
             if self._supervisor.idle:
                 self._notifier.ready()
             if not self._supervisor.idle or not self._end.watches:
-                await self._sleep(wait)
+                await self._changes.sleep(wait)
             elif await self._consider_end():
                 await self._rest(touched, min(wait, REST_AT_MOST))
             else:
-                await self._sleep(min(wait, LOOK_AROUND))
+                await self._changes.sleep(min(wait, LOOK_AROUND))
         await self._supervisor.finish()
         if pruning is not None:
             await pruning
@@ -234,20 +221,20 @@ class Daemon(requests.Host, supervisor.SessionListener):
     async def _look_at_kept(self) -> None:
         """What the last service left undone of queues that have ended."""
         try:
-            for name in await asyncio.to_thread(write_stale, self.repository):
+            for name in await asyncio.to_thread(write_stale, self._repository):
                 log.info("queue_state_rewritten", queue=name)
-            self._candidates.find_incomplete(await asyncio.to_thread(self.repository.entries))
+            self._candidates.find_incomplete(await asyncio.to_thread(self._repository.entries))
         except Exception as error:
             log.error("kept_queues_unknown", error=error_text(error), exc_info=_bug(error))
 
     async def _consider_end(self) -> bool:
         """Plan the machine's end if all queues have ended; whether they have."""
-        if self._stopping or self.why_not() is not None or self._candidates.finishing:
+        if self._stop.stopping or self.why_not() is not None or self._candidates.finishing:
             return False
         try:
-            entries = await asyncio.to_thread(self.repository.entries)
-            ends = await asyncio.to_thread(all_ended, entries, self.repository)
-            if self._supervisor.idle and not self._wake.is_set():
+            entries = await asyncio.to_thread(self._repository.entries)
+            ends = await asyncio.to_thread(all_ended, entries, self._repository)
+            if self._supervisor.idle and not self._changes.wake.is_set():
                 self._end.consider(ends)
                 return ends is not None
         except Exception as error:
@@ -257,49 +244,43 @@ class Daemon(requests.Host, supervisor.SessionListener):
     async def _rest(self, touched: tuple[int, ...], seconds: float) -> None:
         """Look no more at hundreds of ended queues until one of them may have been taken up."""
         until = time.monotonic() + seconds
-        while not self._wake.is_set() and (left := until - time.monotonic()) > 0:
-            await self._sleep(min(left, LOOK_AROUND))
-            if self.repository.touched() != touched:
+        while not self._changes.wake.is_set() and (left := until - time.monotonic()) > 0:
+            await self._changes.sleep(min(left, LOOK_AROUND))
+            if self._repository.touched() != touched:
                 return
-
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), max(0.0, seconds))
-        except TimeoutError:
-            pass
 
     async def _prune(self) -> None:
         """In a thread: a job may have left a million files."""
         try:
             for name in await asyncio.to_thread(
-                self.repository.prune, self._settings.queue_retention
+                self._repository.prune, self._settings.queue_retention
             ):
                 log.info("queue_pruned", queue=name)
         except Exception as error:
             log.error("prune_failed", error=error_text(error), exc_info=_bug(error))
 
-    # -- what the supervisor tells (Listener) ------------------------------------------------
+    # -- what the supervisor tells (SessionListener) -----------------------------------------
 
     def why_not(self) -> str | None:
-        """See Listener."""
-        if self._stopping:
+        """See SessionListener."""
+        if self._stop.stopping:
             return "the service ends"
         return self._spot.leaving or self._end.over
 
     def taking_up(self) -> None:
-        """See Listener."""
+        """See SessionListener."""
         self._end.call_off()
 
     def opened(self, session: Session) -> None:
-        """See Listener."""
+        """See SessionListener."""
         self._spot.opened(session)
 
     def begun(self) -> None:
-        """See Listener."""
+        """See SessionListener."""
         self._notifier.ready()
 
     def story(self, session: Session, entries: list[StoryEntry]) -> None:
-        """See Listener."""
+        """See SessionListener."""
         for entry in entries:
             job = None if entry.job is None else session.job_ids[entry.job]
             fields = {"queue": session.name, "job": job, **(entry.detail or {})}
@@ -307,193 +288,33 @@ class Daemon(requests.Host, supervisor.SessionListener):
             say(entry.event, **{k: v for k, v in fields.items() if v is not None})
 
     def went_on(self, *, queue: bool) -> None:
-        """See Listener."""
+        """See SessionListener."""
         self._notifier.changed()
         # A thousand who wait for the queue are not woken for each of its jobs.
         if queue:
-            self._tell_change()
+            self._changes.tell()
 
     def left(self) -> None:
-        """See Listener."""
-        self._wake.set()
-        self._tell_change()
-
-    def _tell_change(self) -> None:
-        self._notifier.changed()
-        change, self._change = self._change, None
-        if change is not None and not change.done():
-            change.set_result(None)
+        """See SessionListener."""
+        self._changes.wake.set()
+        self._changes.tell()
 
     def _progress(self) -> str:
         sessions = self._supervisor.sessions
-        if self._stopping and not self._ending_jobs:
+        if self._stop.stopping and not self._stop.ending_jobs:
             return "detached: jobs go on, and the next start adopts them"
         if sessions:
             text = "; ".join(progress(session) for session in sessions)
-            return text + ("; ending its jobs" if self._ending_jobs else "")
+            return text + ("; ending its jobs" if self._stop.ending_jobs else "")
         waiting = self._candidates.troubles()
         if waiting:
             return "; ".join(f"{name} waits: {why}" for name, why in waiting.items())
         return "no queue to work on"
 
-    # -- stopping ----------------------------------------------------------------------------
-
     def _on_reload(self) -> None:
         """SIGHUP. Settings are read once, so there is nothing to do, and that is said."""
         log.info("nothing_reloaded", hint="settings are read at the start; a restart ends no job")
         self._notifier.reloaded()
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        self._stopping = True
-        if self._leaving is None:
-            self._leaving = asyncio.create_task(self._leave_or_end(number))
-
-    async def _leave_or_end(self, number: signal.Signals) -> None:
-        """Jobs outlive the service, but not the machine: there they get an orderly end."""
-        if await asyncio.to_thread(machine_goes_down):
-            log.info("machine_goes_down", hint="jobs are interrupted, and resumed after the boot")
-            self._end_jobs("the machine was shut down", GRACE)
-            return
-        log.info(
-            "detaching",
-            signal=number.name,
-            hint="jobs go on, and the next start adopts them; `runner stop` ends them",
-        )
-        self._leave()
-
-    def _leave(self) -> None:
-        self._stopping = True
-        self._ending_jobs = False
-        self._notifier.stopping()
-        self._wake.set()
-        for session in self._supervisor.sessions:
-            session.detach()
-
-    async def stop(self, *, interrupt: bool) -> None:
-        """See Host."""
-        if interrupt:
-            self._end_jobs("interrupted by runner stop")
-        else:
-            self._leave()
-
-    def _end_jobs(self, why: str, grace: float | None = None) -> None:
-        """Interrupt what runs, see its logs and the state stored, and go."""
-        sessions = self._supervisor.sessions
-        if not sessions:
-            self._leave()
-            return
-        self._stopping = True
-        self._ending_jobs = True
-        self._notifier.stopping(slowly=True)
-        for session in sessions:
-            session.tell(lambda now: ev.InterruptRequested(now, why, grace))
-        self._wake.set()
-
-    # -- requests (Host) ---------------------------------------------------------------------
-
-    def session_of(self, name: str) -> Session | None:
-        """See Host."""
-        return self._supervisor.session_of(name)
-
-    def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
-        """See Place. Called in the reader's thread: it only looks things up."""
-        if (trouble := self._candidates.trouble(name)) is not None:
-            # What is damaged waits for a person, and not in the line.
-            queued = {} if trouble.until is None else {"queued": self.who}
-            return {**queued, "blocked": trouble.why}
-        if owner != "daemon":
-            return {}
-        if (why := self._spot.leaving or self._end.over) is not None:
-            return {"blocked": why}
-        behind = self._supervisor.behind
-        if not behind or name in behind:
-            return {"queued": self.who}
-        one = "queue" if len(behind) == 1 else "one of the queues"
-        names = ", ".join(f"'{each}'" for each in behind)
-        broken = [f"'{each}'" for each in behind if not self._supervisor.attends(each)]
-        more = f" (jobs of {', '.join(broken)} still run)" if broken else ""
-        return {"queued": self.who, "blocked": f"waits for {one} {names} to end{more}"}
-
-    def changed(self) -> asyncio.Future[None]:
-        """See Host."""
-        if self._change is None or self._change.done():
-            self._change = asyncio.get_running_loop().create_future()
-        return self._change
-
-    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
-        """See Host."""
-        # A large document takes seconds: not on the loop.
-        given = await asyncio.to_thread(lastingly, parse_document, raw)
-        try:
-            async with self._intake.named(given, again) as document:
-                return await self._accept(document, again, anonymous=given.queue_id is None)
-        except EndedElsewhereError as error:
-            # Not as an error: the outcome's code may be 0, and no error's is.
-            return {
-                "queue_id": given.queue_id,
-                "created": False,
-                "status": error.status,
-                "elsewhere": str(error),
-                "results_incomplete": error.exit_code is ExitCode.RESULTS_INCOMPLETE,
-            }
-
-    async def _accept(
-        self, document: QueueSpec, again: RunMode, *, anonymous: bool
-    ) -> dict[str, Any]:
-        queue_id = str(document.queue_id)
-        async with self._supervisor.handling(queue_id):
-            # Before it is accepted: afterwards nobody may end the machine for want of work.
-            self._end.call_off()
-            created = again.fresh or not self.repository.exists(queue_id)
-            await self._intake.accept(document, again, anonymous=anonymous)
-        self._candidates.forgive(queue_id)
-        self._wake.set()
-        # It is accepted, whatever the disk gives of it in this moment.
-        entry = await asyncio.to_thread(self.repository.find, queue_id)
-        status = entry.queue.status if entry.queue is not None else QueueStatus.PENDING
-        work = str(self.repository.queue_paths(queue_id).work)
-        answer = {"queue_id": queue_id, "created": created, "status": status.value}
-        return {**answer, "work_dir": document.working_directory or work}
-
-    async def _until_left(self, name: str) -> None:
-        while self.session_of(name) is not None:
-            change = self.changed()
-            if self.session_of(name) is not None:
-                await change
-
-    async def finish_uploads(self, entry: QueueEntry) -> None:
-        """See Host."""
-        if entry.meta.get("owner") != "daemon":
-            raise ConflictError(
-                f"queue '{entry.name}' was run in the foreground: the same command finishes it"
-            )
-        self._candidates.forgive(entry.name)
-        self._candidates.finishing.add(entry.name)
-        self._wake.set()
-        while entry.name in self._candidates.finishing and not self._stopping:
-            if (why := self.why_not()) is not None:
-                raise ConflictError(f"nothing is taken up any more: {why}")
-            if self._candidates.trouble(entry.name) is not None:
-                break
-            await self.changed()
-        if (trouble := self._candidates.trouble(entry.name)) is not None:
-            raise UsageError(trouble.why)
-
-    async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
-        """See Host."""
-        async with self._supervisor.handling(entry.name):
-            session = self.session_of(entry.name)
-            if session is None:
-                self._end.call_off()
-                # Of a large queue it takes seconds: on a loop of its own, beside those that run.
-                acting = act_on_resting(self.repository, self._settings, entry, self._context, make)
-                await asyncio.to_thread(lastingly, asyncio.run, acting)
-        if session is not None:
-            # It was taken up while we waited.
-            await session.request(make)
-            return
-        self._wake.set()
-        self._tell_change()
 
 
 def _bug(error: Exception) -> Exception | None:

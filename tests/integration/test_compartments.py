@@ -66,11 +66,11 @@ class House:
     async def submit(self, name: str, *jobs: dict[str, Any]) -> dict[str, Any]:
         document = {"queue_id": name, "queue_name": name, "global_timeout": "1h"}
         whole = {**document, "on_failure": "continue", "jobs": list(jobs) or [simple()]}
-        return await self.daemon.submit(json.dumps(whole).encode(), RunMode())
+        return await self.daemon.host.submit(json.dumps(whole).encode(), RunMode())
 
     async def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         message = {"request": request, **fields}
-        answer = await requests.answer(self.daemon, message, PEER)
+        answer = await requests.answer(self.daemon.host, message, PEER)
         return answer.get("queue", answer)
 
     async def until(self, look: Callable[[], bool]) -> None:
@@ -104,7 +104,7 @@ class House:
                 await story()
                 assert not living.done(), "the daemon goes on"
             finally:
-                await self.daemon.stop(interrupt=True)
+                await self.daemon.host.stop(interrupt=True)
                 await asyncio.wait_for(living, PATIENCE)
 
         asyncio.run(both())
@@ -179,7 +179,7 @@ def test_a_broken_session_is_opened_again_and_its_jobs_adopted(
     async def story() -> None:
         await house.submit("a", house.gate("a"))
         await house.until(lambda: house.starts("a") == 1)
-        session = house.daemon.session_of("a")
+        session = house.daemon.host.session_of("a")
         assert session is not None
         refusing.error = DiskFullError("no room")
 
@@ -201,7 +201,7 @@ def test_a_broken_session_is_opened_again_and_its_jobs_adopted(
             await house.until(lambda: house.starts("b") == 1)
         refusing.error = None
         if not damaged:
-            await house.until(lambda: house.daemon.session_of("a") is not None)
+            await house.until(lambda: house.daemon.host.session_of("a") is not None)
             assert house.starts("b") == 0
             house.release("a")
         house.release("b")
@@ -319,7 +319,7 @@ def test_what_is_slow_in_one_queue_holds_up_no_other(
         else:
             await house.submit("slow", simple("false"))
             await house.status_is("slow", "failed")
-            await house.until(lambda: house.daemon.session_of("slow") is None)
+            await house.until(lambda: house.daemon.host.session_of("slow") is None)
             hold(Database, "commit" if slow == "acting" else "load")
             request = "retry" if slow == "acting" else "status"
             waiting = asyncio.create_task(house.ask(request, queue="slow"))
@@ -361,10 +361,10 @@ def test_a_callback_that_fails_ends_its_session_and_no_other(
     async def story() -> None:
         await house.submit("b", house.gate("b"))
         await house.until(lambda: house.starts("b") == 1)
-        session = house.daemon.session_of("b")
+        session = house.daemon.host.session_of("b")
         await house.submit("a")
         await house.status_is("a", "completed")
-        assert not left and house.daemon.session_of("b") is session
+        assert not left and house.daemon.host.session_of("b") is session
         house.release("b")
         await house.status_is("b", "completed")
 
@@ -386,7 +386,7 @@ def test_kept_queues_that_rest_are_not_opened_again(
         for number in range(5):
             await house.submit(f"kept{number}")
             await house.status_is(f"kept{number}", "completed")
-        repository = house.daemon.repository
+        repository = house.daemon.host.repository
 
         def all_settled() -> bool:
             opened.clear()
