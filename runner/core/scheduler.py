@@ -38,6 +38,7 @@ from runner.core.requests import (
 from runner.core.result_uploads import on_results_delayed, on_results_stored, on_store_claimed
 from runner.core.sessions import on_opened, on_survivors_told, on_went_back
 from runner.core.spot_interruption import on_spot_notice
+from runner.core.states import JobStatus
 
 __all__ = ["Changes", "Scheduler", "StoryEntry"]
 
@@ -74,6 +75,18 @@ class Scheduler(QueueRecords):
     def may_start(self) -> bool:
         """Whether anything may start at all, as it stands; in the reserve, if in no other way."""
         return self.open and may_start(self, in_reserve=self.short_of_space)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether an attempt that lives is to be stopped."""
+        return any((live := self.jobs[index].live) and live.stop for index in self.live)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether files of a job that has run are missing from the store."""
+        return any(
+            state.incomplete and state.status is not JobStatus.PENDING for state in self.jobs
+        )
 
     def next_deadline(self) -> float | None:
         """Monotonic time at which TimerFired is due; None while there is nothing to wait for."""

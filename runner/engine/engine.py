@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from runner.core import events as ev
 from runner.core.actions import (
@@ -24,49 +23,25 @@ from runner.core.actions import (
     SignalTree,
     StartAttempt,
 )
-from runner.core.scheduler import Changes, Scheduler, StoryEntry
-from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
+from runner.core.scheduler import Scheduler, StoryEntry
+from runner.core.states import QueueStatus
 from runner.engine.backend import AttemptBackend
 from runner.engine.callbacks import owned
 from runner.engine.clock import now
+from runner.engine.commits import FLUSH_AFTER, RETRY_COMMIT, Commits, Step
 from runner.engine.context import EngineContext
+from runner.engine.deadline_timer import DeadlineTimer
 from runner.engine.disk_space import Space
 from runner.engine.input_fetches import InputFetches
+from runner.engine.last_words import end_of_patience, note_unstored
+from runner.engine.opening import LostSteps, opening_events
 from runner.engine.process_backend import ProcessBackend
+from runner.engine.start_blocks import NOT_ASKED, NOT_LOOKED, StartBlocks
 from runner.engine.state_file_writer import StateFileWriter
-from runner.engine.state_uploads import StateUploads
 from runner.engine.uploads import Uploads
-from runner.errors import DiskError, StateError
+from runner.errors import DiskError
 from runner.results.claim import SucceededError
-from runner.store.database import TAKEN_OVER, UNSTORED, Database
-
-FLUSH_AFTER = 0.5
-"""Seconds that a change which nothing depends on (a pid, an upload's end) may wait to be stored."""
-
-RETRY_COMMIT = 0.5
-
-LAST_WORDS = 30.0
-"""Seconds in which the last logs and the last state of a session get to the store, or don't: of the
-two minutes before a spot machine goes, jobs have had up to a minute."""
-
-SPARE = 20.0
-"""Seconds before a spot machine's announced end by which all is stored, if jobs ended earlier."""
-
-NOT_LOOKED = "looks first whether the machine is about to be taken away"
-NOT_ASKED = "asks the result store first whether another machine works on the queue"
-_LOOKING = (NOT_LOOKED, NOT_ASKED)
-
-LET_GO = 2.0
-"""The same for a session whose jobs go on: the next one stores what this one hasn't."""
-
-
-@dataclass(slots=True)
-class _Step:
-    """Changes and actions that wait for a commit."""
-
-    changes: Changes = field(default_factory=Changes)
-    actions: list[Action] = field(default_factory=list)
-    done: list[asyncio.Future[None]] = field(default_factory=list)
+from runner.store.database import TAKEN_OVER, Database
 
 
 class Engine:
@@ -85,10 +60,9 @@ class Engine:
         self.context = context
         self._database = database
         self._observe = observe
-        self._brought_back = brought_back
+        self._lost_steps = LostSteps(database, brought_back)
         self._loop = asyncio.get_running_loop()
-        self._context = owned(self._loop, self._on_failed_callback)
-        self._job_ids = [job.job_id for job in scheduler.document.jobs]
+        self._callback_context = owned(self._loop, self._on_failed_callback)
         self._space = Space(context.paths.root, context.disk_reserve)
         make = context.backend or ProcessBackend
         self.backend: AttemptBackend = make(context, scheduler, self.post, self._space.is_short)
@@ -100,18 +74,20 @@ class Engine:
             if self._uploads.heartbeat is not None:
                 self._uploads.state.on_succeeded = self._on_succeeded
         self._inbox: list[ev.Event] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._commits = Commits(
+            database, scheduler, self._later, self._on_durable, self._break, self._say
+        )
         self._scheduled = False
-        self._held = _Step()
-        self._timer: asyncio.TimerHandle | None = None
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._timer = DeadlineTimer(
+            scheduler,
+            lambda due, call: self._loop.call_at(due, call, context=self._callback_context),
+            self._on_deadline,
+        )
         self._put_timer: asyncio.TimerHandle | None = None
         self._hold = False
-        self._before_starts: list[tuple[asyncio.Future[None], str]] = []
+        self._start_blocks = StartBlocks(self._space, self._wake)
         self._closed = False
-        self._broken = False
         self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
-        self._unwritten: str | None = None
 
     # -- life --------------------------------------------------------------------------------
 
@@ -130,12 +106,13 @@ class Engine:
         """
         # A step is tried again: nobody who holds the database's lock holds up the loop.
         self._database.wait_for_lock(0.0)
-        self._context.run(self._take_up, before, hold, starts_after)
+        self._callback_context.run(self._take_up, before, hold, starts_after)
         try:
             status = await asyncio.shield(self._finished)
         finally:
             self._stop_timers()
-        until = self._loop.time() + self._patience(status)
+        away = self._uploads is not None and self._uploads.gave_up
+        until = end_of_patience(status, self.scheduler.gone_at, self.context.upload_timeout, away)
         if self._uploads is not None:
             await self._uploads.finish(status, until)
         await self._last_words(status, until)
@@ -150,23 +127,28 @@ class Engine:
     ) -> None:
         self._hold = hold
         self._database.keep_room()
-        self._wait_with_starts(starts_after, NOT_LOOKED)
+        self._start_blocks.wait_for(starts_after, NOT_LOOKED)
         heartbeat = self._uploads.heartbeat if self._uploads is not None else None
         if heartbeat is not None:
             heartbeat.look()
-            self._wait_with_starts(heartbeat.first_look, NOT_ASKED)
+            self._start_blocks.wait_for(heartbeat.first_look, NOT_ASKED)
         self.backend.warm_up()
         store = self.context.results
         described = store.describe() if store is not None else None
         new_store = described is not None and described != self._database.meta().get("results")
-        for event in self._opening(
-            collects=store is not None, new_store=new_store, resting=hold and store is None
+        for event in opening_events(
+            self.scheduler,
+            self.backend,
+            self._lost_steps,
+            collects=store is not None,
+            new_store=new_store,
+            resting=hold and store is None,
         ):
             self.post(event)
         if hold:
             self.post(ev.StartsBlocked(now(), "nobody works on this queue"))
         self._step()
-        if new_store and described is not None and self._unwritten is None:
+        if new_store and described is not None and self._commits.unwritten is None:
             with suppress(DiskError):
                 self._database.write_meta({"results": described})
         if self._uploads is not None:
@@ -179,50 +161,18 @@ class Engine:
             self.post(ev.InterruptRequested(now(), why, taken_over=True))
         self.backend.survivors_may_be_told()
 
-    def _opening(
-        self, *, collects: bool, new_store: bool = False, resting: bool = False
-    ) -> list[ev.Event]:
-        """The events a session begins with; they belong into one step.
-
-        What ran in another boot went with it, whatever the slot file says: that is never synced,
-        so a claim may be missing from it that was there before the power went.
-        """
-        scheduler, moment = self.scheduler, now()
-        opening: list[ev.Event] = [
-            ev.SessionOpened(moment, self.backend.boot_id, collects, new_store, resting)
-        ]
-        went_back = self._went_back(moment)
-        if went_back is not None:
-            opening.append(went_back)
-        if scheduler.queue.boot_id == self.backend.boot_id:
-            return opening
-        for index in sorted(scheduler.live | scheduler.background):
-            state = scheduler.jobs[index]
-            if state.live is not None:
-                lost = ev.Lost(machine=True)
-                opening.append(ev.AttemptEnded(moment, index, state.live.token, lost))
-            elif state.token is not None:
-                opening.append(ev.BackgroundEnded(moment, index, state.token))
-        return opening
-
-    def _went_back(self, moment: ev.Now) -> ev.StateWentBack | None:
-        """Whether what was durable once is missing: a lost log, a copy that was restored."""
-        queue = self.scheduler.queue
-        lost = self._database.missing_events(queue.run_id)
-        starts = self.backend.newest_start()
-        if not (lost or self._brought_back) and starts <= queue.starts:
-            return None
-        return ev.StateWentBack(moment, lost, starts, self._brought_back)
-
     def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply one event and store it; no attempt is looked at and nothing starts."""
         scheduler = self.scheduler
-        for event in self._opening(collects=False, resting=True):
+        for event in opening_events(
+            scheduler, self.backend, self._lost_steps, collects=False, resting=True
+        ):
             scheduler.handle(event)
         scheduler.handle(make(now()))
         changes = scheduler.take_changes()
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
-        self._database.commit(scheduler.queue, records, changes.story, self._job_ids)
+        job_ids = [job.job_id for job in scheduler.document.jobs]
+        self._database.commit(scheduler.queue, records, changes.story, job_ids)
         self._state_file_writer.write_now()
 
     def detach(self) -> None:
@@ -238,8 +188,9 @@ class Engine:
     def stop(self) -> None:
         """Begin nothing more. What is under way in threads has been told to end."""
         self._closed = True
-        self._refuse_waiters("it was let go just now; try again")
+        self._commits.refuse("it was let go just now; try again")
         self._stop_timers()
+        self._commits.stop()
         self._state_file_writer.stop()
         self.backend.stop()
         self._input_fetches.stop()
@@ -253,20 +204,6 @@ class Engine:
         if self._uploads is not None:
             self._uploads.join()
 
-    def _patience(self, status: QueueStatus) -> float:
-        """Seconds that a store which doesn't answer may hold up the end of a session."""
-        if status in QUEUE_ENDED:
-            timeout = self.context.upload_timeout
-            # One that took all the results is not away: a request or two that hang are no reason.
-            away = self._uploads is not None and self._uploads.gave_up
-            return min(LAST_WORDS, timeout) if away else timeout
-        if status is not QueueStatus.INTERRUPTED:
-            return LET_GO
-        gone_at = self.scheduler.gone_at
-        return (
-            LAST_WORDS if gone_at is None else max(LAST_WORDS, gone_at - SPARE - self._loop.time())
-        )
-
     async def _last_words(self, status: QueueStatus, until: float) -> None:
         """Write what is still unwritten; the projection is exact at the end, here and stored."""
         if self._uploads is not None:
@@ -274,27 +211,19 @@ class Engine:
                 self._put_timer.cancel()
                 self._put_document()
             await self._uploads.state.settle(until)
-        self._context.run(self._commit_all)
+        self._callback_context.run(self._commit_all)
         last = await self._state_file_writer.finish()
         if self._uploads is not None:
             await self._uploads.state.put_last(last, until)
-            self._context.run(self._commit_all)
-            self._note_unstored(self._uploads.state, status)
+            self._callback_context.run(self._commit_all)
+            note_unstored(self._database, self._uploads.state, status)
             if self._uploads.heartbeat is not None and status is not QueueStatus.RUNNING:
                 await self._uploads.heartbeat.release()
-
-    def _note_unstored(self, state: StateUploads, status: QueueStatus) -> None:
-        """An ended queue whose last state isn't stored is taken up again for that."""
-        why = state.error if status in QUEUE_ENDED and state.succeeded is None else None
-        with suppress(StateError, DiskError):
-            if (why or "") != self._database.meta().get(UNSTORED, ""):
-                self._database.write_meta({UNSTORED: why or ""})
 
     def _commit_all(self) -> None:
         self._step()
         self._stop_timers()
-        with suppress(DiskError):
-            self._commit(force=True)
+        self._commits.commit(force=True)
 
     def now(self) -> ev.Now:
         """The moment, as events carry it."""
@@ -313,42 +242,39 @@ class Engine:
             self._soon(self._step)
 
     def _soon(self, call: Callable[..., None], *arguments: object) -> None:
-        """Also where another asks: what the engine does is done in its own context."""
-        self._loop.call_soon(call, *arguments, context=self._context)
+        self._loop.call_soon(call, *arguments, context=self._callback_context)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        return self._loop.call_later(seconds, call, context=self._context)
+        return self._loop.call_later(seconds, call, context=self._callback_context)
 
     async def request(self, event: ev.Event) -> None:
         """Post an event and wait until what came of it is durable."""
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(done)
-        self.scheduler.changes.urgent = True
+        durable = self._commits.wait()
         self.post(event)
-        await done
+        await durable
 
     def _step(self) -> None:
         self._scheduled = False
         inbox, self._inbox = self._inbox, []
-        if self._broken:
+        if self._commits.broken:
             return
-        held = self._held
         try:
-            self._check_starts()
+            if not (self.scheduler.finished or self._hold):
+                for blocked in self._start_blocks.news(self.scheduler):
+                    self._commits.step.actions += self.scheduler.handle(blocked)
             postponed = self._handle(inbox)
         except Exception as error:
             # Half an event must not be stored: the next session begins with what was before it.
             self._break(error)
             return
-        held.done += self._waiters
-        self._waiters.clear()
-        self._commit()
+        self._commits.handled()
+        self._commits.commit()
         if postponed:
             self._inbox[:0] = postponed
             self._later(RETRY_COMMIT, self._wake)
-        else:
-            self._arm()
-        if self._hold and self.backend.all_found and not self._stopping():
+        elif not self._closed:
+            self._timer.arm()
+        if self._hold and self.backend.all_found and not self.scheduler.stopping:
             self.detach()
 
     def _handle(self, inbox: list[ev.Event]) -> list[ev.Event]:
@@ -364,77 +290,29 @@ class Engine:
                     return inbox[number:]
                 for each in ended:
                     self.scheduler.handle(each)
-            self._held.actions += self.scheduler.handle(event)
+            self._commits.step.actions += self.scheduler.handle(event)
         return []
 
-    def _stopping(self) -> bool:
-        jobs = self.scheduler.jobs
-        return any((live := jobs[i].live) and live.stop for i in self.scheduler.live)
-
-    def _commit(self, *, force: bool = False) -> None:
-        if self._broken:
-            return
-        held = self._held
-        _merge(held.changes, self.scheduler.take_changes())
-        changes = held.changes
-        if not (changes.urgent or (force and (changes.jobs or changes.story))):
-            if (changes.jobs or changes.story) and self._flush_timer is None and not self._closed:
-                self._flush_timer = self._later(FLUSH_AFTER, self._flush)
-            return
-        scheduler = self.scheduler
-        try:
-            self._database.commit(
-                scheduler.queue,
-                [(index, scheduler.jobs[index]) for index in changes.jobs],
-                changes.story,
-                self._job_ids,
-            )
-        except DiskError as error:
-            self._on_disk_error(str(error))
-            return
-        except Exception as error:
-            self._break(error)
-            return
-        if self._unwritten is not None:
-            self._unwritten = None
-            self._say("state_written_again")
-            self._database.keep_room()
-        self._held = _Step()
-        self._state_file_writer.changed(changes.jobs)
+    def _on_durable(self, step: Step) -> None:
+        """A step is durable: now what follows from it is done."""
+        self._state_file_writer.changed(step.changes.jobs)
         if self._uploads is not None:
             self._uploads.wake()
         self._input_fetches.wake()
-        for future in held.done:
-            if not future.done():
-                future.set_result(None)
-        for action in held.actions:
+        step.tell_waiters()
+        for action in step.actions:
             self._act(action)
-        if self._observe is not None and changes.story:
-            self._observe(changes.story)
-
-    def _flush(self) -> None:
-        self._flush_timer = None
-        if not self._closed:
-            self._commit(force=True)
+        if self._observe is not None and step.changes.story:
+            self._observe(step.changes.story)
 
     def _say(self, event: str, **detail: str) -> None:
         """Tell whoever watches what can't be, or is not worth being, in the story itself."""
         if self._observe is not None:
             self._observe([StoryEntry(now().wall, None, event, detail or None)])
 
-    def _on_disk_error(self, message: str) -> None:
-        """Nothing of the step took effect. Running jobs go on; it is tried again."""
-        if self._unwritten is None:
-            self._say("state_not_written", why=message)
-        self._unwritten = message
-        if self._flush_timer is None:
-            self._held.changes.urgent = True
-            self._flush_timer = self._later(RETRY_COMMIT, self._flush)
-
     def _break(self, error: BaseException) -> None:
         """The state can't be kept any more: stop working, leave the jobs alone."""
-        self._broken = True
-        self._refuse_waiters(str(error))
+        self._commits.give_up(str(error))
         if not self._finished.done():
             self._finished.set_exception(error)
 
@@ -445,67 +323,14 @@ class Engine:
         self._break(error)
         return True
 
-    def _refuse_waiters(self, why: str) -> None:
-        """Whoever waits for a step to be durable waits in vain."""
-        for future in (*self._held.done, *self._waiters):
-            if not future.done():
-                future.set_exception(StateError(f"the queue could not be worked on: {why}"))
-        self._waiters.clear()
-
-    def _check_starts(self) -> None:
-        """Block starts, or let them go on, before the scheduler is told anything else."""
-        scheduler = self.scheduler
-        if scheduler.finished or self._hold:
-            return
-        (why, space), told = self._why_no_starts(), scheduler.blocked
-        # How full the disk is changes all the time; that it is full is told once.
-        other = told in _LOOKING or space is not scheduler.short_of_space
-        if bool(why) is not bool(told) or (other and why != told):
-            self._held.actions += scheduler.handle(ev.StartsBlocked(now(), why, space))
-
-    def _wait_with_starts(self, until: asyncio.Future[None] | None, why: str) -> None:
-        if until is not None and not until.done():
-            self._before_starts.append((until, why))
-            # By the loop, after what was posted before: that is handled in a step of its own.
-            until.add_done_callback(lambda _: self._wake())
-
-    def _why_no_starts(self) -> tuple[str | None, bool]:
-        """Why nothing may start now, and whether that is for want of space."""
-        for until, why in self._before_starts:
-            if not until.done():
-                return why, False
-        try:
-            shortage = self._space.shortage()
-        except OSError as error:
-            return f"the disk does not tell its free space: {error.strerror}", False
-        return shortage, shortage is not None
-
-    def _arm(self) -> None:
-        """Set the one timer for the earliest deadline."""
-        due = self.scheduler.next_deadline()
-        if self.scheduler.blocked:
-            due = min(due or float("inf"), self._loop.time() + 1.0)
-        if due is None or due == float("inf") or self._closed:
-            return
-        if self._timer is not None:
-            if self._timer.when() <= due:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._on_timer, context=self._context)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        due = self.scheduler.next_deadline()
-        moment = now()
-        if due is not None and due <= moment.mono:
-            self._inbox.append(ev.TimerFired(moment))
+    def _on_deadline(self, due: bool) -> None:
+        if due:
+            self._inbox.append(ev.TimerFired(now()))
         self._step()
 
     def _stop_timers(self) -> None:
-        for timer in (self._timer, self._flush_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._flush_timer = None
+        self._timer.stop()
+        self._commits.stop_timer()
 
     # -- actions -----------------------------------------------------------------------------
 
@@ -562,23 +387,14 @@ class Engine:
     @property
     def trouble(self) -> str | None:
         """What keeps the state from being written, if anything does."""
-        return self._unwritten or self._state_file_writer.error
+        return self._commits.unwritten or self._state_file_writer.error
 
     @property
     def exit_incomplete(self) -> bool:
         """Whether results, or the state, are missing from the store at the end."""
         if self._uploads is not None and self._uploads.state.error:
             return True
-        return any(
-            state.incomplete and state.status is not JobStatus.PENDING
-            for state in self.scheduler.jobs
-        )
+        return self.scheduler.incomplete
 
 
 _MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested, ev.SpotNotice)
-
-
-def _merge(into: Changes, more: Changes) -> None:
-    into.jobs |= more.jobs
-    into.story += more.story
-    into.urgent = into.urgent or more.urgent
