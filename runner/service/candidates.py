@@ -20,7 +20,8 @@ from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
 from runner.service.known_elsewhere import check_not_ended
-from runner.service.queue_repository import AGAIN, QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import AGAIN, QueueRepository
 from runner.service.result_stores import opened, prepared, wanted
 from runner.service.resume_from_store import StoredRun, find, is_new
 from runner.store.change_stamp import Stamp

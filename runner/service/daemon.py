@@ -36,6 +36,7 @@ from runner.service.environment import logins
 from runner.service.job_user import JobUser
 from runner.service.machine_end import MachineEnd, all_ended
 from runner.service.queue_repository import QueueRepository
+from runner.service.retention import prune
 from runner.service.service_changes import ServiceChanges
 from runner.service.service_stop import ServiceStop
 from runner.service.session import RunContext, Session
@@ -253,7 +254,7 @@ class Daemon(SessionListener):
         """In a thread: a job may have left a million files."""
         try:
             for name in await asyncio.to_thread(
-                self._repository.prune, self._settings.queue_retention
+                prune, self._repository, self._settings.queue_retention
             ):
                 log.info("queue_pruned", queue=name)
         except Exception as error:

@@ -21,7 +21,8 @@ from runner.service.candidates import Candidates
 from runner.service.garbage_collection import lastingly
 from runner.service.machine_end import MachineEnd
 from runner.service.offline import act_on_resting
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
 from runner.service.service_changes import ServiceChanges
 from runner.service.service_stop import ServiceStop

@@ -30,8 +30,9 @@ from runner.service import requests, resume_from_store
 from runner.service.documents import check_same, mend
 from runner.service.environment import differing, marks, read_marks
 from runner.service.known_elsewhere import check_not_ended, reserve
+from runner.service.queue_entry import QueueEntry
 from runner.service.queue_ids import give_back, name_for
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
 from runner.service.result_stores import prepared, wanted
 from runner.service.session import RunContext, Session, end_attempts

@@ -25,7 +25,8 @@ from runner.errors import ConflictError
 from runner.host.machine_file import MachineFile, this_moment
 from runner.model.settings import Settings
 from runner.service.machine_view import limits_of
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
 from runner.store.database import TAKEN_OVER
 from runner.store.locks import holder_of
 from runner.store.paths import StatePaths

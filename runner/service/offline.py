@@ -17,7 +17,8 @@ from runner.model.settings import Settings
 from runner.service import requests
 from runner.service.environment import callers
 from runner.service.job_user import job_user
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
 from runner.service.request_fields import Fields
 from runner.service.result_stores import prepared, wanted

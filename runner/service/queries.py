@@ -23,7 +23,8 @@ from runner.model.wording import did_you_mean, quoted
 from runner.results.download.log_range import Range
 from runner.service import request_fields as given
 from runner.service.machine_view import pending_action
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
 from runner.service.request_fields import Fields
 from runner.service.views import PAGE, Snapshot, StoredViews, alive
 from runner.store.database import Database

@@ -1,4 +1,4 @@
-"""The queues that are kept on this machine: found, accepted, moved aside, removed.
+"""The queues that are kept on this machine: found, accepted, moved aside.
 
 Owns what may happen to a queue between two sessions of work on it. It starts nothing. `status`
 begins here: what only accepting a document needs is imported there.
@@ -9,27 +9,26 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.core.run_mode import RESUMED, RunMode
-from runner.core.states import QUEUE_ENDED, QueueState
-from runner.errors import LockedError, NotFoundError, RunnerError, StateError, disk_error
+from runner.core.states import QueueState
+from runner.errors import LockedError, NotFoundError, RunnerError, disk_error
 from runner.files import sync_folder
 from runner.service.log_folders import LOG_DIR, LogFolders
-from runner.service.queue_ages import check_clock, read_ages, read_clocks, write_ages
+from runner.service.queue_entry import QueueEntry, read_entry
 from runner.store import database
 from runner.store.change_stamp import Stamp, stamp_of
-from runner.store.database import UNSTORED, Database
+from runner.store.database import Database
 from runner.store.locks import Lock, holder_of
 from runner.store.paths import (
     LogPaths,
     QueuePaths,
     StatePaths,
-    remove_tree,
     replace_link,
 )
 
@@ -38,48 +37,6 @@ if TYPE_CHECKING:
 
 AGAIN = "again"
 """The key under which it is kept how a run that another machine has stored is to be mended."""
-
-_PRUNED = ".pruned-"
-"""The name of a queue's folder begins so while it is being removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueEntry:
-    """One queue on the shelf. ``name`` is its folder's; one set aside has another than its id.
-
-    ``error``: why it can't be read; ``passing``: only for now, and nothing says it is damaged.
-    ``stamp``: its files' from before they were read.
-    """
-
-    name: str
-    queue_id: str = ""
-    meta: dict[str, str] = field(default_factory=dict)
-    queue: QueueState | None = None
-    error: str | None = None
-    passing: bool = False
-    stamp: Stamp | None = None
-
-    @property
-    def order(self) -> int:
-        """Of coming in; 0 for a queue whose number can't be read."""
-        order = self.meta.get("order", "")
-        return int(order) if order.isdecimal() and len(order) < 16 else 0
-
-    @property
-    def aside(self) -> bool:
-        """Whether ``--fresh`` has set it aside: nothing resumes it."""
-        return self.name != self.queue_id
-
-    @property
-    def ended(self) -> bool:
-        return self.queue is not None and self.queue.status in QUEUE_ENDED
-
-    @property
-    def unstored(self) -> bool:
-        """Whether it has ended, and results or its last state are missing from its store."""
-        if self.queue is None or not self.ended:
-            return False
-        return self.queue.incomplete or bool(self.meta.get(UNSTORED))
 
 
 class QueueRepository:
@@ -108,25 +65,26 @@ class QueueRepository:
         Those whose files haven't changed since the last look are not opened. In any thread.
         """
         names = self.names()
-        found = [self._entry(name) for name in names]
+        found = [self.entry(name) for name in names]
         for name in self._kept.keys() - set(names):
             self._kept.pop(name, None)
         return sorted(found, key=lambda entry: (entry.order, entry.name))
 
-    def _entry(self, name: str) -> QueueEntry:
+    def entry(self, name: str) -> QueueEntry:
+        """The queue of this name; one that can't be read says so. In any thread."""
         database = self.paths.database_of(name)
         stamp = stamp_of(database)
         kept = self._kept.get(name)
         if kept is not None and kept[0] == stamp:
             return kept[1]
-        entry = replace(_read_entry(name, Path(database)), stamp=stamp)
+        entry = replace(read_entry(name, Path(database)), stamp=stamp)
         if stamp.settled and not entry.passing:
             self._kept[name] = (stamp, entry)
         return entry
 
     def _meta(self, name: str) -> Mapping[str, str] | None:
         """None for a queue that can't be read."""
-        entry = self._entry(name)
+        entry = self.entry(name)
         return entry.meta if entry.error is None else None
 
     def find(self, queue_id: str | None) -> QueueEntry:
@@ -143,7 +101,7 @@ class QueueRepository:
             return entries[-1]
         if not self.queue_paths(queue_id).root.is_dir():
             raise NotFoundError(f"there is no queue '{queue_id}' in {self.paths.root}")
-        return self._entry(queue_id)
+        return self.entry(queue_id)
 
     def names(self) -> list[str]:
         """The names of all queues, in no order."""
@@ -216,7 +174,7 @@ class QueueRepository:
         holder = holder_of(self.paths.daemon_lock)
         if holder is None or not self.queue_paths(queue_id).database.is_file():
             return
-        entry = self._entry(queue_id)
+        entry = self.entry(queue_id)
         if entry.meta.get("owner") == "daemon" and not entry.ended:
             raise LockedError(f"queue '{queue_id}' is in the care of {holder}")
 
@@ -226,7 +184,7 @@ class QueueRepository:
     def create(
         self, document: QueueSpec, owner: str, *, anonymous: bool, again: RunMode = RESUMED
     ) -> None:
-        """Put a new queue on the shelf, durably; the caller holds its lock.
+        """Create a queue durably; the caller holds its lock.
 
         ``again``: what is to become of a run of it that another machine has stored.
         """
@@ -260,7 +218,7 @@ class QueueRepository:
             names = self.names()
             # A queue keeps its place for good: only those that are new are looked at.
             for name in set(names) - self._ordered:
-                self._last_order = max(self._last_order, self._entry(name).order)
+                self._last_order = max(self._last_order, self.entry(name).order)
             self._ordered = set(names)
             self._last_order += 1
             return self._last_order
@@ -274,7 +232,7 @@ class QueueRepository:
         finally:
             opened.close()
 
-    # -- setting aside, removing -------------------------------------------------------------
+    # -- setting aside -----------------------------------------------------------------------
 
     def set_aside(self, queue_id: str) -> str:
         """Move a queue's state, then its logs, to ``<queue_id>.<started_at>``; returns that name.
@@ -289,7 +247,7 @@ class QueueRepository:
 
     def _aside_name(self, queue_id: str) -> str:
         try:
-            queue = self._entry(queue_id).queue
+            queue = self.entry(queue_id).queue
             moment = queue.started_at if queue else None
         except RunnerError:
             moment = None
@@ -315,120 +273,3 @@ class QueueRepository:
                 self.log_folders.move(logs, entry.name)
                 return
         self.log_folders.move(logs, self._free_name(queue_id, time.time()))
-
-    def prune(
-        self,
-        older_than: float,
-        *,
-        only: str | None = None,
-        dry_run: bool = False,
-        asked: bool = False,
-    ) -> list[str]:
-        """Remove finished queues older than so many seconds, and their logs; returns the names.
-
-        By itself it goes by the time that was seen to pass; ``asked`` by a person for it, by the
-        wall clock. Raises RunnerError if that can't be right.
-        """
-        entries = [e for e in self.entries() if only in (None, e.name)]
-        kept: Mapping[str, float] = {}
-        if not asked:
-            kept = self._look_at_ages(entries)
-        elif any(map(_is_done, entries)):
-            check_clock(self.paths.ages, self._newest_file(), remember=not dry_run)
-
-        def is_old(entry: QueueEntry) -> bool:
-            by_wall = time.time() - _ended_at(entry)
-            return (by_wall if asked else kept.get(_age_key(entry), -1.0)) >= older_than
-
-        removed = []
-        if not dry_run:
-            self._finish_removing()
-        for entry in entries:
-            if not _is_done(entry) or not is_old(entry):
-                continue
-            if not dry_run and not self._remove(entry, is_old):
-                continue
-            removed.append(entry.name)
-        return removed
-
-    def _look_at_ages(self, entries: list[QueueEntry]) -> Mapping[str, float]:
-        """How old each finished queue is by now; remembered for the next look."""
-        ended = {_age_key(entry): _ended_at(entry) for entry in entries if _is_done(entry)}
-        ages = read_ages(self.paths.ages).at(read_clocks(), ended)
-        write_ages(self.paths.ages, ages)
-        return ages.kept or {}
-
-    def _newest_file(self) -> float:
-        """Wall seconds of the last change to anything here that is changed at every step."""
-        paths = [self.paths.root, self.paths.queues]
-        for name in self.names():
-            database = self.queue_paths(name).database
-            paths += [database, database.with_name(f"{database.name}-wal")]
-        newest = 0.0
-        for path in paths:
-            with suppress(OSError):
-                newest = max(newest, os.stat(path).st_mtime)
-        return newest
-
-    def _remove(self, entry: QueueEntry, is_old: Callable[[QueueEntry], bool]) -> bool:
-        try:
-            lock = self.lock(entry.queue_id, "runner prune")
-        except LockedError:
-            return False
-        try:
-            now = self._entry(entry.name)
-            if not _is_done(now) or not is_old(now):
-                # It was taken up again before we had the lock.
-                return False
-            # The logs first: without its state nobody would know any more whose they are.
-            remove_tree(self.log_paths(entry.name).root)
-            doomed = self.paths.queues / f"{_PRUNED}{entry.name}-{os.getpid()}"
-            os.rename(self.queue_paths(entry.name).root, doomed)
-            self.log_folders.forget(entry.name)
-            remove_tree(doomed)
-        finally:
-            lock.release()
-        return True
-
-    def _finish_removing(self) -> None:
-        """Remove what a killed prune has left."""
-        if self.paths.queues.is_dir():
-            for doomed in self.paths.queues.glob(f"{_PRUNED}*"):
-                remove_tree(doomed)
-
-
-def _read_entry(name: str, path: Path) -> QueueEntry:
-    """A queue as its database has it, whatever that holds: one queue's trouble is its own."""
-    try:
-        opened = Database(path, read_only=True)
-        try:
-            meta = opened.meta()
-            entry = QueueEntry(name, meta.get("queue_id", name), meta, opened.queue())
-        finally:
-            opened.close()
-        if entry.order < 0:
-            raise ValueError("its order is below 0")
-    except RunnerError as error:
-        return QueueEntry(name, error=str(error), passing=not isinstance(error, StateError))
-    except Exception as error:
-        return QueueEntry(name, error=f"{path} can't be read: {type(error).__name__}: {error}")
-    return entry
-
-
-def _is_done(entry: QueueEntry) -> bool:
-    """Whether a queue has ended, or was set aside."""
-    return entry.queue is not None and (entry.ended or entry.aside)
-
-
-def _ended_at(entry: QueueEntry) -> float:
-    """Wall seconds of its end, or of the last that was heard of it."""
-    queue = entry.queue
-    if queue is None:
-        return 0.0
-    return queue.completed_at or queue.updated_at or queue.started_at or 0.0
-
-
-def _age_key(entry: QueueEntry) -> str:
-    """This end of this run: one that goes on and ends again is young again."""
-    run_id = entry.queue.run_id if entry.queue is not None else ""
-    return f"{entry.name} {run_id} {_ended_at(entry)!r}"

@@ -29,7 +29,7 @@ from runner.service.queries import (
     queue_name,
     stored_snapshot,
 )
-from runner.service.queue_repository import QueueEntry
+from runner.service.queue_entry import QueueEntry
 from runner.service.read_throttle import ReadThrottle
 from runner.service.request_fields import Fields
 from runner.service.session import Session

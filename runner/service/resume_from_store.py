@@ -24,7 +24,8 @@ from runner.results.download.stored_log import get_log
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
 from runner.results.stored_queue import StoredQueue, read_queue
-from runner.service.queue_repository import AGAIN, QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import AGAIN, QueueRepository
 from runner.store.database import Database
 
 _GOES_ON = frozenset({QueueStatus.RUNNING, QueueStatus.INTERRUPTED})

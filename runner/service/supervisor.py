@@ -28,7 +28,8 @@ from runner.service import resume_from_store
 from runner.service.candidates import Candidates
 from runner.service.garbage_collection import keep_from_collection, sweep
 from runner.service.job_user import job_user
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
 from runner.service.session import RunContext, Session
 from runner.store.locks import Lock
 

@@ -12,7 +12,8 @@ from runner.core.machine_lifetime import Moment
 from runner.core.states import QueueState, QueueStatus
 from runner.service import machine_end
 from runner.service.machine_end import all_ended
-from runner.service.queue_repository import QueueEntry, QueueRepository
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
 
 
 def ended(name: str, status: QueueStatus, at: float) -> QueueEntry:

@@ -12,6 +12,7 @@ import pytest
 
 from runner.host.notify import Notifier
 from runner.model.settings import Settings
+from runner.service import daemon
 from runner.service.daemon import Daemon
 from runner.service.job_user import job_user
 from runner.service.queue_repository import QueueRepository
@@ -31,7 +32,7 @@ def test_sigterm_during_a_prune_is_not_forgotten(
     def stopping(notifier: Notifier, *, slowly: bool = False) -> None:
         leaving.set()
 
-    monkeypatch.setattr(QueueRepository, "prune", prune)
+    monkeypatch.setattr(daemon, "prune", prune)
     monkeypatch.setattr(Notifier, "stopping", stopping)
     settings = Settings(
         config_file=tmp_path / "runner.toml",

@@ -10,6 +10,7 @@ from runner.errors import RunnerError
 from runner.service import queue_ages
 from runner.service.queue_ages import QueueAges, Reading, check_clock, read_ages
 from runner.service.queue_repository import QueueRepository
+from runner.service.retention import prune
 from runner.store import database
 
 DAY = 86_400.0
@@ -54,19 +55,19 @@ def test_only_old_queues_are_removed_and_one_that_ran_again_is_young(
 ) -> None:
     """The daemon's own pruning goes by one reading, or by what a queue was before a retry."""
     clocks = [Reading(NOW, "b", 100.0)]
-    monkeypatch.setattr("runner.service.queue_repository.read_clocks", lambda: clocks[0])
+    monkeypatch.setattr("runner.service.retention.read_clocks", lambda: clocks[0])
     repository = QueueRepository(tmp_path / "state", tmp_path / "log")
     for name in ("old", "again"):
         ended = QueueState("r", QueueStatus.COMPLETED, completed_at=NOW)
         database.create(repository.queue_paths(name), "{}", ended, {"queue_id": name})
     os.makedirs(repository.paths.locks)
-    assert repository.prune(30 * DAY) == []
+    assert prune(repository, 30 * DAY) == []
     clocks[0] = Reading(NOW + 200 * YEAR, "b", 200.0)
-    assert repository.prune(30 * DAY) == []
+    assert prune(repository, 30 * DAY) == []
     opened = database.Database(repository.queue_paths("again").database)
     opened.commit(QueueState("r", QueueStatus.COMPLETED, completed_at=NOW + 60), [], [], [])
     opened.close()
     clocks[0] = Reading(NOW, "b", 200.0 + 30 * DAY)
-    assert repository.prune(30 * DAY, dry_run=True) == ["old"]
-    assert repository.prune(30 * DAY) == ["old"]
+    assert prune(repository, 30 * DAY, dry_run=True) == ["old"]
+    assert prune(repository, 30 * DAY) == ["old"]
     assert repository.names() == ["again"]

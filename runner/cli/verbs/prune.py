@@ -27,6 +27,7 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = options.settings(arguments)
     only = options.queue(arguments)
     from runner.service.queue_repository import QueueRepository
+    from runner.service.retention import prune
 
     age = settings.queue_retention
     if arguments.older_than is not None:
@@ -37,7 +38,7 @@ def execute(arguments: argparse.Namespace) -> int:
     repository = QueueRepository(settings.state_dir, settings.log_dir)
     if only is not None:
         repository.find(only)
-    removed = repository.prune(age, only=only, dry_run=arguments.dry_run, asked=True)
+    removed = prune(repository, age, only=only, dry_run=arguments.dry_run, asked=True)
     if arguments.json:
         print(json.dumps(removed))
     else:
