@@ -31,10 +31,11 @@ from runner.targets.ec2.index import Index
 from runner.targets.ec2.launch.estimate import plan_view
 from runner.targets.ec2.launch.launch_guard import LaunchGuard
 from runner.targets.ec2.launch.launch_request import LaunchRequest
-from runner.targets.ec2.launch.launcher import Launched, Launcher, Payload, new_queue_id
+from runner.targets.ec2.launch.launcher import Launched, Launcher, new_queue_id
 from runner.targets.ec2.launch.local_launches import Launch, Launches
 from runner.targets.ec2.launch.plan import InstanceCandidate, candidates
 from runner.targets.ec2.launch.preflight import PreflightFacts, run_preflight
+from runner.targets.ec2.launch.shipment import Payload
 from runner.targets.ec2.launch.user_data import Shipped
 from runner.targets.ec2.observe.queue_standing import QueueStanding
 from runner.targets.ec2.queue_ref import QueueRef

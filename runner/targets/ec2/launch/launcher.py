@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from runner.aws.ec2 import ALIVE, Ec2, Machine
 from runner.aws.errors import AwsError
-from runner.core.run_mode import RESUMED, RunMode
 from runner.errors import ConflictError, StateError
-from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
-from runner.results.layout import Layout
-from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import LaunchBucket
 from runner.targets.ec2.end.end_marker import Agreed
@@ -36,50 +31,24 @@ from runner.targets.ec2.launch.instance_requester import (
     TokenTaken,
 )
 from runner.targets.ec2.launch.launch_guard import LaunchGuard
-from runner.targets.ec2.launch.launch_options import NAME as OPTIONS_NAME
-from runner.targets.ec2.launch.launch_options import launch_options_of, sha256_of
 from runner.targets.ec2.launch.launch_request import LaunchRequest
 from runner.targets.ec2.launch.local_launches import Launch, Launches, SentRequest
-from runner.targets.ec2.launch.plan import BUNDLE_ARCH, SPOT, Facts, InstanceCandidate
+from runner.targets.ec2.launch.plan import SPOT, Facts, InstanceCandidate
 from runner.targets.ec2.launch.refusals import left_after, line, summary
 from runner.targets.ec2.launch.run_instances import request, tags, token
-from runner.targets.ec2.launch.shipping import Progress, ship_bundles, ship_document, ship_workdir
-from runner.targets.ec2.launch.user_data import BootConfig, Shipped, user_data
+from runner.targets.ec2.launch.shipment import (
+    Payload,
+    Say,
+    Shipment,
+    boot_config,
+    bundle_arch,
+    ship,
+)
+from runner.targets.ec2.launch.shipping import Progress
+from runner.targets.ec2.launch.user_data import user_data
 from runner.targets.ec2.observe.machines import Owned
 from runner.targets.ec2.observe.queue_machines import RECENT
 from runner.targets.ec2.queue_ref import QueueRef
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What a launch ships. ``bundle``: builds, or finds, the bundle of an architecture.
-
-    ``flags``: as they were given, for a replacement (see Recipe). ``again``: how a run that is
-    stored is mended.
-    """
-
-    queue: QueueSpec
-    workdir: Path | Shipped | None
-    bundle: Callable[[str], Path]
-    flags: Mapping[str, Any] = field(default_factory=dict)
-    again: RunMode = RESUMED
-
-
-@dataclass(frozen=True, slots=True)
-class Shipment:
-    """What is in the bucket for a launch, whose word is ``launch``. ``recipe``: its sha256.
-
-    ``bundles``: by architecture. ``again``: the flags by which a stored run is mended.
-    """
-
-    launch: str
-    document: Shipped
-    workdir: Shipped | None
-    launch_flags: str
-    bundles: Mapping[str, Shipped]
-    again: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +125,7 @@ class Launcher:
     ) -> tuple[tuple[InstanceCandidate, ...], list[str]]:
         """The candidates that EC2 doesn't refuse at once, and a note on each that it does.
 
-        Raises RefusedError if none is left.
+        Raises LaunchRefusedError if none is left.
         """
         now = time.time()
         some = Launch("probe", "s3://probe", facts.region, new_launch(now), now, now + 3600)
@@ -184,14 +153,7 @@ class Launcher:
         AwsError, UsageError; nothing knows of it yet.
         """
         word = _word(before, time.time())
-        document = ship_document(self._bucket, word, payload.queue)
-        workdir = ship_workdir(self._bucket, word, payload.workdir, progress)
-        launch_flags = launch_options_of(payload.flags, self._ec2.region, workdir).encode()
-        self._bucket.put(names.launch_key(word, OPTIONS_NAME), launch_flags)
-        arches = {_arch(candidate) for candidate in tried}
-        bundles = ship_bundles(self._bucket, arches, payload.bundle, self._say, progress)
-        again = tuple(payload.again.flags.split())
-        return Shipment(word, document, workdir, sha256_of(launch_flags), bundles, again)
+        return ship(self._bucket, self._ec2.region, word, tried, payload, self._say, progress)
 
     def begin(
         self, wanted: LaunchRequest, queue_id: str, store: str, digest: str, shipment: Shipment,
@@ -238,19 +200,22 @@ class Launcher:
         tried: tuple[InstanceCandidate, ...],
         shipment: Shipment,
     ) -> Launched:  # fmt: skip
-        """Claim the queue, and ask EC2. Raises RefusedError with EC2's words if nothing could be
-        had, UnclearError, ConflictError, AwsError, StateError."""
+        """Claim the queue, and ask EC2.
+
+        Raises LaunchRefusedError with EC2's words if every candidate was refused, UnclearError,
+        ConflictError, AwsError, StateError.
+        """
         # Its time counts from here: to send the bundle, or to end another machine, took a while.
         now = time.time()
         launch = launch.having(launched_at=now, expires=_expires(now, wanted))
         self._launches.write(launch)
         boots = {
-            arch: user_data(boot(wanted, launch, self._bucket, bundle, shipment))
+            arch: user_data(boot_config(wanted, launch, self._bucket, bundle, shipment))
             for arch, bundle in shipment.bundles.items()
         }
         self._guard.claim(launch)
         try:
-            return self._ask_in_turn(launch, wanted, facts, tried, lambda c: boots[_arch(c)])
+            return self._ask_in_turn(launch, wanted, facts, tried, lambda c: boots[bundle_arch(c)])
         except LaunchRefusedError:
             self._nothing_came_of(launch)
             raise
@@ -381,31 +346,6 @@ def _request(
     )
 
 
-def boot(
-    wanted: LaunchRequest, launch: Launch, bucket: LaunchBucket, bundle: Shipped, shipment: Shipment
-) -> BootConfig:
-    """What the machine is told. Its lifetime it reckons from ``expires``."""
-    settings = {"on_complete": wanted.on_complete}
-    if wanted.keep_on_failure is not None:
-        settings["keep_on_failure"] = format_duration(wanted.keep_on_failure)
-    if wanted.job_user is not None:
-        settings["job_user"] = wanted.job_user
-    return BootConfig(
-        region=bucket.region or launch.region,
-        bucket=bucket.name,
-        launch=launch.launch,
-        queue_id=launch.queue_id,
-        bundle=bundle,
-        document=shipment.document,
-        workdir=shipment.workdir,
-        settings=settings,
-        expires=int(launch.expires),
-        keep_on_failure=int(wanted.keep_on_failure or 0),
-        state_key=f"{parse_s3(launch.store)[1]}/{Layout().state_key}",
-        again=list(shipment.again),
-    )
-
-
 def new_launch(now: float) -> str:
     """A word that no other launch has; they sort by time."""
     return f"{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
@@ -426,7 +366,3 @@ def new_queue_id(now: float) -> str:
 
 def _expires(now: float, wanted: LaunchRequest) -> float:
     return float(int(now + wanted.max_lifetime))
-
-
-def _arch(candidate: InstanceCandidate) -> str:
-    return BUNDLE_ARCH.get(candidate.image.arch, candidate.image.arch)
