@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from lab import Machine
 from s3_endpoint import Endpoint
 
 BUILD = [sys.executable, str(REPOSITORY / "packaging" / "bundle.py"), "build"]
+SUMS = "SHA256SUMS"
 STATE = "/var/lib/runner/queue-state.json"
 KEPT = {
     "/var/lib/queue-runner",
@@ -68,6 +70,27 @@ def leftovers(machine: Machine) -> set[str]:
     return {path for path in found if not path.startswith(("/usr/lib/python3", "/run/systemd"))}
 
 
+def as_it_was(bundle: Path, into: Path) -> Path:
+    """The bundle of a version whose lifetime guard had another name: its units were called so."""
+    subprocess.run(["tar", "xzf", bundle, "-C", into], check=True)
+    root = into / bundle.name.removesuffix(".tar.gz")
+    for kind in ("service", "timer"):
+        unit = root / "systemd" / f"runner-lifetime.{kind}"
+        unit.rename(unit.with_name(f"runner-deadman.{kind}"))
+    installing = root / "installer" / "installing.py"
+    installing.write_text(installing.read_text().replace("runner-lifetime.", "runner-deadman."))
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != SUMS]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    lines = [
+        f"{digest}  {path.relative_to(root)}\n" for digest, path in zip(digests, files, strict=True)
+    ]
+    (root / SUMS).write_text("".join(lines))
+    older = into / "older" / bundle.name
+    older.parent.mkdir()
+    subprocess.run(["tar", "czf", older, "-C", into, root.name], check=True)
+    return older
+
+
 def test_install_run_upgrade_and_uninstall(
     machine: Machines, bundle: Path, endpoint: Endpoint, tmp_path: Path
 ) -> None:
@@ -75,7 +98,8 @@ def test_install_run_upgrade_and_uninstall(
     host = machine(environment=endpoint.env).boot()
     host.forward(endpoint.port)
     before = leftovers(host)
-    script = install(host, bundle)
+    script = install(host, as_it_was(bundle, tmp_path))
+    assert host.run("systemctl", "is-active", "runner-deadman.timer").stdout == "active\n"
     assert 'job_user = "runner"' in host.read("/etc/runner/runner.toml")
 
     bucket = endpoint.bucket()
@@ -88,6 +112,9 @@ def test_install_run_upgrade_and_uninstall(
     pid = long_job(host)
     newer = install(host, build_bundle(tmp_path, "0.1.1"))
     assert "0.1.1" in host.run("runner", "--version").stdout
+    assert host.run("systemctl", "is-active", "runner-lifetime.timer").stdout == "active\n"
+    units = host.run("systemctl", "list-units", "--all", "runner-deadman*", "--no-legend").stdout
+    assert (units, host.run("find", "/etc/systemd", "-name", "*deadman*").stdout) == ("", "")
     # With the compiled wheel of the machine's Python, and no other's.
     assert json.loads(host.run("runner", "schema").stdout)["title"] == "Queue document"
     compiled = host.run("sh", "-c", "ls /opt/runner/current/lib/*/*/pydantic_core/*.so").stdout

@@ -152,7 +152,7 @@ def test_a_power_cut_in_the_midst_of_the_boot_costs_time_only(
     )
 
 
-def test_the_dead_man_survives_a_power_cut_in_the_midst_of_the_boot(
+def test_the_lifetime_guard_survives_a_power_cut_in_the_midst_of_the_boot(
     new: New, launched: Launched
 ) -> None:
     """User-data doesn't run again: nothing would ever end a machine that was cut half-way."""

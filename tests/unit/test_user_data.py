@@ -103,7 +103,7 @@ def test_a_setting_that_the_daemon_would_refuse_is_refused_here() -> None:
         user_data(replace(BOOT, settings={"on_complete_delay": "0s"}))
 
 
-def test_the_dead_man_comes_before_all_that_can_fail() -> None:
+def test_the_lifetime_guard_comes_before_all_that_can_fail() -> None:
     """A machine whose bootstrap fails early would live for ever."""
     text = script(BOOT)
     armed = text.index("\narm $((patience + keep))")
