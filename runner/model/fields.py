@@ -1,8 +1,7 @@
-"""The rule of every field: one small check each, and the tables that name them.
+"""The rule of every field of a document: one small check each, and the tables that name them.
 
-A check takes the JSON value and returns what the records hold, or raises InvalidError with words
-for the user. It sees one value: what concerns several fields or jobs (ids, cycles) is
-``parsing``'s. Values of ``env`` and ``secret_env`` are never quoted in a message.
+A check sees one value: what concerns several fields or jobs (ids, cycles) is ``parsing``'s. Values
+of ``env`` and ``secret_env`` are never quoted in a message.
 
 The checks are written by hand. pydantic would read 100,000 jobs no faster: with types, ranges and
 patterns in its own language, one job at a time, and without our messages, it takes 1.09 times our
@@ -15,18 +14,26 @@ has to be imported: `runner validate` of a small document would take 171 ms of p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable
 from typing import Any
 
 from runner.model import globs
-from runner.model.durations import parse_duration
+from runner.model.checks import (
+    Check,
+    check_boolean,
+    check_duration,
+    check_object,
+    check_text,
+    choice,
+    each,
+    size_of,
+    whole,
+)
 from runner.model.faults import KEPT, Faults, InvalidError
 from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputSpec, ResultSpec, RetrySpec
 from runner.model.reading import is_ignored
 from runner.model.secrets import parse_reference
-from runner.model.wording import did_you_mean, kind, one_of, quoted, step
-
-Check = Callable[[Any], Any]
+from runner.model.wording import kind, one_of, quoted, step
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 FIRST_RESERVED_JOB_IDS = ("queue.json", "queue-state.json")
@@ -71,45 +78,8 @@ _PLACEHOLDER = re.compile(PLACEHOLDER_PATTERN)
 _IP_ADDRESS = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 
 
-def check_object(
-    raw: Any,
-    checks: dict[str, Check],
-    required: Set[str],
-    faults: Faults,
-    place: str = "",
-) -> dict[str, Any]:
-    """The valid fields of ``raw``; every error goes to ``faults``."""
-    values: dict[str, Any] = {}
-    if not isinstance(raw, dict):
-        faults.add(place, f"must be an object, not {kind(raw)}")
-        return values
-    for key, value in raw.items():
-        check = checks.get(key)
-        if check is None:
-            if not is_ignored(key):
-                faults.add(place + step(key), "unknown key", key, checks)
-            continue
-        try:
-            values[key] = check(value)
-        except InvalidError as invalid:
-            for inside, message in invalid.faults:
-                faults.add(f"{place}.{key}{inside}", message)
-    if not raw.keys() >= required:
-        for key in sorted(required - raw.keys()):
-            faults.add(f"{place}.{key}", "is required, but missing")
-    return values
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise InvalidError(f"must be a string, not {kind(value)}")
-    if not value:
-        raise InvalidError("must not be empty")
-    return value
-
-
 def _identifier(value: Any) -> str:
-    text = _text(value)
+    text = check_text(value)
     if not _ID.fullmatch(text):
         rule = "letters, digits, '.', '_' and '-', first a letter or digit, at most 128"
         raise InvalidError(f"{quoted(text)} is not an id: {rule}")
@@ -118,7 +88,7 @@ def _identifier(value: Any) -> str:
 
 def check_job_id(value: Any) -> str:
     """The id of a job; it is also the name of a folder."""
-    text = _text(value)
+    text = check_text(value)
     if text in RESERVED_JOB_IDS:
         raise InvalidError(f'"{text}" is the name of one of our own files')
     return _identifier(text)
@@ -126,84 +96,15 @@ def check_job_id(value: Any) -> str:
 
 def check_stored_job_id(value: Any) -> str:
     """The same for a job of a queue that was accepted before."""
-    text = _text(value)
+    text = check_text(value)
     return check_job_id(text) if text in FIRST_RESERVED_JOB_IDS else _identifier(text)
 
 
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-
-
 def _command(value: Any) -> str:
-    text = _text(value)
-    if (size := _size(text)) > MAX_ARGUMENT_BYTES:
+    text = check_text(value)
+    if (size := size_of(text)) > MAX_ARGUMENT_BYTES:
         raise InvalidError(f"is too long: {size:,} bytes, at most {MAX_ARGUMENT_BYTES:,}")
     return text
-
-
-def _duration(value: Any) -> float:
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise InvalidError(str(error))
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidError(f"must be true or false, not {kind(value)}")
-    return value
-
-
-def _choice(choices: Collection[str]) -> Check:
-    shared = {choice: choice for choice in choices}
-
-    def check(value: Any) -> str:
-        if not isinstance(value, str):
-            raise InvalidError(f"must be {one_of(choices)}, not {kind(value)}")
-        if value not in shared:
-            near = did_you_mean(value, choices)
-            raise InvalidError(f"must be {one_of(choices)}, not {quoted(value)}{near}")
-        return shared[value]
-
-    return check
-
-
-def _whole(least: int, most: int) -> Check:
-    def check(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            what = "one with a point" if isinstance(value, float) else kind(value)
-            raise InvalidError(f"must be a whole number, not {what}")
-        if not least <= value <= most:
-            raise InvalidError(f"must be {least} to {most:,}")
-        return value
-
-    return check
-
-
-def _each(check: Check, what: str) -> Check:
-    """An array of what ``check`` takes, as a tuple."""
-
-    def check_all(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise InvalidError(f"must be an array of {what}, not {kind(value)}")
-        try:
-            return tuple([check(item) for item in value])
-        except InvalidError:
-            raise InvalidError(faults=_faults_of_each(check, value))
-
-    return check_all
-
-
-def _faults_of_each(check: Check, value: list[Any]) -> list[tuple[str, str]]:
-    faults: list[tuple[str, str]] = []
-    for index, item in enumerate(value):
-        try:
-            check(item)
-        except InvalidError as invalid:
-            faults += [(f"[{index}]{at}", text) for at, text in invalid.faults]
-            if len(faults) > KEPT:
-                break
-    return faults
 
 
 def _variables(most: int, fault_of: Callable[[str, Any], str | None]) -> Check:
@@ -248,14 +149,14 @@ def _variable_fault(name: str, text: Any) -> str | None:
         return "is set by the runner itself"
     if not isinstance(text, str):
         return f"must be a string, not {kind(text)}"
-    if (size := len(name) + 1 + _size(text)) > MAX_ARGUMENT_BYTES:
+    if (size := len(name) + 1 + size_of(text)) > MAX_ARGUMENT_BYTES:
         return f"is too long: {size:,} bytes with its name, at most {MAX_ARGUMENT_BYTES:,}"
     return None
 
 
 def check_bucket(value: Any) -> str:
     """The name of a bucket."""
-    text = _text(value)
+    text = check_text(value)
     if not _BUCKET.fullmatch(text) or ".." in text or _IP_ADDRESS.fullmatch(text):
         rule = "3 to 63 lower-case letters, digits, '-' and '.', first and last no sign"
         raise InvalidError(f"{quoted(text)} is not a bucket's name: {rule}")
@@ -264,12 +165,12 @@ def check_bucket(value: Any) -> str:
 
 def check_prefix(value: Any) -> str:
     """What all keys in a bucket begin with, without the `/` that follows it."""
-    text = _text(value)
+    text = check_text(value)
     if text[0] == "/" or text[-1] == "/":
         raise InvalidError("must not begin or end with '/'")
     if any(segment in ("", ".", "..") for segment in text.split("/")):
         raise InvalidError("must not hold '//', and no part of it may be '.' or '..'")
-    if (size := _size(text)) > MAX_PREFIX_BYTES:
+    if (size := size_of(text)) > MAX_PREFIX_BYTES:
         raise InvalidError(f"is too long: {size:,} bytes, at most {MAX_PREFIX_BYTES}")
     return text
 
@@ -284,7 +185,7 @@ def _retry(value: Any) -> RetrySpec:
 
 def _filled(value: Any) -> str:
     """A text in which placeholders may stand."""
-    text = _text(value)
+    text = check_text(value)
     for found in _PLACEHOLDER.findall(text):
         if found not in PLACEHOLDERS:
             known = one_of(PLACEHOLDERS)
@@ -303,7 +204,7 @@ def _s3_source(value: Any) -> str:
         raise InvalidError(f"the bucket {error}") from None
     if not slash:
         raise InvalidError(f"names no key; s3://{bucket}/ is the whole bucket")
-    if (size := _size(key)) > MAX_KEY_BYTES:
+    if (size := size_of(key)) > MAX_KEY_BYTES:
         raise InvalidError(f"its key is too long: {size:,} bytes, at most {MAX_KEY_BYTES:,}")
     return text
 
@@ -320,7 +221,7 @@ def _input(value: Any) -> InputSpec:
 
 
 def _glob(value: Any) -> str:
-    text = _text(value)
+    text = check_text(value)
     if fault := globs.fault_of(text):
         raise InvalidError(fault)
     return text
@@ -344,17 +245,17 @@ def _result(known: dict[str, Check]) -> Check:
     return check
 
 
-_CODES = _each(_whole(1, 255), "exit codes")
+_CODES = each(whole(1, 255), "exit codes")
 _ENVIRONMENT = _variables(MAX_VARIABLES, _variable_fault)
 _SECRETS = _variables(MAX_SECRETS, _secret_fault)
 _GLOBS = "globs"
 
 RETRY_REQUIRED = frozenset({"max_attempts"})
 RETRY_FIELDS: dict[str, Check] = {
-    "max_attempts": _whole(1, MAX_ATTEMPTS),
-    "backoff": _choice(tuple(BASE_DELAYS)),
-    "base_delay": _duration,
-    "max_delay": _duration,
+    "max_attempts": whole(1, MAX_ATTEMPTS),
+    "backoff": choice(tuple(BASE_DELAYS)),
+    "base_delay": check_duration,
+    "max_delay": check_duration,
     "retry_on_codes": _CODES,
     "dont_retry_on_codes": _CODES,
 }
@@ -362,49 +263,49 @@ RETRY_FIELDS: dict[str, Check] = {
 INPUT_FIELDS: dict[str, Check] = {"s3": _s3_source, "path": _filled}
 INPUT_REQUIRED = frozenset(INPUT_FIELDS)
 
-RESULT_FIELDS: dict[str, Check] = {"path": _glob, "optional": _boolean}
+RESULT_FIELDS: dict[str, Check] = {"path": _glob, "optional": check_boolean}
 RESULT_REQUIRED = frozenset({"path"})
 
 JOB_FIELDS: dict[str, Check] = {
     "job_id": check_job_id,
     "command": _command,
-    "timeout": _duration,
-    "depends_on": _each(_identifier, "job ids"),
-    "run_if": _choice(RUN_IF),
+    "timeout": check_duration,
+    "depends_on": each(_identifier, "job ids"),
+    "run_if": choice(RUN_IF),
     "env": _ENVIRONMENT,
     "secret_env": _SECRETS,
     "retry": _retry,
-    "result_paths": _each(_result(RESULT_FIELDS), _GLOBS),
-    "checkpoint_paths": _each(_glob, _GLOBS),
-    "input_paths": _each(_input, 'objects with "s3" and "path"'),
-    "inputs_in_timeout": _boolean,
-    "keep_background": _boolean,
-    "working_directory": _text,
-    "term_grace": _duration,
+    "result_paths": each(_result(RESULT_FIELDS), _GLOBS),
+    "checkpoint_paths": each(_glob, _GLOBS),
+    "input_paths": each(_input, 'objects with "s3" and "path"'),
+    "inputs_in_timeout": check_boolean,
+    "keep_background": check_boolean,
+    "working_directory": check_text,
+    "term_grace": check_duration,
 }
 JOB_REQUIRED = frozenset({"job_id", "command", "timeout"})
 
 STORED_JOB_FIELDS: dict[str, Check] = {
     **JOB_FIELDS,
     "job_id": check_stored_job_id,
-    "result_paths": _each(_result({**RESULT_FIELDS, "path": _text}), _GLOBS),
-    "checkpoint_paths": _each(_text, _GLOBS),
+    "result_paths": each(_result({**RESULT_FIELDS, "path": check_text}), _GLOBS),
+    "checkpoint_paths": each(check_text, _GLOBS),
 }
 """The same for a document that was accepted before: rules that came later don't hold for it."""
 
 # The jobs themselves are read one by one as they come, see ``parsing``.
 QUEUE_FIELDS: dict[str, Check] = {
     "queue_id": _identifier,
-    "queue_name": _text,
+    "queue_name": check_text,
     "jobs": lambda value: value,
-    "global_timeout": _duration,
-    "on_failure": _choice(ON_FAILURE),
+    "global_timeout": check_duration,
+    "on_failure": choice(ON_FAILURE),
     "result_s3_bucket": check_bucket,
     "result_s3_prefix": check_prefix,
     "env": _ENVIRONMENT,
     "secret_env": _SECRETS,
-    "working_directory": _text,
-    "term_grace": _duration,
-    "max_parallel_jobs": _whole(1, MAX_PARALLEL_JOBS),
+    "working_directory": check_text,
+    "term_grace": check_duration,
+    "max_parallel_jobs": whole(1, MAX_PARALLEL_JOBS),
 }
 QUEUE_REQUIRED = frozenset({"queue_name", "jobs", "global_timeout", "on_failure"})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
+from runner.model.checks import Check, check_object
 from runner.model.faults import Faults
 from runner.model.fields import (
     JOB_FIELDS,
@@ -20,8 +21,6 @@ from runner.model.fields import (
     QUEUE_FIELDS,
     QUEUE_REQUIRED,
     STORED_JOB_FIELDS,
-    Check,
-    check_object,
 )
 from runner.model.graph import find_cycles
 from runner.model.queue import JobSpec, QueueSpec
