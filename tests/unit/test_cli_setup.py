@@ -11,7 +11,7 @@ from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.stacks import Event
 from runner.cli.main import run_command
 from runner.targets.ec2.account import setup
-from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, Step
+from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, SetupStep
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def test_mistakes_are_told_before_anything_is_asked(
 
 
 def planned(*, same: bool = False) -> SetupPlan:
-    step = Step("runner-permissions", "eu-west-1", "text", {}, ("a role",), there=False, same=same)
+    step = SetupStep(
+        "runner-permissions", "eu-west-1", "text", {}, ("a role",), there=False, same=same
+    )
     return SetupPlan("123456789012", "aws", "eu-west-1", [step])
 
 
@@ -53,7 +55,7 @@ def test_a_ctrl_c_says_what_goes_on(
 ) -> None:
     """Somebody would think that it was stopped, and make the same by hand."""
 
-    def interrupted(plan: SetupPlan, tell: Callable[[Step, Event], None]) -> list[Done]:
+    def interrupted(plan: SetupPlan, tell: Callable[[SetupStep, Event], None]) -> list[Done]:
         tell(plan.steps[0], Event("Role", "AWS::IAM::Role", "CREATE_IN_PROGRESS", ""))
         raise KeyboardInterrupt
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.aws.stacks import Event
-    from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, Step
+    from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, SetupStep
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """S3 User Guide, "Bucket naming rules"."""
@@ -88,7 +88,7 @@ def _set_up(arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     at_work = ""
 
-    def tell(step: Step, event: Event) -> None:
+    def tell(step: SetupStep, event: Event) -> None:
         nonlocal at_work
         at_work = f"{step.stack} in {step.region}"
         why = f": {event.why}" if event.why and event.status.endswith("_FAILED") else ""

@@ -6,6 +6,7 @@ ignores the fields that it doesn't know.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from runner.targets.ec2.queue_ref import QueueRef
 from runner.timestamps import rfc3339_seconds
 
 VERSION = 1
+
+_FLAGS_KEY = "recipe"
+"""The key of ``launch_flags`` in stored records, the same since the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class LaunchRecord:
             "launch": self.launch,
             "launched_at": None if self.launched_at is None else rfc3339_seconds(self.launched_at),
             "expires": None if self.expires is None else rfc3339_seconds(self.expires),
-            "recipe": self.launch_flags,
+            _FLAGS_KEY: self.launch_flags,
             "document": self.document,
         }
         return {name: value for name, value in told.items() if value is not None}
@@ -71,14 +75,14 @@ class _Stored:
     launch: str | None = None
     launched_at: Any = None
     expires: Any = None
-    recipe: str | None = None  # the name under which records are stored since the first
+    launch_flags: str | None = None
     document: str | None = None
 
 
 def parse(plain: object) -> LaunchRecord | None:
     """The record in a JSON value; None for what is none, or of a later version."""
     try:
-        told = read(_Stored, plain, "a launch's record")
+        told = read(_Stored, _renamed(plain), "a launch's record")
     except RecordError:
         return None
     if told.version != VERSION:
@@ -91,9 +95,16 @@ def parse(plain: object) -> LaunchRecord | None:
         launch=told.launch,
         launched_at=_moment(told.launched_at),
         expires=_moment(told.expires),
-        launch_flags=told.recipe,
+        launch_flags=told.launch_flags,
         document=told.document,
     )
+
+
+def _renamed(plain: object) -> object:
+    """The value with the names that the records have here."""
+    if not isinstance(plain, Mapping):
+        return plain
+    return {"launch_flags" if key == _FLAGS_KEY else key: held for key, held in plain.items()}
 
 
 def _moment(told: Any) -> float | None:

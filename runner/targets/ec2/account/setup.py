@@ -60,7 +60,7 @@ class SetupRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SetupStep:
     """One stack. ``there``: how it stands now; ``same``: it is as it should be."""
 
     stack: str
@@ -79,7 +79,7 @@ class SetupPlan:
     account: str
     partition: str
     region: str
-    steps: Sequence[Step]
+    steps: Sequence[SetupStep]
     notes: Sequence[str] = field(default=())
 
     @property
@@ -218,7 +218,7 @@ def bucket_region(bucket: str, region: str) -> str | None:
     return str(told or "us-east-1")
 
 
-def _bucket_step(wanted: SetupRequest, bucket: str) -> Step:
+def _bucket_step(wanted: SetupRequest, bucket: str) -> SetupStep:
     parameters = {
         "Bucket": bucket,
         "KmsKeyArn": wanted.kms_key or "",
@@ -229,7 +229,7 @@ def _bucket_step(wanted: SetupRequest, bucket: str) -> Step:
 
 def _step(
     stack: str, region: str, name: str, parameters: dict[str, str], there: Stack | None = None
-) -> Step:
+) -> SetupStep:
     stacks, template = Stacks(region), iam.template(name)
     there = there or stacks.find(stack)
     if name == iam.BUCKET and there is not None:
@@ -245,18 +245,18 @@ def _step(
         "shell": " or in a shell" if parameters.get("AllowShell") == "yes" else "",
     }
     words = [text.format(**told) for text in WORDS[name].values()]
-    return Step(stack, region, template, parameters, words, there is not None, same)
+    return SetupStep(stack, region, template, parameters, words, there is not None, same)
 
 
 # -- carrying it out -------------------------------------------------------------------------
 
 
-def carry_out(plan: SetupPlan, tell: Callable[[Step, Event], None]) -> list[Done]:
+def carry_out(plan: SetupPlan, tell: Callable[[SetupStep, Event], None]) -> list[Done]:
     """Make all stacks, one after another. Raises StackFailed, AwsError: those before it stay."""
     return [_make(step, tell) for step in plan.steps]
 
 
-def _make(step: Step, tell: Callable[[Step, Event], None]) -> Done:
+def _make(step: SetupStep, tell: Callable[[SetupStep, Event], None]) -> Done:
     stacks, result = Stacks(step.region), "unchanged"
     if not step.same:
         result = stacks.deploy(

@@ -75,19 +75,19 @@ class LaunchOptions:
 def launch_options_of(
     given: Mapping[str, Any], region: str, workdir: Shipped | None
 ) -> LaunchOptions:
-    """The recipe of a command line; flags that were not given are left out."""
+    """The options of a command line; flags that were not given are left out."""
     return LaunchOptions(
         region, {n: v for n in FLAGS if (v := given.get(n)) not in _NOT_GIVEN}, workdir
     )
 
 
 def sha256_of(data: bytes) -> str:
-    """What the launch's record keeps of a stored recipe."""
+    """What the launch's record keeps of stored options."""
     return hashlib.sha256(data).hexdigest()
 
 
 def known(data: bytes, sha256: str | None, place: str) -> LaunchOptions:
-    """The recipe that is stored at ``place``, if it is the one that the launch wrote.
+    """The options that are stored at ``place``, if they are what the launch wrote.
 
     ``sha256``: what the launch's record says of it. Raises UsageError for another one, and where
     nothing says what it was; RecordError for what no runner has written.
@@ -118,9 +118,11 @@ class _Stored:
 
 
 def parse_launch_options(data: bytes, place: str) -> LaunchOptions:
-    """What was stored. Raises RecordError, which begins with ``place``, for what is no recipe."""
+    """What was stored. Raises RecordError, which begins with ``place``, for anything else."""
     if len(data) > LARGEST:
-        raise RecordError(f"{place}: is no recipe: it has more than {LARGEST:,} bytes")
+        raise RecordError(
+            f"{place}: is no file of launch options: it has more than {LARGEST:,} bytes"
+        )
     told = parse(_Stored, data, place)
     flags = {n: v for n in FLAGS if (v := getattr(told.flags, n)) not in _NOT_GIVEN}
     if "tag" in flags:
@@ -135,9 +137,9 @@ _NOT_GIVEN: tuple[object, ...] = (None, False, (), [])
 def replacement(
     launch_flags: LaunchOptions, given: Mapping[str, Any], region: str
 ) -> dict[str, Any]:
-    """The flags of a replacement: the recipe's, and over them what is ``given``.
+    """The flags of a replacement: the first launch's, and over them what is ``given``.
 
-    ``on_demand`` in ``given`` takes back what the recipe says of the market.
+    ``on_demand`` in ``given`` takes back what the first launch's options say of the market.
     """
     moved = region != launch_flags.region
     flags = {n: v for n, v in launch_flags.flags.items() if not (moved and n in OF_REGION)}

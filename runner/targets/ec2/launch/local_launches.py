@@ -47,7 +47,7 @@ class Launch:
     """One launch. ``instance_id`` is absent until it is known; times in seconds since the epoch.
 
     ``digest``: of what was asked for, document and flags: the same command again has the same.
-    ``open``: the user has not been told of its end yet. ``recipe``: see Record.
+    ``open``: the user has not been told of its end yet. ``launch_flags``: see LaunchRecord.
     """
 
     queue_id: str
