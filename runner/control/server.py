@@ -1,6 +1,6 @@
 """The server's side of the socket: where it listens, who is let in, and how many.
 
-What a client may take of us is ``conversation``'s business, what requests mean is service's.
+What a client may take of us is ``server_connection``'s business, what requests mean is service's.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class Server:
         )
 
     def may_ask(self, uid: int) -> bool:
-        """See Hall."""
+        """See ServerContext."""
         return self._uids is None or uid in self._uids
 
     async def answer(self, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        """See Hall."""
+        """See ServerContext."""
         return await self._handler(message, peer)
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ FAILED = -2
 
 
 class Ancestry:
-    """What stands before the jobs of one queue. ``jobs`` is the ledger's own list of records."""
+    """What stands before the jobs of one queue. ``jobs``: ``QueueRecords.jobs`` itself."""
 
     def __init__(self, document: QueueSpec, graph: Graph, jobs: list[JobState]) -> None:
         self._document = document.jobs

@@ -45,7 +45,7 @@ def dispatch(records: QueueRecords, now: ev.Now) -> None:
 
 
 def _start_in_reserve(records: QueueRecords, now: ev.Now) -> None:
-    """Where nothing that runs can free space, the next job may; see ``space``."""
+    """Where nothing that runs can free space, the next job may; see ``disk_space``."""
     if records.live or not (records.short_of_space and may_start(records, in_reserve=True)):
         return
     if (index := records.frontier.take_for_space()) is not None:

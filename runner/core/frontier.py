@@ -23,7 +23,7 @@ from runner.model.graph import Graph
 
 
 class Frontier:
-    """What can be done next. ``jobs`` is the ledger's own list of records."""
+    """What can be done next. ``jobs``: ``QueueRecords.jobs`` itself."""
 
     def __init__(self, document: QueueSpec, graph: Graph, jobs: list[JobState]) -> None:
         self._document = document.jobs

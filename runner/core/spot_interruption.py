@@ -1,6 +1,6 @@
 """The machine is to be taken away: nothing new starts, and what runs ends before it goes.
 
-An interruption whose signal may come later: until then it is the ledger's ``departure``.
+An interruption whose signal may come later: until then it is ``QueueRecords.departure``.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ QUEUE_ENDED = frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED})
 
 ExitStatus = Annotated[int, Rule(whole(0, 255))]
 Slot = Annotated[int, Rule(whole(0, 10**9))]
-"""A place in the file of slots, of some hundred bytes each."""
+"""A place in the shims' record file, of some hundred bytes."""
 
 Token = Annotated[str, Rule(matching(r"[A-Za-z0-9._-]{1,48}", "a token"))]
 """An attempt's name: a part of file names and of lines of words."""

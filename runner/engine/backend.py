@@ -1,9 +1,9 @@
 """Where attempts run: the port between an engine and the processes, containers or simulation.
 
-Owns the protocol ``AttemptBackend``. Behind it are the processes of this machine (``attempts``) and
-simulated ones (``simulated``). A backend reports by posting events of the core; its methods return
-before an attempt has started or ended, and it decides nothing: retries, order and the reason of an
-end are the scheduler's.
+Owns the protocol ``AttemptBackend``. Behind it are the processes of this machine
+(``process_backend``) and simulated ones (``simulated_backend``). A backend reports by posting
+events of the core; its methods return before an attempt has started or ended, and it decides
+nothing: retries, order and the reason of an end are the scheduler's.
 """
 
 from __future__ import annotations

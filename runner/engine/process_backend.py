@@ -1,6 +1,6 @@
 """The attempts of one session: started, signalled, found again, and what they tell as events.
 
-Owns the shims and the slot file; knows the scheduler's records but never changes them.
+Owns the shims and their record file; knows the scheduler's records but never changes them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DURABLE_AFTER = 1.0
 
 
 class ProcessBackend:
-    """See Listener for what its shims call; ``post`` takes the events that come of it.
+    """See SpawnerListener for what its shims call; ``post`` takes the events that come of it.
 
     ``short_of_space`` tells whether the disk is, at an attempt's end.
     """
@@ -180,15 +180,15 @@ class ProcessBackend:
         elif not self._spawner.knows(token):
             self.background_ended(token)
 
-    # -- what the attempts tell (Listener) ---------------------------------------------------
+    # -- what the attempts tell (SpawnerListener) --------------------------------------------
 
     def started(self, token: str, pid: int | None, since: float, adopted: bool) -> None:
-        """See Listener."""
+        """See SpawnerListener."""
         job = self._tokens[token]
         self._post(ev.AttemptStarted(now(), job, token, pid, since, adopted))
 
     def ended(self, token: str, end: Exit | None, since: float | None, background: bool) -> None:
-        """See Listener. What ran for a while is synced to disk before it counts as completed."""
+        """See SpawnerListener. What ran for a while is synced before it counts as completed."""
         job = self._tokens[token]
         outcome = _outcome(end)
         duration = None
@@ -224,7 +224,7 @@ class ProcessBackend:
             self._report(token, event)
 
     def voided(self, token: str, reason: str | None) -> None:
-        """See Listener."""
+        """See SpawnerListener."""
         self._void(token, reason, START_AGAIN_AFTER if reason else 0.0)
 
     def _void(self, token: str, reason: str | None, delay: float) -> None:
@@ -234,7 +234,7 @@ class ProcessBackend:
             self._report(token, ev.AttemptVoided(now(), job, token, reason, delay))
 
     def background_ended(self, token: str) -> None:
-        """See Listener."""
+        """See SpawnerListener."""
         self._report(token, ev.BackgroundEnded(now(), self._tokens[token], token))
 
     def _report(self, token: str, event: ev.Event) -> None:

@@ -1,4 +1,4 @@
-"""What a slot file alone tells of a queue's attempts, when the state itself can't be read.
+"""What the shims' record file alone tells of a queue's attempts, where the state can't be read.
 
 Whether any of them still runs, and ending them all.
 """

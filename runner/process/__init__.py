@@ -19,7 +19,7 @@ orphans of its tree come to it, and to nobody else) and dies alone. Neither shel
 attempt at a time, is used again for the next, and so costs what the keeper costs, with the
 shim's exactness. An idle one ends with the daemon; a busy one ends its attempt first.
 
-The record is a file of fixed slots (``slots``), not a file per attempt: a claim is one ``pwrite``
-under a byte-range lock (on some file systems a new inode costs half a millisecond), and its
-blocks are there before the command runs, so that a full disk can't swallow an exit status.
+The record is a file of fixed slots (``shim_records``), not a file per attempt: a claim is one
+``pwrite`` under a byte-range lock (on some file systems a new inode costs half a millisecond), and
+its blocks are there before the command runs, so that a full disk can't swallow an exit status.
 """

@@ -1,4 +1,4 @@
-"""The daemon's end of the nursery: started at need, and again when it was killed.
+"""The daemon's end of the shim forker: started at need, and again when it was killed.
 
 Owns the one child process of the daemon. What a shim says is ``spawner``'s business.
 """
@@ -21,7 +21,7 @@ from runner.process.shim_protocol import User
 from runner.process.shim_records import ShimRecordFile
 
 SEND_TIMEOUT = 5.0
-"""Seconds that a nursery which doesn't read (somebody stopped it) may hold the daemon up."""
+"""Seconds that a forker which doesn't read (somebody stopped it) may hold the daemon up."""
 
 _CODE = (
     "import sys; sys.path.append(sys.argv[1]); "
@@ -33,7 +33,7 @@ class ForkerClient:
     """Makes shims for one record file. ``base`` is under the environment of every command.
 
     ``user``: as whom commands run, None for our own. ``unit``: the folder of the control groups
-    that they, their shims and the nursery live in, None for the daemon's own.
+    that they, their shims and the forker live in, None for the daemon's own.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ForkerClient:
         ours.sendall(self._opening + shim_protocol.encode_unit(self._moved()))
 
     def _moved(self) -> str | None:
-        """The unit, with the nursery in it; None if it is gone: jobs then live where we do."""
+        """The unit, with the forker in it; None if it is gone: jobs then live where we do."""
         if self._unit is None:
             return None
         try:
@@ -139,7 +139,7 @@ class ForkerClient:
 
 
 _left: set[int] = set()
-"""Nurseries of this process that were let go of and not reaped yet."""
+"""Forkers of this process that were let go of and not reaped yet."""
 
 
 def _reap_left() -> None:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 SHIM_MARK = "runner-shim"
 """The last argument but one of every shim's command line; the last names its record file."""
 
-FORKER_NAME = b"runner-nursery"
-"""What the parent of shims calls itself; its command line is that of its shims."""
+FORKER_NAME = b"runner-forker"
+"""What the shim forker calls itself; its command line is that of its shims."""
 
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 """No such process, or one that /proc hides from us (hidepid): none of ours."""

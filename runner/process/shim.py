@@ -1,6 +1,6 @@
 """The shim: the parent of one attempt after another, and their recorder.
 
-It runs as a forked copy of the nursery, in a session of its own, ignores what a terminal, a
+It runs as a forked copy of the shim forker, in a session of its own, ignores what a terminal, a
 service manager or its own job sends, and needs no daemon to finish what it began. It must stay
 small: standard library, no asyncio, nothing that grows with a job's output.
 """
@@ -33,7 +33,7 @@ RECORD_AGAIN_AFTER = 0.2
 
 
 class Shared(NamedTuple):
-    """What all shims of a nursery have in common; ``base`` is under every job's environment.
+    """What all shims of a forker have in common; ``base`` is under every job's environment.
 
     ``login``: what commands are given that shims aren't; None: nothing. ``unit``: the folder below
     which each attempt has a control group; None: there are none.

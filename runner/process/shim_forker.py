@@ -1,4 +1,4 @@
-"""The nursery: a small process that forks shims, so that one costs 2 ms and not 20.
+"""The shim forker: a small process that forks shims, so that one costs 2 ms and not 20.
 
 Started by the daemon as ``python -I -S``, with its socket on descriptor 3 and nothing else open.
 The first message carries the record file, the base of all environments, the user of all commands

@@ -2,7 +2,7 @@
 
 Owns the pool of idle shims and the sockets to busy ones; lives on one asyncio loop and is called
 from there only. It speaks of tokens and slots, not of jobs. An attempt that another daemon
-started is watched by ``survivor`` instead.
+started is watched by ``adoption`` instead.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SpawnerListener(Protocol):
 
 
 class Spawner:
-    """A pool of shims that share one slot file, one base environment and one user of commands.
+    """A pool of shims that share one record file, one base environment and one user of commands.
 
     ``unit``: see ForkerClient.
     """
@@ -130,7 +130,7 @@ class Spawner:
             self._listener.started(token, pid, since, False)
 
     def _give_up(self, token: str, shim: ShimClient) -> None:
-        """A shim that didn't claim in time is stopped, or its nursery is."""
+        """A shim that didn't claim in time is stopped, or the forker is."""
         if shim.process is None:
             self._forker.kill()
         self._drop(token)
@@ -187,7 +187,7 @@ class Spawner:
             return
         self._drop(token)
         if self._shim_records.void(shim.slot, token):
-            # Once is an accident: it, or its nursery, was killed. The next may fare no better.
+            # Once is an accident: it, or the forker, was killed. The next may fare no better.
             self._failures += 1
             again = self._failures > 1
             self._listener.voided(token, "no process could be started for it" if again else None)
@@ -253,7 +253,7 @@ class Spawner:
         return token in self._busy or token in self._reaping
 
     def close(self) -> None:
-        """Let go of everything: idle shims end, busy ones go on, and with them their nursery."""
+        """Let go of everything: idle shims end, busy ones go on, and with them their forker."""
         self._closed = True
         if self._look_timer is not None:
             self._look_timer.cancel()

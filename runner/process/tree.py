@@ -2,7 +2,7 @@
 
 The tree of an attempt is what descends from its shim: a subreaper, so that daemonised
 grandchildren stay below it. When the shim itself was killed, its orphans are found below its
-nursery (a subreaper too, which stays as long as there are any), by the session of the command and
+forker (a subreaper too, which stays as long as there are any), by the session of the command and
 by the token in their environment.
 """
 
@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from _thread import allocate_lock  # threading costs the nursery's start 2 ms
+from _thread import allocate_lock  # threading costs the forker's start 2 ms
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -127,7 +127,7 @@ def descendants(root: Process) -> list[Process]:
 class LostTree(NamedTuple):
     """What is known of an attempt whose shim is dead.
 
-    ``mark`` is that of the record file. All that a nursery of this file has adopted, this daemon's
+    ``mark`` is that of the record file. All that a forker of this file has adopted, this daemon's
     or one that stayed from before, belongs to dead shims. ``makers``: whose processes the token is
     believed of; None: anybody's. ``group``: its control group, if it may have one.
     """
@@ -171,7 +171,7 @@ def _roots(table: _Table, lost: LostTree) -> tuple[list[int], bool]:
     holder = table.entries.get(session) if session is not None else None
     if holder is not None and holder.process != lost.command:
         session = None
-    nurseries = {
+    forkers = {
         pid
         for pid, entry in table.entries.items()
         if entry.forker and is_shim(entry.process, lost.mark)
@@ -186,7 +186,7 @@ def _roots(table: _Table, lost: LostTree) -> tuple[list[int], bool]:
         if (
             (carries and (lost.makers is None or lost.makers & users_of(pid)))
             or (session is not None and entry.session == session)
-            or (entry.parent in nurseries and not is_shim(entry.process, lost.mark))
+            or (entry.parent in forkers and not is_shim(entry.process, lost.mark))
         ):
             mine.append(pid)
         elif carries is None and start_time(pid) == entry.process.start:

@@ -41,7 +41,7 @@ def keep_from_collection() -> Iterator[None]:
 
 
 def lastingly(call: Callable[..., _T], *arguments: object) -> _T:
-    """Call it ``lasting``: for a thread of its own."""
+    """Call it in ``keep_from_collection``: for a thread of its own."""
     with keep_from_collection():
         return call(*arguments)
 

@@ -141,7 +141,7 @@ async def _to_its_end(acting: Awaitable[Answer]) -> Answer:
 
 
 async def logs(host: Host, fields: Fields) -> Answer:
-    """See looks. With ``follow`` seconds it is held until there is more to say.
+    """See queries. With ``follow`` seconds it is held until there is more to say.
 
     That is output, the attempt's end, and where both streams are asked for the beginning of the
     next attempt or the end of its job.
@@ -344,4 +344,4 @@ FIELDS: dict[str, set[str]] = {
     "upload": {"queue"},
     "stop": {"detach"},
 }
-"""What each request may carry; ``logs``, ``status`` and their like are in ``looks``."""
+"""What each request may carry; ``logs``, ``status`` and their like are in ``queries``."""

@@ -39,10 +39,10 @@ _T = TypeVar("_T")
 
 
 class Submission:
-    """The intake of one daemon.
+    """What one daemon does with the documents that are submitted to it.
 
-    ``place``: where jobs run from now on; ``session_of``: the session of a queue that is worked on;
-    ``until_left``: returns once the daemon has left a queue.
+    ``context``: where jobs run from now on; ``session_of``: the session of a queue that is worked
+    on; ``until_left``: returns once the daemon has left a queue.
     """
 
     def __init__(

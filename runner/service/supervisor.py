@@ -80,7 +80,7 @@ class _Attended:
 
 
 class Supervisor:
-    """The queues of one daemon. ``place``: where jobs run from now on."""
+    """The queues of one daemon. ``context``: where jobs run from now on."""
 
     def __init__(
         self,

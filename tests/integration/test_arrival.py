@@ -57,5 +57,5 @@ def test_what_is_no_boot_record_is_told_by_name(
     """A disk that lost half of it would end the boot in a traceback, or write elsewhere."""
     (tmp_path / "boot.json").write_text(text)
     assert main([str(tmp_path)]) == 1
-    assert capsys.readouterr().err.startswith("runner arrival: boot.json: ")
+    assert capsys.readouterr().err.startswith("runner provision: boot.json: ")
     assert [each.name for each in tmp_path.iterdir()] == ["boot.json"]

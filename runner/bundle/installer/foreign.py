@@ -71,7 +71,7 @@ def first_settings() -> bytes:
 
 
 def claim(record: InstallRecord, things: Mapping[str, Thing], *, adopt: bool) -> dict[str, Thing]:
-    """The things that are, or will be, ours. Raises Refused, naming what is not, all of it."""
+    """The things that are, or will be, ours. Raises InstallRefused, which names all that isn't."""
     owned, problems = {}, []
     for key, thing in things.items():
         why, remedy = _problem(record, key, thing)
@@ -131,7 +131,7 @@ def _shadowed_units() -> Iterable[str]:
 
 
 def see_that_it_fits(things: Mapping[str, Thing], name: str) -> None:
-    """Raises Refused where something can't be written, or what is written couldn't run."""
+    """Raises InstallRefused where something can't be written, or what is written couldn't run."""
     paths = [Path(key) for key, thing in things.items() if key.startswith("/")]
     for folder in dict.fromkeys(nearest(path.parent) for path in (*paths, FOLDER)):
         if not os.access(folder, os.W_OK):
@@ -163,7 +163,7 @@ def _unpacked_size() -> int:
 def see_whose_jobs() -> str:
     """See that jobs can't submit jobs; a warning where the settings say as whom they run.
 
-    Raises Refused for a user whom nobody has chosen.
+    Raises InstallRefused for a user whom nobody has chosen.
     """
     if not SETTINGS.exists():
         default = default_job_user()

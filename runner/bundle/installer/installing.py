@@ -30,7 +30,10 @@ from .versions import make_version, remove_old, sweep
 
 
 def install(*, start: bool, adopt: bool) -> None:
-    """Raises Refused before anything is written; a first installation that fails leaves nothing."""
+    """Raises InstallRefused before anything is written.
+
+    A first installation that fails leaves nothing.
+    """
     version, sums = checked()
     name = f"{version}-{hashlib.sha256(sums + sys.version.encode()).hexdigest()[:12]}"
     record = InstallRecord.read()

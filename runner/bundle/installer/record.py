@@ -90,7 +90,7 @@ class InstallRecord:
 
     @classmethod
     def read(cls) -> InstallRecord:
-        """Raises Refused for one that can't be read: nobody knows then what is ours."""
+        """Raises InstallRefused for one that can't be read: nobody knows then what is ours."""
         try:
             told = json.loads(RECORD.read_bytes())
             if told["version"] != VERSION:

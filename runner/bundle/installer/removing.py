@@ -52,7 +52,10 @@ def uninstall(*, purge: bool) -> None:
 
 
 def remove_all(record: InstallRecord, keys: Iterable[str]) -> None:
-    """Remove what is as it was made, last made first, and name what isn't. Raises Refused."""
+    """Remove what is as it was made, last made first, and name what isn't.
+
+    Raises InstallRefused.
+    """
     keys = list(keys)
     stop([Path(key) for key in keys if Path(key).parent == UNITS])
     for key in reversed(keys):
@@ -75,7 +78,7 @@ def stop(units: list[Path]) -> None:
 
 
 def remove(key: str, thing: Thing) -> str:
-    """Remove one thing; why it stays, "" if it is gone. Raises Refused, OSError."""
+    """Remove one thing; why it stays, "" if it is gone. Raises InstallRefused, OSError."""
     path = Path(key)
     if thing.kind in ("file", "link"):
         # Of a writer that was killed.

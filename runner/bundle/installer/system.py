@@ -29,7 +29,7 @@ def runs(unit: str) -> bool:
 
 
 def call(*words: str) -> None:
-    """Raises Refused with what the command says."""
+    """Raises InstallRefused with what the command says."""
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode != 0:
         told = re.sub(r"\s+", " ", done.stderr or done.stdout).strip()

@@ -204,7 +204,7 @@ class Launching:
         try:
             return Index(self._bucket).read(queue).etag is not None
         except AwsError:
-            # Its words are the survey's, which comes next.
+            # The preflight comes next, and says why.
             return False
 
     def _code(self, packed: Path | None) -> Path | Shipped | None:

@@ -1,7 +1,7 @@
 """Which files a job's `result_paths` mean, right now.
 
 Owns the walk and its rules for links and things that aren't files. Knows no store, and opens no
-file: what it finds is opened later, through `Source`, which refuses whatever has changed its kind.
+file: what it finds is opened later, through ``SourceFile``, which refuses what has changed.
 
 Rules:
 - Links in a pattern's fixed part, and a link that a pattern without a wildcard names, are followed:

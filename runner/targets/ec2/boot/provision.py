@@ -46,14 +46,14 @@ def main(words: list[str]) -> int:
             parse(Provision, (folder / "boot.json").read_bytes(), "boot.json"), folder
         )
     except (RunnerError, OSError) as error:
-        print(f"runner arrival: {error}", file=sys.stderr)
+        print(f"runner provision: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """What this needs of user_data.Boot, as it is on the machine."""
+    """What this needs of ``user_data.BootConfig``, as it is on the machine."""
 
     queue_id: Name
     settings: Mapping[str, str]
@@ -140,7 +140,7 @@ def _as_user(account: pwd.struct_passwd, archive: IO[bytes], work: Path) -> int:
         os.umask(0o022)
         unpack(archive, work)
     except BaseException as error:
-        print(f"runner arrival: {error}", file=sys.stderr, flush=True)
+        print(f"runner provision: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
 

@@ -1,6 +1,6 @@
 """What a launch is asked for: flags as they were given, checked on their own, all at once.
 
-Pure: it asks nobody. Whether EC2 has such things is the survey's business.
+Pure: it asks nobody. Whether EC2 has such things is ``preflight``'s business.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class LaunchRequest:
 
 
 def launch_request_of(flags: Mapping[str, Any], global_timeout: float) -> LaunchRequest:
-    """The wish that a command line means, for a queue that may take so many seconds.
+    """What a command line asks for, for a queue that may take ``global_timeout`` seconds.
 
     ``flags`` by their long names, with ``_`` for ``-``; None is not given.
 

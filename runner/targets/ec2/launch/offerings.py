@@ -1,6 +1,6 @@
 """What a region has of what was asked for: types, zones, subnets, groups, images.
 
-Owns the EC2 and SSM calls of the survey and what their refusals mean. Each function raises
+Owns the EC2 and SSM calls of the preflight and what their refusals mean. Each function raises
 UsageError with a line for what is wrong, or AwsError.
 """
 

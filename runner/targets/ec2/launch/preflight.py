@@ -103,7 +103,7 @@ class _Asking:
     """Questions under way; their faults are gathered, the answers handed out."""
 
     def __init__(self) -> None:
-        self.threads = ThreadPoolExecutor(10, thread_name_prefix="survey")
+        self.threads = ThreadPoolExecutor(10, thread_name_prefix="preflight")
         self.lines: list[str] = []
         self.failed = False
         self._stopped: RunnerError | None = None
