@@ -14,7 +14,7 @@ from runner.aws.errors import AwsError, ErrorKind, calling
 from runner.aws.platform import on_ec2
 from runner.aws.request_body import begin_sending
 from runner.errors import UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 CONNECT_TIMEOUT = 10
 READ_TIMEOUT = 60

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from runner.errors import UsageError
 from runner.model.durations import parse_duration
+from runner.model.messages import quoted
 from runner.model.settings import Settings, load_settings
-from runner.model.wording import quoted
 from runner.store.paths import home_folder
 from runner.targets.request import checked_queue
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from runner.core.state_file import Duration, Time, Told
 from runner.core.states import JobStatus, QueueStatus
 from runner.errors import RecordError, UnreachableError
-from runner.model.faults import InvalidError
 from runner.model.records import Count, Rule, read, text, whole
+from runner.model.validation_errors import InvalidError
 
 
 def _base64(value: Any) -> str:

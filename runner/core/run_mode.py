@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from runner.errors import UsageError
-from runner.model.wording import one_of, quoted
+from runner.model.messages import one_of, quoted
 
 RESUME = "resume"
 """The word for nothing special: an unfinished queue goes on, a finished one stays as it is."""

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from runner.core.states import ENDED, JobStatus, QueueStatus
 from runner.errors import StateError
-from runner.model.faults import InvalidError
 from runner.model.fields import check_stored_job_id
 from runner.model.records import LAST_SECOND, Name, Rule, decode, number, read, text, whole
+from runner.model.validation_errors import InvalidError
 from runner.timestamps import parse_rfc3339
 
 MOST = 10**9

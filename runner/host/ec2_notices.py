@@ -12,9 +12,9 @@ from enum import Enum
 from typing import Annotated, Any, TypeVar
 
 from runner.errors import RecordError
-from runner.model.faults import InvalidError
 from runner.model.records import Check, Rule, choice, decode, read
 from runner.model.records import text as plain_text
+from runner.model.validation_errors import InvalidError
 from runner.timestamps import rfc3339_seconds
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Set
 from typing import Any
 
 from runner.model.durations import parse_duration
-from runner.model.faults import KEPT, Faults, InvalidError
-from runner.model.reading import is_ignored
-from runner.model.wording import did_you_mean, kind, one_of, quoted, step
+from runner.model.json_reader import is_ignored
+from runner.model.messages import did_you_mean, kind, one_of, quoted, step
+from runner.model.validation_errors import KEPT, Faults, InvalidError
 
 Check = Callable[[Any], Any]
 

@@ -5,11 +5,11 @@ The records are in ``queue``; what can be done with them is in a module each. Th
 
 from __future__ import annotations
 
-from runner.model.comparing import first_difference, job_difference
-from runner.model.dumping import dump_document
-from runner.model.parsing import parse_document, parse_stored, read_document
+from runner.model.comparison import first_difference, job_difference
+from runner.model.parser import parse_document, parse_stored, read_document
 from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 from runner.model.schema import json_schema
+from runner.model.serialization import dump_document
 
 __all__ = [
     "InputSpec",

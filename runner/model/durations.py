@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from runner.model.wording import kind, quoted
+from runner.model.messages import kind, quoted
 
 LONGEST = 10 * 365 * 86_400.0
 """The longest duration in seconds, ten years: `87600h`."""

@@ -1,6 +1,6 @@
 """The rule of every field of a document: one small check each, and the tables that name them.
 
-A check sees one value: what concerns several fields or jobs (ids, cycles) is ``parsing``'s. Values
+A check sees one value: what concerns several fields or jobs (ids, cycles) is ``parser``'s. Values
 of ``env`` and ``secret_env`` are never quoted in a message.
 
 The checks are written by hand. pydantic would read 100,000 jobs no faster: with types, ranges and
@@ -29,11 +29,11 @@ from runner.model.checks import (
     size_of,
     whole,
 )
-from runner.model.faults import KEPT, Faults, InvalidError
+from runner.model.json_reader import is_ignored
+from runner.model.messages import kind, one_of, quoted, step
 from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputSpec, ResultSpec, RetrySpec
-from runner.model.reading import is_ignored
 from runner.model.secrets import parse_reference
-from runner.model.wording import kind, one_of, quoted, step
+from runner.model.validation_errors import KEPT, Faults, InvalidError
 
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 FIRST_RESERVED_JOB_IDS = ("queue.json", "queue-state.json")
@@ -293,7 +293,7 @@ STORED_JOB_FIELDS: dict[str, Check] = {
 }
 """The same for a document that was accepted before: rules that came later don't hold for it."""
 
-# The jobs themselves are read one by one as they come, see ``parsing``.
+# The jobs themselves are read one by one as they come, see ``parser``.
 QUEUE_FIELDS: dict[str, Check] = {
     "queue_id": _identifier,
     "queue_name": check_text,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from itertools import dropwhile
 
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 _BRACES = r"\{(?!\])[^{}]*(?:,|\.\.)[^{}]*\}"
 _VARIABLE = r"\$(?:[A-Za-z_][A-Za-z0-9_]*|\{[^}]*\}?|\([^)]*\)?)"

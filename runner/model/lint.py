@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from runner.model.durations import format_duration
+from runner.model.messages import quoted, step
 from runner.model.queue import JobSpec, QueueSpec
-from runner.model.wording import quoted, step
 
 _FOLDER = ".working_directory"
 

@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from runner.model.checks import Check
-from runner.model.faults import InvalidError
+from runner.model.json_reader import JOBS
 from runner.model.pydantic_types import Schema
-from runner.model.reading import JOBS
+from runner.model.validation_errors import InvalidError
 
 _STEP = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\.?([^.\[]+)')
 _Model = TypeVar("_Model")

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from runner.model import fields as rules
 from runner.model.durations import LONGEST, format_duration, parse_duration
-from runner.model.parsing import parse_document
+from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
 from runner.model.pydantic_types import (
     END,

@@ -5,8 +5,8 @@ anybody else. What a field may hold is said by its annotation, in the dataclass 
 without a rule of its own allows what every record may hold. Owns the reading of JSON (encoding,
 NaN, depth) and the checks of types and ranges. What fields mean to each other is for the callers.
 
-Documents that people write have a reader of their own, see ``reading`` and ``fields``: it tells all
-faults at once and the nearest known key. Here the first fault refuses the whole record.
+Documents that people write are read by ``json_reader`` and checked by ``fields``, which report all
+errors at once and the nearest known key. Here the first error refuses the whole record.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from math import isfinite
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from runner.errors import RecordError
-from runner.model.faults import InvalidError
-from runner.model.wording import kind, one_of, quoted, step
+from runner.model.messages import kind, one_of, quoted, step
+from runner.model.validation_errors import InvalidError
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 It is made from the models of ``pydantic_models``, and says all that a schema can say of one value.
 What concerns several jobs (unique ids, existing dependencies, cycles), sizes in bytes and duplicate
-keys is only checked by ``parsing``. A test holds its fields against the parser's tables.
+keys is only checked by ``parser``. A test holds its fields against the parser's tables.
 """
 
 from __future__ import annotations

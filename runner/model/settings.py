@@ -18,7 +18,7 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.model.durations import parse_duration
-from runner.model.wording import did_you_mean, kind, quoted, step
+from runner.model.messages import did_you_mean, kind, quoted, step
 
 CONFIG_VARIABLE = "RUNNER_CONFIG"
 

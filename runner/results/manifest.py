@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 from runner.core.state_file import Told
 from runner.errors import StateError
-from runner.model.faults import InvalidError
 from runner.model.records import Name, Rule, decode, matching, read, text, whole
+from runner.model.validation_errors import InvalidError
 
 SCHEMA_VERSION = 1
 

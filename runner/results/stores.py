@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
-from runner.model.faults import InvalidError
 from runner.model.fields import check_bucket, check_prefix
-from runner.model.wording import quoted
+from runner.model.messages import quoted
+from runner.model.validation_errors import InvalidError
 from runner.results.store import ResultStore
 
 if TYPE_CHECKING:

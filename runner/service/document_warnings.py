@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.model import lint
 from runner.model.document import JobSpec, QueueSpec
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 _WORD = re.compile(r"[\w@%+.,/-]{1,255}")
 

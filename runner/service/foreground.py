@@ -331,7 +331,7 @@ class _Foreground(requests.Host):
         return session if session is not None and session.name == name else None
 
     def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
-        """See Place."""
+        """See QueryContext."""
         return {}
 
     def changed(self) -> asyncio.Future[None]:

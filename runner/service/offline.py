@@ -58,11 +58,11 @@ class _Resting(requests.Host):
         self._settings = settings
 
     def session_of(self, name: str) -> Session | None:
-        """See Place."""
+        """See QueryContext."""
         return None
 
     def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
-        """See Place."""
+        """See QueryContext."""
         return {}
 
     def changed(self) -> asyncio.Future[None]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from runner import __version__
 from runner.core.states import ENDED, QUEUE_ENDED, JobState, JobStatus
 from runner.errors import NotFoundError, RunnerError
-from runner.model.wording import did_you_mean, quoted
+from runner.model.messages import did_you_mean, quoted
 from runner.results.download.log_range import Range
 from runner.service import request_fields as given
 from runner.service.machine_view import pending_action

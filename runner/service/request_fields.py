@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from runner.core.states import JobStatus
 from runner.errors import UsageError
-from runner.model.faults import InvalidError
+from runner.model.messages import one_of, quoted
 from runner.model.records import each, text
-from runner.model.wording import one_of, quoted
+from runner.model.validation_errors import InvalidError
 
 Fields = Mapping[str, Any]
 

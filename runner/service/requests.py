@@ -17,7 +17,7 @@ from runner.core import events as ev
 from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import QUEUE_ENDED, JobStatus
 from runner.errors import ConflictError, RunnerError, StateError, UsageError
-from runner.model.wording import did_you_mean, quoted
+from runner.model.messages import did_you_mean, quoted
 from runner.service import request_fields as given
 from runner.service.queries import (
     QUERIES,

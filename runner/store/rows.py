@@ -15,8 +15,8 @@ from typing import Any
 
 from runner.core.states import JobState, QueueState, job_from_record, queue_from_record
 from runner.errors import RecordError
-from runner.model.faults import InvalidError
 from runner.model.records import WallTime, decode, identifier, read, text
+from runner.model.validation_errors import InvalidError
 
 
 @dataclass(frozen=True, slots=True)

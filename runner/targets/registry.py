@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Protocol, TypeVar
 
 from runner.errors import NotFoundError, RunnerError, UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 from runner.targets.ec2.target import Ec2Target
 from runner.targets.here.target import HereTarget
 from runner.targets.port import AmbiguousError, QueueConnection

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 if TYPE_CHECKING:
     from runner.model.settings import Settings

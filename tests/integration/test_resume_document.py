@@ -12,7 +12,7 @@ from s3_endpoint import Endpoint
 
 from runner.errors import ConflictError, NotFoundError
 from runner.model.document import QueueSpec, dump_document, parse_document
-from runner.model.reading import MAX_BYTES
+from runner.model.json_reader import MAX_BYTES
 from runner.targets.ec2.bucket import LaunchBucket
 from runner.targets.ec2.launch.replacement_document import document_of
 from runner.targets.ec2.launch.submitted_document import submitted_key

@@ -19,7 +19,7 @@ from runner import InputPath, Job, Queue, ResultPath, Retry
 from runner.control.ssm_codec import pack_request
 from runner.errors import DocumentError
 from runner.model.document import parse_document
-from runner.model.wording import step
+from runner.model.messages import step
 
 TRAIN = Job("train", "python train.py", timeout="2h")
 

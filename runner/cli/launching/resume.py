@@ -12,7 +12,7 @@ from runner.cli.launching.launch import Launching
 from runner.cli.show import machine_queues, machines
 from runner.errors import ConflictError, StateError, UsageError
 from runner.model.document import QueueSpec, read_document
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import LaunchBucket

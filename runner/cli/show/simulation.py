@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runner.cli.show.columns import Column, Cut, table
 from runner.cli.show.text import counted
 from runner.errors import ExitCode, RunnerError, UsageError
-from runner.model.wording import did_you_mean, quoted
+from runner.model.messages import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from runner.core.states import JobState

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.cli.show.log_output import LogOutput
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, NotFoundError, UsageError
-from runner.model.wording import did_you_mean, quoted
+from runner.model.messages import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from runner.results.download.log_range import Range

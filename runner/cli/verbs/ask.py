@@ -17,7 +17,7 @@ from runner.cli.show.job_rows import shown_seconds
 from runner.control import ssm_codec
 from runner.core.run_mode import RESUME, parse_run_mode
 from runner.errors import ExitCode, RunnerError, UsageError
-from runner.model.wording import did_you_mean, quoted
+from runner.model.messages import did_you_mean, quoted
 from runner.service import request_fields as given
 from runner.targets.here.connection import LocalConnection
 from runner.targets.request import checked_queue

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from runner.cli import options
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 if TYPE_CHECKING:
     from runner.targets.ec2.account.doctor.findings import Finding

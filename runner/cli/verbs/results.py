@@ -13,7 +13,7 @@ from runner.cli import options
 from runner.cli.connect import ask
 from runner.cli.show.text import clean, counted
 from runner.errors import ExitCode, NotFoundError, UsageError
-from runner.model.wording import did_you_mean, quoted
+from runner.model.messages import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from runner.results.download.output_folder import OutputFolder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from runner.cli import options
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY
 
 if TYPE_CHECKING:

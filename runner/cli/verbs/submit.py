@@ -15,7 +15,7 @@ from runner.cli.exit_codes import of_queue
 from runner.cli.show.text import clean
 from runner.cli.show.wait_loop import ENDED
 from runner.errors import EndedElsewhereError, ExitCode
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 if TYPE_CHECKING:
     from runner.model.document import QueueSpec

@@ -97,7 +97,7 @@ class Ec2Connection:
     # -- what is known -----------------------------------------------------------------------
 
     def found(self, *, newer_than: float | None = None) -> ResolvedTarget:
-        """The machine, as EC2 had it at most so many seconds ago. See finding.find."""
+        """The machine, as EC2 had it at most so many seconds ago. See machine_lookup.find."""
         with self._lock:
             old = newer_than is not None and time.monotonic() - self._found_at > newer_than
             if self._found is None or old:

@@ -12,8 +12,8 @@ from typing import Any
 
 from runner.core.state_file import moment
 from runner.errors import RecordError
-from runner.model.faults import InvalidError
 from runner.model.records import Count, Name, read
+from runner.model.validation_errors import InvalidError
 from runner.targets.ec2.queue_ref import QueueRef
 from runner.timestamps import rfc3339_seconds
 

@@ -14,8 +14,8 @@ from runner.errors import (
     UnreachableError,
     UsageError,
 )
+from runner.model.messages import did_you_mean, quoted
 from runner.model.settings import Settings
-from runner.model.wording import did_you_mean, quoted
 from runner.service.queue_repository import QueueRepository
 from runner.targets.here import daemons
 from runner.targets.here.state_folder import StateFolder

@@ -19,10 +19,10 @@ class StateFolder(QueryContext):
         self.stored = StoredViews(repository.paths)
 
     def session_of(self, name: str) -> None:
-        """See Place: a command that only reads works on no queue."""
+        """See QueryContext: a command that only reads works on no queue."""
 
     def pending_action(self, name: str, owner: str | None) -> Mapping[str, str]:
-        """See Place."""
+        """See QueryContext."""
         return {}
 
     def answer(self, request: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 from runner.targets.request import TargetRequest, checked_queue
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from runner.aws.ec2 import Ec2
 from runner.aws.errors import AwsError
 from runner.aws.timeouts import PATIENCE, together, within
 from runner.errors import UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 ALL = "all"
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from runner.errors import UsageError
 from runner.model.durations import format_duration, parse_duration
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 
 DISK = 30
 """GiB of the root volume where nothing was asked for; more if the image has more."""

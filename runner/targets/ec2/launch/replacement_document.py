@@ -11,10 +11,10 @@ import hashlib
 from dataclasses import replace
 
 from runner.errors import ConflictError, NotFoundError, UsageError
-from runner.model.comparing import first_difference
+from runner.model.comparison import first_difference
 from runner.model.document import QueueSpec, dump_document, parse_stored
-from runner.model.reading import MAX_BYTES
-from runner.model.wording import quoted
+from runner.model.json_reader import MAX_BYTES
+from runner.model.messages import quoted
 from runner.results.layout import Layout
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names

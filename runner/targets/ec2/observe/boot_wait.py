@@ -33,7 +33,7 @@ class ThroughBoot:
         self._said = ""
 
     def find(self, record: LaunchRecord | None) -> ResolvedTarget:
-        """The machine that is meant; during a wait the one that has replaced it. See finding."""
+        """The target's machine; during a wait the one that has replaced it. See machine_lookup."""
         target = self._there.target
         if self.say is None:
             return machine_lookup.find(target, record)

@@ -15,7 +15,7 @@ from runner.aws.ec2 import Ec2, Machine
 from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.timeouts import PATIENCE, within
 from runner.errors import NotFoundError, UsageError
-from runner.model.wording import quoted
+from runner.model.messages import quoted
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import LaunchBucket

@@ -19,8 +19,8 @@ from runner.aws.errors import AwsError, ErrorKind, calling
 from runner.core.state_file import StateFile, StateFileJob, read_state
 from runner.core.states import ENDED, QUEUE_ENDED, JobStatus
 from runner.errors import NotFoundError, RunnerError
+from runner.model.messages import did_you_mean, quoted
 from runner.model.records import decode, keys
-from runner.model.wording import did_you_mean, quoted
 from runner.results.layout import Layout
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2.bucket import age_of

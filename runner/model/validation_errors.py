@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from runner.errors import DocumentError
-from runner.model.wording import did_you_mean
+from runner.model.messages import did_you_mean
 
 KEPT = 100
 GIVE_UP = 100_000

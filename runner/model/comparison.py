@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from runner.model.dumping import DURATIONS
 from runner.model.durations import format_duration
+from runner.model.messages import quoted, step
 from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
-from runner.model.wording import quoted, step
+from runner.model.serialization import DURATIONS
 
 _NOT_SHOWN = frozenset({"command"})
 _SHOWN_ITEMS = 5

@@ -14,7 +14,6 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.model.checks import Check, check_object
-from runner.model.faults import Faults
 from runner.model.fields import (
     JOB_FIELDS,
     JOB_REQUIRED,
@@ -23,9 +22,10 @@ from runner.model.fields import (
     STORED_JOB_FIELDS,
 )
 from runner.model.graph import find_cycles
+from runner.model.json_reader import JOBS, MAX_BYTES, Reader, decode
+from runner.model.messages import kind, step
 from runner.model.queue import JobSpec, QueueSpec
-from runner.model.reading import JOBS, MAX_BYTES, Reader, decode
-from runner.model.wording import kind, step
+from runner.model.validation_errors import Faults
 
 SPELLED = 20
 """How many names of a cycle are written out."""

@@ -15,8 +15,8 @@ from json import JSONDecodeError, JSONDecoder
 from typing import Any, NoReturn
 
 from runner.errors import DocumentError
-from runner.model.faults import Faults
-from runner.model.wording import kind, step
+from runner.model.messages import kind, step
+from runner.model.validation_errors import Faults
 
 MAX_BYTES = 64 * 1024 * 1024
 """The largest document: what fits into one `submit` request. 100,000 jobs take about 24 MB."""
