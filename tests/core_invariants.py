@@ -60,11 +60,11 @@ def check_records(scheduler: Scheduler) -> None:
             slots.append(state.slot)
         if state.fetching:
             assert job.input_paths or job.checkpoint_paths
-            assert state.status in WAITING and (state.doubted or not state.fetched)
+            assert state.status in WAITING and (state.needs_check or not state.fetched)
         if state.live is not None and job.input_paths and not state.live.over:
             assert state.live.before.fetched, "it runs without its inputs"
         if state.live is not None and not state.live.over:
-            assert not state.live.before.doubted, "its checkpoint has not been looked for"
+            assert not state.live.before.needs_check, "its checkpoint has not been looked for"
         assert job.inputs_in_timeout or not state.input_seconds
         if state.results_uploaded is not None and state.logs_uploaded is not None:
             assert job.result_paths and state.status is JobStatus.COMPLETED
@@ -156,7 +156,7 @@ def _free(state: JobState) -> bool:
 
 def _lacks(scheduler: Scheduler, index: int, state: JobState) -> bool:
     needs = bool(scheduler.document.jobs[index].input_paths)
-    return state.doubted or (needs and not state.fetched)
+    return state.needs_check or (needs and not state.fetched)
 
 
 def _ahead(scheduler: Scheduler) -> int:

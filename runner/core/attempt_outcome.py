@@ -74,7 +74,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         max_rss_bytes=usage.max_rss if usage else None,
         oom_killed=bool(usage and usage.oom_kills),
         fetched=state.fetched,
-        doubted=state.doubted,
+        needs_check=state.needs_check,
         space_failures=0 if status is JobStatus.COMPLETED else state.space_failures,
     )
 

@@ -177,7 +177,7 @@ def on_voided(records: QueueRecords, event: ev.AttemptVoided) -> None:
     before = live.before
     if before.fetched and not records.jobs[index].fetched:
         before = replace(before, fetched=False, input_seconds=0.0)
-    before = replace(before, doubted=records.jobs[index].doubted)
+    before = replace(before, needs_check=records.jobs[index].needs_check)
     records.put(index, before)
     records.changes.urgent = True
     if live.last or live.stop is StopReason.CANCELLED:

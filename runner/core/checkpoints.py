@@ -39,7 +39,7 @@ def doubt_all(records: QueueRecords) -> None:
     for index, state in enumerate(records.jobs):
         begun = state.attempt > 0 and state.status is not JobStatus.COMPLETED
         if begun and records.document.jobs[index].checkpoint_paths:
-            records.put(index, replace(state, doubted=True))
+            records.put(index, replace(state, needs_check=True))
 
 
 def settled(records: QueueRecords, event: InputsFetched, state: JobState) -> JobState:
@@ -48,4 +48,4 @@ def settled(records: QueueRecords, event: InputsFetched, state: JobState) -> Job
         records.tell(event.now.wall, event.job, "checkpoint_lost", why=event.lost)
     elif event.restored:
         records.tell(event.now.wall, event.job, "checkpoint_restored", files=event.restored)
-    return replace(state, doubted=False)
+    return replace(state, needs_check=False)

@@ -164,7 +164,7 @@ class Frontier:
 
     def _lacks_inputs(self, index: int) -> bool:
         state = self._jobs[index]
-        return state.doubted or (bool(self._document[index].input_paths) and not state.fetched)
+        return state.needs_check or (bool(self._document[index].input_paths) and not state.fetched)
 
     def is_free(self, index: int) -> bool:
         """Nothing holds it: no wait, no fetch, no former attempt's tree or files to be stored."""

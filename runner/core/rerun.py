@@ -21,7 +21,7 @@ def as_new(state: JobState) -> JobState:
         attempt=state.attempt,
         first_started_at=state.first_start,
         interruptions=state.interruptions,
-        doubted=state.doubted,
+        needs_check=state.needs_check,
         background=state.background,
         slot=state.slot,
         token=state.token,

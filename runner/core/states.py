@@ -8,12 +8,22 @@ nothing of events, of the disk or of how a status is shown.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
 from runner.errors import IllegalTransition
-from runner.model.records import Count, Name, Rule, Seconds, WallTime, matching, read, whole
+from runner.model.records import (
+    Count,
+    Name,
+    Rule,
+    Seconds,
+    WallTime,
+    fields_by_key,
+    matching,
+    read,
+    whole,
+)
 
 
 class JobStatus(str, Enum):
@@ -109,7 +119,7 @@ class JobState:
     ``collecting``: its files are on their way to the store; ``spooled``: from copies of them on
     this machine; ``restoring``: whether its results outlived a reboot is not known yet.
     ``fetching``: its inputs are on their way; ``fetched``: they are there; ``input_seconds`` of
-    that time are the next attempt's. ``doubted``: whether its checkpoint outlived a boot is not
+    that time are the next attempt's. ``needs_check``: whether its checkpoint outlived a boot is not
     known yet. ``rerun``: what it depends on runs again, so it will, too, once the attempt under
     way has ended.
     ``space_failures``: how often in a row it failed in the reserve of a full disk, uncounted.
@@ -145,7 +155,7 @@ class JobState:
     fetching: bool = False
     fetched: bool = False
     input_seconds: Seconds = 0.0
-    doubted: bool = False
+    needs_check: Annotated[bool, Rule(key="doubted")] = False
     space_failures: Count = 0
     rerun: bool = False
     background: bool = False
@@ -254,7 +264,7 @@ def check_queue_transition(old: QueueStatus, new: QueueStatus) -> None:
 def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
     """What the store keeps: the fields that differ from their default, enums by value."""
     record: dict[str, Any] = {}
-    for name, default in _DEFAULTS[type(state)]:
+    for name, key, default in _STORED[type(state)]:
         value = getattr(state, name)
         if value is default or value == default:
             continue
@@ -262,7 +272,7 @@ def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
             value = value.value
         elif isinstance(value, Live | JobState):
             value = to_record(value)
-        record[name] = value
+        record[key] = value
     return record
 
 
@@ -279,8 +289,8 @@ def queue_from_record(record: Any, name: str) -> QueueState:
     return read(QueueState, record, name, strict=True)
 
 
-_DEFAULTS: dict[type, list[tuple[str, Any]]] = {
+_STORED: dict[type, list[tuple[str, str, Any]]] = {
     # A field without a default compares equal to nothing: MISSING stands for "always written".
-    cls: [(f.name, f.default) for f in fields(cls)]
+    cls: [(field.name, key, field.default) for key, field in fields_by_key(cls).items()]
     for cls in (Live, JobState, QueueState)
 }

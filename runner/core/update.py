@@ -168,8 +168,8 @@ def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again:
         if state.status is JobStatus.RUNNING:
             states[at] = replace(state, rerun=True)
         else:
-            doubted = state.doubted and bool(new.jobs[at].checkpoint_paths)
-            states[at] = replace(as_new(state), doubted=doubted)
+            needs_check = state.needs_check and bool(new.jobs[at].checkpoint_paths)
+            states[at] = replace(as_new(state), needs_check=needs_check)
 
 
 def _without_strangers(state: JobState, places: Mapping[str, int]) -> JobState:

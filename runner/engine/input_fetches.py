@@ -94,7 +94,7 @@ class InputFetches:
     def _checkpoint(self, job: int) -> JobCheckpoint | None:
         """The checkpoint that its last attempt should have left, if that is in doubt."""
         state, context = self._scheduler.jobs[job], self._context
-        if not state.doubted or context.results is None:
+        if not state.needs_check or context.results is None:
             return None
         described = self._scheduler.document.jobs[job]
         return JobCheckpoint(

@@ -221,6 +221,11 @@ def keys(cls: type[Any]) -> frozenset[str]:
     return frozenset(_fields_of(cls, strict=False))
 
 
+def fields_by_key(cls: type[Any]) -> dict[str, Field[Any]]:
+    """The fields of a record by what they are called in JSON, in their order."""
+    return {key: field for key, (field, _) in _fields_of(cls, strict=False).items()}
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number")
 

@@ -73,7 +73,7 @@ def test_after_a_boot_it_is_looked_for_before_the_next_attempt() -> None:
     q.hampered("a")
     assert q["a"].reason == "looking for its checkpoint: 503 SlowDown"
     q.send(InputsFetched(q.now(), 0, 1.0, restored=2))
-    assert q.starts == ["a"] and not q["a"].doubted
+    assert q.starts == ["a"] and not q["a"].needs_check
     assert any(entry.event == "checkpoint_restored" for entry in q.story)
 
 

@@ -134,7 +134,7 @@ FULL = JobState(
     fetching=True,
     fetched=True,
     input_seconds=1.5,
-    doubted=True,
+    needs_check=True,
     space_failures=2,
     rerun=True,
     background=True,
@@ -174,6 +174,12 @@ QUEUE = QueueState(
     resumed="again",
     former={"gone": 2},
 )
+
+
+def test_a_field_that_was_renamed_is_stored_under_its_first_name() -> None:
+    """A state of the version before would be refused, or its checkpoint never looked for."""
+    assert to_record(FULL)["doubted"] is True
+    assert job_from_record({"status": "pending", "doubted": True}, "a job").needs_check
 
 
 def test_every_field_survives_the_store() -> None:
