@@ -1,1 +1,1 @@
-"""Where a queue can run, besides here. Each target has its folder; they don't know each other."""
+"""Where a queue can run: this machine, EC2. Each target has its folder and knows no other."""
