@@ -1,0 +1,35 @@
+"""AWS Batch for tests: boto3's ``batch`` client talks to it, and its jobs really run.
+
+``BatchServer`` takes an executor: ``Processes`` for quick tests, ``Docker`` for true ones.
+"""
+
+from .compute import ComputeEnvironment, JobQueue
+from .executors import CannotStart, Container, ContainerEnd, Executor, Running
+from .faults import Fault, Faults
+from .jobs import State
+from .logs import GROUP, CloudWatchLogs, KeptLogs, LogSink
+from .processes import Processes
+from .server import BatchServer, Seen
+from .settings import Delays, Settings
+
+__all__ = [
+    "GROUP",
+    "BatchServer",
+    "CannotStart",
+    "CloudWatchLogs",
+    "ComputeEnvironment",
+    "Container",
+    "ContainerEnd",
+    "Delays",
+    "Executor",
+    "Fault",
+    "Faults",
+    "JobQueue",
+    "KeptLogs",
+    "LogSink",
+    "Processes",
+    "Running",
+    "Seen",
+    "Settings",
+    "State",
+]
