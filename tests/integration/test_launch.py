@@ -364,7 +364,7 @@ def test_on_a_terminal_too_it_asks_nothing(laptop: Laptop) -> None:
     for verb in ("launch", "prune"):
         words = [sys.executable, "-m", "runner", verb, "--help"]
         told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        assert "Nothing is asked" in " ".join(told.split()), verb
+        assert "It doesn't ask" in " ".join(told.split()), verb
 
 
 def test_a_bucket_in_another_region_is_used_and_told(laptop: Laptop, ec2: RudeEc2) -> None:
