@@ -13,8 +13,6 @@ from typing import Protocol
 
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
-from runner.core.scheduler import Scheduler
-from runner.engine.context import EngineContext
 
 
 class AttemptBackend(Protocol):
@@ -82,6 +80,3 @@ class AttemptBackend(Protocol):
 
 
 Post = Callable[[ev.Event], None]
-
-MakeBackend = Callable[[EngineContext, Scheduler, Post, Callable[[], bool]], AttemptBackend]
-"""Makes the backend of a session. The last argument tells whether the disk is short of space."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from runner.core.actions import StartAttempt
+from runner.core.scheduler import Scheduler
+from runner.engine.backend import AttemptBackend, Post
 from runner.model.document import JobSpec, QueueSpec
 from runner.process.cgroup import Group
 from runner.process.shim_protocol import User
@@ -16,9 +17,6 @@ from runner.results import claim
 from runner.results.store import ResultStore
 from runner.rights import Rights
 from runner.store.paths import LogPaths, QueuePaths
-
-if TYPE_CHECKING:
-    from runner.engine.backend import MakeBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +84,7 @@ class EngineContext:
             "RUNNER_SPOT_NOTICE": str(self.paths.spot_notice),
             TOKEN_VARIABLE: action.token,
         }
+
+
+MakeBackend = Callable[[EngineContext, Scheduler, Post, Callable[[], bool]], AttemptBackend]
+"""Makes the backend of a session. The last argument tells whether the disk is short of space."""

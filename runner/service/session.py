@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
-from runner.engine.backend import MakeBackend
-from runner.engine.context import EngineContext
+from runner.engine.context import EngineContext, MakeBackend
 from runner.engine.engine import Engine
 from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
