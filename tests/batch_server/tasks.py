@@ -42,13 +42,14 @@ class Task:
             for container in self._startable():
                 try:
                     self._start(container)
+                    # It may have ended already.
+                    if not told:
+                        told = True
+                        started()
                 except CannotStart as error:
                     self._end(container.name, ContainerEnd(None, str(error)))
                     failed = True
                     self.stop()
-            if self._running and not told:
-                told = True
-                started()
             with self._changed:
                 if self._over():
                     break

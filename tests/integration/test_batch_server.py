@@ -578,3 +578,17 @@ def test_containers_of_a_task_start_in_order(batch: BatchAccount, logs: KeptLogs
     streams = {each["name"]: each["logStreamName"] for each in task["containers"]}
     assert streams["main"].startswith("several/main/")
     assert int(logs.lines[streams["stage"]][0]) < int(logs.lines[streams["main"]][0])
+
+
+def test_many_quick_jobs_are_terminated_midway(batch: BatchAccount) -> None:
+    """A job that ends while it is started, or is ended then, would stay where it is for ever."""
+    batch.environment.max_vcpus = 50
+    array = batch.submit("true", arrayProperties={"size": 300})
+
+    def some(job: dict[str, Any]) -> bool:
+        return bool(job["arrayProperties"]["statusSummary"]["SUCCEEDED"] > 20)
+
+    batch.wait(array, some)
+    batch.client.terminate_job(jobId=array, reason="midway")
+    counts = batch.wait(array)["arrayProperties"]["statusSummary"]
+    assert counts["SUCCEEDED"] + counts["FAILED"] == 300
