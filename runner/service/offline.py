@@ -86,11 +86,11 @@ class _Resting(requests.Host):
         if entry.queue is None:
             raise ConflictError(f"queue '{entry.name}' can't be read")
         await act_on_resting(
-            self.repository, self._settings, entry, place_of(self._settings, entry), make
+            self.repository, self._settings, entry, run_context_of(self._settings, entry), make
         )
 
 
-def place_of(settings: Settings, entry: QueueEntry) -> RunContext:
+def run_context_of(settings: Settings, entry: QueueEntry) -> RunContext:
     """Where a queue's jobs ran, and with whose rights: a daemon's had its user's.
 
     Raises UsageError where those can't be had.
@@ -116,7 +116,7 @@ async def finish_uploads(
         if want.where is None:
             raise ConflictError(f"queue '{entry.name}' stores its results nowhere")
         store = await asyncio.to_thread(prepared, want, settings, say)
-        context = replace(place_of(settings, entry), results=store)
+        context = replace(run_context_of(settings, entry), results=store)
         session = Session(repository, settings, entry.name, context)
         try:
             await session.run()

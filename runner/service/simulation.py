@@ -109,8 +109,8 @@ async def _run(
         projection_interval=NEVER,
     )
     repository.create(named, "run", anonymous=False, again=RunMode())
-    place = RunContext({}, str(folder), backend=machine.backend)
-    session = Session(repository, settings, str(named.queue_id), place, document=named)
+    context = RunContext({}, str(folder), backend=machine.backend)
+    session = Session(repository, settings, str(named.queue_id), context, document=named)
     try:
         await session.run()
         scheduler, state = session.scheduler, session.engine.rendered()

@@ -72,7 +72,7 @@ def test_a_launch_of_another_bucket_is_not_in_the_way(tmp_path: Path) -> None:
 
 def test_a_record_is_read_as_it_was_written() -> None:
     """A field whose stored name is another would be lost on the way: a resume was refused so."""
-    record = replace(LAUNCH.record, instance_id="i-1", launch_flags="f" * 64, document="d" * 64)
+    record = replace(LAUNCH.record, instance_id="i-1", options_sha256="f" * 64, document="d" * 64)
     assert all(value is not None for value in astuple(record))
     assert parse(record.plain) == record
 

@@ -51,9 +51,9 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
         queue = _corrected(Path(arguments.batch_queue), queue_id)
     else:
         queue = document_of(bucket, where.store, where.launch, queue_id, where.document)
-    stored = _launch_flags(bucket, where)
-    launch_flags = stored or LaunchOptions(where.regions[0])
-    flags = replacement(launch_flags, vars(arguments), region)
+    stored = _stored_options(bucket, where)
+    launched = stored or LaunchOptions(where.regions[0])
+    flags = replacement(launched, vars(arguments), region)
     if "instance_type" not in flags:
         raise UsageError(
             f"--instance-type: is required, for nothing tells how '{queue_id}' was launched"
@@ -61,7 +61,7 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     unset = dict.fromkeys(FLAGS)
     merged = argparse.Namespace(**{**vars(arguments), **unset, **flags, "region": region})
     wanted = launch_request_of(vars(merged), queue.global_timeout)
-    shipped = None if arguments.workdir else launch_flags.workdir
+    shipped = None if arguments.workdir else launched.workdir
     notes = [] if stored else [f"nothing tells how '{queue_id}' was launched: only flags count"]
     return Resuming(merged, queue, wanted, launches, where, shipped, notes)
 
@@ -74,7 +74,7 @@ def _corrected(path: Path, queue_id: str) -> QueueSpec:
     return queue.with_id(queue_id)
 
 
-def _launch_flags(bucket: LaunchBucket, where: QueueLocations) -> LaunchOptions | None:
+def _stored_options(bucket: LaunchBucket, where: QueueLocations) -> LaunchOptions | None:
     """How the newest launch was asked for; None if nothing tells.
 
     Raises UsageError, RecordError for what the launch didn't write.
@@ -85,7 +85,7 @@ def _launch_flags(bucket: LaunchBucket, where: QueueLocations) -> LaunchOptions 
     data = bucket.get(key, LARGEST + 1)
     if data is None:
         return None
-    return known(data, where.launch_flags, f"s3://{bucket.name}/{key}")
+    return known(data, where.options_sha256, f"s3://{bucket.name}/{key}")
 
 
 class Resuming(Launching):

@@ -19,15 +19,15 @@ from runner.timestamps import rfc3339_seconds
 
 VERSION = 1
 
-_FLAGS_KEY = "recipe"
-"""The key of ``launch_flags`` in stored records, the same since the first of them."""
+_OPTIONS_KEY = "recipe"
+"""The key of ``options_sha256`` in stored records, the same since the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchRecord:
     """``store``: ``s3://bucket/prefix``, "" for none; times in seconds since the epoch.
 
-    ``launch_flags``: the sha256 of what says how it was launched, see launch_options.py.
+    ``options_sha256``: of what says how it was launched, see launch_options.py.
     ``document``: that of the document by which it was put onto a machine of another launch, see
     submitted_document.py.
     """
@@ -39,7 +39,7 @@ class LaunchRecord:
     launch: str | None = None
     launched_at: float | None = None
     expires: float | None = None
-    launch_flags: str | None = None
+    options_sha256: str | None = None
     document: str | None = None
 
     @property
@@ -59,7 +59,7 @@ class LaunchRecord:
             "launch": self.launch,
             "launched_at": None if self.launched_at is None else rfc3339_seconds(self.launched_at),
             "expires": None if self.expires is None else rfc3339_seconds(self.expires),
-            _FLAGS_KEY: self.launch_flags,
+            _OPTIONS_KEY: self.options_sha256,
             "document": self.document,
         }
         return {name: value for name, value in told.items() if value is not None}
@@ -75,7 +75,7 @@ class _Stored:
     launch: str | None = None
     launched_at: Any = None
     expires: Any = None
-    launch_flags: str | None = None
+    options_sha256: str | None = None
     document: str | None = None
 
 
@@ -95,7 +95,7 @@ def parse(plain: object) -> LaunchRecord | None:
         launch=told.launch,
         launched_at=_moment(told.launched_at),
         expires=_moment(told.expires),
-        launch_flags=told.launch_flags,
+        options_sha256=told.options_sha256,
         document=told.document,
     )
 
@@ -104,7 +104,7 @@ def _renamed(plain: object) -> object:
     """The value with the names that the records have here."""
     if not isinstance(plain, Mapping):
         return plain
-    return {"launch_flags" if key == _FLAGS_KEY else key: held for key, held in plain.items()}
+    return {"options_sha256" if key == _OPTIONS_KEY else key: held for key, held in plain.items()}
 
 
 def _moment(told: Any) -> float | None:

@@ -134,18 +134,16 @@ def parse_launch_options(data: bytes, place: str) -> LaunchOptions:
 _NOT_GIVEN: tuple[object, ...] = (None, False, (), [])
 
 
-def replacement(
-    launch_flags: LaunchOptions, given: Mapping[str, Any], region: str
-) -> dict[str, Any]:
+def replacement(options: LaunchOptions, given: Mapping[str, Any], region: str) -> dict[str, Any]:
     """The flags of a replacement: the first launch's, and over them what is ``given``.
 
     ``on_demand`` in ``given`` takes back what the first launch's options say of the market.
     """
-    moved = region != launch_flags.region
-    flags = {n: v for n, v in launch_flags.flags.items() if not (moved and n in OF_REGION)}
+    moved = region != options.region
+    flags = {n: v for n, v in options.flags.items() if not (moved and n in OF_REGION)}
     if given.get("on_demand"):
         flags = {n: v for n, v in flags.items() if n not in ("spot", "fallback_on_demand")}
-        if flags.get("on_complete") == "stop" and launch_flags.flags.get("spot"):
+        if flags.get("on_complete") == "stop" and options.flags.get("spot"):
             del flags["on_complete"]
     for name in FLAGS:
         value = given.get(name)

@@ -175,7 +175,7 @@ class Launcher:
             launched_at=now,
             expires=_expires(now, wanted),
             digest=digest,
-            launch_flags=shipment.launch_flags,
+            options_sha256=shipment.options_sha256,
         )
         self._launches.write(launch)
         return launch

@@ -47,7 +47,7 @@ class Launch:
     """One launch. ``instance_id`` is absent until it is known; times in seconds since the epoch.
 
     ``digest``: of what was asked for, document and flags: the same command again has the same.
-    ``open``: the user has not been told of its end yet. ``launch_flags``: see LaunchRecord.
+    ``open``: the user has not been told of its end yet. ``options_sha256``: see LaunchRecord.
     """
 
     queue_id: str
@@ -60,7 +60,7 @@ class Launch:
     digest: str = ""
     open: bool = True
     asked: SentRequest | None = None
-    launch_flags: str | None = None
+    options_sha256: str | None = None
 
     def having(self, **changes: Any) -> Launch:
         return replace(self, **changes)
@@ -81,7 +81,7 @@ class Launch:
             launch=self.launch,
             launched_at=self.launched_at,
             expires=self.expires,
-            launch_flags=self.launch_flags,
+            options_sha256=self.options_sha256,
         )
 
 
@@ -277,5 +277,5 @@ def parse_launch(plain: Any) -> Launch:
         digest=told.digest,
         open=told.open,
         asked=asked,
-        launch_flags=record.launch_flags,
+        options_sha256=record.options_sha256,
     )

@@ -221,17 +221,19 @@ class _Placing:
             instance_id=found.instance_id,
             launch=found.launch,
             launched_at=found.launched,
-            launch_flags=self._launch_flags(),
+            options_sha256=self._options_sha256(),
             document=self._sha256,
         )
 
-    def _launch_flags(self) -> str | None:
+    def _options_sha256(self) -> str | None:
         """The sha256 of how the machine was launched, as the record of its first queue has it.
 
         Raises AwsError.
         """
         own = [
-            one.launch_flags for one in self._launches.records_of(self._machine) if one.launch_flags
+            one.options_sha256
+            for one in self._launches.records_of(self._machine)
+            if one.options_sha256
         ]
         if own:
             return own[-1]
@@ -241,5 +243,7 @@ class _Placing:
         queue = QueueRef(tags[names.QUEUE], tags[names.STORE])
         first = Index(LaunchBucket(queue.bucket, self._found.region)).read(queue).record
         return (
-            first.launch_flags if first is not None and first.launch == self._found.launch else None
+            first.options_sha256
+            if first is not None and first.launch == self._found.launch
+            else None
         )

@@ -45,15 +45,16 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What is in the bucket for one launch. ``launch``: its id; ``launch_flags``: their sha256.
+    """What is in the bucket for one launch. ``launch``: its id.
 
-    ``bundles``: by architecture. ``again``: the flags with which a stored run is resumed.
+    ``options_sha256``: of its launch.json. ``bundles``: by architecture. ``again``: the
+    flags with which a stored run is resumed.
     """
 
     launch: str
     document: Shipped
     workdir: Shipped | None
-    launch_flags: str
+    options_sha256: str
     bundles: Mapping[str, Shipped]
     again: tuple[str, ...]
 
@@ -73,12 +74,12 @@ def ship(
     """
     document = ship_document(bucket, launch, payload.queue)
     workdir = ship_workdir(bucket, launch, payload.workdir, progress)
-    launch_flags = launch_options_of(payload.flags, region, workdir).encode()
-    bucket.put(names.launch_key(launch, OPTIONS_NAME), launch_flags)
+    options = launch_options_of(payload.flags, region, workdir).encode()
+    bucket.put(names.launch_key(launch, OPTIONS_NAME), options)
     arches = {bundle_arch(candidate) for candidate in candidates}
     bundles = ship_bundles(bucket, arches, payload.bundle, say, progress)
     again = tuple(payload.again.flags.split())
-    return Shipment(launch, document, workdir, sha256_of(launch_flags), bundles, again)
+    return Shipment(launch, document, workdir, sha256_of(options), bundles, again)
 
 
 def boot_config(

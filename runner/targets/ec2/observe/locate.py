@@ -115,14 +115,14 @@ class QueueLocations:
     """One queue. ``launch``: the newest one's word; "" if nobody knows.
 
     ``regions``: where it has, or may have, a machine, that of the newest launch first.
-    ``launch_flags``: the sha256 of how the newest launch was asked for, as a record of it says that
-    no job can write; ``document``: that of the document that was submitted to its machine, so too.
+    ``options_sha256``: of how the newest launch was asked for, as a record of it says that no job
+    can write; ``document``: that of the document that was submitted to its machine, so too.
     """
 
     queue: QueueRef
     launch: str
     regions: tuple[str, ...]
-    launch_flags: str | None = None
+    options_sha256: str | None = None
     document: str | None = None
 
     @property
@@ -168,10 +168,10 @@ def locate(
     newest = max(named or found, key=lambda one: one.record.launch or "").record
     regions = [newest.region, *(one.record.region for one in found)]
     same = [one.record for one in found if one.record.launch == newest.launch]
-    launch_flags = next((each.launch_flags for each in same if each.launch_flags), None)
+    options_sha256 = next((each.options_sha256 for each in same if each.options_sha256), None)
     document = next((each.document for each in same if each.document), None)
     where = tuple(dict.fromkeys(regions))
-    return QueueLocations(newest.ref, newest.launch or "", where, launch_flags, document)
+    return QueueLocations(newest.ref, newest.launch or "", where, options_sha256, document)
 
 
 def _buckets(place: QueuePlace | None, found: Sequence[Trace]) -> list[str]:
