@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
+import gc
 import os
 import sys
 import threading
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NoReturn
 
 from runner import __version__
 from runner.cli import streams
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
+
+# As typing's, which takes as long to import as all that `--version` needs.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from runner.cli.parser import Parser
 
 VERBS = {
     "run": "run a queue on this machine, in the foreground",
@@ -50,35 +56,11 @@ VERBS = {
 LINUX_ONLY = frozenset({"run", "daemon", "keep", "enforce-lifetime"})
 """The verbs of a machine that runs jobs. The others do on a laptop what they can do there."""
 
-_UNKNOWN_FLAGS = "unrecognized arguments: "
-"""How argparse begins to say it."""
-
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
 
-
-class Parser(argparse.ArgumentParser):
-    """A parser that takes no abbreviated flags and ends wrong usage with our exit code."""
-
-    def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **options})  # type: ignore[arg-type]
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        near = self._nearest(message)
-        hint = f"; did you mean {near}?" if near else ""
-        self.exit(ExitCode.USAGE, f"{self.prog}: {clean(message)}{hint}; see {self.prog} --help\n")
-
-    def _nearest(self, message: str) -> str | None:
-        """The flag that an unknown one was to be."""
-        if not message.startswith(_UNKNOWN_FLAGS):
-            return None
-        from difflib import get_close_matches
-
-        words = message.removeprefix(_UNKNOWN_FLAGS).split()
-        flags = (word.partition("=")[0] for word in words if word.startswith("-"))
-        known = list(self._option_string_actions)
-        found = (near for flag in flags for near in get_close_matches(flag, known, n=1))
-        return next(found, None)
+COLLECT_EVERY = 10_000
+"""New objects until garbage is looked for. What is imported stays: to look every 700, as Python
+does, takes a tenth of the time of a start."""
 
 
 def main() -> NoReturn:
@@ -98,6 +80,7 @@ def launch() -> NoReturn:
 
 def _run(verb: str | None = None) -> NoReturn:
     _speak_utf8()
+    gc.set_threshold(COLLECT_EVERY)
     if {"_ARGCOMPLETE", "COMP_LINE"} <= os.environ.keys():
         from runner.cli.completion import complete
 
@@ -183,6 +166,8 @@ def parser_of(verb: str, prog: str) -> Parser:
 
 
 def _load(verb: str, prog: str) -> tuple[Any, Parser]:
+    from runner.cli.parser import Parser
+
     module = import_module(f"runner.cli.verbs.{verb.replace('-', '_')}")
     parser = Parser(prog=prog, description=module.__doc__)
     module.configure(parser)

@@ -14,7 +14,11 @@ import select
 import stat
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+
+# As typing's, which takes as long to import as all that `--version` needs.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 ENCODING = "utf-8"
 

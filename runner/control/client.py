@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from runner.control.answers import checked
 from runner.control.protocol import decode_answer, encode_request
 from runner.errors import UnreachableError
 
@@ -66,6 +65,8 @@ class Client:
 
     def ask(self, request: str, /, **fields: Any) -> dict[str, Any]:
         """Send one request and return its answer."""
+        from runner.control.answers import checked
+
         line = encode_request(request, **fields)
         self._socket.settimeout(self.timeout)
         try:

@@ -13,7 +13,6 @@ from runner.model.document import JobSpec, QueueSpec
 from runner.process.cgroup import Group
 from runner.process.shim_protocol import User
 from runner.process.tree import TOKEN_VARIABLE
-from runner.results import claim
 from runner.results.store import ResultStore
 from runner.rights import Rights
 from runner.store.paths import LogPaths, QueuePaths
@@ -54,6 +53,8 @@ class EngineContext:
 
     def holder(self, run_id: str) -> str:
         """How a result store names who works on the queue here."""
+        from runner.results import claim
+
         return claim.holder(run_id, self.folder_id)
 
     @property

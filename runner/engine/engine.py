@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from runner.core import events as ev
 from runner.core.actions import (
@@ -38,10 +39,12 @@ from runner.engine.opening import LostSteps, opening_events
 from runner.engine.process_backend import ProcessBackend
 from runner.engine.start_blocks import NOT_ASKED, NOT_LOOKED, StartBlocks
 from runner.engine.state_file_writer import StateFileWriter
-from runner.engine.uploads import Uploads
 from runner.errors import DiskError
-from runner.results.claim import SucceededError
 from runner.store.database import TAKEN_OVER, Database
+
+if TYPE_CHECKING:
+    from runner.engine.uploads import Uploads
+    from runner.results.claim import SucceededError
 
 
 class Engine:
@@ -70,6 +73,8 @@ class Engine:
         self._input_fetches = InputFetches(context, scheduler, self.post)
         self._uploads: Uploads | None = None
         if context.results is not None:
+            from runner.engine.uploads import Uploads
+
             self._uploads = Uploads(context, scheduler, self.post)
             if self._uploads.heartbeat is not None:
                 self._uploads.state.on_succeeded = self._on_succeeded
@@ -101,8 +106,7 @@ class Engine:
 
         ``before`` makes events that have to be applied before anything starts. With ``hold``
         nothing starts, and it returns as soon as every stop that was asked for is done. Until
-        ``starts_after`` is done nothing new starts; all else goes its way. Raises StateError if
-        the state can't be written any more.
+        ``starts_after`` is done nothing new starts. Raises StateError if nothing can be stored.
         """
         # A step is tried again: nobody who holds the database's lock holds up the loop.
         self._database.wait_for_lock(0.0)
@@ -342,17 +346,14 @@ class Engine:
                 self.backend.signal(job, token, slot, kill)
             case EndBackground(job, token, _):
                 self.backend.end_background(job, token)
-            case RestoreOutputs(job, rebooted):
-                if self._uploads is not None:
-                    self._uploads.restoring.look(job, rebooted=rebooted)
-            case CollectResults(job):
-                if self._uploads is not None:
-                    self._uploads.add(job)
+            case RestoreOutputs(job, rebooted) if self._uploads is not None:
+                self._uploads.restoring.look(job, rebooted=rebooted)
+            case CollectResults(job) if self._uploads is not None:
+                self._uploads.add(job)
             case FetchInputs(job):
                 self._input_fetches.add(job)
-            case SaveCheckpoint(job):
-                if self._uploads is not None:
-                    self._uploads.checkpoints.add(job)
+            case SaveCheckpoint(job) if self._uploads is not None:
+                self._uploads.checkpoints.add(job)
             case FinishQueue(status):
                 if not self._finished.done():
                     self._finished.set_result(status)
@@ -392,9 +393,8 @@ class Engine:
     @property
     def exit_incomplete(self) -> bool:
         """Whether results, or the state, are missing from the store at the end."""
-        if self._uploads is not None and self._uploads.state.error:
-            return True
-        return self.scheduler.incomplete
+        unstored = self._uploads is not None and bool(self._uploads.state.error)
+        return unstored or self.scheduler.incomplete
 
 
 _MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested, ev.SpotNotice)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import structlog
-
 from runner.core.scheduler import Scheduler
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.context import EngineContext
@@ -25,8 +23,6 @@ nothing for longer."""
 
 MISSED = 4
 """Heartbeats without which a lease has run out."""
-
-log = structlog.get_logger()
 
 
 class Heartbeat:
@@ -130,7 +126,11 @@ class Heartbeat:
             return
         self._looked()
         if (error := future.exception()) is not None:
-            # No thread, no memory, a bug: the next one is tried all the same.
+            # No thread, no memory, a bug: the next one is tried all the same. Imported here: with
+            # the rich that it imports it would take a third of the start of a `run`.
+            import structlog
+
+            log = structlog.get_logger()
             log.error("lease_not_renewed", error=f"{type(error).__name__}: {error}")
         elif not future.result():
             return

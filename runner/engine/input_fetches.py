@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
@@ -17,11 +18,15 @@ from runner.engine.backoff import backoff
 from runner.engine.call_threads import CallThreads
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.results.checkpoint import BroughtBack, JobCheckpoint, restore_checkpoint
-from runner.results.download.inputs import CalledOff, InputError, InputsWanted, fetch_inputs, fill
 from runner.results.layout import Layout
-from runner.results.s3.store import S3Store
 from runner.results.store import StoreError
+
+if TYPE_CHECKING:
+    # Imported where the first job needs its inputs: most queues have none, and it takes a tenth of
+    # the start of a `run`.
+    from runner.results.checkpoint import BroughtBack, JobCheckpoint
+    from runner.results.download.inputs import InputsWanted
+    from runner.results.s3.store import S3Store
 
 JOBS_AT_ONCE = 2
 """Jobs whose inputs are fetched at once; of each several files are."""
@@ -40,6 +45,8 @@ class _Fetch:
     def check(self) -> None:
         """Raise CalledOff once nobody wants it any more."""
         if self.called_off.is_set():
+            from runner.results.download.inputs import CalledOff
+
             raise CalledOff
 
 
@@ -80,6 +87,8 @@ class InputFetches:
         work.add_done_callback(lambda future: self._ended(job, fetch, future))
 
     def _describe(self, job: int, fetch: _Fetch) -> InputsWanted:
+        from runner.results.download.inputs import InputsWanted, fill
+
         document, context = self._scheduler.document, self._context
         described = document.jobs[job]
         return InputsWanted(
@@ -96,6 +105,8 @@ class InputFetches:
         state, context = self._scheduler.jobs[job], self._context
         if not state.needs_check or context.results is None:
             return None
+        from runner.results.checkpoint import JobCheckpoint
+
         described = self._scheduler.document.jobs[job]
         return JobCheckpoint(
             described.job_id,
@@ -110,6 +121,9 @@ class InputFetches:
     def _work(
         self, job: int, fetch: _Fetch, wanted: InputsWanted, checkpoint: JobCheckpoint | None
     ) -> BroughtBack:
+        from runner.results.checkpoint import BroughtBack, restore_checkpoint
+        from runner.results.download.inputs import fetch_inputs
+
         self._loop.call_soon_threadsafe(self._begun, job, fetch)
         if wanted.paths:
             fetch_inputs(self._store_of, wanted)
@@ -119,6 +133,8 @@ class InputFetches:
         return restore_checkpoint(store, Layout(), checkpoint, fetch.check)
 
     def _store_of(self, bucket: str) -> S3Store:
+        from runner.results.s3.store import S3Store
+
         with self._opening:
             if bucket not in self._stores:
                 self._stores[bucket] = S3Store(bucket)
@@ -144,6 +160,9 @@ class InputFetches:
             if not future.cancelled():
                 future.exception()  # seen: nobody is interested
             return
+        from runner.results.checkpoint import BroughtBack
+        from runner.results.download.inputs import InputError
+
         error = future.exception()
         if isinstance(error, StoreError | OSError):
             fetch.tries += 1

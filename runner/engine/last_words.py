@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from runner.core.states import QUEUE_ENDED, QueueStatus
 from runner.engine.clock import now
-from runner.engine.state_uploads import StateUploads
 from runner.errors import DiskError, StateError
 from runner.store.database import UNSTORED, Database
+
+if TYPE_CHECKING:
+    from runner.engine.state_uploads import StateUploads
 
 LAST_WORDS = 30.0
 """Seconds in which the last logs and the last state of a session get to the store, or don't: of the

@@ -6,14 +6,12 @@ tries again. It never asks for a public address. Any thread may call it.
 
 from __future__ import annotations
 
-import http.client
 import io
 import re
 import socket
 import threading
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -145,6 +143,8 @@ class InstanceMetadata:
         """Status and body. http.client knows no proxies, which is what is wanted here."""
         if self._endpoint is None:
             raise MetadataError(f"switched off by {DISABLED_VARIABLE}")
+        import http.client
+
         host, port = _address(self._endpoint)
         connection = http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
         try:
@@ -161,6 +161,8 @@ class InstanceMetadata:
             connection.close()
 
     def _learn_time(self, date: str | None) -> None:
+        from email.utils import parsedate_to_datetime
+
         try:
             theirs = parsedate_to_datetime(date or "").timestamp()
         except (TypeError, ValueError):

@@ -26,10 +26,9 @@ from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
-from runner.service import requests, resume_from_store
+from runner.service import requests
 from runner.service.documents import check_same, mend
 from runner.service.environment import differing, marks, read_marks
-from runner.service.known_elsewhere import check_not_ended, reserve
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_ids import give_back, name_for
 from runner.service.queue_repository import QueueRepository
@@ -179,13 +178,18 @@ class _Foreground(requests.Host):
 
     def _is_free(self, document: QueueSpec, store: ResultStore | None) -> bool:
         """Whether a queue that is new here may begin with this id."""
+        if store is None:
+            return True
+        from runner.service import resume_from_store
+        from runner.service.known_elsewhere import check_not_ended, reserve
+
         wanted = self._wanted
         assert document.queue_id is not None
         if wanted.document.queue_id is None:
             # A store that was named is the caller's choice, whatever the id is.
             named = wanted.results is not None or wanted.document.result_s3_prefix is not None
             return named or reserve(store, document)
-        if wanted.again.mends and store is not None:
+        if wanted.again.mends:
             # What can't be mended so is refused before anything is written here.
             resume_from_store.look(document, wanted.again, store, self._watcher.say)
         elif not wanted.again.fresh:
@@ -211,12 +215,16 @@ class _Foreground(requests.Host):
     def _take_over(self, queue_id: str) -> None:
         """Go on from what another machine has stored of this queue, if it is new here."""
         entry, store = self.repository.find(queue_id), self._context.results
+        if store is None:
+            return
+        from runner.service import resume_from_store
+
         try:
             found = resume_from_store.find(self.repository, entry, store, self._watcher.say)
         except StoreError as error:
             self._watcher.say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
             return
-        if found is not None and store is not None:
+        if found is not None:
             resume_from_store.take_over(self.repository, entry, found, store)
             self._mended = self._wanted.again.mends
             self._watcher.say(f"goes on from the run in {found.where}")

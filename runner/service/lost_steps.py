@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.core.attempts import start_number
-from runner.core.state_file import parse_state
-from runner.core.state_recovery import OnRecord, from_file, with_attempts
 from runner.core.states import JobState, QueueState
 from runner.engine.clock import now
 from runner.errors import StateError
@@ -33,6 +31,8 @@ def make_good(
     newest = max((start_number(queue.run_id, slot.token) for _, slot in shim_records), default=0)
     if not database.missing_events(queue.run_id) and newest <= queue.starts:
         return None
+    from runner.core.state_recovery import OnRecord, with_attempts
+
     boot = boot_id()
     attempts = [
         OnRecord(
@@ -58,6 +58,9 @@ def _from_file(
     paths: QueuePaths, document: QueueSpec, queue: QueueState
 ) -> tuple[QueueState, dict[int, JobState]] | None:
     """What the file knows, if it is of this run and newer than the database."""
+    from runner.core.state_file import parse_state
+    from runner.core.state_recovery import from_file
+
     try:
         told = parse_state(paths.projection.read_bytes(), str(paths.projection))
         if told.run_id == queue.run_id and (told.updated_at or 0.0) > (queue.updated_at or 0.0):

@@ -22,12 +22,12 @@ from runner.errors import NotFoundError, RunnerError
 from runner.model.messages import did_you_mean, quoted
 from runner.results.download.log_range import Range
 from runner.service import request_fields as given
-from runner.service.machine_view import pending_action
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.request_fields import Fields
 from runner.service.views import PAGE, Snapshot, StoredViews, alive
 from runner.store.database import Database
+from runner.store.paths import StatePaths
 from runner.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def live_snapshot(who: str, session: Session) -> Snapshot:
 def stored_snapshot(context: QueryContext, name: str, *, going_on: bool = False) -> Snapshot:
     """The queue as the disk has it. Raises StateError if it can't be read."""
     snapshot = context.stored.snapshot(name, going_on=going_on)
-    end = pending_action(context.repository.paths)
+    end = _end_of_machine(context.repository.paths)
     more = {"machine": end} if end else {}
     if "blocked" not in snapshot.extra:
         ahead = dict(context.pending_action(name, snapshot.extra.get("owner")))
@@ -370,6 +370,15 @@ def stored_snapshot(context: QueryContext, name: str, *, going_on: bool = False)
             ahead.pop("queued", None)
         more = {**ahead, **more}
     return snapshot.with_more(more)
+
+
+def _end_of_machine(paths: StatePaths) -> str | None:
+    """What becomes of the machine, in a line; None on most, where no file says anything of it."""
+    if not os.path.lexists(paths.machine):
+        return None
+    from runner.service.machine_view import pending_action
+
+    return pending_action(paths)
 
 
 def check_jobs(snapshot: Snapshot, names: list[str]) -> list[int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -319,6 +318,8 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
     The caller holds the queue's lock; what a killed process left of an earlier try is removed.
     Raises DiskError.
     """
+    import shutil
+
     temporary = paths.root.parent / f".new-{paths.root.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -274,6 +273,8 @@ def remove_tree(folder: Path) -> None:
 
     Jobs make what they like: rmtree needs a descriptor and a stack frame for each level.
     """
+    import shutil
+
     with suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():

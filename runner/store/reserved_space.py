@@ -7,7 +7,6 @@ there is none, and a step waits for space as it would without.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +19,6 @@ SHARE = 16
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE in <linux/falloc.h>
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-
 
 def keep_room(log: Path) -> bool:
     """Reserve it for a log that is there; whether that was done. To repeat it costs nothing."""
@@ -32,7 +28,15 @@ def keep_room(log: Path) -> bool:
             stat = os.fstatvfs(fd)
             size = min(ROOM, stat.f_bavail * stat.f_frsize // SHARE)
             has = os.fstat(fd).st_blocks * 512
-            return has >= ROOM or _libc.fallocate(fd, _KEEP_SIZE, 0, max(size, has)) == 0
+            return has >= ROOM or _fallocate(fd, max(size, has))
         finally:
             os.close(fd)
     return False
+
+
+def _fallocate(fd: int, size: int) -> bool:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return bool(libc.fallocate(fd, _KEEP_SIZE, 0, size) == 0)
