@@ -25,6 +25,7 @@ from runner.core.states import (
     Live,
     QueueStatus,
     StopReason,
+    changed,
 )
 
 FETCHING_SECRETS = "fetching secrets"
@@ -82,7 +83,7 @@ def start_number(run_id: str, token: str) -> int:
 
 def _start(records: QueueRecords, now: ev.Now, index: int, *, in_reserve: bool = False) -> None:
     before = records.jobs[index]
-    queue = records.queue = replace(records.queue, starts=records.queue.starts + 1)
+    queue = records.queue = changed(records.queue, starts=records.queue.starts + 1)
     attempt = before.attempt + 1
     token = token_of(queue.run_id, queue.starts)
     live = Live(token, _free_slot(records), attempt, before, in_reserve=in_reserve)
@@ -154,8 +155,8 @@ def on_started(records: QueueRecords, event: ev.AttemptStarted) -> None:
         catch_up(records, event.now.mono)
     state = records.jobs[event.job]
     reason = None if state.reason == FETCHING_SECRETS else state.reason
-    live = replace(live, since=event.since)
-    records.put(event.job, replace(state, pid=event.pid, reason=reason, live=live))
+    live = changed(live, since=event.since)
+    records.put(event.job, changed(state, pid=event.pid, reason=reason, live=live))
     name = "attempt_adopted" if event.adopted else "attempt_started"
     records.tell(event.now.wall, event.job, name, attempt=live.attempt, pid=event.pid)
 

@@ -13,7 +13,7 @@ from runner.core.consequences import give_up, global_timeout_message, reconsider
 from runner.core.events import Now
 from runner.core.queue_records import QueueRecords
 from runner.core.spot_interruption import end_if_due
-from runner.core.states import QueueStatus, StopReason
+from runner.core.states import QueueStatus, StopReason, changed
 
 SAVE_CLOCK_EVERY = 30.0
 """Seconds after which the time worked is saved even when nothing happens."""
@@ -26,12 +26,12 @@ def account(records: QueueRecords, now: Now) -> None:
     """
     queue = records.queue
     if not records.open:
-        records.queue = replace(queue, updated_at=now.wall)
+        records.queue = changed(queue, updated_at=now.wall)
         return
     worked = queue.worked
     if _runs(records):
         worked += max(0.0, now.mono - queue.mono)
-    records.queue = replace(queue, worked=worked, mono=now.mono, updated_at=now.wall)
+    records.queue = changed(queue, worked=worked, mono=now.mono, updated_at=now.wall)
 
 
 def _runs(records: QueueRecords) -> bool:

@@ -42,6 +42,9 @@ from runner.core.states import JobStatus
 
 __all__ = ["Changes", "Scheduler", "StoryEntry"]
 
+_FREES_NOTHING = (ev.AttemptStarted, ev.CommandEnded)
+"""After these no job may start that could not before, and the queue is not done."""
+
 
 class Scheduler(QueueRecords):
     """The state of one queue in one session, and the only code that changes it.
@@ -59,7 +62,7 @@ class Scheduler(QueueRecords):
         if not isinstance(event, ev.SessionOpened):
             account(self, event.now)
         self._apply(event)
-        if self.open and not self.finished and not isinstance(event, ev.CommandEnded):
+        if self.open and not self.finished and not isinstance(event, _FREES_NOTHING):
             dispatch(self, event.now)
             finish_if_done(self, event.now)
         if self.actions:

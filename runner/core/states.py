@@ -7,10 +7,11 @@ nothing of events, of the disk or of how a status is shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import Annotated, Any, TypeVar
 
 from runner.errors import IllegalTransition
 from runner.model.records import (
@@ -246,6 +247,9 @@ class QueueState:
     former: Mapping[str, Count] | None = None
 
 
+T = TypeVar("T", JobState, QueueState, Live)
+
+
 def check_job_transition(
     job_id: str, old: JobStatus, new: JobStatus, history: Iterable[str]
 ) -> None:
@@ -261,19 +265,52 @@ def check_queue_transition(old: QueueStatus, new: QueueStatus) -> None:
         raise IllegalTransition(f"queue: {old.value} → {new.value}")
 
 
+def changed(state: T, **changes: Any) -> T:
+    """What dataclasses.replace makes, in two thirds of its time: for what every step changes."""
+    names, values_of = _FIELDS[type(state)]
+    return type(state)(**{**dict(zip(names, values_of(state), strict=True)), **changes})
+
+
 def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
     """What the store keeps: the fields that differ from their default, enums by value."""
     record: dict[str, Any] = {}
-    for name, key, default in _STORED[type(state)]:
-        value = getattr(state, name)
+    _, values_of = _FIELDS[type(state)]
+    for (key, default), value in zip(_stored(type(state)), values_of(state), strict=True):
         if value is default or value == default:
             continue
-        if isinstance(value, Enum):
-            value = value.value
-        elif isinstance(value, Live | JobState):
-            value = to_record(value)
+        if type(value) not in _PLAIN:
+            if isinstance(value, Enum):
+                value = value.value
+            elif isinstance(value, Live | JobState):
+                value = to_record(value)
         record[key] = value
     return record
+
+
+def _stored(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
+    """What the fields are called in JSON, and their defaults, in the same order. A field without a
+    default compares equal to nothing: MISSING stands for "always written".
+
+    Made when the first is written: to look at a queue does without.
+    """
+    if (found := _KEYS.get(cls)) is None:
+        rows = fields_by_key(cls).items()
+        found = _KEYS[cls] = tuple((key, field.default) for key, field in rows)
+    return found
+
+
+_KEYS: dict[type, tuple[tuple[str, Any], ...]] = {}
+
+
+def _fields_of(cls: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(field.name for field in fields(cls))
+    return names, attrgetter(*names)
+
+
+_FIELDS = {cls: _fields_of(cls) for cls in (Live, JobState, QueueState)}
+"""The names of a record's fields, and what takes their values from one."""
+
+_PLAIN = frozenset({str, int, float, bool})
 
 
 def job_from_record(record: Any, name: str) -> JobState:
@@ -287,10 +324,3 @@ def job_from_record(record: Any, name: str) -> JobState:
 def queue_from_record(record: Any, name: str) -> QueueState:
     """The inverse of to_record. Raises StateError like ``job_from_record``."""
     return read(QueueState, record, name, strict=True)
-
-
-_STORED: dict[type, list[tuple[str, str, Any]]] = {
-    # A field without a default compares equal to nothing: MISSING stands for "always written".
-    cls: [(field.name, key, field.default) for key, field in fields_by_key(cls).items()]
-    for cls in (Live, JobState, QueueState)
-}

@@ -15,7 +15,7 @@ from runner.process.shim_protocol import User
 from runner.process.tree import TOKEN_VARIABLE
 from runner.results.store import ResultStore
 from runner.rights import Rights
-from runner.store.paths import LogPaths, QueuePaths
+from runner.store.paths import SPOT_NOTICE, LogPaths, QueuePaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class EngineContext:
             "JOB_ATTEMPT": str(action.attempt),
             "QUEUE_ID": self.queue_id,
             "RUNNER_WORK_DIR": cwd,
-            "RUNNER_SPOT_NOTICE": str(self.paths.spot_notice),
+            "RUNNER_SPOT_NOTICE": f"{self.paths.root}/{SPOT_NOTICE}",
             TOKEN_VARIABLE: action.token,
         }
 

@@ -43,6 +43,8 @@ SYNCERS = 8
 DURABLE_AFTER = 1.0
 """Seconds an attempt has to have run for its files to be synced before it is called completed."""
 
+_DONE = ev.Exited(0)
+
 
 class ProcessBackend:
     """See SpawnerListener for what its shims call; ``post`` takes the events that come of it.
@@ -204,9 +206,9 @@ class ProcessBackend:
             draw=random.random(),
             background=background,
             usage=ev.Usage(*end.usage) if end is not None and end.usage is not None else None,
-            short_of_space=outcome != ev.Exited(0) and self._short_of_space(),
+            short_of_space=outcome != _DONE and self._short_of_space(),
         )
-        if event.outcome == ev.Exited(0) and duration is not None and duration >= DURABLE_AFTER:
+        if outcome == _DONE and duration is not None and duration >= DURABLE_AFTER:
             document = self._scheduler.document
             described = document.jobs[job]
             folder = self._context.working_directory(document, described)

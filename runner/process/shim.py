@@ -24,7 +24,7 @@ LEFTOVER_WAIT = 1.0
 LEFTOVER_GRACE = 2.0
 """Seconds that what a command leaves behind gets before SIGTERM, and then before SIGKILL."""
 
-SHORTLY = 0.005
+SHORTLY = 0.02
 """Seconds for which the news of a start waits, to go with that of the end: one wake-up for two."""
 
 RECORD_TRIES = 5
@@ -156,9 +156,15 @@ class Shim:
 
     def _wait_shortly(self, pid: int) -> int | None:
         """The wait status of a command that ends within a moment, else None."""
-        signal.sigtimedwait({signal.SIGCHLD}, SHORTLY)
-        ended, status = self._reap(pid, os.WNOHANG)
-        return status if ended else None
+        until = time.monotonic() + SHORTLY
+        left = SHORTLY
+        while left > 0 and signal.sigtimedwait({signal.SIGCHLD}, left) is not None:
+            ended, status = self._reap(pid, os.WNOHANG)
+            if ended:
+                return status
+            # That was of a child of before, which was waited for without it.
+            left = until - time.monotonic()
+        return None
 
     def _reap(self, pid: int, options: int = 0) -> tuple[int, int]:
         """waitpid(2), and what the dead one and all that it had reaped took."""

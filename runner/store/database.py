@@ -69,7 +69,7 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY, wall REAL NOT NULL, job TEXT, even
 _UPGRADES: dict[int, str] = {}
 """From version N to N + 1: the statements. Version 1 is the first that was released."""
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from runner.errors import disk_error
 
+SPOT_NOTICE = "spot-notice"
+"""The file in a queue's folder that tells jobs that the machine is about to be taken away."""
+
 
 @dataclass(frozen=True, slots=True)
 class StatePaths:
@@ -127,7 +130,7 @@ class QueuePaths:
 
     @property
     def spot_notice(self) -> Path:
-        return self.root / "spot-notice"
+        return self.root / SPOT_NOTICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +165,10 @@ class LogPaths:
 
     def newest(self, job_id: str, stream: str) -> str:
         """A str and not a Path: this is on the way from one job's end to the next's start."""
-        return f"{self.jobs}/{job_id}-{stream}.log"
+        return f"{self.log_dir}/queues/{self.name}/jobs/{job_id}-{stream}.log"
 
     def earlier(self, job_id: str, attempt: int, stream: str) -> str:
-        return f"{self.root}/attempts/{job_id}/{attempt}/{stream}.log"
+        return f"{self.log_dir}/queues/{self.name}/attempts/{job_id}/{attempt}/{stream}.log"
 
     def rotate(self, job_id: str, previous: int) -> None:
         """Make way for a new attempt's logs; safe to repeat at any point of a crash."""

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from runner.cli.streams import discard
 
-GATHERED = 0.02
+GATHERED = 0.1
 """Seconds in which what comes is written together: the thread's waking costs more than a line."""
 
 Text = Callable[[], str]
