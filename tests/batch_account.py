@@ -10,6 +10,7 @@ import boto3
 from batch_server import BatchServer, Executor, Settings
 from boto_models import read_once
 from botocore.config import Config
+from s3_endpoint import env_for
 
 WAIT = 60.0
 """Seconds after which a test that waits for a job has failed."""
@@ -33,6 +34,13 @@ class BatchAccount:
             aws_secret_access_key="test",
             config=Config(retries={"total_max_attempts": 1}),
         )
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What makes a process's boto3 use it; S3 and the like are another's to name."""
+        own = env_for(self.server.url)
+        url = own.pop("AWS_ENDPOINT_URL")
+        return {**own, "AWS_ENDPOINT_URL_BATCH": url}
 
     def register(
         self, name: str = "definition", image: str = "local/deb", **properties: Any

@@ -1,0 +1,122 @@
+"""AWS Batch: jobs are submitted, looked at, found by name and ended; definitions are registered.
+
+Thin: it knows neither our documents nor attempts. Facts: Batch API reference; Batch User Guide,
+"Service quotas".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.aws.clients import make_client
+from runner.aws.errors import AwsError, ErrorKind, calling, part_of
+
+CONNECT_TIMEOUT = 5
+READ_TIMEOUT = 30
+
+DESCRIBED = 100
+"""Ids that DescribeJobs takes at most."""
+
+LONGEST_REASON = 1_024
+"""Characters of a reason for CancelJob and TerminateJob."""
+
+THROTTLED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling"})
+
+Document = dict[str, Any]
+
+
+class Batch:
+    """One region. All calls block, and raise AwsError; it may be used by several threads."""
+
+    def __init__(self, region: str | None = None) -> None:
+        self._region = region
+        self._once: Any = None
+        self._again: Any = None
+
+    def submit(self, request: Mapping[str, Any]) -> str:
+        """The id of a new job. Sent once: SubmitJob has no client token, a second is another job.
+
+        After an AwsError of which ``may_have_happened`` is true, only ``named`` can tell.
+        """
+        if self._once is None:
+            self._once = self._make(attempts=1)
+        return str(part_of(_call(self._once, "submit_job", request), "SubmitJob", "jobId"))
+
+    def register(self, request: Mapping[str, Any]) -> str:
+        """A new revision of a definition, as ``name:revision``; a lost answer leaves one more."""
+        answer = self._call("register_job_definition", request)
+        name = part_of(answer, "RegisterJobDefinition", "jobDefinitionName")
+        return f"{name}:{part_of(answer, 'RegisterJobDefinition', 'revision')}"
+
+    def describe(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Id → JobDetail. One that Batch doesn't know, or not yet, isn't in it."""
+        found: dict[str, Document] = {}
+        for start in range(0, len(ids), DESCRIBED):
+            some = list(ids[start : start + DESCRIBED])
+            answer = self._call("describe_jobs", {"jobs": some})
+            jobs = part_of(answer, "DescribeJobs", "jobs")
+            found |= {str(part_of(job, "DescribeJobs", "jobId")): job for job in jobs}
+        return found
+
+    def named(self, queue: str, prefix: str) -> list[Document]:
+        """JobSummary of every job of a queue whose name begins so, in all states, newest first.
+
+        New jobs may take a while to be listed.
+        """
+        # The filter is blind to case, and with it Batch ignores jobStatus.
+        wanted = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
+        found = self._pages({"jobQueue": queue, "filters": wanted})
+        return [job for job in found if str(job.get("jobName", "")).startswith(prefix)]
+
+    def children(self, array: str, states: Iterable[str]) -> list[Document]:
+        """JobSummary of an array's children in these states."""
+        return [
+            job
+            for state in states
+            for job in self._pages({"arrayJobId": array, "jobStatus": state})
+        ]
+
+    def cancel(self, job: str, reason: str) -> None:
+        """Ends it where it hasn't begun yet; else nothing happens."""
+        self._call("cancel_job", {"jobId": job, "reason": reason[:LONGEST_REASON]})
+
+    def terminate(self, job: str, reason: str) -> None:
+        """Ends it in whichever state it is. Nothing happens where it has ended."""
+        self._call("terminate_job", {"jobId": job, "reason": reason[:LONGEST_REASON]})
+
+    def _pages(self, request: Mapping[str, Any]) -> Iterator[Document]:
+        token: str | None = None
+        while True:
+            more = {} if token is None else {"nextToken": token}
+            answer = self._call("list_jobs", {**request, **more})
+            yield from part_of(answer, "ListJobs", "jobSummaryList")
+            if (token := answer.get("nextToken")) is None:
+                return
+
+    def _call(self, operation: str, request: Mapping[str, Any]) -> Document:
+        """One that may be sent again after a lost answer."""
+        if self._again is None:
+            self._again = self._make()
+        return _call(self._again, operation, request)
+
+    def _make(self, **options: int) -> Any:
+        return make_client(
+            "batch",
+            self._region,
+            connect=CONNECT_TIMEOUT,
+            read=READ_TIMEOUT,
+            own_session=True,
+            **options,
+        )
+
+
+def may_have_happened(error: AwsError) -> bool:
+    """Whether a call that failed so may have had its effect all the same."""
+    return error.kind is ErrorKind.PASSING and error.code not in THROTTLED
+
+
+def _call(client: Any, operation: str, request: Mapping[str, Any]) -> Document:
+    with calling(lambda error: error):
+        answer: Document = getattr(client, operation)(**request)
+    return answer
