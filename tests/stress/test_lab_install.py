@@ -77,8 +77,8 @@ def as_it_was(bundle: Path, into: Path) -> Path:
     for kind in ("service", "timer"):
         unit = root / "systemd" / f"runner-lifetime.{kind}"
         unit.rename(unit.with_name(f"runner-deadman.{kind}"))
-    installing = root / "installer" / "installing.py"
-    installing.write_text(installing.read_text().replace("runner-lifetime.", "runner-deadman."))
+    installation = root / "installer" / "installation.py"
+    installation.write_text(installation.read_text().replace("runner-lifetime.", "runner-deadman."))
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != SUMS]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     lines = [
@@ -164,8 +164,8 @@ def test_a_daemon_that_is_killed_restarted_or_hangs_finds_its_jobs(
 KILLED = """
 import os, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-from installer import installing, main
-installing.serve = lambda *arguments: os.kill(os.getpid(), 9)
+from installer import installation, main
+installation.serve = lambda *arguments: os.kill(os.getpid(), 9)
 sys.argv = sys.argv[1:]
 main.main()
 """

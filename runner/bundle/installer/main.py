@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 
-from .installing import install
+from .installation import install
 from .places import InstallRefused
-from .removing import uninstall
+from .removal import uninstall
 from .system import alone
 
 

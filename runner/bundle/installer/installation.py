@@ -24,7 +24,7 @@ from .places import (
     unit_files,
 )
 from .record import InstallRecord, Thing
-from .removing import remove_all
+from .removal import remove_all
 from .system import booted, call, runs
 from .versions import make_version, remove_old, sweep
 
