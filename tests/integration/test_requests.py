@@ -23,7 +23,7 @@ DOCUMENT = b"""{"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_
 
 @pytest.fixture
 def repository(tmp_path: Path) -> QueueRepository:
-    """A shelf with one queue of one long job."""
+    """A state folder with one queue of one long job."""
     made = QueueRepository(tmp_path / "state", tmp_path / "logs")
     made.create(parse_document(DOCUMENT), "run", anonymous=False)
     return made

@@ -33,7 +33,7 @@ def test_a_job_needs_no_daemon_to_end_well(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_idle_shims_and_the_nursery_end_with_the_daemon(tmp_path: Path) -> None:
+def test_idle_shims_and_the_forker_end_with_the_daemon(tmp_path: Path) -> None:
     """Every run would leave processes behind."""
 
     async def story(pool: Pool) -> None:

@@ -44,7 +44,7 @@ def test_a_folder_of_logs_that_was_removed_is_made_again(tmp_path: Path) -> None
 
 
 def test_without_descriptors_a_start_is_refused(tmp_path: Path) -> None:
-    """A daemon short of descriptors would lose an attempt, or its nursery."""
+    """A daemon short of descriptors would lose an attempt, or its forker."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def story(pool: Pool) -> None:
@@ -94,7 +94,7 @@ def test_an_idle_shim_that_was_killed_is_replaced(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_a_nursery_that_was_killed_is_replaced(tmp_path: Path) -> None:
+def test_a_forker_that_was_killed_is_replaced(tmp_path: Path) -> None:
     """No job could be started any more."""
 
     async def story(pool: Pool) -> None:
@@ -112,8 +112,8 @@ def test_a_nursery_that_was_killed_is_replaced(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_what_a_nursery_had_not_read_when_it_died_is_started_anew(tmp_path: Path) -> None:
-    """A start would be lost, or be held up, with a nursery that dies at a bad moment."""
+def test_what_a_forker_had_not_read_when_it_died_is_started_anew(tmp_path: Path) -> None:
+    """A start would be lost, or be held up, with a forker that dies at a bad moment."""
 
     async def story(pool: Pool) -> None:
         first = pool.start("sleep 60")

@@ -78,7 +78,7 @@ def test_a_hidden_tree_is_found_by_the_daemon_after_the_next(
             ended: Ended = await after.heard.wait("ended", token)
             assert ended.end is None
             assert not alive(stray)
-            eventually(lambda: not alive(forker), "the end of a nursery that has no children")
+            eventually(lambda: not alive(forker), "the end of a forker that has no children")
             assert await after.run("true", slot=1) == (OK, b"")
 
     play(tmp_path, story)

@@ -148,7 +148,7 @@ def _install(plan: dict[str, Any]) -> None:
 
 
 def _freeze_at_start(number: int) -> None:
-    """Die when the N-th attempt has been handed over, its shim and the nursery being stopped.
+    """Die when the N-th attempt has been handed over, its shim and the forker being stopped.
 
     The start is then asked for, and not claimed, for as long as the test likes.
     """
@@ -178,7 +178,7 @@ def _stop_all() -> None:
 
 
 def _children_of_children() -> list[int]:
-    """The nursery and its idle shims: everything below this process."""
+    """The forker and its idle shims: everything below this process."""
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -185,7 +185,7 @@ def check_results(world: World) -> None:
 
 
 def check_nothing_left(world: World) -> None:
-    """No process of a job, no shim, no nursery; no temporary file in the state folder."""
+    """No process of a job, no shim, no forker; no temporary file in the state folder."""
     until("the last process is gone", lambda: not world.leftovers(), 10)
     strays = [
         path

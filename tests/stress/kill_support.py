@@ -207,7 +207,7 @@ class World:
         return list((self.state / "queues").glob("*/attempts"))
 
     def leftovers(self) -> list[int]:
-        """Shims, nurseries and processes of jobs that are alive."""
+        """Shims, forkers and processes of jobs that are alive."""
         marks = [str(self.state).encode(), str(self.proof).encode()]
         for path in self.slot_files():
             stat = path.stat()
@@ -215,7 +215,7 @@ class World:
         return [pid for pid in pids() if any(mark in told_by(pid) for mark in marks)]
 
     def shims(self) -> list[int]:
-        """Shims and nurseries: what has been left and is no job."""
+        """Shims and forkers: what has been left and is no job."""
         proof = str(self.proof).encode()
         return [pid for pid in self.leftovers() if proof not in told_by(pid)]
 

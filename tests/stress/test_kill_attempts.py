@@ -1,4 +1,4 @@
-"""What carries an attempt out is killed or held up: shims, the nursery, jobs, late starts."""
+"""What carries an attempt out is killed or held up: shims, the forker, jobs, late starts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_shims_and_jobs_killed_at_random_instants(tmp_path: Path, warm: Launcher
             done = _run_among_kills(killed, warm, dice)
             check(killed, wanted, shims_died=True)
             kills += done
-    print(f"{kills} kills of shims, jobs and nurseries, SEED={SEED}")
+    print(f"{kills} kills of shims, jobs and forkers, SEED={SEED}")
     assert kills
 
 
@@ -87,7 +87,7 @@ def _kill_job_and_shim(_: World, shim: int, command: int | None) -> None:
     kill(shim)
 
 
-def _kill_nursery_and_shims(killed: World, _: int, __: int | None) -> None:
+def _kill_forker_and_shims(killed: World, _: int, __: int | None) -> None:
     """All that starts and watches; the jobs are orphans."""
     commands = {attempt.command for attempt in killed.attempts()}
     for pid in killed.shims():
@@ -98,7 +98,7 @@ def _kill_nursery_and_shims(killed: World, _: int, __: int | None) -> None:
 WAYS: list[Callable[[World, int, int | None], None]] = [
     _kill_shim,
     _kill_job_and_shim,
-    _kill_nursery_and_shims,
+    _kill_forker_and_shims,
 ]
 
 

@@ -259,7 +259,7 @@ def test_a_server_ends_with_its_job(ended: Bench) -> None:
 
 
 def test_nothing_is_left_of_any_of_them(ended: Bench) -> None:
-    """Processes of jobs, shims or the nursery would outlive the queue."""
+    """Processes of jobs, shims or the forker would outlive the queue."""
     ended.nothing_left()
 
 
@@ -324,7 +324,7 @@ def runs(bench: Bench, job_id: str) -> bool:
 
 
 def runners(bench: Bench, run: int) -> list[int]:
-    """The run itself, its nursery and its shims: all that is no job's."""
+    """The run itself, its forker and its shims: all that is no job's."""
     return [run, *(pid for pid, line in bench.living().items() if SHIM_MARK in line)]
 
 

@@ -27,6 +27,19 @@ def test_columns_are_aligned_and_nothing_is_cut_without_a_width() -> None:
     assert LONG * 3 in wide[1] and WHY * 9 in wide[1]
 
 
+def test_a_queue_that_nobody_works_on_says_why() -> None:
+    """A queue with a damaged record would be listed as running for ever, without a word."""
+    damaged = {"queue_id": "q", "status": "running", "blocked": "state.db: the record of job 99"}
+    unreadable = {"queue_id": "r", "error": "state.db: file is not a database"}
+    failed = {"queue_id": "s", "status": "failed", "reason": "job 'a' failed"}
+    rows = queues.rows_of([damaged, unreadable, failed])
+    assert [(row[1], row[-1]) for row in rows] == [
+        ("running", "state.db: the record of job 99"),
+        ("unreadable", "state.db: file is not a database"),
+        ("failed", "job 'a' failed"),
+    ]
+
+
 @pytest.mark.parametrize("width", [40, 80, 120, 200])
 @pytest.mark.parametrize(
     ("columns", "row", "whole"),

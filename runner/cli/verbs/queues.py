@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from runner.cli import options
 from runner.cli.connect import connection
@@ -39,21 +40,25 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found))
         return ExitCode.DONE
-    rows = [
+    screen = screen_of(sys.stdout)
+    print("\n".join(table(COLUMNS, rows_of(found), screen.columns if screen else None)))
+    return ExitCode.DONE
+
+
+def rows_of(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The table's cells. REASON: why a queue has ended, or why nobody works on it."""
+    return [
         (
             _word(queue),
             queue.get("status", "unreadable"),
             to_the_second(queue.get("started_at", "-")),
             to_the_second(queue.get("completed_at", "-")),
-            queue.get("reason") or queue.get("error") or "",
+            queue.get("reason") or queue.get("error") or queue.get("blocked") or "",
         )
         for queue in found
     ]
-    screen = screen_of(sys.stdout)
-    print("\n".join(table(COLUMNS, rows, screen.columns if screen else None)))
-    return ExitCode.DONE
 
 
-def _word(queue: dict[str, str]) -> str:
+def _word(queue: dict[str, Any]) -> str:
     """What ``--queue`` takes for it."""
-    return queue.get("kept_as") or queue["queue_id"]
+    return str(queue.get("kept_as") or queue["queue_id"])
