@@ -592,3 +592,109 @@ def test_many_quick_jobs_are_terminated_midway(batch: BatchAccount) -> None:
     batch.client.terminate_job(jobId=array, reason="midway")
     counts = batch.wait(array)["arrayProperties"]["statusSummary"]
     assert counts["SUCCEEDED"] + counts["FAILED"] == 300
+
+
+def several(*containers: dict[str, Any]) -> dict[str, Any]:
+    """A definition of a task of these containers, each of 1 vCPU and 64 MiB."""
+    whole = [{**container(), **each} for each in containers]
+    return {
+        "jobDefinitionName": "several",
+        "type": "container",
+        "ecsProperties": {"taskProperties": [{"containers": whole}]},
+    }
+
+
+def after(name: str, condition: str = "COMPLETE") -> dict[str, Any]:
+    return {"dependsOn": [{"containerName": name, "condition": condition}]}
+
+
+@pytest.mark.parametrize(
+    ("containers", "text"),
+    [
+        ([{}], "names of their own"),
+        ([{"name": "a"}, {"name": "a"}], "names of their own"),
+        ([{"name": "a", "essential": False}], "essential container"),
+        ([{"name": "a", **after("b")}], "names no container"),
+        ([{"name": "a"}, {"name": "b", **after("a", "SUCCESS")}], "essential container a"),
+        (
+            [
+                {"name": "main"},
+                {"name": "a", "essential": False, **after("b")},
+                {"name": "b", "essential": False, **after("a")},
+            ],
+            "circle",
+        ),
+        ([{"name": f"c{number}"} for number in range(11)], "1 to 10"),
+    ],
+)
+def test_task_that_cannot_be_is_refused(
+    batch: BatchAccount, containers: list[dict[str, Any]], text: str
+) -> None:
+    """A task that ECS refuses, or that would never end, could be registered."""
+    assert text in refusal(batch.client.register_job_definition, **several(*containers))
+
+
+def test_overrides_fit_their_definition(batch: BatchAccount) -> None:
+    """An override that AWS refuses, or does not heed, would have its effect."""
+    batch.client.register_job_definition(**several({"name": "main"}))
+    request = {"jobName": "a", "jobQueue": "queue", "jobDefinition": "several"}
+    other = {"taskProperties": [{"containers": [{"name": "other"}]}]}
+    text = refusal(batch.client.submit_job, **request, ecsPropertiesOverride=other)
+    assert "names no container" in text
+    text = refusal(batch.client.submit_job, **request, containerOverrides={"command": ["true"]})
+    assert "does not fit" in text
+
+    batch.client.register_job_definition(
+        jobDefinitionName="fargate",
+        type="container",
+        **FARGATE,
+    )
+    request["jobDefinition"] = "fargate"
+    over = {"resourceRequirements": [{"type": "MEMORY", "value": "4096"}]}
+    assert "no pair" in refusal(batch.client.submit_job, **request, containerOverrides=over)
+
+    # The old keys of an override do nothing where the definition has requirements.
+    old = batch.submit("true", containerOverrides={"vcpus": 100, "memory": 100_000})
+    assert batch.wait(old)["status"] == "SUCCEEDED"
+    assert not {"vcpus", "memory"} & batch.job(old)["container"].keys()
+
+
+def test_too_many_propagated_tags_fail_the_accepted_job(batch: BatchAccount) -> None:
+    """What AWS accepts and then fails would run in the tests."""
+    batch.client.register_job_definition(
+        jobDefinitionName="tagged",
+        type="container",
+        containerProperties=container(),
+        tags={f"d{number}": "" for number in range(30)},
+    )
+    tags = {f"j{number}": "" for number in range(21)}
+    ends = [
+        batch.wait(batch.submit("true", jobDefinition="tagged", tags=tags, propagateTags=told))
+        for told in (True, False)
+    ]
+    assert [each["status"] for each in ends] == ["FAILED", "SUCCEEDED"]
+
+
+def test_environment_has_room_for_its_maximum_only(batch: BatchAccount) -> None:
+    """Jobs would never wait for one another."""
+    batch.environment.max_vcpus = 1
+    first, second = (batch.submit("sleep 0.1") for _ in range(2))
+    ends = sorted(
+        (batch.wait(job) for job in (first, second)), key=lambda job: int(job["startedAt"])
+    )
+    assert ends[0]["attempts"][0]["stoppedAt"] <= ends[1]["startedAt"]
+
+
+def test_end_is_told_a_little_later(processes: Processes) -> None:
+    """A client would see an exit code in a job that still counts as running."""
+    slow = Delays(submitted=(0, 0), runnable=(0, 0), starting=(0, 0), ended=(30, 30))
+    batch = BatchAccount(processes, Settings(delays=slow))
+    batch.register()
+    job = batch.submit("exit 3")
+    told = []
+    while not told or told[-1]["status"] not in ENDED:
+        told.append(batch.job(job))
+    running = [each for each in told if each["status"] == "RUNNING"]
+    assert running and all("exitCode" not in each["container"] for each in running)
+    assert told[-1]["container"]["exitCode"] == 3
+    batch.close()
