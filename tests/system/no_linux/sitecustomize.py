@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from typing import Any
@@ -71,4 +72,6 @@ for _name in ("open", "stat", "lstat", "listdir", "scandir", "readlink", "mkdir"
 builtins.open = io.open = _refuses(open)
 socket.socket = _Socket  # type: ignore[misc]
 ctypes.CDLL = _Library  # type: ignore[misc]
+# Read now, and kept: the file of a Mac's build isn't here. pydantic asks for a name in it.
+sysconfig.get_config_vars()
 sys.platform = "darwin"
