@@ -11,6 +11,7 @@ import grp
 import os
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -163,12 +164,14 @@ class Daemon(SessionListener):
         """A copy of a disk is another machine. Living jobs don't wait for who can tell."""
         if not on_ec2(os.environ):
             return
-        metadata, tries = InstanceMetadata.from_environment(os.environ), 0
-        while (instance := await asyncio.to_thread(metadata.instance_id)) is None:
-            if metadata.disabled:
-                return
-            tries += 1
-            await asyncio.sleep(backoff(tries))
+        stop = threading.Event()
+        try:
+            metadata = InstanceMetadata.from_environment(os.environ)
+            instance = await asyncio.to_thread(_ask_name, metadata, stop)
+        finally:
+            stop.set()
+        if instance is None:
+            return
         self._instance = instance
         await asyncio.to_thread(self._begin_life, instance)
         self._changes.wake.set()
@@ -344,3 +347,13 @@ def _jobs_unit() -> str | None:
         log.warning("jobs_unit_unusable", path=str(folder), why=str(error))
         return None
     return str(folder)
+
+
+def _ask_name(metadata: InstanceMetadata, stop: threading.Event) -> str | None:
+    """The instance's id, once it is told. Blocks: while the service is away the loop sleeps."""
+    tries = 0
+    while (instance := metadata.instance_id()) is None and not metadata.disabled:
+        tries += 1
+        if stop.wait(backoff(tries)):
+            break
+    return instance
