@@ -59,6 +59,10 @@ class UnreachableError(RunnerError):
     exit_code = ExitCode.UNREACHABLE
 
 
+class SilentError(UnreachableError):
+    """A process listens on its socket, but has given no answer in time."""
+
+
 class LockedError(RunnerError):
     """Another process owns the queue or the state folder; the message names it."""
 

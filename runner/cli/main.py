@@ -108,6 +108,8 @@ def _exit(code: int) -> NoReturn:
         with suppress(OSError):
             sys.stderr.flush()
         os._exit(code)
+    # The interpreter looks for garbage once more: in all that was imported, for nothing.
+    gc.freeze()
     sys.exit(code)
 
 

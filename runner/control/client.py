@@ -11,14 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.control.protocol import decode_answer, encode_request
-from runner.errors import UnreachableError
+from runner.errors import SilentError, UnreachableError
 
 LONGEST = 100
 """Bytes of a path that fit into an address: 108 (unix(7)), 104 on a Mac, with a zero."""
-
-
-class SilentError(UnreachableError):
-    """Somebody listens there, but has given no answer in time."""
 
 
 class Client:

@@ -20,7 +20,6 @@ from runner import __version__
 from runner.core.states import ENDED, QUEUE_ENDED, JobState, JobStatus
 from runner.errors import NotFoundError, RunnerError
 from runner.model.messages import did_you_mean, quoted
-from runner.results.download.log_range import Range
 from runner.service import request_fields as given
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
@@ -31,6 +30,7 @@ from runner.store.paths import StatePaths
 from runner.timestamps import rfc3339
 
 if TYPE_CHECKING:
+    from runner.results.download.log_range import Range
     from runner.service.session import Session
 
 LOG_PIECE = 256 * 1024
@@ -143,13 +143,13 @@ def logs(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
     name = queue_name(context, fields)
     job_id = given.word(fields, "job")
     attempt = given.number(fields, "attempt", None, least=1)
-    offsets = given.offsets(fields, "offsets", STREAMS)
-    if offsets is None:
+    wanted = given.offsets(fields, "offsets", STREAMS)
+    if wanted is None:
         stream = given.choice(fields, "stream", STREAMS)
         wanted = {stream: given.number(fields, "offset", 0, least=-(2**62))}
-    else:
-        wanted = offsets
     to_come = given.flag(fields, "to_come")
+    from runner.results.download.log_range import Range
+
     part = Range(given.number(fields, "lines", None), None, given.since(fields, "since"))
     session = context.session_of(name)
 
@@ -177,7 +177,7 @@ def logs(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
             # A new attempt has made way for itself: the logs are elsewhere now.
             log = None
         about = {"job": job_id, "attempt": log.attempt, "running": log.running}
-        if offsets is None:
+        if fields.get("offsets") is None:
             return {**about, **pieces[stream]}
         return {**about, **log.standing, "streams": pieces}
 

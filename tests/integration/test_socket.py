@@ -15,10 +15,17 @@ import pytest
 from world import connect
 
 from runner.control import server, server_connection
-from runner.control.client import Client, SilentError
+from runner.control.client import Client
 from runner.control.protocol import Peer
 from runner.control.server import Server
-from runner.errors import LockedError, NotFoundError, StateError, UnreachableError, UsageError
+from runner.errors import (
+    LockedError,
+    NotFoundError,
+    SilentError,
+    StateError,
+    UnreachableError,
+    UsageError,
+)
 
 Message = dict[str, Any]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runner.control.client import Client, SilentError
 from runner.errors import (
     NotFoundError,
     RunnerError,
+    SilentError,
     StateError,
     UnreachableError,
     UsageError,
@@ -19,7 +19,6 @@ from runner.model.settings import Settings
 from runner.service.queue_repository import QueueRepository
 from runner.targets.here import daemons
 from runner.targets.here.state_folder import StateFolder
-from runner.targets.here.stop import stop_process
 from runner.targets.port import (
     HOLD_SECONDS,
     Answer,
@@ -29,6 +28,9 @@ from runner.targets.port import (
     StoredResults,
     TargetTraits,
 )
+
+if TYPE_CHECKING:
+    from runner.control.client import Client
 
 TRAITS = TargetTraits(
     name="this machine",
@@ -160,6 +162,8 @@ class LocalConnection:
     def stop(self, *, detach: bool, say: Say) -> Stopped:
         """See QueueConnection. Without a queue that is the daemon, else the process of the current
         queue."""
+        from runner.targets.here.stop import stop_process
+
         client = daemons.find_daemon(self.settings) if self.queue is None else None
         if client is not None:
             with client:

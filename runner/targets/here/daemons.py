@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runner.control.client import Client, SilentError
-from runner.errors import UnreachableError
+from runner.errors import SilentError, UnreachableError
 from runner.model.settings import Settings
+
+if TYPE_CHECKING:
+    from runner.control.client import Client
 
 ANSWER_WITHIN = 10.0
 """Seconds that a process has for an answer before the state folder is read instead."""
@@ -49,6 +52,11 @@ def find_own_daemon(settings: Settings) -> Client | None:
 
 def open_socket(path: Path) -> Client | None:
     """A client of the process that listens there, if one does."""
+    if not os.path.exists(path):
+        # Mostly so: what speaks to a socket isn't imported for that.
+        return None
+    from runner.control.client import Client
+
     try:
         return Client(path, ANSWER_WITHIN)
     except UnreachableError:
