@@ -227,7 +227,7 @@ class _Foreground(requests.Host):
         if found is not None:
             resume_from_store.take_over(self.repository, entry, found, store)
             self._mended = self._wanted.again.mends
-            self._watcher.say(f"goes on from the run in {found.where}")
+            self._watcher.say(f"resumes the run in {found.where}")
 
     def _compare_environment(self, queue_id: str) -> None:
         """Say which variables aren't those that jobs have run with so far: names only."""

@@ -176,7 +176,7 @@ class QueueRepository:
             return
         entry = self.entry(queue_id)
         if entry.meta.get("owner") == "daemon" and not entry.ended:
-            raise LockedError(f"queue '{queue_id}' is in the care of {holder}")
+            raise LockedError(f"queue '{queue_id}' is managed by {holder}")
 
     def exists(self, queue_id: str) -> bool:
         return self.queue_paths(queue_id).root.is_dir()

@@ -1,7 +1,7 @@
-"""A queue that nothing is known of here, and whose result store holds a run of it to go on with.
+"""A queue that nothing is known of here, and whose result store holds a run of it to resume.
 
 What makes a spot machine that was terminated cost time and not work: completed jobs stay completed,
-the one that ran goes on from its checkpoint. Owns when a stored run is gone on from: never when
+the one that ran goes on from its checkpoint. Owns when a stored run is resumed: never when
 ``--fresh`` was asked for; one that has ended, or has another document, only when it is to be mended
 (``--retry-failed``, ``--update``, ``--rerun-changed``).
 """
@@ -43,7 +43,7 @@ class StoredRun:
 
 
 def is_new(entry: QueueEntry) -> bool:
-    """Whether nothing has begun here, and a stored run of it may be gone on from."""
+    """Whether nothing has begun here, and a stored run of it may be resumed."""
     queue = entry.queue
     untouched = queue is not None and queue.status is QueueStatus.PENDING and not queue.started_at
     return untouched and not entry.meta.get("anew") and not entry.aside
@@ -98,7 +98,7 @@ def look(
     except ConflictError:
         raise
     except RunnerError as error:
-        _unusable(f"the run in {where} can't be gone on from: {error}", again, say)
+        _unusable(f"the run in {where} can't be resumed: {error}", again, say)
         return None
     if again.mends:
         try:

@@ -322,7 +322,7 @@ class Supervisor:
     # -- before that -------------------------------------------------------------------------
 
     def _prepare(self, entry: QueueEntry) -> tuple[RunContext, resume_from_store.StoredRun | None]:
-        """Where and as what a queue's jobs run from now on, and what is to be gone on from.
+        """Where and as what a queue's jobs run from now on, and the stored run to resume.
 
         Blocks. Raises RunnerError.
         """

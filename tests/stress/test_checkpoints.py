@@ -298,6 +298,6 @@ def test_runner_stop_saves_to_a_folder_too(world: World) -> None:
     shutil.rmtree(world.home / "ckpt")
     done = world.call("run", document, "--results", str(out))
     assert done.returncode == 0, done.stderr
-    assert "goes on from the run in" in done.stderr
+    assert "resumes the run in" in done.stderr
     assert seen.read_text().splitlines() == ["1 from 0", "2 from 10"]
     assert not Path(out / "jobs/train/checkpoint").exists()

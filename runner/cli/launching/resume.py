@@ -167,7 +167,7 @@ class Resuming(Launching):
         return [*self._told, *notes, stored_work(self._store).describe(now)]
 
     def _make_way(self, facts: PreflightFacts) -> None:
-        """End them: a cut before this has ended nothing, and one after it is gone on from."""
+        """End them: a cut before this has ended nothing, and one after it can be repeated."""
         self._see_others()  # a queue may have been put onto them meanwhile
         others = self._arguments.end_others
         agreed = {
