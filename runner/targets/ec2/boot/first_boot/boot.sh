@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first boot of a machine that `runner launch` made; cloud-init runs this as root, once.
-# The lifetime guard comes first: whatever fails after him, the machine ends.
+# The lifetime guard comes first: whatever fails after it, the machine ends.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 umask 022
