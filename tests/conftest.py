@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from account import Account, account
+from account import Account, Laptop, account
 from cloud import Cloud
+from ec2_faults import RudeEc2
 from elsewhere import Elsewhere
 from imds import Imds
 from installed import Server, build_bundle, install
@@ -122,3 +123,19 @@ def cloud() -> Iterator[Cloud]:
 def launched(cloud: Cloud, bundle: Path) -> Launched:
     """Makes launches in that account."""
     return Launched(cloud, bundle)
+
+
+@pytest.fixture
+def ec2(aws: Account) -> Iterator[RudeEc2]:
+    """Stands before moto, and does as it does until it is told otherwise."""
+    made = RudeEc2(aws.endpoint.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def laptop(aws: Account, ec2: RudeEc2, tmp_path: Path) -> Laptop:
+    """A user's folder with a document; its calls go by way of ``ec2``."""
+    made = Laptop(aws, tmp_path)
+    made.url = ec2.url
+    return made

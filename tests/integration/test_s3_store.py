@@ -1,7 +1,7 @@
 """The S3 store against a real endpoint: what no folder has, pages and prefixes and buckets.
 
 What it has in common with the folder store is in test_stores.py, what goes wrong on the way in
-test_s3_faults.py.
+tests/stress/test_s3_faults.py.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from account import Laptop, tags_of
 from ec2_faults import Hold, Pass, RudeEc2
 from resumed import alive, check_replacement, launch_to_resume
 
+pytestmark = pytest.mark.share
+
 
 def cut(laptop: Laptop, ec2: RudeEc2, number: int, *words: str) -> tuple[int, str]:
     """Start a launch, or what the words say, and send it the signal once a call is held; its exit

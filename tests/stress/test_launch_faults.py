@@ -11,6 +11,8 @@ from ec2_faults import CAPACITY, QUOTA, LoseAnswer, LoseRequest, Pass, Refuse, R
 from runner.cli.launching import launch as launching
 from runner.targets.ec2.launch.launcher import Launcher
 
+pytestmark = pytest.mark.share
+
 
 @pytest.fixture
 def laptop(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> Laptop:

@@ -52,6 +52,8 @@ from runner.results.s3.store import S3Store
 from runner.results.store import ChangedError, Entry, StoreError
 from runner.results.upload.source_file import SourceFile, WithdrawnError
 
+pytestmark = pytest.mark.share
+
 SMALL_PART = 5 << 20
 """The least that S3 takes as a part that isn't the last."""
 
