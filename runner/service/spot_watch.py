@@ -46,6 +46,7 @@ class SpotWatch:
         self._sessions = sessions
         self._notice: Notice | None = None
         self._watcher: spot.SpotWatcher | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     def start(self, environ: Mapping[str, str]) -> None:
         """Begin to watch, from the running loop."""
@@ -64,9 +65,11 @@ class SpotWatch:
         if metadata.disabled or not expected:
             self._looked()
         else:
-            loop.call_later(FIRST_LOOK, self._looked)
+            self._patience = loop.call_later(FIRST_LOOK, self._looked)
 
     def _looked(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()  # else it would wake the loop for nothing
         if not self.first_look.done():
             self.first_look.set_result(None)
 

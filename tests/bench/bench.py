@@ -13,10 +13,11 @@ from pathlib import Path
 import cases
 import launch
 import machine
+import processor
 import s3
 from measure import Report, folder
 
-CASES = {**cases.CASES, **s3.CASES, **machine.CASES, **launch.CASES}
+CASES = {**cases.CASES, **processor.CASES, **s3.CASES, **machine.CASES, **launch.CASES}
 
 
 def main() -> int:
