@@ -101,6 +101,10 @@ class DockerDaemon:
             self._process.kill()
             self._process.wait()
         self._log.close()
+        # The daemon leaves the host's network mounted there, for containers that share it.
+        network = self.folder / "run" / "netns" / "default"
+        if network.exists():
+            subprocess.run(["umount", str(network)], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _wait(self) -> None:
