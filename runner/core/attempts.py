@@ -236,7 +236,10 @@ def _without_future(
 def _put_waiting(records: QueueRecords, now: ev.Now, index: int, state: JobState) -> None:
     records.put(index, state)
     records.changes.urgent = True
-    if state.retry_due is not None:
+    if (ended := forbidden(records, index, state)) is not None:
+        # It was to run again, and the queue has stopped meanwhile.
+        end(records, now.wall, [(index, ended)])
+    elif state.retry_due is not None:
         records.frontier.wait(index, state.retry_due)
     else:
         reconsider(records, now.wall, (index,))

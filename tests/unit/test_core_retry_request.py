@@ -330,3 +330,16 @@ def test_retries_one_by_one_lift_a_stop_as_one_does() -> None:
     q.open(lambda now: RetryRequested(now, (1,)), lambda now: RetryRequested(now, (0,)))
     q.run()
     assert (q.states, q.status) == ("a:completed b:completed c:completed", "completed")
+
+
+def test_a_job_that_was_to_run_again_is_skipped_where_the_queue_has_stopped_meanwhile() -> None:
+    """It would wait in a queue that starts nothing more, which would never end."""
+    q = drive(job("a"), job("b", "a"), job("c"), on_failure="stop", parallel=3)
+    q.ok("a")
+    assert q.starts == ["b"]
+    q.send(RetryRequested(q.now(), (q.at("a"),), completed=True, dependants=True))
+    q.fail("c")
+    q.ok("b")
+    assert (q["b"].status.value, q["b"].reason) == ("skipped", "job 'c' failed")
+    q.ok("a")
+    assert q.status == "failed"
