@@ -25,7 +25,8 @@ def test_install_run_restart_and_uninstall(suite: str, bundle: Path) -> None:
         script = install(host, bundle)
         group = "cat /proc/self/cgroup; until [ -e go ]; do sleep 0.05; done; exit 7"
         there.submit(queue({"job_id": "long", "command": group}))
-        pid = there.wait_for_jobs(long="running")["jobs"]["long"]["pid"]
+        there.wait_for_jobs(long="running")
+        pid = host.wait_for(lambda: there.status()["jobs"]["long"].get("pid"), "the job's pid")
         host.run("systemctl", "restart", "runner")
         host.write("/var/lib/runner/queues/q/work/go", "")
         job = there.wait_until("failed")["jobs"]["long"]

@@ -158,7 +158,8 @@ def test_only_the_jobs_own_processes_hold_its_secrets(world: World, aws: Endpoin
     )
     world.until_file("../state/queues/q/work/seen")
     found = holders(VALUE) | holders(OTHER)
-    command = world.ask("job", job="holds")["job"]["pid"]
+    # Its pid is told a moment after it has begun.
+    command = world.until(lambda: world.ask("job", job="holds")["job"].get("pid"))
     assert command in found
     for pid, where in found.items():
         assert where == "environ" and command in parents(pid), found

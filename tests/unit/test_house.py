@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
@@ -106,3 +106,9 @@ def test_no_old_name_comes_back() -> None:
                 names.add(node.id)
         found |= {f"{module}: {name}" for name in names if OLD.match(name)}
     assert not found
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest would collect only one of them, and end with an error, when both are run at once."""
+    names = Counter(path.name for path in ROOT.parent.joinpath("tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
