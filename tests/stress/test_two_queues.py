@@ -19,6 +19,7 @@ class Two:
     """``machine``: launched for 'q', which is complete there; 'q2' was put onto it and runs."""
 
     def __init__(self, aws: Account, folder: Path) -> None:
+        self.aws = aws
         (folder / "bundle").mkdir()
         self.bundle = Laptop(aws, folder / "bundle").bundle
         self.there = Elsewhere(folder, aws.endpoint)
@@ -86,6 +87,8 @@ def test_a_resume_does_not_end_the_machine_of_another_queue(two: Two) -> None:
     given = ("--dry-run", "--update", "--batch-queue", two.document("q", LONG))
     two.there.run(LONG)
     two.there.until_job("long", "running")
+    stored = lambda: "queues/q/queue.json" in two.aws.endpoint.keys(two.there.bucket)  # noqa: E731
+    two.there.machine.until(stored)
     assert two.call("submit", "q2.json", "--on").returncode == 0
     refused = two.launch("resume", "q", *given)
     assert refused.returncode == 2
