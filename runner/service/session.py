@@ -233,6 +233,9 @@ class Session:
         either: list[asyncio.Future[Any]] = [answered, asyncio.wrap_future(self.over)]
         await asyncio.wait(either, return_when=FIRST_COMPLETED)
         if not answered.done() or answered.cancelled():
+            # The loop has ended: what it had not begun it never will.
+            with suppress(RuntimeError, ValueError):
+                asked.close()
             raise StateError(LET_GO)
         return answered.result()
 
