@@ -27,12 +27,21 @@ def owned(loop: asyncio.AbstractEventLoop, failed: Failed) -> Context:
 
 
 def _handle(loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
-    error, failed = about.get("exception"), _owner(about.get("handle"))
+    error, failed = about.get("exception"), _owner(about)
     if not (isinstance(error, Exception) and failed is not None and failed(error)):
         loop.default_exception_handler(about)
 
 
-def _owner(handle: asyncio.Handle | None) -> Failed | None:
-    """Python 3.12 calls the handler in the handle's context; before, only the handle knows it."""
-    context = getattr(handle, "_context", None)
+def _owner(about: dict[str, Any]) -> Failed | None:
+    """Python 3.12 calls the handler in the handle's context; before, only the handle knows it.
+
+    A future that is freed with its exception is told of in whichever context runs then: only a
+    task's own says whose it was.
+    """
+    future = about.get("future")
+    if future is not None and not isinstance(future, asyncio.Task):
+        return None
+    context = getattr(about.get("handle"), "_context", None)
+    if context is None and future is not None and hasattr(future, "get_context"):
+        context = future.get_context()
     return context.get(_failed) if isinstance(context, Context) else _failed.get()

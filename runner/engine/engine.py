@@ -298,7 +298,6 @@ class Engine:
         return []
 
     def _on_durable(self, step: Step) -> None:
-        """A step is durable: now what follows from it is done."""
         self._state_file_writer.changed(step.changes.jobs)
         if self._uploads is not None:
             self._uploads.wake()
@@ -319,6 +318,7 @@ class Engine:
         self._commits.give_up(str(error))
         if not self._finished.done():
             self._finished.set_exception(error)
+            self._finished.exception()  # a session that was closed before its run: nobody asks
 
     def _on_failed_callback(self, error: Exception) -> bool:
         """What it should have done nobody does any more; the next session begins with all of it."""
