@@ -35,6 +35,16 @@ def add_storing(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--storage-class", metavar="CLASS", help="STANDARD_IA, GLACIER_IR, …")
 
 
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """A first word that may be a queue, here or elsewhere, or a machine."""
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="QUEUE|INSTANCE",
+        help="a queue here or on EC2, or an instance id (default: this machine's current queue)",
+    )
+
+
 def add_queue(parser: argparse.ArgumentParser) -> None:
     """Which queue."""
     parser.add_argument(

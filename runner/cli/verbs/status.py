@@ -21,12 +21,7 @@ STATUSES = ["pending", "running", "completed", "failed", "cancelled", "interrupt
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "target",
-        nargs="?",
-        metavar="QUEUE|INSTANCE",
-        help="a queue here or on EC2, or an instance id (default: this machine's current queue)",
-    )
+    options.add_target(parser)
     options.add_queue(parser)
     options.add_json(parser)
     parser.add_argument("--job", metavar="ID", help="one job, with what happened to it")

@@ -14,6 +14,7 @@ from runner.cli.show import machine_queues, machines
 from runner.errors import ExitCode
 
 if TYPE_CHECKING:
+    from runner.targets.ec2.end.termination import EndedMachine
     from runner.targets.ec2.observe.machines import Owned
 
 
@@ -73,11 +74,22 @@ def execute(arguments: argparse.Namespace) -> int:
     ended = end_all([(*one, each) for one, each in zip(alive, agreed, strict=True)])
     machines.say_notes("terminate", ended)
     before = [owned for _, owned in found if not owned.may_cost]
+    _report(arguments, ended, before, asked.failed)
+    return machines.code_of(ended, asked.failed)
+
+
+def _report(
+    arguments: argparse.Namespace,
+    ended: Sequence[EndedMachine],
+    before: Sequence[Owned],
+    failed: Sequence[tuple[str, str]],
+) -> None:
+    """What was ended, or had ended before, and which regions (``failed``) gave no answer."""
     if arguments.json:
         view = {
             "ended": [machines.outcome(done) for done in ended],
             "ended_before": [owned.id for owned in before],
-            "failed": [{"region": region, "error": why} for region, why in asked.failed],
+            "failed": [{"region": region, "error": why} for region, why in failed],
         }
         print(json.dumps(view))
     else:
@@ -85,7 +97,6 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"{owned.id}: had ended before")
         for done in ended:
             print(machines.outcome_in_words(done))
-    return machines.code_of(ended, asked.failed)
 
 
 def _words(owned: Owned, targets: Sequence[str]) -> list[str]:

@@ -117,7 +117,7 @@ class StoredStatus:
     # -- answers -----------------------------------------------------------------------------
 
     def logs(self, fields: Mapping[str, Any]) -> Answer:
-        """Pieces of an attempt's logs as a daemon answers them (service/looks).
+        """Pieces of an attempt's logs as a daemon answers them (service/queries).
 
         Raises NotFoundError, StoreError.
         """
