@@ -523,7 +523,10 @@ def test_watch_to_the_end(elsewhere: Elsewhere) -> None:
     elsewhere.laptop.until(lambda: elsewhere.ssm.calls["SendCommand"] == 1)
     go.touch()
     assert watching.wait(30) == 0
-    assert out.read_text().splitlines() == ["q running (1 running)", "q completed (1 completed)"]
+    begun, *between, ended = out.read_text().splitlines()
+    assert (begun, ended) == ("q running (1 running)", "q completed (1 completed)")
+    # A look may come while the logs of the job are being stored: the queue still runs then.
+    assert between in ([], ["q running (1 completed)"])
     assert elsewhere.ssm.calls["SendCommand"] <= 2
 
 
