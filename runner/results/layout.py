@@ -21,6 +21,16 @@ Pure text; must not know any store, and never looks at a file.
                                        what an interrupted attempt had saved for the next
     jobs/<job_id>/checkpoint/manifest.json
                                        which of them make the newest checkpoint; written last
+
+On AWS Batch also, between a driver and the containers of its jobs (``runner.batch.records``):
+
+    submissions/<token>.json           the intent of a submission, by the token of its first attempt
+    jobs/<job_id>/attempts/<n>/<token>.claim.json
+                                       whose the attempt is
+    jobs/<job_id>/attempts/<n>/<token>.end.json
+                                       how it ended, or why it is being ended
+    jobs/<job_id>/attempts/<n>/<token>.stored.json
+                                       what is stored of it
 """
 
 from __future__ import annotations
@@ -45,6 +55,7 @@ MAX_PART_BYTES = 255
 """One part of a name: NAME_MAX of Linux file systems, so that a folder store can hold it."""
 
 Stream = Literal["stdout", "stderr"]
+STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 
 _ABSOLUTE = "_abs"
 _ATTEMPTS = "attempts"
@@ -53,9 +64,17 @@ _EVENTS = re.compile(r"[0-9]{12}-([0-9]{12})\.jsonl")
 _LOGS = frozenset({"stdout.log", "stderr.log"})
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"([1-9][0-9]{0,8})/(stdout|stderr)\.log\.parts/([0-9]{20})")
+_RECORD = re.compile(r"[1-9][0-9]{0,8}/([0-9a-z-]{1,64})\.(claim|end|stored)\.json")
 _RELATIVE = "_rel"
+_SUBMISSION = re.compile(r"submissions/([0-9a-z-]{1,64})\.json")
 _UP = "_up"
 _RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
+
+
+def element(job_id: str, index: int | None) -> str:
+    """What a job's keys are made of: its id, of an array's element with its index."""
+    return job_id if index is None else f"{job_id}/{index}"
+
 
 Placed = tuple[str, str, str | None]
 """Of a file: the fixed part of its pattern and its path, both absolute, and its path from the job's
@@ -63,7 +82,10 @@ working directory, unless it is elsewhere."""
 
 
 class Layout:
-    """The keys of one queue, relative to the store's root. Keys never begin or end with `/`."""
+    """The keys of one queue, relative to the store's root. Keys never begin or end with `/`.
+
+    Where a method takes a `job_id`, an array's element is told as `element` names it.
+    """
 
     document_key = "queue.json"
     state_key = "queue-state.json"
@@ -81,6 +103,38 @@ class Layout:
         """The number of a part's last event; 0 for a key that isn't one's."""
         found = _EVENTS.fullmatch(key.rpartition("/")[2])
         return int(found[1]) if found else 0
+
+    submissions_prefix = "submissions/"
+
+    def submission_key(self, token: str) -> str:
+        """The intent of a submission, by the token of its first attempt."""
+        return f"{self.submissions_prefix}{token}.json"
+
+    def submission_of(self, key: str) -> str | None:
+        """The token of an intent's key; None for a key that isn't one's."""
+        found = _SUBMISSION.fullmatch(key)
+        return found[1] if found else None
+
+    def claim_key(self, job_id: str, attempt: int, token: str) -> str:
+        """Whose one start of an attempt is; a start that was void leaves the number to another."""
+        return self._record_key(job_id, attempt, token, "claim")
+
+    def end_key(self, job_id: str, attempt: int, token: str) -> str:
+        """How an attempt ended, or why it is being ended."""
+        return self._record_key(job_id, attempt, token, "end")
+
+    def stored_key(self, job_id: str, attempt: int, token: str) -> str:
+        """What the containers of an attempt have stored of it."""
+        return self._record_key(job_id, attempt, token, "stored")
+
+    def _record_key(self, job_id: str, attempt: int, token: str, name: str) -> str:
+        # With the token: a later run of the queue begins with attempt 1 again.
+        return f"{self.attempts_prefix(job_id)}{attempt}/{token}.{name}.json"
+
+    def record_token(self, job_id: str, key: str) -> str | None:
+        """The token of a claim's, an end's or a stored one's key; None for what is none of them."""
+        found = _RECORD.fullmatch(key.removeprefix(self.attempts_prefix(job_id)))
+        return found[1] if found else None
 
     def job_prefix(self, job_id: str) -> str:
         """What all keys of a job begin with; ends with `/`, so that `a` isn't a prefix of `ab`."""

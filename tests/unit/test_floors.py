@@ -17,6 +17,7 @@ FLOORS = [
     {"core"},
     {"aws", "rights"},
     {"process", "store", "results", "host", "control", "bundle"},
+    {"batch"},
     {"engine"},
     {"service"},
     {"targets", "report"},

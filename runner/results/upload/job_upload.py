@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
+from runner.core.attempts import start_number
 from runner.errors import StateError
 from runner.results.download.log_parts import whole_logs
 from runner.results.download.places import relative_to
 from runner.results.escape import escape, shown, unescape, written
 from runner.results.folder import FolderStore
-from runner.results.layout import MAX_NAME_BYTES, Layout, Stream, folders_of
+from runner.results.layout import MAX_NAME_BYTES, STREAMS, Layout, Stream, folders_of
 from runner.results.manifest import FileEntry, Manifest, MissingFile, parse_manifest
 from runner.results.store import Entry, ResultStore, StoreError
 from runner.results.upload.collect import CollectedFile, Collection, collect
@@ -128,7 +129,7 @@ def upload_job(store: ResultStore, layout: Layout, spec: JobUpload) -> UploadOut
     try:
         manifest = _Upload(store, layout, spec).run()
     except (StoreError, WithdrawnError) as error:
-        return UploadOutcome(ok=False, problems=(str(error),), files=0, bytes=0)
+        return UploadOutcome(False, (str(error),), 0, 0)
     size = sum(file.size for file in manifest.files)
     missing = tuple(each.why for each in manifest.missing)
     return UploadOutcome(
@@ -224,7 +225,7 @@ class _Upload:
 
     def _store_all(self, record: UploadRecord) -> Manifest:
         spec = self.spec
-        wanted = [*self._results(), *self._logs()]
+        wanted = [*self._results(), *(self._logs() if spec.logs else ())]
         self._make_way(wanted)
         tries = Tries(partial(self._store, record), self.store.parallel)
         new = {entry.key: entry for entry in tries.run(wanted) if entry}
@@ -317,15 +318,11 @@ class _Upload:
 
     def _logs(self) -> Iterator[_Wanted]:
         spec, layout = self.spec, self.layout
-        if not spec.logs:
-            return
-        yield self._log(layout.stdout_key(spec.job_id), spec.attempt, spec.stdout)
-        yield self._log(layout.stderr_key(spec.job_id), spec.attempt, spec.stderr)
-        for attempt, stdout, stderr in spec.earlier_attempts:
-            key = layout.attempt_log_key(spec.job_id, attempt, "stdout")
-            yield self._log(key, attempt, stdout)
-            key = layout.attempt_log_key(spec.job_id, attempt, "stderr")
-            yield self._log(key, attempt, stderr)
+        newest = (spec.attempt, spec.stdout, spec.stderr)
+        for attempt, *paths in (newest, *spec.earlier_attempts):
+            for stream, path in zip(STREAMS, paths, strict=True):
+                name = layout.log_name(attempt, spec.attempt, stream)
+                yield self._log(layout.file_key(spec.job_id, name), attempt, path)
 
     def _log(self, key: str, attempt: int, path: Path) -> _Wanted:
         text = str(path)
@@ -393,8 +390,10 @@ class _Upload:
 
     def _is_kept(self, key: str, whole: Set[tuple[int, Stream]]) -> bool:
         """Parts are all there is of a log that isn't whole. A checkpoint is somebody else's
-        business, until the job doesn't need it any more."""
-        if part := self.layout.log_part_of(self.spec.job_id, key):
+        business, until the job doesn't need it any more; so are this run's attempts' records."""
+        layout, job_id = self.layout, self.spec.job_id
+        if part := layout.log_part_of(job_id, key):
             return part[:2] not in whole
-        prefix = self.layout.checkpoint_prefix(self.spec.job_id)
-        return not self.spec.completed and key.startswith(prefix)
+        if token := layout.record_token(job_id, key):
+            return start_number(self.spec.run_id, token) > 0
+        return not self.spec.completed and key.startswith(layout.checkpoint_prefix(job_id))
