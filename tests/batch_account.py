@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import boto3
-from batch_server import BatchServer, Executor, Settings
+from batch_server import BatchServer, Executor, Services, Settings
 from boto_models import read_once
 from botocore.config import Config
 from s3_endpoint import env_for
@@ -19,11 +19,19 @@ ENDED = ("SUCCEEDED", "FAILED")
 
 
 class BatchAccount:
-    """``queue`` and ``definition`` are there; requests are sent once."""
+    """``queue`` and ``definition`` are there; requests are sent once.
 
-    def __init__(self, executor: Executor, settings: Settings | None = None) -> None:
+    ``services``: where its jobs find the rest of AWS; without it they have only Batch's variables.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        settings: Settings | None = None,
+        services: Services | None = None,
+    ) -> None:
         read_once()
-        self.server = BatchServer(executor, settings)
+        self.server = BatchServer(executor, settings, services)
         self.environment = self.server.add_environment("here")
         self.server.add_queue("queue", self.environment)
         self.client: Any = boto3.client(
@@ -60,6 +68,13 @@ class BatchAccount:
         defaults = {"jobName": "job", "jobQueue": "queue", "jobDefinition": "definition"}
         answer = self.client.submit_job(**{**defaults, "containerOverrides": over, **request})
         found: str = answer["jobId"]
+        return found
+
+    def start(self, definition: str, **request: Any) -> str:
+        """A job as its definition says; its id."""
+        found: str = self.client.submit_job(
+            jobName="job", jobQueue="queue", jobDefinition=definition, **request
+        )["jobId"]
         return found
 
     def job(self, job_id: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Guarded:
         """See Endpoint."""
         self.endpoint = Endpoint(env, mended=mended)
         self.bucket = self.endpoint.bucket()
+        self._admin: tuple[str, str] | None = None
         self._iam = self.client("iam")
         self._iam.create_user(UserName="runner")
         key = self._iam.create_access_key(UserName="runner")["AccessKey"]
@@ -37,6 +38,31 @@ class Guarded:
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
+
+    def make_role(
+        self, name: str, policy: dict[str, Any], service: str = "ecs-tasks.amazonaws.com"
+    ) -> str:
+        """A role that the service may take, with this policy and no other; its ARN."""
+        each = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        trust = json.dumps({"Version": "2012-10-17", "Statement": [each]})
+        made = self._iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
+        document = json.dumps({"Version": "2012-10-17", **policy})
+        self._iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=document)
+        arn: str = made["Arn"]
+        return arn
+
+    def admin(self) -> tuple[str, str]:
+        """Keys of somebody who may do everything while IAM is enforced. Enforces it."""
+        if self._admin is None:
+            self._enforce(False)
+            self._iam.create_user(UserName="admin")
+            all_of_it = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+            document = json.dumps({"Version": "2012-10-17", "Statement": [all_of_it]})
+            self._iam.put_user_policy(UserName="admin", PolicyName="p", PolicyDocument=document)
+            key = self._iam.create_access_key(UserName="admin")["AccessKey"]
+            self._admin = key["AccessKeyId"], key["SecretAccessKey"]
+        self._enforce(True)
+        return self._admin
 
     def allow(self, policy: dict[str, Any]) -> None:
         """Give the user this policy and no other, and have it enforced from now on."""

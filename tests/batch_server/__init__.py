@@ -10,6 +10,7 @@ from .jobs import State
 from .logs import GROUP, CloudWatchLogs, KeptLogs, LogSink
 from .processes import Processes
 from .server import BatchServer, Seen
+from .services import Keys, MotoServices, NoServices, Services
 from .settings import Delays, Settings
 
 __all__ = [
@@ -26,10 +27,14 @@ __all__ = [
     "Faults",
     "JobQueue",
     "KeptLogs",
+    "Keys",
     "LogSink",
+    "MotoServices",
+    "NoServices",
     "Processes",
     "Running",
     "Seen",
+    "Services",
     "Settings",
     "State",
 ]

@@ -2,7 +2,8 @@
 
 Which members are there in which state follows recorded answers (aws-parallelcluster's test data):
 ``startedAt`` is 0 until a job has started, ``attempts`` holds ended ones only, an array's parent
-has the summary of its children's states and neither attempts nor an exit code.
+has the summary of its children's states and neither attempts nor an exit code; task and log stream
+are there from STARTING on.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def summary(job: Job) -> Document:
     elif job.index is not None:
         answer["arrayProperties"] = {"index": job.index}
     last = _last(job)
-    if last is not None and not job.multi_container and job.state in ENDED:
+    if last is not None and not job.multi_container:
         answer["container"] = _end(last, plans.MAIN)
     return answer
 
@@ -143,11 +144,14 @@ def environment(found: ComputeEnvironment, settings: Settings) -> Document:
         "computeEnvironmentArn": settings.arn(f"compute-environment/{found.name}"),
         "ecsClusterArn": settings.arn(f"cluster/{found.name}_Batch", "ecs"),
         "type": "MANAGED",
-        "state": "ENABLED",
-        "status": "VALID",
-        "statusReason": "ComputeEnvironment Healthy",
+        "state": "ENABLED" if found.enabled else "DISABLED",
+        "status": "VALID" if found.invalid is None else "INVALID",
+        "statusReason": found.invalid or "ComputeEnvironment Healthy",
+        "serviceRole": settings.arn(
+            "role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch", "iam"
+        ),
         "containerOrchestrationType": "ECS",
-        "computeResources": resources,
+        "computeResources": resources | found.shown,
         "tags": {},
     }
 
@@ -196,9 +200,13 @@ def _where(attempt: Attempt, *, several: bool) -> Document:
 
 
 def _stream(attempt: Attempt, name: str) -> Document:
-    """None where it never ran."""
-    known = attempt.started_ms is not None
-    return {"logStreamName": attempt.streams[name]} if known else {}
+    """From STARTING on, before the stream exists; a pull that failed has none.
+
+    A task that could not start otherwise names one that never was (nextstrain/cli#406).
+    """
+    _, reason = attempt.ends.get(name, (None, None)) if attempt.settled else (None, None)
+    pulled = not (reason or "").startswith("CannotPull")
+    return {"logStreamName": attempt.streams[name]} if pulled else {}
 
 
 def _attempt(job: Job, attempt: Attempt) -> Document:

@@ -10,28 +10,54 @@ from dataclasses import dataclass, field
 INSUFFICIENT = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
 TOO_MUCH = "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
 NO_SUCH_HOST = "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"
+UNDETERMINED = "UNDETERMINED"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a task asks for: vCPUs, MiB and GPUs of all its containers."""
+
+    vcpus: float
+    memory: int
+    gpus: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class Host:
-    """An instance with the ECS agent. ``jobs``: what runs on it, by vCPUs and MiB."""
+    """An instance with the ECS agent, and what is free on it: vCPUs, MiB, GPUs by their UUIDs."""
 
     id: str
     arn: str
     vcpus: float
     memory: int
+    gpus: list[str]
+
+    def fits(self, needs: Needs) -> bool:
+        return (
+            self.vcpus >= needs.vcpus
+            and self.memory >= needs.memory
+            and len(self.gpus) >= needs.gpus
+        )
 
 
 @dataclass(slots=True, eq=False)
 class ComputeEnvironment:
-    """``places``: False, and no job that needs it ever starts, as when its region is full."""
+    """``places``: False, and no job that needs it ever starts, as when its region is full.
+
+    ``invalid``: why its status is INVALID; such a one places nothing. ``shown``: more of its
+    computeResources.
+    """
 
     name: str
     kind: str = "EC2"
     max_vcpus: float = 256
     host_vcpus: float = 4
     host_memory: int = 15_900
+    host_gpus: int = 0
     places: bool = True
+    enabled: bool = True
+    invalid: str | None = None
+    shown: dict[str, object] = field(default_factory=dict)
     hosts: list[Host] = field(default_factory=list)
     used: float = 0
 
@@ -42,7 +68,10 @@ class ComputeEnvironment:
 
 @dataclass(slots=True, eq=False)
 class JobQueue:
-    """``limits``: its jobStateTimeLimitActions, as DescribeJobQueues shows them."""
+    """``limits``: its jobStateTimeLimitActions, as DescribeJobQueues shows them.
+
+    ``shares``: of a fair-share queue, the weight factor of each share identifier; 1 for others.
+    """
 
     name: str
     environments: list[ComputeEnvironment]
@@ -50,60 +79,76 @@ class JobQueue:
     fair_share: bool = False
     enabled: bool = True
     limits: list[dict[str, object]] = field(default_factory=list)
-    waiting: list[tuple[int, int, str]] = field(default_factory=list)
-    """A heap of what can be placed: priority, number, id."""
+    shares: dict[str, float] = field(default_factory=dict)
+    in_use: dict[str, float] = field(default_factory=dict)
+    """vCPUs of running jobs, by share."""
+    waiting: dict[str, list[tuple[int, int, str]]] = field(default_factory=dict)
+    """By share ("" without fair share), a heap of what can be placed: priority, number, id."""
+
+    def in_turn(self) -> list[list[tuple[int, int, str]]]:
+        """The heaps that hold something, the one whose share has least in use first."""
+        held = [
+            (self._use(share), heap[0][1], heap) for share, heap in self.waiting.items() if heap
+        ]
+        return [heap for _, _, heap in sorted(held, key=lambda each: each[:2])]
+
+    def _use(self, share: str) -> float:
+        """A lower weight factor gives a share more (API reference, "ShareAttributes")."""
+        return self.in_use.get(share, 0.0) * self.shares.get(share, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     environment: ComputeEnvironment
     host: Host | None
-    vcpus: float
-    memory: int
+    needs: Needs
+    gpus: tuple[str, ...] = ()
 
     def release(self) -> None:
-        self.environment.used -= self.vcpus
+        self.environment.used -= self.needs.vcpus
         if self.host is not None:
-            self.host.vcpus += self.vcpus
-            self.host.memory += self.memory
+            self.host.vcpus += self.needs.vcpus
+            self.host.memory += self.needs.memory
+            self.host.gpus.extend(self.gpus)
 
 
 _instances = itertools.count(1)
 
 
-def place(
-    queue: JobQueue, vcpus: float, memory: int, arn: Callable[[str, str], str]
-) -> Placement | str | None:
+def place(queue: JobQueue, needs: Needs, arn: Callable[[str, str], str]) -> Placement | str | None:
     """Where it goes; why it can't go anywhere; or None while there is just no room."""
     reasons: list[str | None] = []
     for environment in queue.environments:
-        if (reason := _obstacle(environment, vcpus, memory)) is not None:
+        if (reason := _obstacle(environment, needs)) is not None:
             reasons.append(reason)
             continue
-        if environment.used + vcpus > environment.max_vcpus:
+        if environment.used + needs.vcpus > environment.max_vcpus:
             reasons.append(None)
             continue
-        host = None if environment.fargate else _host(environment, vcpus, memory, arn)
-        environment.used += vcpus
-        return Placement(environment, host, vcpus, memory)
+        environment.used += needs.vcpus
+        if environment.fargate:
+            return Placement(environment, None, needs)
+        host = _host(environment, needs, arn)
+        gpus = tuple(host.gpus.pop() for _ in range(needs.gpus))
+        return Placement(environment, host, needs, gpus)
     return None if None in reasons or not reasons else reasons[0]
 
 
-def _obstacle(environment: ComputeEnvironment, vcpus: float, memory: int) -> str | None:
-    if vcpus > environment.max_vcpus:
+def _obstacle(environment: ComputeEnvironment, needs: Needs) -> str | None:
+    if environment.invalid is not None or not environment.enabled:
+        return UNDETERMINED
+    if needs.vcpus > environment.max_vcpus:
         return TOO_MUCH
-    if not environment.fargate and (
-        vcpus > environment.host_vcpus or memory > environment.host_memory
-    ):
+    whole = (environment.host_vcpus, environment.host_memory, environment.host_gpus)
+    asked = (needs.vcpus, needs.memory, needs.gpus)
+    if not environment.fargate and any(a > b for a, b in zip(asked, whole, strict=True)):
         return NO_SUCH_HOST
     return None if environment.places else INSUFFICIENT
 
 
-def _host(
-    environment: ComputeEnvironment, vcpus: float, memory: int, arn: Callable[[str, str], str]
-) -> Host:
+def _host(environment: ComputeEnvironment, needs: Needs, arn: Callable[[str, str], str]) -> Host:
     for host in environment.hosts:
-        if host.vcpus >= vcpus and host.memory >= memory:
+        if host.fits(needs):
             break
     else:
         host = Host(
@@ -111,8 +156,9 @@ def _host(
             arn=arn(f"container-instance/{uuid.uuid4()}", "ecs"),
             vcpus=environment.host_vcpus,
             memory=environment.host_memory,
+            gpus=[f"GPU-{uuid.uuid4()}" for _ in range(environment.host_gpus)],
         )
         environment.hosts.append(host)
-    host.vcpus -= vcpus
-    host.memory -= memory
+    host.vcpus -= needs.vcpus
+    host.memory -= needs.memory
     return host

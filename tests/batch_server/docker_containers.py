@@ -128,7 +128,7 @@ class Docker:
             "tmpfs": {
                 each["containerPath"]: f"size={each['size']}m" for each in linux.get("tmpfs") or ()
             },
-            "log_config": self._logging(container.stream),
+            "log_config": self._logging(container),
         }
         if user := options.get("user"):
             arguments["user"] = user
@@ -136,7 +136,7 @@ class Docker:
             arguments["shm_size"] = shared * MIB
         return arguments
 
-    def _logging(self, stream: str) -> LogConfig:
+    def _logging(self, container: Container) -> LogConfig:
         if self._endpoint is None:
             return LogConfig(type="json-file")
         return LogConfig(
@@ -144,9 +144,10 @@ class Docker:
             config={
                 "awslogs-endpoint": self._endpoint,
                 "awslogs-region": self._region,
-                "awslogs-group": GROUP,
-                "awslogs-create-group": "true",
-                "awslogs-stream": stream,
+                "awslogs-group": container.group,
+                # Batch makes its own group; another one is for whoever names it to make.
+                "awslogs-create-group": "true" if container.group == GROUP else "false",
+                "awslogs-stream": container.stream,
             },
         )
 

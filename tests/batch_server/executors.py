@@ -19,6 +19,7 @@ class Container:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     memory_mib: int
+    group: str
     stream: str
     options: Mapping[str, Any]
     volumes: Mapping[str, str]

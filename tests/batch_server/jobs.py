@@ -103,6 +103,11 @@ class Job:
         return "taskProperties" in self.properties
 
     @property
+    def share(self) -> str:
+        """Its share identifier; "" on a queue without fair share."""
+        return str(self.request.get("shareIdentifier", ""))
+
+    @property
     def retry(self) -> Document:
         """The submission's strategy, else the definition's."""
         found: Document = self.request.get("retryStrategy") or self.definition.request.get(

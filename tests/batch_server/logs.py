@@ -16,7 +16,7 @@ LONGEST_LINE = 262_118
 
 
 class LogSink(Protocol):
-    def put(self, stream: str, line: bytes) -> None:
+    def put(self, group: str, stream: str, line: bytes) -> None:
         """One line, without its end."""
 
     def close(self) -> None:
@@ -29,7 +29,7 @@ class KeptLogs:
     def __init__(self) -> None:
         self.lines: dict[str, list[bytes]] = defaultdict(list)
 
-    def put(self, stream: str, line: bytes) -> None:
+    def put(self, group: str, stream: str, line: bytes) -> None:
         self.lines[stream].append(line)
 
     def close(self) -> None:
@@ -47,15 +47,15 @@ class CloudWatchLogs:
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
-        self._streams: set[str] = set()
-        self._lines: queue.SimpleQueue[tuple[str, bytes, int] | None] = queue.SimpleQueue()
+        self._streams: set[tuple[str, str]] = set()
+        self._lines: queue.SimpleQueue[tuple[str, str, bytes, int] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._carry, name="batch-logs", daemon=True)
         self._thread.start()
 
-    def put(self, stream: str, line: bytes) -> None:
+    def put(self, group: str, stream: str, line: bytes) -> None:
         now = time.time_ns() // 1_000_000
         for start in range(0, len(line), LONGEST_LINE):
-            self._lines.put((stream, line[start : start + LONGEST_LINE], now))
+            self._lines.put((group, stream, line[start : start + LONGEST_LINE], now))
 
     def close(self) -> None:
         self._lines.put(None)
@@ -65,31 +65,31 @@ class CloudWatchLogs:
     def _carry(self) -> None:
         going_on = True
         while going_on:
-            batch: dict[str, list[dict[str, Any]]] = defaultdict(list)
+            batch: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
             found = self._lines.get()
             while found is not None:
-                stream, line, when = found
+                group, stream, line, when = found
                 text = line.decode(errors="replace")
-                batch[stream].append({"timestamp": when, "message": text})
+                batch[group, stream].append({"timestamp": when, "message": text})
                 if self._lines.empty() or sum(map(len, batch.values())) >= 500:
                     break
                 found = self._lines.get()
             going_on = found is not None
-            for stream, events in batch.items():
-                self._create(stream)
+            for (group, stream), events in batch.items():
+                self._create(group, stream)
                 self._client.put_log_events(
-                    logGroupName=GROUP, logStreamName=stream, logEvents=events
+                    logGroupName=group, logStreamName=stream, logEvents=events
                 )
 
-    def _create(self, stream: str) -> None:
-        if stream in self._streams:
+    def _create(self, group: str, stream: str) -> None:
+        if (group, stream) in self._streams:
             return
         for create, arguments in (
             (self._client.create_log_group, {}),
             (self._client.create_log_stream, {"logStreamName": stream}),
         ):
             try:
-                create(logGroupName=GROUP, **arguments)
+                create(logGroupName=group, **arguments)
             except self._client.exceptions.ResourceAlreadyExistsException:
                 pass
-        self._streams.add(stream)
+        self._streams.add((group, stream))

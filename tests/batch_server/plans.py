@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .compute import Needs, Placement
 from .executors import Container
 from .jobs import Attempt, Definition, Document, Job
 from .limits import amount, overrides
+from .logs import GROUP
 
 MAIN = "default"
 """The name of a single container; it is in the log stream's."""
@@ -60,12 +62,13 @@ def containers_of(properties: Document) -> list[Document]:
     return found
 
 
-def needs(properties: Document) -> tuple[float, int]:
-    """vCPUs and MiB of the whole task."""
-    containers = containers_of(properties)
-    vcpus = sum(amount(container, "VCPU") or 0 for container in containers)
-    memory = sum(amount(container, "MEMORY") or 0 for container in containers)
-    return vcpus, int(memory)
+def needs(properties: Document) -> Needs:
+    """What the whole task asks for."""
+    vcpus, memory, gpus = (
+        sum(amount(container, kind) or 0 for container in containers_of(properties))
+        for kind in ("VCPU", "MEMORY", "GPU")
+    )
+    return Needs(vcpus, int(memory), int(gpus))
 
 
 def names(properties: Document) -> list[str]:
@@ -73,7 +76,7 @@ def names(properties: Document) -> list[str]:
 
 
 def plan(
-    job: Job, attempt: Attempt, environment_name: str, folder: str, shared: str
+    job: Job, attempt: Attempt, placement: Placement, folder: str, shared: str
 ) -> list[Container]:
     """``folder``: the task's own on the host; ``shared``: where file systems of all jobs lie."""
     holder = job.properties.get("taskProperties", [job.properties])[0]
@@ -84,10 +87,11 @@ def plan(
         "AWS_BATCH_JOB_ID": job.id,
         "AWS_BATCH_JOB_ATTEMPT": str(attempt.number),
         "AWS_BATCH_JQ_NAME": job.queue,
-        "AWS_BATCH_CE_NAME": environment_name,
+        "AWS_BATCH_CE_NAME": placement.environment.name,
     }
     if job.index is not None:
         known["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
+    gpus = list(placement.gpus)
     return [
         Container(
             name=container.get("name", MAIN),
@@ -96,8 +100,10 @@ def plan(
             environment={
                 **{each["name"]: each.get("value", "") for each in container["environment"]},
                 **known,
+                **_devices(container, gpus),
             },
             memory_mib=int(amount(container, "MEMORY") or 0),
+            group=group_of(container),
             stream=attempt.streams[container.get("name", MAIN)],
             options=container,
             volumes=volumes,
@@ -110,6 +116,28 @@ def plan(
         )
         for container in containers_of(job.properties)
     ]
+
+
+def group_of(container: Mapping[str, Any]) -> str:
+    """The log group of a container's lines."""
+    return str(_log_options(container).get("awslogs-group", GROUP))
+
+
+def stream_of(container: Mapping[str, Any], definition: Definition, task_id: str) -> str:
+    """The log stream: a prefix of its own, or the definition's name."""
+    prefix = _log_options(container).get("awslogs-stream-prefix", definition.name)
+    return f"{prefix}/{container.get('name', MAIN)}/{task_id}"
+
+
+def _log_options(container: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = (container.get("logConfiguration") or {}).get("options") or {}
+    return found
+
+
+def _devices(container: Mapping[str, Any], left: list[str]) -> dict[str, str]:
+    """The container's own GPUs, of those that the task has."""
+    own = [left.pop() for _ in range(int(amount(container, "GPU") or 0))]
+    return {"NVIDIA_VISIBLE_DEVICES": ",".join(own)} if own else {}
 
 
 def _volume(volume: Mapping[str, Any], folder: str, shared: str) -> str:

@@ -1,7 +1,9 @@
 """Containers as plain process groups, for quick tests: images are only names.
 
-Not as in Docker: no memory limit, no file system of its own, volumes aren't mounted, and SIGTERM
-ends a process without a handler (as PID 1 of a container it would ignore it).
+Not as in Docker: no memory limit, no file system of its own, and SIGTERM ends a process without a
+handler (as PID 1 of a container it would ignore it). Volumes aren't mounted: a variable or an
+argument that names a path at or below a mount names the volume's own folder instead. So what is to
+run here takes its paths from its variables or its command line.
 """
 
 from __future__ import annotations
@@ -10,12 +12,25 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
 
 from .executors import CannotStart, Container, ContainerEnd
 from .logs import LogSink
+
+PATH = os.pathsep.join([os.path.dirname(sys.executable), os.defpath, "/usr/local/bin"])
+"""``python3`` is the tests' own."""
+
+
+def _at_home(container: Container, text: str) -> str:
+    """A path in the container, as it is on this machine."""
+    for mount in container.options.get("mountPoints") or ():
+        inside = mount["containerPath"].rstrip("/")
+        if text == inside or text.startswith(f"{inside}/"):
+            return container.volumes[mount["sourceVolume"]] + text[len(inside) :]
+    return text
 
 
 class Process:
@@ -25,16 +40,22 @@ class Process:
         self, container: Container, sink: LogSink, ended: Callable[[Process], None]
     ) -> None:
         self._folder = tempfile.mkdtemp(prefix="batch-")
-        self._stream = container.stream
+        self._where = (container.group, container.stream)
         self._sink = sink
         self._ended = ended
         self._lock = threading.Lock()
         self._reaped = False
         try:
             self._process = subprocess.Popen(
-                container.command,
+                [_at_home(container, each) for each in container.command],
                 cwd=self._folder,
-                env={"PATH": os.defpath + ":/usr/local/bin", **container.environment},
+                env={
+                    "PATH": PATH,
+                    **{
+                        name: _at_home(container, value)
+                        for name, value in container.environment.items()
+                    },
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -74,7 +95,7 @@ class Process:
         with self._process.stdout as output:
             for line in output:
                 if text := line.rstrip(b"\n"):
-                    self._sink.put(self._stream, text)
+                    self._sink.put(*self._where, text)
 
 
 class Processes:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from functools import partial
 
 from . import plans, retries, tasks
+from .agent import Agent, CannotPrepare
 from .compute import Host, Placement, place
 from .executors import Executor
 from .jobs import CANCELLABLE, ENDED, Attempt, Job, State
@@ -30,9 +31,10 @@ SPOT_INTERRUPTED = "Your Spot Task was interrupted."
 class Progress:
     """Every method expects the world's lock to be held, or takes it."""
 
-    def __init__(self, world: World, executor: Executor, folder: str) -> None:
+    def __init__(self, world: World, executor: Executor, agent: Agent, folder: str) -> None:
         self._world = world
         self._executor = executor
+        self._agent = agent
         self._folder = folder
         self._dependants: dict[str, list[Job]] = defaultdict(list)
         self._tasks: dict[Attempt, tasks.Task] = {}
@@ -118,15 +120,15 @@ class Progress:
     def place_all(self) -> None:
         """Whatever can be placed now is: the queues in their order, each from its head."""
         for queue in sorted(self._world.queues.values(), key=lambda each: -each.priority):
-            while queue.waiting:
-                job = self._world.jobs.get(queue.waiting[0][2])
+            while turns := queue.in_turn():
+                waiting = turns[0]
+                job = self._world.jobs.get(waiting[0][2])
                 if job is None or job.state is not State.RUNNABLE or job.id in self._places:
-                    heapq.heappop(queue.waiting)
+                    heapq.heappop(waiting)
                     continue
-                vcpus, memory = plans.needs(job.properties)
-                found = place(queue, vcpus, memory, self._world.settings.arn)
+                found = place(queue, plans.needs(job.properties), self._world.settings.arn)
                 if isinstance(found, Placement):
-                    heapq.heappop(queue.waiting)
+                    heapq.heappop(waiting)
                     self._start(job, found)
                     continue
                 if found is not None and job.reason != found:
@@ -175,7 +177,8 @@ class Progress:
 
     def _queue(self, job: Job) -> None:
         if job.state is State.RUNNABLE:
-            waiting = self._world.queues[job.queue].waiting
+            queue = self._world.queues[job.queue]
+            waiting = queue.waiting.setdefault(job.share if queue.fair_share else "", [])
             heapq.heappush(waiting, (-_priority(job), job.number, job.id))
             self.place_all()
 
@@ -192,6 +195,10 @@ class Progress:
             self.cancel(job, text)
             self.place_all()
 
+    def _count(self, job: Job, vcpus: float) -> None:
+        in_use = self._world.queues[job.queue].in_use
+        in_use[job.share] = in_use.get(job.share, 0.0) + vcpus
+
     def _start(self, job: Job, placement: Placement) -> None:
         task_id = uuid.uuid4().hex
         cluster = f"{placement.environment.name}_Batch"
@@ -199,12 +206,13 @@ class Progress:
             number=len(job.attempts) + 1,
             task_arn=self._world.settings.arn(f"task/{cluster}/{task_id}", "ecs"),
             streams={
-                name: f"{job.definition.name}/{name}/{task_id}"
-                for name in plans.names(job.properties)
+                each.get("name", plans.MAIN): plans.stream_of(each, job.definition, task_id)
+                for each in plans.containers_of(job.properties)
             },
             host_arn=placement.host.arn if placement.host is not None else None,
         )
         self._places[job.id] = placement
+        self._count(job, placement.needs.vcpus)
         job.move(State.STARTING)
         job.reason = None
         job.current = attempt
@@ -220,13 +228,17 @@ class Progress:
             return
         folder = tempfile.mkdtemp(prefix="task-", dir=self._folder)
         shared = os.path.join(self._folder, "shared")
-        containers = plans.plan(job, attempt, placement.environment.name, folder, shared)
+        containers = plans.plan(job, attempt, placement, folder, shared)
+        fargate = placement.environment.fargate
         task = tasks.Task(self._executor, containers, self._world.settings.second_s, folder)
         self._tasks[attempt] = task
 
         def run() -> None:
             try:
-                status = task.run(partial(self._running, job, attempt))
+                with self._agent.serving(job, attempt, task, fargate=fargate) as env:
+                    status = task.run(partial(self._running, job, attempt), env)
+            except CannotPrepare as error:
+                status = str(error)
             except Exception:
                 self._world.timers.errors.append(traceback.format_exc())
                 status = tasks.NOT_STARTED
@@ -273,7 +285,9 @@ class Progress:
             return
         attempt.settled = True
         self._tasks.pop(attempt, None)
-        self._places.pop(job.id).release()
+        placement = self._places.pop(job.id)
+        placement.release()
+        self._count(job, -placement.needs.vcpus)
         attempt.stopped_ms = attempt.stopped_ms or now_ms()
         attempt.status_reason = job.ending or attempt.status_reason or status
         job.attempts.append(attempt)

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from . import refusals
+from .agent import Agent
 from .compute import ComputeEnvironment, JobQueue
 from .executors import Executor
 from .faults import Fault, Faults
@@ -18,7 +19,9 @@ from .jobs import Document, Job
 from .operations import Operations
 from .progress import Progress
 from .service_model import problems_of_answer, problems_of_request, routes
+from .services import NoServices, Services
 from .settings import Range, Settings
+from .task_endpoint import TaskEndpoint
 from .world import World
 
 
@@ -34,20 +37,27 @@ class Seen:
 class BatchServer:
     """A Batch of its own on loopback; ``close`` ends it and every container.
 
-    ``seen``: all requests, in order. ``faults``: what the next ones meet.
+    ``seen``: all requests, in order. ``faults``: what the next ones meet. ``services``: the rest of
+    the account, for its tasks. ``tasks``: what they ask the ECS agent.
     """
 
-    def __init__(self, executor: Executor, settings: Settings | None = None) -> None:
+    def __init__(
+        self, executor: Executor, settings: Settings | None = None, services: Services | None = None
+    ) -> None:
         self.settings = settings or Settings()
         self.faults = Faults(self.settings.rates)
         self.seen: list[Seen] = []
         self._executor = executor
         self._folder = tempfile.mkdtemp(prefix="batch-server-")
         self._world = World(self.settings)
-        self._progress = Progress(self._world, executor, self._folder)
-        self._operations = Operations(self._world, self._progress)
+        self.tasks = TaskEndpoint(self.settings.agent_address)
         self._http = _Http(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        # Without other services a task is alone: it needs no Batch either.
+        env = {**services.env, "AWS_ENDPOINT_URL_BATCH": self.url} if services else {}
+        agent = Agent(services or NoServices(), self.tasks, env, self.settings.region)
+        self._progress = Progress(self._world, executor, agent, self._folder)
+        self._operations = Operations(self._world, self._progress)
         self._thread = threading.Thread(
             target=self._http.serve_forever, args=(0.05,), name="batch-http", daemon=True
         )
@@ -132,6 +142,7 @@ class BatchServer:
         self._world.timers.close()
         self._progress.close()
         self._executor.close()
+        self.tasks.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -36,6 +36,9 @@ class Settings:
     rates: Mapping[str, float] = field(default_factory=lambda: {"SubmitJob": 50.0})
     """Calls of an operation a second; above, 429. Buckets hold one second's worth."""
     seed: int = 1
+    agent_address: tuple[str, int] = ("127.0.0.1", 0)
+    """Where tasks find the ECS agent. At its real address, ``task_endpoint.REAL``, credentials are
+    told by a relative URI, as by the agent; that address has to be on an interface."""
     region: str = "us-east-1"
     account: str = "123456789012"
 

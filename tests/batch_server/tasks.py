@@ -9,13 +9,27 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .executors import CannotStart, Container, ContainerEnd, Executor, Running
 
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
 UNMET = "DependencyError: a container that it depends on ended in another way"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLook:
+    """How a container stands. ``state``: in the ECS agent's words; times: seconds since the
+    epoch."""
+
+    state: str
+    stopping: bool
+    started: float | None = None
+    ended: float | None = None
+    end: ContainerEnd | None = None
 
 
 class Task:
@@ -30,13 +44,30 @@ class Task:
         self._changed = threading.Condition()
         self._waiting = {each.name: each for each in containers}
         self._containers = dict(self._waiting)
+        self._started: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
         self._running: dict[str, Running] = {}
         self.ends: dict[str, ContainerEnd] = {}
         self._stopping = False
         self._killing = False
 
-    def run(self, started: Callable[[], None]) -> str:
-        """Until all of it has ended; answers the task's reason. ``started``: the first runs."""
+    @property
+    def containers(self) -> list[Container]:
+        """All of them, in their order, as they were planned."""
+        return list(self._containers.values())
+
+    def look(self) -> dict[str, ContainerLook]:
+        """Container → how it stands."""
+        with self._changed:
+            return {name: self._look(name) for name in self._containers}
+
+    def run(self, started: Callable[[], None], env: Mapping[str, Mapping[str, str]]) -> str:
+        """Until all of it has ended; answers the task's reason.
+
+        ``started`` is called when the first container runs. ``env``: container → variables that it
+        gets beside its own.
+        """
+        self._equip(env)
         failed = told = False
         while True:
             for container in self._startable():
@@ -57,6 +88,18 @@ class Task:
                     self._changed.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
         return NOT_STARTED if failed else EXITED
+
+    def _equip(self, env: Mapping[str, Mapping[str, str]]) -> None:
+        with self._changed:
+            for name, container in self._waiting.items():
+                known = {**env.get(name, {}), **container.environment}
+                self._waiting[name] = replace(container, environment=known)
+
+    def _look(self, name: str) -> ContainerLook:
+        end = self.ends.get(name)
+        state = "RUNNING" if name in self._running else "PULLED" if end is None else "STOPPED"
+        times = (self._started.get(name), self._ended.get(name))
+        return ContainerLook(state, self._stopping, *times, end)
 
     def stop(self) -> None:
         """SIGTERM to all, SIGKILL after each one's time; nothing more is started."""
@@ -98,6 +141,7 @@ class Task:
         running = self._executor.start(container)
         with self._changed:
             self._running[container.name] = running
+            self._started[container.name] = time.time()
             stopping = self._stopping
         threading.Thread(target=self._attend, args=(container.name, running), daemon=True).start()
         if stopping:
@@ -113,6 +157,7 @@ class Task:
         with self._changed:
             self._running.pop(name, None)
             self.ends[name] = end
+            self._ended[name] = time.time()
             self._changed.notify_all()
 
     def _startable(self) -> list[Container]:
