@@ -87,9 +87,9 @@ def _by_itself(job: JobSpec, after: JobState, ended: AttemptEnded) -> JobState:
             return replace(
                 after, status=JobStatus.FAILED, counted=after.counted + 1, error_message=message
             )
-        case Lost(machine):
-            why = "the machine went away" if machine else "its supervising process was killed"
-            return interrupted(after, why, announced=False)
+        case Lost(machine, announced, why):
+            gone = "the machine went away" if machine else "its supervising process was killed"
+            return interrupted(after, why or gone, announced=announced)
 
 
 def _message(after: JobState, ended: AttemptEnded) -> str:

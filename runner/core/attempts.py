@@ -155,7 +155,7 @@ def on_started(records: QueueRecords, event: ev.AttemptStarted) -> None:
         catch_up(records, event.now.mono)
     state = records.jobs[event.job]
     reason = None if state.reason == FETCHING_SECRETS else state.reason
-    live = changed(live, since=event.since)
+    live = changed(live, since=event.since, keeps_time=event.keeps_time)
     records.put(event.job, changed(state, pid=event.pid, reason=reason, live=live))
     name = "attempt_adopted" if event.adopted else "attempt_started"
     records.tell(event.now.wall, event.job, name, attempt=live.attempt, pid=event.pid)
@@ -206,6 +206,7 @@ def on_ended(records: QueueRecords, event: ev.AttemptEnded) -> None:
     live = records.attempt(index, event.token)
     if live is None:
         return
+    live = _as_recorded(records, live, event)
     _catch_up_with(records, live, event)
     document = records.document
     after = conclude(document.jobs[index], records.jobs[index], event, document.global_timeout)
@@ -225,6 +226,19 @@ def on_ended(records: QueueRecords, event: ev.AttemptEnded) -> None:
         save(records, index)
     if event.background and after.status is not JobStatus.COMPLETED:
         end_background(records, index)
+
+
+def _as_recorded(records: QueueRecords, live: Live, event: ev.AttemptEnded) -> Live:
+    """What came first, its own end or a stop of ours, where the place of the attempt decides it."""
+    after = live
+    if event.stands and live.stop is not None:
+        last = live.last or live.stop is StopReason.CANCELLED
+        after = replace(live, stop=None, kill_at=None, killed=False, last=last)
+    if event.timed_out and after.stop is None:
+        after = replace(after, stop=StopReason.TIMEOUT)
+    if after is not live:
+        records.put(event.job, replace(records.jobs[event.job], live=after))
+    return after
 
 
 def _without_future(

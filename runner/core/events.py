@@ -33,9 +33,15 @@ class Signalled:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Nobody can say how it ended; ``machine`` when the machine went away with it."""
+    """Nobody can say how it ended; ``machine`` when the machine went away with it.
+
+    ``announced``: the place says that it took it away, so the job is not the cause; ``why``: in its
+    words.
+    """
 
     machine: bool
+    announced: bool = False
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,10 @@ class SurvivorsTold:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """The shim has claimed the attempt and started the command; also: adopted alive."""
+    """The attempt is claimed and its command started; also: adopted alive.
+
+    ``keeps_time``: where it runs it is ended when its time is over, and that is told by its end.
+    """
 
     now: Now
     job: int
@@ -105,6 +114,7 @@ class AttemptStarted:
     pid: int | None
     since: float
     adopted: bool = False
+    keeps_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,8 @@ class AttemptEnded:
 
     ``ended_at`` is wall time, ``duration`` seconds, ``draw`` a number in [0, 1) for the jitter,
     ``usage`` None if nobody could count, ``short_of_space``: the disk was, at this end.
+    ``timed_out``: where it ran it was ended, for its time was over. ``stands``: its end was on
+    record before a stop of ours could be, whatever was decided here meanwhile.
     """
 
     now: Now
@@ -158,6 +170,8 @@ class AttemptEnded:
     background: bool = False
     usage: Usage | None = None
     short_of_space: bool = False
+    timed_out: bool = False
+    stands: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,7 @@ class Live:
     by itself, only leftovers of its tree still go, so a stop can't claim the end for itself.
     ``last``: a person cancelled the job when this end had come or been decided: the end stands,
     but no attempt follows it. ``in_reserve``: it was started although the disk was short of space.
+    ``keeps_time``: where it runs it is ended when its time is over.
     """
 
     token: Token
@@ -213,6 +214,7 @@ class Live:
     over: bool = False
     last: bool = False
     in_reserve: bool = False
+    keeps_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)

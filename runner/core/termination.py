@@ -90,7 +90,7 @@ def next_deadline(records: QueueRecords, index: int) -> float | None:
     assert live is not None
     if live.kill_at is not None:
         return live.kill_at
-    if live.since is None or live.over:
+    if live.since is None or live.over or live.keeps_time:
         return None
     return live.since + records.document.jobs[index].timeout - state.input_seconds
 

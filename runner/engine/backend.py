@@ -1,9 +1,9 @@
 """Where attempts run: the port between an engine and the processes, containers or simulation.
 
-Owns the protocol ``AttemptBackend``. Behind it are the processes of this machine
-(``process_backend``) and simulated ones (``simulated_backend``). A backend reports by posting
-events of the core; its methods return before an attempt has started or ended, and it decides
-nothing: retries, order and the reason of an end are the scheduler's.
+Owns the protocols ``AttemptBackend`` and ``AttemptFiles``. Behind them are the processes of this
+machine (``process_backend``) and simulated ones (``simulated_backend``). A backend reports by
+posting events of the core; its methods return before an attempt has started or ended, and it
+decides nothing: retries, order and the reason of an end are the scheduler's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,62 @@ from typing import Protocol
 
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
+from runner.core.states import QueueStatus
+from runner.engine.call_threads import CallThreads
+
+
+class StoreOwnership(Protocol):
+    """Whether the queue's result store is ours to write to."""
+
+    def own(self) -> int:
+        """The epoch in which it is. Blocks, in any thread. Raises StoreError; SucceededError where
+        another machine has it now, for good."""
+
+    async def discard_unfinished(self, threads: CallThreads) -> None:
+        """All is stored: end what killed sessions left unfinished in the store."""
+
+
+class AttemptFiles(Protocol):
+    """How the files of a session's jobs travel: inputs to where a job runs, results, logs and
+    checkpoints from there to the store. Every method but ``join`` is called on the session's loop,
+    and none but ``join`` blocks. What comes of it is posted as events.
+    """
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether nothing came further for so long that files were left for later."""
+
+    def wake(self) -> None:
+        """A step was taken: what is under way may not be wanted any more, or more may be."""
+
+    def collect(self, job: int) -> None:
+        """See that a job's logs, and its results if it completed, are in the store, as its record
+        stands now: one ResultsStored, and ResultsDelayed as long as it takes. Nothing without a
+        store."""
+
+    def restore_outputs(self, job: int, *, rebooted: bool) -> None:
+        """See that a completed job's results are where its dependants will look for them: one
+        OutputsChecked. ``rebooted``: only a store can tell. Nothing without a store."""
+
+    def fetch_inputs(self, job: int) -> None:
+        """See that a job finds its inputs, and after a boot its checkpoint: one InputsFetched, and
+        InputsDelayed as long as it takes."""
+
+    def save_checkpoint(self, job: int) -> None:
+        """See that what an interrupted attempt has saved is in the store: one CheckpointSaved.
+        Nothing without a store."""
+
+    async def finish(self, status: QueueStatus, until: float) -> None:
+        """At the end of a session: what is still to be stored is, by the loop's time ``until``."""
+
+    async def let_go(self) -> None:
+        """After the session's last words: end what is under way, the next session goes on."""
+
+    def stop(self) -> None:
+        """Begin nothing more, and have what is under way end."""
+
+    def join(self) -> None:
+        """Wait for what is under way. Blocks; called after ``stop``."""
 
 
 class AttemptBackend(Protocol):
@@ -43,6 +99,9 @@ class AttemptBackend(Protocol):
     @property
     def all_found(self) -> bool:
         """Whether SurvivorsTold has been posted."""
+
+    def files(self, ownership: StoreOwnership | None) -> AttemptFiles:
+        """Makes what carries the files of its attempts. Called once. None: there is no store."""
 
     def warm_up(self) -> None:
         """Prepare for the first start, if that makes it quicker."""

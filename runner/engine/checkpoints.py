@@ -13,10 +13,10 @@ from threading import Event
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
+from runner.engine.backend import StoreOwnership
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.engine.state_uploads import StateUploads
 from runner.results.checkpoint import JobCheckpoint, Saved, save_checkpoint
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
@@ -41,13 +41,13 @@ class Checkpoints:
         self,
         context: EngineContext,
         scheduler: Scheduler,
-        state: StateUploads,
+        ownership: StoreOwnership,
         post: Callable[[ev.Event], None],
     ) -> None:
         assert context.results is not None
         self._context = context
         self._scheduler = scheduler
-        self._state = state
+        self._ownership = ownership
         self._store = context.results
         self._post = post
         self._loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ class Checkpoints:
 
     def _save(self, spec: JobCheckpoint) -> Saved:
         try:
-            spec = replace(spec, epoch=self._state.own())
+            spec = replace(spec, epoch=self._ownership.own())
         except SucceededError as error:
             return Saved(problem=str(error), final=True)
         except StoreError as error:

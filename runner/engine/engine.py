@@ -26,15 +26,14 @@ from runner.core.actions import (
 )
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
-from runner.engine.backend import AttemptBackend
+from runner.engine.backend import AttemptBackend, AttemptFiles
 from runner.engine.callbacks import owned
 from runner.engine.clock import now
-from runner.engine.commits import FLUSH_AFTER, RETRY_COMMIT, Commits, Step
+from runner.engine.commits import RETRY_COMMIT, Commits, Step
 from runner.engine.context import EngineContext
 from runner.engine.deadline_timer import DeadlineTimer
 from runner.engine.disk_space import Space
-from runner.engine.input_fetches import InputFetches
-from runner.engine.last_words import end_of_patience, note_unstored
+from runner.engine.last_words import end_of_patience
 from runner.engine.opening import LostSteps, opening_events
 from runner.engine.process_backend import ProcessBackend
 from runner.engine.start_blocks import NOT_ASKED, NOT_LOOKED, StartBlocks
@@ -43,7 +42,7 @@ from runner.errors import DiskError
 from runner.store.database import TAKEN_OVER, Database
 
 if TYPE_CHECKING:
-    from runner.engine.uploads import Uploads
+    from runner.engine.queue_uploads import QueueUploads
     from runner.results.claim import SucceededError
 
 
@@ -70,14 +69,15 @@ class Engine:
         make = context.backend or ProcessBackend
         self.backend: AttemptBackend = make(context, scheduler, self.post, self._space.is_short)
         self._state_file_writer = StateFileWriter(context, scheduler, self._on_written)
-        self._input_fetches = InputFetches(context, scheduler, self.post)
-        self._uploads: Uploads | None = None
+        self._queue_uploads: QueueUploads | None = None
         if context.results is not None:
-            from runner.engine.uploads import Uploads
+            from runner.engine.queue_uploads import QueueUploads
 
-            self._uploads = Uploads(context, scheduler, self.post)
-            if self._uploads.heartbeat is not None:
-                self._uploads.state.on_succeeded = self._on_succeeded
+            self._queue_uploads = QueueUploads(
+                context, scheduler, database, self.post, self._on_succeeded
+            )
+        ours = None if self._queue_uploads is None else self._queue_uploads.state
+        self.files: AttemptFiles = self.backend.files(ours)
         self._inbox: list[ev.Event] = []
         self._commits = Commits(
             database, scheduler, self._later, self._on_durable, self._break, self._say
@@ -88,7 +88,6 @@ class Engine:
             lambda due, call: self._loop.call_at(due, call, context=self._callback_context),
             self._on_deadline,
         )
-        self._put_timer: asyncio.TimerHandle | None = None
         self._hold = False
         self._start_blocks = StartBlocks(self._space, self._wake)
         self._closed = False
@@ -115,12 +114,11 @@ class Engine:
             status = await asyncio.shield(self._finished)
         finally:
             self._stop_timers()
-        away = self._uploads is not None and self._uploads.gave_up
-        until = end_of_patience(status, self.scheduler.gone_at, self.context.upload_timeout, away)
-        if self._uploads is not None:
-            await self._uploads.finish(status, until)
+        timeout, away = self.context.upload_timeout, self.files.gave_up
+        until = end_of_patience(status, self.scheduler.gone_at, timeout, away)
+        await self.files.finish(status, until)
         await self._last_words(status, until)
-        await self._input_fetches.finish()
+        await self.files.let_go()
         return status
 
     def _take_up(
@@ -132,10 +130,8 @@ class Engine:
         self._hold = hold
         self._database.keep_room()
         self._start_blocks.wait_for(starts_after, NOT_LOOKED)
-        heartbeat = self._uploads.heartbeat if self._uploads is not None else None
-        if heartbeat is not None:
-            heartbeat.look()
-            self._start_blocks.wait_for(heartbeat.first_look, NOT_ASKED)
+        if self._queue_uploads is not None:
+            self._start_blocks.wait_for(self._queue_uploads.look(), NOT_ASKED)
         self.backend.warm_up()
         store = self.context.results
         described = store.describe() if store is not None else None
@@ -155,9 +151,8 @@ class Engine:
         if new_store and described is not None and self._commits.unwritten is None:
             with suppress(DiskError):
                 self._database.write_meta({"results": described})
-        if self._uploads is not None:
-            # Not now: of a large queue it takes as long as many jobs' starts.
-            self._put_timer = self._later(FLUSH_AFTER, self._put_document)
+        if self._queue_uploads is not None:
+            self._queue_uploads.put_document_soon()
         self.backend.find_survivors()
         for make in before:
             self.post(make(now()))
@@ -197,32 +192,27 @@ class Engine:
         self._commits.stop()
         self._state_file_writer.stop()
         self.backend.stop()
-        self._input_fetches.stop()
-        if self._uploads is not None:
-            self._uploads.stop()
+        self.files.stop()
+        if self._queue_uploads is not None:
+            self._queue_uploads.stop()
 
     def join(self) -> None:
         """Wait for the threads, and give back every descriptor. Blocks, in any thread."""
         self.backend.join()
-        self._input_fetches.join()
-        if self._uploads is not None:
-            self._uploads.join()
+        self.files.join()
+        if self._queue_uploads is not None:
+            self._queue_uploads.join()
 
     async def _last_words(self, status: QueueStatus, until: float) -> None:
         """Write what is still unwritten; the projection is exact at the end, here and stored."""
-        if self._uploads is not None:
-            if self._put_timer is not None:
-                self._put_timer.cancel()
-                self._put_document()
-            await self._uploads.state.settle(until)
+        if self._queue_uploads is not None:
+            await self._queue_uploads.settle(until)
         self._callback_context.run(self._commit_all)
         last = await self._state_file_writer.finish()
-        if self._uploads is not None:
-            await self._uploads.state.put_last(last, until)
+        if self._queue_uploads is not None:
+            await self._queue_uploads.put_last(last, until)
             self._callback_context.run(self._commit_all)
-            note_unstored(self._database, self._uploads.state, status)
-            if self._uploads.heartbeat is not None and status is not QueueStatus.RUNNING:
-                await self._uploads.heartbeat.release()
+            await self._queue_uploads.let_go(status)
 
     def _commit_all(self) -> None:
         self._step()
@@ -299,9 +289,7 @@ class Engine:
 
     def _on_durable(self, step: Step) -> None:
         self._state_file_writer.changed(step.changes.jobs)
-        if self._uploads is not None:
-            self._uploads.wake()
-        self._input_fetches.wake()
+        self.files.wake()
         step.tell_waiters()
         for action in step.actions:
             self._act(action)
@@ -346,23 +334,17 @@ class Engine:
                 self.backend.signal(job, token, slot, kill)
             case EndBackground(job, token, _):
                 self.backend.end_background(job, token)
-            case RestoreOutputs(job, rebooted) if self._uploads is not None:
-                self._uploads.restoring.look(job, rebooted=rebooted)
-            case CollectResults(job) if self._uploads is not None:
-                self._uploads.add(job)
+            case RestoreOutputs(job, rebooted):
+                self.files.restore_outputs(job, rebooted=rebooted)
+            case CollectResults(job):
+                self.files.collect(job)
             case FetchInputs(job):
-                self._input_fetches.add(job)
-            case SaveCheckpoint(job) if self._uploads is not None:
-                self._uploads.checkpoints.add(job)
+                self.files.fetch_inputs(job)
+            case SaveCheckpoint(job):
+                self.files.save_checkpoint(job)
             case FinishQueue(status):
                 if not self._finished.done():
                     self._finished.set_result(status)
-
-    def _put_document(self) -> None:
-        """Let the store know which queue it holds."""
-        self._put_timer = None
-        if self._uploads is not None and not self._closed:
-            self._uploads.state.put_document(self._database.document())
 
     def _on_succeeded(self, error: SucceededError) -> None:
         """A thread has called: what follows is done in the engine's context."""
@@ -378,8 +360,8 @@ class Engine:
         self.post(ev.InterruptRequested(now(), why, taken_over=True))
 
     def _on_written(self) -> None:
-        if self._uploads is not None:
-            self._uploads.state.changed()
+        if self._queue_uploads is not None:
+            self._queue_uploads.changed()
 
     def rendered(self) -> bytes:
         """queue-state.json as of this moment."""
@@ -393,7 +375,7 @@ class Engine:
     @property
     def exit_incomplete(self) -> bool:
         """Whether results, or the state, are missing from the store at the end."""
-        unstored = self._uploads is not None and bool(self._uploads.state.error)
+        unstored = self._queue_uploads is not None and bool(self._queue_uploads.error)
         return unstored or self.scheduler.incomplete
 
 

@@ -15,9 +15,11 @@ from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.attempts import start_number
 from runner.core.scheduler import Scheduler
+from runner.engine.backend import AttemptFiles, StoreOwnership
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
 from runner.engine.file_sync import sync_for
+from runner.engine.local_files import LocalFiles
 from runner.engine.secret_fetches import Delayed, Fetched, Ready, SecretFetches, SecretRefused
 from runner.engine.signals import end_background, signal_attempt
 from runner.engine.strays import Stray, end_stray, strays
@@ -77,6 +79,10 @@ class ProcessBackend:
         self._surviving: set[str] = set()
         self._may_tell = False
         self._closed = False
+
+    def files(self, ownership: StoreOwnership | None) -> AttemptFiles:
+        """See AttemptBackend."""
+        return LocalFiles(self._context, self._scheduler, self._post, ownership)
 
     def warm_up(self) -> None:
         """Have a shim ready before the first job needs it."""

@@ -16,10 +16,10 @@ from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.attempts import start_number
 from runner.core.scheduler import Scheduler
-from runner.engine.backend import Post
+from runner.engine.backend import AttemptFiles, Post, StoreOwnership
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.store.paths import LogPaths
+from runner.engine.local_files import LocalFiles
 
 DONE = ev.Exited(0)
 TERMINATED = ev.Signalled("SIGTERM")
@@ -81,18 +81,19 @@ class SimulatedMachine:
         short_of_space: Callable[[], bool],
     ) -> SimulatedBackend:
         """See MakeBackend."""
-        return SimulatedBackend(self, context.logs, scheduler, post)
+        return SimulatedBackend(self, context, scheduler, post)
 
 
 class SimulatedBackend:
     """See AttemptBackend."""
 
     def __init__(
-        self, machine: SimulatedMachine, logs: LogPaths, scheduler: Scheduler, post: Post
+        self, machine: SimulatedMachine, context: EngineContext, scheduler: Scheduler, post: Post
     ) -> None:
         self.all_found = False
         self._machine = machine
-        self._logs = logs
+        self._context = context
+        self._logs = context.logs
         self._scheduler = scheduler
         self._post = post
         self._closed = False
@@ -101,6 +102,10 @@ class SimulatedBackend:
     def boot_id(self) -> str:
         """See AttemptBackend."""
         return f"boot-{self._machine.boots}"
+
+    def files(self, ownership: StoreOwnership | None) -> AttemptFiles:
+        """See AttemptBackend. Files are real ones, of this machine."""
+        return LocalFiles(self._context, self._scheduler, self._post, ownership)
 
     def warm_up(self) -> None:
         """See AttemptBackend."""

@@ -17,16 +17,15 @@ from pathlib import Path
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
+from runner.engine.backend import StoreOwnership
 from runner.engine.backoff import backoff
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.checkpoints import Checkpoints
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.engine.heartbeat import Heartbeat
 from runner.engine.live_logs import LiveLogs
 from runner.engine.output_restores import OutputRestores
 from runner.engine.spool import Spool
-from runner.engine.state_uploads import StateUploads
 from runner.model.durations import format_duration
 from runner.results.claim import SucceededError
 from runner.results.layout import Layout
@@ -66,16 +65,15 @@ class Uploads:
     """The uploads of one session. ``post`` takes the events that come of them."""
 
     def __init__(
-        self, context: EngineContext, scheduler: Scheduler, post: Callable[[ev.Event], None]
+        self,
+        context: EngineContext,
+        scheduler: Scheduler,
+        post: Callable[[ev.Event], None],
+        ownership: StoreOwnership,
     ) -> None:
         assert context.results is not None
-        self.state = StateUploads(context, scheduler, post)
-        self.checkpoints = Checkpoints(context, scheduler, self.state, post)
-        self.heartbeat: Heartbeat | None = None
-        if context.heartbeat is not None and context.results.local_folder is None:
-            every = context.heartbeat
-            self.heartbeat = Heartbeat(context, scheduler, self.state, every)
-            self.state.stored = self.heartbeat.begin
+        self._ownership = ownership
+        self.checkpoints = Checkpoints(context, scheduler, ownership, post)
         self._loop = asyncio.get_running_loop()
         self._context = context
         self._scheduler = scheduler
@@ -97,7 +95,7 @@ class Uploads:
         self._copiers = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._live: LiveLogs | None = None
         if self._store.local_folder is None:
-            self._live = LiveLogs(context, scheduler, self.state.own)
+            self._live = LiveLogs(context, scheduler, ownership.own)
         spooled = {
             scheduler.document.jobs[index].job_id
             for index, state in enumerate(scheduler.jobs)
@@ -170,7 +168,7 @@ class Uploads:
 
     def _upload(self, spec: JobUpload) -> UploadOutcome:
         try:
-            epoch = self.state.own()
+            epoch = self._ownership.own()
             if self._live is not None:
                 self._live.leave_to_upload(spec.job_id, spec.attempt)
         except SucceededError as error:
@@ -314,7 +312,7 @@ class Uploads:
     async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: an orderly interruption's last logs have a little time."""
         if status in QUEUE_ENDED and not self._given_up:
-            await self.state.discard_unfinished(self._call_threads)
+            await self._ownership.discard_unfinished(self._call_threads)
         if status is not QueueStatus.INTERRUPTED:
             return
         jobs = self._scheduler.jobs
@@ -336,8 +334,6 @@ class Uploads:
         self._closed = True
         self.restoring.stop()
         self.checkpoints.stop()
-        if self.heartbeat is not None:
-            self.heartbeat.stop()
         if self._live is not None:
             self._live.close()
         for pending in self._jobs.values():
@@ -349,17 +345,12 @@ class Uploads:
             self._last.cancel()
         self._call_threads.stop()
         self._copiers.shutdown(wait=False, cancel_futures=True)
-        self.state.stop()
 
     def join(self) -> None:
-        """Wait for what is under way, and close the store. Blocks; after ``stop``."""
+        """Wait for what is under way. Blocks; after ``stop``."""
         self.checkpoints.join()
-        if self.heartbeat is not None:
-            self.heartbeat.join()
         self._call_threads.join()
         self._copiers.shutdown(wait=True)
-        self.state.join()
-        self._store.close()
 
 
 def _outcome(future: asyncio.Future[UploadOutcome]) -> UploadOutcome:

@@ -150,6 +150,7 @@ FULL = JobState(
         over=True,
         last=True,
         in_reserve=True,
+        keeps_time=True,
     ),
     slot=0,
     token="t",
