@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -112,19 +113,22 @@ def _fields_of(part: dict[str, Any]) -> str:
 def _default(value: Any) -> str:
     if value is None:
         return "none"
-    text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else None
-    return f"`{text or value}`"
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
 
 
 def _kind(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return f"{schema['$ref'].rpartition('/')[2]}"
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
     if "enum" in schema:
         return ", ".join(f"`{word}`" for word in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(_kind(each) for each in schema["anyOf"])
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
+    if schema.get("multipleOf"):
+        return f"number, {schema['minimum']}–{schema['maximum']:,}"
     if "minimum" in schema:
         return f"{schema['type']}, {schema['minimum']}–{schema['maximum']:,}"
     return str(schema.get("type", "any"))
@@ -395,6 +399,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "document.retry": _document("retry"),
     "document.input": _document("input"),
     "document.result": _document("result"),
+    "document.resources": _document("resources"),
+    "document.batch": _document("batch"),
     "cli.verbs": _verbs,
     "cli.flags": _command_line,
     "settings": _settings,

@@ -75,7 +75,7 @@ def check_records(scheduler: Scheduler) -> None:
             assert state.exit_code == 0
             assert not state.timed_out
     assert len(set(slots)) == len(slots), "two trees share a slot"
-    assert len(scheduler.live) <= scheduler.document.max_parallel_jobs
+    assert len(scheduler.live) <= scheduler.most
 
 
 def check_derived(scheduler: Scheduler) -> None:
@@ -87,7 +87,13 @@ def check_derived(scheduler: Scheduler) -> None:
     assert scheduler.fetching == {i for i, state in enumerate(jobs) if state.fetching}
     assert scheduler.restoring == {i for i, state in enumerate(jobs) if state.restoring}
     assert scheduler.collecting == {i for i, state in enumerate(jobs) if state.collecting}
-    anew = Scheduler(scheduler.document, scheduler.graph, scheduler.queue, dict(enumerate(jobs)))
+    anew = Scheduler(
+        scheduler.document,
+        scheduler.graph,
+        scheduler.queue,
+        dict(enumerate(jobs)),
+        fit=scheduler.most,
+    )
     assert scheduler.frontier.settled == anew.frontier.settled
     assert scheduler.frontier.remaining == anew.frontier.remaining
     assert scheduler.frontier.waiting() == anew.frontier.waiting()
@@ -171,7 +177,7 @@ def _ahead(scheduler: Scheduler) -> int:
 
 def check_order(scheduler: Scheduler) -> None:
     """Nobody waits who may run, and nobody waits who never will."""
-    room = scheduler.document.max_parallel_jobs
+    room = scheduler.most
     idle = len(scheduler.live) < (1 if scheduler.short_of_space else room)
     queue = scheduler.queue
     startable = (
@@ -192,7 +198,7 @@ def check_order(scheduler: Scheduler) -> None:
         if verdict == "ready" and startable and _free(state) and _lacks(scheduler, index, state):
             if scheduler.short_of_space:
                 continue  # inputs take space
-            most = scheduler.document.max_parallel_jobs + AHEAD
+            most = scheduler.most + AHEAD
             assert _ahead(scheduler) >= most, f"{index} could have its inputs fetched"
         elif verdict == "ready" and idle and startable and _free(state):
             raise AssertionError(f"{index} is ready, there is room, and it doesn't run")
@@ -339,7 +345,7 @@ def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:
             case FetchInputs(job):
                 assert scheduler.jobs[job].fetching
                 assert job in changes.jobs, "a fetch that no record tells of"
-                most = scheduler.document.max_parallel_jobs + AHEAD
+                most = scheduler.most + AHEAD
                 assert _ahead(scheduler) <= most, "the disk fills with what nobody reads yet"
             case SaveCheckpoint(job):
                 assert scheduler.jobs[job].status is JobStatus.INTERRUPTED and scheduler.collects

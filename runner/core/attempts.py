@@ -38,7 +38,7 @@ def dispatch(records: QueueRecords, now: ev.Now) -> None:
         show_shortage(records)
         _start_in_reserve(records, now)
         return
-    room = records.document.max_parallel_jobs - len(records.live)
+    room = records.most - len(records.live)
     while room > 0 and (index := records.frontier.take()) is not None:
         _start(records, now, index)
         room -= 1

@@ -28,7 +28,7 @@ def begin_fetches(records: QueueRecords, now: Now) -> None:
     """Have inputs fetched for the next jobs in document order that lack nothing else."""
     if not records.frontier.may_lack:
         return
-    room = records.document.max_parallel_jobs + AHEAD - _held(records)
+    room = records.most + AHEAD - _held(records)
     while room > 0 and (index := records.frontier.take_lacking()) is not None:
         records.put(
             index, replace(records.jobs[index], fetching=True, reason=_doing(records, index))

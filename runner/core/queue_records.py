@@ -25,7 +25,7 @@ from runner.core.states import (
     check_job_transition,
     check_queue_transition,
 )
-from runner.model.document import QueueSpec
+from runner.model.document import FIT, QueueSpec
 from runner.model.graph import Graph
 
 REMEMBERED = 200
@@ -51,7 +51,8 @@ class QueueRecords:
     ``resuming``: why this session had to follow another, if it did; ``resting``: it only applies
     a request; ``rebooted``: it is the
     first of a boot, and work had been done before; ``missed``: the jobs whose results are
-    looked for though no boot may have lost them.
+    looked for though no boot may have lost them; ``most``: how many jobs may run at once, ``fit``
+    where the document leaves that to the place it runs in.
     """
 
     def __init__(
@@ -60,8 +61,11 @@ class QueueRecords:
         graph: Graph,
         queue: QueueState,
         jobs: dict[int, JobState] | None = None,
+        *,
+        fit: int = 1,
     ) -> None:
         self.document = document
+        self.most = fit if document.max_parallel_jobs == FIT else document.max_parallel_jobs
         self.graph = graph
         self.queue = queue
         self.jobs: list[JobState] = [PENDING] * len(document.jobs)

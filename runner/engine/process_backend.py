@@ -144,6 +144,7 @@ class ProcessBackend:
                     stderr=logs.newest(job.job_id, "stderr"),
                     keep_background=job.keep_background,
                     work=Work(action.job, action.attempt),
+                    shell=document.shell(job),
                 )
             )
         except OSError as error:

@@ -12,8 +12,9 @@ from typing import Any
 
 from runner.model.durations import format_duration
 from runner.model.messages import quoted, step
+from runner.model.placement import SHELL, Placement
 from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
-from runner.model.serialization import DURATIONS
+from runner.model.serialization import DURATIONS, plain_part, written_dependencies
 
 _NOT_SHOWN = frozenset({"command"})
 _SHOWN_ITEMS = 5
@@ -33,13 +34,14 @@ def job_difference(a: QueueSpec, was: JobSpec, b: QueueSpec, now: JobSpec) -> st
 
     What a job gets from its queue counts as its own. The order of its dependencies doesn't count.
     """
-    if was == now and (a.env, a.secret_env, a.working_directory) == (
-        b.env,
-        b.secret_env,
-        b.working_directory,
-    ):
+    if was == now and _handed_down(a) == _handed_down(b):
         return None
     return _differs(_effective(a, was), _effective(b, now), "")
+
+
+def _handed_down(queue: QueueSpec) -> tuple[Any, ...]:
+    """What of a queue makes its jobs what they are."""
+    return queue.env, queue.secret_env, queue.working_directory, queue.placement
 
 
 def _effective(queue: QueueSpec, job: JobSpec) -> JobSpec:
@@ -50,6 +52,19 @@ def _effective(queue: QueueSpec, job: JobSpec) -> JobSpec:
         env={**env, **job.env},
         secret_env=dict(queue.secrets(job)),
         working_directory=job.working_directory or queue.working_directory,
+        placement=_said(queue.placed(job)),
+    )
+
+
+def _said(placement: Placement) -> Placement:
+    """The same, so that two ways to say one thing are equal."""
+    shell = None if placement.shell == SHELL else placement.shell
+    return replace(
+        placement,
+        image=placement.image or None,
+        mounts=placement.mounts or None,
+        image_options=placement.image_options or None,
+        shell=shell,
     )
 
 
@@ -80,6 +95,8 @@ def _differs(
         if name == "jobs":
             continue
         old, new = getattr(a, name), getattr(b, name)
+        if name == "depends_on" and isinstance(a, JobSpec) and isinstance(b, JobSpec):
+            old, new = written_dependencies(a), written_dependencies(b)
         if old == new:
             continue
         where = f"{place}.{name}".removeprefix(".")
@@ -87,9 +104,26 @@ def _differs(
             return _env_differs(old, new, where)
         if isinstance(old, RetrySpec) and isinstance(new, RetrySpec):
             return _differs(old, new, where)
+        if name in ("placement", "array"):
+            if found := _part_differs(plain_part(old), plain_part(new), place):
+                return found
+            continue
         if name in _NOT_SHOWN:
             return f"{where} differs"
         return f"{where}: {_shown(name, old)} is now {_shown(name, new)}"
+    return None
+
+
+def _part_differs(old: dict[str, Any], new: dict[str, Any], place: str) -> str | None:
+    """The first of the document's fields that differs, of those that are one record here."""
+    for name in dict.fromkeys((*old, *new)):
+        before, after = old.get(name), new.get(name)
+        if before == after:
+            continue
+        where = f"{place}{step(name)}".removeprefix(".")
+        if isinstance(before, dict) and isinstance(after, dict):
+            return _part_differs(before, after, where)
+        return f"{where}: {_shown('', before)} is now {_shown('', after)}"
     return None
 
 
@@ -116,6 +150,10 @@ def _shown(name: str, value: Any) -> str:
             return f"{value.max_attempts} attempts"
         case ResultSpec():
             return quoted(value.path) + (" (optional)" if value.optional else "")
+        case dict():
+            return "{}" if not value else _shown("", tuple(value))
+        case list():
+            return _shown("", tuple(value))
         case InputSpec():
             return f"{quoted(value.s3)} to {quoted(value.path)}"
         case tuple():

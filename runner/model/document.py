@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from runner.model.comparison import first_difference, job_difference
 from runner.model.parser import parse_document, parse_stored, read_document
-from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
+from runner.model.placement import ArraySpec, BatchSpec, Placement, ResourceSpec
+from runner.model.queue import FIT, InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 from runner.model.schema import json_schema
 from runner.model.serialization import dump_document
 
 __all__ = [
+    "FIT",
+    "ArraySpec",
+    "BatchSpec",
     "InputSpec",
     "JobSpec",
+    "Placement",
     "QueueSpec",
+    "ResourceSpec",
     "ResultSpec",
     "RetrySpec",
     "dump_document",

@@ -1,7 +1,8 @@
 """The rule of every field of a document: one small check each, and the tables that name them.
 
-A check sees one value: what concerns several fields or jobs (ids, cycles) is ``parser``'s. Values
-of ``env`` and ``secret_env`` are never quoted in a message.
+A check sees one value: what concerns several fields or jobs (ids, cycles) is ``relations``'. Values
+of ``env`` and ``secret_env`` are never quoted in a message. The rarer fields have a module of their
+own, ``placement_fields``.
 
 The checks are written by hand. pydantic would read 100,000 jobs no faster: with types, ranges and
 patterns in its own language, one job at a time, and without our messages, it takes 1.09 times our
@@ -31,7 +32,21 @@ from runner.model.checks import (
 )
 from runner.model.json_reader import is_ignored
 from runner.model.messages import kind, one_of, quoted, step
-from runner.model.queue import BASE_DELAYS, ON_FAILURE, RUN_IF, InputSpec, ResultSpec, RetrySpec
+from runner.model.placement_fields import (
+    ARRAY_FIELDS,
+    JOB_PLACEMENT,
+    QUEUE_PLACEMENT,
+    check_pools,
+)
+from runner.model.queue import (
+    BASE_DELAYS,
+    FIT,
+    ON_FAILURE,
+    RUN_IF,
+    InputSpec,
+    ResultSpec,
+    RetrySpec,
+)
 from runner.model.secrets import parse_reference
 from runner.model.validation_errors import KEPT, Faults, InvalidError
 
@@ -72,6 +87,7 @@ MAX_SECRETS = 100
 """Each start of the job has to ask for them, ten at a time at best."""
 
 _ID = re.compile(ID_PATTERN)
+_ELEMENT = re.compile(rf"({ID_PATTERN})\[[0-9]{{1,6}}\]")
 _VARIABLE = re.compile(VARIABLE_PATTERN)
 _BUCKET = re.compile(BUCKET_PATTERN)
 _PLACEHOLDER = re.compile(PLACEHOLDER_PATTERN)
@@ -84,6 +100,31 @@ def _identifier(value: Any) -> str:
         rule = "letters, digits, '.', '_' and '-', first a letter or digit, at most 128"
         raise InvalidError(f"{quoted(text)} is not an id: {rule}")
     return text
+
+
+def _dependency(value: Any) -> str:
+    """A job's id, or `x[]`: element by element of the array x."""
+    if isinstance(value, str) and _ID.fullmatch(value.removesuffix("[]")):
+        return value
+    if isinstance(value, str) and (found := _ELEMENT.fullmatch(value)):
+        whole = found[1]
+        raise InvalidError(
+            f'"{value}" is one element: write "{whole}", all of it, or "{whole}[]", each element '
+            "after its own"
+        )
+    return _identifier(value)
+
+
+def _parallel(value: Any) -> Any:
+    """A number, or as many as there is room for."""
+    if value == FIT:
+        return FIT
+    try:
+        return _whole_parallel(value)
+    except InvalidError as invalid:
+        if isinstance(value, str):
+            raise InvalidError(f'{invalid}, or "{FIT}"') from None
+        raise
 
 
 def check_job_id(value: Any) -> str:
@@ -246,6 +287,7 @@ def _result(known: dict[str, Check]) -> Check:
 
 
 _CODES = each(whole(1, 255), "exit codes")
+_whole_parallel = whole(1, MAX_PARALLEL_JOBS)
 _ENVIRONMENT = _variables(MAX_VARIABLES, _variable_fault)
 _SECRETS = _variables(MAX_SECRETS, _secret_fault)
 _GLOBS = "globs"
@@ -270,7 +312,7 @@ JOB_FIELDS: dict[str, Check] = {
     "job_id": check_job_id,
     "command": _command,
     "timeout": check_duration,
-    "depends_on": each(_identifier, "job ids"),
+    "depends_on": each(_dependency, "job ids"),
     "run_if": choice(RUN_IF),
     "env": _ENVIRONMENT,
     "secret_env": _SECRETS,
@@ -282,6 +324,9 @@ JOB_FIELDS: dict[str, Check] = {
     "keep_background": check_boolean,
     "working_directory": check_text,
     "term_grace": check_duration,
+    "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
+    **ARRAY_FIELDS,
+    **JOB_PLACEMENT,
 }
 JOB_REQUIRED = frozenset({"job_id", "command", "timeout"})
 
@@ -306,6 +351,8 @@ QUEUE_FIELDS: dict[str, Check] = {
     "secret_env": _SECRETS,
     "working_directory": check_text,
     "term_grace": check_duration,
-    "max_parallel_jobs": whole(1, MAX_PARALLEL_JOBS),
+    "max_parallel_jobs": _parallel,
+    "pools": check_pools,
+    **QUEUE_PLACEMENT,
 }
 QUEUE_REQUIRED = frozenset({"queue_name", "jobs", "global_timeout", "on_failure"})

@@ -1,7 +1,7 @@
 """From a document's bytes to a valid QueueSpec, or to all of its errors at once.
 
-Joins the reader, the checks of the single fields, and the rules that concern several jobs: ids are
-unique, dependencies exist, nothing waits for itself.
+Joins the reader, the checks of the single fields (``fields``), and the rules that concern several
+of them (``relations``).
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from runner.model.fields import (
     QUEUE_REQUIRED,
     STORED_JOB_FIELDS,
 )
-from runner.model.graph import find_cycles
 from runner.model.json_reader import JOBS, MAX_BYTES, Reader, decode
 from runner.model.messages import kind, step
+from runner.model.placement_fields import FOLDED, fold_array, fold_defaults, fold_placement
 from runner.model.queue import JobSpec, QueueSpec
+from runner.model.relations import check_ids, check_placements
 from runner.model.validation_errors import Faults
-
-SPELLED = 20
-"""How many names of a cycle are written out."""
 
 _NO_ENV: Mapping[str, str] = {}
 # Stands in for what is wrong, so that the rest of a broken document can still be checked.
@@ -71,10 +69,14 @@ def parse_stored(raw: bytes) -> QueueSpec:
 def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "") -> QueueSpec:
     faults = Faults()
     with _no_collection():
-        fields, jobs = _read(Reader(text, faults, name), faults, job_fields)
+        fields, jobs, placed = _read(Reader(text, faults, name), faults, job_fields)
         values = check_object(fields, QUEUE_FIELDS, QUEUE_REQUIRED, faults)
         _check_secrets(values, "", faults)
-        _check_ids(jobs, faults)
+        fold_defaults(values)
+        if "pools" in fields:
+            values.setdefault("pools", None)
+        check_ids(jobs, faults)
+        check_placements(values, jobs, placed, faults)
         if faults:
             faults.raise_any([job.job_id for job in jobs])
     values[JOBS] = tuple(jobs)
@@ -97,8 +99,8 @@ def _no_collection() -> Iterator[None]:
 
 def _read(
     reader: Reader, faults: Faults, job_fields: dict[str, Check]
-) -> tuple[dict[str, Any], list[JobSpec]]:
-    """The queue's own fields as they stand, and its jobs."""
+) -> tuple[dict[str, Any], list[JobSpec], list[int]]:
+    """The queue's own fields as they stand, its jobs, and which of them say how they are placed."""
     fields: dict[str, Any] = {}
     jobs: list[JobSpec] = []
     builder = _JobBuilder(faults, job_fields)
@@ -111,7 +113,7 @@ def _read(
                 faults.add(f".{JOBS}", f"must be an array of jobs, not {kind(value)}")
     if fields.get(JOBS) == [] and not jobs:
         faults.add(f".{JOBS}", "must hold at least one job")
-    return fields, jobs
+    return fields, jobs, builder.placed
 
 
 class _JobBuilder:
@@ -121,9 +123,14 @@ class _JobBuilder:
         self._faults = faults
         self._fields = fields
         self._shared: dict[Any, Any] = {}
+        self._count = 0
+        self.placed: list[int] = []
 
     def build(self, raw: Any, place: str) -> JobSpec:
         values = check_object(raw, self._fields, JOB_REQUIRED, self._faults, place)
+        if values and not FOLDED.isdisjoint(raw):
+            self._fold(raw, values, place)
+        self._count += 1
         if self._fields is JOB_FIELDS and values.get("run_if", "success") != "success":
             # A document that was accepted before this rule has its jobs without.
             _check_condition(raw, place, self._faults)
@@ -145,9 +152,21 @@ class _JobBuilder:
             values["input_paths"] = tuple([share(each, each) for each in inputs])
         if results := values.get("result_paths"):
             values["result_paths"] = tuple([share(each, each) for each in results])
+        if outputs := values.get("output_paths"):
+            values["output_paths"] = tuple([share(each, each) for each in outputs])
         env = values.get("env")
         values["env"] = {share(name, name): env[name] for name in env} if env else _NO_ENV
         return JobSpec(**values)
+
+    def _fold(self, raw: dict[str, Any], values: dict[str, Any], place: str) -> None:
+        """Make one record each of what a job says of its place, and of its elements."""
+        fold_placement(values)
+        fold_array(raw, values, place, self._faults)
+        if placement := values.get("placement"):
+            values["placement"] = self._shared.setdefault(placement, placement)
+            self.placed.append(self._count)
+        if array := values.get("array"):
+            values["array"] = self._shared.setdefault(array, array)
 
 
 def _check_secrets(values: dict[str, Any], place: str, faults: Faults) -> None:
@@ -163,37 +182,3 @@ def _check_condition(raw: dict[str, Any], place: str, faults: Faults) -> None:
     if raw.get("depends_on", []) == []:
         message = f'"{raw["run_if"]}" needs depends_on: it is about how those jobs end'
         faults.add(f"{place}.run_if", message)
-
-
-def _check_ids(jobs: list[JobSpec], faults: Faults) -> None:
-    index: dict[str, int] = {}
-    for at, job in enumerate(jobs):
-        first = index.setdefault(job.job_id, at)
-        if first != at and job.job_id:
-            faults.add(f"{JOBS}[{at}].job_id", f'"{job.job_id}" is also the id of {JOBS}[{first}]')
-    for at, job in enumerate(jobs):
-        if job.depends_on:
-            _check_dependencies(job.depends_on, f"{JOBS}[{at}].depends_on", index, faults)
-    for cycle in find_cycles(jobs):
-        faults.add(f"{JOBS}[{index[cycle[0]]}].depends_on", f"cycle: {spell_cycle(cycle)}")
-
-
-def _check_dependencies(
-    names: tuple[str, ...], place: str, index: dict[str, int], faults: Faults
-) -> None:
-    for at, name in enumerate(names):
-        if name not in index:
-            faults.add(f"{place}[{at}]", f'there is no job "{name}"', name, index)
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        for at, name in enumerate(names):
-            if name in seen:
-                faults.add(f"{place}[{at}]", f'"{name}" is named twice')
-            seen.add(name)
-
-
-def spell_cycle(cycle: list[str]) -> str:
-    """`a → b → a`; of a long one the first names and how many more there are."""
-    names = [*cycle, cycle[0]]
-    text = " → ".join(names[:SPELLED])
-    return text if len(names) <= SPELLED else f"{text} → … ({len(names) - SPELLED} more)"

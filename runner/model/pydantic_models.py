@@ -21,19 +21,29 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from runner.model import fields as rules
+from runner.model import placement_fields as placing
 from runner.model.durations import LONGEST, format_duration, parse_duration
 from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
 from runner.model.pydantic_types import (
     END,
     FILLED,
+    SHELL_WORDS,
+    Dependency,
     Duration,
     Env,
     ExitCode,
     Glob,
     Id,
+    ImageOption,
+    Mount,
+    Parallel,
+    Pools,
+    Resources,
     Schema,
     Secrets,
+    Size,
+    Tags,
     text_field,
 )
 from runner.model.queue import RUN_IF
@@ -106,12 +116,40 @@ class ResultPath(DocumentPart):
     optional: bool = Field(default=False, description="It may match nothing.")
 
 
+@document_part(placing.BATCH_FIELDS, frozenset())
+class BatchOptions(DocumentPart):
+    """What concerns AWS Batch only."""
+
+    _: KW_ONLY
+    share: str | None = Field(
+        default=None,
+        description="The share of a fair-share job queue that the job counts to.",
+        json_schema_extra={"pattern": f"^{placing.SHARE_PATTERN}$"},
+    )
+    priority: int | None = Field(
+        default=None,
+        description="The job's priority within its share.",
+        json_schema_extra={"minimum": 0, "maximum": placing.MAX_PRIORITY},
+    )
+    tags: Tags = Field(default_factory=dict, description="Tags of the job; at most 50.")
+    shm: Size | None = Field(default=None, description="The size of /dev/shm; on EC2 only.")
+    ephemeral_storage: Size | None = Field(
+        default=None, description="The size of the disk on Fargate, 21GiB to 200GiB."
+    )
+    queue: str | None = Field(
+        default=None,
+        description="The job queue, by name or ARN, instead of the one of --job-queue.",
+        json_schema_extra={"pattern": f"^{placing.QUEUE_PATTERN}$"},
+    )
+
+
 _CONDITION: Schema = {
     "if": {
         "properties": {"run_if": {"enum": [word for word in RUN_IF if word != "success"]}},
         "required": ["run_if"],
     },
     "then": {"properties": {"depends_on": {"minItems": 1}}, "required": ["depends_on"]},
+    "dependentRequired": {"array_parallel": ["array"], "array_stop": ["array"]},
 }
 """A job that runs after a failure, or in any case, says after which jobs."""
 
@@ -136,7 +174,7 @@ class Job(DocumentPart):
     ]
     _: KW_ONLY
     timeout: Annotated[Duration, Field(description="The most time that one attempt may take.")]
-    depends_on: list[Id] = Field(
+    depends_on: list[Dependency] = Field(
         default_factory=list,
         description="Ids of the jobs that must have ended before this one starts.",
         json_schema_extra={"uniqueItems": True},
@@ -186,6 +224,52 @@ class Job(DocumentPart):
     term_grace: Duration | None = Field(
         default=None, description="Time between SIGTERM and SIGKILL, instead of the queue's."
     )
+    output_paths: list[Glob | ResultPath] = Field(
+        default_factory=list,
+        description="Globs of files that are kept for the jobs that depend on this one.",
+    )
+    array: int | None = Field(
+        default=None,
+        description="Run the command so many times, each with its RUNNER_ARRAY_INDEX from 0.",
+        json_schema_extra={"minimum": 1, "maximum": placing.MAX_ARRAY},
+    )
+    array_parallel: int | None = Field(
+        default=None,
+        description="How many elements may run at once.",
+        json_schema_extra={"minimum": 1, "maximum": placing.MAX_ARRAY},
+    )
+    array_stop: bool = Field(
+        default=False, description="Start no other element after one has failed for good."
+    )
+    resources: Resources | None = Field(
+        default=None,
+        description="What an attempt needs of a machine, instead of the queue's.",
+        examples=[{"cpus": 4, "memory": "16GiB"}],
+    )
+    image: str | None = Field(
+        default=None,
+        description='The image that the command runs in; "" is none.',
+        json_schema_extra={"pattern": rf"^(?:{placing.IMAGE_PATTERN})?$"},
+    )
+    mounts: list[Mount] | None = Field(
+        default=None,
+        description="Folders of the host that the container has, beside the working directory.",
+    )
+    image_options: list[ImageOption] | None = Field(
+        default=None, description="Further options for docker or podman run."
+    )
+    image_pull: Literal["missing", "always", "never"] | None = Field(
+        default=None, description="When the image is fetched."
+    )
+    shell: list[str] | None = Field(
+        default=None,
+        description="What the command is given to, as the last argument.",
+        json_schema_extra=SHELL_WORDS,
+        examples=[["/bin/sh", "-c"]],
+    )
+    batch: BatchOptions | None = Field(
+        default=None, description="How the job is submitted to AWS Batch; of no effect elsewhere."
+    )
 
 
 @document_part(rules.QUEUE_FIELDS, rules.QUEUE_REQUIRED)
@@ -230,10 +314,38 @@ class Queue(DocumentPart):
     )
     working_directory: Annotated[str | None, text_field("The folder that jobs start in.")] = None
     term_grace: Duration = Field(default="30s", description="Time between SIGTERM and SIGKILL.")
-    max_parallel_jobs: int = Field(
+    max_parallel_jobs: Parallel = Field(
         default=1,
-        description="How many jobs may run at once.",
-        json_schema_extra={"minimum": 1, "maximum": rules.MAX_PARALLEL_JOBS},
+        description="How many jobs may run at once; fit: as many as there is room for.",
+    )
+    pools: Pools = Field(
+        default_factory=dict, description="Names of what is scarce, and how much there is of it."
+    )
+    resources: Resources | None = Field(
+        default=None,
+        description="What an attempt needs of a machine, for every job that says nothing itself.",
+        examples=[{"cpus": 4, "memory": "16GiB"}],
+    )
+    image: str | None = Field(
+        default=None,
+        description="The image that the command runs in.",
+        json_schema_extra={"pattern": rf"^{placing.IMAGE_PATTERN}$"},
+    )
+    mounts: list[Mount] = Field(
+        default_factory=list,
+        description="Folders of the host that the container has, beside the working directory.",
+    )
+    image_options: list[ImageOption] = Field(
+        default_factory=list, description="Further options for docker or podman run."
+    )
+    image_pull: Literal["missing", "always", "never"] = Field(
+        default="missing", description="When the image is fetched."
+    )
+    shell: list[str] | None = Field(
+        default=None,
+        description="What the command is given to, as the last argument.",
+        json_schema_extra=SHELL_WORDS,
+        examples=[["/bin/sh", "-c"]],
     )
 
     def to_json(self) -> str:

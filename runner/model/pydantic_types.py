@@ -5,13 +5,14 @@ Owns patterns and descriptions of single values; what is valid is checked by ``f
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypeAliasType
 
 from runner.model import fields as rules
-from runner.model import globs, secrets
+from runner.model import globs, secrets, sizes
+from runner.model import placement_fields as placing
 from runner.model.durations import PATTERN as DURATION_PATTERN
 
 Schema = dict[str, Any]
@@ -60,6 +61,23 @@ Id = TypeAliasType(
     "Id",
     Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{rules.ID_PATTERN}$"})],
 )
+Dependency = TypeAliasType(
+    "Dependency",
+    Annotated[
+        str,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": rf"^{rules.ID_PATTERN}(?:\[\])?$",
+                "description": "A job's id; of arrays of one size also ID[], element by element.",
+            }
+        ),
+    ],
+)
+_Parallel = Annotated[
+    int, Field(json_schema_extra={"minimum": 1, "maximum": rules.MAX_PARALLEL_JOBS})
+]
+Parallel = _Parallel | Literal["fit"]
 Glob = TypeAliasType(
     "Glob",
     Annotated[
@@ -87,3 +105,136 @@ Secrets = TypeAliasType(
     ],
 )
 ExitCode = Annotated[int, Field(ge=1, le=255, description="An exit code.")]
+
+_SIZE: Schema = {
+    "type": "string",
+    "pattern": f"^{sizes.PATTERN}$",
+    "description": "A size above 0 in KiB, MiB, GiB or TiB.",
+    "examples": ["512MiB", "16GiB"],
+}
+Size = TypeAliasType("Size", Annotated[str, WithJsonSchema(_SIZE)])
+
+_POOL = rf"^(?!(?:{'|'.join(placing.OWN_RESOURCES)})$){placing.POOL_PATTERN}$"
+_AMOUNT: Schema = {"type": "integer", "minimum": 1, "maximum": placing.MAX_POOL}
+_NOTES: Schema = {"^x-": {"description": "Ignored."}}
+
+Resources = TypeAliasType(
+    "Resources",
+    Annotated[
+        dict[str, Any],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {
+                    "cpus": {
+                        "type": "number",
+                        "minimum": placing.CPU_STEP,
+                        "maximum": placing.MAX_CPUS,
+                        "multipleOf": placing.CPU_STEP,
+                        "default": 1,
+                        "description": "Processors, in steps of 0.25.",
+                    },
+                    "memory": {
+                        "anyOf": [
+                            _SIZE,
+                            {
+                                "type": "array",
+                                "items": _SIZE,
+                                "minItems": 1,
+                                "maxItems": placing.MAX_SIZES,
+                            },
+                        ],
+                        "description": "Memory; a list has one size for each attempt, the last "
+                        "for all later ones.",
+                        "examples": ["16GiB", ["8GiB", "16GiB"]],
+                    },
+                    "gpus": {
+                        "type": "integer",
+                        "minimum": 0,
+                        "maximum": placing.MAX_GPUS,
+                        "description": "GPUs; 0 hides them, without it they are left as they are.",
+                    },
+                    "$schema": {"description": "Ignored."},
+                },
+                "patternProperties": {
+                    _POOL: {**_AMOUNT, "description": "So much of a pool of the queue."},
+                    **_NOTES,
+                },
+                "required": [],
+                "additionalProperties": False,
+                "examples": [{"cpus": 4, "memory": "16GiB", "gpus": 1}],
+            }
+        ),
+    ],
+)
+Pools = TypeAliasType(
+    "Pools",
+    Annotated[
+        dict[str, Any],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {"$schema": {"description": "Ignored."}},
+                "patternProperties": {_POOL: _AMOUNT, **_NOTES},
+                "additionalProperties": False,
+                "default": {},
+                "examples": [{"licence": 2}],
+            }
+        ),
+    ],
+)
+Tags = TypeAliasType(
+    "Tags",
+    Annotated[
+        dict[str, str],
+        WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {"$schema": {"description": "Ignored."}},
+                "patternProperties": {
+                    rf"^(?!x-|[aA][wW][sS]:)[\s\S]{{1,{placing.MAX_TAG_NAME}}}(?![\s\S])": {
+                        "type": "string",
+                        "maxLength": placing.MAX_TAG_VALUE,
+                    },
+                    **_NOTES,
+                },
+                "additionalProperties": False,
+                "default": {},
+            }
+        ),
+    ],
+)
+Mount = TypeAliasType(
+    "Mount",
+    Annotated[
+        str,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": f"^{placing.MOUNT_PATTERN}$",
+                "description": "A folder, perhaps its place in the container, perhaps :ro.",
+                "examples": ["/data:ro", "/data:/mnt/data"],
+            }
+        ),
+    ],
+)
+SHELL_WORDS: Schema = {
+    "prefixItems": [{"type": "string", "pattern": "^/"}],
+    "items": {"type": "string", "minLength": 1},
+    "minItems": 1,
+    "maxItems": placing.MAX_SHELL,
+}
+ImageOption = TypeAliasType(
+    "ImageOption",
+    Annotated[
+        str,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "minLength": 1,
+                "not": {"pattern": placing.TAKEN_PATTERN},
+                "description": "One word of the engine's command line.",
+            }
+        ),
+    ],
+)

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from runner.model.placement import NO_PLACEMENT, SHELL, ArraySpec, Placement, ResourceSpec
 
 BASE_DELAYS = {"exponential": 1.0, "fixed": 5.0, "exponential-jitter": 1.0}
 """The ways to back off, each with its ``base_delay`` in seconds when the document gives none."""
+
+FIT: Final = "fit"
+"""The ``max_parallel_jobs`` of a queue that runs as many jobs at once as there is room for."""
 
 RUN_IF = ("success", "failure", "always")
 ON_FAILURE = ("stop", "continue")
@@ -63,7 +69,8 @@ class JobSpec:
 
     None for ``working_directory`` or ``term_grace`` means the queue's. ``env`` may hold secrets,
     so it is in no repr; ``secret_env`` says where some are kept, see ``secrets``.
-    ``inputs_in_timeout``: the time that its inputs take counts as the attempt's.
+    ``inputs_in_timeout``: the time that its inputs take counts as the attempt's. ``output_paths``:
+    files for the jobs that depend on this one, which are no results. ``array`` None: one command.
     """
 
     job_id: str
@@ -81,6 +88,9 @@ class JobSpec:
     keep_background: bool = False
     working_directory: str | None = None
     term_grace: float | None = None
+    output_paths: tuple[ResultSpec, ...] = ()
+    array: ArraySpec | None = None
+    placement: Placement = NO_PLACEMENT
 
     @property
     def optional_results(self) -> frozenset[str]:
@@ -91,7 +101,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """A valid document. ``global_timeout`` and ``term_grace`` are in seconds."""
+    """A valid document. ``global_timeout`` and ``term_grace`` are in seconds.
+
+    ``placement``: what holds for jobs that say nothing of it; ``pools``: sorted names and amounts.
+    """
 
     queue_id: str | None
     queue_name: str
@@ -104,7 +117,9 @@ class QueueSpec:
     secret_env: Mapping[str, str] = field(default_factory=dict)
     working_directory: str | None = None
     term_grace: float = 30.0
-    max_parallel_jobs: int = 1
+    max_parallel_jobs: int | Literal["fit"] = 1
+    pools: tuple[tuple[str, int], ...] = ()
+    placement: Placement = NO_PLACEMENT
 
     def with_id(self, queue_id: str) -> QueueSpec:
         """The same queue under this id."""
@@ -123,3 +138,30 @@ class QueueSpec:
             return job.secret_env
         queues = {name: at for name, at in self.secret_env.items() if name not in job.env}
         return {**queues, **job.secret_env}
+
+    def placed(self, job: JobSpec) -> Placement:
+        """What holds for this job: its own words, else the queue's."""
+        return job.placement.over(self.placement)
+
+    def image(self, job: JobSpec) -> str | None:
+        """The image that the job's command runs in; None: in none."""
+        return self.placed(job).image or None
+
+    def shell(self, job: JobSpec) -> tuple[str, ...]:
+        """What the job's command is given to, as its last argument."""
+        return self.placed(job).shell or SHELL
+
+    @property
+    def counts_resources(self) -> bool:
+        """Whether the document says anything of resources; then a job needs a processor if it says
+        nothing itself."""
+        return (
+            self.max_parallel_jobs == FIT
+            or bool(self.pools)
+            or self.placement.resources is not None
+            or any(job.placement.resources is not None for job in self.jobs)
+        )
+
+    def resources(self, job: JobSpec) -> ResourceSpec:
+        """What an attempt of the job needs, in a document that ``counts_resources``."""
+        return self.placed(job).resources or ResourceSpec()

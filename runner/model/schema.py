@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_NAMES = {"InputPath": "input", "ResultPath": "result"}
+_NAMES = {"BatchOptions": "batch", "InputPath": "input", "ResultPath": "result"}
 """What models are called in the schema, if not as they are with a small letter."""
 
 

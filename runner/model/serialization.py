@@ -11,7 +11,9 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from runner.model.durations import format_duration
+from runner.model.placement import ArraySpec, BatchSpec, Placement, ResourceSpec
 from runner.model.queue import BASE_DELAYS, InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
+from runner.model.sizes import format_binary_size
 
 DURATIONS = frozenset({"timeout", "global_timeout", "term_grace", "base_delay", "max_delay"})
 
@@ -46,9 +48,64 @@ def _plain(
             value = _plain_retry(value)
         elif name == "input_paths":
             value = [_plain(each, _INPUT_DEFAULTS) for each in value]
-        elif name == "result_paths":
+        elif name in ("result_paths", "output_paths"):
             value = [_plain_result(each) for each in value]
+        elif name == "pools":
+            value = dict(value)
+        elif isinstance(value, Placement | ArraySpec):
+            plain |= plain_part(value)
+            continue
         plain[name] = value
+    if isinstance(record, JobSpec) and record.array is not None and record.array.elementwise:
+        plain["depends_on"] = written_dependencies(record)
+    return plain
+
+
+def written_dependencies(job: JobSpec) -> tuple[str, ...]:
+    """The dependencies as the document names them: `x[]` for one from element to element."""
+    elementwise = () if job.array is None else job.array.elementwise
+    return tuple([f"{name}[]" if name in elementwise else name for name in job.depends_on])
+
+
+def plain_part(part: Placement | ArraySpec | None) -> dict[str, Any]:
+    """What the document says, field by field, of what is one record here."""
+    match part:
+        case None:
+            return {}
+        case ArraySpec():
+            said: dict[str, Any]
+            said = {"array": part.size, "array_parallel": part.parallel, "array_stop": part.stop}
+            return {name: value for name, value in said.items() if value not in (None, False)}
+        case Placement():
+            said = {field.name: getattr(part, field.name) for field in fields(part)}
+            said["resources"] = _plain_resources(part.resources)
+            said["batch"] = _plain_batch(part.batch)
+            return {name: value for name, value in said.items() if value is not None}
+
+
+def _plain_resources(resources: ResourceSpec | None) -> dict[str, Any] | None:
+    if resources is None:
+        return None
+    plain: dict[str, Any] = {}
+    if resources.cpus != 1:
+        plain["cpus"] = int(resources.cpus) if resources.cpus % 1 == 0 else resources.cpus
+    if resources.memory:
+        sizes = [format_binary_size(size) for size in resources.memory]
+        plain["memory"] = sizes[0] if len(sizes) == 1 else sizes
+    if resources.gpus is not None:
+        plain["gpus"] = resources.gpus
+    return plain | dict(resources.pools)
+
+
+def _plain_batch(batch: BatchSpec | None) -> dict[str, Any] | None:
+    if batch is None:
+        return None
+    plain = {name: value for name in _BATCH if (value := getattr(batch, name)) not in (None, ())}
+    for name in ("shm", "ephemeral_storage"):
+        if name in plain:
+            plain[name] = format_binary_size(plain[name])
+    if batch.tags:
+        plain["tags"] = dict(batch.tags)
     return plain
 
 
@@ -73,6 +130,7 @@ def _defaults(record: type[QueueSpec | JobSpec | RetrySpec | InputSpec]) -> dict
     }
 
 
+_BATCH = tuple(field.name for field in fields(BatchSpec))
 _QUEUE_DEFAULTS = _defaults(QueueSpec) | {"queue_id": None}
 _JOB_DEFAULTS = _defaults(JobSpec)
 _RETRY_DEFAULTS = _defaults(RetrySpec)

@@ -27,7 +27,6 @@ _TRANSIENT = {
     errno.ETXTBSY,
 }
 _NEW_LOG = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-_SHELL = b"/bin/bash"
 
 
 class Unstarted(Exception):
@@ -96,7 +95,7 @@ def _start(
     out: int,
     err: int,
 ) -> int:
-    arguments = (_SHELL, b"-c", order.command)
+    arguments = (*order.shell, order.command)
     try:
         if as_who is not None or group is not None:
             who = as_who or Login(None, plain_score=False)
@@ -111,11 +110,12 @@ def _start(
         raise Unstarted("unrunnable", f"working directory {name} {what}") from None
     except OSError as error:
         if error.errno in _TRANSIENT:
-            raise Unstarted("void", f"{error.strerror}: {os.fsdecode(_SHELL)}") from None
+            raise Unstarted("void", f"{error.strerror}: {os.fsdecode(arguments[0])}") from None
         if error.errno == errno.E2BIG:
             why = "the command and its environment are too large for this system"
             raise Unstarted("unrunnable", f"command could not be run: {why}") from None
-        raise Unstarted("unrunnable", f"command could not be run: {error.strerror}") from None
+        why = f"{os.fsdecode(arguments[0])}: {error.strerror}"
+        raise Unstarted("unrunnable", f"command could not be run: {why}") from None
     finally:
         os.chdir("/")
 

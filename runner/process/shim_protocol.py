@@ -22,6 +22,8 @@ from runner.process.shim_records import (
     moment,
 )
 
+SHELL = ("/bin/bash", "-c")
+
 _HEADER = 8
 """Bytes that say how long the message after them is, the highest first."""
 
@@ -39,7 +41,8 @@ class User(NamedTuple):
 class Request(NamedTuple):
     """What a shim is to run. ``environment`` comes on top of the base, paths are absolute.
 
-    ``work`` is for the record: whose attempt it is.
+    ``work`` is for the record: whose attempt it is. ``shell``: the program and arguments that the
+    command is the last argument of.
     """
 
     token: str
@@ -51,6 +54,7 @@ class Request(NamedTuple):
     stderr: str
     keep_background: bool
     work: Work | None = None
+    shell: tuple[str, ...] = SHELL
 
 
 class Order(NamedTuple):
@@ -64,6 +68,7 @@ class Order(NamedTuple):
     stdout: bytes
     stderr: bytes
     keep_background: bool
+    shell: tuple[bytes, ...]
 
 
 class ShimReport(NamedTuple):
@@ -86,6 +91,8 @@ def encode_request(request: Request) -> bytes:
                 _path(request.stdout),
                 _path(request.stderr),
                 _text(request.command),
+                b"%d" % len(request.shell),
+                *map(_text, request.shell),
                 *(_text(f"{name}={value}") for name, value in request.environment.items()),
             )
         )
@@ -94,10 +101,18 @@ def encode_request(request: Request) -> bytes:
 
 def decode_request(body: bytes) -> Order:
     """The inverse, without the length."""
-    token, slot, keep, cwd, stdout, stderr, command, *pairs = body.split(b"\0")
-    environment = _environment(pairs)
+    token, slot, keep, cwd, stdout, stderr, command, words, *more = body.split(b"\0")
+    shell, pairs = more[: int(words)], more[int(words) :]
     return Order(
-        token.decode(), int(slot), command, cwd, environment, stdout, stderr, keep == b"keep"
+        token.decode(),
+        int(slot),
+        command,
+        cwd,
+        _environment(pairs),
+        stdout,
+        stderr,
+        keep == b"keep",
+        tuple(shell),
     )
 
 

@@ -24,6 +24,7 @@ from runner.service.offline import act_on_resting
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
+from runner.service.runs_here import check_runs_here
 from runner.service.service_changes import ServiceChanges
 from runner.service.service_stop import ServiceStop
 from runner.service.session import RunContext, Session
@@ -92,7 +93,7 @@ class DaemonHost(requests.Host):
     async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
         """See Host."""
         # A large document takes seconds: not on the loop.
-        given = await asyncio.to_thread(lastingly, parse_document, raw)
+        given = await asyncio.to_thread(lastingly, _accepted, raw)
         try:
             async with self._intake.named(given, again) as document:
                 return await self._accept(document, again, anonymous=given.queue_id is None)
@@ -176,3 +177,10 @@ class DaemonHost(requests.Host):
     def _machine_leaves(self) -> str | None:
         """Why nothing is taken up any more on this machine, if so."""
         return self._spot.leaving or self._end.over
+
+
+def _accepted(raw: bytes) -> QueueSpec:
+    """The document, if this machine can run it. Raises DocumentError."""
+    document = parse_document(raw)
+    check_runs_here(document)
+    return document

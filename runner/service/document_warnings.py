@@ -14,6 +14,7 @@ from pathlib import Path
 from runner.model import lint
 from runner.model.document import JobSpec, QueueSpec
 from runner.model.messages import quoted
+from runner.service import runs_here
 
 _WORD = re.compile(r"[\w@%+.,/-]{1,255}")
 
@@ -26,7 +27,13 @@ _PEOPLES = ("/home/", "/Users/", "/root/", "/mnt/", "/media/", "/Volumes/")
 
 def warnings(queue: QueueSpec) -> list[str]:
     """All of them, one line each. Looks at folders and mounts, and changes nothing."""
-    return [*lint.warnings(queue), *missing_folders(queue), *tmpfs_results(queue.jobs)]
+    return [
+        *lint.warnings(queue),
+        *missing_folders(queue),
+        *tmpfs_results(queue.jobs),
+        *runs_here.refused(queue),
+        *runs_here.notes(queue),
+    ]
 
 
 def missing_folders(queue: QueueSpec) -> list[str]:

@@ -22,7 +22,8 @@ from runner.engine.context import EngineContext, MakeBackend
 from runner.engine.engine import Engine
 from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
-from runner.model.document import QueueSpec
+from runner.host.processors import usable_processors
+from runner.model.document import FIT, QueueSpec
 from runner.model.graph import Graph
 from runner.model.settings import Settings
 from runner.process.shim_protocol import User
@@ -52,7 +53,8 @@ class RunContext:
     ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
     ``jobs_unit``: the folder of the unit that they live in, None: they live where we do;
     ``heartbeat``: how often the store is told that this machine, ``instance``, works on it;
-    ``backend`` makes what attempts run in, None: processes of this machine.
+    ``backend`` makes what attempts run in, None: processes of this machine; ``fit``: how many jobs
+    run at once where the document says "fit", None: as many as this machine has processors.
     """
 
     environment: dict[str, str]
@@ -63,6 +65,7 @@ class RunContext:
     heartbeat: float | None = None
     instance: Callable[[], str | None] = lambda: None
     backend: MakeBackend | None = None
+    fit: int | None = None
 
 
 class _Opened:
@@ -88,7 +91,13 @@ class _Opened:
             self.brought_back = made_good is not None
             loaded = made_good or loaded
             self.queue_id = loaded.queue_id
-            self.scheduler = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
+            self.scheduler = Scheduler(
+                document,
+                Graph(document.jobs),
+                loaded.queue,
+                loaded.jobs,
+                fit=_fit(document, context),
+            )
             work_dir = context.work_dir
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
@@ -238,6 +247,12 @@ class Session:
                 asked.close()
             raise StateError(LET_GO)
         return answered.result()
+
+
+def _fit(document: QueueSpec, context: RunContext) -> int:
+    if document.max_parallel_jobs != FIT:
+        return 1
+    return usable_processors() if context.fit is None else context.fit
 
 
 def _take_staged(staged: Path, work: Path) -> None:

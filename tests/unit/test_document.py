@@ -13,21 +13,27 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from runner.errors import DocumentError, ExitCode, UsageError
-from runner.model import fields
+from runner.model import fields, placement_fields
 from runner.model.document import (
+    ArraySpec,
+    BatchSpec,
     InputSpec,
     JobSpec,
+    Placement,
     QueueSpec,
+    ResourceSpec,
     ResultSpec,
     RetrySpec,
     dump_document,
     first_difference,
     grace,
+    job_difference,
     json_schema,
     parse_document,
     parse_stored,
     read_document,
 )
+from runner.model.placement import NO_PLACEMENT
 from runner.model.secrets import SecretReference, parse_reference
 
 QUEUE: dict[str, Any] = {"queue_name": "n", "global_timeout": "1h", "on_failure": "stop"}
@@ -71,6 +77,32 @@ FULL: dict[str, Any] = {
             "keep_background": True,
             "working_directory": "/srv",
             "term_grace": "500ms",
+            "output_paths": ["parts/*", {"path": "extra/*", "optional": True}],
+            "array": 200,
+            "array_parallel": 20,
+            "array_stop": True,
+            "resources": {"cpus": 2.5, "memory": ["8GiB", "1.5GiB"], "gpus": 1, "licence": 2},
+            "image": "python:3.12-slim",
+            "mounts": ["/data:ro", "/scratch:/mnt/scratch"],
+            "image_options": ["--ulimit", "nofile=4096:4096"],
+            "image_pull": "always",
+            "shell": ["/bin/sh", "-c"],
+            "batch": {
+                "share": "research",
+                "priority": 10,
+                "tags": {"team": "ml", "x-why": 1},
+                "shm": "1GiB",
+                "ephemeral_storage": "100GiB",
+                "queue": "gpu-queue",
+            },
+        },
+        {
+            "job_id": "check",
+            "command": "true",
+            "timeout": "1m",
+            "depends_on": ["train[]", "prepare"],
+            "array": 200,
+            "image": "",
         },
     ],
     "global_timeout": "8h",
@@ -81,7 +113,14 @@ FULL: dict[str, Any] = {
     "secret_env": {"KEY": "secretsmanager:prod/db#password"},
     "working_directory": "/work",
     "term_grace": "10s",
-    "max_parallel_jobs": 4,
+    "max_parallel_jobs": "fit",
+    "pools": {"licence": 2, "gate": 1},
+    "resources": {"cpus": 1},
+    "image": "ubuntu@sha256:" + "0" * 64,
+    "mounts": ["/refs:ro"],
+    "image_options": ["--shm-size=1g"],
+    "image_pull": "never",
+    "shell": ["/bin/bash", "-euo", "pipefail", "-c"],
 }
 
 
@@ -124,6 +163,25 @@ def test_reads_every_field() -> None:
                 keep_background=True,
                 working_directory="/srv",
                 term_grace=0.5,
+                output_paths=(ResultSpec("parts/*"), ResultSpec("extra/*", True)),
+                array=ArraySpec(200, 20, True),
+                placement=Placement(
+                    ResourceSpec(2.5, (8 << 30, 3 << 29), 1, (("licence", 2),)),
+                    "python:3.12-slim",
+                    ("/data:ro", "/scratch:/mnt/scratch"),
+                    ("--ulimit", "nofile=4096:4096"),
+                    "always",
+                    ("/bin/sh", "-c"),
+                    BatchSpec("research", 10, (("team", "ml"),), 1 << 30, 100 << 30, "gpu-queue"),
+                ),
+            ),
+            JobSpec(
+                "check",
+                "true",
+                60.0,
+                depends_on=("train", "prepare"),
+                array=ArraySpec(200, elementwise=("train",)),
+                placement=Placement(image=""),
             ),
         ),
         global_timeout=28800.0,
@@ -134,7 +192,16 @@ def test_reads_every_field() -> None:
         secret_env={"KEY": "secretsmanager:prod/db#password"},
         working_directory="/work",
         term_grace=10.0,
-        max_parallel_jobs=4,
+        max_parallel_jobs="fit",
+        pools=(("gate", 1), ("licence", 2)),
+        placement=Placement(
+            ResourceSpec(),
+            "ubuntu@sha256:" + "0" * 64,
+            ("/refs:ro",),
+            ("--shm-size=1g",),
+            "never",
+            ("/bin/bash", "-euo", "pipefail", "-c"),
+        ),
     )
 
 
@@ -145,6 +212,26 @@ def test_defaults_are_the_contracts() -> None:
     assert (queue.term_grace, queue.max_parallel_jobs, queue.env) == (30.0, 1, {})
     job = queue.jobs[0]
     assert (job.run_if, job.retry, job.keep_background) == ("success", None, False)
+    assert job.placement is NO_PLACEMENT and queue.placed(job) is NO_PLACEMENT
+    assert (queue.image(job), queue.shell(job)) == (None, ("/bin/bash", "-c"))
+    assert not queue.counts_resources and queue.resources(job) == ResourceSpec(1.0)
+
+
+def test_what_a_job_says_of_its_place_wins_over_the_queue() -> None:
+    """A job would run in the queue's image, or with the queue's memory, against its own words."""
+    queue = parse_document(
+        raw(
+            [{"image": "", "resources": {"gpus": 1}}, {"job_id": "b", "shell": ["/bin/sh", "-c"]}],
+            image="i:1",
+            resources={"cpus": 4, "memory": ["1GiB", "2GiB"]},
+        )
+    )
+    first, second = queue.jobs
+    assert (queue.image(first), queue.image(second)) == (None, "i:1")
+    assert queue.resources(first) == ResourceSpec(1.0, (), 1)
+    needed = queue.resources(second)
+    assert [needed.memory_of(attempt) for attempt in (1, 2, 3)] == [1 << 30, 2 << 30, 2 << 30]
+    assert queue.shell(second) == ("/bin/sh", "-c") and queue.counts_resources
 
 
 @pytest.mark.parametrize(
@@ -199,7 +286,23 @@ QUEUE_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"max_parallel_jobs": 0}, "max_parallel_jobs: must be 1 to"),
     ({"max_parallel_jobs": True}, "must be a whole number, not true"),
     ({"max_parallel_jobs": 2.0}, "must be a whole number, not one with a point"),
-    ({"max_parallel_jobs": "2"}, "must be a whole number, not a string"),
+    ({"max_parallel_jobs": "2"}, 'must be a whole number, not a string, or "fit"'),
+    ({"max_parallel_jobs": "fits"}, "max_parallel_jobs: must be a whole number"),
+    ({"pools": ["licence"]}, "pools: must be an object of names and numbers, not an array"),
+    ({"pools": {"gpus": 1}}, "pools.gpus: is a resource of every machine, and not a pool"),
+    ({"pools": {"1a": 1}}, 'pools["1a"]: is not the name of a pool'),
+    ({"pools": {"licence": 0}}, "pools.licence: must be 1 to 1,000,000"),
+    ({"resources": {"cpu": 1}}, 'of the queue\'s pools; did you mean "cpus"?'),
+    ({"image": ""}, "image: must not be empty"),
+    ({"image": "a b"}, 'image: "a b" is not the name of an image'),
+    ({"mounts": "/data"}, "mounts: must be an array of mounts, not a string"),
+    ({"image_options": ["--network=none"]}, '[0]: "--network" is set by the runner itself'),
+    ({"image_pull": "newer"}, 'image_pull: must be "missing", "always" or "never"'),
+    ({"shell": "strict"}, "shell: must be an array of strings, not a string"),
+    (
+        {"resources": {"gpus": 1}, "env": {"CUDA_VISIBLE_DEVICES": "0"}},
+        "resources.gpus: contradicts env.CUDA_VISIBLE_DEVICES of the queue",
+    ),
     ({"env": []}, "env: must be an object of names and strings, not an array"),
     ({"env": {"1A": "x"}}, 'env["1A"]: is not a valid name'),
     ({"env": {"A-B": "x"}}, "env.A-B: is not a valid name"),
@@ -320,6 +423,63 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"input_paths": [{"s3": "s3://bkt/k", "path": ""}]}, "[0].path: must not be empty"),
     ({"inputs_in_timeout": 1}, "jobs[0].inputs_in_timeout: must be true or false, not a number"),
     ({"keep_background": 1}, "jobs[0].keep_background: must be true or false, not a number"),
+    ({"output_paths": ["~/a"]}, "jobs[0].output_paths[0]: "),
+    ({"array": 0}, "jobs[0].array: must be 1 to 10,000"),
+    ({"array": 10_001}, "jobs[0].array: must be 1 to 10,000"),
+    ({"array": "10"}, "jobs[0].array: must be a whole number, not a string"),
+    ({"array": 0, "array_parallel": 2}, "jobs[0].array: must be 1 to"),
+    ({"array_parallel": 2}, 'jobs[0].array_parallel: needs "array": it is about the elements'),
+    ({"array_stop": True}, 'jobs[0].array_stop: needs "array"'),
+    ({"array": 2, "array_parallel": 0}, "jobs[0].array_parallel: must be 1 to 10,000"),
+    ({"array": 2, "array_stop": 1}, "jobs[0].array_stop: must be true or false"),
+    ({"depends_on": ["b[3]"]}, '"b[3]" is one element: write "b", all of it, or "b[]", each'),
+    ({"depends_on": ["b[x]"]}, '"b[x]" is not an id'),
+    ({"job_id": "x[3]"}, 'jobs[0].job_id: "x[3]" is not an id'),
+    ({"job_id": "x[]"}, 'jobs[0].job_id: "x[]" is not an id'),
+    ({"resources": 4}, "jobs[0].resources: must be an object, not a number"),
+    ({"resources": {"cpus": 0}}, "jobs[0].resources.cpus: must be 0.25 to 4,096, in steps of 0.25"),
+    ({"resources": {"cpus": 0.3}}, "jobs[0].resources.cpus: must be 0.25 to"),
+    ({"resources": {"cpus": 10**30}}, "jobs[0].resources.cpus: must be 0.25 to"),
+    ({"resources": {"cpus": "2"}}, "jobs[0].resources.cpus: must be a number, not a string"),
+    ({"resources": {"memory": 16}}, 'memory: must be a size in quotes such as "16GiB", not a num'),
+    ({"resources": {"memory": "16GB"}}, 'memory: "16GB" is not a size such as "512MiB" or "16GiB"'),
+    ({"resources": {"memory": "16G"}}, '; write "16GiB"'),
+    ({"resources": {"memory": "0GiB"}}, '"0GiB" must be above 0 and at most 1024TiB'),
+    ({"resources": {"memory": "1025TiB"}}, "must be above 0 and at most 1024TiB"),
+    ({"resources": {"memory": "0.0001KiB"}}, '"0.0001KiB" is not a whole number of KiB'),
+    ({"resources": {"memory": []}}, "jobs[0].resources.memory: must hold 1 to 100 sizes"),
+    ({"resources": {"memory": ["8GiB", 9]}}, "jobs[0].resources.memory[1]: must be a size"),
+    ({"resources": {"gpus": -1}}, "jobs[0].resources.gpus: must be 0 to 1,024"),
+    ({"resources": {"gpus": 0.5}}, "jobs[0].resources.gpus: must be a whole number"),
+    ({"resources": {"licence": "2"}}, "jobs[0].resources.licence: must be a whole number"),
+    ({"resources": {"licence": 1}}, "jobs[0].resources.licence: unknown key, and none of the que"),
+    ({"resources": {"a b": 1}}, 'jobs[0].resources["a b"]: is not the name of a pool'),
+    (
+        {"resources": {"gpus": 1}, "env": {"ROCR_VISIBLE_DEVICES": ""}},
+        "jobs[0].resources.gpus: contradicts env.ROCR_VISIBLE_DEVICES of the job",
+    ),
+    ({"image": "-v"}, 'jobs[0].image: "-v" is not the name of an image'),
+    ({"mounts": ["data"]}, 'jobs[0].mounts[0]: "data" is not a mount: "/data", "/data:ro"'),
+    ({"mounts": ["/a:/b:/c"]}, "jobs[0].mounts[0]: "),
+    ({"image_options": ["-v/:/host"]}, '[0]: "-v/:/host" is set by the runner itself'),
+    ({"image_options": ["--gpus"]}, 'image_options[0]: "--gpus" is set by the runner itself'),
+    ({"image_pull": True}, 'jobs[0].image_pull: must be "missing"'),
+    ({"shell": []}, "jobs[0].shell: must hold 1 to 32 strings: a program, and its arguments"),
+    (
+        {"shell": ["sh", "-c"]},
+        'shell[0]: must be the whole path of a program, as /bin/sh, not "sh"',
+    ),
+    ({"batch": []}, "jobs[0].batch: must be an object, not an array"),
+    ({"batch": {"shares": "a"}}, 'jobs[0].batch.shares: unknown key; did you mean "share"?'),
+    ({"batch": {"share": "a b"}}, 'batch.share: "a b" is not a share: at most 255 letters and dig'),
+    ({"batch": {"priority": 10_000}}, "jobs[0].batch.priority: must be 0 to 9,999"),
+    ({"batch": {"tags": {f"t{n}": "" for n in range(51)}}}, "has too many tags: 51, at most 50"),
+    ({"batch": {"tags": {"aws:a": ""}}}, 'batch.tags["aws:a"]: begins with "aws:"'),
+    ({"batch": {"tags": {"a": 1}}}, "jobs[0].batch.tags.a: must be a string, not a number"),
+    ({"batch": {"tags": {"a": "x" * 257}}}, "a tag's name has 1 to 128 characters, its value at"),
+    ({"batch": {"shm": "1KiB"}}, "jobs[0].batch.shm: must be a whole number of MiB"),
+    ({"batch": {"ephemeral_storage": "20GiB"}}, "batch.ephemeral_storage: must be 21GiB to 200GiB"),
+    ({"batch": {"queue": "a/b"}}, 'batch.queue: "a/b" is not the name or ARN of a job queue'),
     ({"working_directory": 1}, "jobs[0].working_directory: must be a string"),
     ({"term_grace": "1w"}, 'jobs[0].term_grace: "1w" is not a duration'),
 ]
@@ -532,10 +692,83 @@ GRAPH_ERRORS: list[tuple[list[dict[str, Any]], list[str]]] = [
     ([{}, {"job_id": "b"}, {}], ['jobs[2].job_id: "a" is also the id of jobs[0]']),
     ([{"depends_on": ["a"]}], ["jobs[0].depends_on: cycle: a → a"]),
     (
+        [{"job_id": "b"}, {"depends_on": ["b[]"], "array": 2}],
+        [
+            'jobs[1].depends_on[0]: "b[]" goes from element to element, and "b" is not an array '
+            '(job "a")'
+        ],
+    ),
+    (
+        [{"job_id": "b", "array": 3}, {"depends_on": ["b[]"], "array": 2}],
+        ['jobs[1].depends_on[0]: "b[]": "b" has 3 elements, and this job 2 (job "a")'],
+    ),
+    (
+        [{"job_id": "b", "array": 3}, {"depends_on": ["b[]"]}],
+        [
+            'jobs[1].depends_on[0]: "b[]" needs "array" on this job, too; "b" waits for all of it '
+            '(job "a")'
+        ],
+    ),
+    (
+        [{"job_id": "b", "array": 3}, {"depends_on": ["b[]", "b"], "array": 3}],
+        ['jobs[1].depends_on[1]: "b" is named twice (job "a")'],
+    ),
+    (
+        [{"job_id": "bee", "array": 3}, {"depends_on": ["be[]"], "array": 3}],
+        ['jobs[1].depends_on[0]: there is no job "be"; did you mean "bee"? (job "a")'],
+    ),
+    (
+        [{"depends_on": ["b[]"], "array": 2}, {"job_id": "b", "depends_on": ["a[]"], "array": 2}],
+        ["jobs[0].depends_on: cycle: a → b → a"],
+    ),
+    ([{"depends_on": ["a[]"], "array": 2}], ["jobs[0].depends_on: cycle: a → a"]),
+    (
+        [{"array": 0}, {"job_id": "b", "depends_on": ["a[]"], "array": 2}],
+        ['jobs[0].array: must be 1 to 10,000 (job "a")'],
+    ),
+    (
         [{"job_id": "x"}, {"depends_on": ["b"]}, {"job_id": "b", "depends_on": ["x", "a"]}],
         ["jobs[1].depends_on: cycle: a → b → a"],
     ),
 ]
+
+
+POOL_ERRORS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+    (
+        {"resources": {"licenc": 1}},
+        {"pools": {"licence": 2}},
+        [
+            "jobs[0].resources.licenc: unknown key, and none of the queue's pools; did you mean "
+            '"licence"? (job "a")'
+        ],
+    ),
+    (
+        {"resources": {"licence": 3}},
+        {"pools": {"licence": 2}},
+        ['jobs[0].resources.licence: 3 are more than there are: the pool has 2 (job "a")'],
+    ),
+    (
+        {"resources": {"licence": 3}},
+        {"pools": {"licence": "2"}},
+        ["pools.licence: must be a whole number, not a string"],
+    ),
+    (
+        {"env": {"CUDA_VISIBLE_DEVICES": "0"}},
+        {"resources": {"gpus": 0}},
+        [
+            "jobs[0].resources.gpus: contradicts env.CUDA_VISIBLE_DEVICES of the job: leave one of "
+            'them out (with gpus the runner sets the variable) (job "a")'
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("job", "queue", "errors"), POOL_ERRORS)
+def test_rules_between_a_job_and_its_queue(
+    job: dict[str, Any], queue: dict[str, Any], errors: list[str]
+) -> None:
+    """A job would wait for ever for what there is not, or be told two things about its devices."""
+    assert errors_of(raw([job], **queue)) == errors
 
 
 @pytest.mark.parametrize(("jobs", "errors"), GRAPH_ERRORS)
@@ -625,6 +858,9 @@ def test_equal_parts_are_shared() -> None:
         "secret_env": {"TOKEN": "ssm:/token"},
         "input_paths": [{"s3": "s3://bkt/k", "path": "p"}],
         "result_paths": [{"path": "r", "optional": True}],
+        "resources": {"cpus": 2},
+        "image": "i:1",
+        "array": 7,
     }
     first, second = parse_document(
         raw([{**job, "job_id": "first"}, {**job, "depends_on": ["first"]}])
@@ -636,6 +872,7 @@ def test_equal_parts_are_shared() -> None:
     assert next(iter(second.env)) is next(iter(first.env))
     assert second.secret_env["TOKEN"] is first.secret_env["TOKEN"]
     assert second.timeout is first.timeout
+    assert second.placement is first.placement and second.array is first.array
 
 
 @pytest.mark.parametrize(
@@ -694,8 +931,14 @@ def test_dump_reads_back_equal() -> None:
 def test_dump_is_canonical() -> None:
     """The same document twice would be two queues."""
     one = parse_document(raw([{"env": {"A": "1", "B": "2"}, "run_if": "success"}]))
-    two = parse_document(raw([{"env": {"B": "2", "A": "1"}, "timeout": "60s"}], term_grace="30s"))
+    said = {"shell": ["/bin/bash", "-c"], "image_pull": "missing", "mounts": [], "pools": {}}
+    two = parse_document(
+        raw([{"env": {"B": "2", "A": "1"}, "timeout": "60s"}], term_grace="30s", **said)
+    )
     assert dump_document(one) == dump_document(two)
+    sizes = [["1GiB", "2048MiB", "2GiB"], ["1.0GiB", "2GiB"]]
+    some = [raw([{"resources": {"memory": memory, "cpus": 1.0}}]) for memory in sizes]
+    assert len({dump_document(parse_document(each)) for each in some}) == 1
     assert json.loads(dump_document(two))["jobs"][0]["timeout"] == "1m0s"
 
 
@@ -744,12 +987,45 @@ DIFFERENCES: list[tuple[bytes, bytes, str | None]] = [
         raw([{"result_paths": [{"path": "a", "optional": True}]}]),
         'jobs[0].result_paths: ["a"] is now ["a" (optional)]',
     ),
+    (raw(), raw(max_parallel_jobs="fit"), 'max_parallel_jobs: 1 is now "fit"'),
+    (raw(), raw([{"array": 9}]), "jobs[0].array: not set is now 9"),
+    (
+        raw([{"array": 9}]),
+        raw([{"array": 9, "array_stop": True}]),
+        "jobs[0].array_stop: not set is now true",
+    ),
+    (
+        raw([{"array": 9}, {"job_id": "b", "array": 9, "depends_on": ["a"]}]),
+        raw([{"array": 9}, {"job_id": "b", "array": 9, "depends_on": ["a[]"]}]),
+        'jobs[1].depends_on: ["a"] is now ["a[]"]',
+    ),
+    (
+        raw([{"resources": {"memory": "1GiB"}}]),
+        raw([{"resources": {"memory": ["1GiB", "2GiB"]}}]),
+        'jobs[0].resources.memory: "1GiB" is now ["1GiB", "2GiB"]',
+    ),
+    (raw(), raw(resources={"gpus": 1}), 'resources: not set is now ["gpus"]'),
+    (raw(image="a"), raw(image="b"), 'image: "a" is now "b"'),
+    (
+        raw([{"batch": {"tags": {"a": "1"}}}]),
+        raw([{"batch": {"tags": {"a": "2"}}}]),
+        'jobs[0].batch.tags.a: "1" is now "2"',
+    ),
     (
         raw(),
         raw([{"input_paths": [{"s3": "s3://bkt/k", "path": "p"}]}]),
         'jobs[0].input_paths: [] is now ["s3://bkt/k" to "p"]',
     ),
 ]
+
+
+def test_a_default_of_the_queue_makes_a_job_another() -> None:
+    """A completed job would not run again in the image that it was given since."""
+    old, same, new = (parse_document(raw(image=name)) for name in ("a", "a", "b"))
+    own = parse_document(raw([{"image": "a", "mounts": []}]))
+    assert job_difference(old, old.jobs[0], new, new.jobs[0]) == 'image: "a" is now "b"'
+    assert job_difference(old, old.jobs[0], same, same.jobs[0]) is None
+    assert job_difference(old, old.jobs[0], own, own.jobs[0]) is None
 
 
 @pytest.mark.parametrize(("a", "b", "difference"), DIFFERENCES, ids=range(len(DIFFERENCES)))
@@ -816,6 +1092,7 @@ def test_schema_accepts_good_documents() -> None:
 BEYOND_SCHEMA = (
     *("bytes", "too many", "with a point", "longer than 0", "'//'", "only one can stand"),
     *('"a..b"', '"10.0.0.1"', "\\u000a", "after a wildcard", "the root folder"),
+    *("whole number of", "above 0", "21GiB", "of the queue's pools", "contradicts env", "too many"),
 )
 
 
@@ -833,14 +1110,16 @@ def test_schema_refuses_what_the_parser_refuses(document: bytes, message: str) -
 def test_schema_knows_the_parsers_fields() -> None:
     """A new field would be accepted and not be in the schema."""
     schema = json_schema()
-    names = ("job", "retry", "input", "result")
-    job, retry, given, result = (schema["$defs"][name] for name in names)
+    names = ("job", "retry", "input", "result", "resources", "batch")
+    job, retry, given, result, resources, batch = (schema["$defs"][name] for name in names)
     for part, checks, required in (
         (schema, fields.QUEUE_FIELDS, fields.QUEUE_REQUIRED),
         (job, fields.JOB_FIELDS, fields.JOB_REQUIRED),
         (retry, fields.RETRY_FIELDS, fields.RETRY_REQUIRED),
         (given, fields.INPUT_FIELDS, fields.INPUT_REQUIRED),
         (result, fields.RESULT_FIELDS, fields.RESULT_REQUIRED),
+        (resources, placement_fields.RESOURCE_FIELDS, set()),
+        (batch, placement_fields.BATCH_FIELDS, set()),
     ):
         assert set(part["properties"]) == {*checks, "$schema"}
         assert set(part["required"]) == required

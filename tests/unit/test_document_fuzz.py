@@ -21,6 +21,7 @@ from runner.model.fields import (
     RETRY_FIELDS,
 )
 from runner.model.graph import Graph
+from runner.model.placement_fields import BATCH_FIELDS, RESOURCE_FIELDS
 
 GOOD: dict[str, Any] = {
     "queue_id": "q",
@@ -39,18 +40,39 @@ GOOD: dict[str, Any] = {
             "secret_env": {"A": "ssm:/a", "B": "secretsmanager:b#c"},
             "term_grace": "300ms",
         },
+        {
+            "job_id": "d",
+            "command": "x",
+            "timeout": "1m",
+            "array": 3,
+            "array_parallel": 2,
+            "resources": {"cpus": 0.5, "memory": ["1GiB", "2GiB"], "gpus": 1, "p": 2},
+            "image": "i:1",
+            "mounts": ["/data:ro"],
+            "image_options": ["--ulimit"],
+            "shell": ["/bin/sh", "-c"],
+            "output_paths": ["o/*"],
+            "batch": {"share": "s", "priority": 1, "tags": {"k": "v"}, "shm": "64MiB"},
+        },
+        {"job_id": "e", "command": "x", "timeout": "1m", "array": 3, "depends_on": ["d[]", "a"]},
         {"job_id": "c", "command": "x", "timeout": "1ms", "depends_on": ["a", "b"]},
     ],
     "global_timeout": "8h",
     "on_failure": "continue",
     "result_s3_bucket": "bucket",
     "result_s3_prefix": "queues/q",
-    "max_parallel_jobs": 2,
+    "max_parallel_jobs": "fit",
+    "pools": {"p": 2, "q": 1},
+    "resources": {"cpus": 2},
+    "image_pull": "always",
     "secret_env": {"A": "ssm:/q"},
 }
 
 SCHEMA = Draft202012Validator(json_schema())
-FIELDS = {*QUEUE_FIELDS, *JOB_FIELDS, *RETRY_FIELDS, *INPUT_FIELDS, *RESULT_FIELDS}
+FIELDS = {
+    *(*QUEUE_FIELDS, *JOB_FIELDS, *RETRY_FIELDS, *INPUT_FIELDS, *RESULT_FIELDS),
+    *(*RESOURCE_FIELDS, *BATCH_FIELDS, "p", "cpu"),
+}
 KEYS = sorted({*FIELDS, "x-a", "$schema", "env", "A", "", "\0"})
 WORDS = [
     "a",
@@ -63,6 +85,15 @@ WORDS = [
     "always",
     "fixed",
     "a/b",
+    "a[]",
+    "d[]",
+    "d[1]",
+    "fit",
+    "1GiB",
+    "1.5MiB",
+    "16GB",
+    "/data:ro",
+    "-v/a",
     "s3://bkt/{job_id}/",
     "ssm:/a",
     "secretsmanager:a#b",

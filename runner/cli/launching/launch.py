@@ -23,6 +23,7 @@ from runner.errors import RunnerError, StateError, UsageError
 from runner.model import lint
 from runner.model.document import QueueSpec, dump_document
 from runner.results.stores import open_store
+from runner.service import runs_here
 from runner.service.document_warnings import local_paths
 from runner.service.result_stores import wanted
 from runner.service.resume_from_store import look
@@ -137,6 +138,7 @@ class Launching:
         facts = run_preflight(self._wanted, self._ec2, self._bucket)
         found = [*lint.warnings(self._queue), *local_paths(self._queue)]
         facts.notes += [f"warning: {line}" for line in found]
+        facts.notes += runs_here.notes(self._queue, here=False)
         facts.notes += [
             f"launch {each.launch} of '{each.queue_id}' was cut off at "
             f"{rfc3339_seconds(each.launched_at)} and may have a machine: `runner ls` shows it"

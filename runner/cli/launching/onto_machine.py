@@ -11,6 +11,7 @@ from runner.cli.show.text import clean
 from runner.cli.verbs import submit
 from runner.errors import ExitCode, UsageError
 from runner.model.document import dump_document, read_document
+from runner.service.runs_here import check_runs_here
 
 _MENDING = frozenset({"retry_failed", "update", "rerun_changed"})
 _ALSO = frozenset({"batch_queue", "instance_id", "region", "json", "wait", "yes"}) | _MENDING
@@ -29,7 +30,9 @@ def launch_onto(arguments: argparse.Namespace) -> int:
 
     if not is_instance(arguments.instance_id):
         raise UsageError(f"--instance-id: {clean(arguments.instance_id)} is no instance's id")
-    text = dump_document(read_document(Path(arguments.batch_queue)))
+    document = read_document(Path(arguments.batch_queue))
+    check_runs_here(document)
+    text = dump_document(document)
     there = Ec2Connection(
         Target(arguments.instance_id, region=arguments.region, bucket=None),
         None,

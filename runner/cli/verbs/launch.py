@@ -164,9 +164,12 @@ def _read(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest]:
 
 
 def _unfit(queue: QueueSpec) -> list[str]:
+    from runner.service.runs_here import refused
+
+    errors = refused(queue)
     if queue.result_s3_bucket is None:
-        return [
+        errors.append(
             'result_s3_bucket: is missing; a launch needs a bucket of yours, "result_s3_bucket": '
             '"my-bucket": results, logs and state go there, and the machine is fed from there'
-        ]
-    return []
+        )
+    return errors

@@ -32,6 +32,9 @@ def execute(arguments: argparse.Namespace) -> int:
     simulation.check_flags(arguments)
     settings = options.settings(arguments)
     document = read_document(options.document(arguments))
+    from runner.service.runs_here import check_runs_here, notes
+
+    check_runs_here(document)
     if arguments.simulate:
         return simulation.execute(arguments, document, settings)
     again = options.again(arguments)
@@ -48,6 +51,8 @@ def execute(arguments: argparse.Namespace) -> int:
     repository = QueueRepository(settings.state_dir, settings.log_dir)
     watcher = watcher_for(json_output=arguments.json)
     try:
+        for note in notes(document):
+            watcher.say(note)
         ended = run(repository, settings, wanted, watcher)
     except EndedElsewhereError as error:
         if arguments.json:

@@ -39,11 +39,17 @@ def execute(arguments: argparse.Namespace) -> int:
     again = options.again(arguments)
     # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
     document = read_document(options.document(arguments))
+    from runner.service.runs_here import check_runs_here, notes
+
+    check_runs_here(document)
     text = dump_document(document)
     with connection(arguments) as there:
         answer = there.submit(text, again.word)
         elsewhere = there.traits.elsewhere
     tell(answer, json_wanted=arguments.json)
+    if answer["created"]:
+        for note in notes(document, here=not elsewhere):
+            print(f"runner submit: {note}", file=sys.stderr)
     if answer["created"] and not elsewhere:
         _tell_where(document, answer)
     return ExitCode.DONE
