@@ -25,11 +25,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # This repository's own, whichever runner the interpreter has.
 sys.path.insert(0, str(REPOSITORY))
 
+from runner.batch.monitor import build_parser  # noqa: E402
 from runner.cli.main import VERBS, parser_of  # noqa: E402
 from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
 from runner.core.state_file import StateFile, StateFileJob  # noqa: E402
 from runner.core.states import JobStatus, QueueStatus  # noqa: E402
 from runner.errors import ExitCode  # noqa: E402
+from runner.model.batch_settings import BatchSettings  # noqa: E402
 from runner.model.durations import format_duration  # noqa: E402
 from runner.model.schema import json_schema  # noqa: E402
 from runner.model.settings import Settings  # noqa: E402
@@ -160,6 +162,15 @@ def _verb(verb: str) -> str:
     if verb == "completion":
         about = (parser.description or "").strip().partition("\n")[0]
     parts = [f"### runner {verb}", about, f"```text\n{_usage(verb, parser)}\n```"]
+    return "\n\n".join([*parts, *_flag_tables(parser)])
+
+
+def _batch_status() -> str:
+    parser = build_parser()
+    return "\n\n".join([" ".join((parser.description or "").split()), *_flag_tables(parser)])
+
+
+def _flag_tables(parser: argparse.ArgumentParser) -> Iterator[str]:
     for group in parser._action_groups:
         rows = [
             [_names(action), (action.help or "").replace("%%", "%")]
@@ -168,8 +179,7 @@ def _verb(verb: str) -> str:
         ]
         if rows:
             title = {"positional arguments": "arguments"}.get(group.title or "", group.title or "")
-            parts.append(table([title, "meaning"], rows))
-    return "\n\n".join(parts)
+            yield table([title, "meaning"], rows)
 
 
 def _usage(verb: str, parser: argparse.ArgumentParser) -> str:
@@ -204,7 +214,7 @@ def _metavar(action: argparse.Action) -> str:
 
 def _settings() -> str:
     names = [field.name for field in fields(Settings)]
-    names = [name for name in names if name not in ("config_file", "machine_run_dir")]
+    names = [name for name in names if name not in ("config_file", "machine_run_dir", "batch")]
     meaning = described("settings", names)
     defaults = {field.name: field.default for field in fields(Settings)}
     rows = [
@@ -212,6 +222,12 @@ def _settings() -> str:
         for name in names
     ]
     return table(["setting", "default", "variable", "meaning"], rows)
+
+
+def _batch_settings() -> str:
+    meaning = described("batch_settings", [field.name for field in fields(BatchSettings)])
+    rows = [[f"`{name}`", f"`RUNNER_BATCH_{name.upper()}`", what] for name, what in meaning.items()]
+    return table(["key", "variable", "meaning"], rows)
 
 
 def _setting(name: str, value: Any) -> str:
@@ -403,7 +419,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "document.batch": _document("batch"),
     "cli.verbs": _verbs,
     "cli.flags": _command_line,
+    "cli.batch-status": _batch_status,
     "settings": _settings,
+    "settings.batch": _batch_settings,
     "state.queue": _state("state_queue", StateFile),
     "state.job": _state("state_job", StateFileJob),
     "state.queue-status": _statuses("queue_status", QueueStatus),

@@ -78,6 +78,18 @@ def launch() -> NoReturn:
     _run("launch")
 
 
+def batch_status() -> NoReturn:
+    """The command ``runner-batch-status``, which is no verb."""
+    _speak_utf8()
+    streams.prepare()
+    from runner.batch import monitor
+
+    try:
+        _exit(monitor.main())
+    finally:
+        streams.let_go()
+
+
 def _run(verb: str | None = None) -> NoReturn:
     _speak_utf8()
     gc.set_threshold(COLLECT_EVERY)

@@ -1,10 +1,10 @@
 """Where the runner keeps its files, and the few numbers an administrator may change.
 
 Read once, at the start, from flags, the environment, a TOML file and defaults, in this order of
-precedence. Every setting `x_y` is the variable RUNNER_X_Y and the key `x_y` of the file; the file
-itself is named by --config or RUNNER_CONFIG. Other RUNNER_ variables are no errors: jobs carry
-some. An empty variable is as good as none. It must not know what the settings are used for, and
-imports little: `status` starts with it.
+precedence. Every setting `x_y` is the variable RUNNER_X_Y and the key `x_y` of the file; those of
+its table `[batch]` are RUNNER_BATCH_X_Y. The file itself is named by --config or RUNNER_CONFIG.
+Other RUNNER_ variables are no errors: jobs carry some. An empty variable is as good as none. It
+must not know what the settings are used for, and imports little: `status` starts with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
+from runner.model import batch_settings
+from runner.model.batch_settings import BatchSettings
 from runner.model.durations import parse_duration
 from runner.model.messages import did_you_mean, kind, quoted, step
 
@@ -28,6 +30,7 @@ _ROOTS_FOLDERS = {
     "log_dir": Path("/var/log/runner"),
     "run_dir": Path("/run/runner"),
 }
+_NO_BATCH = BatchSettings()
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -52,7 +55,7 @@ class Settings:
     ``heartbeat``: how often a machine in EC2 tells the result store that it works on a queue.
     ``max_parallel_queues``: how many submitted queues a daemon works on at once.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
-    no folders; else None.
+    no folders; else None. ``batch``: of jobs on AWS Batch.
     """
 
     state_dir: Path
@@ -77,6 +80,7 @@ class Settings:
     heartbeat: float = 30.0
     max_parallel_queues: int = 1
     machine_run_dir: Path | None = None
+    batch: BatchSettings = _NO_BATCH
 
 
 def load_settings(
@@ -88,6 +92,8 @@ def load_settings(
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Join flags (``overrides``; None is not given), environment, file and defaults.
+
+    Flags for the table ``[batch]`` are named ``batch_x``.
 
     ``home`` None: there is none, and nothing is guessed in place of it. Relative folders are
     allowed in flags and variables: they are meant from where the command was called. Raises
@@ -101,20 +107,22 @@ def load_settings(
         config_file = _absolute(config_file)
         given = _from_file(config_file, bool(named), home)
     strength = dict.fromkeys(("state_dir", "log_dir"), 0)
-    for name, read in _READERS.items():
+    for name, read in _ALL_READERS.items():
         variable = f"RUNNER_{name.upper()}"
         if text := environ.get(variable):
             given[name], strength[name] = _read(read, text, variable), 1
         if (value := (overrides or {}).get(name)) is not None:
-            flag = f"--{name.replace('_', '-')}"
+            flag = f"--{name.removeprefix(_BATCH).replace('_', '-')}"
             given[name], strength[name] = _read(read, value, flag), 2
     if strength["state_dir"] > strength["log_dir"]:
         # Who moves the state moves its logs: another state's would be replaced by them.
         given["log_dir"] = given["state_dir"] / "logs"
+    of_batch = {name: given.pop(_BATCH + name, None) for name in batch_settings.READERS}
     folders = _folder_defaults(environ, root, home, given.get("state_dir"))
     chosen = root or not folders.keys().isdisjoint(given)
     machines = None if chosen else _ROOTS_FOLDERS["run_dir"]
-    return Settings(config_file=config_file, **{**folders, **given, "machine_run_dir": machines})
+    given |= {"machine_run_dir": machines, "batch": BatchSettings(**of_batch)}
+    return Settings(config_file=config_file, **{**folders, **given})
 
 
 def parse_size(value: Any) -> int:
@@ -205,6 +213,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "max_parallel_queues": _count,
 }
 
+_BATCH = "batch_"
+_ALL_READERS = _READERS | {_BATCH + name: read for name, read in batch_settings.READERS.items()}
+"""With those of the table ``[batch]``, as flags and variables name them."""
+
 
 def _read(read: Callable[[Any], Any], value: Any, source: str) -> Any:
     try:
@@ -238,8 +250,14 @@ def _file_values(raw: dict[str, Any], path: Path, home: Path | None) -> dict[str
     given: dict[str, Any] = {}
     for key, value in raw.items():
         source = f"{path}: {step(key).removeprefix('.')}"
+        if key == batch_settings.TABLE:
+            of_batch = batch_settings.read_table(value, source, errors)
+            given |= {_BATCH + name: found for name, found in of_batch.items()}
+            continue
         if key not in _READERS:
-            errors.append(f"{source}: unknown key{did_you_mean(key, _READERS)}")
+            errors.append(
+                f"{source}: unknown key{did_you_mean(key, (*_READERS, batch_settings.TABLE))}"
+            )
             continue
         try:
             given[key] = _READERS[key](_from_home(key, value, home))

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from runner.batch.monitor import parse_args
 from runner.cli.main import VERBS, parser_of, run_command
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,14 @@ def test_commands_in_code_blocks_parse(page: Path) -> None:
     """A reader would type a command that runner refuses."""
     found = [words for line in commands(page.read_text()) if (words := calls(line))]
     assert [(words, why) for words in found if (why := refused(words))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_calls_of_the_batch_monitor_parse(page: Path) -> None:
+    """A reader would type a command that the monitor, which is no verb, refuses."""
+    for line in commands(page.read_text()):
+        if found := re.fullmatch(r"(?:\$ )?runner-batch-status (.*)", line):
+            parse_args(shlex.split(found[1]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

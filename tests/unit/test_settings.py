@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from runner.errors import UsageError
+from runner.model.batch_settings import READERS, BatchSettings
 from runner.model.settings import Settings, load_settings, parse_size
 
 HOME = Path("/home/eve")
@@ -229,3 +231,33 @@ def test_the_logs_follow_a_state_folder_that_is_named_over_them(config: Path) ->
     assert load({}, overrides={"state_dir": "/d", "log_dir": "/l"}).log_dir == Path("/l")
     config.write_text('state_dir = "/d"')
     assert load({}, root=True, config=config).log_dir == Path("/var/log/runner")
+
+
+def test_batch_has_a_table_of_its_own(config: Path) -> None:
+    """Where jobs on AWS Batch run could not be said once, or would be said at three places."""
+    config.write_text('[batch]\nregion = "eu-west-1"\njob_queue = "slow"\nimage = "a"\n')
+    environ = {"RUNNER_BATCH_JOB_QUEUE": "fast", "RUNNER_BATCH_IMAGE": "b"}
+    found = load(environ, config=config, overrides={"batch_image": "c"}).batch
+    assert (found.region, found.job_queue, found.image) == ("eu-west-1", "fast", "c")
+    assert load({}).batch == BatchSettings()
+    names = {each.name for each in fields(BatchSettings)}
+    assert names == READERS.keys()
+
+
+def test_wrong_keys_of_the_batch_table_are_named(config: Path) -> None:
+    """A mistyped key would be passed over, and the default used."""
+    config.write_text('[batch]\nregoin = "x"\nbucket = "B"\njob_role = "me"\nshared = 3\n')
+    with pytest.raises(UsageError) as caught:
+        load({}, config=config)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "batch.regoin", "batch.bucket", "batch.job_role", "batch.shared"
+    ]  # fmt: skip
+    assert 'did you mean "region"?' in lines[0]
+    config.write_text("batch = 3\n")
+    with pytest.raises(UsageError, match="batch: must be a table"):
+        load({}, config=config)
+    with pytest.raises(UsageError, match="RUNNER_BATCH_REGION"):
+        load({"RUNNER_BATCH_REGION": "Europe"})
+    with pytest.raises(UsageError, match="--job-queue"):
+        load({}, overrides={"batch_job_queue": "not valid"})

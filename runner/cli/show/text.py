@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runner.model.messages import clean as clean
+
 
 def counted(number: int, noun: str) -> str:
     """``1 job``, ``2 jobs``, ``1,000 jobs``."""
@@ -16,13 +18,6 @@ def per_hour(dollars: float) -> str:
         return "less than $0.00001 an hour"
     whole, _, part = f"{dollars:.5f}".rstrip("0").partition(".")
     return f"${whole}.{part:0<2} an hour"
-
-
-def clean(text: str) -> str:
-    """The text with control characters spelled out: a job's words must not drive a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
