@@ -38,7 +38,7 @@ class Client:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()
-            raise UnreachableError(f"nobody answers at {path}: {error.strerror}") from None
+            raise UnreachableError(f"no process answers at {path}: {error.strerror}") from None
 
     def __enter__(self) -> Client:
         return self

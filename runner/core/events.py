@@ -59,7 +59,7 @@ class SessionOpened:
     """A process took the queue up: anew, or after a stop, a crash or a boot.
 
     ``collects``: there is a result store; ``new_store``: what earlier sessions stored isn't in it.
-    ``resting``: nobody works on it, only a request is applied: what has to be looked at after a
+    ``resting``: no process works on it, only a request is applied: what has to be looked at after a
     boot is noted for the next session.
     """
 

@@ -146,7 +146,7 @@ class Engine:
         ):
             self.post(event)
         if hold:
-            self.post(ev.StartsBlocked(now(), "nobody works on this queue"))
+            self.post(ev.StartsBlocked(now(), "no process works on this queue"))
         self._step()
         if new_store and described is not None and self._commits.unwritten is None:
             with suppress(DiskError):

@@ -28,7 +28,7 @@ LONGEST = 86_400.0
 class Held:
     """A lease as it is stored. ``valid_for`` in seconds from ``renewed_at`` (RFC 3339, theirs).
 
-    ``released``: nobody works on the queue any more.
+    ``released``: no process works on the queue any more.
     """
 
     run_id: Name

@@ -147,8 +147,10 @@ class Candidates:
             return find(self._repository, entry, store, say)
         except StoreError as error:
             if this_moment().uptime < ASK_FOR or entry.meta.get(AGAIN):
-                raise StoreError(f"nobody can tell if it was begun elsewhere: {error}") from error
-            say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
+                raise StoreError(
+                    f"it is not known whether it was begun elsewhere: {error}"
+                ) from error
+            say(f"begun anew: it is not known whether it was begun elsewhere: {error}")
             return None
 
     # -- what is known against a queue -------------------------------------------------------

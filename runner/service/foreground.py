@@ -222,7 +222,9 @@ class _Foreground(requests.Host):
         try:
             found = resume_from_store.find(self.repository, entry, store, self._watcher.say)
         except StoreError as error:
-            self._watcher.say(f"begun anew, for nobody can tell if it was begun elsewhere: {error}")
+            self._watcher.say(
+                f"begun anew: it is not known whether it was begun elsewhere: {error}"
+            )
             return
         if found is not None:
             resume_from_store.take_over(self.repository, entry, found, store)

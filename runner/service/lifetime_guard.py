@@ -97,7 +97,7 @@ class _End:
             market = metadata.get("instance-life-cycle")
             region = metadata.get("placement/region")
             if instance_id is None:
-                raise MetadataError("nobody says which instance this is")
+                raise MetadataError("the metadata service names no instance")
         except MetadataError as error:
             return self._given_up(f"the metadata service doesn't answer ({error})")
         instance = Instance(instance_id, region)

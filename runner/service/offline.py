@@ -48,7 +48,7 @@ async def _answer(host: requests.Host, message: dict[str, Any], peer: Peer) -> d
 
 
 class _Resting(requests.Host):
-    """A host of queues that nobody works on."""
+    """A host of queues that no process works on."""
 
     def __init__(self, repository: QueueRepository, settings: Settings) -> None:
         self.repository = repository
@@ -133,7 +133,7 @@ async def act_on_resting(
     context: RunContext,
     make: Callable[[ev.Now], ev.Event],
 ) -> None:
-    """Apply a request to a queue nobody works on: a cancel ends what may still run of it."""
+    """Apply a request to a queue no process works on: a cancel ends what may still run of it."""
     lock = repository.lock(entry.queue_id, "runner")
     try:
         if isinstance(make(ev.Now(0, 0)), ev.CancelRequested):

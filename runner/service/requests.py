@@ -59,7 +59,7 @@ class Host(QueryContext, Protocol):
         """Accept a document."""
 
     async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
-        """Apply a request to a queue that nobody works on."""
+        """Apply a request to a queue that no process works on."""
 
     async def finish_uploads(self, entry: QueueEntry) -> None:
         """Try to store what is missing of an ended queue; returns when that is over."""
@@ -157,7 +157,7 @@ async def logs(host: Host, fields: Fields) -> Answer:
 async def wait(host: Host, fields: Fields) -> Answer:
     """The summary, as soon as the queue has ended and is left, or after ``timeout`` seconds.
 
-    At once, if nobody works on it and nobody is about to.
+    At once, if no process works on it and nobody is about to.
     """
     deadline = time.monotonic() + min(given.seconds(fields, "timeout", MAX_WAIT), MAX_WAIT)
     name = queue_name(host, fields)

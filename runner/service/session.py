@@ -287,7 +287,7 @@ def apply_resting(
     context: RunContext,
     make: Callable[[ev.Now], ev.Event],
 ) -> None:
-    """Apply a request that starts and ends nothing (pause, retry) to a queue nobody works on."""
+    """Apply a request that starts and ends nothing (pause, retry) to an idle queue."""
     session = Session(repository, settings, name, context)
     try:
         session.engine.apply_resting(make)

@@ -1,4 +1,4 @@
-"""``queue-state.json`` of queues that nobody works on, where the last word is missing.
+"""``queue-state.json`` of queues that no process works on, where the last word is missing.
 
 A runner that is killed between its last commit and the file leaves one that says the queue still
 runs, and nobody takes an ended queue up again. Owns no state: the database is right.

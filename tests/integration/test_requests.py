@@ -81,7 +81,7 @@ def test_a_bug_in_a_step_ends_the_session_and_stores_nothing(
 
 
 def test_a_request_that_comes_too_late_is_refused(repository: QueueRepository) -> None:
-    """A client would wait for a queue that nobody works on any more."""
+    """A client would wait for a queue that no process works on any more."""
 
     async def late() -> None:
         session = opened(repository)

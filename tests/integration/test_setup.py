@@ -101,7 +101,7 @@ def test_a_look_makes_nothing(account: World, cloud: Endpoint) -> None:
     assert "s3://b-b/queues/*" in done.stdout
     asked = account.call("setup", "--create-bucket", "b-b")
     assert asked.returncode == 2
-    assert "nobody is there to be asked: add --yes" in asked.stderr
+    assert "so nothing can be confirmed: add --yes" in asked.stderr
     assert client(cloud, "cloudformation").describe_stacks()["Stacks"] == []
     shown = account.call("setup", "--show")
     assert shown.returncode == 0

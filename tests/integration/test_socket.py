@@ -211,7 +211,7 @@ def test_a_folder_that_can_not_be_is_an_error_with_its_path(tmp_path: Path) -> N
 
 def test_nobody_there_is_unreachable(path: Path) -> None:
     """`status` could not tell that it has to read the disk."""
-    with pytest.raises(UnreachableError, match="nobody answers"):
+    with pytest.raises(UnreachableError, match="no process answers"):
         Client(path)
     with pytest.raises(UnreachableError):
         Client(path / "not" / "there")

@@ -96,7 +96,7 @@ def corrected_elsewhere(world: World, rng: random.Random) -> None:
 
 
 def requests(world: World, rng: random.Random) -> None:
-    """`retry`, `pause` and `unpause` of a queue that nobody works on."""
+    """`retry`, `pause` and `unpause` of a queue that no process works on."""
     words = failed(world)
     for _ in range(rng.randint(1, 4)):
         killed(world, rng, rng.choice(["retry", "pause", "unpause"]), "--queue", "q")

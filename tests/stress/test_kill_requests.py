@@ -221,7 +221,7 @@ def test_run_over_a_killed_run(tmp_path: Path, flag: str, recovery: str) -> None
 
 
 def test_cancel_without_a_daemon(tmp_path: Path) -> None:
-    """A cancel of a queue that nobody works on would be done by halves."""
+    """A cancel of a queue that no process works on would be done by halves."""
 
     def story(killed: World, warm: Launcher, kill_at: KillAt) -> bool:
         _running_to_killed(killed, warm)

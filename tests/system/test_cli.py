@@ -521,7 +521,7 @@ def test_a_run_that_was_killed_is_shown_as_it_was_left(world: World) -> None:
     shown = world.call("status").stdout
     assert "Worker:      none\n" in shown and "adopted by the next start" in shown
     done = world.call("wait")
-    assert done.returncode == 101 and "nobody works on q" in done.stderr
+    assert done.returncode == 101 and "no process works on q" in done.stderr
     assert world.call("cancel", "--all").returncode == 0
     assert world.jobs()["long"]["status"] == "cancelled"
 
@@ -549,7 +549,7 @@ def test_a_resting_queue_can_be_acted_on(world: World) -> None:
     assert world.call("pause").returncode == 2
     assert world.call("cancel", "--all").returncode == 2
     retried = world.call("retry", "bad")
-    assert retried.returncode == 0 and "nobody works on it now" in retried.stdout
+    assert retried.returncode == 0 and "no process works on it now" in retried.stdout
     assert world.call("run", "q.json").returncode == 100
     assert world.jobs()["bad"]["exit_code"] == 3
 

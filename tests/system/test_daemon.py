@@ -150,7 +150,7 @@ def test_who_waits_or_follows_is_not_cut_off_by_a_restart(world: World) -> None:
         world.until(lambda client=client: waits_for_an_answer(client.pid))
     daemon.kill()
     daemon.wait()
-    world.until(lambda: "nobody works on q any more" in world.stderr)
+    world.until(lambda: "no process works on q any more" in world.stderr)
     world.daemon()
     release(world, "a")
     assert (wait.wait(20), logs.wait(20), watch.wait(20)) == (0, 0, 0)
@@ -356,7 +356,7 @@ def test_a_run_and_the_daemon_respect_each_other(world: World) -> None:
     release(world, "a")
     assert world.call("wait", "--queue", "q").returncode == 0
     asked = world.call("wait", "--queue", "mine")
-    assert asked.returncode == 104 and "nobody works on mine" in asked.stderr
+    assert asked.returncode == 104 and "no process works on mine" in asked.stderr
 
 
 def test_a_queue_that_can_not_be_read_stops_no_other(world: World) -> None:

@@ -531,12 +531,12 @@ def test_watch_to_the_end(elsewhere: Elsewhere) -> None:
 
 
 def test_a_wait_ends_when_the_machine_is_gone(mute: tuple[Elsewhere, str]) -> None:
-    """It would wait for a queue that nobody works on any more."""
+    """It would wait for a queue that no process works on any more."""
     elsewhere, name = mute
     elsewhere.ec2().terminate_instances(InstanceIds=[name])
     done = elsewhere.laptop.call("wait", name)
     assert done.returncode == 101
-    assert "nobody works on q" in done.stderr and "runner resume q" in done.stderr
+    assert "no process works on q" in done.stderr and "runner resume q" in done.stderr
 
 
 # -- a shell ---------------------------------------------------------------------------------

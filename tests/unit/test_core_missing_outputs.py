@@ -31,7 +31,7 @@ def looks(q: Driver) -> list[tuple[str, bool]]:
 
 
 def rested(q: Driver, *events: object, boot: bool = False) -> None:
-    """A request to a queue nobody works on, in a step of its own; then all is read again."""
+    """A request to a queue no process works on, in a step of its own; then all is read again."""
     q.crash(boot=boot)
     q.send(SessionOpened(q.now(), q.boot, False, resting=True))
     for index in sorted(q.core.live) if boot else ():

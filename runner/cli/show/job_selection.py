@@ -42,7 +42,7 @@ def _ask(verb: str, arguments: argparse.Namespace, **fields: Any) -> int:
         return ExitCode.DONE
     print(f"{headline(queue)} ({format_counts(queue['counts'])})")
     if queue["status"] in ("running", "interrupted", "pending") and _resting(queue):
-        print("nobody works on it now: `runner run` or `runner submit` its document to go on")
+        print("no process works on it now: `runner run` or `runner submit` its document to go on")
     return ExitCode.DONE
 
 

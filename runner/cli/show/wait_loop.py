@@ -34,10 +34,10 @@ def until_ended(
             missing = time.monotonic()
             if seen:
                 seconds = there.traits.returns_within
-                said = f"nobody works on {queue['queue_id']} any more; waiting {seconds:.0f}s"
+                said = f"no process works on {queue['queue_id']} any more; waiting {seconds:.0f}s"
                 print(f"runner {verb}: {said}", file=sys.stderr, flush=True)
         if not seen or time.monotonic() - missing > there.traits.returns_within:
-            print(f"runner {verb}: nobody works on {queue['queue_id']}", file=sys.stderr)
+            print(f"runner {verb}: no process works on {queue['queue_id']}", file=sys.stderr)
             return
         time.sleep(AGAIN)  # reason: for another process to start, which tells nobody
         there.reconnect()

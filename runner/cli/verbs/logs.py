@@ -265,7 +265,7 @@ class _Following:
         elif self._missing is None:
             self._missing = time.monotonic()
             seconds = self._there.traits.returns_within
-            self._out.note(f"nobody works on the queue any more; waiting {seconds:.0f}s")
+            self._out.note(f"no process works on the queue any more; waiting {seconds:.0f}s")
         elif time.monotonic() - self._missing > self._there.traits.returns_within:
             return self._give_up(answer)
         if not self._there.holds_requests or not answer["attended"]:
@@ -276,7 +276,7 @@ class _Following:
     def _give_up(self, answer: Answer) -> int:
         if not self._begun:
             raise NotFoundError(_not_started(answer))
-        self._out.note(f"{answer['job']} is {answer['status']}, and nobody works on its queue")
+        self._out.note(f"{answer['job']} is {answer['status']}, and no process works on its queue")
         return ExitCode.NOT_FINISHED
 
 

@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def rows_of(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The table's cells. REASON: why a queue has ended, or why nobody works on it."""
+    """The table's cells. REASON: why a queue has ended, or why no process works on it."""
     return [
         (
             _word(queue),

@@ -160,7 +160,9 @@ def _agreed(plan: SetupPlan, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to be asked: add --yes, or --dry-run to look only")
+        raise UsageError(
+            "stdin is no terminal, so nothing can be confirmed: add --yes, or --dry-run to look"
+        )
     print("Make it? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True

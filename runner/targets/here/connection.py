@@ -172,7 +172,7 @@ class LocalConnection:
         if client is None:
             raise UnreachableError("nothing runs here that could be stopped")
         if self.queue and not self.query("status", limit=0)["queue"].get("worker"):
-            raise UnreachableError(f"nobody works on queue '{self.queue}' now")
+            raise UnreachableError(f"no process works on queue '{self.queue}' now")
         return stop_process(client, detach=detach, say=say)
 
     # -- results -----------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def markers(bucket: LaunchBucket, instance_id: str) -> list[Marker]:
     """Those that are to be believed. Blocks; raises AwsError."""
     found = [bucket.stored(key) for key in bucket.keys(names.ending_folder(instance_id))]
     return [
-        Marker(str(each.json.get("by") or "somebody"), each.age)
+        Marker(str(each.json.get("by") or "unknown"), each.age)
         for each in found
         if each is not None and each.age < VALID
     ]

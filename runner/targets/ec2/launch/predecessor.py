@@ -100,7 +100,7 @@ def wait_for_lease(store: ResultStore, say: Say, waiting: EndWait) -> None:
         if version != seen:
             seen = version
             valid = held.valid_for if held is not None else UNKNOWN
-            who = held.who if held is not None else "nobody, as far as the store knows,"
+            who = held.who if held is not None else "no machine, as far as the store knows,"
             say(f"{who} holds the queue's lease: waiting {valid:.0f} s for it to run out …")
             due = waiting.clock() + valid
         if waiting.clock() >= due:

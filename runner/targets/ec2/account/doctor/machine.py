@@ -92,7 +92,7 @@ def _service() -> list[Finding]:
             todo = "`journalctl -u runner -p warning` says why"
             return [warn("service", f"{says}; it was started again {again} times", todo)]
         return [ok("service", says)]
-    says = f"{shown.get('ActiveState', 'unknown')} ({shown.get('Result', 'nobody says why')})"
+    says = f"{shown.get('ActiveState', 'unknown')} ({shown.get('Result', 'no reason given')})"
     return [fail("service", says, "`journalctl -u runner -n 5`; then `systemctl start runner`")]
 
 

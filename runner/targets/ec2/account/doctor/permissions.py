@@ -151,7 +151,7 @@ def _dry(ec2: Ec2, check: str, what: str, operation: str, **parameters: Any) -> 
         if error.kind is ErrorKind.DENIED:
             return fail(check, f"{what}: {_short(str(error))}", _TODO)
         todo = "name subnet and security group at launch" if "VPC" in str(error) else ""
-        return warn(check, f"{what}: nobody can say: {_short(str(error))}", todo)
+        return warn(check, f"{what}: not known: {_short(str(error))}", todo)
     return warn(check, f"{what}: EC2 gave no answer to a dry run")
 
 

@@ -45,7 +45,7 @@ def see_that_there_is_work(boot: Dict[str, Any], bucket: Bucket) -> None:
         # What was there before the launch is another run's: this machine is to begin a new one.
         former = bucket.stored_at(str(key)) <= bucket.stored_at(boot["document"]["key"])
     except (Failed, ValueError, AttributeError, RecursionError) as error:
-        say(f"nobody can tell whether the queue has ended already: {error}")
+        say(f"it is not known whether the queue has ended already: {error}")
         return
     if former:
         say("the queue had ended before this launch: {}".format(told["status"]))
