@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from runner.errors import RunnerError
-from runner.results.upload.source_file import SourceFile
+
+if TYPE_CHECKING:
+    from runner.results.upload.source_file import SourceFile
 
 MAX_KEY_BYTES = 1024
 """UTF-8, in S3 with its prefix: S3 User Guide, "Naming objects"."""

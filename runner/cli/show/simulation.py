@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +98,8 @@ def execute(arguments: argparse.Namespace, document: QueueSpec, settings: Settin
 
 
 def _width() -> int | None:
+    import shutil
+
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
