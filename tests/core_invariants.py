@@ -67,7 +67,7 @@ def check_records(scheduler: Scheduler) -> None:
             assert not state.live.before.needs_check, "its checkpoint has not been looked for"
         assert job.inputs_in_timeout or not state.input_seconds
         if state.results_uploaded is not None and state.logs_uploaded is not None:
-            assert job.result_paths and state.status is JobStatus.COMPLETED
+            assert job.kept_paths and state.status is JobStatus.COMPLETED
             assert state.logs_uploaded or not state.results_uploaded
         assert state.logs_uploaded is None or state.attempt
         assert state.first_started_at is None or state.attempt
@@ -151,7 +151,7 @@ def _was_skipped(scheduler: Scheduler, index: int) -> bool:
 def _has_ended(scheduler: Scheduler, index: int) -> bool:
     state = scheduler.jobs[index]
     waits = state.collecting and not state.spooled
-    stored = not (waits and scheduler.document.jobs[index].result_paths) and not state.restoring
+    stored = not (waits and scheduler.document.jobs[index].kept_paths) and not state.restoring
     return state.status in ENDED and (stored or state.status is not JobStatus.COMPLETED)
 
 

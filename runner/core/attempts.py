@@ -297,7 +297,7 @@ def on_background_ended(records: QueueRecords, event: ev.BackgroundEnded) -> Non
     state = replace(state, background=False, slot=None, token=None)
     # Its logs were stored as they were when the command ended; nobody is to wait for that again.
     stored = records.collects and state.status in ENDED and state.upload_done
-    again = stored and not (records.unended and records.document.jobs[event.job].result_paths)
+    again = stored and not (records.unended and records.document.jobs[event.job].kept_paths)
     if again:
         records.frontier.unsettle(event.job)
         state = job_ends.to_be_stored(records.document.jobs[event.job], state)

@@ -70,7 +70,7 @@ class Frontier:
             if state.restoring:
                 return False
             waits = state.collecting and not state.spooled
-            return not (waits and self._document[index].result_paths)
+            return not (waits and self._document[index].kept_paths)
         return state.status in ENDED
 
     def judge(self, index: int, look_at: Sequence[int] = ()) -> Readiness | Skip:

@@ -56,7 +56,7 @@ def halted(state: JobState, reason: str, run_if: str) -> JobState | None:
 
 def to_be_stored(job: JobSpec, state: JobState) -> JobState:
     """It has ended, and its files are on their way to the store."""
-    due = state.status is JobStatus.COMPLETED and job.result_paths
+    due = state.status is JobStatus.COMPLETED and job.kept_paths
     return replace(
         state,
         collecting=True,

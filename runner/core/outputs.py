@@ -58,7 +58,7 @@ def _looks(records: QueueRecords) -> bool:
 def _may_be_gone(records: QueueRecords, index: int) -> bool:
     """Whether it is worth a look, and nobody looks already."""
     state = records.jobs[index]
-    if state.restoring or not records.document.jobs[index].result_paths:
+    if state.restoring or not records.document.jobs[index].kept_paths:
         return False
     if records.open and state.collecting:
         return False  # the upload looks itself

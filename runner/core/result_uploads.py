@@ -23,7 +23,7 @@ def on_results_stored(records: QueueRecords, event: ResultsStored) -> None:
         records.put(index, replace(state, collecting=False))
         reconsider(records, event.now.wall, (index,))
         return
-    due = state.status is JobStatus.COMPLETED and records.document.jobs[index].result_paths
+    due = state.status is JobStatus.COMPLETED and records.document.jobs[index].kept_paths
     after = replace(
         state,
         collecting=False,

@@ -79,7 +79,7 @@ def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: flo
     )
     if told.status is JobStatus.RUNNING:
         return replace(state, live=Live(f"{run_id[:8]}-stored-{index:x}", index, told.attempt))
-    if told.status is JobStatus.COMPLETED and job.result_paths and not state.upload_done:
+    if told.status is JobStatus.COMPLETED and job.kept_paths and not state.upload_done:
         return JobState(
             attempt=told.attempt,
             first_started_at=state.first_start,

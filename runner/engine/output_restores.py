@@ -56,10 +56,10 @@ class OutputRestores:
             described.job_id,
             self._scheduler.queue.run_id,
             state.attempt,
-            tuple(result.path for result in described.result_paths),
+            tuple(result.path for result in described.kept_paths),
             self._context.working_directory(self._scheduler.document, described),
             self._context.rights,
-            described.optional_results,
+            described.optional_paths,
             self._context.own,
             same_boot=not rebooted,
         )

@@ -219,7 +219,7 @@ class ProcessBackend:
             document = self._scheduler.document
             described = document.jobs[job]
             folder = self._context.working_directory(document, described)
-            paths = [result.path for result in described.result_paths]
+            paths = [result.path for result in described.kept_paths]
             work = self._loop.run_in_executor(
                 self._syncers, sync_for, folder, paths, self._context.rights
             )

@@ -191,7 +191,8 @@ class Uploads:
             epoch=0,
             attempt=state.attempt,
             completed=state.status is JobStatus.COMPLETED,
-            patterns=tuple(result.path for result in described.result_paths),
+            patterns=tuple(result.path for result in described.kept_paths),
+            results=len(described.result_paths),
             working_directory=self._context.working_directory(self._scheduler.document, described),
             stdout=stdout,
             stderr=stderr,
@@ -199,7 +200,7 @@ class Uploads:
                 (n, Path(logs.earlier(name, n, "stdout")), Path(logs.earlier(name, n, "stderr")))
                 for n in range(1, state.attempt)
             ),
-            durable=bool(described.result_paths),
+            durable=bool(described.kept_paths),
             logs_final=not described.keep_background,
             spool=self._spool.store if pending.spooled else None,
             withdrawn=pending.withdrawn,
@@ -207,7 +208,7 @@ class Uploads:
             progress=pending.progress,
             record=self._context.paths.upload_record(name),
             longest_name=self._layout.longest_name(name, self._store.key_bytes),
-            optional=described.optional_results,
+            optional=described.optional_paths,
             own=self._context.own,
             ended_at=state.completed_at,
             first_start=state.first_start,
@@ -226,7 +227,7 @@ class Uploads:
         state = scheduler.jobs[job]
         if state.status is not JobStatus.COMPLETED or state.spooled:
             return False
-        if not scheduler.document.jobs[job].result_paths:
+        if not scheduler.document.jobs[job].kept_paths:
             return False
         dependents = scheduler.graph.dependents[job]
         return any(scheduler.jobs[other].status not in ENDED for other in dependents)

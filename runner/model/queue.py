@@ -93,10 +93,17 @@ class JobSpec:
     placement: Placement = NO_PLACEMENT
 
     @property
-    def optional_results(self) -> frozenset[str]:
-        """The globs of results that may match nothing; one that is also required may not."""
-        required = {result.path for result in self.result_paths if not result.optional}
-        return frozenset(result.path for result in self.result_paths) - required
+    def kept_paths(self) -> tuple[ResultSpec, ...]:
+        """All that is stored after success, and brought back where it is gone: the results, then
+        the outputs, which only the jobs behind this one get."""
+        return self.result_paths + self.output_paths if self.output_paths else self.result_paths
+
+    @property
+    def optional_paths(self) -> frozenset[str]:
+        """The globs among them that may match nothing; one that is also required may not."""
+        kept = self.kept_paths
+        required = {result.path for result in kept if not result.optional}
+        return frozenset(result.path for result in kept) - required
 
 
 @dataclass(frozen=True, slots=True)

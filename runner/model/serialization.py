@@ -38,7 +38,8 @@ def _plain(
     plain: dict[str, Any] = {}
     for name, default in defaults.items():
         value = getattr(record, name)
-        if value == default:
+        # Mostly it is the very default: to compare two records field by field takes longer.
+        if value is default or value == default:
             continue
         if name in DURATIONS:
             value = format_duration(value)
@@ -52,18 +53,20 @@ def _plain(
             value = [_plain_result(each) for each in value]
         elif name == "pools":
             value = dict(value)
+        elif name == "depends_on" and isinstance(record, JobSpec):
+            value = written_dependencies(record)
         elif isinstance(value, Placement | ArraySpec):
             plain |= plain_part(value)
             continue
         plain[name] = value
-    if isinstance(record, JobSpec) and record.array is not None and record.array.elementwise:
-        plain["depends_on"] = written_dependencies(record)
     return plain
 
 
 def written_dependencies(job: JobSpec) -> tuple[str, ...]:
     """The dependencies as the document names them: `x[]` for one from element to element."""
     elementwise = () if job.array is None else job.array.elementwise
+    if not elementwise:
+        return job.depends_on
     return tuple([f"{name}[]" if name in elementwise else name for name in job.depends_on])
 
 

@@ -59,6 +59,7 @@ def _version(value: Any) -> int:
 class FileEntry:
     """One stored file. `name` is `key` below the job's prefix, `source` where it was, and
     `relative` where that was below the working directory; None: elsewhere, or nobody knows.
+    `output`: it is no result, but there for the jobs behind.
 
     `size` in bytes, `mtime_ns` since the epoch, `mode` permission bits, `sha256` of what is stored.
     """
@@ -72,6 +73,7 @@ class FileEntry:
     source: str
     attempt: Told
     relative: str | None = None
+    output: bool = False
 
     def looks_like(self, found: os.stat_result) -> bool:
         """Whether a file is as it was stored, by its size, time and mode."""
@@ -148,6 +150,7 @@ def file_to_json(file: FileEntry) -> dict[str, Any]:
         "source": file.source,
         "attempt": file.attempt,
         "relative": file.relative,
+        "output": file.output or None,
     }
     return {name: value for name, value in told.items() if value is not None}
 

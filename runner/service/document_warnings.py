@@ -108,11 +108,12 @@ def tmpfs_results(jobs: Sequence[JobSpec]) -> list[str]:
     mounts = _tmpfs_mounts()
     found = []
     for index, job in enumerate(jobs):
-        for path in (result.path for result in job.result_paths):
-            mount = _mount_of(path, mounts) if path.startswith("/") else None
-            if mount is not None:
-                where = f"jobs[{index}].result_paths"
-                found.append(f"{where}: {path} is on a tmpfs ({mount}): a reboot empties it")
+        for name, paths in (("result_paths", job.result_paths), ("output_paths", job.output_paths)):
+            for path in (result.path for result in paths):
+                mount = _mount_of(path, mounts) if path.startswith("/") else None
+                if mount is not None:
+                    where = f"jobs[{index}].{name}"
+                    found.append(f"{where}: {path} is on a tmpfs ({mount}): a reboot empties it")
     return found
 
 

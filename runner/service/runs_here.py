@@ -67,7 +67,7 @@ def notes(queue: QueueSpec, *, here: bool = True) -> list[str]:
 
     ``here``: it is this one.
     """
-    return [*_packing(queue, here=here), *_batch(queue), *_outputs(queue)]
+    return [*_packing(queue, here=here), *_batch(queue)]
 
 
 def _packing(queue: QueueSpec, *, here: bool) -> Iterator[str]:
@@ -87,9 +87,3 @@ def _batch(queue: QueueSpec) -> Iterator[str]:
     names = [job.job_id for _, job in _placed(queue) if job.placement.batch is not None]
     if names:
         yield f'"batch" concerns AWS Batch only and has no effect here{whose(names)}'
-
-
-def _outputs(queue: QueueSpec) -> Iterator[str]:
-    names = [job.job_id for job in queue.jobs if job.output_paths]
-    if names:
-        yield f"output_paths are not kept on one machine yet{whose(names)}"

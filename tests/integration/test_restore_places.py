@@ -13,10 +13,13 @@ import pytest
 
 from runner.results.checkpoint import BroughtBack, JobCheckpoint, restore_checkpoint
 from runner.results.contained_folder import Beneath
+from runner.results.download.download_plan import LogPart, Planner
 from runner.results.download.restore import Restored, RestoreRequest, restore_job
 from runner.results.file_placement import make_folders
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
+from runner.results.manifest import parse_manifest
+from runner.results.stored_queue import read_queue
 from runner.results.upload.job_upload import JobUpload, upload_job
 
 LAYOUT = Layout()
@@ -63,6 +66,32 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
+
+
+def test_outputs_come_back_with_the_results_and_are_none(scene: Scene) -> None:
+    """A dependant would find nothing after a reboot, or `runner results` fetch what is none."""
+    (scene.old / "parts").mkdir()
+    (scene.old / "parts/f").write_text("part")
+    spec = JobUpload(
+        "j", "run", 1, 2, True, ("out/*", "parts/*", "out/f"), str(scene.old), scene.top / "log",
+        scene.top / "log", results=1,
+    )  # fmt: skip
+    assert upload_job(scene.store, LAYOUT, spec).ok
+    assert upload_job(scene.store, LAYOUT, spec).ok, "the second time it is known"
+    data = scene.store.get_bytes(MANIFEST)
+    assert data is not None
+    files = {file.source: file for file in parse_manifest(data).files if file.attempt == 2}
+    outputs = {source for source, file in files.items() if file.output}
+    assert outputs == {str(scene.old / "parts/f")} and str(scene.old / "out/f") in files
+    wanted = RestoreRequest("j", "run", 2, ("out/*", "parts/*"), str(scene.new))
+    assert restore_job((scene.store,), LAYOUT, wanted) == Restored(2)
+    assert (scene.new / "parts/f").read_text() == "part"
+    jobs = [{"job_id": "j", "status": "completed", "attempt": 2}]
+    told = {"queue_id": "q", "run_id": "run", "status": "completed", "jobs": jobs}
+    scene.store.put_bytes(LAYOUT.state_key, json.dumps(told).encode())
+    queue = read_queue(scene.store, LAYOUT)
+    plan = Planner(scene.store, queue, LogPart.RESULTS, live=False).plan(queue.jobs["j"])
+    assert [file.what.source for file in plan.files.values()] == [str(scene.old / "out/f")]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("old_manifest", [False, True])

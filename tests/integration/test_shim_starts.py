@@ -32,6 +32,23 @@ def test_a_void_start_leaves_no_logs(tmp_path: Path, taken: str) -> None:
     play(tmp_path, story)
 
 
+def test_a_command_is_given_to_the_shell_that_was_asked_for(tmp_path: Path) -> None:
+    """A job for `sh`, or for a strict bash, would run in another shell without a word."""
+
+    async def story(pool: Pool) -> None:
+        strict = ("/bin/bash", "-euo", "pipefail", "-c")
+        assert (await pool.run("false; true"))[0] == OK
+        assert (await pool.run("false; true", shell=strict))[0] == ("exit", "1")
+        show = "tr '\\0' ' ' < /proc/$$/cmdline; :"
+        ended, output = await pool.run(show, shell=("/bin/sh", "-c"))
+        assert ended == OK and output.startswith(b"/bin/sh -c tr ")
+        ended, output = await pool.run("true", shell=("/nowhere/sh", "-c"))
+        told = "command could not be run: /nowhere/sh: No such file or directory"
+        assert (ended, output) == (("unrunnable", told), b"")
+
+    play(tmp_path, story)
+
+
 def test_a_folder_of_logs_that_was_removed_is_made_again(tmp_path: Path) -> None:
     """Somebody who tidies up would stop the queue."""
 

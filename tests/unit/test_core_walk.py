@@ -71,6 +71,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> JobSpec:
         ),
         retry=draw(st.sampled_from(RETRIES)),
         result_paths=(ResultSpec("out"),) if draw(st.booleans()) else (),
+        output_paths=(ResultSpec("part"),) if draw(st.booleans()) else (),
         keep_background=draw(st.booleans()),
         input_paths=INPUTS if draw(st.booleans()) else (),
         checkpoint_paths=("saved",) if draw(st.booleans()) else (),

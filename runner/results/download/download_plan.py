@@ -108,6 +108,8 @@ class Planner:
 
     def _add_file(self, plan: JobPlan, file: FileEntry, newest: int) -> None:
         stream = self._layout.stream_of(file.name)
+        if file.output:
+            return  # it is there for other jobs
         if self._part is not LogPart.ALL and (stream is not None) != (self._part is LogPart.LOGS):
             return
         if stream is None:

@@ -53,7 +53,8 @@ class JobUpload:
     `rights`: whose the result files are; None: ours, as the logs are.
     Once `withdrawn` is set the upload ends as soon as it can, without success. `progress` is told
     how it comes along, over all tries; `record`: where it is noted what is stored meanwhile.
-    `longest_name`: bytes of the longest name that the result store takes.
+    `longest_name`: bytes of the longest name that the result store takes. `results`: so many of the
+    patterns are of results, None: all; those behind them are of outputs, for other jobs only.
     """
 
     job_id: str
@@ -79,6 +80,7 @@ class JobUpload:
     own: frozenset[str] = frozenset()
     ended_at: float | None = None
     first_start: float | None = None
+    results: int | None = None
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -144,7 +146,10 @@ def upload_job(store: ResultStore, layout: Layout, spec: JobUpload) -> UploadOut
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One file to store; `path` is how a manifest tells where it was. `log`: it is no result."""
+    """One file to store; `path` is how a manifest tells where it was. `log`: it is no result.
+
+    `output`: it is none either, and other jobs need it.
+    """
 
     key: str
     attempt: int
@@ -152,6 +157,7 @@ class _Wanted:
     path: str
     link: bool = False
     log: bool = False
+    output: bool = False
 
 
 @dataclass(slots=True)
@@ -260,7 +266,8 @@ class _Upload:
             self._tell(spooled.problems, spooled.missing)
             for entry in spooled.files:
                 source = self._watched(spec.spool.source(entry.key))
-                yield _Wanted(entry.key, entry.attempt, source, unescape(entry.source))
+                path = unescape(entry.source)
+                yield _Wanted(entry.key, entry.attempt, source, path, output=entry.output)
             return
         found = self._collect()
         self._tell(found.problems, found.missing)
@@ -285,7 +292,9 @@ class _Upload:
 
     def _wanted(self, file: CollectedFile) -> _Wanted:
         key = self.layout.file_key(self.spec.job_id, file.name)
-        return _Wanted(key, self.spec.attempt, self._watched(file.source), file.path)
+        output = self.spec.results is not None and file.pattern >= self.spec.results
+        source = self._watched(file.source)
+        return _Wanted(key, self.spec.attempt, source, file.path, output=output)
 
     def _late(self, stored: Manifest) -> Iterator[_Wanted]:
         """What was missing when the rest was stored, and is there now."""
@@ -365,6 +374,7 @@ class _Upload:
             source=escape(file.path),
             attempt=file.attempt,
             relative=relative_to(file.path, self.spec.working_directory),
+            output=file.output,
         )
         if not stored.changed:
             record.note(entry, stored.etag)
