@@ -6,23 +6,21 @@ state. Must not know which store it is, nor when or in which thread it runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
 
-from runner.core.attempts import start_number
 from runner.errors import StateError
-from runner.results.download.log_parts import whole_logs
 from runner.results.download.places import relative_to
 from runner.results.escape import escape, shown, unescape, written
 from runner.results.folder import FolderStore
-from runner.results.layout import MAX_NAME_BYTES, STREAMS, Layout, Stream, folders_of
+from runner.results.layout import MAX_NAME_BYTES, STREAMS, Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, MissingFile, parse_manifest
 from runner.results.store import Entry, ResultStore, StoreError
 from runner.results.upload.collect import CollectedFile, Collection, collect
+from runner.results.upload.other_objects import remove_others
 from runner.results.upload.progress import Progress
 from runner.results.upload.source_file import SourceError, SourceFile, WithdrawnError
 from runner.results.upload.stale_results import find_late, stale_of
@@ -195,7 +193,7 @@ class _Upload:
             key = self.layout.manifest_key(self.spec.job_id)
             self.store.put_bytes(key, manifest.to_bytes(), durable=self.spec.durable)
         record.remove()
-        self._remove_all_but(manifest)
+        remove_others(self.store, self.layout, manifest, self.there.values())
         self.store.discard_unfinished(prefix)
         return manifest
 
@@ -385,25 +383,3 @@ class _Upload:
         self.problems.append(why)
         if not file.log:
             self.missing.append(MissingFile(written(file.path), why))
-
-    def _remove_all_but(self, manifest: Manifest) -> None:
-        named = {file.key for file in manifest.files}
-        named.add(self.layout.manifest_key(self.spec.job_id))
-        whole = whole_logs(self.layout, manifest, self.there.values())
-        left = sorted(key for key in self.there.keys() - named if not self._is_kept(key, whole))
-        if self.store.parallel == 1 or len(left) < 2:
-            for key in left:
-                self.store.delete(key)
-            return
-        with ThreadPoolExecutor(self.store.parallel, thread_name_prefix="delete") as pool:
-            list(pool.map(self.store.delete, left))
-
-    def _is_kept(self, key: str, whole: Set[tuple[int, Stream]]) -> bool:
-        """Parts are all there is of a log that isn't whole. A checkpoint is somebody else's
-        business, until the job doesn't need it any more; so are this run's attempts' records."""
-        layout, job_id = self.layout, self.spec.job_id
-        if part := layout.log_part_of(job_id, key):
-            return part[:2] not in whole
-        if token := layout.record_token(job_id, key):
-            return start_number(self.spec.run_id, token) > 0
-        return not self.spec.completed and key.startswith(layout.checkpoint_prefix(job_id))
