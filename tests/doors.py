@@ -48,7 +48,7 @@ from runner.store.projection import job_view, queue_view
 from runner.targets.ec2 import launch_record
 from runner.targets.ec2.launch import local_launches
 from runner.targets.ec2.observe.queue_standing import standing_of
-from runner.targets.ec2.observe.stored_status import Seen, job, page, parse_seen, summary
+from runner.targets.stored_status import Seen, job, page, parse_seen, summary
 
 HOUR = "2026-01-22T14:05:30.125Z"
 SHA = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -129,6 +129,8 @@ class FickleStore(FolderStore):
 class Scenario:
     """One seed's. Raises AssertionError, with what happened, where a promise is broken."""
 
+    always_stores = False
+
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed = seed
         self.random = random.Random(seed)
@@ -147,7 +149,7 @@ class Scenario:
             upload_timeout=120.0,
         )
         self.queue = self._document()
-        stores = self.random.random() < 0.7
+        stores = self.random.random() < 0.7 or self.always_stores
         self.store = FickleStore(folder / "store", self.fate) if stores else None
         self.failing = {i: self.random.choice((0, 0, 0, 1, 2, 9)) for i in range(len(self.jobs))}
         self.ends: Counter[int] = Counter()
@@ -295,11 +297,7 @@ class Scenario:
                 coroutine.close()
 
     async def _live(self, loop: VirtualLoop, peace: bool) -> QueueStatus:
-        place = RunContext(
-            {}, str(self.work), backend=self.machine.backend, results=self.store,
-            heartbeat=self.heartbeat,
-        )  # fmt: skip
-        session = Session(self.repository, self.settings, "q", place, self._observe, self.queue)
+        session = self._open()
         self._watch(session)
         try:
             if peace:
@@ -314,6 +312,13 @@ class Scenario:
         finally:
             with contextlib.suppress(Exception):
                 session.close()
+
+    def _open(self) -> Session:
+        place = RunContext(
+            {}, str(self.work), backend=self.machine.backend, results=self.store,
+            heartbeat=self.heartbeat,
+        )  # fmt: skip
+        return Session(self.repository, self.settings, "q", place, self._observe, self.queue)
 
     def _watch(self, session: Session) -> None:
         """Count the effects on this machine: a commit, and a start."""
@@ -387,12 +392,12 @@ class Scenario:
                 assert found == f"{index}/{state.attempt}".encode(), (job.job_id, found)
 
 
-def run_scenario(seed: int) -> list[str]:
+def run_scenario(seed: int, kind: type[Scenario] = Scenario) -> list[str]:
     """Play one scenario; what happened in it. Raises AssertionError that shows it."""
     folder = Path(tempfile.mkdtemp(prefix=f"simulated-{seed}-", dir=_memory()))
     before = random.getstate()
     random.seed(seed)
-    scenario = Scenario(seed, folder)
+    scenario = kind(seed, folder)
     try:
         scenario.play()
     except Exception as error:

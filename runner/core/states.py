@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 from runner.errors import IllegalTransition
 from runner.model.records import (
+    MOST,
     Count,
     Name,
     Rule,
@@ -22,6 +23,7 @@ from runner.model.records import (
     WallTime,
     fields_by_key,
     matching,
+    number,
     read,
     whole,
 )
@@ -91,6 +93,9 @@ QUEUE_ENDED = frozenset({_Q.COMPLETED, _Q.FAILED, _Q.CANCELLED})
 
 
 ExitStatus = Annotated[int, Rule(whole(0, 255))]
+Moment = Annotated[float, Rule(number(-MOST))]
+"""Monotonic seconds; before a boot's beginning where an attempt is older than the boot that drives
+it."""
 Slot = Annotated[int, Rule(whole(0, 10**9))]
 """A place in the shims' record file, of some hundred bytes."""
 
@@ -145,7 +150,7 @@ class JobState:
     error_message: str | None = None
     reason: str | None = None
     next_attempt_at: WallTime | None = None
-    retry_due: Seconds | None = None
+    retry_due: Moment | None = None
     results_uploaded: bool | None = None
     logs_uploaded: bool | None = None
     result_error: str | None = None
@@ -207,9 +212,9 @@ class Live:
     slot: Slot
     attempt: Count
     before: JobState = PENDING
-    since: Seconds | None = None
+    since: Moment | None = None
     stop: StopReason | None = None
-    kill_at: Seconds | None = None
+    kill_at: Moment | None = None
     killed: bool = False
     over: bool = False
     last: bool = False
@@ -236,7 +241,7 @@ class QueueState:
     updated_at: WallTime | None = None
     completed_at: WallTime | None = None
     worked: Seconds = 0.0
-    mono: Seconds = 0.0
+    mono: Moment = 0.0
     boot_id: str = ""
     paused: bool = False
     cancelling: bool = False

@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from runner.core.actions import Action
 from runner.core.scheduler import Changes, Scheduler
 from runner.errors import DiskError, StateError
 from runner.store.database import Database
+
+if TYPE_CHECKING:
+    from runner.engine.context import EngineContext
+    from runner.engine.journaling import Journaling
+    from runner.results.claim import SucceededError
 
 FLUSH_AFTER = 0.5
 """Seconds that a change which nothing depends on (a pid, an upload's end) may wait to be stored."""
@@ -24,11 +30,15 @@ RETRY_COMMIT = 0.5
 
 @dataclass(slots=True)
 class Step:
-    """Changes, and the actions and clients that wait until they are durable."""
+    """Changes, and the actions and clients that wait until they are durable.
+
+    ``requests``: the ids of requests that it carries out, and when that was (wall).
+    """
 
     changes: Changes = field(default_factory=Changes)
     actions: list[Action] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    requests: dict[str, float] = field(default_factory=dict)
 
     def tell_waiters(self) -> None:
         """What was waited for is durable."""
@@ -39,7 +49,10 @@ class Step:
 
 class Commits:
     """Of one session. ``on_durable`` gets each step that was stored; ``on_failure`` the error after
-    which nothing is stored any more; ``say`` an event, and why, for people."""
+    which nothing is stored any more; ``say`` an event, and why, for people. Where there is a
+    journal (``EngineContext.journal``) a step counts as stored once that has it too;
+    ``on_succeeded`` is called when another driver has gone on with it.
+    """
 
     def __init__(
         self,
@@ -49,6 +62,8 @@ class Commits:
         on_durable: Callable[[Step], None],
         on_failure: Callable[[BaseException], None],
         say: Callable[..., None],
+        context: EngineContext,
+        on_succeeded: Callable[[SucceededError], None],
     ) -> None:
         self._database = database
         self._scheduler = scheduler
@@ -60,13 +75,26 @@ class Commits:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self._unhandled: list[asyncio.Future[None]] = []
+        self._unhandled_requests: set[str] = set()
+        self._on_their_way: list[Step] = []
+        self.requests = database.requests()
+        self._journal: Journaling | None = None
+        if context.journal:
+            from runner.engine.journaling import Journaling
+
+            self._journal = Journaling(context, scheduler, self.requests, on_succeeded)
         self.step = Step()
         self.unwritten: str | None = None
         self.broken = False
 
-    def wait(self) -> asyncio.Future[None]:
-        """Done when what comes of the events of the next step is durable. It hurries that."""
+    def wait(self, request_id: str | None = None) -> asyncio.Future[None]:
+        """Done when what comes of the events of the next step is durable. It hurries that.
+
+        ``request_id``: of a request that they carry out; it is stored in the same step.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if request_id is not None:
+            self._unhandled_requests.add(request_id)
         self._unhandled.append(future)
         self._scheduler.changes.urgent = True
         return future
@@ -75,6 +103,11 @@ class Commits:
         """The scheduler has handled what was waited for: it is in this step's changes."""
         self.step.waiters += self._unhandled
         self._unhandled.clear()
+        if self._unhandled_requests:
+            told = dict.fromkeys(self._unhandled_requests, self._scheduler.queue.updated_at or 0.0)
+            self.step.requests |= told
+            self.requests |= told
+            self._unhandled_requests.clear()
 
     def commit(self, *, force: bool = False) -> None:
         """Store what changed if it is urgent, or with ``force``; else soon."""
@@ -87,12 +120,10 @@ class Commits:
             if (changes.jobs or changes.story) and self._timer is None and not self._stopped:
                 self._timer = self._later(FLUSH_AFTER, self._flush)
             return
+        records = [(index, scheduler.jobs[index]) for index in changes.jobs]
         try:
             self._database.commit(
-                scheduler.queue,
-                [(index, scheduler.jobs[index]) for index in changes.jobs],
-                changes.story,
-                self._job_ids,
+                scheduler.queue, records, changes.story, self._job_ids, step.requests
             )
         except DiskError as error:
             self._on_disk_error(str(error))
@@ -105,7 +136,16 @@ class Commits:
             self._say("state_written_again")
             self._database.keep_room()
         self.step = Step()
-        self._on_durable(step)
+        if self._journal is None:
+            self._on_durable(step)
+        else:
+            self._on_their_way.append(step)
+            self._journal.add(scheduler.queue, records, step.requests, self._journaled)
+
+    def _journaled(self) -> None:
+        """The journal has one more step: the oldest of those that it was given."""
+        if not self.broken:
+            self._on_durable(self._on_their_way.pop(0))
 
     def _flush(self) -> None:
         self._timer = None
@@ -128,7 +168,8 @@ class Commits:
 
     def refuse(self, why: str) -> None:
         """Clients that wait for a step to be durable wait in vain."""
-        for future in (*self.step.waiters, *self._unhandled):
+        waiting = [future for step in self._on_their_way for future in step.waiters]
+        for future in (*waiting, *self.step.waiters, *self._unhandled):
             if not future.done():
                 future.set_exception(StateError(f"the queue could not be worked on: {why}"))
         self._unhandled.clear()
@@ -139,10 +180,27 @@ class Commits:
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def trouble(self) -> str | None:
+        """Why a step isn't stored, if one isn't."""
+        return self.unwritten or (self._journal.error if self._journal is not None else None)
+
+    async def settle(self, until: float) -> None:
+        """Wait until what was committed is acted upon, or until then (monotonic seconds)."""
+        if self._journal is not None:
+            await self._journal.finish(until)
+
     def stop(self) -> None:
         """Begin nothing more by itself."""
         self._stopped = True
         self.stop_timer()
+        if self._journal is not None:
+            self._journal.stop()
+
+    def join(self) -> None:
+        """Wait for what is under way. Blocks; after ``stop``."""
+        if self._journal is not None:
+            self._journal.join()
 
 
 def _merge(into: Changes, more: Changes) -> None:

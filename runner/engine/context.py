@@ -29,6 +29,9 @@ class EngineContext:
     tells which machine this is, once it is known; ``folder_id`` names the state folder; ``own``
     are the files and folders of runner's, as real paths: no job's patterns mean them;
     ``backend`` makes what attempts run in (None: processes of this machine);
+    ``journal``: a step is acted upon only once its records are in the store, for the state folder
+    may be lost; ``journal_after`` is the number of the part that is gone on from, None where this
+    state folder has stored the newest itself;
     ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
@@ -50,6 +53,8 @@ class EngineContext:
     own: frozenset[str] = frozenset()
     folder_id: bytes = b""
     backend: MakeBackend | None = None
+    journal: bool = False
+    journal_after: int | None = None
 
     def holder(self, run_id: str) -> str:
         """How a result store names who works on the queue here."""

@@ -80,7 +80,14 @@ class Engine:
         self.files: AttemptFiles = self.backend.files(ours)
         self._inbox: list[ev.Event] = []
         self._commits = Commits(
-            database, scheduler, self._later, self._on_durable, self._break, self._say
+            database,
+            scheduler,
+            self._later,
+            self._on_durable,
+            self._break,
+            self._say,
+            context,
+            self._on_succeeded,
         )
         self._scheduled = False
         self._timer = DeadlineTimer(
@@ -91,6 +98,7 @@ class Engine:
         self._hold = False
         self._start_blocks = StartBlocks(self._space, self._wake)
         self._closed = False
+        self.succeeded: SucceededError | None = None
         self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
 
     # -- life --------------------------------------------------------------------------------
@@ -198,6 +206,7 @@ class Engine:
 
     def join(self) -> None:
         """Wait for the threads, and give back every descriptor. Blocks, in any thread."""
+        self._commits.join()
         self.backend.join()
         self.files.join()
         if self._queue_uploads is not None:
@@ -208,6 +217,7 @@ class Engine:
         if self._queue_uploads is not None:
             await self._queue_uploads.settle(until)
         self._callback_context.run(self._commit_all)
+        await self._commits.settle(until)
         last = await self._state_file_writer.finish()
         if self._queue_uploads is not None:
             await self._queue_uploads.put_last(last, until)
@@ -241,11 +251,15 @@ class Engine:
     def _later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(seconds, call, context=self._callback_context)
 
-    async def request(self, event: ev.Event) -> None:
-        """Post an event and wait until what came of it is durable."""
-        durable = self._commits.wait()
+    async def request(self, event: ev.Event, request_id: str | None = None) -> None:
+        """Post an event and wait until what came of it is durable, with the request's id."""
+        durable = self._commits.wait(request_id)
         self.post(event)
         await durable
+
+    def carried_out(self, request_id: str) -> bool:
+        """Whether a request with this id has been handled, in this session or before it."""
+        return request_id in self._commits.requests
 
     def _step(self) -> None:
         self._scheduled = False
@@ -354,6 +368,11 @@ class Engine:
         """Another machine works on the queue: end what runs, and remember not to begin again."""
         if self.scheduler.finished or self._closed or self._hold:
             return
+        self.succeeded = error
+        if self.context.journal:
+            # The attempts don't run here: they are the other driver's now.
+            self.detach()
+            return
         why = f"{error}; what is here stays"
         with suppress(DiskError):
             self._database.write_meta({TAKEN_OVER: why})
@@ -370,7 +389,7 @@ class Engine:
     @property
     def trouble(self) -> str | None:
         """What keeps the state from being written, if anything does."""
-        return self._commits.unwritten or self._state_file_writer.error
+        return self._commits.trouble or self._state_file_writer.error
 
     @property
     def exit_incomplete(self) -> bool:

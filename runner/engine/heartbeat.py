@@ -26,7 +26,8 @@ MISSED = 4
 
 
 class Heartbeat:
-    """``first_look`` is done when the store has told, or has taken too long to tell, whose it is.
+    """``first_look`` is done when the store has told, or has taken too long to tell, whose it is;
+    where there is a journal, when the lease is held: attempts elsewhere believe the lease.
 
     One thread of its own: an upload that takes minutes must not cost the lease.
     """
@@ -41,6 +42,7 @@ class Heartbeat:
         self._scheduler = scheduler
         self._state = state
         self._every = every
+        self._needs_lease = context.journal
         run_id = scheduler.queue.run_id
         holder = context.holder(run_id)
         self._lease = Lease(context.results, run_id, holder, MISSED * every)
@@ -54,6 +56,8 @@ class Heartbeat:
     def look(self) -> None:
         """Begin to look. Where nothing was ever stored by this run there is nothing to see."""
         epoch = self._scheduler.queue.epoch
+        if self._needs_lease:
+            return  # it begins once the state is stored
         if not epoch:
             self.first_look.set_result(None)
             return
@@ -124,7 +128,8 @@ class Heartbeat:
         self._busy = False
         if future.cancelled() or self._closed:
             return
-        self._looked()
+        if self._held or not self._needs_lease:
+            self._looked()
         if (error := future.exception()) is not None:
             # No thread, no memory, a bug: the next one is tried all the same. Imported here: with
             # the rich that it imports it would take a third of the start of a `run`.

@@ -53,6 +53,7 @@ class Settings:
     say `runner keep`, and cheap. ``keep_on_failure``: so long after a failure instead; None is as
     long. ``max_lifetime``: how long the machine may live in all; None is for ever.
     ``heartbeat``: how often a machine in EC2 tells the result store that it works on a queue.
+    ``control_interval``: how often a coordinator on AWS Batch looks for requests in its store.
     ``max_parallel_queues``: how many submitted queues a daemon works on at once.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
     no folders; else None. ``batch``: of jobs on AWS Batch.
@@ -78,6 +79,7 @@ class Settings:
     keep_on_failure: float | None = None
     max_lifetime: float | None = None
     heartbeat: float = 30.0
+    control_interval: float = 5.0
     max_parallel_queues: int = 1
     machine_run_dir: Path | None = None
     batch: BatchSettings = _NO_BATCH
@@ -210,6 +212,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "keep_on_failure": parse_duration,
     "max_lifetime": parse_duration,
     "heartbeat": parse_duration,
+    "control_interval": parse_duration,
     "max_parallel_queues": _count,
 }
 

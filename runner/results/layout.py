@@ -5,6 +5,9 @@ Pure text; must not know any store, and never looks at a file.
     queue.json                         the document
     queue-state.json                   the state
     lease.json                         which machine works on it now
+    coordinator.json                   how it was launched on AWS Batch, and which job drives it
+    journal/<run_id>/<number>.json.gz  the records that steps have changed, where no disk lasts
+    control/<id>.json                  a request to its driver, and <id>.answer.json its answer
     events/<run_id>/<holder>/<first>-<last>.jsonl
                                        what happened, a line an event; holder: who has stored it
     jobs/<job_id>/<file>               a result: its path below the fixed part of its pattern
@@ -60,6 +63,7 @@ STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 _ABSOLUTE = "_abs"
 _ATTEMPTS = "attempts"
 _CHECKPOINT = "checkpoint"
+_JOURNAL = re.compile(r"([0-9]{12})\.json\.gz")
 _EVENTS = re.compile(r"[0-9]{12}-([0-9]{12})\.jsonl")
 _LOGS = frozenset({"stdout.log", "stderr.log"})
 _MANIFEST = "manifest.json"
@@ -90,6 +94,29 @@ class Layout:
     document_key = "queue.json"
     state_key = "queue-state.json"
     lease_key = "lease.json"
+    coordinator_key = "coordinator.json"
+    control_prefix = "control/"
+
+    def control_request_key(self, request_id: str) -> str:
+        """A request to the queue's driver."""
+        return f"{self.control_prefix}{request_id}.json"
+
+    def control_answer_key(self, request_id: str) -> str:
+        """Its answer."""
+        return f"{self.control_prefix}{request_id}.answer.json"
+
+    def journal_prefix(self, run_id: str) -> str:
+        """Below this are the parts of a run's journal; ends with `/`."""
+        return f"journal/{run_id}/"
+
+    def journal_key(self, run_id: str, number: int) -> str:
+        """A part of it; keys sort by their numbers."""
+        return f"{self.journal_prefix(run_id)}{number:012}.json.gz"
+
+    def journal_part_of(self, key: str) -> int:
+        """The number of a part's key; 0 for a key that isn't one's."""
+        found = _JOURNAL.fullmatch(key.rpartition("/")[2])
+        return int(found[1]) if found else 0
 
     def events_prefix(self, run_id: str, holder: str | None = None) -> str:
         """Below this is a run's story, or what one holder has stored of it; ends with `/`."""

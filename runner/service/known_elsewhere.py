@@ -41,10 +41,11 @@ def check_not_ended(store: ResultStore | None, queue_id: str) -> None:
     except (NotFoundError, StateError):
         return
     if stored.queue_id == queue_id and stored.status in QUEUE_ENDED:
-        raise _ended(stored, store.describe())
+        raise ended_elsewhere(stored, store.describe())
 
 
-def _ended(stored: StoredQueue, where: str) -> EndedElsewhereError:
+def ended_elsewhere(stored: StoredQueue, where: str) -> EndedElsewhereError:
+    """The error for a queue that has ended in the store at ``where``."""
     state, status = stored.state, stored.status.value
     counts = Counter(job.status for job in state.jobs)
     jobs = ", ".join(f"{counts[each]} {each.value}" for each in JobStatus if counts[each])

@@ -81,8 +81,9 @@ async def answer(host: Host, message: dict[str, Any], peer: Peer) -> Answer:
             f"permission denied: '{name}' is for root and the members of the group 'runner'; "
             "everybody else may look"
         )
+    allowed = FIELDS[name] | {"v", "request"} | ({"id"} if name in ACTING else set())
     for field in message:
-        if field not in FIELDS[name] and field not in ("v", "request"):
+        if field not in allowed:
             raise UsageError(
                 f"'{name}' knows no {quoted(field)}{did_you_mean(field, FIELDS[name])}"
             )
@@ -237,7 +238,7 @@ async def _act(
             )
     if chosen is None and not any(snapshot.counts[status] for status in fitting):
         raise ConflictError(f"queue '{name}' {otherwise}: it is {snapshot.queue.status.value}")
-    await _apply(host, name, lambda now: event(now, chosen))
+    await _apply(host, name, fields, lambda now: event(now, chosen))
     return {"queue": (await _snapshot(host, name)).summary()}
 
 
@@ -256,7 +257,7 @@ async def _set_paused(host: Host, fields: Fields, paused: bool) -> Answer:
     snapshot = await _snapshot(host, name)
     if snapshot.queue.status in QUEUE_ENDED:
         raise ConflictError(f"queue '{name}' has ended: it is {snapshot.queue.status.value}")
-    await _apply(host, name, lambda now: ev.PauseRequested(now, paused))
+    await _apply(host, name, fields, lambda now: ev.PauseRequested(now, paused))
     return {"queue": (await _snapshot(host, name)).summary()}
 
 
@@ -295,10 +296,11 @@ def _changeable(host: Host, fields: Fields) -> str:
     return name
 
 
-async def _apply(host: Host, name: str, make: Callable[[ev.Now], ev.Event]) -> None:
+async def _apply(host: Host, name: str, fields: Fields, make: Callable[[ev.Now], ev.Event]) -> None:
+    request_id = given.word(fields, "id") if "id" in fields else None
     session = host.session_of(name)
     if session is not None:
-        await session.request(make)
+        await session.request(make, request_id)
     else:
         await host.act_on_resting(host.repository.find(name), make)
 
@@ -344,4 +346,5 @@ FIELDS: dict[str, set[str]] = {
     "upload": {"queue"},
     "stop": {"detach"},
 }
-"""What each request may carry; ``logs``, ``status`` and their like are in ``queries``."""
+"""What each request may carry; ``logs``, ``status`` and their like are in ``queries``.
+One that acts may also carry an ``id``: it is remembered with what came of it."""

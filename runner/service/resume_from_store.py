@@ -12,8 +12,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from runner.core.clock_shift import difference, shifted
+from runner.core.events import Now
 from runner.core.resume_from_store import from_stored
 from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import ENDED, JobState, QueueState, QueueStatus
@@ -21,12 +23,15 @@ from runner.core.update import carry_over
 from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
 from runner.model.document import QueueSpec, parse_stored
 from runner.results.download.stored_log import get_log
+from runner.results.journal import JournalState, read_journal
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
 from runner.results.stored_queue import StoredQueue, read_queue
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import AGAIN, QueueRepository
+from runner.service.session import JOURNAL_AFTER
 from runner.store.database import Database
+from runner.store.rows import request_rows
 
 _GOES_ON = frozenset({QueueStatus.RUNNING, QueueStatus.INTERRUPTED})
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
@@ -34,12 +39,13 @@ _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A stored run, and the records that go on with it here."""
+    """A stored run, and the records that go on with it here; of a ``journal``, where it stands."""
 
     stored: StoredQueue
     queue: QueueState
     jobs: dict[int, JobState]
     where: str
+    journal: JournalState | None = None
 
 
 def is_new(entry: QueueEntry) -> bool:
@@ -54,24 +60,33 @@ def find(
     entry: QueueEntry,
     store: ResultStore | None,
     say: Callable[[str], None],
+    *,
+    journal: Now | None = None,
 ) -> StoredRun | None:
     """What the store has of a queue that is new here. Blocks. ``say`` takes why it isn't used.
 
+    ``journal``: the moment, where its attempts are elsewhere and go on: a journal is believed then.
     Raises StoreError where nobody can tell, ConflictError as ``look`` does.
     """
     if store is None or not is_new(entry):
         return None
     again = parse_run_mode(entry.meta.get(AGAIN, RESUME))
-    return look(repository.stored_document(entry.name), again, store, say)
+    return look(repository.stored_document(entry.name), again, store, say, journal=journal)
 
 
 def look(
-    document: QueueSpec, again: RunMode, store: ResultStore, say: Callable[[str], None]
+    document: QueueSpec,
+    again: RunMode,
+    store: ResultStore,
+    say: Callable[[str], None],
+    *,
+    journal: Now | None = None,
 ) -> StoredRun | None:
     """What the store has of a queue that goes on with this document. Blocks. See ``find``.
 
     Raises ConflictError where ``again`` asks for its mending and doesn't accept the document, or
-    where the stored run can't be read: what has been done must not be done again unasked.
+    where the stored run can't be read: what has been done must not be done again unasked. With
+    ``journal`` a run that can't be read is a StateError in any case.
     """
     layout, where = Layout(), store.describe()
     try:
@@ -79,26 +94,38 @@ def look(
     except NotFoundError:
         return None
     except StateError as error:
-        _unusable(f"{error}", again, say)
+        _unusable(f"{error}", again, say, journal)
         return None
     if stored.queue_id != document.queue_id:
         return None
-    if stored.status not in _GOES_ON and not again.mends:
+    if stored.status not in _GOES_ON and not again.mends and journal is None:
         return None
     raw = store.get_bytes(layout.document_key)
     try:
         if raw is None:
-            _unusable(f"{where} holds a run without its document", again, say)
+            _unusable(f"{where} holds a run without its document", again, say, journal)
             return None
         before = parse_stored(raw).with_id(stored.queue_id)
         if before != document and not again.mends:
-            _unusable(f"{where} holds an unfinished run of another document", again, say)
+            told = f"{where} holds an unfinished run of another document"
+            _unusable(told, again, say, journal)
             return None
-        queue, jobs = from_stored(before, stored.state)
-    except ConflictError:
+        found = None
+        if journal is not None:
+            found = read_journal(store, layout, stored.run_id, len(before.jobs))
+        if found is None:
+            queue, jobs = from_stored(before, stored.state)
+        else:
+            assert journal is not None
+            queue, jobs = shifted(found.queue, found.jobs, difference(found.moment, journal))
+            # A driver that is gone may have claimed the store just before.
+            queue = replace(queue, epoch=max(queue.epoch, stored.state.epoch))
+    except (ConflictError, StoreError):
         raise
     except RunnerError as error:
-        _unusable(f"the run in {where} can't be resumed: {error}", again, say)
+        if journal is not None:
+            raise
+        _unusable(f"the run in {where} can't be resumed: {error}", again, say, journal)
         return None
     if again.mends:
         try:
@@ -106,10 +133,12 @@ def look(
         except ConflictError as error:
             told = f"{where} has a run of '{stored.queue_id}', and {again.flags} doesn't accept"
             raise ConflictError(f"{told} this document for it:\n{error}") from None
-    return StoredRun(stored, queue, jobs, where)
+    return StoredRun(stored, queue, jobs, where, found)
 
 
-def _unusable(why: str, again: RunMode, say: Callable[[str], None]) -> None:
+def _unusable(why: str, again: RunMode, say: Callable[[str], None], journal: Now | None) -> None:
+    if journal is not None:
+        raise StateError(f"{why}: its attempts may still run, so nothing is begun anew")
     if again.mends:
         raise ConflictError(f"{why}: there is nothing to mend; --fresh begins anew")
     say(f"{why}: begun anew")
@@ -122,11 +151,16 @@ def take_over(
 
     Raises StateError, DiskError.
     """
-    _fetch_logs(repository, entry, found, store)
+    if found.journal is None:
+        # Attempts that are elsewhere store their own.
+        _fetch_logs(repository, entry, found, store)
     database = Database(repository.queue_paths(entry.name).database)
     try:
         # What was stored is in this store: it is not to be stored again.
-        database.write_meta({"results": found.where})
+        meta = {"results": found.where}
+        if found.journal is not None:
+            meta |= {JOURNAL_AFTER: str(found.journal.last), **request_rows(found.journal.requests)}
+        database.write_meta(meta)
         database.replace_all(database.document(), found.queue, sorted(found.jobs.items()))
     finally:
         database.close()

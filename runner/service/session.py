@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.core import events as ev
+from runner.core.clock_shift import difference, shifted
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
+from runner.engine.clock import now
 from runner.engine.context import EngineContext, MakeBackend
 from runner.engine.engine import Engine
 from runner.engine.recorded_attempts import end_every_attempt
@@ -26,6 +28,7 @@ from runner.host.processors import usable_processors
 from runner.model.document import FIT, QueueSpec
 from runner.model.graph import Graph
 from runner.model.settings import Settings
+from runner.process.identity import boot_id
 from runner.process.shim_protocol import User
 from runner.results.layout import Layout
 from runner.results.runs import set_former_run_aside
@@ -34,11 +37,17 @@ from runner.rights import Rights
 from runner.service.lost_steps import make_good
 from runner.service.queue_repository import QueueRepository
 from runner.service.state_files import write_state_file
-from runner.store.database import Database
+from runner.store.database import Database, Loaded
 from runner.store.folder_id import folder_id
 from runner.store.paths import LogPaths, QueuePaths, StatePaths, make_owned
 
 LET_GO = "the queue was let go just now; try again"
+
+JOURNAL_AFTER = "journal_after"
+"""The key of ``meta`` under which it is noted from which part of a journal a state was taken."""
+
+_CLOCK = "clock"
+"""The same for the clocks that the records' times are of: boot, wall and monotonic seconds."""
 
 WORK_DIR = "work_dir"
 """The key under which a foreground run's folder is remembered."""
@@ -53,8 +62,13 @@ class RunContext:
     ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
     ``jobs_unit``: the folder of the unit that they live in, None: they live where we do;
     ``heartbeat``: how often the store is told that this machine, ``instance``, works on it;
+<<<<<<< HEAD
     ``backend`` makes what attempts run in, None: processes of this machine; ``fit``: how many jobs
     run at once where the document says "fit", None: as many as this machine has processors.
+=======
+    ``backend`` makes what attempts run in, None: processes of this machine. ``journal``: each step
+    is in the store before it is acted upon, so that another driver goes on from exactly there.
+>>>>>>> 5b3979f (A journal in the result store, for a driver without a disk that lasts; requests by way of the store)
     """
 
     environment: dict[str, str]
@@ -65,7 +79,11 @@ class RunContext:
     heartbeat: float | None = None
     instance: Callable[[], str | None] = lambda: None
     backend: MakeBackend | None = None
+<<<<<<< HEAD
     fit: int | None = None
+=======
+    journal: bool = False
+>>>>>>> 5b3979f (A journal in the result store, for a driver without a disk that lasts; requests by way of the store)
 
 
 class _Opened:
@@ -90,6 +108,9 @@ class _Opened:
             made_good = make_good(paths, self.database, document, loaded)
             self.brought_back = made_good is not None
             loaded = made_good or loaded
+            journal_after = loaded.meta.get(JOURNAL_AFTER)
+            if context.journal:
+                loaded = _on_this_clock(self.database, loaded)
             self.queue_id = loaded.queue_id
             self.scheduler = Scheduler(
                 document,
@@ -128,6 +149,8 @@ class _Opened:
                 folder_id=folder_id(repository.paths.folder_id) if context.results else b"",
                 own=_own(repository.paths, paths, logs, settings.run_dir),
                 backend=context.backend,
+                journal=context.journal,
+                journal_after=int(journal_after) if journal_after else None,
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)
@@ -217,9 +240,18 @@ class Session:
         with suppress(RuntimeError):  # its loop is closed: it has ended
             self.loop.call_soon_threadsafe(call)
 
-    async def request(self, make: Callable[[ev.Now], ev.Event]) -> None:
-        """Have an event handled, and wait until what came of it is durable. Raises StateError."""
-        await self._inside(lambda: self.engine.request(make(self.engine.now())))
+    async def request(
+        self, make: Callable[[ev.Now], ev.Event], request_id: str | None = None
+    ) -> None:
+        """Have an event handled, and wait until what came of it is durable. Raises StateError.
+
+        ``request_id`` is stored in the same step: see ``carried_out``.
+        """
+        await self._inside(lambda: self.engine.request(make(self.engine.now()), request_id))
+
+    def carried_out(self, request_id: str) -> bool:
+        """Whether a request with this id has been handled. On the session's loop."""
+        return self.engine.carried_out(request_id)
 
     async def look(self, view: Callable[[], _T]) -> _T:
         """What ``view`` returns, called between two steps. Raises StateError, and what it does."""
@@ -249,10 +281,27 @@ class Session:
         return answered.result()
 
 
+<<<<<<< HEAD
 def _fit(document: QueueSpec, context: RunContext) -> int:
     if document.max_parallel_jobs != FIT:
         return 1
     return usable_processors() if context.fit is None else context.fit
+=======
+def _on_this_clock(database: Database, loaded: Loaded) -> Loaded:
+    """What was loaded, its monotonic times on this boot's clock: attempts elsewhere have gone on
+    while this machine was down. Raises DiskError, StateError."""
+    boot, moment = boot_id(), now()
+    before, _, told = loaded.meta.get(_CLOCK, "").partition(" ")
+    if before and before != boot:
+        wall, mono = map(float, told.split())
+        seconds = difference(ev.Now(wall, mono), moment)
+        queue, jobs = shifted(loaded.queue, loaded.jobs, seconds)
+        database.replace_all(database.document(), queue, sorted(jobs.items()))
+        loaded = replace(loaded, queue=queue, jobs=jobs)
+    # From now on the newest part is this state folder's own, and tells where the journal stands.
+    database.write_meta({_CLOCK: f"{boot} {moment.wall!r} {moment.mono!r}", JOURNAL_AFTER: ""})
+    return loaded
+>>>>>>> 5b3979f (A journal in the result store, for a driver without a disk that lasts; requests by way of the store)
 
 
 def _take_staged(staged: Path, work: Path) -> None:

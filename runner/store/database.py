@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from runner.core.states import (
@@ -41,6 +42,8 @@ from runner.store.rows import (
     outline_of,
     queue_id_of,
     queue_of,
+    request_rows,
+    requests_of,
     text_of,
 )
 from runner.store.sqlite_errors import ADVICE, judged, translated
@@ -249,8 +252,12 @@ class Database:
         jobs: Iterable[tuple[int, JobState]],
         story: Iterable[StoryEntry],
         job_ids: Sequence[str],
+        requests: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """One step. Raises DiskError with nothing written; StateError if it's beyond repair."""
+        """One step. Raises DiskError with nothing written; StateError if it's beyond repair.
+
+        ``requests``: the ids of requests that it carries out, and when that was (wall).
+        """
         execute = self._connection.execute
         newest = None
         with self._transaction():
@@ -264,6 +271,8 @@ class Database:
                     (entry.wall, job, entry.event, detail),
                 ).lastrowid
             execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
+            if requests:
+                self.set_meta(request_rows(requests))
         if newest is not None:
             self._last_event.write(queue.run_id, newest)
 
@@ -278,6 +287,10 @@ class Database:
                 execute("INSERT INTO jobs VALUES (?, ?)", (idx, _record(state)))
             execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
             self.set_meta({"document": document})
+
+    def requests(self) -> dict[str, float]:
+        """The ids of requests that were carried out, and when (wall)."""
+        return requests_of(self.meta())
 
     def write_meta(self, values: dict[str, str]) -> None:
         """Set some meta values, durably."""

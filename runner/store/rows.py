@@ -54,6 +54,30 @@ def meta_rows(words: Mapping[str, str]) -> list[tuple[str, str | bytes]]:
     return [(key, _to_row(value)) for key, value in words.items()]
 
 
+_REQUEST = "request:"
+
+
+def request_rows(requests: Mapping[str, float]) -> dict[str, str]:
+    """Ids of requests that were carried out, and when (wall), as words of the queue's own."""
+    return {f"{_REQUEST}{request_id}": repr(wall) for request_id, wall in requests.items()}
+
+
+def requests_of(words: Mapping[str, str]) -> dict[str, float]:
+    """The inverse. A time that is none is taken for long ago: the request was carried out."""
+    return {
+        key.removeprefix(_REQUEST): _seconds(value)
+        for key, value in words.items()
+        if key.startswith(_REQUEST)
+    }
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
 def _to_row(value: str) -> str | bytes:
     try:
         value.encode()

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from runner.errors import NotFoundError, RunnerError, UsageError
 from runner.model.messages import quoted
+from runner.targets.batch.target import BatchTarget
 from runner.targets.ec2.target import Ec2Target
 from runner.targets.here.target import HereTarget
 from runner.targets.port import AmbiguousError, QueueConnection
@@ -38,7 +39,7 @@ class QueueTarget(Protocol):
         """A connection that has asked nothing yet. Raises UsageError for flags of other targets."""
 
 
-TARGETS: tuple[QueueTarget, ...] = (HereTarget(), Ec2Target())
+TARGETS: tuple[QueueTarget, ...] = (HereTarget(), BatchTarget(), Ec2Target())
 """In the order in which a queue that no target matches is looked for."""
 
 

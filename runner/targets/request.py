@@ -21,7 +21,8 @@ _QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 class TargetRequest:
     """The words and flags that choose a target. None: not given.
 
-    ``word``: a verb's first argument, a queue or a machine. ``on``: the machine, or the queue whose
+    ``word``: a verb's first argument, a queue or a machine. ``target``: the kind of place that
+    ``--target`` names. ``on``: the machine, or the queue whose
     machine it is, as ``--on`` has it. ``settings`` loads this machine's settings; it is called by
     the target of this machine only. ``say`` is told notes for people.
     """
@@ -33,8 +34,14 @@ class TargetRequest:
     queue: str | None = None
     region: str | None = None
     bucket: str | None = None
+    target: str | None = None
     state_dir: str | None = None
     log_dir: str | None = None
+
+    @property
+    def names_store(self) -> bool:
+        """Whether the word is the address of a result store."""
+        return self.word is not None and self.word.lower().startswith("s3://")
 
 
 def checked_queue(name: Any, where: str) -> str | None:

@@ -13,7 +13,7 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.observe.answer_origin import instance_view, origin_of
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
 from runner.targets.ec2.observe.reachability import Reachability
-from runner.targets.ec2.observe.stored_status import Seen
+from runner.targets.stored_status import Seen
 
 NOW = 1_800_000_000.0
 NAME = "i-0123456789abcdef0"

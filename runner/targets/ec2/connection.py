@@ -16,8 +16,9 @@ from runner.aws.errors import AwsError
 from runner.aws.ssm import Ssm
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError, UsageError
 from runner.service.queries import has_news
+from runner.targets import stored_status
 from runner.targets.ec2.launch.local_launches import Launches
-from runner.targets.ec2.observe import machine_lookup, reachability, stored_status
+from runner.targets.ec2.observe import machine_lookup, reachability
 from runner.targets.ec2.observe.answer_origin import instance_view, origin_of
 from runner.targets.ec2.observe.boot_wait import ThroughBoot
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
@@ -29,7 +30,6 @@ from runner.targets.ec2.observe.ssm_requester import (
     NotReached,
     SsmRequester,
 )
-from runner.targets.ec2.observe.stored_status import Seen, StoredStatus
 from runner.targets.port import (
     Answer,
     NoResultsError,
@@ -38,6 +38,7 @@ from runner.targets.port import (
     StoredResults,
     TargetTraits,
 )
+from runner.targets.stored_status import Seen, StoredStatus
 
 TRAITS = TargetTraits(
     name="EC2",

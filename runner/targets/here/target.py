@@ -19,7 +19,8 @@ class HereTarget:
 
     def matches(self, request: TargetRequest) -> bool:
         """See QueueTarget."""
-        return {request.word, request.on, request.region, request.bucket} == {None}
+        named = {request.word, request.on, request.region, request.bucket, request.target}
+        return named == {None}
 
     def may_have(self, request: TargetRequest) -> bool:
         """See QueueTarget."""

@@ -9,8 +9,8 @@ from runner.targets.ec2.observe import reachability
 from runner.targets.ec2.observe.cost import cost_of, price_in
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget
 from runner.targets.ec2.observe.reachability import Reachability
-from runner.targets.ec2.observe.stored_status import Seen
 from runner.targets.port import Answer
+from runner.targets.stored_status import Seen
 
 
 def instance_view(found: ResolvedTarget, now: float) -> Answer:

@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from runner.aws.errors import AwsError
+from runner.targets import stored_status
 from runner.targets.ec2 import names
 from runner.targets.ec2.launch_record import LaunchRecord
-from runner.targets.ec2.observe import machine_lookup, stored_status
+from runner.targets.ec2.observe import machine_lookup
 from runner.targets.ec2.observe.boot_progress import BootProgress, Boots, comes_before
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget
 
 if TYPE_CHECKING:
     from runner.targets.ec2.connection import Ec2Connection
-    from runner.targets.ec2.observe.stored_status import Seen
+    from runner.targets.stored_status import Seen
 
 Answer = dict[str, Any]
 

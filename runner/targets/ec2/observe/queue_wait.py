@@ -16,7 +16,7 @@ from runner.targets.ec2.observe.reachability import AwsAway
 
 if TYPE_CHECKING:
     from runner.targets.ec2.connection import Ec2Connection
-    from runner.targets.ec2.observe.stored_status import Seen
+    from runner.targets.stored_status import Seen
 
 Answer = dict[str, Any]
 

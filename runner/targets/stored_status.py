@@ -254,6 +254,22 @@ def job(seen: Seen, name: str) -> Answer:
     raise _no_job(name, [each["job_id"] for each in seen.state["jobs"]], seen.queue_id)
 
 
+def story(store: str, seen: Seen, name: str) -> list[Answer]:
+    """What is stored of a job's story, oldest first. Raises StoreError."""
+    from runner.results.stored_events import read_events
+
+    opened = open_store(store)
+    try:
+        found = read_events(opened, Layout(), str(seen.state["run_id"]))
+    finally:
+        opened.close()
+    return [
+        {"wall": each.wall, "job": each.job, "event": each.event, **each.detail}
+        for each in found.events
+        if each.job == name
+    ]
+
+
 def _no_job(name: str, names: Sequence[str], queue_id: str) -> RunnerError:
     hint = did_you_mean(name, names)
     return NotFoundError(f"there is no job {quoted(name)} in '{queue_id}'{hint}")

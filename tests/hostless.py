@@ -1,0 +1,88 @@
+"""Scenarios of a queue whose driver loses its host each time: only the result store is left.
+
+What runs outlives every host, as jobs of AWS Batch do; each host has a clock of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simulation import Scenario
+
+from runner.core.run_mode import RunMode
+from runner.core.states import QUEUE_ENDED, QueueStatus
+from runner.engine.clock import now
+from runner.model.document import dump_document
+from runner.results.folder import FolderStore
+from runner.results.layout import Layout
+from runner.service import resume_from_store
+from runner.service.coordinator import left_for_good
+from runner.service.queue_repository import QueueRepository
+from runner.service.session import RunContext, Session
+
+
+class HostlessScenario(Scenario):
+    """One seed's."""
+
+    always_stores = True
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        super().__init__(seed, folder)
+        self.heartbeat = 30.0
+        self._folder = folder
+        self._hosts = 0
+        self._same_host = False
+        # As a launch does, before anything runs.
+        document = dump_document(self.queue).encode()
+        FolderStore(folder / "store").put_bytes(Layout.document_key, document)
+
+    def _between(self) -> None:
+        """Another host drives the queue, some time later; what runs there goes on."""
+        self.mono += self.random.choice((0.0, 0.5, 5.0, 100.0))
+        before, wall = self.mono, self.epoch + self.mono
+        self.mono = self.random.choice((5.0, 50.0, 1e6))
+        self.epoch = wall - self.mono
+        for tree in self.machine.trees.values():
+            tree.ends += self.mono - before
+            if tree.claimed is not None:
+                tree.claimed += self.mono - before
+
+    def _session(self, peace: bool) -> QueueStatus | None:
+        ended = self._ended_for_good()
+        if ended is not None:
+            return ended
+        status = super()._session(peace)
+        # A request that came with the end: the coordinator goes on.
+        while status in QUEUE_ENDED and self.repository.find("q").queue.status not in QUEUE_ENDED:
+            self._same_host = True
+            status = super()._session(peace)
+        return status
+
+    def _ended_for_good(self) -> QueueStatus | None:
+        """The queue's status, where a coordinator would find nothing more to do."""
+        found = left_for_good(FolderStore(self._folder / "store"), self.queue)
+        return None if found is None else found.status
+
+    def _open(self) -> Session:
+        if not self._same_host:
+            self._move()
+        self._same_host = False
+        place = RunContext(
+            {}, str(self.work), backend=self.machine.backend, results=self.store,
+            heartbeat=self.heartbeat, journal=True,
+        )  # fmt: skip
+        return Session(self.repository, self.settings, "q", place, self._observe, self.queue)
+
+    def _move(self) -> None:
+        """A host that knows nothing."""
+        self._hosts += 1
+        here = self._folder / f"host-{self._hosts}"
+        self.repository = QueueRepository(here / "state", here / "logs")
+        self.repository.create(self.queue, "run", anonymous=False, again=RunMode())
+        assert self.store is not None
+        healthy = FolderStore(self._folder / "store")
+        entry = self.repository.find("q")
+        found = resume_from_store.find(self.repository, entry, healthy, self.say, journal=now())
+        if found is not None:
+            resume_from_store.take_over(self.repository, entry, found, healthy)
+            self.say(f"goes on from part {found.journal.last if found.journal else None}")
