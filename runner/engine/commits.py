@@ -56,13 +56,13 @@ class Commits:
 
     def __init__(
         self,
+        context: EngineContext,
         database: Database,
         scheduler: Scheduler,
         later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
         on_durable: Callable[[Step], None],
         on_failure: Callable[[BaseException], None],
         say: Callable[..., None],
-        context: EngineContext,
         on_succeeded: Callable[[SucceededError], None],
     ) -> None:
         self._database = database

@@ -79,16 +79,8 @@ class Engine:
         ours = None if self._queue_uploads is None else self._queue_uploads.state
         self.files: AttemptFiles = self.backend.files(ours)
         self._inbox: list[ev.Event] = []
-        self._commits = Commits(
-            database,
-            scheduler,
-            self._later,
-            self._on_durable,
-            self._break,
-            self._say,
-            context,
-            self._on_succeeded,
-        )
+        acts = (self._on_durable, self._break, self._say, self._on_succeeded)
+        self._commits = Commits(context, database, scheduler, self._later, *acts)
         self._scheduled = False
         self._timer = DeadlineTimer(
             scheduler,

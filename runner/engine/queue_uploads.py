@@ -43,6 +43,7 @@ class QueueUploads:
             self.state.stored = self._heartbeat.begin
             self.state.on_succeeded = on_succeeded
         self._loop = asyncio.get_running_loop()
+        self._at_once = context.journal
         self._put_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -60,8 +61,9 @@ class QueueUploads:
 
     def put_document_soon(self) -> None:
         """Let the store know which queue it holds. Not now: of a large queue it takes as long as
-        many jobs' starts."""
-        self._put_timer = self._loop.call_later(FLUSH_AFTER, self._put_document)
+        many jobs' starts; but where nothing starts before it, at once."""
+        wait = 0.0 if self._at_once else FLUSH_AFTER
+        self._put_timer = self._loop.call_later(wait, self._put_document)
 
     def _put_document(self) -> None:
         self._put_timer = None

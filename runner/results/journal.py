@@ -155,28 +155,33 @@ def read_journal(
     last = last_part(store, layout, run_id)
     if not last:
         return None
-    parts: list[JournalPart] = []
+    parts: list[JournalPart | None] = []
 
-    def fetch(seq: int) -> JournalPart:
+    def fetch(seq: int) -> JournalPart | None:
         key = layout.journal_key(run_id, seq)
         raw = store.get_bytes(key)
         if raw is None:
-            raise StateError(f"{shown(store.describe())}: {key} is missing: a part of the journal")
-        return parse_part(raw, f"{key} in {shown(store.describe())}", total)
+            return None  # an old one may have been removed
+        return parse_part(raw, f"{key} in {store.describe()}", total)
 
     with ThreadPoolExecutor(min(_AT_ONCE, store.parallel + 1), "journal") as threads:
         below = last
-        while below > 0 and not any(part.whole for part in parts):
+        while below > 0 and not any(part is None or part.whole for part in parts):
             numbers = range(max(0, below - _AT_ONCE) + 1, below + 1)
             parts[:0] = threads.map(fetch, numbers)
             below = numbers[0] - 1
-    begin = max((at for at, part in enumerate(parts) if part.whole), default=0)
+    begin = max((at for at, part in enumerate(parts) if part is not None and part.whole), default=0)
+    needed = [part for part in parts[begin:] if part is not None]
+    if len(needed) < len(parts) - begin:
+        seq = below + 1 + next(at for at, part in enumerate(parts) if at >= begin and part is None)
+        key = layout.journal_key(run_id, seq)
+        raise StateError(f"{key} in {store.describe()} is missing: a part of the journal")
     jobs: dict[int, JobState] = {}
     requests: dict[str, float] = {}
-    for part in parts[begin:]:
+    for part in needed:
         jobs |= part.jobs
         requests |= part.requests
-    newest = parts[-1]
+    newest = needed[-1]
     return JournalState(last, newest.moment, newest.queue, jobs, requests)
 
 

@@ -62,13 +62,10 @@ class RunContext:
     ``work_dir`` None: the queue's own work folder; ``rights`` None: ours;
     ``jobs_unit``: the folder of the unit that they live in, None: they live where we do;
     ``heartbeat``: how often the store is told that this machine, ``instance``, works on it;
-<<<<<<< HEAD
     ``backend`` makes what attempts run in, None: processes of this machine; ``fit``: how many jobs
     run at once where the document says "fit", None: as many as this machine has processors.
-=======
-    ``backend`` makes what attempts run in, None: processes of this machine. ``journal``: each step
-    is in the store before it is acted upon, so that another driver goes on from exactly there.
->>>>>>> 5b3979f (A journal in the result store, for a driver without a disk that lasts; requests by way of the store)
+    ``journal``: each step is in the store before it is acted upon, so that another driver goes on
+    from exactly there.
     """
 
     environment: dict[str, str]
@@ -79,11 +76,8 @@ class RunContext:
     heartbeat: float | None = None
     instance: Callable[[], str | None] = lambda: None
     backend: MakeBackend | None = None
-<<<<<<< HEAD
     fit: int | None = None
-=======
     journal: bool = False
->>>>>>> 5b3979f (A journal in the result store, for a driver without a disk that lasts; requests by way of the store)
 
 
 class _Opened:
@@ -281,12 +275,12 @@ class Session:
         return answered.result()
 
 
-<<<<<<< HEAD
 def _fit(document: QueueSpec, context: RunContext) -> int:
     if document.max_parallel_jobs != FIT:
         return 1
     return usable_processors() if context.fit is None else context.fit
-=======
+
+
 def _on_this_clock(database: Database, loaded: Loaded) -> Loaded:
     """What was loaded, its monotonic times on this boot's clock: attempts elsewhere have gone on
     while this machine was down. Raises DiskError, StateError."""
@@ -301,7 +295,6 @@ def _on_this_clock(database: Database, loaded: Loaded) -> Loaded:
     # From now on the newest part is this state folder's own, and tells where the journal stands.
     database.write_meta({_CLOCK: f"{boot} {moment.wall!r} {moment.mono!r}", JOURNAL_AFTER: ""})
     return loaded
->>>>>>> 5b3979f (A journal in the result store, for a driver without a disk that lasts; requests by way of the store)
 
 
 def _take_staged(staged: Path, work: Path) -> None:

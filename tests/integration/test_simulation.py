@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hostless import HostlessScenario
 from simulation import run_scenario
 
 CHUNKS = 20
@@ -26,6 +27,7 @@ def test_a_seed_tells_the_same_scenario_in_another_process() -> None:
     code = f"""
 import sys
 sys.path[:0] = [{str(tests)!r}]
+from hostless import HostlessScenario
 from simulation import run_scenario
 print("\\n".join(line for seed in range(5) for line in run_scenario(seed)))
 """
@@ -41,3 +43,9 @@ print("\\n".join(line for seed in range(5) for line in run_scenario(seed)))
     ]
     assert told[0] == told[1]
     assert "runs" in told[0] and "killed at" in told[0]
+
+
+def test_a_driver_that_loses_its_host_goes_on_from_the_store() -> None:
+    """A coordinator on AWS Batch that is lost would start jobs twice, or lose what they did."""
+    for seed in range(20):
+        run_scenario(seed, HostlessScenario)
