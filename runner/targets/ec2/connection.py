@@ -30,14 +30,7 @@ from runner.targets.ec2.observe.ssm_requester import (
     NotReached,
     SsmRequester,
 )
-from runner.targets.port import (
-    Answer,
-    NoResultsError,
-    Say,
-    Stopped,
-    StoredResults,
-    TargetTraits,
-)
+from runner.targets.port import Answer, NoResultsError, Say, Stopped, StoredResults, TargetTraits
 from runner.targets.stored_status import Seen, StoredStatus
 
 TRAITS = TargetTraits(
