@@ -6,7 +6,9 @@ still fail it isn't known yet, and the answer is remembered together with such a
 
 from __future__ import annotations
 
-from runner.core.states import ENDED, JobState, JobStatus
+from collections.abc import Callable
+
+from runner.core.states import ENDED, JobStatus
 from runner.model.document import QueueSpec
 from runner.model.graph import Graph
 
@@ -18,13 +20,21 @@ FAILED = -2
 
 
 class Ancestry:
-    """What stands before the jobs of one queue. ``jobs``: ``QueueRecords.jobs`` itself."""
+    """What stands before the jobs of one queue.
 
-    def __init__(self, document: QueueSpec, graph: Graph, jobs: list[JobState]) -> None:
+    ``status_of``: how a unit, or an array as a whole, stands. Before an array are its elements.
+    """
+
+    def __init__(
+        self,
+        document: QueueSpec,
+        graph: Graph,
+        status_of: Callable[[int], JobStatus],
+    ) -> None:
         self._document = document.jobs
+        self._status_of = status_of
         self._stops = document.on_failure == "stop"
         self._dependencies = graph.dependencies
-        self._jobs = jobs
         self._known: dict[int, int] = {}
 
     def forget(self, *, only_open: bool = False) -> None:
@@ -37,8 +47,11 @@ class Ancestry:
 
     def was_skipped(self, index: int) -> bool:
         """Whether it counts as skipped for what came before it, and not for its own condition."""
-        skipped = self._jobs[index].status is JobStatus.SKIPPED
-        return skipped and self._document[index].run_if == "success"
+        if self._status_of(index) is not JobStatus.SKIPPED:
+            return False
+        if index >= len(self._document):  # as its elements were
+            index = self._dependencies[index][0]
+        return self._document[index].run_if == "success"
 
     def before(self, index: int) -> int:
         """FAILED, NONE, or an ancestor of this skipped job that has not ended."""
@@ -72,7 +85,7 @@ class Ancestry:
 
     def _answer(self, index: int) -> int | None:
         """What this job says to one behind it; None: what stands before it has to be looked at."""
-        status = self._jobs[index].status
+        status = self._status_of(index)
         if status is JobStatus.FAILED:
             return FAILED
         if status not in ENDED:
@@ -82,7 +95,7 @@ class Ancestry:
         if not passes:
             return NONE
         known = self._known.get(index)
-        if known is not None and known >= 0 and self._jobs[known].status in ENDED:
+        if known is not None and known >= 0 and self._status_of(known) in ENDED:
             return None
         return known
 

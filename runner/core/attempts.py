@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -114,7 +115,7 @@ def _take_along(records: QueueRecords, now: ev.Now, index: int) -> None:
     document, graph, jobs = records.document.jobs, records.graph, records.jobs
     stale = [
         other
-        for other in graph.dependents[index]
+        for other in _waiting_for(records, index)
         if document[other].run_if != "success"
         and jobs[other].status in ENDED
         and jobs[other].status is not JobStatus.CANCELLED
@@ -123,6 +124,17 @@ def _take_along(records: QueueRecords, now: ev.Now, index: int) -> None:
         again = sorted(behind(document, graph, jobs, stale, everything=False).union(stale))
         run_again(records, now.wall, again)
         reconsider(records, now.wall, again)
+
+
+def _waiting_for(records: QueueRecords, index: int) -> Iterator[int]:
+    """The units behind this one. Of an array they are looked at once: until all of its elements
+    have ended none of them ends."""
+    for other in records.graph.dependents[index]:
+        if not records.frontier.is_array(other):
+            yield other
+        elif other not in records.taken_along:
+            records.taken_along.add(other)
+            yield from records.graph.dependents[other]
 
 
 def _reason(records: QueueRecords, index: int, before: JobState, *, in_reserve: bool) -> str | None:

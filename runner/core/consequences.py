@@ -10,23 +10,31 @@ from dataclasses import replace
 
 from runner.core import job_ends
 from runner.core.actions import CollectResults, EndBackground
+from runner.core.arrays import ArrayState
 from runner.core.queue_records import QueueRecords
 from runner.core.readiness import Readiness, Skip
 from runner.core.rerun import as_new
 from runner.core.states import WAITING, JobState, JobStatus
 from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
+from runner.model.elements import element_name
 
 
 def end(records: QueueRecords, wall: float, ends: Sequence[tuple[int, JobState]]) -> None:
     """Record that these jobs have ended for good, all of them before anything follows from it."""
-    failed = None
+    failed: str | None = None
+    stopped: dict[ArrayState, None] = {}
     for index, state in ends:
         _record(records, wall, index, state)
-        if failed is None and state.status is JobStatus.FAILED:
-            failed = index
-    if failed is not None and not records.halted and records.document.on_failure == "stop":
+        if state.status is JobStatus.FAILED:
+            if (array := records.arrays.of(index)) is not None:
+                stopped[array] = None
+            elif failed is None:
+                failed = records.document.jobs[index].job_id
+    if failed is not None:
         _halt(records, wall, failed)
+    for array in stopped:
+        _end_stopped(records, wall, array)
     settle(records, wall, [index for index, _ in ends])
 
 
@@ -36,7 +44,11 @@ def _record(records: QueueRecords, wall: float, index: int, state: JobState) -> 
     old = records.jobs[index]
     if old.live is None:
         records.tell(wall, index, state.status.value, reason=state.reason)
+    array = records.arrays.of(index)
+    goes_on = array is not None and not array.ended
     records.put(index, state)
+    if array is not None and goes_on and array.status is JobStatus.FAILED:
+        records.failed_arrays.append(array.job_id)
     records.changes.urgent = True
     if state.collecting and not old.collecting:
         records.act(CollectResults(index))
@@ -46,14 +58,21 @@ def settle(records: QueueRecords, wall: float, ended: Iterable[int]) -> None:
     """Tell those who wait for these jobs, and for those that are skipped for it."""
     frontier = records.frontier
     todo = list(ended)
+    _halt_for_arrays(records, wall)
     while todo:
         index = todo.pop()
         for dependent in frontier.settle(index):
-            if _consider(records, wall, dependent, (index,)):
+            if frontier.is_array(dependent):
+                if not frontier.remaining[dependent]:
+                    records.taken_along.discard(dependent)
+                    todo.append(dependent)
+            elif _consider(records, wall, dependent, (index,)):
                 todo.append(dependent)
         for held in frontier.released(index):
             if _consider(records, wall, held):
                 todo.append(held)
+    # What was skipped on the way may have been the last of an array of which another has failed.
+    _halt_for_arrays(records, wall)
 
 
 def _consider(records: QueueRecords, wall: float, index: int, look_at: Sequence[int] = ()) -> bool:
@@ -81,9 +100,18 @@ def reconsider(records: QueueRecords, wall: float, indices: Iterable[int]) -> No
             settle(records, wall, [index])
 
 
-def _halt(records: QueueRecords, wall: float, failed: int) -> None:
+def _halt_for_arrays(records: QueueRecords, wall: float) -> None:
+    """An array has failed once all of its elements have ended, and one of them has failed."""
+    failed, records.failed_arrays = records.failed_arrays, []
+    for job_id in failed:
+        _halt(records, wall, job_id)
+
+
+def _halt(records: QueueRecords, wall: float, failed: str) -> None:
     """``on_failure: stop``: what waits ends."""
-    why = job_ends.failure_of(records.document.jobs[failed].job_id)
+    if records.halted or records.document.on_failure != "stop":
+        return
+    why = job_ends.failure_of(failed)
     records.queue = replace(records.queue, halted=why)
     records.tell(wall, None, "halted", why=why)
     end_halted(records, wall)
@@ -103,6 +131,24 @@ def end_halted(records: QueueRecords, wall: float) -> None:
 def _halted(records: QueueRecords, index: int, state: JobState) -> JobState | None:
     assert records.queue.halted is not None
     return job_ends.halted(state, records.queue.halted, records.document.jobs[index].run_if)
+
+
+def _end_stopped(records: QueueRecords, wall: float, array: ArrayState) -> None:
+    """``array_stop``: an element has failed, so what waits of its array ends."""
+    if not array.stopped or not array.counts[JobStatus.PENDING]:
+        return
+    waiting = ((unit, records.jobs[unit]) for unit in array.spec.units)
+    ends = [
+        (unit, _stopped(array, state))
+        for unit, state in waiting
+        if state.status is JobStatus.PENDING
+    ]
+    end(records, wall, ends)
+
+
+def _stopped(array: ArrayState, state: JobState) -> JobState:
+    why = job_ends.failure_of(element_name(array.job_id, min(array.failed)))
+    return job_ends.halted(state, why, "success") or state
 
 
 def give_up(records: QueueRecords, wall: float) -> None:
@@ -127,6 +173,9 @@ def forbidden(records: QueueRecords, index: int, state: JobState) -> JobState | 
         return _given_up(records, state)
     if records.halted and state.status is JobStatus.PENDING:
         return _halted(records, index, state)
+    array = records.arrays.of(index)
+    if array is not None and array.stopped and state.status is JobStatus.PENDING:
+        return _stopped(array, state)
     return None
 
 

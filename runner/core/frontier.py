@@ -7,6 +7,9 @@ against the record when it comes up.
 
 A job that completed but whose declared results are still being stored has not ended for its
 dependents: they might change the very files.
+
+Numbers are those of the graph: units, and from ``graph.units`` on arrays as a whole, which end with
+the last of their elements.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from runner.core.ancestry import FAILED, NONE, Ancestry
+from runner.core.arrays import ArrayState, ArrayStates
 from runner.core.readiness import Readiness, Skip, judge
 from runner.core.states import ENDED, WAITING, JobState, JobStatus
 from runner.model.document import QueueSpec
@@ -25,29 +29,52 @@ from runner.model.graph import Graph
 class Frontier:
     """What can be done next. ``jobs``: ``QueueRecords.jobs`` itself."""
 
-    def __init__(self, document: QueueSpec, graph: Graph, jobs: list[JobState]) -> None:
+    def __init__(
+        self, document: QueueSpec, graph: Graph, jobs: list[JobState], arrays: ArrayStates
+    ) -> None:
         self._document = document.jobs
+        self._units = graph.units
+        self._arrays = arrays
         self._dependencies = graph.dependencies
         self._dependents = graph.dependents
         self._jobs = jobs
-        self._ancestry = Ancestry(document, graph, jobs)
+        self._ancestry = Ancestry(document, graph, self.status_of)
         self._held: dict[int, int] = {}
         self._holds: dict[int, list[int]] = {}
-        self.settled = bytearray(len(jobs))
+        self.settled = bytearray(len(graph.dependencies))
         self.remaining = array("i", [len(deps) for deps in graph.dependencies])
         self._ready: list[int] = []
         self._lacking: list[int] = []
+        self._no_room: dict[ArrayState, list[int]] = {}
+        self._no_room_ahead: dict[ArrayState, list[int]] = {}
         self._waits: list[tuple[float, int]] = []
         for index, state in enumerate(jobs):
             if state.status in ENDED:
                 self.settle(index)
             elif state.retry_due is not None:
                 self.wait(index, state.retry_due)
+        for node in range(self._units, len(graph.dependencies)):
+            self.settle(node)
+
+    def status_of(self, node: int) -> JobStatus:
+        """Where a unit, or an array as a whole, stands."""
+        if node < self._units:
+            return self._jobs[node].status
+        return self._arrays.all[node - self._units].status
+
+    def job_id_of(self, node: int) -> str:
+        """The name of a unit, or of an array as a whole."""
+        if node < self._units:
+            return self._document[node].job_id
+        return self._arrays.all[node - self._units].job_id
 
     # -- dependents --------------------------------------------------------------------------
 
     def settle(self, index: int) -> Sequence[int]:
-        """Count an ended job down at its dependents and return those; none if it was counted."""
+        """Count an ended job down at its dependents and return those; none if it was counted.
+
+        An array is among the dependents of its elements.
+        """
         if self.settled[index] or not self._lets_go(index):
             return ()
         self.settled[index] = 1
@@ -63,8 +90,16 @@ class Frontier:
             self.settled[index] = 0
             for dependent in self._dependents[index]:
                 self.remaining[dependent] += 1
+                if dependent >= self._units:
+                    self.unsettle(dependent)
+
+    def is_array(self, node: int) -> bool:
+        """Whether it is an array as a whole."""
+        return node >= self._units
 
     def _lets_go(self, index: int) -> bool:
+        if index >= self._units:
+            return not self.remaining[index]
         state = self._jobs[index]
         if state.status is JobStatus.COMPLETED:
             if state.restoring:
@@ -82,11 +117,10 @@ class Frontier:
         self._held.pop(index, None)
         all_ended = not self.remaining[index]
         look_at = self._dependencies[index] if all_ended else look_at
-        document, jobs = self._document, self._jobs
         return judge(
-            document[index].run_if,
+            self._document[index].run_if,
             all_ended,
-            ((document[other].job_id, jobs[other].status) for other in look_at),
+            ((self.job_id_of(other), self.status_of(other)) for other in look_at),
             lambda: self._failed_before(index),
         )
 
@@ -111,7 +145,7 @@ class Frontier:
         """The jobs whose turn may be known now that this one has ended: to be judged again."""
         if not self._held:
             return []
-        if self._jobs[index].status is JobStatus.FAILED:
+        if self.status_of(index) is JobStatus.FAILED:
             self._ancestry.forget(only_open=True)
             self._holds.clear()
             return list(self._held)
@@ -128,9 +162,35 @@ class Frontier:
         """The first ready job in document order; it is no longer on offer."""
         while self._ready:
             index = heappop(self._ready)
-            if self.is_free(index) and not self._lacks_inputs(index):
+            if not self.is_free(index) or self._lacks_inputs(index):
+                self._offer_next(index)
+            elif self._has_room(index):
                 return index
         return None
+
+    def _has_room(self, index: int) -> bool:
+        """Whether it is no element of an array of which as many run as may; else it is on offer
+        again as soon as one of them doesn't."""
+        found = self._arrays.of(index)
+        if found is None or not found.full:
+            return True
+        heappush(self._no_room.setdefault(found, []), index)
+        return False
+
+    def made_room(self, index: int, old: JobState, new: JobState) -> None:
+        """A unit's record has changed: perhaps another element of its array may go ahead now."""
+        if self._no_room and old.status is JobStatus.RUNNING is not new.status:
+            self._offer_next(index)
+        if self._no_room_ahead and (old.status is not new.status or old.fetching):
+            found = self._arrays.of(index)
+            if found is not None and (waiting := self._no_room_ahead.get(found)):
+                heappush(self._lacking, heappop(waiting))
+
+    def _offer_next(self, index: int) -> None:
+        """Offer another element of the same array, in whose place this one was, if it has one."""
+        found = self._arrays.of(index)
+        if found is not None and (waiting := self._no_room.get(found)):
+            heappush(self._ready, heappop(waiting))
 
     def take_for_space(self) -> int | None:
         """The first ready job with ``run_if: always``, for those clean up; else the first of all.
@@ -154,8 +214,16 @@ class Frontier:
         while self._lacking:
             index = heappop(self._lacking)
             if self.is_free(index) and self._lacks_inputs(index):
-                return index
+                found = self._arrays.of(index)
+                if found is None or found.may_go_ahead:
+                    return index
+                heappush(self._no_room_ahead.setdefault(found, []), index)
         return None
+
+    def is_held_up(self, index: int) -> bool:
+        """Whether it is an element of an array of which as many run as may."""
+        found = self._arrays.of(index)
+        return found is not None and found.full
 
     @property
     def may_lack(self) -> bool:

@@ -47,7 +47,10 @@ def _held(records: QueueRecords) -> int:
     """Jobs with inputs that don't run yet. One that can't start, for whatever reason, is no bar:
     it may be waiting for one that lacks its inputs."""
     jobs, frontier = records.jobs, records.frontier
-    return sum(jobs[index].fetching or frontier.is_free(index) for index in records.ahead)
+    return sum(
+        jobs[index].fetching or (frontier.is_free(index) and not frontier.is_held_up(index))
+        for index in records.ahead
+    )
 
 
 def on_inputs_fetched(records: QueueRecords, event: InputsFetched) -> None:

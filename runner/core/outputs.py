@@ -40,6 +40,9 @@ def doubt_needed(records: QueueRecords, indices: Iterable[int]) -> None:
         return
     dependencies = records.graph.dependencies
     needed = {before for index in indices for before in dependencies[index]}
+    for node in [node for node in needed if records.frontier.is_array(node)]:
+        needed.remove(node)
+        needed.update(dependencies[node])
     for index in sorted(needed):
         state = records.jobs[index]
         if state.status is JobStatus.COMPLETED and _may_be_gone(records, index):
@@ -117,7 +120,7 @@ def _is_needed(records: QueueRecords, index: int) -> bool:
     """Whether a job that is still to run depends on it."""
     if records.ending or records.halted:
         return False
-    return any(records.jobs[at].status not in ENDED for at in records.graph.dependents[index])
+    return records.is_waited_for(index)
 
 
 def _run_again(records: QueueRecords, wall: float, index: int, why: str) -> None:

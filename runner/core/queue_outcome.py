@@ -22,6 +22,7 @@ from runner.core.states import (
     QueueStatus,
 )
 from runner.model.document import QueueSpec
+from runner.model.elements import split_name
 
 
 def finish_if_done(records: QueueRecords, now: Now) -> None:
@@ -63,15 +64,19 @@ def verdict(records: QueueRecords) -> tuple[QueueStatus, str | None]:
 def outcome_of(
     document: QueueSpec, queue: QueueState, counts: Counter[JobStatus], jobs: Sequence[JobState]
 ) -> tuple[QueueStatus, str | None]:
-    """The status and the reason of a queue whose ``jobs`` have all ended."""
+    """The status and the reason of a queue whose units, ``document``'s jobs, have all ended."""
     if queue.timed_out:
         return QueueStatus.FAILED, global_timeout_message(document)
     if queue.cancelling and counts[JobStatus.CANCELLED]:
         return QueueStatus.CANCELLED, "cancelled"
-    if failed := counts[JobStatus.FAILED]:
-        more = f" ({failed - 1} more failed)" if failed > 1 else ""
-        first = next(at for at, state in enumerate(jobs) if state.status is JobStatus.FAILED)
-        return QueueStatus.FAILED, failure_of(document.jobs[first].job_id) + more
+    if counts[JobStatus.FAILED]:
+        failed = dict.fromkeys(
+            split_name(job.job_id)[0]
+            for job, state in zip(document.jobs, jobs, strict=True)
+            if state.status is JobStatus.FAILED
+        )
+        more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
+        return QueueStatus.FAILED, failure_of(next(iter(failed))) + more
     if counts[JobStatus.CANCELLED]:
         return QueueStatus.CANCELLED, "a job was cancelled"
     return QueueStatus.COMPLETED, None

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.core.actions import Action
+from runner.core.arrays import ArrayStates
 from runner.core.frontier import Frontier
 from runner.core.history import Changes, StoryEntry, history_of
 from runner.core.states import (
+    ENDED,
     PENDING,
     WAITING,
     JobState,
@@ -27,6 +29,7 @@ from runner.core.states import (
 )
 from runner.model.document import FIT, QueueSpec
 from runner.model.graph import Graph
+from runner.model.units import in_units, unit_graph
 
 REMEMBERED = 200
 """Lines of the story that are kept in memory for an error message."""
@@ -43,11 +46,16 @@ class Departure:
 class QueueRecords:
     """What is true of a queue now, and what this session has made of it.
 
+    ``given`` is the document as it was accepted. ``document`` and ``jobs`` are its units: an array
+    stands there as so many elements, see ``model/units``, and in ``arrays`` as a whole.
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
     tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
     ``blocked``: why nothing starts, ``short_of_space``: and that it is for want of space;
     ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
     ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
+    ``failed_arrays``: those that have failed in this step, before anything follows from it;
+    ``taken_along``: the arrays, by their nodes, of which the jobs behind them were looked at since
+    one of their elements began;
     ``resuming``: why this session had to follow another, if it did; ``resting``: it only applies
     a request; ``rebooted``: it is the
     first of a boot, and work had been done before; ``missed``: the jobs whose results are
@@ -64,11 +72,12 @@ class QueueRecords:
         *,
         fit: int = 1,
     ) -> None:
-        self.document = document
+        self.given = document
+        self.document = in_units(document)
         self.most = fit if document.max_parallel_jobs == FIT else document.max_parallel_jobs
-        self.graph = graph
+        self.graph = unit_graph(document.jobs) if self.document is not document else graph
         self.queue = queue
-        self.jobs: list[JobState] = [PENDING] * len(document.jobs)
+        self.jobs: list[JobState] = [PENDING] * len(self.document.jobs)
         self.live: set[int] = set()
         self.background: set[int] = set()
         self.collecting: set[int] = set()
@@ -79,7 +88,8 @@ class QueueRecords:
             self.jobs[index] = state
             self._keep_sets(index, PENDING, state)
         self.counts: Counter[JobStatus] = Counter(state.status for state in self.jobs)
-        self.frontier = Frontier(document, graph, self.jobs)
+        self.arrays = ArrayStates(self.graph.arrays, self.graph.units, [*(jobs or {}).items()])
+        self.frontier = Frontier(self.document, self.graph, self.jobs, self.arrays)
         self.changes = Changes()
         self.actions: list[Action] = []
         self.open = False
@@ -95,6 +105,8 @@ class QueueRecords:
         self.gone_at: float | None = None
         self.resuming: str | None = None
         self.told: set[int] = set()
+        self.failed_arrays: list[str] = []
+        self.taken_along: set[int] = set()
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
 
     # -- reading -----------------------------------------------------------------------------
@@ -126,6 +138,22 @@ class QueueRecords:
         live = self.jobs[index].live
         return live if live is not None and live.token == token else None
 
+    @property
+    def job_counts(self) -> Counter[JobStatus]:
+        """How many jobs stand where; an array is one."""
+        return self.arrays.job_counts if self.arrays else self.counts
+
+    def is_waited_for(self, index: int) -> bool:
+        """Whether a job that has not ended depends on this unit."""
+        for other in self.graph.dependents[index]:
+            if self.frontier.is_array(other):
+                jobs = self.graph.waiting[other]
+                if any(self.frontier.status_of(job) not in ENDED for job in jobs):
+                    return True
+            elif self.jobs[other].status not in ENDED:
+                return True
+        return False
+
     # -- writing -----------------------------------------------------------------------------
 
     def put(self, index: int, state: JobState) -> None:
@@ -143,6 +171,9 @@ class QueueRecords:
         self.jobs[index] = state
         self.changes.jobs.add(index)
         self._keep_sets(index, old, state)
+        if self.arrays:
+            self.arrays.moved(index, old, state)
+            self.frontier.made_room(index, old, state)
 
     def _keep_sets(self, index: int, old: JobState, state: JobState) -> None:
         if (old.live is None) is not (state.live is None):

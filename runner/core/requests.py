@@ -90,6 +90,11 @@ def _to_retry(records: QueueRecords, event: ev.RetryRequested) -> list[int]:
     taken = behind(document, records.graph, jobs, seeds, everything=everything)
     if event.jobs is None or _lifts_stop(records, chosen):
         taken |= {i for i, state in enumerate(jobs) if state.status is JobStatus.SKIPPED}
+    else:
+        for array in records.arrays.all:
+            units = array.spec.units
+            if array.stopped and all(units[at] in chosen for at in array.failed):
+                taken |= {i for i in units if jobs[i].status is JobStatus.SKIPPED}
     return sorted(chosen | taken)
 
 

@@ -49,6 +49,12 @@ def behind(
     while todo:
         index, all_of_them = todo.pop()
         for other in graph.dependents[index]:
+            if other >= graph.units:
+                # An array as a whole: what waits for it waits for each of its elements.
+                if not (seen.get(other, False) or seen.get(other) is all_of_them):
+                    seen[other] = all_of_them
+                    todo.append((other, all_of_them))
+                continue
             status = states[other].status
             if status not in _TAKEN or seen.get(other, False) or seen.get(other) is all_of_them:
                 continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from runner.core.arrays import failed_jobs
 from runner.core.job_ends import failure_of
 from runner.core.state_file import StateFile, StateFileJob
 from runner.core.states import (
@@ -20,23 +21,25 @@ from runner.core.states import (
 )
 from runner.errors import StateError
 from runner.model.document import JobSpec, QueueSpec
+from runner.model.units import in_units
 
 
 def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dict[int, JobState]]:
-    """The records of an unfinished run, for a machine that knows nothing of it.
+    """The records of an unfinished run's units, for a machine that knows nothing of it.
 
     They are those of another boot, so that a session opens them like any after a power cut.
     Raises StateError for a state of another document.
     """
-    told = {job.job_id: job for job in stored.jobs}
-    if told.keys() != {job.job_id for job in document.jobs}:
+    told = {job.job_id: job for job in stored.units()}
+    units = in_units(document).jobs
+    if told.keys() != {job.job_id for job in units}:
         raise StateError("its jobs are not those of its document")
     updated = stored.updated_at or 0.0
     jobs = {
         index: _job(job, told[job.job_id], stored.run_id, index, updated)
-        for index, job in enumerate(document.jobs)
+        for index, job in enumerate(units)
     }
-    failed = [index for index, state in jobs.items() if state.status is JobStatus.FAILED]
+    failed = failed_jobs(document, list(jobs.values()))
     halts = failed and document.on_failure == "stop"
     queue = QueueState(
         run_id=stored.run_id,
@@ -46,7 +49,7 @@ def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dic
         updated_at=updated,
         worked=stored.worked_seconds,
         paused=stored.paused,
-        halted=failure_of(document.jobs[failed[0]].job_id) if halts else None,
+        halted=failure_of(failed[0]) if halts else None,
         epoch=stored.epoch,
         starts=sum(state.attempt for state in jobs.values()),
     )

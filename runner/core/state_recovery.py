@@ -23,6 +23,8 @@ from runner.core.states import (
     QueueState,
 )
 from runner.model.document import QueueSpec
+from runner.model.graph import Graph
+from runner.model.units import in_units, unit_graph
 
 ANOTHER_BOOT = "another"
 """For the id of a boot of which nothing is known but that it isn't this one."""
@@ -48,14 +50,15 @@ def from_file(document: QueueSpec, told: StateFile) -> tuple[QueueState, dict[in
     Raises StateError for a state of another document.
     """
     # An upload that wasn't done is done again from the files: they are where they were made.
+    by_id = {job.job_id: job for job in told.units()}
     stored = tuple(
         replace(job, logs_uploaded=True) if job.status is JobStatus.COMPLETED else job
-        for job in told.jobs
+        for job in by_id.values()
     )
     queue, jobs = from_stored(document, replace(told, jobs=stored))
-    by_id = {job.job_id: job for job in told.jobs}
+    units = in_units(document).jobs
     for index, state in jobs.items():
-        described = by_id[document.jobs[index].job_id]
+        described = by_id[units[index].job_id]
         pid = described.pid if state.live is not None else None
         jobs[index] = replace(state, logs_uploaded=described.logs_uploaded, pid=pid)
     return replace(queue, boot_id=ANOTHER_BOOT), jobs
@@ -75,17 +78,16 @@ def with_attempts(
     """
     if not attempts:
         return queue, dict(jobs)
-    records = {index: jobs.get(index, PENDING) for index in range(len(document.jobs))}
+    graph = unit_graph(document.jobs)
+    records = {index: jobs.get(index, PENDING) for index in range(graph.units)}
     other_boot = queue.boot_id != boot_id
     free = count(1 + max(attempt.slot for attempt in attempts))
     owners = {attempt.slot: attempt.token for attempt in attempts}
-    at = {job.job_id: index for index, job in enumerate(document.jobs)}
     for index, state in records.items():
         attempt = _found(index, state, attempts)
         if attempt is not None and state.status in WAITING:
             # It was begun after what is known of the job.
-            needed = document.jobs[index].depends_on
-            if any(records[at[name]].status not in ENDED for name in needed):
+            if not all(_has_ended(graph, records, node) for node in graph.dependencies[index]):
                 continue
             state = replace(state, status=JobStatus.RUNNING, attempt=state.attempt + 1)
             records[index] = _running(state, attempt)
@@ -98,6 +100,11 @@ def with_attempts(
             records[index] = _waiting(state, queue.mono, now)
     known = {index: state for index, state in records.items() if state != PENDING}
     return replace(queue, boot_id=boot_id, mono=now.mono if other_boot else queue.mono), known
+
+
+def _has_ended(graph: Graph, records: Mapping[int, JobState], node: int) -> bool:
+    units = (node,) if node < graph.units else graph.dependencies[node]
+    return all(records[unit].status in ENDED for unit in units)
 
 
 def _found(index: int, state: JobState, attempts: Sequence[OnRecord]) -> OnRecord | None:

@@ -6,9 +6,10 @@ Owns which changes are accepted, and which jobs run again for them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
+from runner.core.arrays import failed_jobs
 from runner.core.job_ends import failed_job_in, failure_of
 from runner.core.queue_outcome import outcome_of
 from runner.core.rerun import as_new, behind
@@ -25,7 +26,8 @@ from runner.core.states import (
 )
 from runner.errors import ConflictError
 from runner.model.document import QueueSpec, job_difference
-from runner.model.graph import Graph
+from runner.model.elements import size_of, split_name
+from runner.model.units import in_units, unit_graph
 
 _TOLD = 20
 """So many refused changes are told one by one."""
@@ -35,11 +37,12 @@ _AGAIN = frozenset({JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.SKIPPED})
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """One job that isn't as it was. ``at``: its place in the new document, None if it is gone;
-    ``state``: None if it is new; ``what``: how it differs."""
+    """One unit that isn't as it was. ``at``: its number in the new document, None if it is gone;
+    ``place``: its job's; ``state``: None if it is new; ``what``: how it differs."""
 
     job_id: str
     at: int | None
+    place: int | None
     state: JobState | None
     what: str
 
@@ -47,20 +50,21 @@ class _Change:
 def carry_over(
     old: QueueSpec, new: QueueSpec, queue: QueueState, jobs: Mapping[int, JobState], again: RunMode
 ) -> tuple[QueueState, dict[int, JobState]]:
-    """The records for ``new``, with what is to run again pending.
+    """The records for the units of ``new``, with what is to run again pending.
 
-    Raises ConflictError naming each job that may not change so, why, and what accepts it.
+    ``jobs`` are those of the units of ``old``: an element of an array is what a job is. Raises
+    ConflictError naming each job that may not change so, why, and what accepts it.
     """
     changes = list(_changes(old, new, jobs))
-    refused = [told for change in changes if (told := _refused(change, again)) is not None]
-    if refused:
+    if refused := _refusals(changes, again):
         more = [f"… ({len(refused) - _TOLD} more)"] if refused[_TOLD:] else []
         raise ConflictError("\n".join(refused[:_TOLD] + more))
-    places = {job.job_id: at for at, job in enumerate(new.jobs)}
-    states = [PENDING] * len(new.jobs)
+    was, now = in_units(old).jobs, in_units(new).jobs
+    places = {unit.job_id: at for at, unit in enumerate(now)}
+    states = [PENDING] * len(now)
     former = dict(queue.former or {})
     for index, state in jobs.items():
-        job_id = old.jobs[index].job_id
+        job_id = was[index].job_id
         at = places.get(job_id)
         if at is not None:
             states[at] = state
@@ -71,7 +75,8 @@ def carry_over(
         states[places[job_id]] = replace(PENDING, attempt=former.pop(job_id))
     changed = {change.at for change in changes if change.at is not None}
     _run_again(new, states, changed, again)
-    states = [_without_strangers(state, places) for state in states]
+    known = places.keys() | {job.job_id for job in new.jobs}
+    states = [_without_strangers(state, known) for state in states]
     queue = replace(queue, halted=_halted(old, new, queue, states), former=former or None)
     if again.retry_failed:
         queue = replace(queue, worked=0.0, timed_out=False, cancelling=False)
@@ -90,29 +95,62 @@ def accepting(
         RunMode(rerun_changed=True),
         RunMode(retry_failed=True, rerun_changed=True),
     ):
-        if not any(_refused(change, again) for change in _changes(old, new, jobs)):
+        if not _refusals(list(_changes(old, new, jobs)), again):
             return again.flags
     return None
 
 
 def _changes(old: QueueSpec, new: QueueSpec, jobs: Mapping[int, JobState]) -> Iterator[_Change]:
     """In the order of the new document; what is gone comes first."""
+    resized = _resized(old, new)
+    numbers = [at for at, job in enumerate(new.jobs) for _ in range(size_of(job))]
+    old, new = in_units(old), in_units(new)
     there = {job.job_id for job in new.jobs}
     before = {job.job_id: index for index, job in enumerate(old.jobs)}
     for index, was in enumerate(old.jobs):
         if was.job_id not in there:
-            yield _Change(was.job_id, None, jobs.get(index, PENDING), "it is gone")
+            yield _Change(was.job_id, None, None, jobs.get(index, PENDING), "it is gone")
     for at, now in enumerate(new.jobs):
         found = before.get(now.job_id)
         if found is None:
-            yield _Change(now.job_id, at, None, "it is new")
-        elif (what := job_difference(old, old.jobs[found], new, now)) is not None:
-            yield _Change(now.job_id, at, jobs.get(found, PENDING), what)
+            yield _Change(now.job_id, at, numbers[at], None, "it is new")
+            continue
+        what = job_difference(old, old.jobs[found], new, now)
+        if what is None and resized:
+            what = next((resized[name] for name in now.depends_on if name in resized), None)
+        if what is not None:
+            yield _Change(now.job_id, at, numbers[at], jobs.get(found, PENDING), what)
+
+
+def _resized(old: QueueSpec, new: QueueSpec) -> dict[str, str]:
+    """The arrays that have another size, by id, and what that is to one that depends on them."""
+    sizes = {job.job_id: size_of(job) for job in old.jobs if job.array is not None}
+    return {
+        job.job_id: f"depends_on: '{job.job_id}' had {size:,} elements and has {size_of(job):,} now"
+        for job in new.jobs
+        if job.array is not None and (size := sizes.get(job.job_id, size_of(job))) != size_of(job)
+    }
+
+
+def _refusals(changes: Sequence[_Change], again: RunMode) -> list[str]:
+    """Why changes aren't accepted. Of an array the first element's stands for all like it."""
+    found: dict[tuple[str, str], tuple[str, int]] = {}
+    for change in changes:
+        if (told := _refused(change, again)) is not None:
+            job_id, index = split_name(change.job_id)
+            alike = job_id, told if index is None else told.replace(change.job_id, job_id)
+            first, count = found.get(alike, (told, 0))
+            found[alike] = first, count + 1
+    return [
+        told if count == 1 else f"{told} (and {count - 1:,} more of its elements)"
+        for told, count in found.values()
+    ]
 
 
 def _refused(change: _Change, again: RunMode) -> str | None:
     """Why this change isn't accepted, and what would accept it; None if it is."""
-    told = f'job "{change.job_id}"' if change.at is None else f'jobs[{change.at}] "{change.job_id}"'
+    place = "job" if change.place is None else f"jobs[{change.place}]"
+    told = f'{place} "{change.job_id}"'
     state = change.state
     if state is None:
         return None if again.updates else f"{told} is new: --update accepts new jobs"
@@ -161,18 +199,18 @@ def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again:
             (seeds if state.status is JobStatus.COMPLETED else judged).add(at)
     # What was skipped may be skipped again: only what is sure to run takes others along now, the
     # rest does when it starts.
-    graph = Graph(new.jobs)
-    taken = behind(new.jobs, graph, states, seeds, everything=True)
+    units = in_units(new).jobs
+    taken = behind(units, unit_graph(new.jobs), states, seeds, everything=True)
     for at in seeds | judged | taken:
         state = states[at]
         if state.status is JobStatus.RUNNING:
             states[at] = replace(state, rerun=True)
         else:
-            needs_check = state.needs_check and bool(new.jobs[at].checkpoint_paths)
+            needs_check = state.needs_check and bool(units[at].checkpoint_paths)
             states[at] = replace(as_new(state), needs_check=needs_check)
 
 
-def _without_strangers(state: JobState, places: Mapping[str, int]) -> JobState:
+def _without_strangers(state: JobState, places: Set[str]) -> JobState:
     """Without a reason that names a job which is no longer there."""
     if (name := failed_job_in(state.reason)) is None or name in places:
         return state
@@ -189,11 +227,7 @@ def _halted(
     """
     if new.on_failure != "stop" or (old.on_failure == "stop" and queue.halted is None):
         return None
-    failed = {
-        failure_of(new.jobs[at].job_id): None
-        for at, state in enumerate(states)
-        if state.status is JobStatus.FAILED
-    }
+    failed = {failure_of(job_id): None for job_id in failed_jobs(new, states)}
     return queue.halted if queue.halted in failed else next(iter(failed), None)
 
 
@@ -205,7 +239,7 @@ def _reopened(new: QueueSpec, queue: QueueState, states: Sequence[JobState]) -> 
     if counts.keys() <= ENDED:
         unwell = counts.total() > counts[JobStatus.COMPLETED]
         judged = replace(queue, timed_out=queue.timed_out and unwell)
-        if outcome_of(new, judged, counts, states) == (queue.status, queue.reason):
+        if outcome_of(in_units(new), judged, counts, states) == (queue.status, queue.reason):
             return queue
     return replace(
         queue,

@@ -67,7 +67,7 @@ class Commits:
     ) -> None:
         self._database = database
         self._scheduler = scheduler
-        self._job_ids = [job.job_id for job in scheduler.document.jobs]
+        self._names = [unit.job_id for unit in scheduler.document.jobs]
         self._later = later
         self._on_durable = on_durable
         self._on_failure = on_failure
@@ -123,7 +123,7 @@ class Commits:
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
         try:
             self._database.commit(
-                scheduler.queue, records, changes.story, self._job_ids, step.requests
+                scheduler.queue, records, changes.story, self._names, step.requests
             )
         except DiskError as error:
             self._on_disk_error(str(error))

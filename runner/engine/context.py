@@ -10,6 +10,7 @@ from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
 from runner.engine.backend import AttemptBackend, Post
 from runner.model.document import JobSpec, QueueSpec
+from runner.model.elements import split_name
 from runner.process.cgroup import Group
 from runner.process.shim_protocol import User
 from runner.process.tree import TOKEN_VARIABLE
@@ -80,10 +81,12 @@ class EngineContext:
         self, job: JobSpec, action: StartAttempt, cwd: str, secrets: Mapping[str, str]
     ) -> dict[str, str]:
         """What an attempt has on top of the queue's own environment."""
+        job_id, index = split_name(job.job_id)
         return {
             **job.env,
             **secrets,
-            "JOB_ID": job.job_id,
+            **({} if index is None else {ARRAY_INDEX: str(index)}),
+            "JOB_ID": job_id,
             "JOB_ATTEMPT": str(action.attempt),
             "QUEUE_ID": self.queue_id,
             "RUNNER_WORK_DIR": cwd,
@@ -91,6 +94,9 @@ class EngineContext:
             TOKEN_VARIABLE: action.token,
         }
 
+
+ARRAY_INDEX = "RUNNER_ARRAY_INDEX"
+"""The variable that tells an array's element which it is."""
 
 MakeBackend = Callable[[EngineContext, Scheduler, Post, Callable[[], bool]], AttemptBackend]
 """Makes the backend of a session. The last argument tells whether the disk is short of space."""

@@ -170,8 +170,8 @@ class Engine:
         scheduler.handle(make(now()))
         changes = scheduler.take_changes()
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
-        job_ids = [job.job_id for job in scheduler.document.jobs]
-        self._database.commit(scheduler.queue, records, changes.story, job_ids)
+        names = [unit.job_id for unit in scheduler.document.jobs]
+        self._database.commit(scheduler.queue, records, changes.story, names)
         self._state_file_writer.write_now()
 
     def detach(self) -> None:

@@ -18,6 +18,7 @@ from runner.engine.backoff import backoff
 from runner.engine.call_threads import CallThreads
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
+from runner.model.elements import split_name
 from runner.results.layout import Layout
 from runner.results.store import StoreError
 
@@ -91,8 +92,9 @@ class InputFetches:
 
         document, context = self._scheduler.document, self._context
         described = document.jobs[job]
+        job_id, _ = split_name(described.job_id)
         return InputsWanted(
-            tuple(fill(path, context.queue_id, described.job_id) for path in described.input_paths),
+            tuple(fill(path, context.queue_id, job_id) for path in described.input_paths),
             context.working_directory(document, described),
             context.paths.inputs(described.job_id),
             context.disk_reserve,

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Set
 
 from runner.engine.context import EngineContext
+from runner.model.elements import path_of
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.upload.collect import collect
@@ -48,6 +49,14 @@ class Spool:
     def remove_all_but(self, job_ids: Set[str]) -> None:
         """Remove what a killed session copied without getting to say so."""
         jobs = self._root / "jobs"
-        if jobs.is_dir():
-            for name in set(os.listdir(jobs)) - job_ids:
+        if not jobs.is_dir():
+            return
+        kept = set(map(path_of, job_ids))
+        arrays = {path.rpartition("/")[0] for path in kept}
+        for name in os.listdir(jobs):
+            if name in arrays:
+                for index in os.listdir(jobs / name):
+                    if f"{name}/{index}" not in kept:
+                        self.remove(f"{name}/{index}")
+            elif name not in kept:
                 self.remove(name)

@@ -29,7 +29,9 @@ class StateFileWriter:
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         names = [job.job_id for job in scheduler.document.jobs]
-        self._projection = Projection(context.queue_id, scheduler.document.queue_name, names)
+        self._projection = Projection(
+            context.queue_id, scheduler.document.queue_name, names, scheduler.graph.arrays
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stale = False

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.core.states import ENDED, QUEUE_ENDED, JobStatus, QueueStatus
+from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
 from runner.engine.backend import StoreOwnership
 from runner.engine.backoff import backoff
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
@@ -229,8 +229,7 @@ class Uploads:
             return False
         if not scheduler.document.jobs[job].kept_paths:
             return False
-        dependents = scheduler.graph.dependents[job]
-        return any(scheduler.jobs[other].status not in ENDED for other in dependents)
+        return scheduler.is_waited_for(job)
 
     def _begin_spooling(self, job: int, pending: _Pending) -> None:
         pending.spool_timer = None

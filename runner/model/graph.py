@@ -8,23 +8,34 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 
+from runner.model.elements import ArrayUnits
 from runner.model.queue import JobSpec
 
 _NONE: tuple[int, ...] = ()
 
 
 class Graph:
-    """The dependencies of a valid document's jobs, by index; each list as long as the jobs."""
+    """The dependencies of a valid document's jobs, by index; each list as long as the jobs.
 
-    __slots__ = ("dependencies", "dependents", "index")
+    An array is one job here; ``units.UnitGraph`` has its elements, and its ``arrays``.
+    """
+
+    __slots__ = ("arrays", "dependencies", "dependents", "index", "units", "waiting")
+
+    arrays: tuple[ArrayUnits, ...]
+    dependencies: Sequence[Sequence[int]]
+    dependents: Sequence[Sequence[int]]
 
     def __init__(self, jobs: Sequence[JobSpec]) -> None:
+        self.arrays = ()
+        self.waiting: Mapping[int, Sequence[int]] = {}
+        self.units = len(jobs)
         self.index: dict[str, int] = {job.job_id: index for index, job in enumerate(jobs)}
-        self.dependencies: list[tuple[int, ...]] = _dependencies(jobs, self.index)
-        self.dependents: list[tuple[int, ...]] = _turned_round(self.dependencies)
+        self.dependencies = edges = _dependencies(jobs, self.index)
+        self.dependents = _turned_round(edges)
 
     def order(self) -> list[int]:
         """The jobs so that each comes after its dependencies, earlier ones of the document first.
@@ -94,7 +105,7 @@ def _turned_round(edges: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return [tuple(lists.pop(at)) if at in lists else _NONE for at in range(len(edges))]
 
 
-def _reach(edges: list[tuple[int, ...]], indices: Iterable[int]) -> set[int]:
+def _reach(edges: Sequence[Sequence[int]], indices: Iterable[int]) -> set[int]:
     reached: set[int] = set()
     todo = list(indices)
     while todo:

@@ -25,6 +25,8 @@ Pure text; must not know any store, and never looks at a file.
     jobs/<job_id>/checkpoint/manifest.json
                                        which of them make the newest checkpoint; written last
 
+Of an array each element has what a job has, below jobs/<job_id>/<index>/.
+
 On AWS Batch also, between a driver and the containers of its jobs (``runner.batch.records``):
 
     submissions/<token>.json           the intent of a submission, by the token of its first attempt
@@ -46,6 +48,7 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import Literal
 
+from runner.model.elements import path_of
 from runner.results.escape import escape_name, unescape
 
 MAX_NAME_BYTES = 640
@@ -165,19 +168,19 @@ class Layout:
 
     def job_prefix(self, job_id: str) -> str:
         """What all keys of a job begin with; ends with `/`, so that `a` isn't a prefix of `ab`."""
-        return f"jobs/{job_id}/"
+        return f"jobs/{path_of(job_id)}/"
 
     def stdout_key(self, job_id: str) -> str:
         """The newest attempt's stdout."""
-        return f"jobs/{job_id}/stdout.log"
+        return f"{self.job_prefix(job_id)}stdout.log"
 
     def stderr_key(self, job_id: str) -> str:
         """The newest attempt's stderr."""
-        return f"jobs/{job_id}/stderr.log"
+        return f"{self.job_prefix(job_id)}stderr.log"
 
     def attempt_log_key(self, job_id: str, attempt: int, stream: Stream) -> str:
         """A log of an attempt that isn't the newest."""
-        return f"jobs/{job_id}/{_ATTEMPTS}/{attempt}/{stream}.log"
+        return f"{self.job_prefix(job_id)}{_ATTEMPTS}/{attempt}/{stream}.log"
 
     def log_parts_prefix(self, job_id: str, attempt: int, stream: Stream) -> str:
         """Below this are the parts of a log that an attempt is writing; ends with `/`."""
@@ -193,7 +196,7 @@ class Layout:
 
     def attempts_prefix(self, job_id: str) -> str:
         """Below this are the other attempts' logs, and all parts of logs; ends with `/`."""
-        return f"jobs/{job_id}/{_ATTEMPTS}/"
+        return f"{self.job_prefix(job_id)}{_ATTEMPTS}/"
 
     def log_part_of(self, job_id: str, key: str) -> tuple[int, Stream, int] | None:
         """Attempt, stream and offset of a part's key below `attempts_prefix`; None for others."""
@@ -208,23 +211,23 @@ class Layout:
 
     def manifest_key(self, job_id: str) -> str:
         """The list of what the job stored; nothing counts that it doesn't name."""
-        return f"jobs/{job_id}/{_MANIFEST}"
+        return f"{self.job_prefix(job_id)}{_MANIFEST}"
 
     def file_key(self, job_id: str, name: str) -> str:
         """The key of a result; `name` is one of `assign_names`."""
-        return f"jobs/{job_id}/{name}"
+        return f"{self.job_prefix(job_id)}{name}"
 
     def longest_name(self, job_id: str, key_bytes: int) -> int:
         """Bytes of a name below the job's prefix, in a store whose keys have up to `key_bytes`.
 
-        A hashed name fits in any case: a queue's prefix has at most 512 bytes, and a job's 134.
+        A hashed name fits in any case: a queue's prefix has at most 512 bytes, and a job's 139.
         """
         room = key_bytes - len(self.job_prefix(job_id)) - _CHECKPOINT_BYTES
         return min(MAX_NAME_BYTES, room)
 
     def checkpoint_prefix(self, job_id: str) -> str:
         """Below this is what interrupted attempts have saved; ends with `/`."""
-        return f"jobs/{job_id}/{_CHECKPOINT}/"
+        return f"{self.job_prefix(job_id)}{_CHECKPOINT}/"
 
     def checkpoint_manifest_key(self, job_id: str) -> str:
         """The list of what makes the newest checkpoint."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from runner.core.state_file import Told
 from runner.errors import StateError
-from runner.model.records import Name, Rule, decode, matching, read, text, whole
+from runner.model.records import JobName, Name, Rule, decode, matching, read, text, whole
 from runner.model.validation_errors import InvalidError
 
 SCHEMA_VERSION = 1
@@ -102,7 +102,7 @@ class Manifest:
 
     run_id: Name
     epoch: Told
-    job_id: Name
+    job_id: JobName
     attempt: Told
     completed: bool
     files: tuple[FileEntry, ...]

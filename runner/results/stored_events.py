@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from runner.errors import StateError
-from runner.model.records import Count, Name, Rule, WallTime, decode, each_named, read
+from runner.model.records import Count, JobName, Name, Rule, WallTime, decode, each_named, read
 from runner.results.escape import shown
 from runner.results.layout import Layout
 from runner.results.store import ResultStore
@@ -27,7 +27,7 @@ class StoredEvent:
     seq: Count
     wall: WallTime
     event: Name
-    job: Name | None = None
+    job: JobName | None = None
     detail: Annotated[dict[str, Any], Rule(each_named(lambda value: value))] = field(
         default_factory=dict
     )

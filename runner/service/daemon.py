@@ -286,7 +286,7 @@ class Daemon(SessionListener):
     def story(self, session: Session, entries: list[StoryEntry]) -> None:
         """See SessionListener."""
         for entry in entries:
-            job = None if entry.job is None else session.job_ids[entry.job]
+            job = None if entry.job is None else session.names[entry.job]
             fields = {"queue": session.name, "job": job, **(entry.detail or {})}
             say = log.warning if entry.event in TROUBLE else log.info
             say(entry.event, **{k: v for k, v in fields.items() if v is not None})

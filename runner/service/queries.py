@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runner import __version__
 from runner.core.states import ENDED, QUEUE_ENDED, JobState, JobStatus
-from runner.errors import NotFoundError, RunnerError
+from runner.errors import NotFoundError, RunnerError, UsageError
+from runner.model.elements import element_name
 from runner.model.messages import did_you_mean, quoted
 from runner.service import request_fields as given
 from runner.service.queue_entry import QueueEntry
@@ -128,7 +129,7 @@ def job(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
         found = view(stored_snapshot(context, name)) if live is None else live
         opened = Database(context.repository.queue_paths(name).database, read_only=True)
         try:
-            return {"job": found, "story": opened.story(job_id)}
+            return {"job": found, "story": opened.story(job_id, of_array="array" in found)}
         finally:
             opened.close()
 
@@ -238,6 +239,8 @@ def _locate(
     to_come: bool,
 ) -> _Log:
     (index,) = check_jobs(snapshot, [job_id])
+    if (array := snapshot.arrays.at(index)) is not None:
+        raise UsageError(whose_logs(job_id, array.spec.size))
     state = snapshot.jobs[index]
     attempt = asked or state.attempt
     to_come = to_come and attempt in (0, state.attempt + 1)
@@ -262,6 +265,12 @@ def _locate(
     if why:
         standing["why"] = why
     return _Log(index, attempt, state.attempt, running, {} if to_come else paths, standing)
+
+
+def whose_logs(job_id: str, size: int) -> str:
+    """What is said where an element of an array has to be named."""
+    last = f" to {element_name(job_id, size - 1)}" if size > 1 else ""
+    return f"job '{job_id}' is an array: give one of its elements, {element_name(job_id, 0)}{last}"
 
 
 def _check_attempt(job_id: str, state: JobState, attempt: int) -> None:
@@ -349,12 +358,13 @@ def live_snapshot(who: str, session: Session) -> Snapshot:
         queue_id=session.queue_id,
         queue_name=scheduler.document.queue_name,
         queue=scheduler.queue,
-        job_ids=session.job_ids,
+        names=session.names,
         timeouts=session.timeouts,
         jobs=list(scheduler.jobs),
         counts=scheduler.counts.copy(),
         worker=who,
         extra={"blocked": blocked} if blocked else {},
+        arrays=scheduler.arrays,
     )
 
 
@@ -382,8 +392,12 @@ def _end_of_machine(paths: StatePaths) -> str | None:
 
 
 def check_jobs(snapshot: Snapshot, names: list[str]) -> list[int]:
-    """The numbers of these jobs. Raises NotFoundError with the nearest name."""
-    places = {name: index for index, name in enumerate(snapshot.job_ids)}
+    """The numbers of these jobs, or elements of arrays. Raises NotFoundError with the nearest name.
+
+    A number behind those of the units is an array's: see ``ArrayStates``.
+    """
+    places = {name: index for index, name in enumerate(snapshot.names)}
+    places |= {array.job_id: array.spec.node for array in snapshot.arrays.all}
     for name in names:
         if name not in places:
             hint = did_you_mean(name, places)

@@ -228,14 +228,23 @@ async def _act(
         raise UsageError('"jobs" is empty: leave it out for the whole queue')
     name = _changeable(host, fields)
     snapshot = await _snapshot(host, name)
-    chosen = None if names is None else tuple(sorted(set(check_jobs(snapshot, names))))
-    for index in chosen or ():
-        state = snapshot.jobs[index]
-        if state.status not in fitting:
-            raise ConflictError(
-                f"job '{snapshot.job_ids[index]}' {otherwise}: it is {state.status.value}"
-                + (f"; {hint}" if (hint := hints.get(state.status)) else "")
-            )
+
+    def fits(unit: int) -> bool:
+        return snapshot.jobs[unit].status in fitting
+
+    chosen = None
+    if names is not None:
+        found: set[int] = set()
+        for job_id, number in zip(names, check_jobs(snapshot, names), strict=True):
+            units = [unit for unit in snapshot.units_of(number) if fits(unit)]
+            if not units:
+                status = snapshot.status_of(number)
+                raise ConflictError(
+                    f"job '{job_id}' {otherwise}: it is {status.value}"
+                    + (f"; {hint}" if (hint := hints.get(status)) else "")
+                )
+            found.update(units)
+        chosen = tuple(sorted(found))
     if chosen is None and not any(snapshot.counts[status] for status in fitting):
         raise ConflictError(f"queue '{name}' {otherwise}: it is {snapshot.queue.status.value}")
     await _apply(host, name, fields, lambda now: event(now, chosen))

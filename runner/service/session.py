@@ -26,6 +26,7 @@ from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
 from runner.host.processors import usable_processors
 from runner.model.document import FIT, QueueSpec
+from runner.model.elements import unit_count
 from runner.model.graph import Graph
 from runner.model.settings import Settings
 from runner.process.identity import boot_id
@@ -98,7 +99,7 @@ class _Opened:
         try:
             if document is None:
                 document = self.database.read_document()
-            loaded = self.database.load(len(document.jobs))
+            loaded = self.database.load(unit_count(document.jobs))
             made_good = make_good(paths, self.database, document, loaded)
             self.brought_back = made_good is not None
             loaded = made_good or loaded
@@ -151,8 +152,9 @@ class _Opened:
         except BaseException:
             self.database.close()
             raise
-        self.job_ids = [job.job_id for job in document.jobs]
-        self.timeouts = [job.timeout for job in document.jobs]
+        units = self.scheduler.document.jobs
+        self.names = [unit.job_id for unit in units]
+        self.timeouts = [unit.timeout for unit in units]
 
     def _remember(self, meta: Mapping[str, str], work_dir: str) -> None:
         """Relative result paths are meant from there, also by who uploads them later."""
@@ -185,7 +187,7 @@ class Session:
         self.name = name
         self.queue_id = opened.queue_id
         self.spot_notice = opened.spot_notice
-        self.job_ids = opened.job_ids
+        self.names = opened.names
         self.timeouts = opened.timeouts
         self.database = opened.database
         try:

@@ -89,12 +89,12 @@ def write_state_file(paths: QueuePaths) -> None:
     database = Database(paths.database, read_only=True)
     try:
         outline = database.outline()
-        loaded = database.load(len(outline.job_ids))
+        loaded = database.load(len(outline.units))
     finally:
         database.close()
-    ids = outline.job_ids
-    jobs = [loaded.jobs.get(index, PENDING) for index in range(len(ids))]
-    projection = Projection(loaded.queue_id, outline.queue_name, ids)
+    names = outline.units
+    jobs = [loaded.jobs.get(index, PENDING) for index in range(len(names))]
+    projection = Projection(loaded.queue_id, outline.queue_name, names, outline.arrays)
     for pieces in projection.render(loaded.queue, jobs):
         if pieces is not None:
             write_projection(paths.projection, pieces)

@@ -36,9 +36,9 @@ TROUBLE = frozenset(
 def progress(session: Session) -> str:
     """``nightly: 12 of 40 jobs done, 2 running``, and what holds it up."""
     scheduler = session.scheduler
-    counts = scheduler.counts
+    counts = scheduler.job_counts
     done = sum(counts[status] for status in ENDED)
-    total = len(session.job_ids)
+    total = counts.total()
     text = f"{session.name}: {done} of {total} job{'' if total == 1 else 's'} done"
     for status in (JobStatus.RUNNING, JobStatus.FAILED):
         if counts[status]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runner.core.arrays import NO_ARRAYS, ArrayState, ArrayStates
 from runner.core.states import (
     ENDED,
     PENDING,
@@ -21,6 +22,7 @@ from runner.core.states import (
 )
 from runner.model.durations import format_duration
 from runner.process.identity import boot_id
+from runner.store.array_view import array_view
 from runner.store.change_stamp import Stamp, stamp_of
 from runner.store.database import TAKEN_OVER, Database
 from runner.store.locks import holder_of
@@ -41,7 +43,8 @@ KEPT = 4
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment of a queue. ``jobs`` holds a record for every job of the document.
+    """One moment of a queue. ``jobs`` holds a record for every unit of the document: plain jobs,
+    and the elements of ``arrays``; ``counts`` is of these. What people see is one row a job.
 
     ``worker`` names who works on it now, ``extra`` are more fields for the summary: what holds it
     up (``blocked``), who will work on it (``queued``).
@@ -50,18 +53,43 @@ class Snapshot:
     queue_id: str
     queue_name: str
     queue: QueueState
-    job_ids: Sequence[str]
+    names: Sequence[str]
     timeouts: Sequence[float | str]
     jobs: Sequence[JobState]
     counts: Mapping[JobStatus, int]
     worker: str | None
     extra: Mapping[str, str] = field(default_factory=dict)
+    arrays: ArrayStates = NO_ARRAYS
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """The jobs, by number: see ``ArrayStates``."""
+        return self.arrays.rows if self.arrays else range(len(self.names))
+
+    @property
+    def job_counts(self) -> Mapping[JobStatus, int]:
+        """How many jobs stand where."""
+        return self.arrays.job_counts if self.arrays else self.counts
+
+    def status_of(self, number: int) -> JobStatus:
+        """Where a unit, or an array as a whole, stands."""
+        array = self._array(number)
+        return self.jobs[number].status if array is None else array.status
+
+    def units_of(self, number: int) -> Sequence[int]:
+        """The number of a unit, or those of an array's elements."""
+        array = self._array(number)
+        return (number,) if array is None else array.spec.units
+
+    def _array(self, number: int) -> ArrayState | None:
+        return self.arrays.at(number) if self.arrays else None
 
     def summary(self) -> dict[str, Any]:
         """The queue's fields, how many jobs stand where, and what holds it up."""
         view = queue_view(self.queue_id, self.queue_name, self.queue)
-        view["counts"] = {status.value: self.counts[status] for status in JobStatus}
-        view["jobs_total"] = len(self.job_ids)
+        counts = self.job_counts
+        view["counts"] = {status.value: counts[status] for status in JobStatus}
+        view["jobs_total"] = len(self.rows)
         view["worked_seconds"] = round(self.queue.worked, 3)
         if self.worker:
             view["worker"] = self.worker
@@ -79,30 +107,53 @@ class Snapshot:
     def page(
         self, after: int, limit: int, status: Collection[str] | None, only: Sequence[int] | None
     ) -> tuple[list[dict[str, Any]], int | None]:
-        """Up to ``limit`` jobs from number ``after`` on that match; and where to go on."""
+        """Up to ``limit`` jobs from the ``after``-th on that match; and where to go on.
+
+        ``only``: the numbers of jobs, or of elements of arrays.
+        """
         wanted = {JobStatus(value) for value in status} if status else None
-        if wanted is not None and not any(self.counts[each] for each in wanted):
+        counts = self.job_counts
+        if wanted is not None and only is None and not any(counts[each] for each in wanted):
             return [], None
         found: list[dict[str, Any]] = []
-        places = range(len(self.job_ids)) if only is None else sorted(set(only))
-        for index in places[after:] if only is None else [i for i in places if i >= after]:
-            if wanted is not None and self.jobs[index].status not in wanted:
+        rows = self.rows if only is None else sorted(set(only))
+        for at in range(after, len(rows)):
+            if wanted is not None and self.status_of(rows[at]) not in wanted:
                 continue
             if len(found) >= limit:
-                return found, index
-            found.append(self.job(index))
+                return found, at
+            found.append(self.job(rows[at]))
         return found, None
 
-    def job(self, index: int) -> dict[str, Any]:
-        """One job, with its timeout and how long it runs: what a progress display needs."""
-        state, timeout = self.jobs[index], self.timeouts[index]
-        view = job_view(self.job_ids[index], state)
-        view["timeout"] = timeout if isinstance(timeout, str) else format_duration(timeout)
+    def job(self, number: int) -> dict[str, Any]:
+        """One job, or element, with its timeout and how long it runs: what a progress display
+        needs."""
+        if (array := self._array(number)) is not None:
+            return self._of_array(array)
+        state, timeout = self.jobs[number], self.timeouts[number]
+        view = job_view(self.names[number], state)
+        view["timeout"] = _as_written(timeout)
         if state.status is JobStatus.RUNNING:
             view["elapsed_seconds"] = round(_elapsed(state), 3)
             if self.worker is None:
                 view["reason"] = _left_alone(self.queue, state)
         return view
+
+    def _of_array(self, array: ArrayState) -> dict[str, Any]:
+        view = array_view(array, self.jobs)
+        view["timeout"] = _as_written(self.timeouts[array.spec.first])
+        if array.status is JobStatus.RUNNING:
+            view["elapsed_seconds"] = round(max(0.0, time.time() - (array.started_at or 0.0)), 3)
+            if self.worker is None:
+                units = array.spec.units
+                live = [self.jobs[units[at]] for at in sorted(array.running)]
+                goes_on = [state for state in live if alive(self.queue, state)]
+                view["reason"] = _left_alone(self.queue, (goes_on or live)[0])
+        return view
+
+
+def _as_written(timeout: float | str) -> str:
+    return timeout if isinstance(timeout, str) else format_duration(timeout)
 
 
 def _elapsed(state: JobState) -> float:
@@ -163,10 +214,10 @@ def read_snapshot(paths: StatePaths, name: str) -> Snapshot:
     database = Database(paths.queue(name).database, read_only=True)
     try:
         outline = database.outline()
-        loaded = database.load(len(outline.job_ids))
+        loaded = database.load(len(outline.units))
     finally:
         database.close()
-    jobs = [PENDING] * len(outline.job_ids)
+    jobs = [PENDING] * len(outline.units)
     for index, state in loaded.jobs.items():
         jobs[index] = state
     counts = dict.fromkeys(JobStatus, 0)
@@ -177,10 +228,11 @@ def read_snapshot(paths: StatePaths, name: str) -> Snapshot:
         queue_id=queue_id,
         queue_name=outline.queue_name,
         queue=loaded.queue,
-        job_ids=outline.job_ids,
+        names=outline.units,
         timeouts=outline.timeouts,
         jobs=jobs,
         counts=counts,
         worker=holder_of(paths.queue_lock(queue_id)) if queue_id == name else None,
         extra={shown: word for name, shown in _SHOWN.items() if (word := loaded.meta.get(name))},
+        arrays=ArrayStates(outline.arrays, len(outline.units), [*loaded.jobs.items()]),
     )

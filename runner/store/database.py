@@ -178,10 +178,10 @@ class Database:
     def load(self, total: int | None = None) -> Loaded:
         """Everything, checked: a damaged database raises DamagedError and is left alone.
 
-        ``total``: how many jobs the document has; it is read for that where nobody knows.
+        ``total``: how many units the document has; it is read for that where nobody knows.
         """
         if total is None:
-            total = len(self.outline().job_ids)
+            total = len(self.outline().units)
         with translated(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -217,9 +217,17 @@ class Database:
             except (DocumentError, UnicodeEncodeError) as error:
                 raise RecordError(f"{self.path}: the document: {error}") from None
 
-    def story(self, job: str | None = None, last: int = 1000) -> list[dict[str, Any]]:
-        """The newest ``last`` events, of one job or of all, oldest first."""
+    def story(
+        self, job: str | None = None, last: int = 1000, *, of_array: bool = False
+    ) -> list[dict[str, Any]]:
+        """The newest ``last`` events, of one job or of all, oldest first.
+
+        ``of_array``: the job is an array; those of its elements are meant.
+        """
         where, values = ("WHERE job = ?", [job]) if job is not None else ("", [])
+        if of_array:
+            # From `x[` to before `x\`, the character behind it: no index of events is needed.
+            where, values = "WHERE job >= ? AND job < ?", [f"{job}[", f"{job}\\"]
         query = f"SELECT wall, job, event, detail FROM events {where} ORDER BY seq DESC LIMIT ?"
         with translated(self.path):
             rows = self._connection.execute(query, [*values, last]).fetchall()
@@ -251,12 +259,13 @@ class Database:
         queue: QueueState,
         jobs: Iterable[tuple[int, JobState]],
         story: Iterable[StoryEntry],
-        job_ids: Sequence[str],
+        names: Sequence[str],
         requests: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """One step. Raises DiskError with nothing written; StateError if it's beyond repair.
 
-        ``requests``: the ids of requests that it carries out, and when that was (wall).
+        ``names`` are those of the units. ``requests``: the ids of requests that it carries out, and
+        when that was (wall).
         """
         execute = self._connection.execute
         newest = None
@@ -264,7 +273,7 @@ class Database:
             for idx, state in jobs:
                 execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, _record(state)))
             for entry in story:
-                job = None if entry.job is None else job_ids[entry.job]
+                job = None if entry.job is None else names[entry.job]
                 detail = _dumps(entry.detail) if entry.detail else None
                 newest = execute(
                     "INSERT INTO events (wall, job, event, detail) VALUES (?, ?, ?, ?)",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import disk_error
+from runner.model.elements import path_of
 
 SPOT_NOTICE = "spot-notice"
 """The file in a queue's folder that tells jobs that the machine is about to be taken away."""
@@ -135,7 +136,10 @@ class QueuePaths:
 
 @dataclass(frozen=True, slots=True)
 class LogPaths:
-    """One queue's logs: the newest attempt's in ``jobs``, earlier ones in ``attempts``."""
+    """One queue's logs: the newest attempt's in ``jobs``, earlier ones in ``attempts``.
+
+    Those of an array's elements are in folders of the array's: ``jobs/x/17-stdout.log``.
+    """
 
     log_dir: Path
     name: str
@@ -165,13 +169,16 @@ class LogPaths:
 
     def newest(self, job_id: str, stream: str) -> str:
         """A str and not a Path: this is on the way from one job's end to the next's start."""
-        return f"{self.log_dir}/queues/{self.name}/jobs/{job_id}-{stream}.log"
+        return f"{self.log_dir}/queues/{self.name}/jobs/{path_of(job_id)}-{stream}.log"
 
     def earlier(self, job_id: str, attempt: int, stream: str) -> str:
-        return f"{self.log_dir}/queues/{self.name}/attempts/{job_id}/{attempt}/{stream}.log"
+        path = path_of(job_id)
+        return f"{self.log_dir}/queues/{self.name}/attempts/{path}/{attempt}/{stream}.log"
 
     def rotate(self, job_id: str, previous: int) -> None:
         """Make way for a new attempt's logs; safe to repeat at any point of a crash."""
+        if job_id.endswith("]"):
+            os.makedirs(os.path.dirname(self.newest(job_id, "stdout")), exist_ok=True)
         for stream in ("stdout", "stderr"):
             newest = self.newest(job_id, stream)
             if not os.path.lexists(newest):

@@ -8,6 +8,7 @@ so the file always shows one moment.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,15 @@ from typing import Any
 from runner.core.states import JobState, QueueState
 from runner.errors import disk_error
 from runner.files import replace_file
+from runner.model.elements import ArrayUnits
+from runner.store.array_view import ArrayPart, file_view, part_of
 from runner.timestamps import rfc3339
 
 CHUNK = 64
 """Jobs per chunk: what is rendered anew for one that has changed, in half a millisecond."""
+
+PART = 256
+"""Elements of an array that are gone through again for one that has changed, as quickly."""
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
@@ -73,44 +79,110 @@ def queue_view(queue_id: str, queue_name: str, queue: QueueState) -> dict[str, A
     return {name: value for name, value in view.items() if value is not None}
 
 
-class Projection:
-    """Renders one queue's state again and again, each time only the chunks that changed."""
+class _Chunk:
+    """Consecutive units of which one piece of the file is made: plain jobs, or a whole array.
 
-    def __init__(self, queue_id: str, queue_name: str, job_ids: Sequence[str]) -> None:
+    ``stale``: the parts that have changed since the rendering that ``text`` is of began; a chunk of
+    plain jobs is one part. A change in the midst of a rendering belongs to the next one.
+    """
+
+    def __init__(self, first: int, array: ArrayUnits | None = None) -> None:
+        self.first = first
+        self.array = array
+        self.text: bytes | None = None
+        self.parts: list[ArrayPart | None] = [None] * -(-(array.size if array else 1) // PART)
+        self.stale: set[int] = set()
+
+    def begin(self) -> None:
+        """A rendering begins: what is stale is made anew."""
+        if self.stale:
+            self.text = None
+            for number in self.stale:
+                self.parts[number] = None
+            self.stale.clear()
+
+
+class Projection:
+    """Renders one queue's state again and again, each time only the chunks that changed.
+
+    ``names`` are those of the units; the elements of each of ``arrays`` become one record.
+    """
+
+    def __init__(
+        self,
+        queue_id: str,
+        queue_name: str,
+        names: Sequence[str],
+        arrays: Sequence[ArrayUnits] = (),
+    ) -> None:
         self._queue_id = queue_id
         self._queue_name = queue_name
-        self._job_ids = job_ids
-        self._chunks: list[bytes | None] = [None] * (-(-len(job_ids) // CHUNK))
+        self._names = names
+        self._chunks: list[_Chunk] = []
+        at = 0
+        for array in arrays:
+            self._chunks += [_Chunk(first) for first in range(at, array.first, CHUNK)]
+            self._chunks.append(_Chunk(array.first, array))
+            at = array.units.stop
+        self._chunks += [_Chunk(first) for first in range(at, len(names), CHUNK)]
+        self._firsts = [chunk.first for chunk in self._chunks]
 
-    def touch(self, job: int) -> None:
-        """The job's record has changed since the last rendering."""
-        self._chunks[job // CHUNK] = None
+    def touch(self, unit: int) -> None:
+        """The unit's record has changed since the last rendering."""
+        chunk = self._chunks[bisect_right(self._firsts, unit) - 1]
+        chunk.stale.add((unit - chunk.first) // PART)
 
     def render(self, queue: QueueState, jobs: list[JobState]) -> Iterator[list[bytes] | None]:
         """Yield None after each chunk's work, at last the pieces of the file.
 
         ``jobs`` is a snapshot of the caller's: a list that nobody changes.
         """
+        for chunk in self._chunks:
+            chunk.begin()
         head = _dumps(queue_view(self._queue_id, self._queue_name, queue))
         pieces = [head[:-1].encode("utf-8", "replace") + b',"jobs":[\n']
-        for number in range(len(self._chunks)):
-            chunk = self._chunks[number]
-            if chunk is None:
-                chunk = self._chunks[number] = self._render_chunk(number, jobs)
+        for number, chunk in enumerate(self._chunks):
+            text = chunk.text
+            if text is None:
+                if chunk.array is None:
+                    text = self._render_jobs(number, jobs)
+                else:
+                    parts: list[ArrayPart] = []
+                    for part in self._parts_of(chunk, chunk.array, jobs):
+                        parts.append(part)
+                        yield None
+                    text = _encoded(file_view(chunk.array.job.job_id, chunk.array.size, parts))
+                chunk.text = text
                 yield None
-            pieces.append(chunk)
+            pieces.append(text)
             pieces.append(b",\n")
         pieces[-1] = b"\n]}\n"
         yield pieces
 
-    def _render_chunk(self, number: int, jobs: list[JobState]) -> bytes:
-        first = number * CHUNK
-        ids = self._job_ids[first : first + CHUNK]
+    def _render_jobs(self, number: int, jobs: list[JobState]) -> bytes:
+        first = self._firsts[number]
+        end = self._firsts[number + 1] if number + 1 < len(self._firsts) else len(self._names)
         views = (
-            _dumps(job_view(job_id, state))
-            for job_id, state in zip(ids, jobs[first : first + CHUNK], strict=True)
+            _dumps(job_view(name, state))
+            for name, state in zip(self._names[first:end], jobs[first:end], strict=True)
         )
         return ",\n".join(views).encode("utf-8", "replace")
+
+    def _parts_of(
+        self, chunk: _Chunk, array: ArrayUnits, jobs: list[JobState]
+    ) -> Iterator[ArrayPart]:
+        for number, part in enumerate(chunk.parts):
+            if part is None:
+                index = number * PART
+                states = jobs[
+                    array.first + index : min(array.first + index + PART, array.units.stop)
+                ]
+                part = chunk.parts[number] = part_of(index, states)
+            yield part
+
+
+def _encoded(view: Any) -> bytes:
+    return _dumps(view).encode("utf-8", "replace")
 
 
 def write_projection(path: Path, pieces: list[bytes]) -> None:

@@ -15,17 +15,24 @@ from typing import Any
 
 from runner.core.states import JobState, QueueState, job_from_record, queue_from_record
 from runner.errors import RecordError
+from runner.model.elements import ArrayUnits, arrays_of, element_name
+from runner.model.placement import ArraySpec
+from runner.model.queue import JobSpec
 from runner.model.records import WallTime, decode, identifier, read, text
 from runner.model.validation_errors import InvalidError
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What there is to see of a document. ``timeouts`` as durations are written."""
+    """What there is to see of a document. ``timeouts`` as durations are written.
+
+    ``units``: the names of plain jobs and of the elements of ``arrays``, each with its timeout.
+    """
 
     queue_name: str
-    job_ids: list[str]
+    units: list[str]
     timeouts: list[str]
+    arrays: tuple[ArrayUnits, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +131,42 @@ def outline_of(document: str, path: Path) -> Outline:
         queue_name, jobs = text(told["queue_name"]), told["jobs"]
         ids = [job["job_id"] for job in jobs]
         timeouts = [job["timeout"] for job in jobs]
+        sizes = [job.get("array") for job in jobs]
         if not all(type(word) is str for word in itertools.chain(ids, timeouts)):
             raise TypeError
-    except (KeyError, TypeError, InvalidError):
+        if not all(size is None or (type(size) is int and size > 0) for size in sizes):
+            raise TypeError
+    except (AttributeError, KeyError, TypeError, InvalidError):
         raise RecordError(f"{name}: is not one that was accepted") from None
-    return Outline(queue_name, ids, timeouts)
+    if all(size is None for size in sizes):
+        return Outline(queue_name, ids, timeouts, ())
+    return Outline(
+        queue_name,
+        list(itertools.chain.from_iterable(map(_names, ids, sizes))),
+        [timeout for timeout, size in zip(timeouts, sizes, strict=True) for _ in range(size or 1)],
+        _arrays(jobs),
+    )
+
+
+def _names(job_id: str, size: int | None) -> list[str]:
+    return [job_id] if size is None else [element_name(job_id, index) for index in range(size)]
+
+
+def _arrays(jobs: Iterable[Mapping[str, Any]]) -> tuple[ArrayUnits, ...]:
+    """As far as they are to be seen: of what an array does only its limits are known."""
+    return arrays_of(
+        [
+            JobSpec(
+                job["job_id"],
+                command="",
+                timeout=0.0,
+                array=ArraySpec(size, job.get("array_parallel"), bool(job.get("array_stop")))
+                if (size := job.get("array")) is not None
+                else None,
+            )
+            for job in jobs
+        ]
+    )
 
 
 def event_of(row: tuple[Any, ...], path: Path) -> dict[str, Any]:

@@ -148,17 +148,20 @@ def chosen_states(counts: Mapping[str, int]) -> list[list[str]]:
 
 def window(snapshot: Snapshot, rows: int) -> list[int]:
     """The jobs to show, in the document's order: all, or first what runs, then what matters."""
-    total = len(snapshot.job_ids)
-    if total <= rows:
-        return list(range(total))
+    jobs = snapshot.rows
+    if len(jobs) <= rows:
+        return list(jobs)
     chosen: list[int] = []
-    counts = {status.value: n for status, n in snapshot.counts.items()}
+    counts = {status.value: n for status, n in snapshot.job_counts.items()}
     for (state,) in chosen_states(counts):
         status = JobStatus(state)
-        found = (index for index, job in enumerate(snapshot.jobs) if job.status is status)
+        if snapshot.arrays:
+            found = (at for at, job in enumerate(jobs) if snapshot.status_of(job) is status)
+        else:
+            found = (at for at, job in enumerate(snapshot.jobs) if job.status is status)
         # No further than there are any: the last running job is seldom far down.
         chosen += islice(found, min(counts[state], rows - len(chosen)))
-    return sorted(chosen)
+    return [jobs[at] for at in sorted(chosen)]
 
 
 def choose(jobs: Sequence[Mapping[str, Any]], rows: int) -> list[Mapping[str, Any]]:

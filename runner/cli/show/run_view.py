@@ -52,7 +52,7 @@ class PlainLines:
         self._session = session
         queue = session.scheduler.queue
         text = f"queue {session.queue_id}: {queue.status.value}, "
-        text += counted(len(session.job_ids), "job")
+        text += counted(len(session.scheduler.given.jobs), "job")
         self._outlet.put(self._stream, lambda: _stamped(time.time(), text))
 
     def story(self, entries: list[StoryEntry]) -> None:
@@ -72,9 +72,9 @@ class PlainLines:
 
     def _told(self, entries: list[StoryEntry]) -> str:
         assert self._session is not None
-        job_ids = self._session.job_ids
+        names = self._session.names
         return "".join(
-            _stamped(entry.wall, line(entry, job_ids))
+            _stamped(entry.wall, line(entry, names))
             for entry in entries
             if entry.event not in QUIET
         )
@@ -89,9 +89,9 @@ def stamp(wall: float) -> str:
     return rfc3339_seconds(wall)
 
 
-def line(entry: StoryEntry, job_ids: list[str]) -> str:
+def line(entry: StoryEntry, names: list[str]) -> str:
     """A line of the story in words."""
-    who = "queue" if entry.job is None else job_ids[entry.job]
+    who = "queue" if entry.job is None else names[entry.job]
     return in_words(who, entry.event, entry.detail or {})
 
 

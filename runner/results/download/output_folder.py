@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from runner.errors import RunnerError, UsageError
+from runner.model.elements import path_of
 from runner.results.contained_folder import Beneath
 from runner.results.download.download_plan import WantedFile
 from runner.results.escape import shown
@@ -60,7 +61,7 @@ class OutputFolder:
 
     def path_of(self, file: WantedFile) -> bytes:
         """The path of a job's file."""
-        return self.path(f"{file.job_id}/{file.name}")
+        return self.path(f"{path_of(file.job_id)}/{file.name}")
 
     def folder_of(self, path: bytes) -> str:
         """The absolute path of the folder that a file is in, for files without a name."""

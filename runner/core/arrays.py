@@ -1,0 +1,240 @@
+"""Arrays as they stand: what follows from the records of their elements, kept in step with them.
+
+An array has no record of its own. Owns the counts of each array, which of its elements run, have
+failed or were tried again, and how many jobs (an array is one) stand where. A change of an element
+costs the same however many there are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from runner.core.states import ENDED, PENDING, WAITING, JobState, JobStatus
+from runner.model.elements import ArrayUnits, size_of
+from runner.model.queue import QueueSpec
+
+_BEFORE_ITS_END = (JobStatus.RUNNING, JobStatus.INTERRUPTED, JobStatus.PENDING)
+_ORDER = (
+    *_BEFORE_ITS_END,
+    JobStatus.FAILED,
+    JobStatus.CANCELLED,
+    JobStatus.SKIPPED,
+    JobStatus.COMPLETED,
+)
+"""An array stands as the first of these that one of its elements does."""
+
+
+class ArrayState:
+    """One array. ``running``, ``failed`` and ``retried`` hold indices, ``unstored`` those of ended
+    elements whose files are not all in the store, ``ahead`` of those that wait with their inputs or
+    for them; ``seconds`` is what the completed ones took.
+
+    ``started_at`` and ``completed_at``: the first start and the last end of any, wall seconds.
+    """
+
+    __slots__ = (
+        "_array",
+        "_attempts",
+        "_logs",
+        "_results",
+        "ahead",
+        "completed_at",
+        "counts",
+        "failed",
+        "retried",
+        "running",
+        "seconds",
+        "spec",
+        "started_at",
+        "unstored",
+    )  # fmt: skip
+
+    def __init__(self, spec: ArrayUnits) -> None:
+        assert spec.job.array is not None
+        self.spec = spec
+        self._array = spec.job.array
+        self.counts: Counter[JobStatus] = Counter({JobStatus.PENDING: spec.size})
+        self.running: set[int] = set()
+        self.failed: set[int] = set()
+        self.retried: set[int] = set()
+        self.unstored: set[int] = set()
+        self.ahead: set[int] = set()
+        self.seconds = 0.0
+        self.started_at: float | None = None
+        self.completed_at: float | None = None
+        self._attempts: Counter[int] = Counter({0: spec.size})
+        self._results: Counter[bool | None] = Counter({None: spec.size})
+        self._logs: Counter[bool | None] = Counter({None: spec.size})
+
+    @property
+    def job_id(self) -> str:
+        return self.spec.job.job_id
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of its elements have."""
+        return not any(self.counts[status] for status in _BEFORE_ITS_END)
+
+    @property
+    def status(self) -> JobStatus:
+        """Where it stands as one job."""
+        return array_status(self.counts)
+
+    @property
+    def attempt(self) -> int:
+        """The highest number of an attempt of any element."""
+        # A copy: pictures are drawn in a thread of their own.
+        return max(number for number, count in list(self._attempts.items()) if count)
+
+    @property
+    def results_uploaded(self) -> bool | None:
+        """See JobState: of all its elements together."""
+        return together(flag for flag in (True, False) if self._results[flag])
+
+    @property
+    def logs_uploaded(self) -> bool | None:
+        """See JobState: of all its elements together."""
+        return together(flag for flag in (True, False) if self._logs[flag])
+
+    @property
+    def full(self) -> bool:
+        """Whether as many elements run as may at once (``array_parallel``)."""
+        most = self._array.parallel
+        return most is not None and self.counts[JobStatus.RUNNING] >= most
+
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether another element may have its inputs fetched: one more than may run at once."""
+        most = self._array.parallel
+        return most is None or self.counts[JobStatus.RUNNING] + len(self.ahead) <= most
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a failure has ended it (``array_stop``): nothing of it is tried any more."""
+        return self._array.stop and bool(self.failed)
+
+    def moved(self, unit: int, old: JobState, new: JobState) -> None:
+        """An element's record has changed."""
+        at = unit - self.spec.first
+        if old.status is not new.status:
+            self.counts[old.status] -= 1
+            self.counts[new.status] += 1
+            _keep(self.running, at, new.status is JobStatus.RUNNING)
+            _keep(self.failed, at, new.status is JobStatus.FAILED)
+        if old.attempt != new.attempt:
+            self._attempts[old.attempt] -= 1
+            self._attempts[new.attempt] += 1
+            _keep(self.retried, at, new.attempt > 1)
+        for kept, before, after in (
+            (self._results, old.results_uploaded, new.results_uploaded),
+            (self._logs, old.logs_uploaded, new.logs_uploaded),
+        ):
+            if before is not after:
+                kept[before] -= 1
+                kept[after] += 1
+        _keep(self.unstored, at, new.incomplete and new.status in ENDED)
+        _keep(self.ahead, at, (new.fetching or new.fetched) and new.status in WAITING)
+        self.seconds += _took(new) - _took(old)
+        self._note_times(new)
+
+    def _note_times(self, state: JobState) -> None:
+        begun, over = state.first_start, state.completed_at
+        if begun is not None and (self.started_at is None or begun < self.started_at):
+            self.started_at = begun
+        if over is not None and (self.completed_at is None or over > self.completed_at):
+            self.completed_at = over
+
+
+def array_status(counts: Mapping[JobStatus, int]) -> JobStatus:
+    """Where an array stands as one job, by its elements: it has ended once all of them have, and
+    has failed if one has."""
+    return next(status for status in _ORDER if counts.get(status))
+
+
+def failed_jobs(document: QueueSpec, states: Sequence[JobState]) -> list[str]:
+    """The ids of the jobs that have failed; ``states`` are those of the document's units.
+
+    An array has once all of its elements have ended, and one of them has failed.
+    """
+    failed, unit = [], 0
+    for job in document.jobs:
+        statuses = {state.status for state in states[unit : unit + size_of(job)]}
+        unit += size_of(job)
+        if JobStatus.FAILED in statuses and statuses <= ENDED:
+            failed.append(job.job_id)
+    return failed
+
+
+def _keep(members: set[int], at: int, belongs: bool) -> None:
+    (members.add if belongs else members.discard)(at)
+
+
+def _took(state: JobState) -> float:
+    return (state.duration or 0.0) if state.status is JobStatus.COMPLETED else 0.0
+
+
+def together(flags: Iterable[bool | None]) -> bool | None:
+    """What holds of all, where None says nothing."""
+    told = set(flags)
+    return False if False in told else True if True in told else None
+
+
+def _rows(specs: Sequence[ArrayUnits], units: int) -> Sequence[int]:
+    if not specs:
+        return range(units)
+    rows: list[int] = []
+    at = 0
+    for spec in specs:
+        rows += [*range(at, spec.first), spec.node]
+        at = spec.units.stop
+    return [*rows, *range(at, units)]
+
+
+class ArrayStates:
+    """The arrays of one queue, and how many jobs of it stand where. True if there are any.
+
+    ``rows``: the jobs of the document in its order, by number as the graph has it: a plain job is
+    its unit's, an array is one.
+    """
+
+    def __init__(
+        self, specs: Sequence[ArrayUnits], units: int, jobs: Sequence[tuple[int, JobState]] = ()
+    ) -> None:
+        self.all = [ArrayState(spec) for spec in specs]
+        self._of: list[ArrayState | None] = [None] * (units if specs else 0)
+        for array in self.all:
+            self._of[array.spec.first : array.spec.units.stop] = [array] * array.spec.size
+        self._units = units
+        self.rows: Sequence[int] = _rows(specs, units)
+        self.job_counts: Counter[JobStatus] = Counter({JobStatus.PENDING: len(self.rows)})
+        """How many jobs stand where: only kept where there are arrays."""
+        for unit, state in jobs if specs else ():
+            self.moved(unit, PENDING, state)
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    def at(self, node: int) -> ArrayState | None:
+        """The array of this number; None for a unit's."""
+        return self.all[node - self._units] if node >= self._units else None
+
+    def of(self, unit: int) -> ArrayState | None:
+        """The array that a unit is an element of."""
+        return self._of[unit] if self._of else None
+
+    def moved(self, unit: int, old: JobState, new: JobState) -> None:
+        """A unit's record has changed."""
+        array = self._of[unit]
+        if array is None:
+            before, after = old.status, new.status
+        else:
+            before = array.status
+            array.moved(unit, old, new)
+            after = array.status
+        if before is not after:
+            self.job_counts[before] -= 1
+            self.job_counts[after] += 1
+
+
+NO_ARRAYS = ArrayStates((), 0)
