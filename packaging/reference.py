@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 from runner.batch.monitor import build_parser  # noqa: E402
 from runner.cli.main import VERBS, parser_of  # noqa: E402
 from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
-from runner.core.state_file import StateFile, StateFileJob  # noqa: E402
+from runner.core.state_file import StateFile, StateFileArray, StateFileJob  # noqa: E402
 from runner.core.states import JobStatus, QueueStatus  # noqa: E402
 from runner.errors import ExitCode  # noqa: E402
 from runner.model.batch_settings import BatchSettings  # noqa: E402
@@ -424,6 +424,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "settings.batch": _batch_settings,
     "state.queue": _state("state_queue", StateFile),
     "state.job": _state("state_job", StateFileJob),
+    "state.array": _state("state_array", StateFileArray),
     "state.queue-status": _statuses("queue_status", QueueStatus),
     "state.job-status": _statuses("job_status", JobStatus),
     "exit-codes": _exit_codes,

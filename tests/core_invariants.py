@@ -6,6 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from core_arrays import (
+    check_arrays,
+    is_far_enough,
+    is_full,
+    is_stopped,
+    status_of,
+    units_of,
+)
+
 from runner.core.actions import (
     Action,
     CollectResults,
@@ -97,6 +106,7 @@ def check_derived(scheduler: Scheduler) -> None:
     assert scheduler.frontier.settled == anew.frontier.settled
     assert scheduler.frontier.remaining == anew.frontier.remaining
     assert scheduler.frontier.waiting() == anew.frontier.waiting()
+    check_arrays(scheduler, anew)
 
 
 def rule_for(scheduler: Scheduler, index: int) -> str:
@@ -111,8 +121,7 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
         if job.run_if == "success":
             return "skip"
     before = [scheduler.graph.index[name] for name in job.depends_on]
-    states = [scheduler.jobs[i] for i in before]
-    if job.run_if == "success" and any(s.status in NOT_DONE for s in states):
+    if job.run_if == "success" and any(status_of(scheduler, i) in NOT_DONE for i in before):
         return "skip"
     if not all(_has_ended(scheduler, i) for i in before):
         return "wait"
@@ -125,11 +134,10 @@ def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
     """Met if a dependency failed, or was skipped and has a failure before it (§12.2)."""
     todo = [i for i in before if _was_skipped(scheduler, i)]
     seen = set(todo)
-    verdicts = {"ready" for i in before if scheduler.jobs[i].status is JobStatus.FAILED}
+    verdicts = {"ready" for i in before if status_of(scheduler, i) is JobStatus.FAILED}
     while todo:
-        for name in scheduler.document.jobs[todo.pop()].depends_on:
-            index = scheduler.graph.index[name]
-            status = scheduler.jobs[index].status
+        for index in _right_before(scheduler, todo.pop()):
+            status = status_of(scheduler, index)
             if status is JobStatus.FAILED:
                 verdicts.add("ready")
             elif index not in seen:
@@ -143,12 +151,22 @@ def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
     return min(verdicts, default="skip")  # "ready" before "wait"
 
 
+def _right_before(scheduler: Scheduler, node: int) -> list[int]:
+    """What a job depends on; before an array are its elements."""
+    if node >= len(scheduler.jobs):
+        return units_of(scheduler, node)
+    return [scheduler.graph.index[name] for name in scheduler.document.jobs[node].depends_on]
+
+
 def _was_skipped(scheduler: Scheduler, index: int) -> bool:
-    skipped = scheduler.jobs[index].status is JobStatus.SKIPPED
-    return skipped and scheduler.document.jobs[index].run_if == "success"
+    skipped = status_of(scheduler, index) is JobStatus.SKIPPED
+    first = units_of(scheduler, index)[0]
+    return skipped and scheduler.document.jobs[first].run_if == "success"
 
 
 def _has_ended(scheduler: Scheduler, index: int) -> bool:
+    if index >= len(scheduler.jobs):
+        return all(_has_ended(scheduler, unit) for unit in units_of(scheduler, index))
     state = scheduler.jobs[index]
     waits = state.collecting and not state.spooled
     stored = not (waits and scheduler.document.jobs[index].kept_paths) and not state.restoring
@@ -169,7 +187,7 @@ def _ahead(scheduler: Scheduler) -> int:
     """How many jobs have inputs here, or on their way, and could run."""
     count = 0
     for index, state in enumerate(scheduler.jobs):
-        if state.status in WAITING and state.fetched:
+        if state.status in WAITING and state.fetched and not is_full(scheduler, index):
             count += _free(state) and rule_for(scheduler, index) == "ready"
         count += state.fetching
     return count
@@ -198,8 +216,12 @@ def check_order(scheduler: Scheduler) -> None:
         if verdict == "ready" and startable and _free(state) and _lacks(scheduler, index, state):
             if scheduler.short_of_space:
                 continue  # inputs take space
+            if is_far_enough(scheduler, index):
+                continue
             most = scheduler.most + AHEAD
             assert _ahead(scheduler) >= most, f"{index} could have its inputs fetched"
+        elif is_full(scheduler, index):
+            continue
         elif verdict == "ready" and idle and startable and _free(state):
             raise AssertionError(f"{index} is ready, there is room, and it doesn't run")
 
@@ -227,7 +249,7 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
     assert before.status in WAITING and _free(before) and not _lacks(scheduler, index, before)
     assert before.counted < (job.retry.max_attempts if job.retry else 1)
     if before.status is JobStatus.PENDING:
-        statuses = {scheduler.jobs[i].status for i in needed}
+        statuses = {status_of(scheduler, i) for i in needed}
         assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
         assert job.run_if != "failure" or _failure_before(scheduler, needed) == "ready"
     live = scheduler.jobs[index].live
@@ -236,6 +258,8 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
         state = scheduler.jobs[earlier]
         if scheduler.short_of_space and job.run_if == "always":
             break  # jobs that clean up go first, then
+        if is_full(scheduler, earlier):
+            continue
         if state.status in WAITING and _free(state) and not _lacks(scheduler, earlier, state):
             assert rule_for(scheduler, earlier) != "ready", f"{earlier} was passed by {index}"
 
@@ -244,9 +268,10 @@ def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
     """Whether some rule of the page says that this job is not to run."""
     job = scheduler.document.jobs[index]
     needed = [scheduler.graph.index[name] for name in job.depends_on]
-    statuses = {scheduler.jobs[i].status for i in needed}
+    statuses = {status_of(scheduler, i) for i in needed}
     return (
         scheduler.queue.timed_out
+        or is_stopped(scheduler, index)
         or (scheduler.halted and job.run_if == "success")
         or (job.run_if == "success" and bool(statuses & NOT_DONE))
         or (
@@ -297,11 +322,10 @@ def check_verdict(scheduler: Scheduler) -> None:
 
 def check_green(scheduler: Scheduler) -> None:
     """Nothing should have run in a completed queue that didn't."""
-    for index in scheduler.graph.order():
-        job, state = scheduler.document.jobs[index], scheduler.jobs[index]
+    for index, (job, state) in enumerate(zip(scheduler.document.jobs, scheduler.jobs, strict=True)):
         if state.status is JobStatus.SKIPPED:
             needed = [scheduler.graph.index[name] for name in job.depends_on]
-            skipped = any(scheduler.jobs[i].status is JobStatus.SKIPPED for i in needed)
+            skipped = any(status_of(scheduler, i) is JobStatus.SKIPPED for i in needed)
             assert job.run_if == "failure" or (job.run_if == "success" and skipped), index
 
 
@@ -313,8 +337,8 @@ def check_reasons(scheduler: Scheduler) -> None:
         for name in re.findall(r"(?:job|dependency) '([^']*)'", text or ""):
             assert name in scheduler.graph.index, f"{text}: there is no such job"
             if status is JobStatus.SKIPPED and text == f"dependency '{name}' failed":
-                cause = jobs[scheduler.graph.index[name]]
-                assert cause.status in (JobStatus.FAILED, JobStatus.PENDING, JobStatus.RUNNING)
+                cause = status_of(scheduler, scheduler.graph.index[name])
+                assert cause in (JobStatus.FAILED, JobStatus.PENDING, JobStatus.RUNNING)
 
 
 def check_actions(scheduler: Scheduler, actions: Sequence[Action]) -> None:

@@ -31,6 +31,12 @@ def split_name(name: str) -> tuple[str, int | None]:
     return (found[1], int(found[2])) if found else (name, None)
 
 
+def which_element(job_id: str, size: int) -> str:
+    """What is said where an element of an array has to be named."""
+    last = f" to {element_name(job_id, size - 1)}" if size > 1 else ""
+    return f"job '{job_id}' is an array: give one of its elements, {element_name(job_id, 0)}{last}"
+
+
 def path_of(name: str) -> str:
     """A unit's name as a relative path: ``x/17`` for ``x[17]``, a plain job's as it is."""
     if not name.endswith("]"):

@@ -30,6 +30,7 @@ from runner.model.checks import (
     size_of,
     whole,
 )
+from runner.model.elements import INDEX
 from runner.model.json_reader import is_ignored
 from runner.model.messages import kind, one_of, quoted, step
 from runner.model.placement_fields import (
@@ -72,7 +73,7 @@ MAX_KEY_BYTES = 1024
 
 S3_SCHEME = "s3://"
 
-PLACEHOLDERS = ("{queue_id}", "{job_id}")
+PLACEHOLDERS = ("{queue_id}", "{job_id}", INDEX)
 PLACEHOLDER_PATTERN = r"\{[A-Za-z_][A-Za-z0-9_]*\}"
 """What looks like a placeholder. Any other `{` is just a character: S3's keys may hold it."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runner.model.elements import INDEX
 from runner.model.graph import find_cycles
 from runner.model.json_reader import JOBS
-from runner.model.messages import step
+from runner.model.messages import quoted, step
 from runner.model.placement import NO_PLACEMENT, Placement, ResourceSpec
 from runner.model.placement_fields import OWN_RESOURCES
 from runner.model.queue import JobSpec
@@ -46,6 +47,10 @@ def check_ids(jobs: Sequence[JobSpec], faults: Faults) -> None:
             _check_dependencies(job.depends_on, place, index, faults)
             if job.array is not None and job.array.elementwise:
                 _check_elements(job, jobs, place, index, faults)
+        if job.array is not None:
+            _check_log_folder(job, at, index, faults)
+        elif job.input_paths:
+            _check_inputs(job, at, faults)
     for cycle in find_cycles(jobs):
         faults.add(f"{JOBS}[{index[cycle[0]]}].depends_on", f"cycle: {spell_cycle(cycle)}")
 
@@ -85,6 +90,22 @@ def _check_elements(
         elif other.size != job.array.size and other.size and job.array.size:
             sizes = f"{other.size:,} elements, and this job {job.array.size:,}"
             faults.add(f"{place}[{at}]", f'"{name}[]": "{name}" has {sizes}')
+
+
+def _check_log_folder(job: JobSpec, at: int, index: Mapping[str, int], faults: Faults) -> None:
+    """The logs of an array are in a folder of its name, beside the other jobs' files."""
+    for ending in ("-stdout.log", "-stderr.log"):
+        other = job.job_id.removesuffix(ending)
+        if other != job.job_id and other in index:
+            faults.add(f"{JOBS}[{at}].job_id", f'is the name of a log of "{other}", too')
+
+
+def _check_inputs(job: JobSpec, at: int, faults: Faults) -> None:
+    for number, source in enumerate(job.input_paths):
+        for name in ("s3", "path"):
+            if INDEX in getattr(source, name):
+                place = f"{JOBS}[{at}].input_paths[{number}].{name}"
+                faults.add(place, f'{quoted(INDEX)} needs "array": it is an element\'s index')
 
 
 def spell_cycle(cycle: list[str]) -> str:

@@ -5,11 +5,13 @@ Owns the reading and checking of both. Must not know where anything goes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runner.core.state_file import StateFile, StateFileJob, parse_state
 from runner.core.states import QUEUE_ENDED, QueueStatus
 from runner.errors import NotFoundError, StateError
+from runner.model.elements import element_name
 from runner.results.escape import shown
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest, parse_manifest
@@ -21,11 +23,21 @@ StoredJob = StateFileJob
 
 @dataclass(frozen=True, slots=True)
 class StoredQueue:
-    """A run as the store has it; `raw` is the state itself."""
+    """A run as the store has it; `raw` is the state itself.
+
+    `jobs`: by name, for each array its elements, which have logs and results as a job has;
+    `arrays`: the names of these by the array's.
+    """
 
     state: StateFile
     jobs: dict[str, StoredJob]
+    arrays: dict[str, list[str]]
     raw: bytes
+
+    def named(self, names: Iterable[str]) -> list[StoredJob]:
+        """The jobs of these names; an array's is that of all its elements. Raises KeyError."""
+        found = (each for name in names for each in self.arrays.get(name, (name,)))
+        return [self.jobs[name] for name in dict.fromkeys(found)]
 
     @property
     def queue_id(self) -> str:
@@ -57,7 +69,12 @@ def read_queue(store: ResultStore, layout: Layout) -> StoredQueue:
             f"there is no {layout.state_key} in {where}: no queue has stored results there"
         )
     state = parse_state(raw, f"{layout.state_key} in {where} is no queue's state")
-    return StoredQueue(state, {job.job_id: job for job in state.jobs}, raw)
+    arrays = {
+        job.job_id: [element_name(job.job_id, index) for index in range(job.array.size)]
+        for job in state.jobs
+        if job.array is not None
+    }
+    return StoredQueue(state, {job.job_id: job for job in state.units()}, arrays, raw)
 
 
 def read_manifest(

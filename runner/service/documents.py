@@ -9,6 +9,7 @@ from runner.core.run_mode import RunMode
 from runner.core.update import accepting, carry_over
 from runner.errors import ConflictError
 from runner.model.document import QueueSpec, dump_document, first_difference
+from runner.model.elements import unit_count
 from runner.service.queue_repository import QueueRepository
 from runner.store.database import Database
 
@@ -31,7 +32,7 @@ def check_same(repository: QueueRepository, document: QueueSpec) -> None:
     opened = Database(repository.queue_paths(document.queue_id).database, read_only=True)
     try:
         stored = opened.read_document()
-        loaded = opened.load(len(stored.jobs))
+        loaded = opened.load(unit_count(stored.jobs))
     finally:
         opened.close()
     difference = first_difference(stored, document) or "it differs"
@@ -60,7 +61,7 @@ def mend(repository: QueueRepository, document: QueueSpec, again: RunMode) -> bo
         stored = opened.read_document()
         if stored == document:
             return False
-        loaded = opened.load(len(stored.jobs))
+        loaded = opened.load(unit_count(stored.jobs))
         try:
             queue, jobs = carry_over(stored, document, loaded.queue, loaded.jobs, again)
         except ConflictError as error:

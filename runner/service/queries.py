@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from runner import __version__
 from runner.core.states import ENDED, QUEUE_ENDED, JobState, JobStatus
 from runner.errors import NotFoundError, RunnerError, UsageError
-from runner.model.elements import element_name
+from runner.model.elements import which_element
 from runner.model.messages import did_you_mean, quoted
 from runner.service import request_fields as given
 from runner.service.queue_entry import QueueEntry
@@ -105,7 +105,7 @@ def status(context: QueryContext, fields: Fields) -> Answer | Callable[[], Answe
     def page(snapshot: Snapshot) -> Answer:
         answer: Answer = {"queue": snapshot.summary()}
         if limit:
-            only = None if names is None else check_jobs(snapshot, names)
+            only = None if names is None else snapshot.find(names)
             answer["jobs"], following = snapshot.page(after, limit, states, only)
             if following is not None:
                 answer["after"] = following
@@ -121,7 +121,7 @@ def job(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
     session = context.session_of(name)
 
     def view(snapshot: Snapshot) -> dict[str, Any]:
-        return snapshot.job(check_jobs(snapshot, [job_id])[0])
+        return snapshot.job(snapshot.find([job_id])[0])
 
     live = view(live_snapshot(context.who, session)) if session is not None else None
 
@@ -238,9 +238,9 @@ def _locate(
     *,
     to_come: bool,
 ) -> _Log:
-    (index,) = check_jobs(snapshot, [job_id])
+    (index,) = snapshot.find([job_id])
     if (array := snapshot.arrays.at(index)) is not None:
-        raise UsageError(whose_logs(job_id, array.spec.size))
+        raise UsageError(which_element(job_id, array.spec.size))
     state = snapshot.jobs[index]
     attempt = asked or state.attempt
     to_come = to_come and attempt in (0, state.attempt + 1)
@@ -265,12 +265,6 @@ def _locate(
     if why:
         standing["why"] = why
     return _Log(index, attempt, state.attempt, running, {} if to_come else paths, standing)
-
-
-def whose_logs(job_id: str, size: int) -> str:
-    """What is said where an element of an array has to be named."""
-    last = f" to {element_name(job_id, size - 1)}" if size > 1 else ""
-    return f"job '{job_id}' is an array: give one of its elements, {element_name(job_id, 0)}{last}"
 
 
 def _check_attempt(job_id: str, state: JobState, attempt: int) -> None:
@@ -389,20 +383,6 @@ def _end_of_machine(paths: StatePaths) -> str | None:
     from runner.service.machine_view import pending_action
 
     return pending_action(paths)
-
-
-def check_jobs(snapshot: Snapshot, names: list[str]) -> list[int]:
-    """The numbers of these jobs, or elements of arrays. Raises NotFoundError with the nearest name.
-
-    A number behind those of the units is an array's: see ``ArrayStates``.
-    """
-    places = {name: index for index, name in enumerate(snapshot.names)}
-    places |= {array.job_id: array.spec.node for array in snapshot.arrays.all}
-    for name in names:
-        if name not in places:
-            hint = did_you_mean(name, places)
-            raise NotFoundError(f"there is no job {quoted(name)} in '{snapshot.queue_id}'{hint}")
-    return [places[name] for name in names]
 
 
 QUERIES: dict[str, Query] = {

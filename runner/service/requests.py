@@ -23,7 +23,6 @@ from runner.service.queries import (
     QUERIES,
     Answer,
     QueryContext,
-    check_jobs,
     has_news,
     live_snapshot,
     queue_name,
@@ -235,7 +234,7 @@ async def _act(
     chosen = None
     if names is not None:
         found: set[int] = set()
-        for job_id, number in zip(names, check_jobs(snapshot, names), strict=True):
+        for job_id, number in zip(names, snapshot.find(names), strict=True):
             units = [unit for unit in snapshot.units_of(number) if fits(unit)]
             if not units:
                 status = snapshot.status_of(number)

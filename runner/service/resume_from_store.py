@@ -22,6 +22,7 @@ from runner.core.states import ENDED, JobState, QueueState, QueueStatus
 from runner.core.update import carry_over
 from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
 from runner.model.document import QueueSpec, parse_stored
+from runner.model.units import in_units
 from runner.results.download.stored_log import get_log
 from runner.results.journal import JournalState, read_journal
 from runner.results.layout import Layout, Stream
@@ -175,7 +176,7 @@ def _fetch_logs(
     """
     logs = repository.log_paths(entry.name)
     logs.jobs.mkdir(parents=True, exist_ok=True)
-    for index, job in enumerate(repository.stored_document(entry.name).jobs):
+    for index, job in enumerate(in_units(repository.stored_document(entry.name)).jobs):
         state, described = found.jobs.get(index), found.stored.jobs.get(job.job_id)
         if state is None or described is None or not state.attempt or state.status in ENDED:
             continue
@@ -187,7 +188,9 @@ def _fetch_logs(
                         store, found.stored, described, state.attempt, stream, fd, str(logs.jobs)
                     )
                     os.fchmod(fd, 0o644)
-                    os.rename(path, logs.newest(job.job_id, stream))
+                    newest = logs.newest(job.job_id, stream)
+                    os.makedirs(os.path.dirname(newest), exist_ok=True)
+                    os.rename(path, newest)
                 finally:
                     os.close(fd)
                     with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
 """What of a document a single machine does not do, and what it does in a plainer way.
 
-Owns the words of both. Packing by ``resources``, images and arrays are carried out elsewhere, or
-not yet; nothing of a document is passed over in silence.
+Owns the words of both. Packing by ``resources`` and images are carried out elsewhere, or not yet;
+nothing of a document is passed over in silence.
 """
 
 from __future__ import annotations
@@ -26,15 +26,7 @@ def check_runs_here(queue: QueueSpec) -> None:
 
 def refused(queue: QueueSpec) -> list[str]:
     """A line for each field that can't be honoured on one machine."""
-    return [*_arrays(queue), *_images(queue)]
-
-
-def _arrays(queue: QueueSpec) -> Iterator[str]:
-    """Arrays are not carried out yet."""
-    found = [index for index, job in enumerate(queue.jobs) if job.array is not None]
-    if found:
-        names = [queue.jobs[index].job_id for index in found]
-        yield f"jobs[{found[0]}].array: this version does not run arrays{whose(names)}"
+    return list(_images(queue))
 
 
 def _images(queue: QueueSpec) -> Iterator[str]:

@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.core import events as ev
+from runner.core.arrays import ArrayStates
 from runner.core.run_mode import RunMode
 from runner.core.state_file import StateFile
 from runner.core.states import JobState, JobStatus, QueueState
 from runner.engine.simulated_backend import AttemptPlan, SimulatedMachine
 from runner.engine.virtual_time import VirtualLoop
 from runner.model.document import QueueSpec
+from runner.model.elements import split_name
 from runner.model.settings import Settings
+from runner.model.units import in_units
 from runner.service.queue_repository import QueueRepository
 from runner.service.session import RunContext, Session
 
@@ -38,8 +41,9 @@ FAILURES = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """``durations``: seconds that jobs are known to take, by id; of the others each takes its whole
-    timeout. ``failing``: the jobs whose every attempt fails. ``seed``: chance decides how much of
+    """``durations``: seconds that jobs are known to take, by id, of an array each element; of the
+    others each takes its whole timeout. ``failing``: the jobs, or elements, whose every attempt
+    fails. ``seed``: chance decides how much of
     its time each attempt takes, and that one in ten fails; the same each time."""
 
     durations: Mapping[str, float] = field(default_factory=dict)
@@ -47,12 +51,13 @@ class Assumptions:
     seed: int | None = None
 
     def plan(self, document: QueueSpec, job: int, attempt: int) -> AttemptPlan:
-        """How an attempt goes."""
+        """How an attempt goes; ``document`` is one of units."""
         described = document.jobs[job]
+        job_id, _ = split_name(described.job_id)
         # It ends just before it would be ended.
         longest = described.timeout * (1 - 1e-9)
-        seconds = min(self.durations.get(described.job_id, longest), longest)
-        fails = described.job_id in self.failing
+        seconds = min(self.durations.get(job_id, longest), longest)
+        fails = job_id in self.failing or described.job_id in self.failing
         if self.seed is not None:
             drawn = random.Random(f"{self.seed}/{described.job_id}/{attempt}")
             seconds *= drawn.uniform(SHORTEST, 1.0)
@@ -62,27 +67,34 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """``state``: queue-state.json as it would be in the end; ``seconds``: after how long."""
+    """``jobs``: the records of all units. ``state``: queue-state.json as it would be in the end;
+    ``seconds``: after how long."""
 
     queue: QueueState
     jobs: list[JobState]
+    arrays: ArrayStates
     state: bytes
     began: float
     seconds: float
 
 
 def durations_of(state: StateFile) -> dict[str, float]:
-    """How long the jobs of a former run took that completed."""
-    return {
+    """How long the jobs of a former run took that completed; of an array, an element on average."""
+    found = {
         job.job_id: job.duration_seconds
         for job in state.jobs
         if job.status is JobStatus.COMPLETED and job.duration_seconds is not None
     }
+    for job in state.jobs:
+        if job.array is not None and (done := job.array.counts.get(JobStatus.COMPLETED.value)):
+            found[job.job_id] = job.array.completed_seconds / done
+    return found
 
 
 def simulate(document: QueueSpec, assumptions: Assumptions) -> Simulated:
     """Let the queue run to its end. Raises RunnerError where even a temporary folder can't be."""
-    machine = SimulatedMachine(lambda job, attempt: assumptions.plan(document, job, attempt))
+    units = in_units(document)
+    machine = SimulatedMachine(lambda job, attempt: assumptions.plan(units, job, attempt))
     began = time.time()
     before = random.getstate()
     random.seed(assumptions.seed or 0)
@@ -119,4 +131,6 @@ async def _run(
     # From the first start: what comes before it is the engine's own.
     first = scheduler.queue.started_at or began
     ended = scheduler.queue.completed_at or first
-    return Simulated(scheduler.queue, list(scheduler.jobs), state, first, ended - first)
+    return Simulated(
+        scheduler.queue, list(scheduler.jobs), scheduler.arrays, state, first, ended - first
+    )

@@ -20,7 +20,9 @@ from runner.core.states import (
     JobStatus,
     QueueState,
 )
+from runner.errors import NotFoundError
 from runner.model.durations import format_duration
+from runner.model.messages import did_you_mean, quoted
 from runner.process.identity import boot_id
 from runner.store.array_view import array_view
 from runner.store.change_stamp import Stamp, stamp_of
@@ -70,6 +72,17 @@ class Snapshot:
     def job_counts(self) -> Mapping[JobStatus, int]:
         """How many jobs stand where."""
         return self.arrays.job_counts if self.arrays else self.counts
+
+    def find(self, names: Sequence[str]) -> list[int]:
+        """The numbers of these jobs, or elements of arrays. Raises NotFoundError with the nearest
+        name."""
+        places = {name: number for number, name in enumerate(self.names)}
+        places |= {array.job_id: array.spec.node for array in self.arrays.all}
+        for name in names:
+            if name not in places:
+                hint = did_you_mean(name, places)
+                raise NotFoundError(f"there is no job {quoted(name)} in '{self.queue_id}'{hint}")
+        return [places[name] for name in names]
 
     def status_of(self, number: int) -> JobStatus:
         """Where a unit, or an array as a whole, stands."""

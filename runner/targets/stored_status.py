@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from runner.aws.clients import S3Client
 from runner.aws.errors import AwsError, ErrorKind, calling
-from runner.core.state_file import StateFile, StateFileJob, read_state
+from runner.core.state_file import StateFile, StateFileElements, StateFileJob, read_state
 from runner.core.states import ENDED, QUEUE_ENDED, JobStatus
-from runner.errors import NotFoundError, RunnerError
+from runner.errors import NotFoundError, RunnerError, UsageError
+from runner.model.elements import parse_indices, split_name, which_element
 from runner.model.messages import did_you_mean, quoted
 from runner.model.records import decode, keys
 from runner.results.layout import Layout
@@ -128,6 +129,8 @@ class StoredStatus:
         try:
             queue = read_queue(store, Layout())
             job = queue.jobs.get(fields["job"])
+            if (elements := queue.arrays.get(fields["job"])) is not None:
+                raise UsageError(which_element(fields["job"], len(elements)))
             if job is None:
                 raise _no_job(fields["job"], list(queue.jobs), queue.queue_id)
             attempt = fields.get("attempt") or job.attempt
@@ -233,6 +236,8 @@ def page(seen: Seen, fields: Mapping[str, Any]) -> Answer:
 
 def _row(job: Mapping[str, Any], seen: Seen) -> Answer:
     row = dict(job)
+    if "array" in row:
+        row["array"] = {key: value for key, value in row["array"].items() if key != "elements"}
     if row["status"] == "running" and (since := _wall(row.get("started_at"))) is not None:
         written = _wall(seen.state.get("updated_at"))
         row["elapsed_seconds"] = max(0.0, (written or since) - since)
@@ -248,10 +253,28 @@ def _wall(text: Any) -> float | None:
 
 def job(seen: Seen, name: str) -> Answer:
     """What ``job`` answers; its story is on the machine."""
+    found = _find(seen, name)
+    if found is None:
+        raise _no_job(name, [each["job_id"] for each in seen.state["jobs"]], seen.queue_id)
+    return {"job": _row(found, seen), "story": []}
+
+
+def _find(seen: Seen, name: str) -> Mapping[str, Any] | None:
+    """The record of a job, or that of an element made of what its array's tells."""
+    job_id, index = split_name(name)
     for each in seen.state["jobs"]:
-        if each["job_id"] == name:
-            return {"job": _row(each, seen), "story": []}
-    raise _no_job(name, [each["job_id"] for each in seen.state["jobs"]], seen.queue_id)
+        if each["job_id"] == job_id:
+            if index is None:
+                return dict(each)
+            return _element(each.get("array"), name, index)
+    return None
+
+
+def _element(array: Mapping[str, Any] | None, name: str, index: int) -> Mapping[str, Any] | None:
+    for alike in array["elements"] if array is not None else ():
+        if any(index in indices for indices in parse_indices(alike["indices"])):
+            return {"job_id": name, **_only(keys(StateFileElements) - {"indices"}, alike)}
+    return None
 
 
 def story(store: str, seen: Seen, name: str) -> list[Answer]:
@@ -308,9 +331,8 @@ def nothing_yet(
 
 
 def _next_attempt(name: str, before: Seen | None) -> int:
-    jobs = before.state["jobs"] if before is not None else ()
-    for job in jobs:
-        if job["job_id"] == name:
-            done = job["status"] == JobStatus.COMPLETED.value
-            return int(job.get("attempt") or 0) + (not done)
-    return 0
+    job = _find(before, name) if before is not None else None
+    if job is None:
+        return 0
+    done = job["status"] == JobStatus.COMPLETED.value
+    return int(job.get("attempt") or 0) + (not done)

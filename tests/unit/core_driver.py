@@ -215,7 +215,7 @@ class Driver:
     # -- looking -----------------------------------------------------------------------------
 
     def at(self, name: str) -> int:
-        return self.graph.index[name]
+        return self.core.graph.index[name]
 
     def _indices(self, names: tuple[str, ...]) -> tuple[int, ...] | None:
         return tuple(self.at(name) for name in names) if names else None
@@ -233,7 +233,7 @@ class Driver:
         """``a:completed b:running``, in document order."""
         return " ".join(
             f"{described.job_id}:{state.status.value}"
-            for described, state in zip(self.document.jobs, self.core.jobs, strict=True)
+            for described, state in zip(self.core.document.jobs, self.core.jobs, strict=True)
         )
 
     @property
@@ -244,7 +244,9 @@ class Driver:
         """The jobs of all such actions, of the last step or of these."""
         chosen = self.did if actions is None else actions
         return [
-            self.document.jobs[action.job].job_id for action in chosen if isinstance(action, kind)
+            self.core.document.jobs[action.job].job_id
+            for action in chosen
+            if isinstance(action, kind)
         ]
 
     @property
@@ -255,7 +257,7 @@ class Driver:
     def signals(self) -> list[tuple[str, bool]]:
         """(job, whether it is SIGKILL) of the last step."""
         return [
-            (self.document.jobs[a.job].job_id, a.kill)
+            (self.core.document.jobs[a.job].job_id, a.kill)
             for a in self.did
             if isinstance(a, SignalTree)
         ]
@@ -292,13 +294,13 @@ class Driver:
             if self.core.finished:
                 return
             for index in sorted(self.core.live):
-                self.ok(self.document.jobs[index].job_id)
+                self.ok(self.core.document.jobs[index].job_id)
             for index in sorted(self.core.fetching):
-                self.fetched(self.document.jobs[index].job_id)
+                self.fetched(self.core.document.jobs[index].job_id)
             for index in sorted(self.core.collecting):
-                self.stored(self.document.jobs[index].job_id)
+                self.stored(self.core.document.jobs[index].job_id)
             for index in sorted(self.core.background):
-                self.background_ended(self.document.jobs[index].job_id)
+                self.background_ended(self.core.document.jobs[index].job_id)
             if not self.core.finished and not self.core.live:
                 due = self.core.next_deadline()
                 self.tick(max(0.0, due - self.mono) if due is not None else 0.0)

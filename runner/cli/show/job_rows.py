@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.cli.show.columns import Column, Cut
+from runner.cli.show.columns import Column, Cut, shortened
 from runner.model.durations import format_duration, parse_duration
+
+INDICES = 40
+"""Characters of a list of an array's elements in a table: ``--job`` shows all of it."""
 
 COLUMNS = (
     Column("JOB ID", Cut.MIDDLE, soft=24, least=12),
@@ -55,8 +58,8 @@ def elapsed(job: Mapping[str, Any]) -> str:
     """``12.3s of 2m0s`` while it runs, ``2m3s, over 2m0s`` in its grace, else how long it took."""
     if job["status"] == "running":
         seconds = job.get("elapsed_seconds", 0.0)
-        # What is stored doesn't tell the timeout.
-        if "timeout" not in job:
+        # What is stored doesn't tell the timeout, and an array has none: its elements have.
+        if "timeout" not in job or "array" in job:
             return duration(seconds)
         over = seconds > parse_duration(job["timeout"])
         return f"{duration(seconds)}{', over' if over else ' of'} {job['timeout']}"
@@ -101,4 +104,25 @@ def why(job: Mapping[str, Any]) -> str:
         reasons.append(f"next attempt at {job['next_attempt_at']}")
     if job.get("pid"):
         reasons.insert(0, f"PID {job['pid']}")
+    if "array" in job:
+        reasons = [*_progress(job), *reasons]
     return "; ".join(reasons)
+
+
+def _progress(job: Mapping[str, Any]) -> Iterator[str]:
+    """How far an array is, and which elements stand out; of one that went well nothing."""
+    array, status = job["array"], job["status"]
+    if status == "completed" or (status == "pending" and not job["attempt"]):
+        return
+    counts = array.get("counts", {})
+    if status in ("pending", "running", "interrupted"):
+        yield f"{counts.get('completed', 0):,} of {array['size']:,} completed"
+    for name in ("running", "failed", "retried"):
+        if indices := array.get(name):
+            yield f"{name} {shortened(indices, INDICES)}"
+
+
+def first_failed(job: Mapping[str, Any]) -> str:
+    """The job, or of an array the first element that failed: whose logs tell why."""
+    indices = job.get("array", {}).get("failed")
+    return f"{job['job_id']}[{re.split('[-,]', indices)[0]}]" if indices else str(job["job_id"])

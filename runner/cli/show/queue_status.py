@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from runner.cli.show.columns import cells_of, table, wrap
-from runner.cli.show.job_rows import COLUMNS, row, told_of_rest, waits, went_well
+from runner.cli.show.job_rows import COLUMNS, first_failed, row, told_of_rest, waits, went_well
 from runner.cli.show.terminal import Screen
 from runner.cli.show.text import clean, format_counts
 
@@ -43,7 +43,7 @@ def _hint(answer: dict[str, Any]) -> list[str]:
             return []
         on = f" --on {name}"
     failed = (job for job in answer["jobs"] if job["status"] == "failed" and job["attempt"])
-    return [f"See why:     runner logs {job['job_id']}{on}" for job in islice(failed, 1)]
+    return [f"See why:     runner logs {first_failed(job)}{on}" for job in islice(failed, 1)]
 
 
 def _fitting(line: str, screen: Screen | None) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,10 @@ from runner.cli.show.columns import Column, Cut, table
 from runner.cli.show.text import counted
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.messages import did_you_mean, quoted
+from runner.model.units import in_units
 
 if TYPE_CHECKING:
+    from runner.core.arrays import ArrayState
     from runner.core.states import JobState
     from runner.model.document import QueueSpec
     from runner.model.settings import Settings
@@ -46,7 +50,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="JOB",
         action="append",
         default=[],
-        help="with --simulate: let each attempt of this job fail; may be repeated",
+        help="with --simulate: let each attempt of this job, or of this element of an array"
+        " (JOB[17]), fail; may be repeated",
     )
     group.add_argument(
         "--seed",
@@ -104,9 +109,10 @@ def _width() -> int | None:
 
 
 def _check_jobs(names: list[str], document: QueueSpec) -> None:
-    ids = [job.job_id for job in document.jobs]
+    ids = {job.job_id for job in document.jobs}
+    units = {unit.job_id for unit in in_units(document).jobs} if names else ids
     for name in names:
-        if name not in ids:
+        if name not in ids and name not in units:
             hint = did_you_mean(name, ids)
             raise UsageError(f"--fail: the document has no job {quoted(name)}{hint}")
 
@@ -139,30 +145,64 @@ def _known(
 
 
 def _lines(found: Simulated, document: QueueSpec, width: int | None) -> list[str]:
-    jobs = sorted(
-        zip(document.jobs, found.jobs, strict=True),
-        key=lambda each: each[1].first_start or float("inf"),
-    )
+    jobs = sorted(_jobs(found, document), key=lambda job: job.started or float("inf"))
     from runner.cli.show.job_rows import duration
 
-    rows = [(job.job_id, *_row(state, found.began)) for job, state in jobs]
+    rows = [_row(job, found.began) for job in jobs]
     status, seconds = found.queue.status.value, duration(found.seconds)
     why = f" ({found.queue.reason})" if found.queue.reason else ""
     told = f"it would end as {status}{why} after {seconds}; nothing was run"
     return [*table(COLUMNS, rows, width), told]
 
 
-def _row(state: JobState, began: float) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What became of a job, or of an array as a whole."""
+
+    job_id: str
+    status: str
+    attempt: int
+    started: float | None
+    ended: float | None
+    why: str
+
+
+def _jobs(found: Simulated, document: QueueSpec) -> Iterator[_Job]:
+    rows = found.arrays.rows if found.arrays else range(len(found.jobs))
+    for job, number in zip(document.jobs, rows, strict=True):
+        array = found.arrays.at(number) if found.arrays else None
+        if array is None:
+            yield _of_unit(job.job_id, found.jobs[number])
+        else:
+            yield _of_array(array, found.jobs)
+
+
+def _of_unit(job_id: str, state: JobState) -> _Job:
+    why = state.reason or state.error_message or ""
+    ended = state.completed_at if state.first_start is not None else None
+    return _Job(job_id, state.status.value, state.attempt, state.first_start, ended, why)
+
+
+def _of_array(array: ArrayState, jobs: list[JobState]) -> _Job:
+    from runner.cli.show.job_rows import why
+    from runner.store.array_view import array_view
+
+    told = why(array_view(array, jobs))
+    ends = array.started_at, array.completed_at
+    return _Job(array.job_id, array.status.value, array.attempt, *ends, told)
+
+
+def _row(job: _Job, began: float) -> tuple[str, ...]:
     from runner.cli.show.job_rows import duration
 
     def after(wall: float | None) -> str:
         return "-" if wall is None else duration(max(0.0, wall - began))
 
-    why = state.reason or state.error_message or ""
     return (
-        state.status.value,
-        str(state.attempt),
-        after(state.first_start),
-        after(state.completed_at if state.first_start is not None else None),
-        why,
+        job.job_id,
+        job.status,
+        str(job.attempt),
+        after(job.started),
+        after(job.ended),
+        job.why,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runner.cli.show.log_output import LogOutput
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.model.elements import which_element
 from runner.model.messages import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def execute(arguments: argparse.Namespace, streams: Sequence[str], since: float 
     try:
         queue = read_queue(store, Layout())
         job = queue.jobs.get(arguments.job)
+        if (elements := queue.arrays.get(arguments.job)) is not None:
+            raise UsageError(which_element(arguments.job, len(elements)))
         if job is None:
             hint = did_you_mean(arguments.job, queue.jobs)
             what = f"there is no job {quoted(arguments.job)} in '{queue.queue_id}'{hint}"

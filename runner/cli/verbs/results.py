@@ -38,7 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="fetch into this folder (default: results)",
     )
     parser.add_argument(
-        "--job", metavar="ID", action="append", default=[], help="only this job; may be repeated"
+        "--job",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="only this job, or this element of an array (ID[17]); may be repeated",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--logs-only", action="store_true", help="only logs")
@@ -136,10 +140,10 @@ def _warn_of_another_run(output: OutputFolder, queue: StoredQueue) -> None:
 
 def _chosen(queue: StoredQueue, names: list[str]) -> list[StoredJob]:
     for name in names:
-        if name not in queue.jobs:
-            hint = did_you_mean(name, queue.jobs)
+        if name not in queue.jobs and name not in queue.arrays:
+            hint = did_you_mean(name, [*queue.jobs, *queue.arrays])
             raise UsageError(f"--job: there is no job {quoted(name)} in '{queue.queue_id}'{hint}")
-    return [queue.jobs[name] for name in dict.fromkeys(names or queue.jobs)]
+    return queue.named(names or queue.jobs)
 
 
 # -- where the results are ---------------------------------------------------------------------

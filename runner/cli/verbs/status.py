@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from runner.cli import options
@@ -12,7 +13,7 @@ from runner.cli.connect import connection
 from runner.cli.exit_codes import of_queue
 from runner.cli.show.queue_status import show
 from runner.cli.show.terminal import screen_of
-from runner.cli.show.text import clean
+from runner.cli.show.text import clean, format_counts
 from runner.errors import ExitCode, UsageError
 from runner.targets.port import QueueConnection
 from runner.timestamps import rfc3339_seconds
@@ -24,7 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_target(parser)
     options.add_queue(parser)
     options.add_json(parser)
-    parser.add_argument("--job", metavar="ID", help="one job, with what happened to it")
+    parser.add_argument(
+        "--job",
+        metavar="ID",
+        help="one job, or one element of an array (ID[17]), with what happened to it",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--failed", action="store_true", help="only jobs that failed")
     which.add_argument(
@@ -116,7 +121,7 @@ def _one_job(there: QueueConnection, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**answer["job"], "story": answer["story"]}))
         return ExitCode.DONE
-    for name, value in answer["job"].items():
+    for name, value in _fields(answer["job"]):
         print(f"{name + ':':<18}{clean(str(value))}")
     if not answer["story"] and (why := there.diagnosis):
         print("story:            (it is on the machine)")
@@ -127,5 +132,19 @@ def _one_job(there: QueueConnection, arguments: argparse.Namespace) -> int:
     for entry in answer["story"]:
         wall = rfc3339_seconds(entry["wall"])
         detail = {k: v for k, v in entry.items() if k not in ("wall", "job", "event")}
-        print(f"  {wall} {in_words('', entry['event'], detail).strip()}")
+        # The story of an array is that of its elements.
+        who = entry["job"] if entry["job"] != arguments.job else ""
+        print(f"  {wall} {in_words(who, entry['event'], detail).strip()}")
     return ExitCode.DONE
+
+
+def _fields(job: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A job's fields, those of an array among them."""
+    for name, value in job.items():
+        if name != "array":
+            yield name, value
+            continue
+        yield "elements", f"{value['size']:,} ({format_counts(value.get('counts', {}))})"
+        for inside in ("running", "failed", "retried", "completed_seconds"):
+            if inside in value:
+                yield inside, value[inside]

@@ -47,5 +47,6 @@ def stored_work(where: str | None) -> StoredWork:
             store.close()
     except RunnerError as error:
         return StoredWork(problem=str(error))
-    unfinished = sum(job.status not in ENDED for job in stored.jobs.values())
-    return StoredWork(stored.status.value, unfinished, len(stored.jobs), stored.state.updated_at)
+    state = stored.state
+    unfinished = sum(job.status not in ENDED for job in state.jobs)
+    return StoredWork(stored.status.value, unfinished, len(state.jobs), state.updated_at)
