@@ -94,7 +94,7 @@ _DERIVED = (
 
 
 def _check_files(scheduler: Scheduler) -> None:
-    """What is told of an array, and what its elements are resumed from, is what their records say."""
+    """What is told of an array and what its elements are resumed from is what their records say."""
     names = [unit.job_id for unit in scheduler.document.jobs]
     for array in scheduler.arrays.all:
         states = [scheduler.jobs[unit] for unit in array.spec.units]

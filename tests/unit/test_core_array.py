@@ -1,4 +1,4 @@
-"""Arrays: N attempts of one job, each with retries of its own; the job ends with the last of them."""
+"""Arrays: N attempts of one job, with retries of their own; it ends with the last of them."""
 
 from __future__ import annotations
 

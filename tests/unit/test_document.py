@@ -413,7 +413,7 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"input_paths": [{"s3": "s3://bkt/" + "é" * 513, "path": "p"}]}, "too long: 1,026 bytes"),
     (
         {"input_paths": [{"s3": "s3://bkt/{job}", "path": "p"}]},
-        '[0].s3: "{job}" can\'t be filled in: only "{queue_id}" or "{job_id}" can',
+        '[0].s3: "{job}" can\'t be filled in: only "{queue_id}", "{job_id}" or "{array_index}" can',
     ),
     ({"input_paths": [{"s3": "s3://bkt/k", "path": "{{x}}"}]}, '.path: "{x}" can\'t be filled in'),
     (
