@@ -37,7 +37,7 @@ from runner.model.schema import json_schema  # noqa: E402
 from runner.model.settings import Settings  # noqa: E402
 
 DOCS = REPOSITORY / "docs"
-TEMPLATE = REPOSITORY / "packaging" / "iam" / "permissions.yaml"
+TEMPLATES = REPOSITORY / "packaging" / "iam"
 _BLOCK = re.compile(r"(<!-- generated: ([a-z.-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Words = Mapping[str, Mapping[str, str]]
@@ -333,6 +333,9 @@ _GIVEN: dict[str, Any] = {
     "AWS::AccountId": "ACCOUNT",
     "AWS::Region": "REGION",
     "Role": "runner-instance",
+    "QueueArns": ["arn:aws:batch:*:ACCOUNT:job-queue/*"],
+    "DefinitionArns": ["arn:aws:batch:*:ACCOUNT:job-definition/runner-*"],
+    "RepositoryArns": ["arn:aws:ecr:*:ACCOUNT:repository/*"],
 }
 
 
@@ -380,9 +383,9 @@ def _flat(value: Any) -> list[str]:
     return [each for item in value for each in (item if isinstance(item, list) else [item])]
 
 
-def _permissions(resource: str) -> Callable[[], str]:
+def _permissions(resource: str, file: str = "permissions") -> Callable[[], str]:
     def made() -> str:
-        template = yaml.load(TEMPLATE.read_text(), _Loader)
+        template = yaml.load((TEMPLATES / f"{file}.yaml").read_text(), _Loader)
         properties = template["Resources"][resource]["Properties"]
         document = properties.get("PolicyDocument") or properties["Policies"][0]["PolicyDocument"]
         rows = []
@@ -432,6 +435,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "permissions.machine": _permissions("Role"),
     "permissions.launch": _permissions("Launch"),
     "permissions.look": _permissions("Look"),
+    "permissions.batch-job": _permissions("JobRole", "batch-permissions"),
+    "permissions.batch-execution": _permissions("ExecutionRole", "batch-permissions"),
+    "permissions.batch-coordinator": _permissions("CoordinatorRole", "batch-permissions"),
+    "permissions.batch": _permissions("Drive", "batch-permissions"),
 }
 
 

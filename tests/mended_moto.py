@@ -1,8 +1,9 @@
 """Where moto isn't CloudFormation, for `Endpoint(mended=MENDED)`.
 
 AWS::NoValue in a list is left out; a list of words is told as it was given; the content of an SSM
-document is JSON; a stack that has only a change set is the next change set's too. And quotas of EC2
-are those of the variable ``EC2_QUOTAS``, JSON by code.
+document is JSON; a stack that has only a change set is the next change set's too. A compute
+environment without a service role has Batch's service-linked one. And quotas of EC2 are those of
+the variable ``EC2_QUOTAS``, JSON by code.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import moto.cloudformation.parsing as parsing
 from moto.cloudformation.models import CloudFormationBackend
 from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.models import ServiceQuotasBackend
+from moto.batch.models import ComputeEnvironment
+from moto.iam.models import iam_backends
 from moto.ssm.models import Document
 
 class Words(str):
@@ -56,6 +59,25 @@ def quota(self, service_code, quota_code):
         raise NoSuchResource
     return {"QuotaName": f"quota {quota_code}", "Value": known[quota_code]}
 
+compute = ComputeEnvironment.create_from_cloudformation_json.__func__
+
+def with_linked_role(cls, name, json_of, account_id, region_name, **options):
+    iam = iam_backends[account_id]["aws"]
+    try:
+        role = iam.get_role("AWSServiceRoleForBatch")
+    except Exception:
+        path = "/aws-service-role/batch.amazonaws.com/"
+        role = iam.create_role("AWSServiceRoleForBatch", "{}", path, None, "", {}, 3600)
+    asked = json_of["Properties"]
+    resources = dict(asked["ComputeResources"])
+    for each in ("MaxvCpus", "MinvCpus"):
+        if each in resources:
+            resources[each] = int(resources[each])
+    properties = {**asked, "ServiceRole": role.arn, "ComputeResources": resources}
+    made = {**json_of, "Properties": properties}
+    return compute(cls, name, made, account_id, region_name, **options)
+
+ComputeEnvironment.create_from_cloudformation_json = classmethod(with_linked_role)
 CloudFormationBackend.create_change_set = change_again
 ServiceQuotasBackend.get_service_quota = quota
 parsing.ResourceMap.load_parameters = load_lists

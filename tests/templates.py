@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from runner.targets.batch.account import iam as batch_iam
 from runner.targets.ec2.account import iam
 
 PSEUDO = {
@@ -23,7 +24,14 @@ PSEUDO = {
 ARNS = {
     "Role.Arn": "arn:aws:iam::123456789012:role/runner-instance",
     "Profile.Arn": "arn:aws:iam::123456789012:instance-profile/runner-instance",
+    "JobRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-job",
+    "ExecutionRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-execution",
+    "CoordinatorRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-coordinator",
+    "Network.GroupId": "sg-1",
 }
+
+BATCH = "batch-"
+"""What the names of Batch's templates begin with here, as in packaging/iam."""
 
 GIVEN = {
     "BucketArns": "arn:aws:s3:::one,arn:aws:s3:::two",
@@ -33,6 +41,13 @@ GIVEN = {
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k",
 }
 """All that permissions can be told."""
+
+GIVEN_ON_BATCH = {
+    **GIVEN,
+    "QueueArns": "arn:aws:batch:*:123456789012:job-queue/*",
+    "DefinitionArns": "arn:aws:batch:*:123456789012:job-definition/runner-*",
+    "RepositoryArns": "arn:aws:ecr:*:123456789012:repository/*",
+}
 
 
 class Function:
@@ -58,7 +73,12 @@ _Loader.add_multi_constructor("!", _function)
 
 def loaded(name: str) -> dict[str, Any]:
     """A template as it is written."""
-    document: dict[str, Any] = yaml.load(iam.template(name), _Loader)
+    text = (
+        batch_iam.template(name.removeprefix(BATCH))
+        if name.startswith(BATCH)
+        else iam.template(name)
+    )
+    document: dict[str, Any] = yaml.load(text, _Loader)
     return document
 
 
@@ -78,7 +98,7 @@ class Template:
         for key, slot in self._document.get("Parameters", {}).items():
             text = parameters.get(key, slot.get("Default"))
             assert text is not None, f"{name} needs {key}"
-            listed = slot["Type"] == "CommaDelimitedList"
+            listed = slot["Type"].startswith(("CommaDelimitedList", "List<"))
             self._known[key] = text.split(",") if listed else text
 
     def resources(self) -> dict[str, Any]:
@@ -120,6 +140,8 @@ class Template:
             case "Join":
                 assert isinstance(given[0], str), "CloudFormation takes no function there"
                 return given[0].join(self._done(given[1]))
+            case "Or":
+                return any(self._done(each) for each in given)
             case "Split":
                 return self._done(given[1]).split(given[0])
         raise AssertionError(f"!{name} isn't known here")
@@ -138,6 +160,16 @@ def policies(**more: str) -> dict[str, dict[str, Any]]:
         "launch": made["Launch"]["PolicyDocument"],
         "look": made["Look"]["PolicyDocument"],
     }
+
+
+def batch_policies(**more: str) -> dict[str, dict[str, Any]]:
+    """The same of Batch: ``batch-job``, ``batch-execution``, ``batch-coordinator``, ``batch``."""
+    made = resources(f"{BATCH}{batch_iam.PERMISSIONS}", {**GIVEN_ON_BATCH, **more})
+    roles = {"job": "JobRole", "execution": "ExecutionRole", "coordinator": "CoordinatorRole"}
+    found = {
+        f"{BATCH}{who}": made[name]["Policies"][0]["PolicyDocument"] for who, name in roles.items()
+    }
+    return found | {"batch": made["Drive"]["PolicyDocument"]}
 
 
 def widened(policy: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from runner.aws import clients
 from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.stacks import Event
 from runner.cli.main import run_command
-from runner.targets.ec2.account import setup
-from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, SetupStep
+from runner.targets.ec2.account import setup, stack_plans
+from runner.targets.ec2.account.setup import SetupRequest
+from runner.targets.ec2.account.stack_plans import Done, SetupPlan, SetupStep
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_ctrl_c_says_what_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(setup, "make_plan", lambda _: planned())
-    monkeypatch.setattr(setup, "carry_out", interrupted)
+    monkeypatch.setattr(stack_plans, "carry_out", interrupted)
     assert run_command(["setup", "--region", "eu-west-1", "--yes"]) == 130
     told = capsys.readouterr().err
     assert "runner-permissions: Role CREATE_IN_PROGRESS" in told
@@ -90,7 +91,7 @@ def test_nothing_to_do_asks_nothing(
     """A script that makes sure of the set-up would stop at a question."""
     done = [Done("runner-permissions", "eu-west-1", "unchanged", {})]
     monkeypatch.setattr(setup, "make_plan", lambda _: planned(same=True))
-    monkeypatch.setattr(setup, "carry_out", lambda *_: done)
+    monkeypatch.setattr(stack_plans, "carry_out", lambda *_: done)
     assert run_command(["setup", "--region", "eu-west-1"]) == 0
     assert capsys.readouterr().out.endswith("nothing to do\n")
 

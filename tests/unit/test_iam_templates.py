@@ -13,16 +13,17 @@ import botocore.session
 import pytest
 from botocore import xform_name
 from moto.iam.aws_managed_policies import aws_managed_policies_data
-from templates import GIVEN, actions, loaded, policies, resources, words
+from templates import GIVEN, actions, batch_policies, loaded, policies, resources, words
 
 from runner.results.layout import Layout
 from runner.targets.ec2 import names
 from runner.targets.ec2.account import iam
-from runner.targets.ec2.account.setup import WORDS, SetupRequest, bucket_stack, permissions
+from runner.targets.ec2.account.setup import WORDS, SetupRequest, permissions
+from runner.targets.ec2.account.stack_plans import bucket_stack
 from runner.targets.ec2.launch.launch_options import NAME as RECIPE
 
 ROOT = Path(__file__).parents[2]
-POLICIES = policies()
+POLICIES = policies() | batch_policies()
 
 READING = ("Describe", "Get", "List")
 
@@ -73,7 +74,8 @@ def test_a_machine_ends_itself_only() -> None:
 def test_a_prefix_is_a_condition_of_listing_only() -> None:
     """Under s3:prefix other actions are denied, which no fake tells."""
     for who, policy in POLICIES.items():
-        below = ["queues/*", "team-a/*"] if who == "role" else ["queues/*", "team-a/*", "runner/*"]
+        person = who in ("launch", "look", "batch")
+        below = ["queues/*", "team-a/*", *(["runner/*"] if person else [])]
         for each in policy["Statement"]:
             if "s3:prefix" in json.dumps(each.get("Condition", {})):
                 assert words(each["Action"]) == ["s3:ListBucket"]
@@ -100,6 +102,11 @@ def test_objects_are_those_of_our_prefixes() -> None:
             for name in ("queue-state.json", "lease.json", "jobs/*", "events/*")
         }
         | {"runner/index/*", "runner/launches/*/bootstrap.*"},
+        "batch-job": {"queues/*", "team-a/*", "queues/*/jobs/*", "team-a/*/jobs/*"}
+        | {"runner/bundles/*"},
+        "batch-execution": set(),
+        "batch-coordinator": {"queues/*", "team-a/*", "runner/bundles/*", "runner/launches/*"},
+        "batch": {"queues/*", "team-a/*", "runner/*"},
     }
     for who, policy in POLICIES.items():
         found = {
@@ -238,7 +245,7 @@ def test_the_agent_has_what_aws_gives_it_but_no_parameters() -> None:
 
 
 _ASKED = re.compile(r"""["']([a-z0-9]+(?:_[a-z0-9]+)+)["']|\bclient\.([a-z]+_[a-z0-9_]+)\(""")
-_SERVICES = ("ec2", "ssm", "pricing", "service-quotas", "secretsmanager")
+_SERVICES = ("ec2", "ssm", "pricing", "service-quotas", "secretsmanager", "batch", "ecr", "logs")
 """Those of which each action is a call. CloudFormation and the rest of IAM are `setup`'s, whose
 caller is an administrator."""
 _WITHOUT = {"ssm:GetParameter"}
@@ -266,7 +273,8 @@ def test_each_call_in_the_code_is_in_a_policy() -> None:
 
 def test_policies_are_as_large_as_iam_takes() -> None:
     """CloudFormation would refuse them after a minute (IAM quotas: whitespace doesn't count)."""
-    for who, limit in (("launch", 6144), ("look", 6144), ("role", 10_240)):
+    for who in POLICIES:
+        limit = 6144 if who in ("launch", "look", "batch") else 10_240
         text = json.dumps(POLICIES[who], separators=(",", ":"))
         assert len(text) < limit * 0.95, f"{who}: {len(text)}"
 

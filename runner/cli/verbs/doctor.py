@@ -1,4 +1,6 @@
-"""Check the AWS account before a launch or, as root on a machine with runner, that machine.
+"""Check the AWS account before a launch, or a machine with runner where it is asked as root there.
+
+With --batch: what queues on AWS Batch need.
 
 Exit code 1 if any check fails; a warning is no failure.
 """
@@ -29,6 +31,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bucket", metavar="B", help="the bucket for results")
     parser.add_argument("--instance-type", metavar="T", help="what to launch (default: t3.medium)")
+    parser.add_argument(
+        "--batch", action="store_true", help="look at what queues on AWS Batch need instead"
+    )
+    parser.add_argument(
+        "--job-queue", metavar="Q", help="with --batch: the job queue (default: runner)"
+    )
+    parser.add_argument("--image", metavar="I", help="with --batch: the image of jobs")
     options.add_json(parser)
     options.add_folders(parser)
 
@@ -39,6 +48,12 @@ def execute(arguments: argparse.Namespace) -> int:
     kind = arguments.instance_type
     if kind is not None and not _TYPE.fullmatch(kind):
         raise UsageError(f"--instance-type: {quoted(kind)} is no type such as g5.xlarge")
+    if not arguments.batch:
+        for flag in ("job_queue", "image"):
+            if getattr(arguments, flag) is not None:
+                raise UsageError(f"--{flag.replace('_', '-')} goes with --batch")
+    elif kind is not None:
+        raise UsageError("--instance-type is about EC2: a compute environment names its own")
     found = _examine(arguments)
     if arguments.json:
         print(json.dumps([_fields(each) for each in found]))
@@ -51,12 +66,23 @@ def execute(arguments: argparse.Namespace) -> int:
 def _examine(arguments: argparse.Namespace) -> Sequence[Finding]:
     from runner.targets.ec2.account.doctor import machine
 
+    if arguments.batch:
+        return _examine_batch(arguments)
     if machine.is_one():
         return machine.examine_machine(lambda: options.settings(arguments))
     from runner.aws.clients import region_of
     from runner.targets.ec2.account.doctor.laptop import examine_laptop
 
     return examine_laptop(region_of(arguments.region), arguments.bucket, arguments.instance_type)
+
+
+def _examine_batch(arguments: argparse.Namespace) -> Sequence[Finding]:
+    from runner.aws.clients import region_of
+    from runner.targets.batch.account import names
+    from runner.targets.batch.account.doctor.examination import examine_batch
+
+    queue = arguments.job_queue or names.JOB_QUEUE
+    return examine_batch(region_of(arguments.region), queue, arguments.bucket, arguments.image)
 
 
 def _fields(finding: Finding) -> dict[str, str]:

@@ -17,18 +17,29 @@ from runner.cli import options
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.messages import quoted
+from runner.targets.batch.account.names import POLICY as BATCH_POLICY
 from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.aws.stacks import Event
-    from runner.targets.ec2.account.setup import Done, SetupPlan, SetupRequest, SetupStep
+    from runner.targets.batch.account.setup import BatchSetupRequest
+    from runner.targets.ec2.account.setup import SetupRequest
+    from runner.targets.ec2.account.stack_plans import Done, SetupPlan, SetupStep
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """S3 User Guide, "Bucket naming rules"."""
 
 _PREFIX = re.compile(r"[A-Za-z0-9!_.'()-]+(/[A-Za-z0-9!_.'()-]+)*/?")
+
+_JOB_QUEUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{2,110}")
+"""With its kind it is the name of a compute environment, of at most 128 characters (Batch API
+reference, CreateComputeEnvironment)."""
+
+_DEFINITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\*?")
+
+COMPUTE = ("fargate", "fargate-spot", "ec2", "spot")
 
 _SECRET = re.compile(r"arn:aws[a-z-]*:(ssm|secretsmanager):[a-z0-9*-]+:[0-9]{12}:\S+")
 _KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/\S+")
@@ -56,6 +67,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--shell", action=argparse.BooleanOptionalAction, default=None,
         help="whether people who launch may open a shell on the machines (default: yes)",
     )  # fmt: skip
+    parser.add_argument(
+        "--batch", action="store_true", help="make what queues on AWS Batch need instead"
+    )
+    batch = parser.add_argument_group("with --batch")
+    batch.add_argument(
+        "--compute", choices=COMPUTE, help="also make a compute environment and its job queue"
+    )
+    batch.add_argument(
+        "--job-queue", metavar="NAME", help="the name of that job queue (default: runner)"
+    )
+    batch.add_argument(
+        "--max-vcpus", metavar="N", type=int,
+        help="the most vCPUs that it uses at once (default: 64)",
+    )  # fmt: skip
+    batch.add_argument(
+        "--subnet", metavar="ID", action="append", default=[],
+        help="where its jobs run; may be repeated (default: all of the default VPC)",
+    )  # fmt: skip
+    batch.add_argument(
+        "--definition", metavar="NAME", action="append", default=[],
+        help="job definitions that people may register and submit, beside runner's own; may be "
+        "repeated, may end with *",
+    )  # fmt: skip
     parser.add_argument("--show", action="store_true", help="print the templates, do nothing")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, do nothing")
     parser.add_argument("--yes", action="store_true", help="don't ask")
@@ -65,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
     if arguments.show:
-        return _show()
+        return _show(arguments.batch)
     from runner.aws.errors import AwsError, ErrorKind
 
     try:
@@ -78,9 +112,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _set_up(arguments: argparse.Namespace) -> int:
-    from runner.targets.ec2.account.setup import carry_out, make_plan
+    from runner.targets.ec2.account.stack_plans import carry_out
 
-    plan = make_plan(_wanted(arguments))
+    plan = _plan(arguments)
     if arguments.dry_run:
         print(json.dumps(_planned(plan)) if arguments.json else _told(plan))
         return ExitCode.DONE
@@ -102,7 +136,7 @@ def _set_up(arguments: argparse.Namespace) -> int:
             told = f"CloudFormation goes on with {at_work}; the same command looks again"
             print(f"runner setup: {told}", file=sys.stderr)
         raise
-    _report(plan, done, arguments.json)
+    _report(plan, done, arguments)
     return ExitCode.DONE
 
 
@@ -125,10 +159,63 @@ def _check(arguments: argparse.Namespace) -> None:
         if not _SECRET.fullmatch(secret) or "," in secret:
             what = "the ARN of an SSM parameter or a secret"
             raise UsageError(f"--secret: {quoted(secret)} isn't {what}")
+    if arguments.job_queue is not None and not _JOB_QUEUE.fullmatch(arguments.job_queue):
+        raise UsageError(f"--job-queue: {quoted(arguments.job_queue)} isn't the name of a queue")
+    for name in arguments.definition:
+        if not _DEFINITION.fullmatch(name):
+            raise UsageError(f"--definition: {quoted(name)} isn't the name of a job definition")
+    _check_company(arguments)
+
+
+def _check_company(arguments: argparse.Namespace) -> None:
+    for flag in ("compute", "definition"):
+        if getattr(arguments, flag) and not arguments.batch:
+            raise UsageError(f"--{flag} goes with --batch")
+    for flag in ("job_queue", "max_vcpus", "subnet"):
+        if getattr(arguments, flag) not in (None, []) and not arguments.compute:
+            raise UsageError(f"--{flag.replace('_', '-')} goes with --batch --compute")
+    if arguments.max_vcpus is not None and arguments.max_vcpus < 1:
+        raise UsageError(f"--max-vcpus: {arguments.max_vcpus} is no number of vCPUs")
+    if arguments.batch and arguments.shell is not None:
+        raise UsageError("--shell is about machines on EC2: on Batch there are none to open one on")
     if arguments.versioning and not arguments.create_bucket:
         raise UsageError("--versioning goes with --create-bucket")
     if arguments.prefix and not (arguments.bucket or arguments.create_bucket):
         raise UsageError("--prefix goes with --bucket or --create-bucket")
+
+
+def _plan(arguments: argparse.Namespace) -> SetupPlan:
+    from runner.targets.batch.account import setup as of_batch
+    from runner.targets.ec2.account import setup as of_ec2
+
+    if arguments.batch:
+        return of_batch.make_plan(_wanted_of_batch(arguments))
+    return of_ec2.make_plan(_wanted(arguments))
+
+
+def _wanted_of_batch(arguments: argparse.Namespace) -> BatchSetupRequest:
+    from runner.aws.clients import region_of
+    from runner.targets.batch.account import names, setup
+
+    compute = None
+    if arguments.compute is not None:
+        compute = setup.ComputeRequest(
+            setup.KINDS[arguments.compute],
+            arguments.job_queue or names.JOB_QUEUE,
+            arguments.max_vcpus or setup.DEFAULT_VCPUS,
+            arguments.subnet,
+        )
+    return setup.BatchSetupRequest(
+        region=region_of(arguments.region),
+        bucket=arguments.bucket or arguments.create_bucket,
+        create_bucket=arguments.create_bucket is not None,
+        prefix=arguments.prefix,
+        secrets=arguments.secret,
+        kms_key=arguments.kms_key,
+        versioning=arguments.versioning,
+        definitions=arguments.definition,
+        compute=compute,
+    )
 
 
 def _wanted(arguments: argparse.Namespace) -> SetupRequest:
@@ -147,11 +234,16 @@ def _wanted(arguments: argparse.Namespace) -> SetupRequest:
     )
 
 
-def _show() -> int:
+def _show(batch: bool) -> int:
+    from runner.targets.batch.account import iam as of_batch
     from runner.targets.ec2.account import iam
 
-    for name in iam.TEMPLATES:
-        print(f"--- # {name}.yaml\n{iam.template(name)}", end="")
+    shown = {name: iam.template(name) for name in iam.TEMPLATES}
+    if batch:
+        shown = {iam.BUCKET: shown[iam.BUCKET]}
+        shown |= {f"batch-{name}": of_batch.template(name) for name in of_batch.TEMPLATES}
+    for name, text in shown.items():
+        print(f"--- # {name}.yaml\n{text}", end="")
     return ExitCode.DONE
 
 
@@ -195,8 +287,8 @@ def _planned(plan: SetupPlan) -> dict[str, Any]:
     return {"account": plan.account, "region": plan.region, "stacks": stacks, "notes": notes}
 
 
-def _report(plan: SetupPlan, done: Sequence[Done], as_json: bool) -> None:
-    if as_json:
+def _report(plan: SetupPlan, done: Sequence[Done], arguments: argparse.Namespace) -> None:
+    if arguments.json:
         stacks = [
             {
                 "stack": each.stack,
@@ -215,7 +307,10 @@ def _report(plan: SetupPlan, done: Sequence[Done], as_json: bool) -> None:
     if plan.nothing:
         print("nothing to do")
         return
-    print("\nFor people who launch (administrators need no policy):", file=sys.stderr)
+    who, policy, doctor = "who launch", LAUNCH_POLICY, "runner doctor"
+    if arguments.batch:
+        who, policy, doctor = "who run queues on Batch", BATCH_POLICY, "runner doctor --batch"
+    print(f"\nFor people {who} (administrators need no policy):", file=sys.stderr)
     attach = "aws iam attach-user-policy --user-name NAME --policy-arn"
-    print(f"  {attach} {plan.policy(LAUNCH_POLICY)}", file=sys.stderr)
-    print("`runner doctor` says whether all is well", file=sys.stderr)
+    print(f"  {attach} {plan.policy(policy)}", file=sys.stderr)
+    print(f"`{doctor}` says whether all is well", file=sys.stderr)

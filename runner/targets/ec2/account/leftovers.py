@@ -33,17 +33,17 @@ def of_permissions(account: str, partition: str) -> list[Leftover]:
     """Profile, role and policies, in the order in which they can be removed. Raises AwsError."""
     iam = make_client("iam", "us-east-1")  # IAM is one for all regions
     found = []
-    if _is_there(lambda: iam.get_instance_profile(InstanceProfileName=names.PROFILE)):
+    if is_there(lambda: iam.get_instance_profile(InstanceProfileName=names.PROFILE)):
         out = f"aws iam remove-role-from-instance-profile {_PROFILE} --role-name {names.PROFILE}"
         delete = f"aws iam delete-instance-profile {_PROFILE}"
         found.append(Leftover(f"instance profile {names.PROFILE}", [out, delete]))
-    if _is_there(lambda: iam.get_role(RoleName=names.PROFILE)):
+    if is_there(lambda: iam.get_role(RoleName=names.PROFILE)):
         role = f"--role-name {names.PROFILE}"
         inline = f"aws iam delete-role-policy {role} --policy-name runner"
         found.append(Leftover(f"role {names.PROFILE}", [inline, f"aws iam delete-role {role}"]))
     for name in (names.LAUNCH_POLICY, names.LOOK_POLICY):
         arn = f"arn:{partition}:iam::{account}:policy/{name}"
-        if _is_there(lambda arn=arn: iam.get_policy(PolicyArn=arn)):  # type: ignore[misc]
+        if is_there(lambda arn=arn: iam.get_policy(PolicyArn=arn)):  # type: ignore[misc]
             remove = f"aws iam delete-policy --policy-arn {arn}"
             found.append(Leftover(f"policy {name}", [remove]))
     return found
@@ -57,7 +57,7 @@ def of_documents(region: str) -> list[Leftover]:
             f"SSM document {name}", [f"aws ssm delete-document --region {region} --name {name}"]
         )
         for name in (names.LOOK_DOCUMENT, names.ACT_DOCUMENT)
-        if _is_there(lambda name=name: ssm.describe_document(Name=name))  # type: ignore[misc]
+        if is_there(lambda name=name: ssm.describe_document(Name=name))  # type: ignore[misc]
     ]
 
 
@@ -77,8 +77,9 @@ def refuse(found: Sequence[Leftover]) -> None:
         )
 
 
-def _is_there(look: Callable[[], object]) -> bool:
-    """Whoever may not look has not to know: CloudFormation says it then."""
+def is_there(look: Callable[[], object]) -> bool:
+    """Whether a look finds it. Whoever may not look has not to know: CloudFormation says it
+    then."""
     try:
         with calling(lambda error: error):
             look()

@@ -14,7 +14,7 @@ from runner.targets.ec2.account.doctor.permissions import check_end, check_launc
 from runner.targets.ec2.account.doctor.quota import check_quota
 from runner.targets.ec2.account.doctor.reach import check_documents, check_endpoints, check_plugin
 from runner.targets.ec2.account.doctor.role import check_role
-from runner.targets.ec2.account.setup import PERMISSIONS_STACK, buckets_of, home_region
+from runner.targets.ec2.account.setup import PERMISSIONS_STACK, buckets_of, home_of_role
 
 DEFAULT_TYPE = "t3.medium"
 
@@ -63,7 +63,7 @@ def _buckets(region: str, bucket: str | None) -> list[Finding]:
     if bucket is not None:
         return check_bucket(bucket, region)
     try:
-        made = Stacks(home_region() or region).find(PERMISSIONS_STACK)
+        made = Stacks(home_of_role() or region).find(PERMISSIONS_STACK)
     except RunnerError:
         made = None
     known = buckets_of(made) if made else []

@@ -81,7 +81,7 @@ def check_simulated(caller: Caller, region: str) -> list[Finding]:
     It doesn't know policies of organisations, nor conditions on tags that are not there yet.
     """
     check = "asking machines (simulated)"
-    source = _simulated_as(caller)
+    source = simulated_as(caller)
     if source is None:
         return []
     base = f"arn:{caller.partition}"
@@ -97,7 +97,7 @@ def check_simulated(caller: Caller, region: str) -> list[Finding]:
         refused = [
             f"{action} on {each['EvalResourceName']}"
             for action, resources in wanted
-            for each in _simulate(source, action, resources)
+            for each in simulate(source, action, resources)
             if each["EvalDecision"] != "allowed"
         ]
     except AwsError:
@@ -107,7 +107,8 @@ def check_simulated(caller: Caller, region: str) -> list[Finding]:
     return [ok(check, "ssm:SendCommand with Runner-Look and Runner-Act is allowed")]
 
 
-def _simulate(source: str, action: str, resources: Sequence[str]) -> list[dict[str, Any]]:
+def simulate(source: str, action: str, resources: Sequence[str]) -> list[dict[str, Any]]:
+    """What IAM's simulator says, one result a resource. Raises AwsError."""
     with calling(lambda error: error):
         client = make_client("iam", "us-east-1", connect=4, read=8, attempts=1)
         answer: dict[str, Any] = client.simulate_principal_policy(
@@ -116,7 +117,7 @@ def _simulate(source: str, action: str, resources: Sequence[str]) -> list[dict[s
     return list(part_of(answer, "SimulatePrincipalPolicy", "EvaluationResults"))
 
 
-def _simulated_as(caller: Caller) -> str | None:
+def simulated_as(caller: Caller) -> str | None:
     """The user, or the role behind a session: the simulator knows no sessions, and no root."""
     if (
         found := re.fullmatch(r"(arn:[a-z-]+):sts::(\d+):assumed-role/([^/]+)/.*", caller.arn)
