@@ -98,7 +98,7 @@ GATEWAY, NAT = {"GatewayId": "igw-1"}, {"NatGatewayId": "nat-1"}
     ("fargate", "public", "route", "endpoints", "grade", "told"),
     [
         (True, False, NAT, [], Grade.OK, "out by nat-1"),
-        (True, True, GATEWAY, [], Grade.WARN, "takes a public address"),
+        (True, True, GATEWAY, [], Grade.OK, "the definition has assignPublicIp"),
         (True, False, None, [], Grade.FAIL, "no VPC endpoint for ecr.api, ecr.dkr, logs, s3"),
         (True, False, {**NAT, "State": "blackhole"}, [], Grade.FAIL, "no route"),
         (True, False, None, ENDPOINTS, Grade.OK, "the VPC's endpoints"),

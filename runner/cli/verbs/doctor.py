@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.cli import options
@@ -35,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--batch", action="store_true", help="look at what queues on AWS Batch need instead"
     )
     parser.add_argument(
-        "--job-queue", metavar="Q", help="with --batch: the job queue (default: runner)"
+        "--job-queue",
+        metavar="Q",
+        help="with --batch: the job queue (default: that of the settings, else runner)",
     )
     parser.add_argument("--image", metavar="I", help="with --batch: the image of jobs")
     options.add_json(parser)
@@ -78,11 +81,12 @@ def _examine(arguments: argparse.Namespace) -> Sequence[Finding]:
 
 def _examine_batch(arguments: argparse.Namespace) -> Sequence[Finding]:
     from runner.aws.clients import region_of
-    from runner.targets.batch.account import names
     from runner.targets.batch.account.doctor.examination import examine_batch
 
-    queue = arguments.job_queue or names.JOB_QUEUE
-    return examine_batch(region_of(arguments.region), queue, arguments.bucket, arguments.image)
+    given = options.settings(arguments).batch
+    flags = {name: getattr(arguments, name) for name in ("job_queue", "bucket", "image")}
+    given = replace(given, **{name: value for name, value in flags.items() if value is not None})
+    return examine_batch(region_of(arguments.region or given.region), given)
 
 
 def _fields(finding: Finding) -> dict[str, str]:

@@ -17,6 +17,7 @@ from runner.cli import options
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.messages import quoted
+from runner.targets.batch.account.names import EXECUTION_ROLE, JOB_QUEUE, JOB_ROLE
 from runner.targets.batch.account.names import POLICY as BATCH_POLICY
 from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY
 
@@ -195,13 +196,13 @@ def _plan(arguments: argparse.Namespace) -> SetupPlan:
 
 def _wanted_of_batch(arguments: argparse.Namespace) -> BatchSetupRequest:
     from runner.aws.clients import region_of
-    from runner.targets.batch.account import names, setup
+    from runner.targets.batch.account import setup
 
     compute = None
     if arguments.compute is not None:
         compute = setup.ComputeRequest(
             setup.KINDS[arguments.compute],
-            arguments.job_queue or names.JOB_QUEUE,
+            arguments.job_queue or JOB_QUEUE,
             arguments.max_vcpus or setup.DEFAULT_VCPUS,
             arguments.subnet,
         )
@@ -313,4 +314,19 @@ def _report(plan: SetupPlan, done: Sequence[Done], arguments: argparse.Namespace
     print(f"\nFor people {who} (administrators need no policy):", file=sys.stderr)
     attach = "aws iam attach-user-policy --user-name NAME --policy-arn"
     print(f"  {attach} {plan.policy(policy)}", file=sys.stderr)
+    if arguments.batch:
+        print("\n".join(_settings(plan, arguments)), file=sys.stderr)
     print(f"`{doctor}` says whether all is well", file=sys.stderr)
+
+
+def _settings(plan: SetupPlan, arguments: argparse.Namespace) -> list[str]:
+    """What the settings are told, so that queues use what was made."""
+    told = {
+        "region": plan.region,
+        "bucket": arguments.bucket or arguments.create_bucket,
+        "job_queue": (arguments.job_queue or JOB_QUEUE) if arguments.compute else None,
+        "job_role": plan.role(JOB_ROLE),
+        "execution_role": plan.role(EXECUTION_ROLE),
+    }
+    lines = [f'  {name} = "{value}"' for name, value in told.items() if value]
+    return ["For the settings (~/.config/runner/runner.toml):", "  [batch]", *lines]

@@ -127,11 +127,6 @@ def make_plan(wanted: BatchSetupRequest) -> SetupPlan:
     steps += _logs(wanted.region, notes)
     if wanted.compute is not None:
         steps.append(_compute(wanted.region, wanted.compute))
-        if wanted.compute.kind.startswith("FARGATE"):
-            notes.append(
-                "jobs on Fargate in subnets without NAT need a public address (assign_public_ip), "
-                "or they can't pull images"
-            )
     if home != wanted.region:
         notes.append(f"roles and policy are those that were made from {home}; IAM has no regions")
     return SetupPlan(account, partition, wanted.region, steps, notes)

@@ -55,6 +55,10 @@ class SetupPlan:
         """The ARN of a policy for people, to be attached to them."""
         return f"arn:{self.partition}:iam::{self.account}:policy/{name}"
 
+    def role(self, name: str) -> str:
+        """The ARN of a role."""
+        return f"arn:{self.partition}:iam::{self.account}:role/{name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

@@ -8,6 +8,7 @@ from functools import partial
 
 from runner.aws.stacks import Stacks
 from runner.errors import RunnerError
+from runner.model.batch_settings import BatchSettings
 from runner.targets.batch.account import names
 from runner.targets.batch.account.doctor.image import check_image, check_log_group
 from runner.targets.batch.account.doctor.network import check_network
@@ -31,23 +32,26 @@ FOR_WHO = 8.0
 """Seconds to learn who asks; all else needs that."""
 
 
-def examine_batch(region: str, queue: str, bucket: str | None, image: str | None) -> list[Finding]:
+def examine_batch(region: str, given: BatchSettings) -> list[Finding]:
     """Everything; what needs credentials is left out where there are none."""
     began = time.monotonic()
     callers: list[Caller] = []
     found = examine({"credentials": partial(_who, region, callers)}, FOR_WHO)
     if not callers:
         return found
+    queue = (given.job_queue or names.JOB_QUEUE).rpartition("/")[2]
+    bucket = (given.bucket or "").removeprefix("s3://").partition("/")[0] or None
+    roles = [given.job_role, given.execution_role]
     left = PATIENCE - (time.monotonic() - began)
     checks: dict[str, Check] = {
         "job queue": partial(_queue, region, queue),
-        "roles": partial(_roles, callers[0], region, bucket),
+        "roles": partial(_roles, callers[0], region, bucket, roles),
         "your rights": partial(check_rights, callers[0], region, queue),
         "log group": partial(check_log_group, region),
         "bucket": partial(_bucket, region, bucket),
     }
-    if image is not None:
-        checks["image"] = partial(check_image, image, region)
+    for image in dict.fromkeys(filter(None, (given.image, given.agent_image))):
+        checks[f"image {image}"] = partial(check_image, image, region)
     return [*found, ok("region", region), *examine(checks, left)]
 
 
@@ -64,8 +68,10 @@ def _queue(region: str, name: str) -> list[Finding]:
     return [*found, *check_network(region, environments)]
 
 
-def _roles(caller: Caller, region: str, bucket: str | None) -> list[Finding]:
-    return check_roles(caller, region, _buckets(region, bucket))
+def _roles(
+    caller: Caller, region: str, bucket: str | None, given: Sequence[str | None]
+) -> list[Finding]:
+    return check_roles(caller, region, _buckets(region, bucket), *given)
 
 
 def _bucket(region: str, bucket: str | None) -> Sequence[Finding]:

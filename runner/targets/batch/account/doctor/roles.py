@@ -23,10 +23,19 @@ Wanted = Sequence[tuple[str, Sequence[str]]]
 """Actions with the resources on which each is needed."""
 
 
-def check_roles(caller: Caller, region: str, buckets: Sequence[str]) -> list[Finding]:
-    """One finding for each role that `setup --batch` makes for containers."""
+def check_roles(
+    caller: Caller,
+    region: str,
+    buckets: Sequence[str],
+    job_role: str | None = None,
+    execution_role: str | None = None,
+) -> list[Finding]:
+    """One finding for each role that containers have: those given by ARN, else those that
+    `setup --batch` makes."""
+    given = {names.JOB_ROLE: job_role, names.EXECUTION_ROLE: execution_role}
     return [
-        _check(caller, name, wanted) for name, wanted in _wanted(caller, region, buckets).items()
+        _check((given.get(name) or name).rpartition("/")[2], wanted)
+        for name, wanted in _wanted(caller, region, buckets).items()
     ]
 
 
@@ -72,7 +81,7 @@ def _wanted(caller: Caller, region: str, buckets: Sequence[str]) -> Mapping[str,
     }
 
 
-def _check(caller: Caller, name: str, wanted: Wanted) -> Finding:
+def _check(name: str, wanted: Wanted) -> Finding:
     check = f"role {name}"
     client = make_client("iam", "us-east-1", connect=4, read=8, attempts=2)
     try:
