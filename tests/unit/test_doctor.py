@@ -103,7 +103,7 @@ USER = Caller("123456789012", "arn:aws:iam::123456789012:user/ann")
 )
 def test_who_is_simulated(arn: str, source: str | None) -> None:
     """The simulator refuses sessions: it would look as if something were denied."""
-    assert permissions._simulated_as(Caller("1", arn)) == source
+    assert permissions.simulated_as(Caller("1", arn)) == source
 
 
 def test_what_the_simulator_denies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_what_the_simulator_denies_is_told(monkeypatch: pytest.MonkeyPatch) -> N
             for each in resources
         ]
 
-    monkeypatch.setattr(permissions, "_simulate", simulate)
+    monkeypatch.setattr(permissions, "simulate", simulate)
     (found,) = permissions.check_simulated(USER, "eu-west-1")
     assert found.grade is Grade.FAIL
     denied = "ssm:SendCommand on arn:aws:ssm:eu-west-1:123456789012:document/Runner-Act"
@@ -130,5 +130,5 @@ def test_who_may_not_simulate_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     def denied(*_: object) -> list[dict[str, Any]]:
         raise AwsError(ErrorKind.DENIED, "AccessDenied", "no")
 
-    monkeypatch.setattr(permissions, "_simulate", denied)
+    monkeypatch.setattr(permissions, "simulate", denied)
     assert permissions.check_simulated(USER, "eu-west-1") == []
