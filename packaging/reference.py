@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # This repository's own, whichever runner the interpreter has.
 sys.path.insert(0, str(REPOSITORY))
 
+from runner.batch.document_check import JOB_TABLE, QUEUE_TABLE  # noqa: E402
 from runner.batch.monitor import build_parser  # noqa: E402
 from runner.cli.main import VERBS, parser_of  # noqa: E402
 from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
@@ -142,6 +143,17 @@ def _document(name: str) -> Callable[[], str]:
         return _fields_of(schema if name == "queue" else schema["$defs"][name])
 
     return made
+
+
+def _refused_by_batch() -> str:
+    """The fields that AWS Batch does not honour, from the tables that documents are checked by."""
+    why: dict[str, list[str]] = {}
+    for whose, fields_of in (("queue", QUEUE_TABLE), ("job", JOB_TABLE)):
+        for name, told in fields_of.items():
+            if told:
+                why.setdefault(name, [told]).append(whose)
+    rows = [[f"`{name}`", ", ".join(of), told] for name, (told, *of) in why.items()]
+    return table(["field", "of", "why it is refused"], rows)
 
 
 # -- The command line: from the parsers.
@@ -420,6 +432,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "document.result": _document("result"),
     "document.resources": _document("resources"),
     "document.batch": _document("batch"),
+    "document.refused": _refused_by_batch,
     "cli.verbs": _verbs,
     "cli.flags": _command_line,
     "cli.batch-status": _batch_status,
