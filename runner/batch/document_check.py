@@ -16,8 +16,7 @@ from runner.batch.fargate import rounded
 from runner.errors import DocumentError, UsageError
 from runner.model.document import JobSpec, Placement, QueueSpec, ResourceSpec
 from runner.model.durations import format_duration
-from runner.model.lint import whose
-from runner.model.messages import quoted, step
+from runner.model.messages import quoted, step, whose
 from runner.model.sizes import UNITS, format_binary_size
 
 MIB = UNITS["MiB"]

@@ -59,8 +59,7 @@ def _effective(queue: QueueSpec, job: JobSpec) -> JobSpec:
 def _said(placement: Placement) -> Placement:
     """The same, so that two ways to say one thing are equal."""
     shell = None if placement.shell == SHELL else placement.shell
-    return replace(
-        placement,
+    return placement._replace(
         image=placement.image or None,
         mounts=placement.mounts or None,
         image_options=placement.image_options or None,

@@ -88,7 +88,7 @@ MAX_SECRETS = 100
 """Each start of the job has to ask for them, ten at a time at best."""
 
 _ID = re.compile(ID_PATTERN)
-_ELEMENT = re.compile(rf"({ID_PATTERN})\[[0-9]{{1,6}}\]")
+_ELEMENT = rf"({ID_PATTERN})\[[0-9]{{1,6}}\]"
 _VARIABLE = re.compile(VARIABLE_PATTERN)
 _BUCKET = re.compile(BUCKET_PATTERN)
 _PLACEHOLDER = re.compile(PLACEHOLDER_PATTERN)
@@ -107,7 +107,7 @@ def _dependency(value: Any) -> str:
     """A job's id, or `x[]`: element by element of the array x."""
     if isinstance(value, str) and _ID.fullmatch(value.removesuffix("[]")):
         return value
-    if isinstance(value, str) and (found := _ELEMENT.fullmatch(value)):
+    if isinstance(value, str) and (found := re.fullmatch(_ELEMENT, value)):
         whole = found[1]
         raise InvalidError(
             f'"{value}" is one element: write "{whole}", all of it, or "{whole}[]", each element '

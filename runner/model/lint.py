@@ -7,11 +7,11 @@ quoted: they may be secrets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from runner.model.durations import format_duration
-from runner.model.messages import quoted, step
+from runner.model.messages import quoted, step, whose
 from runner.model.queue import JobSpec, QueueSpec
 
 _FOLDER = ".working_directory"
@@ -47,14 +47,6 @@ def warnings(queue: QueueSpec) -> list[str]:
             first.setdefault(message, f"jobs[{index}]{inside}")
             found.setdefault(message, []).append(job.job_id)
     return [f"{place}: {m}{whose(found.get(m, ()))}" for m, place in first.items()]
-
-
-def whose(job_ids: Sequence[str]) -> str:
-    """`` (job "train" and 12 more)``: of which jobs something is said."""
-    if not job_ids:
-        return ""
-    more = f" and {len(job_ids) - 1:,} more" if len(job_ids) > 1 else ""
-    return f' (job "{job_ids[0]}"{more})'
 
 
 def _in_queue(queue: QueueSpec) -> Iterator[tuple[str, str]]:

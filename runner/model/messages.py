@@ -7,7 +7,7 @@ whatever the user's text holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][A-Za-z0-9_$-]{0,63}")
@@ -60,6 +60,14 @@ def one_of(choices: Collection[str]) -> str:
     """`"a", "b" or "c"`."""
     *others, last = (f'"{choice}"' for choice in choices)
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def whose(job_ids: Sequence[str]) -> str:
+    """`` (job "train" and 12 more)``: of which jobs something is said."""
+    if not job_ids:
+        return ""
+    more = f" and {len(job_ids) - 1:,} more" if len(job_ids) > 1 else ""
+    return f' (job "{job_ids[0]}"{more})'
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

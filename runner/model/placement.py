@@ -2,11 +2,12 @@
 
 Most documents use none of them: all their jobs share one empty ``Placement``, so that a job costs
 the same with and without these fields. Every record can be a key, so that equal ones are shared.
+They are named tuples: to make a dataclass takes a millisecond, and every verb would start later.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 IMAGE_PULLS = ("missing", "always", "never")
 
@@ -14,8 +15,7 @@ SHELL = ("/bin/bash", "-c")
 """What a command is given to, where a document says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceSpec:
+class ResourceSpec(NamedTuple):
     """What one attempt needs of a machine.
 
     ``memory``: bytes by attempt, the last one for all later ones; () says nothing. ``gpus`` None:
@@ -32,8 +32,7 @@ class ResourceSpec:
         return self.memory[min(attempt, len(self.memory)) - 1] if self.memory else None
 
 
-@dataclass(frozen=True, slots=True)
-class BatchSpec:
+class BatchSpec(NamedTuple):
     """What concerns AWS Batch only. ``shm`` and ``ephemeral_storage`` are in bytes.
 
     ``tags``: sorted names and values. ``share``: the share identifier of a fair-share queue;
@@ -48,8 +47,7 @@ class BatchSpec:
     queue: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where and in what a command runs. None: nothing is said, and the queue's holds.
 
     ``image`` "": in none, though the queue names one. ``mounts`` are as the document has them.
@@ -87,8 +85,7 @@ NO_PLACEMENT = Placement()
 """Of a job or queue that says nothing; shared by all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArraySpec:
+class ArraySpec(NamedTuple):
     """A job of ``size`` elements. ``parallel``: how many may run at once, None: as many as fit.
 
     ``stop``: after an element has failed for good no other starts. ``elementwise``, sorted: the

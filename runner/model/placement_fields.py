@@ -86,13 +86,6 @@ TAKEN_LETTERS = "acdehilmtuvw"
 TAKEN_PATTERN = rf"^(?:(?:{'|'.join(sorted(TAKEN_OPTIONS))})(?:=|(?![\s\S]))|-[{TAKEN_LETTERS}])"
 """The same as a regular expression, for the schema."""
 
-_TAKEN = re.compile(TAKEN_PATTERN)
-_POOL = re.compile(POOL_PATTERN)
-_SHARE = re.compile(SHARE_PATTERN)
-_QUEUE = re.compile(QUEUE_PATTERN)
-_MOUNT = re.compile(MOUNT_PATTERN)
-_IMAGE = re.compile(IMAGE_PATTERN)
-
 
 # -- resources ---------------------------------------------------------------------------------
 
@@ -155,7 +148,7 @@ def _amounts(pools: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     for name, amount in pools.items():
         if name in OWN_RESOURCES:
             faults.append((step(name), "is a resource of every machine, and not a pool"))
-        elif not _POOL.fullmatch(name):
+        elif not re.fullmatch(POOL_PATTERN, name):
             rule = "letters, digits, '_' and '-', first a letter, at most 64"
             faults.append((step(name), f"is not the name of a pool: {rule}"))
         else:
@@ -203,7 +196,7 @@ RESOURCE_FIELDS: dict[str, Check] = {
 def check_image(value: Any) -> str:
     """The name of an image, as ``docker pull`` takes it."""
     text = check_text(value)
-    if not _IMAGE.fullmatch(text):
+    if not re.fullmatch(IMAGE_PATTERN, text):
         raise InvalidError(f"{quoted(text)} is not the name of an image")
     return text
 
@@ -215,7 +208,7 @@ def check_own_image(value: Any) -> str:
 
 def _mount(value: Any) -> str:
     text = check_text(value)
-    if not _MOUNT.fullmatch(text):
+    if not re.fullmatch(MOUNT_PATTERN, text):
         raise InvalidError(
             f'{quoted(text)} is not a mount: "/data", "/data:ro" or "/data:/mnt/data:ro"'
         )
@@ -224,7 +217,7 @@ def _mount(value: Any) -> str:
 
 def _option(value: Any) -> str:
     text = check_text(value)
-    if _TAKEN.match(text):
+    if re.match(TAKEN_PATTERN, text):
         raise InvalidError(f"{quoted(text.partition('=')[0])} is set by the runner itself")
     return text
 
@@ -244,7 +237,7 @@ def _shell(value: Any) -> tuple[str, ...]:
 
 def _share(value: Any) -> str:
     text = check_text(value)
-    if not _SHARE.fullmatch(text):
+    if not re.fullmatch(SHARE_PATTERN, text):
         raise InvalidError(f"{quoted(text)} is not a share: at most 255 letters and digits")
     return text
 
@@ -252,7 +245,7 @@ def _share(value: Any) -> str:
 def check_job_queue(value: Any) -> str:
     """The name or ARN of a job queue of AWS Batch."""
     text = check_text(value)
-    if not _QUEUE.fullmatch(text):
+    if not re.fullmatch(QUEUE_PATTERN, text):
         raise InvalidError(f"{quoted(text)} is not the name or ARN of a job queue")
     return text
 

@@ -80,7 +80,7 @@ def plain_part(part: Placement | ArraySpec | None) -> dict[str, Any]:
             said = {"array": part.size, "array_parallel": part.parallel, "array_stop": part.stop}
             return {name: value for name, value in said.items() if value not in (None, False)}
         case Placement():
-            said = {field.name: getattr(part, field.name) for field in fields(part)}
+            said = part._asdict()
             said["resources"] = _plain_resources(part.resources)
             said["batch"] = _plain_batch(part.batch)
             return {name: value for name, value in said.items() if value is not None}
@@ -103,7 +103,7 @@ def _plain_resources(resources: ResourceSpec | None) -> dict[str, Any] | None:
 def _plain_batch(batch: BatchSpec | None) -> dict[str, Any] | None:
     if batch is None:
         return None
-    plain = {name: value for name in _BATCH if (value := getattr(batch, name)) not in (None, ())}
+    plain = {name: value for name, value in batch._asdict().items() if value not in (None, ())}
     for name in ("shm", "ephemeral_storage"):
         if name in plain:
             plain[name] = format_binary_size(plain[name])
@@ -133,7 +133,6 @@ def _defaults(record: type[QueueSpec | JobSpec | RetrySpec | InputSpec]) -> dict
     }
 
 
-_BATCH = tuple(field.name for field in fields(BatchSpec))
 _QUEUE_DEFAULTS = _defaults(QueueSpec) | {"queue_id": None}
 _JOB_DEFAULTS = _defaults(JobSpec)
 _RETRY_DEFAULTS = _defaults(RetrySpec)

@@ -16,17 +16,17 @@ PATTERN = rf"[0-9]{{1,12}}(?:\.[0-9]{{1,9}})?(?:{'|'.join(UNITS)})"
 LARGEST = 1024 * UNITS["TiB"]
 """A PiB: more than any machine has."""
 
-_SIZE = re.compile(rf"([0-9]{{1,12}})(?:\.([0-9]{{1,9}}))?({'|'.join(UNITS)})")
-_OTHER_UNIT = re.compile(r"([0-9.]+) ?([kKmMgGtT])i?[bB]?")
+_PARTS = rf"([0-9]{{1,12}})(?:\.([0-9]{{1,9}}))?({'|'.join(UNITS)})"
+_OTHER_UNIT = r"([0-9.]+) ?([kKmMgGtT])i?[bB]?"
 
 
 def parse_binary_size(text: object) -> int:
     """Bytes, above 0, of `512MiB` or `1.5GiB`. Raises ValueError with a message for the user."""
     if not isinstance(text, str):
         raise ValueError(f'must be a size in quotes such as "16GiB", not {kind(text)}')
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_PARTS, text)
     if found is None:
-        like = _OTHER_UNIT.fullmatch(text)
+        like = re.fullmatch(_OTHER_UNIT, text)
         hint = f'; write "{like[1]}{like[2].upper()}iB"' if like else ""
         raise ValueError(f'{quoted(text)} is not a size such as "512MiB" or "16GiB"{hint}')
     whole, part, unit = found[1], found[2] or "", UNITS[found[3]]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.model import lint
 from runner.model.document import JobSpec, QueueSpec
-from runner.model.messages import quoted
+from runner.model.messages import quoted, whose
 from runner.service import runs_here
 
 _WORD = re.compile(r"[\w@%+.,/-]{1,255}")
@@ -39,7 +39,7 @@ def warnings(queue: QueueSpec) -> list[str]:
 def missing_folders(queue: QueueSpec) -> list[str]:
     """Absolute working directories that aren't here: a job there fails before it starts."""
     return [
-        f"{place}: {quoted(folder)} does not exist on this machine{lint.whose(names)}"
+        f"{place}: {quoted(folder)} does not exist on this machine{whose(names)}"
         for folder, (place, names) in _folders(queue).items()
         if folder.startswith("/") and not os.path.isdir(folder)
     ]
@@ -48,7 +48,7 @@ def missing_folders(queue: QueueSpec) -> list[str]:
 def local_paths(queue: QueueSpec) -> list[str]:
     """What names a place of this computer that another machine will hardly have."""
     found = [
-        f"{place}: {quoted(folder)} is a folder of this computer{lint.whose(names)}"
+        f"{place}: {quoted(folder)} is a folder of this computer{whose(names)}"
         for folder, (place, names) in _folders(queue).items()
         if _is_of_this_computer(folder)
     ]
@@ -59,8 +59,7 @@ def local_paths(queue: QueueSpec) -> list[str]:
                 _, names = variables.setdefault(name, (f"{place}env.{name}", []))
                 names += job_id
     return found + [
-        f"{place}: names a place of this computer, which the machine will not have"
-        f"{lint.whose(names)}"
+        f"{place}: names a place of this computer, which the machine will not have{whose(names)}"
         for place, names in variables.values()
     ]
 

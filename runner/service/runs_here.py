@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.errors import DocumentError
-from runner.host.processors import usable_processors
 from runner.model.document import FIT, JobSpec, QueueSpec
-from runner.model.lint import whose
+from runner.model.messages import whose
 from runner.model.placement import NO_PLACEMENT
 
 _CONTAINERS = ("image", "mounts", "image_options", "image_pull")
@@ -67,6 +66,8 @@ def _packing(queue: QueueSpec, *, here: bool) -> Iterator[str]:
         return
     most = f"max_parallel_jobs is {queue.max_parallel_jobs}"
     if queue.max_parallel_jobs == FIT:
+        from runner.host.processors import usable_processors
+
         count = f"{usable_processors()} here" if here else "there"
         most = f'max_parallel_jobs "fit" means one job for each processor, {count}'
     yield (

@@ -24,7 +24,6 @@ from runner.engine.context import EngineContext, MakeBackend
 from runner.engine.engine import Engine
 from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
-from runner.host.processors import usable_processors
 from runner.model.document import FIT, QueueSpec
 from runner.model.elements import unit_count
 from runner.model.graph import Graph
@@ -280,6 +279,8 @@ class Session:
 def _fit(document: QueueSpec, context: RunContext) -> int:
     if document.max_parallel_jobs != FIT:
         return 1
+    from runner.host.processors import usable_processors
+
     return usable_processors() if context.fit is None else context.fit
 
 

@@ -36,6 +36,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
     check_runs_here(document)
     if arguments.simulate:
+        for note in notes(document):
+            print(f"runner run: {note}", file=sys.stderr)
         return simulation.execute(arguments, document, settings)
     again = options.again(arguments)
     results = _results(arguments.results)
