@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import boto3
-from batch_server import BatchServer, Executor, Services, Settings
+from batch_server import BatchServer, Events, Executor, Services, Settings
 from boto_models import read_once
 from botocore.config import Config
 from s3_endpoint import env_for
@@ -29,9 +29,10 @@ class BatchAccount:
         executor: Executor,
         settings: Settings | None = None,
         services: Services | None = None,
+        events: Events | None = None,
     ) -> None:
         read_once()
-        self.server = BatchServer(executor, settings, services)
+        self.server = BatchServer(executor, settings, services, events)
         self.environment = self.server.add_environment("here")
         self.server.add_queue("queue", self.environment)
         self.client: Any = boto3.client(

@@ -4,8 +4,10 @@
 """
 
 from .compute import ComputeEnvironment, JobQueue
+from .events import Events, KeptEvents, SqsEvents
 from .executors import CannotStart, Container, ContainerEnd, Executor, Running
 from .faults import Fault, Faults
+from .flaws import NOT_INSPECTED, TIMED_OUT, Flawed
 from .jobs import State
 from .logs import GROUP, CloudWatchLogs, KeptLogs, LogSink
 from .processes import Processes
@@ -15,6 +17,8 @@ from .settings import Delays, Settings
 
 __all__ = [
     "GROUP",
+    "NOT_INSPECTED",
+    "TIMED_OUT",
     "BatchServer",
     "CannotStart",
     "CloudWatchLogs",
@@ -22,10 +26,13 @@ __all__ = [
     "Container",
     "ContainerEnd",
     "Delays",
+    "Events",
     "Executor",
     "Fault",
     "Faults",
+    "Flawed",
     "JobQueue",
+    "KeptEvents",
     "KeptLogs",
     "Keys",
     "LogSink",
@@ -36,5 +43,6 @@ __all__ = [
     "Seen",
     "Services",
     "Settings",
+    "SqsEvents",
     "State",
 ]

@@ -124,6 +124,23 @@ def queue(found: JobQueue, settings: Settings) -> Document:
     return answer
 
 
+def scheduling_policy(found: JobQueue, settings: Settings) -> Document:
+    """A SchedulingPolicyDetail: each fair-share queue has one of its own name."""
+    shares = [
+        {"shareIdentifier": share, "weightFactor": weight} for share, weight in found.shares.items()
+    ]
+    return {
+        "name": found.name,
+        "arn": settings.arn(f"scheduling-policy/{found.name}"),
+        "fairsharePolicy": {
+            "shareDecaySeconds": 0,
+            "computeReservation": 0,
+            "shareDistribution": shares,
+        },
+        "tags": {},
+    }
+
+
 def environment(found: ComputeEnvironment, settings: Settings) -> Document:
     """A ComputeEnvironmentDetail."""
     resources: Document = {

@@ -44,8 +44,8 @@ class Host:
 class ComputeEnvironment:
     """``places``: False, and no job that needs it ever starts, as when its region is full.
 
-    ``invalid``: why its status is INVALID; such a one places nothing. ``shown``: more of its
-    computeResources.
+    ``obstacle``: why it places nothing, in Batch's words; "", and it doesn't say. ``invalid``: why
+    its status is INVALID; such a one places nothing. ``shown``: more of its computeResources.
     """
 
     name: str
@@ -55,6 +55,7 @@ class ComputeEnvironment:
     host_memory: int = 15_900
     host_gpus: int = 0
     places: bool = True
+    obstacle: str | None = None
     enabled: bool = True
     invalid: str | None = None
     shown: dict[str, object] = field(default_factory=dict)
@@ -135,6 +136,8 @@ def place(queue: JobQueue, needs: Needs, arn: Callable[[str, str], str]) -> Plac
 
 
 def _obstacle(environment: ComputeEnvironment, needs: Needs) -> str | None:
+    if environment.obstacle is not None:
+        return environment.obstacle
     if environment.invalid is not None or not environment.enabled:
         return UNDETERMINED
     if needs.vcpus > environment.max_vcpus:

@@ -24,7 +24,20 @@ API = "1.41"
 """Of Docker 20.10; a given one saves the question."""
 PATIENCE = 60.0
 """Seconds until the daemon must answer, or be gone."""
-COMMANDS = ("sh", "cat", "date", "env", "find", "cp", "mkdir", "sleep", "tail", "tr", "head")
+COMMANDS = (
+    "sh",
+    "bash",
+    "cat",
+    "date",
+    "env",
+    "find",
+    "cp",
+    "mkdir",
+    "sleep",
+    "tail",
+    "tr",
+    "head",
+)
 
 
 def what_is_missing() -> str | None:

@@ -39,13 +39,15 @@ class KeptLogs:
 class CloudWatchLogs:
     """As the awslogs driver does it: no empty lines, long ones cut, several lines a call."""
 
-    def __init__(self, endpoint: str, region: str) -> None:
+    def __init__(
+        self, endpoint: str, region: str, keys: tuple[str, str] = ("test", "test")
+    ) -> None:
         self._client: Any = boto3.client(
             "logs",
             endpoint_url=endpoint,
             region_name=region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=keys[0],
+            aws_secret_access_key=keys[1],
         )
         self._streams: set[tuple[str, str]] = set()
         self._lines: queue.SimpleQueue[tuple[str, str, bytes, int] | None] = queue.SimpleQueue()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from . import answers, listing
 from .jobs import Document, Job
-from .limits import DESCRIBED, check_reason
+from .limits import DESCRIBED, TAGS, check_reason
 from .progress import Progress, head_of_queue
 from .refusals import client_error
 from .world import World, now_ms
@@ -33,6 +33,11 @@ class Operations:
             "DescribeJobQueues": self._queues,
             "DescribeComputeEnvironments": self._environments,
             "GetJobQueueSnapshot": self._snapshot,
+            "DescribeSchedulingPolicies": self._policies,
+            "ListSchedulingPolicies": self._policy_names,
+            "TagResource": self._tag,
+            "UntagResource": self._untag,
+            "ListTagsForResource": self._tags,
         }
 
     def call(self, operation: str, request: Document, size: int) -> Document:
@@ -56,7 +61,10 @@ class Operations:
     def _definitions(self, request: Document, _: int) -> Document:
         named = set(request.get("jobDefinitions", ()))
         found = [
-            answers.definition(each, active=each.arn not in self._world.inactive)
+            {
+                **answers.definition(each, active=each.arn not in self._world.inactive),
+                "tags": dict(self._world.tags[each.arn]),
+            }
             for each in self._world.revisions()
             if (not named or named & {each.arn, f"{each.name}:{each.revision}", each.name})
             and request.get("jobDefinitionName", each.name) == each.name
@@ -75,7 +83,13 @@ class Operations:
         if len(ids) > DESCRIBED:
             raise client_error(f"Maximum number of jobs supported is  {DESCRIBED} .")
         found = {job.id: job for each in ids if (job := self._world.visible(each)) is not None}
-        return {"jobs": [answers.detail(job, self._world.settings) for job in found.values()]}
+        tags = self._world.tags
+        return {
+            "jobs": [
+                {**answers.detail(job, self._world.settings), "tags": dict(tags[job.arn])}
+                for job in found.values()
+            ]
+        }
 
     def _list(self, request: Document, _: int) -> Document:
         listing.check(request)
@@ -135,6 +149,45 @@ class Operations:
         return answers.snapshot(
             head_of_queue(self._world, queue.name), queue.environments, now_ms()
         )
+
+    def _policies(self, request: Document, _: int) -> Document:
+        found = [
+            answers.scheduling_policy(queue, self._world.settings)
+            for queue in self._world.queues.values()
+            if queue.fair_share
+        ]
+        return {"schedulingPolicies": [each for each in found if each["arn"] in request["arns"]]}
+
+    def _policy_names(self, request: Document, _: int) -> Document:
+        found = [
+            {"arn": answers.scheduling_policy(queue, self._world.settings)["arn"]}
+            for queue in self._world.queues.values()
+            if queue.fair_share
+        ]
+        return _paged("schedulingPolicies", found, request)
+
+    def _tag(self, request: Document, _: int) -> Document:
+        held = self._tagged(request)
+        made = {**held, **request["tags"]}
+        if len(made) > TAGS:
+            raise client_error(f"More than {TAGS} tags")
+        held.update(made)
+        return {}
+
+    def _untag(self, request: Document, _: int) -> Document:
+        held = self._tagged(request)
+        for key in request["tagKeys"]:
+            held.pop(key, None)
+        return {}
+
+    def _tags(self, request: Document, _: int) -> Document:
+        return {"tags": dict(self._tagged(request))}
+
+    def _tagged(self, request: Document) -> dict[str, str]:
+        arn = request["resourceArn"]
+        if (held := self._world.tags.get(arn)) is None:
+            raise client_error(f"Resource {arn} does not exist")
+        return held
 
 
 def _paged(name: str, found: Sequence[Document], request: Document) -> Document:

@@ -131,10 +131,17 @@ class Progress:
                     heapq.heappop(waiting)
                     self._start(job, found)
                     continue
-                if found is not None and job.reason != found:
+                if found and job.reason != found:
                     job.reason = found
                     self._limit(job, found)
                 break
+
+    def _move(self, job: Job, state: State) -> None:
+        """Into the next state; whoever listens hears it once the rest is told too."""
+        job.move(state)
+        if self._world.events is not None:
+            publish = partial(self._world.events.moved, job, str(state), self._world.settings)
+            self._world.timers.after(0, publish)
 
     def _depend(self, job: Job) -> None:
         """Notes whom it waits for; one that has failed already fails it."""
@@ -159,17 +166,17 @@ class Progress:
             return
         if job.children:
             # Its children's ends end it, though they may all have been quicker.
-            job.move(State.PENDING)
+            self._move(job, State.PENDING)
             self._end_parent(job)
         elif job.waits_for and not (job.ending and not job.cancelled):
-            job.move(State.PENDING)
+            self._move(job, State.PENDING)
         elif job.ending is not None:
             self._end(job, State.FAILED, job.ending)
         else:
             self._runnable(job)
 
     def _runnable(self, job: Job) -> None:
-        job.move(State.RUNNABLE)
+        self._move(job, State.RUNNABLE)
         job.reason = None
         job.current = None
         job.head_since_ms = now_ms()
@@ -213,7 +220,7 @@ class Progress:
         )
         self._places[job.id] = placement
         self._count(job, placement.needs.vcpus)
-        job.move(State.STARTING)
+        self._move(job, State.STARTING)
         job.reason = None
         job.current = attempt
         self._world.after(
@@ -255,7 +262,7 @@ class Progress:
             if attempt.settled:
                 return
             attempt.started_ms = job.started_ms = now_ms()
-            job.move(State.RUNNING)
+            self._move(job, State.RUNNING)
             if (seconds := job.timeout_seconds) is not None:
                 self._world.after((seconds, seconds), partial(self._time_out, job, attempt))
 
@@ -319,7 +326,7 @@ class Progress:
         return retries.again(job.retry["evaluateOnExit"], code, reason, attempt.status_reason or "")
 
     def _end(self, job: Job, state: State, reason: str | None) -> None:
-        job.move(state)
+        self._move(job, state)
         job.reason = reason
         job.stopped_ms = now_ms()
         if job.parent is not None:

@@ -13,12 +13,13 @@ from typing import Any
 from . import refusals
 from .agent import Agent
 from .compute import ComputeEnvironment, JobQueue
+from .events import Events
 from .executors import Executor
 from .faults import Fault, Faults
 from .jobs import Document, Job
 from .operations import Operations
 from .progress import Progress
-from .service_model import problems_of_answer, problems_of_request, routes
+from .service_model import operation_of, problems_of_answer, problems_of_request
 from .services import NoServices, Services
 from .settings import Range, Settings
 from .task_endpoint import TaskEndpoint
@@ -38,18 +39,23 @@ class BatchServer:
     """A Batch of its own on loopback; ``close`` ends it and every container.
 
     ``seen``: all requests, in order. ``faults``: what the next ones meet. ``services``: the rest of
-    the account, for its tasks. ``tasks``: what they ask the ECS agent.
+    the account, for its tasks. ``events``: who hears of changes of state. ``tasks``: what tasks ask
+    the ECS agent.
     """
 
     def __init__(
-        self, executor: Executor, settings: Settings | None = None, services: Services | None = None
+        self,
+        executor: Executor,
+        settings: Settings | None = None,
+        services: Services | None = None,
+        events: Events | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.faults = Faults(self.settings.rates)
         self.seen: list[Seen] = []
         self._executor = executor
         self._folder = tempfile.mkdtemp(prefix="batch-server-")
-        self._world = World(self.settings)
+        self._world = World(self.settings, events)
         self.tasks = TaskEndpoint(self.settings.agent_address)
         self._http = _Http(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -74,6 +80,11 @@ class BatchServer:
         with self._world.lock:
             made = self._world.queues[name] = JobQueue(name, list(environments), **options)
         return made
+
+    def queue(self, name: str) -> JobQueue:
+        """As it stands."""
+        with self._world.lock:
+            return self._world.queues[name]
 
     def set_placing(self, environment: ComputeEnvironment, places: bool) -> None:
         """Whether jobs find room there from now on."""
@@ -107,8 +118,9 @@ class BatchServer:
         """Mistakes of the server itself: a test that finds one has failed."""
         return list(self._world.timers.errors)
 
-    def answer(self, operation: str, body: bytes) -> tuple[Document, Fault | None]:
-        """Raises ``Refused``. With ``LOST_REQUEST`` nothing was done."""
+    def answer(self, operation: str, body: bytes, given: Document) -> tuple[Document, Fault | None]:
+        """``given``: members of the request that stand in its path. Raises ``Refused``. With
+        ``LOST_REQUEST`` nothing was done."""
         fault = self.faults.take(operation)
         request: Document = {}
         try:
@@ -118,7 +130,7 @@ class BatchServer:
                 raise refusals.throttled()
             if fault is Fault.BROKEN:
                 raise refusals.broken()
-            request = _decoded(body)
+            request = {**_decoded(body), **given}
             if problems := problems_of_request(operation, request):
                 raise refusals.client_error("; ".join(problems))
             with self._world.lock:
@@ -166,13 +178,23 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
         disable_nagle_algorithm = True
 
         def do_POST(self) -> None:
+            self._answer("POST")
+
+        def do_GET(self) -> None:
+            self._answer("GET")
+
+        def do_DELETE(self) -> None:
+            self._answer("DELETE")
+
+        def _answer(self, method: str) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 if "Authorization" not in self.headers:
                     raise refusals.unsigned()
-                if (operation := routes().get(self.path)) is None:
+                operation, given = operation_of(method, self.path)
+                if operation is None:
                     raise refusals.client_error(f"No such path: {self.path}")
-                answer, fault = server.answer(operation, body)
+                answer, fault = server.answer(operation, body, given)
             except refusals.Refused as refused:
                 self._send(refused.status, {"message": refused.message}, refused.code)
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 import botocore.session
 
@@ -31,11 +32,27 @@ def service() -> Any:
     return botocore.session.get_session().get_service_model("batch")
 
 
+_TAGS = "/v1/tags/"
+
+
 @functools.cache
-def routes() -> Mapping[str, str]:
-    """Path of a request → the operation."""
+def _routes() -> Mapping[tuple[str, str], str]:
     model = service()
-    return {model.operation_model(name).http["requestUri"]: name for name in model.operation_names}
+    http = {name: model.operation_model(name).http for name in model.operation_names}
+    return {
+        (each["method"], each["requestUri"].partition("{")[0]): name for name, each in http.items()
+    }
+
+
+def operation_of(method: str, path: str) -> tuple[str | None, dict[str, Any]]:
+    """The operation of a request, and its members that stand in the path: only tags have them."""
+    plain, _, query = path.partition("?")
+    if not plain.startswith(_TAGS):
+        return _routes().get((method, plain)), {}
+    given: dict[str, Any] = {"resourceArn": unquote(plain.removeprefix(_TAGS))}
+    if keys := parse_qs(query).get("tagKeys"):
+        given["tagKeys"] = keys
+    return _routes().get((method, _TAGS)), given
 
 
 def problems_of_request(operation: str, body: Any) -> list[str]:

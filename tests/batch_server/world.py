@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from . import limits, plans
 from .compute import ComputeEnvironment, JobQueue
+from .events import Events
 from .fargate import check_pair
 from .jobs import Definition, Document, Job
 from .refusals import Refused, client_error
@@ -25,8 +26,9 @@ def now_ms() -> int:
 
 
 class World:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, events: Events | None = None) -> None:
         self.settings = settings
+        self.events = events
         self.timers = Timers()
         self.lock = self.timers.lock
         self.dice = random.Random(settings.seed)
@@ -34,6 +36,8 @@ class World:
         self.queues: dict[str, JobQueue] = {}
         self.definitions: dict[str, list[Definition]] = defaultdict(list)
         self.inactive: set[str] = set()
+        self.tags: dict[str, dict[str, str]] = {}
+        """By ARN, those of TagResource and of the request that made it."""
         self.jobs: dict[str, Job] = {}
         self.visibility: Range = settings.visible_after_s
         self._shares: dict[str, set[str]] = defaultdict(set)
@@ -80,6 +84,7 @@ class World:
         arn = self.settings.arn(f"job-definition/{name}:{revision}")
         made = Definition(name, revision, arn, request)
         self.definitions[name].append(made)
+        self.tags[arn] = dict(request.get("tags") or {})
         return made
 
     def add_job(self, request: Document, size: int) -> Job:
@@ -105,6 +110,7 @@ class World:
     def forget(self, job: Job) -> None:
         for each in (job, *job.children):
             self.jobs.pop(each.id, None)
+            self.tags.pop(each.arn, None)
 
     def _job(
         self,
@@ -128,6 +134,7 @@ class World:
             number=self._number,
         )
         self.jobs[job_id] = made
+        self.tags[made.arn] = dict(request.get("tags") or {})
         return made
 
     def _check_dependency(self, dependency: Mapping[str, str], request: Document) -> None:

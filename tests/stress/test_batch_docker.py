@@ -76,6 +76,38 @@ def test_memory_limit_kills(batch: BatchAccount) -> None:
     assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
 
 
+def test_child_killed_for_memory_is_told_of_a_job_that_went_well(batch: BatchAccount) -> None:
+    """Such a job would be taken for a failed one, or its loss go unseen."""
+    job = batch.wait(batch.submit("head -c 200000000 /dev/zero | tail >/dev/null; exit 0"))
+    assert (job["status"], job["container"]["exitCode"]) == ("SUCCEEDED", 0)
+    assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
+
+
+ASKS = """
+for path in "$AWS_CONTAINER_CREDENTIALS_FULL_URI" "$ECS_CONTAINER_METADATA_URI_V4/task"; do
+    place=${path#http://}
+    exec 3<>"/dev/tcp/$(echo "${place%%/*}" | tr : /)"
+    echo "GET /${place#*/} HTTP/1.0" >&3
+    echo >&3
+    cat <&3
+    echo
+done
+"""
+"""The image has no HTTP client but bash."""
+
+
+def test_container_asks_for_keys_and_metadata(batch: BatchAccount, endpoint: Endpoint) -> None:
+    """What fetches its files with the job role's keys could not be tried in a container."""
+    role = "arn:aws:iam::123456789012:role/job"
+    batch.register("asks", image=IMAGE, command=["bash", "-c", ASKS], jobRoleArn=role)
+    job = batch.wait(batch.start("asks"))
+    assert job["status"] == "SUCCEEDED", job
+    told = "\n".join(lines(endpoint, job["container"]["logStreamName"], 8))
+    assert f'"RoleArn": "{role}"' in told and '"AccessKeyId"' in told
+    assert f'"TaskARN": "{job["container"]["taskArn"]}"' in told
+    assert '"KnownStatus": "RUNNING"' in told
+
+
 def test_first_process_without_a_handler_ignores_term(batch: BatchAccount) -> None:
     """A timeout's TERM would end what in a container only KILL ends."""
     job = batch.wait(
