@@ -28,6 +28,7 @@ sys.path.insert(0, str(REPOSITORY))
 from runner.batch.document_check import JOB_TABLE, QUEUE_TABLE  # noqa: E402
 from runner.batch.monitor import build_parser  # noqa: E402
 from runner.cli.main import VERBS, parser_of  # noqa: E402
+from runner.cli.verbs.batch import SUBVERBS  # noqa: E402
 from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
 from runner.core.state_file import StateFile, StateFileArray, StateFileJob  # noqa: E402
 from runner.core.states import JobStatus, QueueStatus  # noqa: E402
@@ -173,8 +174,28 @@ def _verb(verb: str) -> str:
     about = " ".join((parser.description or "").split())
     if verb == "completion":
         about = (parser.description or "").strip().partition("\n")[0]
-    parts = [f"### runner {verb}", about, f"```text\n{_usage(verb, parser)}\n```"]
-    return "\n\n".join([*parts, *_flag_tables(parser)])
+    if (subverbs := subverbs_of(parser)) is not None:
+        rows = [[f"[`{name}`](#runner-{verb}-{name})", SUBVERBS[name]] for name in subverbs]
+        parts = [f"### runner {verb}", about, table(["verb", "what it does"], rows)]
+        return "\n\n".join([*parts, *(_flags(f"{verb} {n}", p, 4) for n, p in subverbs.items())])
+    return _flags(verb, parser, 3, about)
+
+
+def subverbs_of(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser] | None:
+    """The parsers of the verbs below a verb, if it has some."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found: Mapping[str, argparse.ArgumentParser] = action.choices
+            return found
+    return None
+
+
+def _flags(verb: str, parser: argparse.ArgumentParser, depth: int, about: str = "") -> str:
+    about = about or "\n\n".join(
+        " ".join(part.split()) for part in (parser.description or "").split("\n\n")
+    )
+    usage = f"```text\n{_usage(verb, parser)}\n```"
+    return "\n\n".join([f"{'#' * depth} runner {verb}", about, usage, *_flag_tables(parser)])
 
 
 def _batch_status() -> str:
@@ -203,7 +224,8 @@ def _usage(verb: str, parser: argparse.ArgumentParser) -> str:
         name = _metavar(action)
         repeated = f"{name} …" if action.nargs in ("*", "+") else name
         shown.append(f"[{repeated}]" if action.nargs in ("*", "?") else repeated)
-    return " ".join(["runner", verb, *required, "[flags]", *shown])
+    command = ["[-- COMMAND …]"] if getattr(parser, "takes_command", False) else []
+    return " ".join(["runner", verb, *required, "[flags]", *shown, *command])
 
 
 def _names(action: argparse.Action) -> str:

@@ -23,6 +23,12 @@ LONGEST_REASON = 1_024
 
 THROTTLED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling"})
 
+NOT_SENT = frozenset(
+    {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError",
+     "CredentialRetrievalError", "MetadataRetrievalError"}
+)  # fmt: skip
+"""botocore's errors before there is a connection to send anything over."""
+
 Document = dict[str, Any]
 
 
@@ -66,16 +72,45 @@ class Batch:
         """
         # The filter is blind to case, and with it Batch ignores jobStatus.
         wanted = [{"name": "JOB_NAME", "values": [f"{prefix}*"]}]
-        found = self._pages({"jobQueue": queue, "filters": wanted})
+        found = self._jobs({"jobQueue": queue, "filters": wanted})
         return [job for job in found if str(job.get("jobName", "")).startswith(prefix)]
 
     def children(self, array: str, states: Iterable[str]) -> list[Document]:
         """JobSummary of an array's children in these states."""
         return [
-            job
-            for state in states
-            for job in self._pages({"arrayJobId": array, "jobStatus": state})
+            job for state in states for job in self._jobs({"arrayJobId": array, "jobStatus": state})
         ]
+
+    def in_states(self, queue: str, states: Iterable[str]) -> Iterator[Document]:
+        """JobSummary of every job of a queue in these states, one state after the other."""
+        for state in states:
+            yield from self._jobs({"jobQueue": queue, "jobStatus": state})
+
+    def definition(self, name: str) -> Document | None:
+        """The newest active definition of a name, or that of ``name:revision`` or an ARN."""
+        if ":" in name:
+            wanted: Document = {"jobDefinitions": [name]}
+        else:
+            wanted = {"jobDefinitionName": name, "status": "ACTIVE"}
+        found = list(self._pages("describe_job_definitions", "jobDefinitions", wanted))
+        revision = max((part_of(each, "it", "revision") for each in found), default=None)
+        return next((each for each in found if each["revision"] == revision), None)
+
+    def queue(self, name: str) -> Document | None:
+        """JobQueueDetail of a queue, by name or ARN; None if there is none."""
+        wanted = {"jobQueues": [name]}
+        return next(self._pages("describe_job_queues", "jobQueues", wanted), None)
+
+    def environments(self, names: Sequence[str]) -> list[Document]:
+        """ComputeEnvironmentDetail of each, by names or ARNs."""
+        if not names:
+            return []
+        wanted = {"computeEnvironments": list(names)}
+        return list(self._pages("describe_compute_environments", "computeEnvironments", wanted))
+
+    def snapshot(self, queue: str) -> Document:
+        """The first 100 RUNNABLE jobs of a queue: GetJobQueueSnapshot's answer."""
+        return self._call("get_job_queue_snapshot", {"jobQueue": queue})
 
     def cancel(self, job: str, reason: str) -> None:
         """Ends it where it hasn't begun yet; else nothing happens."""
@@ -85,12 +120,15 @@ class Batch:
         """Ends it in whichever state it is. Nothing happens where it has ended."""
         self._call("terminate_job", {"jobId": job, "reason": reason[:LONGEST_REASON]})
 
-    def _pages(self, request: Mapping[str, Any]) -> Iterator[Document]:
+    def _jobs(self, request: Mapping[str, Any]) -> Iterator[Document]:
+        return self._pages("list_jobs", "jobSummaryList", request)
+
+    def _pages(self, operation: str, member: str, request: Mapping[str, Any]) -> Iterator[Document]:
         token: str | None = None
         while True:
             more = {} if token is None else {"nextToken": token}
-            answer = self._call("list_jobs", {**request, **more})
-            yield from part_of(answer, "ListJobs", "jobSummaryList")
+            answer = self._call(operation, {**request, **more})
+            yield from part_of(answer, operation, member)
             if (token := answer.get("nextToken")) is None:
                 return
 
@@ -113,7 +151,7 @@ class Batch:
 
 def may_have_happened(error: AwsError) -> bool:
     """Whether a call that failed so may have had its effect all the same."""
-    return error.kind is ErrorKind.PASSING and error.code not in THROTTLED
+    return error.kind is ErrorKind.PASSING and error.code not in THROTTLED | NOT_SENT
 
 
 def _call(client: Any, operation: str, request: Mapping[str, Any]) -> Document:

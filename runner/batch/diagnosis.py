@@ -35,9 +35,9 @@ _ORDINARY_END = re.compile(r"essential container in task exited", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """``code`` stays the same over versions. ``evidence``: AWS's own words, the log's last lines.
+    """``code`` stays the same over versions; ``kind`` says whether another attempt can help.
 
-    ``kind`` says whether another attempt can help.
+    ``evidence``: AWS's own words. ``log``: the last lines of the container's log.
     """
 
     code: str
@@ -45,6 +45,7 @@ class Diagnosis:
     cause: str
     next_steps: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
 
     def view(self) -> dict[str, Any]:
         """For JSON."""
@@ -54,6 +55,7 @@ class Diagnosis:
             "cause": self.cause,
             "next_steps": list(self.next_steps),
             "evidence": list(self.evidence),
+            "log": list(self.log),
         }
 
 
@@ -142,7 +144,7 @@ def _of_reason(
         if found := cause.pattern.search(reason):
             return _filled(cause, found, job, each, told)
     if each.exit_code:
-        return replace(_of_exit(each, job, known, words), evidence=(*told, *_last(known.log)))
+        return replace(_of_exit(each, job, known, words), evidence=tuple(told))
     return Diagnosis("container_failed", FailureKind.SETUP, reason, _READ_LOG, tuple(told))
 
 
@@ -152,8 +154,8 @@ def _out_of_memory(each: ContainerDetail, known: Circumstances, words: Sequence[
     used = f"; it had used {known.used_mib:,.0f} MiB" if known.used_mib is not None else ""
     cause = f"it ran out of its memory{asked} and was killed{used}"
     steps = (_more_memory(each, known), "or have it use less: smaller batches, fewer threads")
-    evidence = (*words, *_last(known.log))
-    return Diagnosis("out_of_memory", FailureKind.RESOURCES, cause, steps, evidence)
+    log = _last(known.log)
+    return Diagnosis("out_of_memory", FailureKind.RESOURCES, cause, steps, tuple(words), log)
 
 
 def _more_memory(each: ContainerDetail, known: Circumstances) -> str:
@@ -176,16 +178,17 @@ def _of_exit(
     hints = tuple(
         hint for pattern, hint in LOG_HINTS if any(pattern.search(line) for line in known.log)
     )
-    evidence = (*words, *_last(known.log))
+    log = _last(known.log)
     if special := EXIT_CODES.get(code):
         short, kind, told, step = special
         cause = f"{name} exited with {told}"
         if code == 137 and (had := each.amount("MEMORY")) is not None:
             step = f"{step} (it has {_size(had)})"
-        return Diagnosis(short, kind, cause, (*hints, step), evidence)
+        return Diagnosis(short, kind, cause, (*hints, step), tuple(words), log)
     cause = f"{name} exited with {code}: its own command failed"
-    steps = (*hints, "read the end of its log: what the command says of its failure is there")
-    return Diagnosis("exit_code", FailureKind.PROGRAM, cause, steps, evidence)
+    where = "the end of its log" + (", which is shown here" if log else "")
+    steps = (*hints, f"what the command says of its failure is at {where}")
+    return Diagnosis("exit_code", FailureKind.PROGRAM, cause, steps, tuple(words), log)
 
 
 def _last(lines: Sequence[str]) -> tuple[str, ...]:

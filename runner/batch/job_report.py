@@ -123,6 +123,8 @@ def _facts(
         yield "Diagnosis", f"{diagnosis.cause} [{diagnosis.code}]"
         yield from (("Next", step) for step in diagnosis.next_steps[:1])
         yield from (("", step) for step in diagnosis.next_steps[1:])
+        yield from (("Its log", line) for line in diagnosis.log[:1])
+        yield from (("", line) for line in diagnosis.log[1:])
 
 
 def _of_parts(job: JobDetail) -> Iterator[tuple[str, str]]:

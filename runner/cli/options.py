@@ -159,7 +159,8 @@ def settings(arguments: argparse.Namespace, **more: Any) -> Settings:
     config = getattr(arguments, "config", None)
     for name, value in {**overrides, "config": config}.items():
         if value == "":
-            raise UsageError(f"--{name.replace('_', '-')} is empty")
+            flag = name.removeprefix("batch_").replace("_", "-")
+            raise UsageError(f"--{flag} is empty")
     made = load_settings(
         os.environ,
         root=os.geteuid() == 0,
