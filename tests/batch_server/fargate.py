@@ -16,6 +16,7 @@ PAIRS: Mapping[float, Collection[int]] = {
     4: range(8 * GIB, 30 * GIB + 1, GIB),
     8: range(16 * GIB, 60 * GIB + 1, 4 * GIB),
     16: range(32 * GIB, 120 * GIB + 1, 8 * GIB),
+    32: (60 * GIB, 120 * GIB, 244 * GIB),
 }
 """vCPU → MiB (documentation of ResourceRequirement in botocore's model)."""
 

@@ -53,6 +53,8 @@ def check_submission(
         _check_container(override)
     if several:
         _check_override_names(request, definition)
+    if not definition.fargate:
+        check_whole(overrides(request))
 
 
 def check_registration(request: Document, size: int) -> None:
@@ -87,6 +89,20 @@ def check_registration(request: Document, size: int) -> None:
         _refuse_if(memory is None or memory < 4, "MEMORY must be at least 4 MiB")
     if "FARGATE" in request.get("platformCapabilities", ()):
         check_fargate(request, containers)
+    else:
+        check_whole(containers)
+
+
+def check_whole(containers: Iterable[Document]) -> None:
+    """Elsewhere than on Fargate amounts are whole numbers; the words are Batch's
+    (kestra-io/plugin-aws#504)."""
+    for container in containers:
+        for each in container.get("resourceRequirements") or ():
+            _refuse_if(
+                not each["value"].isdigit(),
+                f"Value {each['value']} for type {each['type']} in resourceRequirement is not"
+                " valid. Please provide a numeric value.",
+            )
 
 
 def check_common(request: Document) -> None:

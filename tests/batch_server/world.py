@@ -94,6 +94,10 @@ class World:
             raise client_error(f"JobQueue {queue.name} is not ENABLED")
         definition = self.definition(request["jobDefinition"])
         limits.check_submission(request, size, definition, fair_share=queue.fair_share)
+        kinds = {environment.fargate for environment in queue.environments}
+        if kinds and definition.fargate not in kinds:
+            where = "FARGATE" if definition.fargate else "EC2"
+            raise client_error(f"JobQueue {queue.name} has no compute environment for {where}")
         for dependency in request.get("dependsOn", ()):
             self._check_dependency(dependency, request)
         self._check_share(queue, request)

@@ -217,6 +217,10 @@ FARGATE = {
         ({"type": "multinode"}, "container jobs"),
         ({"containerProperties": {"image": "x"}}, "VCPU"),
         (
+            {"containerProperties": container(resourceRequirements=requirements(0.5, 64))},
+            "Please provide a numeric value",
+        ),
+        (
             {"containerProperties": container(resourceRequirements=requirements(1, 3))},
             "at least 4 MiB",
         ),
@@ -650,6 +654,9 @@ def test_overrides_fit_their_definition(batch: BatchAccount) -> None:
         **FARGATE,
     )
     request["jobDefinition"] = "fargate"
+    assert "no compute environment for FARGATE" in refusal(batch.client.submit_job, **request)
+    batch.server.add_queue("fargate", batch.server.add_environment("f", kind="FARGATE"))
+    request["jobQueue"] = "fargate"
     over = {"resourceRequirements": [{"type": "MEMORY", "value": "4096"}]}
     assert "no pair" in refusal(batch.client.submit_job, **request, containerOverrides=over)
 

@@ -253,7 +253,7 @@ def test_secrets_are_read_with_the_execution_role(
 def test_gpus_are_counted_and_named(batch: BatchAccount, logs: KeptLogs) -> None:
     """Two jobs would get one GPU, or a job wait for one that no instance has."""
     batch.environment.host_gpus = 2
-    gpu = [*requirements(0.25, 64), {"type": "GPU", "value": "1"}]
+    gpu = [*requirements(1, 64), {"type": "GPU", "value": "1"}]
     batch.register("gpu", command=["sh", "-c", STAYS], resourceRequirements=gpu)
     jobs = [batch.start("gpu") for _ in range(3)]
     seen = {env_of(batch, logs, job)["NVIDIA_VISIBLE_DEVICES"] for job in jobs}
@@ -261,7 +261,7 @@ def test_gpus_are_counted_and_named(batch: BatchAccount, logs: KeptLogs) -> None
     details = [batch.job(job)["container"] for job in jobs]
     hosts = [each["containerInstanceArn"] for each in details]
     assert sorted(hosts.count(each) for each in {*hosts}) == [1, 2]
-    many = [*requirements(0.25, 64), {"type": "GPU", "value": "3"}]
+    many = [*requirements(1, 64), {"type": "GPU", "value": "3"}]
     large = batch.start("gpu", containerOverrides={"resourceRequirements": many})
     stuck = batch.wait(large, lambda job: "statusReason" in job)
     assert stuck["statusReason"] == "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"

@@ -436,6 +436,7 @@ def test_lines_of_plain_processes_go_to_cloudwatch(endpoint: Endpoint) -> None:
         *((0.25, 512, True), (0.25, 4096, False), (0.5, 1024, True), (0.5, 1536, False)),
         *((1, 2048, True), (2, 2048, False), (4, 30_720, True), (8, 20_480, True)),
         *((8, 18_432, False), (16, 122_880, True), (16, 36_864, False), (3, 8192, False)),
+        *((32, 249_856, True), (32, 65_536, False)),
     ],
 )
 def test_pairs_of_fargate(batch: BatchAccount, vcpus: float, memory: int, fits: bool) -> None:
