@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import boto3
-from batch_server import BatchServer, Events, Executor, Services, Settings
+from batch_server import BatchServer, Events, Executor, Rights, Services, Settings
 from boto_models import read_once
 from botocore.config import Config
 from s3_endpoint import env_for
@@ -30,17 +30,20 @@ class BatchAccount:
         settings: Settings | None = None,
         services: Services | None = None,
         events: Events | None = None,
+        rights: Rights | None = None,
+        keys: tuple[str, str] = ("test", "test"),
     ) -> None:
+        """``keys``: the client's; with ``rights`` they decide what it may do."""
         read_once()
-        self.server = BatchServer(executor, settings, services, events)
+        self.server = BatchServer(executor, settings, services, events, rights)
         self.environment = self.server.add_environment("here")
         self.server.add_queue("queue", self.environment)
         self.client: Any = boto3.client(
             "batch",
             endpoint_url=self.server.url,
             region_name=self.server.settings.region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=keys[0],
+            aws_secret_access_key=keys[1],
             config=Config(retries={"total_max_attempts": 1}),
         )
 

@@ -11,6 +11,7 @@ from .flaws import NOT_INSPECTED, TIMED_OUT, Flawed
 from .jobs import State
 from .logs import GROUP, CloudWatchLogs, KeptLogs, LogSink
 from .processes import Processes
+from .rights import Rights
 from .server import BatchServer, Seen
 from .services import Keys, MotoServices, NoServices, Services
 from .settings import Delays, Settings
@@ -39,6 +40,7 @@ __all__ = [
     "MotoServices",
     "NoServices",
     "Processes",
+    "Rights",
     "Running",
     "Seen",
     "Services",

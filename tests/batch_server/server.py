@@ -19,6 +19,7 @@ from .faults import Fault, Faults
 from .jobs import Document, Job
 from .operations import Operations
 from .progress import Progress
+from .rights import Rights, access_key_of
 from .service_model import operation_of, problems_of_answer, problems_of_request
 from .services import NoServices, Services
 from .settings import Range, Settings
@@ -40,7 +41,7 @@ class BatchServer:
 
     ``seen``: all requests, in order. ``faults``: what the next ones meet. ``services``: the rest of
     the account, for its tasks. ``events``: who hears of changes of state. ``tasks``: what tasks ask
-    the ECS agent.
+    the ECS agent. ``rights``: who may call what; everybody everything without.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class BatchServer:
         settings: Settings | None = None,
         services: Services | None = None,
         events: Events | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.faults = Faults(self.settings.rates)
         self.seen: list[Seen] = []
+        self._rights = rights
         self._executor = executor
         self._folder = tempfile.mkdtemp(prefix="batch-server-")
         self._world = World(self.settings, events)
@@ -118,7 +121,9 @@ class BatchServer:
         """Mistakes of the server itself: a test that finds one has failed."""
         return list(self._world.timers.errors)
 
-    def answer(self, operation: str, body: bytes, given: Document) -> tuple[Document, Fault | None]:
+    def answer(
+        self, operation: str, body: bytes, given: Document, access_key: str
+    ) -> tuple[Document, Fault | None]:
         """``given``: members of the request that stand in its path. Raises ``Refused``. With
         ``LOST_REQUEST`` nothing was done."""
         fault = self.faults.take(operation)
@@ -133,6 +138,8 @@ class BatchServer:
             request = {**_decoded(body), **given}
             if problems := problems_of_request(operation, request):
                 raise refusals.client_error("; ".join(problems))
+            if self._rights is not None:
+                self._rights.check(access_key, operation, request)
             with self._world.lock:
                 answer = self._operations.call(operation, request, len(body))
         except refusals.Refused as refused:
@@ -194,7 +201,8 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:
                 operation, given = operation_of(method, self.path)
                 if operation is None:
                     raise refusals.client_error(f"No such path: {self.path}")
-                answer, fault = server.answer(operation, body, given)
+                key = access_key_of(self.headers["Authorization"])
+                answer, fault = server.answer(operation, body, given, key)
             except refusals.Refused as refused:
                 self._send(refused.status, {"message": refused.message}, refused.code)
                 return

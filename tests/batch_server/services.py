@@ -88,6 +88,7 @@ class MotoServices:
         self._region = region
         self._admin = admin
         self._lifetime_s = lifetime_s
+        self._given: dict[str, str] = {}
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -113,6 +114,7 @@ class MotoServices:
         by = f"{role.rpartition('/')[0]}/taken-by-ecs/{name}"
         answer = self._as_admin("sts").assume_role(RoleArn=by, RoleSessionName=session)
         told = answer["Credentials"]
+        self._given[told["AccessKeyId"]] = name
         return Keys(
             role, told["AccessKeyId"], told["SecretAccessKey"], told["SessionToken"], expires
         )
@@ -122,6 +124,29 @@ class MotoServices:
         if value_from.startswith("arn:aws:secretsmanager:"):
             return _of_secrets_manager(self._client("secretsmanager", *known), value_from)
         return _of_parameter_store(self._client("ssm", *known), value_from)
+
+    def policies_of(self, access_key: str) -> tuple[str, list[dict[str, Any]]]:
+        """The ARN of whoever has a key, and the policies: inline, and managed ones of the account's
+        own; no policies for a key that nobody has."""
+        iam = self._as_admin("iam")
+        if (role := self._given.get(access_key)) is not None:
+            kind, name = "role", role
+        else:
+            try:
+                told = iam.get_access_key_last_used(AccessKeyId=access_key)
+            except ClientError:
+                return f"unknown key {access_key}", []
+            kind, name = "user", str(told["UserName"])
+        of = {"RoleName" if kind == "role" else "UserName": name}
+        found = [
+            getattr(iam, f"get_{kind}_policy")(PolicyName=each, **of)["PolicyDocument"]
+            for each in getattr(iam, f"list_{kind}_policies")(**of)["PolicyNames"]
+        ]
+        for each in getattr(iam, f"list_attached_{kind}_policies")(**of)["AttachedPolicies"]:
+            version = iam.get_policy(PolicyArn=each["PolicyArn"])["Policy"]["DefaultVersionId"]
+            told = iam.get_policy_version(PolicyArn=each["PolicyArn"], VersionId=version)
+            found.append(told["PolicyVersion"]["Document"])
+        return f"arn:aws:iam::123456789012:{kind}/{name}", found
 
     @functools.cache  # noqa: B019 - as long as the account is
     def _as_admin(self, service: str) -> Any:

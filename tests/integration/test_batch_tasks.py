@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from batch_account import WAIT, BatchAccount, container, requirements
-from batch_server import Delays, KeptLogs, MotoServices, NoServices, Processes, Settings
+from batch_server import Delays, KeptLogs, MotoServices, NoServices, Processes, Rights, Settings
 from botocore.credentials import ContainerProvider
+from botocore.exceptions import ClientError
 from guarded import Guarded
 
 INSTANT = Delays(submitted=(0, 1), runnable=(0, 1), starting=(0, 1), ended=(0, 1))
@@ -278,3 +279,34 @@ def test_definition_names_its_log_group(batch: BatchAccount) -> None:
         container(logConfiguration=logging)["logConfiguration"]
         == (job["container"]["logConfiguration"])
     )
+
+
+def test_calls_are_those_that_the_caller_may(guarded: Guarded) -> None:
+    """A policy that lacks a right, or has one too many, would do in the tests."""
+    services, settings = MotoServices(guarded.endpoint.url, admin=guarded.admin()), Settings()
+    keys = guarded.env["AWS_ACCESS_KEY_ID"], guarded.env["AWS_SECRET_ACCESS_KEY"]
+    batch = BatchAccount(
+        Processes(KeptLogs()), settings, services, rights=Rights(services, settings), keys=keys
+    )
+    ours = "arn:aws:batch:us-east-1:123456789012:job-definition/ours-*"
+    queue = "arn:aws:batch:us-east-1:123456789012:job-queue/*"
+    statements = [
+        {"Effect": "Allow", "Action": "batch:RegisterJobDefinition", "Resource": ours},
+        {"Effect": "Allow", "Action": "batch:SubmitJob", "Resource": [ours, queue]},
+        {"Effect": "Allow", "Action": "iam:PassRole", "Resource": ROLE},
+    ]
+    guarded.allow({"Version": "2012-10-17", "Statement": statements})
+    batch.register("ours-a", jobRoleArn=ROLE)
+    batch.start("ours-a")
+    calls = {
+        "iam:PassRole": lambda: batch.register("ours-b", jobRoleArn=EXECUTION),
+        "batch:RegisterJobDefinition": lambda: batch.register("theirs"),
+        "batch:TagResource": lambda: batch.start("ours-a", tags={"a": "b"}),
+        "batch:DescribeJobs": lambda: batch.client.describe_jobs(jobs=["x"]),
+        "batch:TerminateJob": lambda: batch.client.terminate_job(jobId="x", reason="y"),
+    }
+    for action, call in calls.items():
+        with pytest.raises(ClientError, match="AccessDeniedException") as caught:
+            call()
+        assert f"not authorized to perform: {action}" in str(caught.value)
+    batch.close()
