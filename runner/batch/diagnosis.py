@@ -30,6 +30,10 @@ MOST_LINES = 10
 """Lines of a log that a diagnosis shows."""
 
 _OUT_OF_MEMORY = re.compile(r"outofmemory", re.IGNORECASE)
+_BATCHS_OWN = re.compile(r"essential container in task exited|task failed to start", re.I)
+"""Of a job that failed by itself; an older answer does not tell whether it was terminated."""
+
+_KILLED = (137, 143)
 _ORDINARY_END = re.compile(r"essential container in task exited", re.IGNORECASE)
 
 
@@ -115,6 +119,13 @@ def _of_failure(job: JobDetail, known: Circumstances) -> Diagnosis:
     for each in ends:
         if each.reason:
             return _of_reason(job, each, known, words)
+    if (
+        reason
+        and not _BATCHS_OWN.search(reason)
+        and any(each.exit_code in _KILLED for each in ends)
+    ):
+        told = f"it was ended from outside, with the reason: {reason}"
+        return Diagnosis("terminated", FailureKind.ENDED, told, (), tuple(words))
     for each in ends:
         if each.exit_code:
             return _of_exit(each, job, known, words)

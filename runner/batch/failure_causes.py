@@ -137,6 +137,11 @@ PULL = (
         "keep a copy of the image in Amazon ECR, or log in to the registry",
     ),
     _cause(
+        "pull_interrupted", _LOST, r"context canceled|slowdown|503 service|unexpected eof",
+        "{image} was being pulled from {registry}, and that broke off",
+        "submit it again: it usually passes; many large images at once make it likely",
+    ),
+    _cause(
         "host_disk_full", _RESOURCES, r"no space left on device|not enough space|thin pool has",
         "the host's disk is full: {image} does not fit beside what is there",
         "give the compute environment's instances a larger root volume by a launch template (30 GiB"

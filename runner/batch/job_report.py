@@ -10,7 +10,7 @@ from runner.batch.diagnosis import Diagnosis
 from runner.batch.job_detail import STATES, AttemptDetail, ContainerDetail, JobDetail
 from runner.batch.log_address import log_address
 from runner.model.durations import format_duration
-from runner.model.messages import clean
+from runner.model.printable import clean
 
 _WIDTH = 13
 """Of the names before the values."""

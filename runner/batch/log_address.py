@@ -50,7 +50,7 @@ def log_address(
     if container.log_stream is None or (settings is not None and settings.driver != "awslogs"):
         return None
     options = settings.options if settings is not None else {}
-    partition, of_job = _place(job.arn)
+    partition, of_job = _place(job.arn or job.queue_arn)
     where = options.get("awslogs-region") or of_job or region
     if not where:
         return None

@@ -44,13 +44,6 @@ def _escape(char: str) -> str:
     return "\\" + char if char in '"\\' else f"\\u{ord(char):04x}"
 
 
-def clean(text: str) -> str:
-    """The text with control characters spelled out: a job's words must not drive a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def step(key: str) -> str:
     """How a place goes on into an object: `.key`, or `["od d"]` for a key that needs quotes."""
     return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{quoted(key)}]"

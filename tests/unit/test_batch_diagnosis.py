@@ -83,6 +83,9 @@ PULLED = "CannotPullContainerError: "
         (PULLED + "image Manifest does not contain descriptor matching platform 'linux/amd64'",
          "image_wrong_platform"),
         (PULLED + "Error response from daemon: invalid reference format", "image_name_invalid"),
+        (PULLED + "context canceled", "pull_interrupted"),
+        (PULLED + "Error response from daemon: received unexpected HTTP status: 503 SlowDown",
+         "pull_interrupted"),
         (PULLED + "something that nobody has seen", "image_pull_failed"),
         ("CannotStartContainerError: Error response from daemon: failed to create shim task: OCI "
          "runtime create failed: exec: \"align\": executable file not found in $PATH: unknown",
@@ -228,6 +231,22 @@ def test_who_ended_it_is_not_the_jobs_failure() -> None:
     assert (ended.code, ended.kind) == ("terminated", FailureKind.ENDED)
     assert "enough" in ended.cause
     assert found(statusReason="no", isCancelled=True).code == "cancelled"
+
+
+def test_job_on_several_nodes_that_was_terminated() -> None:
+    """An answer without container and `isTerminated` would be told as memory that ran out.
+
+    Its members are those of aws-parallelcluster's recorded answer of such a job.
+    """
+    attempt = {
+        "startedAt": 1, "stoppedAt": 2, "statusReason": "Terminated by the user",
+        "container": {"exitCode": 137, "logStreamName": "d/default/a", "networkInterfaces": []},
+    }  # fmt: skip
+    nodes = {"mainNode": 0, "numNodes": 2, "nodeRangeProperties": [{"targetNodes": "0:1"}]}
+    raw = job(attempts=[attempt], statusReason="Terminated by the user", nodeProperties=nodes)
+    del raw["container"]
+    made = diagnose(read_job(raw))
+    assert (made.code, made.kind) == ("terminated", FailureKind.ENDED)
 
 
 def test_several_containers_are_told_by_the_one_that_failed() -> None:

@@ -113,6 +113,15 @@ def test_console_address_is_encoded_as_the_console_does(partition: str, host: st
     )
 
 
+def test_region_of_a_log_is_the_jobs() -> None:
+    """An answer without the job's ARN, as recorded ones are, would have no address of its log."""
+    raw = single()
+    del raw["jobArn"]
+    job = read_job(raw)
+    found = log_address(job, job.containers[0], "us-east-1")
+    assert found is not None and found.region == "eu-west-1"
+
+
 def test_log_of_another_group_or_driver() -> None:
     """A log would be looked for where the definition does not send it."""
     options = {"awslogs-group": "/mine", "awslogs-region": "us-west-2"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runner.model.messages import clean as clean
+from runner.model.printable import clean as clean
 
 
 def counted(number: int, noun: str) -> str:
