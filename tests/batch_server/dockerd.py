@@ -20,6 +20,8 @@ from typing import Any
 
 import docker
 
+IMAGE = "local/small"
+"""The image that tests import, of COMMANDS and what these need."""
 API = "1.41"
 """Of Docker 20.10; a given one saves the question."""
 PATIENCE = 60.0

@@ -6,12 +6,14 @@ can be had again.
 
 from __future__ import annotations
 
+import os
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import scale
+from batch_server.dockerd import IMAGE, DockerDaemon, what_is_missing
 from scale import SCALE, SEED
 
 
@@ -48,3 +50,16 @@ def seed(request: pytest.FixtureRequest) -> int:
     found = random.Random(f"{SEED}/{request.node.nodeid}").randrange(1 << 32)
     print(f"SEED={SEED} (this test's own: {found})")
     return found
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DockerDaemon]:
+    """A Docker daemon with IMAGE. Where there can be none: skipped, but never in CI."""
+    if missing := what_is_missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    made = DockerDaemon()
+    try:
+        made.import_image(IMAGE)
+        yield made
+    finally:
+        made.close()

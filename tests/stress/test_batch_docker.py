@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,24 +11,10 @@ import pytest
 from batch_account import WAIT, BatchAccount, container, requirements
 from batch_server import GROUP, Delays, Settings
 from batch_server.docker_containers import Docker
-from batch_server.dockerd import DockerDaemon, what_is_missing
+from batch_server.dockerd import IMAGE, DockerDaemon
 from s3_endpoint import Endpoint
 
 SHORT = Delays(submitted=(0, 5), runnable=(0, 20), starting=(0, 10), ended=(0, 5))
-IMAGE = "local/small"
-
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[DockerDaemon]:
-    """Where there can be none: skipped, but never in CI."""
-    if missing := what_is_missing():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    made = DockerDaemon()
-    try:
-        made.import_image(IMAGE)
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture
