@@ -1,0 +1,162 @@
+# Runs COMMAND in the user's image. Needs a POSIX shell, find and cp, and nothing else.
+#
+# stage.py has put this file, the environment and what else there is into $RUNNER_VOLUME/main;
+# agent.py watches it from the next container. It has the clock: what is to be signalled, and when,
+# comes from it by the pipe "orders".
+#
+#   started    COMMAND is about to begin
+#   stopped    the container was asked to end (SIGTERM) before COMMAND had ended
+#   code       COMMAND has ended: its status, and what this shell said of it, if anything
+#   unrunnable COMMAND can't be run: why
+#   end        what belongs to other containers is in the volume: nothing more comes
+#
+# As process 1 of its container it may signal whatever else is there: all of it is COMMAND's.
+
+home=$RUNNER_VOLUME/main
+
+# Where there is bash it runs this as well: other shells have what runs beside them ignore SIGINT.
+if [ -z "${BASH_VERSION-}" ] && [ -x /bin/bash ]; then
+    exec /bin/bash "$home/main.sh" "$@"
+fi
+if [ -n "${BASH_VERSION-}" ]; then shell=/bin/bash; else shell=/bin/sh; fi
+
+folder() {  # make a folder, and those above it; there may be no mkdir
+    [ -z "$1" ] || [ -d "$1" ] && return
+    folder "${1%/*}"
+    [ -d "$1" ] || cp -R "$home/empty" "$1"
+}
+
+if [ "${1-}" = copy ]; then  # copy FROM TO FILE...: each to the same path below TO
+    from=$2 to=$3 failed=0
+    shift 3
+    for file; do
+        target=$to${file#"$from"}
+        folder "${target%/*}" && cp -p "$file" "$target" || failed=1
+    done
+    exit $failed
+fi
+
+unrunnable() {
+    echo "$1" > "$home/unrunnable"
+    echo end > "$home/end"
+    exit 1
+}
+
+signal_tree() {  # all that COMMAND has started
+    if [ $$ -eq 1 ]; then
+        kill -s "$1" -1
+    elif ! kill -s "$1" -- "-$command_pid"; then
+        read -r found < "$home/pid" && kill -s "$1" "$found"
+    fi 2> /dev/null
+}
+
+some_left() {
+    ( : )  # reaps
+    if [ $$ -eq 1 ]; then kill -0 -1; else kill -0 -- "-$command_pid"; fi 2> /dev/null
+}
+
+asked_to_end() {
+    [ -e "$home/code" ] && return
+    echo stopped > "$home/stopped"
+    [ -z "$command_pid" ] || signal_tree TERM
+}
+
+umask 022
+command_pid=
+listener_pid=
+trap asked_to_end TERM
+trap 'signal_tree TERM' USR1
+trap 'signal_tree KILL' USR2
+
+# One container only, however often it is started.
+( set -C; echo $$ > "$home/begun" ) 2> /dev/null || exit 1
+# Its end is known to the agent by this pipe's, whatever becomes of it.
+exec 9<> "$home/alive"
+. "$home/environment"
+( set +C; : > "$home/environment" ) 2> /dev/null
+
+if [ -e "$home/place" ]; then
+    find "$home/place" -type f -exec "$shell" "$home/main.sh" copy "$home/place" "" {} + ||
+        unrunnable "files that it needs can't be written where they belong"
+fi
+cd "$RUNNER_WORK_DIR" 2> /dev/null || unrunnable "working directory $RUNNER_WORK_DIR does not exist"
+if [ $# -eq 0 ]; then
+    set -- "$shell" -c
+fi
+[ ! -e "$home/stopped" ] || unrunnable "it was asked to end before COMMAND began"
+
+(
+    trap '' TERM
+    exec 8<> "$home/orders"
+    while read -r order <&8 && [ "$order" != quit ]; do
+        kill -s "$order" $$
+    done
+) 9>&- &
+listener_pid=$!
+
+echo started > "$home/started"
+[ -z "${BASH_VERSION-}" ] || set -m
+(
+    trap : TERM USR1 USR2
+    [ -z "${BASH_VERSION-}" ] || trap - INT QUIT
+    unset RUNNER_VOLUME RUNNER_SUBMISSION RUNNER_BUNDLE
+    # A shell says what ended by a signal: an exit with 137 isn't one.
+    exec 2> "$home/said"
+    (
+        read -r own found < /proc/self/stat
+        echo "$own" > "$home/pid"
+        exec "$@" "$RUNNER_COMMAND_TEXT" < /dev/null >> "$home/stdout" 2>> "$home/stderr"
+    )
+    status=$?
+    read -r said 2> /dev/null < "$home/said"
+    echo "$status ${said:+signal}" > "$home/code"
+) 9>&- &
+command_pid=$!
+[ -z "${BASH_VERSION-}" ] || set +m
+
+while :; do
+    wait "$command_pid" 2> /dev/null
+    [ ! -e "$home/code" ] && kill -0 "$command_pid" 2> /dev/null || break
+done
+trap '' USR1 USR2
+[ -e "$home/code" ] || echo "137 signal" > "$home/code"
+echo quit > "$home/orders"
+wait "$listener_pid" 2> /dev/null
+
+if some_left; then
+    exec 8<> "$home/orders"
+    while some_left && read -r order <&8; do
+        case $order in
+            USR1) signal_tree TERM ;;
+            USR2) signal_tree KILL ;;
+            *) break ;;
+        esac
+    done
+fi
+
+outside() {  # outside DEEPEST PATH...: files that a pattern may mean
+    deepest=$1
+    shift
+    find "$@" $deepest ! -type d -exec "$shell" "$home/main.sh" copy "" "$home/outside" {} +
+}
+[ ! -e "$home/patterns" ] || . "$home/patterns"
+
+usage() {
+    for file in memory.peak memory/memory.max_usage_in_bytes; do
+        [ -r "$1/$file" ] && read -r found < "$1/$file" && echo "memory $found"
+    done
+    [ -r "$1/cpu.stat" ] && while read -r name found; do
+        [ "$name" != usage_usec ] || echo "cpu_usec $found"
+    done < "$1/cpu.stat"
+    [ -r "$1/cpuacct/cpuacct.usage" ] && read -r found < "$1/cpuacct/cpuacct.usage" &&
+        echo "cpu_nsec $found"
+    for file in memory.events memory/memory.oom_control; do
+        [ -r "$1/$file" ] && while read -r name found; do
+            [ "$name" != oom_kill ] || echo "oom_kill $found"
+        done < "$1/$file"
+    done
+}
+usage "${RUNNER_CGROUP:-/sys/fs/cgroup}" > "$home/usage" 2> /dev/null
+read -r status said < "$home/code"
+echo end > "$home/end"
+exit "$status"
