@@ -75,7 +75,7 @@ class StoredInput:
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """An element of ``result_paths``."""
+    """An element of ``result_paths`` or ``output_paths``."""
 
     path: str
     optional: bool = False
@@ -105,6 +105,7 @@ class BatchSubmission:
     None, or a relative one: below the work folder of the volume. ``env``: what the document sets,
     the queue's below the job's; ``secret_env``: the references of secrets. ``restore``: whose
     files COMMAND needs. ``runs``: the attempts, by their place in the array of this submission.
+    In an array's paths and working directory ``{array_index}`` isn't filled in.
     """
 
     store: str
@@ -121,7 +122,7 @@ class BatchSubmission:
     shell: tuple[str, ...] = ()
     working_directory: str | None = None
     result_paths: tuple[StoredResult, ...] = ()
-    output_paths: tuple[str, ...] = ()
+    output_paths: tuple[StoredResult, ...] = ()
     checkpoint_paths: tuple[str, ...] = ()
     input_paths: tuple[StoredInput, ...] = ()
     inputs_in_timeout: bool = False

@@ -11,35 +11,20 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from runner.core.scheduler import Scheduler
 from runner.core.states import WAITING
 from runner.engine.call_threads import CallThreads, patience_with
 from runner.engine.context import EngineContext
-from runner.results.layout import Layout
+from runner.results.layout import STREAMS
 from runner.results.store import ResultStore, StoreError
-
-PART = 8 << 20
-"""Bytes of the largest part."""
+from runner.results.upload.log_tail import LogTail
 
 LOOK_TIME = 10.0
 """Seconds that one look takes at most: a log that grows faster than it can be stored holds up no
 other's first look."""
 
-_STREAMS: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
 _LOG = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-@dataclass(slots=True)
-class _Log:
-    """One stream of one attempt. ``done``: bytes that are in the store; None: not known yet."""
-
-    job_id: str
-    attempt: int
-    stream: Literal["stdout", "stderr"]
-    done: int | None = None
 
 
 class LiveLogs:
@@ -58,16 +43,15 @@ class LiveLogs:
         self._context = context
         self._scheduler = scheduler
         self._store: ResultStore = context.results
-        self._layout = Layout()
         self._pool = CallThreads(1, "live-logs", patience_with(self._store))
         self._may_write = may_write
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
         self._closed = False
-        self._logs: dict[tuple[int, int], list[_Log]] = {}
+        self._logs: dict[tuple[int, int], list[LogTail]] = {}
         self._turn = threading.Condition()
-        self._writing: _Log | None = None
+        self._writing: LogTail | None = None
         self._whole: dict[str, int] = {}
 
     def leave_to_upload(self, job_id: str, attempt: int) -> None:
@@ -80,7 +64,7 @@ class LiveLogs:
             self._whole[job_id] = attempt
             self._turn.wait_for(lambda: self._writing is None or not self._is_whole(self._writing))
 
-    def _is_whole(self, log: _Log) -> bool:
+    def _is_whole(self, log: LogTail) -> bool:
         return log.attempt <= self._whole.get(log.job_id, 0)
 
     def wake(self) -> None:
@@ -119,7 +103,7 @@ class LiveLogs:
             live = jobs[index].live
             if live is not None and live.since is not None:
                 name = self._scheduler.document.jobs[index].job_id
-                made = [_Log(name, live.attempt, stream) for stream in _STREAMS]
+                made = [LogTail(self._store, name, live.attempt, stream) for stream in STREAMS]
                 self._logs.setdefault((index, live.attempt), made)
 
     def _forget_ended(self) -> None:
@@ -130,7 +114,7 @@ class LiveLogs:
             if live is None or live.attempt != attempt:
                 del self._logs[index, attempt]
 
-    def _open(self, job: int, attempt: int, log: _Log) -> int | None:
+    def _open(self, job: int, attempt: int, log: LogTail) -> int | None:
         """On the loop, as a new attempt's start is: only here it is certain whose file it is."""
         state = self._scheduler.jobs[job]
         if state.live is None and state.status not in WAITING:
@@ -141,7 +125,7 @@ class LiveLogs:
         except OSError:
             return None
 
-    def _upload(self, opened: list[tuple[_Log, int]]) -> bool:
+    def _upload(self, opened: list[tuple[LogTail, int]]) -> bool:
         """Store what is new, of each log one part in turn; whether there is more."""
         until = self._loop.time() + LOOK_TIME
         left = opened
@@ -155,10 +139,9 @@ class LiveLogs:
             for _, fd in opened:
                 os.close(fd)
 
-    def _upload_part(self, log: _Log, fd: int) -> bool:
+    def _upload_part(self, log: LogTail, fd: int) -> bool:
         """Store the next part of a log; whether there may be another."""
-        size = os.fstat(fd).st_size
-        if size == (log.done or 0):
+        if not log.has_more(fd):
             return False
         self._may_write()
         with self._turn:
@@ -166,30 +149,11 @@ class LiveLogs:
                 return False
             self._writing = log
         try:
-            return self._put_part(log, fd, size)
+            return log.put_next(fd)
         finally:
             with self._turn:
                 self._writing = None
                 self._turn.notify_all()
-
-    def _put_part(self, log: _Log, fd: int, size: int) -> bool:
-        if log.done is None:
-            log.done = self._stored(log)
-        if log.done >= size:
-            return False
-        data = os.pread(fd, min(PART, size - log.done), log.done)
-        if not data:
-            return False
-        key = self._layout.log_part_key(log.job_id, log.attempt, log.stream, log.done)
-        self._store.put_bytes(key, data)
-        log.done += len(data)
-        return log.done < size
-
-    def _stored(self, log: _Log) -> int:
-        """How much an earlier session has stored of it."""
-        prefix = self._layout.log_parts_prefix(log.job_id, log.attempt, log.stream)
-        ends = [self._layout.log_part_offset(e.key) + e.size for e in self._store.list(prefix)]
-        return max(ends, default=0)
 
     def close(self) -> None:
         """Look no more."""

@@ -17,6 +17,7 @@ from runner.results.download.restore import bring_back, plan, readable_manifest
 from runner.results.escape import escape, shown
 from runner.results.layout import Layout
 from runner.results.manifest import FileEntry, Manifest
+from runner.results.path_map import SAME, PathMap
 from runner.results.store import ResultStore, StoreError
 from runner.results.upload.collect import CollectedFile, Collection, collect
 from runner.results.upload.source_file import SourceError, WithdrawnError
@@ -31,7 +32,7 @@ class JobCheckpoint:
 
     `rights`: with whose its files are met, None: our own; `own`: as of `collect`. Once `withdrawn`
     is set an upload ends as soon as it can, and what was stored before stays. `record`: where it is
-    noted what is stored, between two tries.
+    noted what is stored, between two tries; `paths`: where the job's files are here.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class JobCheckpoint:
     rights: Rights | None = None
     own: frozenset[str] = frozenset()
     record: Path | None = None
+    paths: PathMap = SAME
 
     def collect(self, store: ResultStore) -> Collection:
         """The files as they are now, but for the store's own. Raises RightsError."""
@@ -55,6 +57,7 @@ class JobCheckpoint:
             own=self.own,
             rights=self.rights,
             longest=Layout().longest_name(self.job_id, store.key_bytes),
+            paths=self.paths,
         )
 
 

@@ -48,7 +48,7 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import Literal
 
-from runner.model.elements import path_of
+from runner.model.elements import element_name, path_of
 from runner.results.escape import escape_name, unescape
 
 MAX_NAME_BYTES = 640
@@ -80,7 +80,7 @@ _RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
 
 def element(job_id: str, index: int | None) -> str:
     """What a job's keys are made of: its id, of an array's element with its index."""
-    return job_id if index is None else f"{job_id}/{index}"
+    return job_id if index is None else element_name(job_id, index)
 
 
 Placed = tuple[str, str, str | None]

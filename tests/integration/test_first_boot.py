@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from imds import Imds
 
-from runner.targets.ec2.boot.first_boot import boot, disks, machine, telling
-from runner.targets.ec2.boot.first_boot.aws import Aws, Metadata
-from runner.targets.ec2.boot.first_boot.bucket import Bucket
-from runner.targets.ec2.boot.first_boot.patience import PATIENCE, Again, Failed, Over, patiently
+from runner.bundle.bare import disks, telling
+from runner.bundle.bare.aws import Aws, Metadata
+from runner.bundle.bare.bucket import Bucket
+from runner.bundle.bare.patience import PATIENCE, Again, Failed, Over, patiently
+from runner.targets.ec2.boot.first_boot import boot, machine
 
 BODY = b"the bundle " * 20_000
 SHA256 = hashlib.sha256(BODY).hexdigest()

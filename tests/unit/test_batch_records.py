@@ -48,7 +48,7 @@ FULL = replace(
     shell=("/bin/sh", "-c"),
     working_directory="work/here",
     result_paths=(StoredResult("*.pt"), StoredResult("/data/**", True)),
-    output_paths=("/tmp/x/*",),
+    output_paths=(StoredResult("/tmp/x/*"),),
     checkpoint_paths=("ckpt/*",),
     input_paths=(StoredInput("s3://b/k/", "in/"),),
     inputs_in_timeout=True,
@@ -140,7 +140,8 @@ def test_a_plain_job_has_no_index() -> None:
     """Its keys would be those of an array's element."""
     packed = replace(SMALL, runs=runs_of([(None, 3, 17, None)]))
     assert packed.entry().index is None
-    assert element("a", None) == "a" and element("a", 3) == "a/3"
+    assert element("a", None) == "a"
+    assert Layout().job_prefix(element("a", 3)) == "jobs/a/3/"
 
 
 def test_keys_of_records_are_told_from_those_of_logs() -> None:

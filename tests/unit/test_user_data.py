@@ -14,6 +14,7 @@ from types import MappingProxyType
 import pytest
 
 import runner.targets.ec2
+from runner.bundle.bare_files import bare_files
 from runner.errors import UsageError
 from runner.targets.ec2.launch.user_data import LIMIT, BootConfig, Shipped, user_data
 
@@ -112,7 +113,9 @@ def test_the_lifetime_guard_comes_before_all_that_can_fail() -> None:
     assert "OnCalendar" not in text, "a clock that is set would end it"
 
 
-@pytest.mark.parametrize("path", sorted(PROGRAM.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*bare_files(), *sorted(PROGRAM.glob("*.py"))], ids=lambda path: path.name
+)
 def test_the_first_program_runs_on_the_oldest_python_of_an_image(path: Path) -> None:
     """Amazon Linux 2023 has 3.9, others less; the program would not even start."""
     text = path.read_text()

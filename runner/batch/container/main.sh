@@ -30,6 +30,7 @@ if [ "${1-}" = copy ]; then  # copy FROM TO FILE...: each to the same path below
     from=$2 to=$3 failed=0
     shift 3
     for file; do
+        [ -f "$file" ] || continue
         target=$to${file#"$from"}
         folder "${target%/*}" && cp -p "$file" "$target" || failed=1
     done
@@ -55,17 +56,24 @@ some_left() {
     if [ $$ -eq 1 ]; then kill -0 -1; else kill -0 -- "-$command_pid"; fi 2> /dev/null
 }
 
+terminate() {  # once: many programs take a second SIGTERM for a command to hurry
+    [ -z "$command_pid" ] || [ -n "$terminated" ] && return
+    terminated=1
+    signal_tree TERM
+}
+
 asked_to_end() {
     [ -e "$home/code" ] && return
     echo stopped > "$home/stopped"
-    [ -z "$command_pid" ] || signal_tree TERM
+    terminate
 }
 
 umask 022
 command_pid=
+terminated=
 listener_pid=
 trap asked_to_end TERM
-trap 'signal_tree TERM' USR1
+trap terminate USR1
 trap 'signal_tree KILL' USR2
 
 # One container only, however often it is started.
@@ -134,11 +142,9 @@ if some_left; then
     done
 fi
 
-outside() {  # outside DEEPEST PATH...: files that a pattern may mean
-    deepest=$1
-    shift
-    find "$@" $deepest ! -type d -exec "$shell" "$home/main.sh" copy "" "$home/outside" {} +
-}
+outside() {  # outside PATH CONDITION...: files that a pattern may mean
+    find -H "$@" \( -type f -o -type l \) -exec "$shell" "$home/main.sh" copy "" "$home/outside" {} +
+} 2> /dev/null
 [ ! -e "$home/patterns" ] || . "$home/patterns"
 
 usage() {
@@ -156,7 +162,7 @@ usage() {
         done < "$1/$file"
     done
 }
-usage "${RUNNER_CGROUP:-/sys/fs/cgroup}" > "$home/usage" 2> /dev/null
+[ $$ -ne 1 ] || usage /sys/fs/cgroup > "$home/usage" 2> /dev/null
 read -r status said < "$home/code"
 echo end > "$home/end"
 exit "$status"

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from runner.results.escape import shown, written
 from runner.results.layout import MAX_NAME_BYTES, assign_names
 from runner.results.manifest import MissingFile
+from runner.results.path_map import SAME, PathMap
 from runner.results.patterns import Matcher, Pattern, PatternError, Positions, parse
 from runner.results.upload.source_file import SourceFile, kind, scan
 from runner.rights import Rights, acting_as
@@ -82,6 +83,7 @@ def collect(
     rights: Rights | None = None,
     taken: Iterable[str] = (),
     longest: int = MAX_NAME_BYTES,
+    paths: PathMap = SAME,
 ) -> Collection:
     """Find the files that `patterns` match; relative ones are below `working_directory`.
 
@@ -89,22 +91,24 @@ def collect(
     are left out without a word, as real paths (the result store itself, say), `own` more of them:
     but for the folders that the working directory is in. `rights`: with whose
     files are looked for, and opened later; None: with our own. `taken`: names that no file gets;
-    `longest`: bytes of the longest that one may get. Raises nothing about files: what can't be read
+    `longest`: bytes of the longest that one may get. `paths`: where the job's files are here; what
+    is told are the paths that the job has them at. Raises nothing about files: what can't be read
     is a problem. Raises RightsError.
     """
     with acting_as(rights):
         problems: list[str] = []
         missing: list[MissingFile] = []
-        left_out = frozenset([*skip, *_not_around(working_directory, own)])
+        here = paths.here(working_directory)
+        left_out = frozenset([*skip, *_not_around(here, own)])
         matched: dict[str, tuple[int, _Found]] = {}
         for index, text in enumerate(patterns):
-            search = _Search(left_out)
+            search = _Search(left_out, paths)
             found = search.look_for(text, working_directory, required=text not in optional)
             problems += search.problems
             missing += search.missing
             for file in sorted(found, key=lambda file: os.fsencode(file.path)):
                 matched.setdefault(file.identity, (index, file))
-        real = os.path.realpath(working_directory)
+        real = os.path.realpath(here)
     around = (working_directory.rstrip("/"), real.rstrip("/"))
     names = assign_names(
         [
@@ -147,6 +151,7 @@ class _Search:
     """One pattern's walk."""
 
     skip: frozenset[str]
+    paths: PathMap
     problems: list[str] = field(default_factory=list)
     missing: list[MissingFile] = field(default_factory=list)
     fixed: str = ""
@@ -169,7 +174,7 @@ class _Search:
 
     def _run(self, pattern: Pattern) -> None:
         self.fixed = pattern.folder
-        real = os.path.realpath(pattern.folder)
+        real = os.path.realpath(self.paths.here(pattern.folder))
         if pattern.literal:
             name = pattern.parts[0]
             self._take_named(os.path.join(pattern.folder, name), os.path.join(real, name))
@@ -179,11 +184,12 @@ class _Search:
 
     def _take_named(self, path: str, identity: str) -> None:
         """What a pattern without a wildcard names: a file, or a folder with all below it."""
+        here = self.paths.here(path)
         try:
-            what = os.stat(path)
-            real = os.path.realpath(path, strict=True)
+            what = os.stat(here)
+            real = os.path.realpath(here, strict=True)
         except (FileNotFoundError, NotADirectoryError) as error:
-            if os.path.islink(path):
+            if os.path.islink(here):
                 self._tell(path, error)
         except OSError as error:
             self._tell(path, error)
@@ -219,7 +225,7 @@ class _Search:
         self, folder: str, real: str, matcher: Matcher, at: Positions
     ) -> Iterator[tuple[os.DirEntry[str], Positions]]:
         try:
-            with scan(folder, real) as entries:
+            with scan(self.paths.here(folder), real) as entries:
                 for entry in entries:
                     if reached := matcher.step(at, entry.name):
                         yield entry, reached
@@ -244,7 +250,7 @@ class _Search:
 
     def _meet_link(self, path: str, top: str, identity: str, *, wanted: bool) -> None:
         try:
-            real = os.path.realpath(path, strict=True)
+            real = os.path.realpath(self.paths.here(path), strict=True)
             what = os.stat(real)
         except OSError:
             if wanted:

@@ -18,6 +18,7 @@ from runner.results.escape import escape, shown, unescape, written
 from runner.results.folder import FolderStore
 from runner.results.layout import MAX_NAME_BYTES, STREAMS, Layout, folders_of
 from runner.results.manifest import FileEntry, Manifest, MissingFile, parse_manifest
+from runner.results.path_map import SAME, PathMap
 from runner.results.store import Entry, ResultStore, StoreError
 from runner.results.upload.collect import CollectedFile, Collection, collect
 from runner.results.upload.other_objects import remove_others
@@ -53,6 +54,7 @@ class JobUpload:
     how it comes along, over all tries; `record`: where it is noted what is stored meanwhile.
     `longest_name`: bytes of the longest name that the result store takes. `results`: so many of the
     patterns are of results, None: all; those behind them are of outputs, for other jobs only.
+    `paths`: where the job's files are here.
     """
 
     job_id: str
@@ -79,6 +81,7 @@ class JobUpload:
     ended_at: float | None = None
     first_start: float | None = None
     results: int | None = None
+    paths: PathMap = SAME
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -282,6 +285,7 @@ class _Upload:
             rights=spec.rights,
             taken=taken,
             longest=spec.longest_name,
+            paths=spec.paths,
         )
 
     def _tell(self, problems: Iterable[str], missing: Iterable[MissingFile]) -> None:

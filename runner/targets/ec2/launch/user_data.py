@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from runner.bundle.bare_files import bare_files
 from runner.errors import UsageError
 from runner.model.settings import Settings, load_settings
 from runner.targets.ec2 import names
@@ -99,7 +100,12 @@ def _script(boot: BootConfig) -> str:
         "@CALENDAR@": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(boot.expires)),
         "@KEEP@": str(math.ceil(max(0, boot.keep_on_failure))),
         "@PATIENCE@": str(PATIENCE),
-        "@PROGRAM@": _here_documents(sorted(_PROGRAMS.glob("*.py"))),
+        "@PROGRAM@": "\n".join(
+            (
+                _here_documents("runner/bundle/bare", bare_files()),
+                _here_documents("first_boot", sorted(_PROGRAMS.glob("*.py"))),
+            )
+        ),
         # One line of ASCII: nothing in it can end the here-document, or mean anything to a shell.
         "@BOOT_JSON@": json.dumps(told, sort_keys=True),
     }
@@ -109,9 +115,9 @@ def _script(boot: BootConfig) -> str:
     return script
 
 
-def _here_documents(files: Sequence[Path]) -> str:
+def _here_documents(folder: str, files: Sequence[Path]) -> str:
     """Commands that write these files; the first that can't be written ends the function."""
     return "\n".join(
-        f"    cat > $place/first_boot/{file.name} <<'{_END}' || return\n{file.read_text()}{_END}"
+        f"    cat > $place/{folder}/{file.name} <<'{_END}' || return\n{file.read_text()}{_END}"
         for file in files
     )

@@ -13,14 +13,15 @@ import sys
 import time
 from typing import Any, Dict, List
 
-from . import telling
-from .aws import Aws, Metadata
-from .bucket import Bucket
-from .disks import full_disks
+from runner.bundle.bare import telling
+from runner.bundle.bare.aws import Aws, Metadata
+from runner.bundle.bare.bucket import Bucket
+from runner.bundle.bare.disks import full_disks
+from runner.bundle.bare.patience import Failed, Over, patiently
+from runner.bundle.bare.telling import Story, keep, read_log, say
+
 from .machine import install, need_python, run, stop_upgrades
-from .patience import Failed, Over, patiently
 from .spot import cancel_spot_request
-from .telling import Story, keep, read_log, say
 
 ENDED = ("completed", "failed", "cancelled")
 

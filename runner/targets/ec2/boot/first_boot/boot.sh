@@ -144,7 +144,8 @@ ask() {
 # What the machine is to do, and with what.
 lay_out() {
     place=$1
-    mkdir -p $place/first_boot || return
+    mkdir -p $place/first_boot $place/runner/bundle/bare || return
+    : > $place/runner/__init__.py && : > $place/runner/bundle/__init__.py || return
 @PROGRAM@
     cat > $place/boot.json <<'END_OF_BOOT_JSON' || return
 @BOOT_JSON@

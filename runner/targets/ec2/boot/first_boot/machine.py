@@ -5,10 +5,10 @@ import subprocess
 import tarfile
 from typing import List
 
-from . import telling
-from .disks import full_disks
-from .patience import Again, Failed, patiently
-from .telling import say
+from runner.bundle.bare import telling
+from runner.bundle.bare.disks import full_disks
+from runner.bundle.bare.patience import Again, Failed, patiently
+from runner.bundle.bare.telling import say
 
 # What would change the kernel below a GPU driver, or hold the package manager's lock.
 UPGRADES = (

@@ -2,8 +2,8 @@
 
 from urllib.parse import urlencode
 
-from .aws import Aws, Metadata, tag
-from .telling import say
+from runner.bundle.bare.aws import Aws, Metadata, tag
+from runner.bundle.bare.telling import say
 
 
 def cancel_spot_request(metadata: Metadata) -> None:

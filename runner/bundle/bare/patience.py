@@ -5,7 +5,8 @@ kind has its own time: what one has cost isn't taken from another's.
 """
 
 import time
-from typing import Any, Callable, Dict
+from collections.abc import Callable
+from typing import Any
 
 from .telling import say
 
@@ -55,8 +56,8 @@ class Again(Exception):
 
 def patiently(what: str, act: Callable[[], Any]) -> Any:
     """Try until it is done, or one kind of refusal has lasted too long in all. Raises Failed."""
-    spent: Dict[str, float] = {}
-    pauses: Dict[str, float] = {}
+    spent: dict[str, float] = {}
+    pauses: dict[str, float] = {}
     said = ""
     while True:
         began = time.monotonic()
