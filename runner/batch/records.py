@@ -85,15 +85,16 @@ class StoredResult:
 class OutputsOf:
     """A completed job whose files are brought back before COMMAND, as its manifest tells.
 
-    ``indices``: which elements of it, where it is an array. ``patterns``: its ``result_paths`` and
-    ``output_paths``; a file that none of them matches isn't written. ``working_directory``: as
-    the document names it.
+    ``indices``: which elements of it, where it is an array; ``elementwise``: the one with the index
+    of the element that needs it. ``patterns``: its ``result_paths`` and ``output_paths``; a file
+    that none of them matches isn't written. ``working_directory``: as the document names it.
     """
 
     job_id: JobId
     patterns: tuple[str, ...]
     working_directory: str | None = None
     indices: tuple[Count, ...] = ()
+    elementwise: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from runner.batch.container.staged import Staged, read_staged
@@ -115,7 +116,7 @@ def attend(
 def _watch(watch: CommandWatch, task: Task, volume: Volume, stopping: threading.Event) -> BatchEnd:
     """How COMMAND ended, once main has nothing more to tell; the end is stored as soon as it is
     known."""
-    stored = False
+    first: BatchEnd | None = None
     while True:
         asked = stopping.is_set()
         if asked and volume.status() is None:
@@ -123,12 +124,12 @@ def _watch(watch: CommandWatch, task: Task, volume: Volume, stopping: threading.
                 (volume.root / "spot-notice").touch()
         watch.look(stopping=asked)
         end = watch.end(task.entry.token, stopping=asked)
-        if end is not None and watch.over:
-            return end
-        if end is not None and not stored:
-            stored = True
+        if end is not None and first is None:
+            first = end
             with suppress(StoreError):  # it is stored in any case, in a moment
                 task.put_end(end)
+        if first is not None and end is not None and watch.over:
+            return replace(first, usage=end.usage)
         time.sleep(LOOK_EVERY)
 
 

@@ -4,6 +4,7 @@
 # agent.py watches it from the next container. It has the clock: what is to be signalled, and when,
 # comes from it by the pipe "orders".
 #
+#   begun      this container has the pipe "alive" open, until it ends
 #   started    COMMAND is about to begin
 #   stopped    the container was asked to end (SIGTERM) before COMMAND had ended
 #   code       COMMAND has ended: its status, and what this shell said of it, if anything
@@ -43,17 +44,27 @@ unrunnable() {
     exit 1
 }
 
-signal_tree() {  # all that COMMAND has started
+signal_tree() {  # all that COMMAND has started; whether there was any
     if [ $$ -eq 1 ]; then
-        kill -s "$1" -1
-    elif ! kill -s "$1" -- "-$command_pid"; then
-        read -r found < "$home/pid" && kill -s "$1" "$found"
-    fi 2> /dev/null
+        kill -s "$1" -1 2> /dev/null
+        return
+    fi
+    # Not alone: what is of its session, as far as the system tells.
+    any=1
+    for each in /proc/[0-9]*; do
+        { read -r found < "$each/stat"; } 2> /dev/null || continue
+        set -- "$1" ${found##*) }
+        case " $$ $command_pid $listener_pid " in *" ${each#/proc/} "*) continue ;; esac
+        if [ "${5-}" = $$ ] && [ "$2" != Z ]; then
+            kill -s "$1" "${each#/proc/}" 2> /dev/null && any=0
+        fi
+    done
+    return $any
 }
 
 some_left() {
     ( : )  # reaps
-    if [ $$ -eq 1 ]; then kill -0 -1; else kill -0 -- "-$command_pid"; fi 2> /dev/null
+    signal_tree 0
 }
 
 terminate() {  # once: many programs take a second SIGTERM for a command to hurry
@@ -76,10 +87,10 @@ trap asked_to_end TERM
 trap terminate USR1
 trap 'signal_tree KILL' USR2
 
-# One container only, however often it is started.
-( set -C; echo $$ > "$home/begun" ) 2> /dev/null || exit 1
 # Its end is known to the agent by this pipe's, whatever becomes of it.
 exec 9<> "$home/alive"
+# One container only, however often it is started.
+( set -C; echo $$ > "$home/begun" ) 2> /dev/null || exit 1
 . "$home/environment"
 ( set +C; : > "$home/environment" ) 2> /dev/null
 
@@ -103,24 +114,18 @@ fi
 listener_pid=$!
 
 echo started > "$home/started"
-[ -z "${BASH_VERSION-}" ] || set -m
 (
     trap : TERM USR1 USR2
     [ -z "${BASH_VERSION-}" ] || trap - INT QUIT
     unset RUNNER_VOLUME RUNNER_SUBMISSION RUNNER_BUNDLE
     # A shell says what ended by a signal: an exit with 137 isn't one.
     exec 2> "$home/said"
-    (
-        read -r own found < /proc/self/stat
-        echo "$own" > "$home/pid"
-        exec "$@" "$RUNNER_COMMAND_TEXT" < /dev/null >> "$home/stdout" 2>> "$home/stderr"
-    )
+    ( exec "$@" "$RUNNER_COMMAND_TEXT" < /dev/null >> "$home/stdout" 2>> "$home/stderr" )
     status=$?
     read -r said 2> /dev/null < "$home/said"
     echo "$status ${said:+signal}" > "$home/code"
 ) 9>&- &
 command_pid=$!
-[ -z "${BASH_VERSION-}" ] || set +m
 
 while :; do
     wait "$command_pid" 2> /dev/null

@@ -57,7 +57,8 @@ def place_outputs(task: Task, work: Path, paths: PathMap) -> int:
     """Bring back what other jobs have left; how many files. Raises NotPlacedError, StoreError."""
     count = 0
     for outputs in task.submission.restore:
-        for index in outputs.indices or (None,):
+        own = task.entry.index if outputs.elementwise else None
+        for index in outputs.indices or (own,):
             count += _outputs_of(task, outputs, index, work, paths)
     return count
 

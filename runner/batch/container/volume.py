@@ -86,11 +86,11 @@ class Volume:
     @property
     def begun(self) -> float | None:
         """When COMMAND began (wall time)."""
-        return _time_of(self.main / "started")
+        return time_of(self.main / "started")
 
     def status(self) -> CommandStatus | None:
         """How COMMAND ended, if it has."""
-        return _status(_line(self.main / "code"), _time_of(self.main / "code"))
+        return _status(_line(self.main / "code"), time_of(self.main / "code"))
 
     @property
     def unrunnable(self) -> str | None:
@@ -98,9 +98,14 @@ class Volume:
         return _line(self.main / "unrunnable")
 
     @property
+    def stopped_at(self) -> float | None:
+        """When main was asked to end, if that was before COMMAND had ended."""
+        return time_of(self.main / "stopped")
+
+    @property
     def stopped(self) -> bool:
-        """Whether main was asked to end before COMMAND had ended."""
-        return _line(self.main / "stopped") is not None
+        """Whether it was."""
+        return self.stopped_at is not None
 
     @property
     def over(self) -> bool:
@@ -138,7 +143,8 @@ def _line(path: Path) -> str | None:
     return line if newline else None
 
 
-def _time_of(path: Path) -> float | None:
+def time_of(path: Path) -> float | None:
+    """When a file was written (wall time); None where there is none."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
 
-from runner.batch.container.volume import CommandStatus, Volume
+from runner.batch.container.volume import CommandStatus, Volume, time_of
 from runner.batch.records import BatchEnd, CommandUsage, EndKind, Writer
 from runner.files import replace_file
 
@@ -52,7 +52,6 @@ class CommandWatch:
         self._grace = grace
         self._stop_grace = max(1.0, min(grace, stop_seconds - STORE_TIME))
         self._alive = os.open(volume.main / "alive", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._seen_alive = False
         self._kill_at: float | None = None
         self._ended_at: float | None = None
         self._told = 0
@@ -132,15 +131,14 @@ class CommandWatch:
             os.read(self._alive, 1)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
-                self._seen_alive = True
                 return True
             raise
         return False
 
     def _is_dead(self, now: float) -> bool:
         """Whether main, which holds no pipe, never will again."""
-        if self._seen_alive:
-            return True
+        if (self._volume.main / "begun").exists():
+            return not self._lives()  # it may have come since
         if now < self._ask_at:
             return False
         self._ask_at = now + ASK_AGAIN_AFTER
@@ -166,9 +164,11 @@ class CommandWatch:
             message = "its container did not start"
         else:
             message = "its container was killed; only what it left in the volume is stored"
-        if volume.stopped or (stopped and status is None):
+        # An end before the reason for one stands.
+        ended = None if status is None else status.at
+        if _was_before(volume.stopped_at, ended) or (stopped and status is None):
             kind = EndKind.STOPPED
-        elif self._timed_out.exists():
+        elif _was_before(time_of(self._timed_out), ended):
             kind = EndKind.TIMED_OUT
         at = status.at if status is not None else time.time()
         return BatchEnd(
@@ -183,6 +183,10 @@ class CommandWatch:
             duration=None if begun is None else round(max(0.0, at - begun), 6),
             usage=_usage(volume.figures()),
         )
+
+
+def _was_before(moment: float | None, ended: float | None) -> bool:
+    return moment is not None and (ended is None or moment <= ended)
 
 
 def _read(status: CommandStatus) -> tuple[int | None, str | None]:
