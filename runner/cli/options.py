@@ -18,6 +18,7 @@ from runner.targets.request import checked_queue
 
 if TYPE_CHECKING:
     from runner.core.run_mode import RunMode
+    from runner.model.document import QueueSpec
 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +88,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_document(parser: argparse.ArgumentParser) -> None:
     """Which document."""
-    parser.add_argument("document", metavar="QUEUE.json", help="the queue document")
+    parser.add_argument(
+        "document", metavar="QUEUE.json", help="the queue document, JSON or (.yaml, .yml) YAML"
+    )
+    add_sets(parser)
 
 
 def document(arguments: argparse.Namespace) -> Path:
@@ -95,6 +99,37 @@ def document(arguments: argparse.Namespace) -> Path:
     if not arguments.document:
         raise UsageError("the path of the document is empty")
     return Path(arguments.document)
+
+
+def add_sets(parser: argparse._ActionsContainer) -> None:
+    """Values of the document's parameters."""
+    parser.add_argument(
+        "--set",
+        dest="sets",
+        metavar="NAME=VALUE",
+        action="append",
+        help="the value of one of the document's params, instead of its own; may be repeated",
+    )
+
+
+def sets(arguments: argparse.Namespace) -> dict[str, str]:
+    """What was set. Raises UsageError for what sets nothing, or one name twice."""
+    found: dict[str, str] = {}
+    for given in getattr(arguments, "sets", None) or ():
+        name, equals, value = given.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set: {quoted(given)} is not NAME=VALUE")
+        if name in found:
+            raise UsageError(f"--set {name}: is given twice")
+        found[name] = value
+    return found
+
+
+def read(arguments: argparse.Namespace, path: Path) -> QueueSpec:
+    """The document in the file as of now, with the parameters that were set. Raises UsageError."""
+    from runner.model.document import read_document
+
+    return read_document(path, sets=sets(arguments), now=time.time())
 
 
 def add_again(parser: argparse.ArgumentParser) -> None:

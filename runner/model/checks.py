@@ -46,6 +46,13 @@ def check_object(
     return values
 
 
+def check_string(value: Any) -> str:
+    """Any string."""
+    if not isinstance(value, str):
+        raise InvalidError(f"must be a string, not {kind(value)}")
+    return value
+
+
 def check_text(value: Any) -> str:
     """A string that is not empty."""
     if not isinstance(value, str):

@@ -91,7 +91,7 @@ def _differs(
 ) -> str | None:
     for field in fields(a):
         name = field.name
-        if name == "jobs":
+        if name == "jobs" or not field.compare:
             continue
         old, new = getattr(a, name), getattr(b, name)
         if name == "depends_on" and isinstance(a, JobSpec) and isinstance(b, JobSpec):

@@ -24,6 +24,7 @@ from runner.model.checks import (
     check_boolean,
     check_duration,
     check_object,
+    check_string,
     check_text,
     choice,
     each,
@@ -31,6 +32,8 @@ from runner.model.checks import (
     whole,
 )
 from runner.model.elements import INDEX
+from runner.model.expansion.keys import DEFAULTS, MATRIX_KEYS, PARAMS
+from runner.model.expansion.rules import check_params, defaults_rule, matrix_rule
 from runner.model.json_reader import is_ignored
 from runner.model.messages import kind, one_of, quoted, step
 from runner.model.placement_fields import (
@@ -143,7 +146,8 @@ def check_stored_job_id(value: Any) -> str:
 
 
 def _command(value: Any) -> str:
-    text = check_text(value)
+    """A string, or an array of its lines."""
+    text = check_text("\n".join(_lines(value)) if isinstance(value, list) else value)
     if (size := size_of(text)) > MAX_ARGUMENT_BYTES:
         raise InvalidError(f"is too long: {size:,} bytes, at most {MAX_ARGUMENT_BYTES:,}")
     return text
@@ -287,6 +291,7 @@ def _result(known: dict[str, Check]) -> Check:
     return check
 
 
+_lines = each(check_string, "strings")
 _CODES = each(whole(1, 255), "exit codes")
 _whole_parallel = whole(1, MAX_PARALLEL_JOBS)
 _ENVIRONMENT = _variables(MAX_VARIABLES, _variable_fault)
@@ -328,8 +333,11 @@ JOB_FIELDS: dict[str, Check] = {
     "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
     **ARRAY_FIELDS,
     **JOB_PLACEMENT,
+    **{key: matrix_rule(key) for key in MATRIX_KEYS},
 }
 JOB_REQUIRED = frozenset({"job_id", "command", "timeout"})
+GIVEN_JOB_REQUIRED = frozenset({"job_id", "command"})
+"""What has no default."""
 
 STORED_JOB_FIELDS: dict[str, Check] = {
     **JOB_FIELDS,
@@ -355,5 +363,7 @@ QUEUE_FIELDS: dict[str, Check] = {
     "max_parallel_jobs": _parallel,
     "pools": check_pools,
     **QUEUE_PLACEMENT,
+    DEFAULTS: defaults_rule(JOB_FIELDS),
+    PARAMS: check_params,
 }
 QUEUE_REQUIRED = frozenset({"queue_name", "jobs", "global_timeout", "on_failure"})

@@ -7,13 +7,24 @@ of them (``relations``).
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runner.errors import UsageError
 from runner.model.checks import Check, check_object
+from runner.model.expansion.keys import (
+    DEFAULTS,
+    ESCAPED,
+    MATRIX_KEYS,
+    PARAMS,
+    YAML_SUFFIXES,
+    Member,
+    is_short,
+    unescaped,
+)
 from runner.model.fields import (
     JOB_FIELDS,
     JOB_REQUIRED,
@@ -24,7 +35,7 @@ from runner.model.fields import (
 from runner.model.json_reader import JOBS, MAX_BYTES, Reader, decode
 from runner.model.messages import kind, step
 from runner.model.placement_fields import FOLDED, fold_array, fold_defaults, fold_placement
-from runner.model.queue import JobSpec, QueueSpec
+from runner.model.queue import GIVEN_KEY, JobSpec, QueueSpec
 from runner.model.relations import check_ids, check_placements
 from runner.model.validation_errors import Faults
 
@@ -33,7 +44,16 @@ _NO_ENV: Mapping[str, str] = {}
 _STAND_IN: dict[str, Any] = {"job_id": "", "command": "", "timeout": 0.0}
 
 
-def read_document(path: Path) -> QueueSpec:
+_FOLDED = FOLDED.union(MATRIX_KEYS)
+_NOT_HERE = "stands in a document that says it was written out already"
+_NO_SETS: Mapping[str, str] = {}
+_WRITTEN_OUT = f'{{"{GIVEN_KEY}":'
+"""How the stored text of a document begins that was given in short."""
+
+
+def read_document(
+    path: Path, *, sets: Mapping[str, str] = _NO_SETS, now: float | None = None
+) -> QueueSpec:
     """Parse the file. Raises UsageError if it can't be read, else as parse_document does."""
     try:
         with open(path, "rb") as file:
@@ -46,31 +66,89 @@ def read_document(path: Path) -> QueueSpec:
     # The bytes are let go before the jobs are built.
     text = decode(raw, str(path))
     del raw
-    return _parse(text, name=str(path))
+    if path.suffix in YAML_SUFFIXES:
+        from runner.model.expansion.yaml_reader import read_yaml
+
+        members, lines = read_yaml(text, str(path))
+        return _parse_given(lambda faults: members, lines, sets, now)
+    return _parse_text(text, sets, now, str(path))
 
 
-def parse_document(raw: bytes) -> QueueSpec:
-    """The queue that a document describes.
+def parse_document(
+    raw: bytes, *, sets: Mapping[str, str] = _NO_SETS, now: float | None = None
+) -> QueueSpec:
+    """The queue that a document describes, written out.
 
-    Raises DocumentError with every error, `place: message` each; of more than a hundred the first
-    hundred and how many there are. ``x-…`` keys and ``$schema`` are dropped.
+    ``sets``: values of its parameters, instead of its own; ``now``: for a queue_id that names the
+    time, in Unix seconds. Raises DocumentError with every error, `place: message` each; of more
+    than a hundred the first hundred and how many there are. ``x-…`` keys and ``$schema`` are
+    dropped. Raises UsageError for a parameter of ``sets`` that it doesn't have.
     """
-    return _parse(decode(raw, "document"))
+    return _parse_text(decode(raw, "document"), sets, now)
 
 
 def parse_stored(raw: bytes) -> QueueSpec:
     """The queue that a document describes which this or an earlier version has accepted.
 
-    As parse_document, but for the rules that came after the first version.
+    As parse_document, but for the rules that came after the first version: it is written out.
     """
-    return _parse(decode(raw, "document"), STORED_JOB_FIELDS)
+    text, faults = decode(raw, "document"), Faults()
+    return _parse(_plain_members(text, faults), faults, STORED_JOB_FIELDS)
 
 
-def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "") -> QueueSpec:
+def _parse_text(text: str, sets: Mapping[str, str], now: float | None, name: str = "") -> QueueSpec:
+    if not text.startswith(_WRITTEN_OUT) and is_short(text):
+        return _parse_given(lambda faults: Reader(text, faults, name).members(), None, sets, now)
     faults = Faults()
+    queue = _parse(_plain_members(text, faults, name), faults, JOB_FIELDS, now)
+    if sets:
+        from runner.model.expansion.parameters import check_sets
+
+        check_sets(sets, ())
+    return queue
+
+
+def _plain_members(text: str, faults: Faults, name: str = "") -> Iterable[Member]:
+    members = Reader(text, faults, name).members()
+    if ESCAPED not in text:
+        return members
+    return (
+        (key, index, value if key == GIVEN_KEY else unescaped(value))
+        for key, index, value in members
+    )
+
+
+def _parse_given(
+    members_of: Callable[[Faults], Iterable[Member]],
+    lines: Mapping[str, int] | None,
+    sets: Mapping[str, str],
+    now: float | None,
+) -> QueueSpec:
+    from runner.model.expansion.given import Expansion
+    from runner.model.expansion.places import GivenFaults
+
+    faults = GivenFaults(lines)
+    expansion = Expansion(members_of(faults), JOB_FIELDS, faults, sets)
+    queue = _parse(expansion.members(), faults, JOB_FIELDS, now)
+    return replace(queue, given=expansion.given())
+
+
+def _parse(
+    members: Iterable[Member],
+    faults: Faults,
+    job_fields: dict[str, Check],
+    now: float | None = None,
+) -> QueueSpec:
     with _no_collection():
-        fields, jobs, placed = _read(Reader(text, faults, name), faults, job_fields)
+        fields, jobs, placed = _read(members, faults, job_fields)
+        if now is not None and "{" in str(fields.get("queue_id")):
+            from runner.model.expansion.queue_names import dated
+
+            fields["queue_id"] = dated(fields["queue_id"], now)
         values = check_object(fields, QUEUE_FIELDS, QUEUE_REQUIRED, faults)
+        for key in (DEFAULTS, PARAMS):
+            if values.pop(key, None) is not None:
+                faults.add(f".{key}", _NOT_HERE)
         _check_secrets(values, "", faults)
         fold_defaults(values)
         if "pools" in fields:
@@ -81,7 +159,15 @@ def _parse(text: str, job_fields: dict[str, Check] = JOB_FIELDS, name: str = "")
             faults.raise_any([job.job_id for job in jobs])
     values[JOBS] = tuple(jobs)
     values.setdefault("queue_id", None)
+    if isinstance(fields.get(GIVEN_KEY), dict):
+        values["given"] = _compact(fields[GIVEN_KEY])
     return QueueSpec(**values)
+
+
+def _compact(given: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(given, ensure_ascii=False, separators=(",", ":"))
 
 
 @contextmanager
@@ -98,13 +184,13 @@ def _no_collection() -> Iterator[None]:
 
 
 def _read(
-    reader: Reader, faults: Faults, job_fields: dict[str, Check]
+    members: Iterable[Member], faults: Faults, job_fields: dict[str, Check]
 ) -> tuple[dict[str, Any], list[JobSpec], list[int]]:
     """The queue's own fields as they stand, its jobs, and which of them say how they are placed."""
     fields: dict[str, Any] = {}
     jobs: list[JobSpec] = []
     builder = _JobBuilder(faults, job_fields)
-    for key, index, value in reader.members():
+    for key, index, value in members:
         if index is not None:
             jobs.append(builder.build(value, f"{JOBS}[{index}]"))
         else:
@@ -128,7 +214,7 @@ class _JobBuilder:
 
     def build(self, raw: Any, place: str) -> JobSpec:
         values = check_object(raw, self._fields, JOB_REQUIRED, self._faults, place)
-        if values and not FOLDED.isdisjoint(raw):
+        if values and not _FOLDED.isdisjoint(raw):
             self._fold(raw, values, place)
         self._count += 1
         if self._fields is JOB_FIELDS and values.get("run_if", "success") != "success":
@@ -160,6 +246,9 @@ class _JobBuilder:
 
     def _fold(self, raw: dict[str, Any], values: dict[str, Any], place: str) -> None:
         """Make one record each of what a job says of its place, and of its elements."""
+        for key in MATRIX_KEYS:
+            if values.pop(key, None) is not None:
+                self._faults.add(f"{place}.{key}", _NOT_HERE)
         fold_placement(values)
         fold_array(raw, values, place, self._faults)
         if placement := values.get("placement"):

@@ -80,7 +80,7 @@ def document_part(
         made._checks, made._required = checks, required
         known: dict[str, FieldInfo] = made.__pydantic_fields__
         made._defaults = {
-            name: field.get_default(call_default_factory=True) for name, field in known.items()
+            name: known[name].get_default(call_default_factory=True) for name in checks
         }
         names = [field.name for field in fields(made) if not field.kw_only]
         validate = made.__init__

@@ -16,19 +16,21 @@ import json
 import os
 from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from runner.model import fields as rules
 from runner.model import placement_fields as placing
-from runner.model.durations import LONGEST, format_duration, parse_duration
+from runner.model.durations import LONGEST, format_duration
 from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
+from runner.model.pydantic_given import TIMEOUT_SOMEWHERE, JobInShort, Line, QueueInShort
 from runner.model.pydantic_types import (
     END,
     FILLED,
     SHELL_WORDS,
+    Command,
     Dependency,
     Duration,
     Env,
@@ -39,6 +41,7 @@ from runner.model.pydantic_types import (
     Mount,
     Parallel,
     Pools,
+    QueueId,
     Resources,
     Schema,
     Secrets,
@@ -154,8 +157,8 @@ _CONDITION: Schema = {
 """A job that runs after a failure, or in any case, says after which jobs."""
 
 
-@document_part(rules.JOB_FIELDS, rules.JOB_REQUIRED, _CONDITION)
-class Job(DocumentPart):
+@document_part(rules.JOB_FIELDS, rules.GIVEN_JOB_REQUIRED, _CONDITION)
+class Job(JobInShort):
     """One command of a queue, and all that belongs to it."""
 
     job_id: Annotated[
@@ -166,14 +169,15 @@ class Job(DocumentPart):
         ),
     ]
     command: Annotated[
-        str,
-        text_field(
-            "Run as /bin/bash -c COMMAND; at most 131,071 bytes of UTF-8.",
-            maxLength=rules.MAX_ARGUMENT_BYTES,
+        Command | list[Line],
+        Field(
+            description="What the shell runs, as a string or as its lines; at most 131,071 bytes."
         ),
     ]
     _: KW_ONLY
-    timeout: Annotated[Duration, Field(description="The most time that one attempt may take.")]
+    timeout: Duration | None = Field(
+        default=None, description="The most time that one attempt may take."
+    )
     depends_on: list[Dependency] = Field(
         default_factory=list,
         description="Ids of the jobs that must have ended before this one starts.",
@@ -272,13 +276,15 @@ class Job(DocumentPart):
     )
 
 
-@document_part(rules.QUEUE_FIELDS, rules.QUEUE_REQUIRED)
-class Queue(DocumentPart):
+@document_part(rules.QUEUE_FIELDS, rules.QUEUE_REQUIRED, TIMEOUT_SOMEWHERE)
+class Queue(QueueInShort):
     """A queue of jobs that run on one machine, in the order they depend on."""
 
     _: KW_ONLY
-    queue_id: Id | None = Field(
-        default=None, description="The queue's identity; made from the time when left out."
+    queue_id: QueueId | None = Field(
+        default=None,
+        description="The queue's identity; made from the time when left out. {date} and {time} in "
+        "it make another each day, or second.",
     )
     queue_name: Annotated[str, text_field("A name for people.")] = "queue"
     jobs: list[Job] = Field(
@@ -355,11 +361,16 @@ class Queue(DocumentPart):
         one after another. Raises DocumentError with every error, those between jobs included.
         """
         document = plain(self)
-        document |= {"global_timeout": self.global_timeout or self._longest()}
+        document |= {"global_timeout": self.global_timeout or "1s"}
         document |= {"jobs": document.pop("jobs")}  # to the end
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        parse_document(text.encode(errors="surrogatepass"))
-        return text
+        text = _text(document)
+        # A queue_id that names the time is checked as of some time.
+        queue = parse_document(text.encode(errors="surrogatepass"), now=0.0)
+        if self.global_timeout:
+            return text
+        return _text(
+            document | {"global_timeout": format_duration(min(max(queue.longest, 1.0), LONGEST))}
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the document: the file is replaced as a whole, or stays as it is.
@@ -378,11 +389,6 @@ class Queue(DocumentPart):
         finally:
             beside.unlink(missing_ok=True)
 
-    def _longest(self) -> str:
-        """How long all attempts of all jobs may take, their delays included."""
-        seconds = 0.0
-        for job in self.jobs:
-            attempts = job.retry.max_attempts if job.retry else 1
-            delay = parse_duration(job.retry.max_delay) if job.retry else 0.0
-            seconds += attempts * parse_duration(job.timeout) + (attempts - 1) * delay
-        return format_duration(min(max(seconds, 1.0), LONGEST))
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

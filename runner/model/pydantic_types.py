@@ -14,6 +14,8 @@ from runner.model import fields as rules
 from runner.model import globs, secrets, sizes
 from runner.model import placement_fields as placing
 from runner.model.durations import PATTERN as DURATION_PATTERN
+from runner.model.expansion.matrix import NAME_PATTERN
+from runner.model.expansion.queue_names import FORMATS
 
 Schema = dict[str, Any]
 
@@ -43,6 +45,9 @@ FILLED = rf"^(?![\s\S]*{_OTHER})"
 END = r"(?![\s\S])"
 """The end of a string; not $, which some languages let a line feed follow."""
 
+_TIME = rf"\{{(?:{'|'.join(FORMATS)})\}}"
+_NAMES = rf"{NAME_PATTERN}(?:\s*,\s*{NAME_PATTERN})*"
+
 Duration = TypeAliasType(
     "Duration",
     Annotated[
@@ -61,6 +66,26 @@ Id = TypeAliasType(
     "Id",
     Annotated[str, WithJsonSchema({"type": "string", "pattern": f"^{rules.ID_PATTERN}$"})],
 )
+QueueId = TypeAliasType(
+    "QueueId",
+    Annotated[
+        str,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "pattern": rf"^(?:[A-Za-z0-9]|{_TIME})(?:[A-Za-z0-9._-]|{_TIME}){{0,127}}$",
+                "examples": ["nightly-{date}"],
+            }
+        ),
+    ],
+)
+Command = TypeAliasType(
+    "Command",
+    Annotated[
+        str,
+        WithJsonSchema({"type": "string", "minLength": 1, "maxLength": rules.MAX_ARGUMENT_BYTES}),
+    ],
+)
 Dependency = TypeAliasType(
     "Dependency",
     Annotated[
@@ -68,8 +93,9 @@ Dependency = TypeAliasType(
         WithJsonSchema(
             {
                 "type": "string",
-                "pattern": rf"^{rules.ID_PATTERN}(?:\[\])?$",
-                "description": "A job's id; of arrays of one size also ID[], element by element.",
+                "pattern": rf"^{rules.ID_PATTERN}(?:\[(?:{_NAMES})?\])?$",
+                "description": "A job's id, of a matrix all of its jobs; ID[s]: those of the same "
+                "s; of arrays of one size ID[], element by element.",
             }
         ),
     ],

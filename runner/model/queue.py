@@ -17,6 +17,9 @@ from runner.model.placement import NO_PLACEMENT, SHELL, ArraySpec, Placement, Re
 BASE_DELAYS = {"exponential": 1.0, "fixed": 5.0, "exponential-jitter": 1.0}
 """The ways to back off, each with its ``base_delay`` in seconds when the document gives none."""
 
+GIVEN_KEY: Final = "x-runner-given"
+"""Under which a document that was written out holds the one that was given."""
+
 FIT: Final = "fit"
 """The ``max_parallel_jobs`` of a queue that runs as many jobs at once as there is room for."""
 
@@ -111,6 +114,7 @@ class QueueSpec:
     """A valid document. ``global_timeout`` and ``term_grace`` are in seconds.
 
     ``placement``: what holds for jobs that say nothing of it; ``pools``: sorted names and amounts.
+    ``given``: the JSON text of the document that this one was written out from, if it was.
     """
 
     queue_id: str | None
@@ -127,10 +131,22 @@ class QueueSpec:
     max_parallel_jobs: int | Literal["fit"] = 1
     pools: tuple[tuple[str, int], ...] = ()
     placement: Placement = NO_PLACEMENT
+    given: str | None = field(default=None, compare=False, repr=False)
 
     def with_id(self, queue_id: str) -> QueueSpec:
         """The same queue under this id."""
         return replace(self, queue_id=queue_id)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that all attempts may take one after another, the delays between them too."""
+        retries = [(job, job.retry) for job in self.jobs]
+        return sum(
+            retry.max_attempts * job.timeout + (retry.max_attempts - 1) * retry.max_delay
+            if retry
+            else job.timeout
+            for job, retry in retries
+        )
 
     def grace(self, job: JobSpec) -> float:
         """Seconds between SIGTERM and SIGKILL for this job of the queue."""

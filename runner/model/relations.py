@@ -40,7 +40,9 @@ def check_ids(jobs: Sequence[JobSpec], faults: Faults) -> None:
     for at, job in enumerate(jobs):
         first = index.setdefault(job.job_id, at)
         if first != at and job.job_id:
-            faults.add(f"{JOBS}[{at}].job_id", f'"{job.job_id}" is also the id of {JOBS}[{first}]')
+            faults.add(
+                f"{JOBS}[{at}].job_id", f'"{job.job_id}" is also the id of {faults.place_of(first)}'
+            )
     for at, job in enumerate(jobs):
         if job.depends_on:
             place = f"{JOBS}[{at}].depends_on"

@@ -11,8 +11,17 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from runner.model.durations import format_duration
+from runner.model.expansion.keys import OPEN, escaped
 from runner.model.placement import ArraySpec, BatchSpec, Placement, ResourceSpec
-from runner.model.queue import BASE_DELAYS, InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
+from runner.model.queue import (
+    BASE_DELAYS,
+    GIVEN_KEY,
+    InputSpec,
+    JobSpec,
+    QueueSpec,
+    ResultSpec,
+    RetrySpec,
+)
 from runner.model.sizes import format_binary_size
 
 DURATIONS = frozenset({"timeout", "global_timeout", "term_grace", "base_delay", "max_delay"})
@@ -21,11 +30,16 @@ DURATIONS = frozenset({"timeout", "global_timeout", "term_grace", "base_delay", 
 def dump_document(queue: QueueSpec) -> str:
     """Canonical JSON, one job a line, that parse_document reads back to an equal QueueSpec.
 
-    Durations must be whole microseconds, as all that were parsed are.
+    The document that it was written out from comes first, as a note. Durations must be whole
+    microseconds, as all that were parsed are.
     """
     head = _encode(_plain(queue, _QUEUE_DEFAULTS))[1:-1]
     jobs = ",\n".join([_encode(_plain(job, _JOB_DEFAULTS)) for job in queue.jobs])
-    return f'{{{head},"jobs":[\n{jobs}\n]}}\n'
+    text = f'{head},"jobs":[\n{jobs}\n]}}\n'
+    if OPEN in text:
+        text = escaped(text)
+    given = "" if queue.given is None else f'"{GIVEN_KEY}":{queue.given},'
+    return f"{{{given}{text}"
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
@@ -129,7 +143,7 @@ def _defaults(record: type[QueueSpec | JobSpec | RetrySpec | InputSpec]) -> dict
     return {
         field.name: field.default if field.default_factory is MISSING else field.default_factory()
         for field in fields(record)
-        if field.name != "jobs"
+        if field.name not in ("jobs", "given")
     }
 
 

@@ -59,17 +59,25 @@ class Faults:
     def fail(self, last: str | None = None, job_ids: Sequence[str] = ()) -> NoReturn:
         """Raise DocumentError with what was found, and ``last`` below it."""
         lines = [
-            f"{place.removeprefix('.') or 'document'}: {message}{_whose(place, message, job_ids)}"
+            f"{self._shown(place)}: {message}{self._whose(place, message, job_ids)}"
             for place, message in self.kept.items()
         ]
         raise DocumentError([*lines, last] if last else lines)
 
+    def place_of(self, index: int) -> str:
+        """What the job of this index is called in messages."""
+        return f"jobs[{index}]"
 
-def _whose(place: str, message: str, job_ids: Sequence[str]) -> str:
-    """`` (job "train")``, unless the message says so: nobody counts to the eighteenth job."""
-    match = _JOB.match(place)
-    if match is None or match[2] == ".job_id":
-        return ""
-    index = int(match[1])
-    name = job_ids[index] if index < len(job_ids) else ""
-    return f' (job "{name}")' if name and name not in message.split() else ""
+    def _shown(self, place: str) -> str:
+        return place.removeprefix(".") or "document"
+
+    def _job_of(self, place: str) -> int | None:
+        """The index of the job that a place is in."""
+        match = _JOB.match(place)
+        return None if match is None or match[2] == ".job_id" else int(match[1])
+
+    def _whose(self, place: str, message: str, job_ids: Sequence[str]) -> str:
+        """`` (job "train")``, unless the message says so: nobody counts to the eighteenth job."""
+        index = self._job_of(place)
+        name = job_ids[index] if index is not None and index < len(job_ids) else ""
+        return f' (job "{name}")' if name and name not in message.split() else ""

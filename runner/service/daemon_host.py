@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -181,6 +182,6 @@ class DaemonHost(requests.Host):
 
 def _accepted(raw: bytes) -> QueueSpec:
     """The document, if this machine can run it. Raises DocumentError."""
-    document = parse_document(raw)
+    document = parse_document(raw, now=time.time())
     check_runs_here(document)
     return document

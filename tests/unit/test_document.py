@@ -353,7 +353,9 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"command": ""}, "jobs[0].command: must not be empty"),
     ({"command": "x" * 131_072}, "jobs[0].command: is too long: 131,072 bytes, at most 131,071"),
     ({"command": "é" * 65_536}, "jobs[0].command: is too long: 131,072 bytes"),
-    ({"command": ["ls"]}, "jobs[0].command: must be a string, not an array"),
+    ({"command": {}}, "jobs[0].command: must be a string, not an object"),
+    ({"command": ["ls", 5]}, "jobs[0].command[1]: must be a string, not a number"),
+    ({"command": []}, "jobs[0].command: must not be empty"),
     ({"timeout": None}, 'jobs[0].timeout: must be a duration in quotes such as "90s", not null'),
     ({"timeout": "1e3s"}, "jobs[0].timeout: "),
     ({"timeoutt": "5s"}, 'jobs[0].timeoutt: unknown key; did you mean "timeout"?'),
@@ -1114,7 +1116,7 @@ def test_schema_knows_the_parsers_fields() -> None:
     job, retry, given, result, resources, batch = (schema["$defs"][name] for name in names)
     for part, checks, required in (
         (schema, fields.QUEUE_FIELDS, fields.QUEUE_REQUIRED),
-        (job, fields.JOB_FIELDS, fields.JOB_REQUIRED),
+        (job, fields.JOB_FIELDS, fields.GIVEN_JOB_REQUIRED),
         (retry, fields.RETRY_FIELDS, fields.RETRY_REQUIRED),
         (given, fields.INPUT_FIELDS, fields.INPUT_REQUIRED),
         (result, fields.RESULT_FIELDS, fields.RESULT_REQUIRED),

@@ -107,7 +107,10 @@ BETWEEN_FIELDS = (
 )
 
 
-@pytest.mark.parametrize(("change", "message"), JOB_ERRORS)
+# A timeout of None is one that is left out: the queue's defaults may have it.
+@pytest.mark.parametrize(
+    ("change", "message"), [each for each in JOB_ERRORS if each[0] != {"timeout": None}]
+)
 def test_jobs_are_refused_as_in_a_document(change: dict[str, Any], message: str) -> None:
     """A wrong job would be found when the script is over, or in other words."""
     in_document = {line.removesuffix(' (job "a")') for line in errors_of(raw([change]))}

@@ -10,11 +10,11 @@ from runner.cli import options
 from runner.cli.show.text import clean
 from runner.cli.verbs import submit
 from runner.errors import ExitCode, UsageError
-from runner.model.document import dump_document, read_document
+from runner.model.document import dump_document
 from runner.service.runs_here import check_runs_here
 
 _MENDING = frozenset({"retry_failed", "update", "rerun_changed"})
-_ALSO = frozenset({"batch_queue", "instance_id", "region", "json", "wait", "yes"}) | _MENDING
+_ALSO = _MENDING | {"batch_queue", "instance_id", "region", "json", "sets", "wait", "yes"}
 """What else may be said: the rest is about a machine that is yet to be launched."""
 
 
@@ -30,7 +30,7 @@ def launch_onto(arguments: argparse.Namespace) -> int:
 
     if not is_instance(arguments.instance_id):
         raise UsageError(f"--instance-id: {clean(arguments.instance_id)} is no instance's id")
-    document = read_document(Path(arguments.batch_queue))
+    document = options.read(arguments, Path(arguments.batch_queue))
     check_runs_here(document)
     text = dump_document(document)
     there = Ec2Connection(

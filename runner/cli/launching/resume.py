@@ -11,7 +11,7 @@ from runner.cli import options
 from runner.cli.launching.launch import Launching
 from runner.cli.show import machine_queues, machines
 from runner.errors import ConflictError, StateError, UsageError
-from runner.model.document import QueueSpec, read_document
+from runner.model.document import QueueSpec
 from runner.model.messages import quoted
 from runner.results.stores import open_store, parse_s3
 from runner.targets.ec2 import names
@@ -48,7 +48,7 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     if arguments.batch_queue is not None:
         if not options.again(arguments).mends:
             raise UsageError("--batch-queue: goes with --retry-failed, --update or --rerun-changed")
-        queue = _corrected(Path(arguments.batch_queue), queue_id)
+        queue = _corrected(arguments, Path(arguments.batch_queue), queue_id)
     else:
         queue = document_of(bucket, where.store, where.launch, queue_id, where.document)
     stored = _stored_options(bucket, where)
@@ -66,9 +66,9 @@ def prepared(arguments: argparse.Namespace, launches: Launches) -> Resuming:
     return Resuming(merged, queue, wanted, launches, where, shipped, notes)
 
 
-def _corrected(path: Path, queue_id: str) -> QueueSpec:
+def _corrected(arguments: argparse.Namespace, path: Path, queue_id: str) -> QueueSpec:
     """The document that was given. Raises UsageError, ConflictError for another queue's."""
-    queue = read_document(path)
+    queue = options.read(arguments, path)
     if queue.queue_id not in (None, queue_id):
         raise ConflictError(f"{path} is of another queue, {quoted(str(queue.queue_id))}")
     return queue.with_id(queue_id)

@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="submit the queue to this instance, which runs already",
     )
+    options.add_sets(parser)
     options.add_mending(parser.add_argument_group("a queue that exists already"))
     configure_machine(parser)
     parser.add_argument("--yes", action="store_true", help="accepted and ignored: it doesn't ask")
@@ -141,13 +142,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _read(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest]:
     """The document and the flags; all that is wrong with both at once."""
-    from runner.model.document import read_document
     from runner.targets.ec2.launch.launch_request import launch_request_of
 
     errors: list[str] = []
     queue = None
     try:
-        queue = read_document(Path(arguments.batch_queue))
+        queue = options.read(arguments, Path(arguments.batch_queue))
         errors += _unfit(queue)
     except UsageError as error:
         errors.append(str(error))

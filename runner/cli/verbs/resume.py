@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="its corrected document (default: the document as it was)",
     )
+    options.add_sets(parser)
     machine_queues.add_flag(parser)
     options.add_mending(parser.add_argument_group("a queue that has failed, or a corrected one"))
     launch.configure_machine(parser)

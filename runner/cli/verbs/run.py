@@ -27,11 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from runner.model.document import read_document
-
     simulation.check_flags(arguments)
     settings = options.settings(arguments)
-    document = read_document(options.document(arguments))
+    document = options.read(arguments, options.document(arguments))
     from runner.service.runs_here import check_runs_here, notes
 
     check_runs_here(document)

@@ -33,12 +33,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from runner.model.document import dump_document, read_document
+    from runner.model.document import dump_document
 
     options.settings(arguments)
     again = options.again(arguments)
     # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
-    document = read_document(options.document(arguments))
+    document = options.read(arguments, options.document(arguments))
     from runner.service.runs_here import check_runs_here, notes
 
     check_runs_here(document)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from runner.cli import options
 from runner.errors import DocumentError, ExitCode, UsageError
@@ -33,18 +34,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="s3://BUCKET/PREFIX",
         help="with --target batch: the result store, where the document names none",
     )
+    parser.add_argument(
+        "--expanded",
+        action="store_true",
+        help="print the document as it would run: without params, defaults and matrices",
+    )
     options.add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from runner.model.document import read_document
+    from runner.model.document import dump_document
     from runner.model.graph import Graph
 
     for flag in ("image", "results"):
         if getattr(arguments, flag) is not None and arguments.target != BATCH:
             raise UsageError(f"--{flag} has a meaning only with --target batch")
     try:
-        document = read_document(options.document(arguments))
+        document = options.read(arguments, options.document(arguments))
         look = _for_batch if arguments.target == BATCH else _for_here
         warnings = look(document, arguments)
     except DocumentError as error:
@@ -54,10 +60,16 @@ def execute(arguments: argparse.Namespace) -> int:
         return ExitCode.USAGE
     order = [document.jobs[index].job_id for index in Graph(document.jobs).order()]
     if arguments.json:
-        print(json.dumps({"valid": True, "order": order, "warnings": warnings}))
+        told: dict[str, Any] = {"valid": True, "order": order, "warnings": warnings}
+        if arguments.expanded:
+            told["document"] = json.loads(dump_document(replace(document, given=None)))
+        print(json.dumps(told))
         return ExitCode.DONE
     for warning in warnings:
         print(f"runner validate: warning: {warning}", file=sys.stderr)
+    if arguments.expanded:
+        sys.stdout.write(dump_document(replace(document, given=None)))
+        return ExitCode.DONE
     sys.stdout.write("".join(f"{name}\n" for name in order))
     return ExitCode.DONE
 

@@ -1,0 +1,108 @@
+"""The fields of jobs and queues that are written out when a document is read: see ``expansion``.
+
+Owns their types, descriptions and JSON Schema; the models of ``pydantic_models`` have them too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+from pydantic.dataclasses import dataclass
+from typing_extensions import TypeAliasType
+
+from runner.model.expansion import matrix, parameters
+from runner.model.expansion.keys import DEFAULTS
+from runner.model.pydantic_base import DocumentPart
+from runner.model.pydantic_types import Schema
+
+_NOTES: Schema = {"^x-": {"description": "Ignored."}}
+_NAME = f"^(?!x-){matrix.NAME_PATTERN}$"
+_VALUE: Schema = {"type": ["string", "number", "boolean"]}
+
+
+def _object(value: Schema, **more: Any) -> Schema:
+    return {
+        "type": "object",
+        "properties": {"$schema": {"description": "Ignored."}},
+        "patternProperties": {_NAME: value, **_NOTES},
+        "additionalProperties": False,
+        **more,
+    }
+
+
+Matrix = TypeAliasType(
+    "Matrix",
+    Annotated[
+        dict[str, Any],
+        WithJsonSchema(
+            _object(
+                {"type": "array", "items": _VALUE, "minItems": 1, "uniqueItems": True},
+                examples=[{"sample": ["A", "B"], "chromosome": ["I", "II"]}],
+            )
+        ),
+    ],
+)
+Combination = TypeAliasType(
+    "Combination",
+    Annotated[dict[str, Any], WithJsonSchema(_object(_VALUE, minProperties=1))],
+)
+Params = TypeAliasType(
+    "Params",
+    Annotated[
+        dict[str, Any],
+        WithJsonSchema(
+            _object(_VALUE, default={}, examples=[{"lr": "0.1"}], maxProperties=1000),
+        ),
+    ],
+)
+Line = Annotated[str, Field(description="A line of it.")]
+
+TIMEOUT_SOMEWHERE: Schema = {
+    "if": {"not": {"properties": {DEFAULTS: {"required": ["timeout"]}}, "required": [DEFAULTS]}},
+    "then": {"properties": {"jobs": {"items": {"required": ["timeout"]}}}},
+}
+"""A job has a timeout of its own, or there is one in the defaults."""
+
+
+@dataclass(kw_only=True)
+class JobInShort(DocumentPart):
+    """What makes several jobs of one."""
+
+    matrix: Matrix | None = Field(
+        default=None,
+        description="Make a job of each combination of these values: ${{name}} is its value, and "
+        "its id is ID.VALUE-VALUE.",
+    )
+    matrix_include: list[Combination] = Field(
+        default_factory=list,
+        description="Further combinations, each with all of the names; without matrix, all.",
+    )
+    matrix_exclude: list[Combination] = Field(
+        default_factory=list,
+        description="Combinations that are left out: those that have all of the values.",
+    )
+    matrix_id: str | None = Field(
+        default=None,
+        description="What ids are made of, instead of ID.VALUE-VALUE.",
+        json_schema_extra={"minLength": 1},
+        examples=["train-${{lr}}"],
+    )
+
+
+@dataclass(kw_only=True)
+class QueueInShort(DocumentPart):
+    """What is said once for many jobs."""
+
+    defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Fields of a job, for each job that doesn't have them itself; all but job_id, "
+        "command, depends_on and matrix.",
+        examples=[{"timeout": "1h", "retry": {"max_attempts": 3}}],
+    )
+    params: Params = Field(
+        default_factory=dict,
+        description="Names and values: ${{params.NAME}} in strings, PARAM_NAME for jobs; "
+        "run --set NAME=VALUE sets another.",
+        json_schema_extra={"maxProperties": parameters.MAX_PARAMS},
+    )
