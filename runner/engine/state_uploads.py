@@ -17,6 +17,8 @@ from runner.engine.clock import now
 from runner.engine.context import EngineContext
 from runner.engine.event_uploads import EventUploads
 from runner.errors import RunnerError
+from runner.model.queue import GIVEN_PREFIX
+from runner.model.serialization import given_part
 from runner.results.claim import StoreClaim, SucceededError
 from runner.results.layout import Layout
 from runner.results.store import StoreError
@@ -126,6 +128,9 @@ class StateUploads:
     def _put_document(self) -> None:
         """Called in a thread. Raises StoreError."""
         if (document := self._unstored) is not None:
+            if document.startswith(GIVEN_PREFIX.encode()):
+                given = given_part(document.decode())
+                self._store.put_bytes(self._layout.given_key, given.encode())
             self._store.put_bytes(self._layout.document_key, document)
             self._unstored = None
 

@@ -35,7 +35,7 @@ from runner.model.fields import (
 from runner.model.json_reader import JOBS, MAX_BYTES, Reader, decode
 from runner.model.messages import kind, step
 from runner.model.placement_fields import FOLDED, fold_array, fold_defaults, fold_placement
-from runner.model.queue import GIVEN_KEY, JobSpec, QueueSpec
+from runner.model.queue import GIVEN_KEY, GIVEN_PREFIX, JobSpec, QueueSpec
 from runner.model.relations import check_ids, check_placements
 from runner.model.validation_errors import Faults
 
@@ -47,8 +47,6 @@ _STAND_IN: dict[str, Any] = {"job_id": "", "command": "", "timeout": 0.0}
 _FOLDED = FOLDED.union(MATRIX_KEYS)
 _NOT_HERE = "stands in a document that says it was written out already"
 _NO_SETS: Mapping[str, str] = {}
-_WRITTEN_OUT = f'{{"{GIVEN_KEY}":'
-"""How the stored text of a document begins that was given in short."""
 
 
 def read_document(
@@ -97,7 +95,7 @@ def parse_stored(raw: bytes) -> QueueSpec:
 
 
 def _parse_text(text: str, sets: Mapping[str, str], now: float | None, name: str = "") -> QueueSpec:
-    if not text.startswith(_WRITTEN_OUT) and is_short(text):
+    if not text.startswith(GIVEN_PREFIX) and is_short(text):
         return _parse_given(lambda faults: Reader(text, faults, name).members(), None, sets, now)
     faults = Faults()
     queue = _parse(_plain_members(text, faults, name), faults, JOB_FIELDS, now)

@@ -56,7 +56,7 @@ Params = TypeAliasType(
         ),
     ],
 )
-Line = Annotated[str, Field(description="A line of it.")]
+Lines = Annotated[list[str], Field(min_length=1)]
 
 TIMEOUT_SOMEWHERE: Schema = {
     "if": {"not": {"properties": {DEFAULTS: {"required": ["timeout"]}}, "required": [DEFAULTS]}},

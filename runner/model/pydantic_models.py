@@ -25,7 +25,7 @@ from runner.model import placement_fields as placing
 from runner.model.durations import LONGEST, format_duration
 from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
-from runner.model.pydantic_given import TIMEOUT_SOMEWHERE, JobInShort, Line, QueueInShort
+from runner.model.pydantic_given import TIMEOUT_SOMEWHERE, JobInShort, Lines, QueueInShort
 from runner.model.pydantic_types import (
     END,
     FILLED,
@@ -169,14 +169,13 @@ class Job(JobInShort):
         ),
     ]
     command: Annotated[
-        Command | list[Line],
-        Field(
-            description="What the shell runs, as a string or as its lines; at most 131,071 bytes."
-        ),
+        Command | Lines,
+        Field(description="What the shell runs, or an array of its lines; at most 131,071 bytes."),
     ]
     _: KW_ONLY
     timeout: Duration | None = Field(
-        default=None, description="The most time that one attempt may take."
+        default=None,
+        description="The most time that one attempt may take; required, here or in defaults.",
     )
     depends_on: list[Dependency] = Field(
         default_factory=list,

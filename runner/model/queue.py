@@ -20,6 +20,9 @@ BASE_DELAYS = {"exponential": 1.0, "fixed": 5.0, "exponential-jitter": 1.0}
 GIVEN_KEY: Final = "x-runner-given"
 """Under which a document that was written out holds the one that was given."""
 
+GIVEN_PREFIX: Final = f'{{"{GIVEN_KEY}":'
+"""How the text of such a document begins."""
+
 FIT: Final = "fit"
 """The ``max_parallel_jobs`` of a queue that runs as many jobs at once as there is room for."""
 

@@ -15,7 +15,7 @@ from runner.model.expansion.keys import OPEN, escaped
 from runner.model.placement import ArraySpec, BatchSpec, Placement, ResourceSpec
 from runner.model.queue import (
     BASE_DELAYS,
-    GIVEN_KEY,
+    GIVEN_PREFIX,
     InputSpec,
     JobSpec,
     QueueSpec,
@@ -38,8 +38,14 @@ def dump_document(queue: QueueSpec) -> str:
     text = f'{head},"jobs":[\n{jobs}\n]}}\n'
     if OPEN in text:
         text = escaped(text)
-    given = "" if queue.given is None else f'"{GIVEN_KEY}":{queue.given},'
+    given = "" if queue.given is None else f"{GIVEN_PREFIX[1:]}{queue.given},"
     return f"{{{given}{text}"
+
+
+def given_part(document: str) -> str:
+    """What a dumped document that begins with GIVEN_PREFIX was written out from, as JSON."""
+    _, end = json.JSONDecoder().raw_decode(document, len(GIVEN_PREFIX))
+    return document[len(GIVEN_PREFIX) : end]
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode

@@ -3,6 +3,7 @@
 Pure text; must not know any store, and never looks at a file.
 
     queue.json                         the document
+    queue.given.json                   as it was given, where it was written out
     queue-state.json                   the state
     lease.json                         which machine works on it now
     coordinator.json                   how it was launched on AWS Batch, and which job drives it
@@ -95,6 +96,7 @@ class Layout:
     """
 
     document_key = "queue.json"
+    given_key = "queue.given.json"
     state_key = "queue-state.json"
     lease_key = "lease.json"
     coordinator_key = "coordinator.json"

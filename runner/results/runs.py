@@ -36,7 +36,7 @@ def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
         return None
     target = root / FORMER / other
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("jobs", "events", layout.document_key, layout.state_key):
+    for name in ("jobs", "events", layout.given_key, layout.document_key, layout.state_key):
         source, place = root / name, target / name
         if not os.path.lexists(source):
             continue

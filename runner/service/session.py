@@ -98,6 +98,10 @@ class _Opened:
         try:
             if document is None:
                 document = self.database.read_document()
+            if document.given is not None:
+                from runner.service.given_files import write_given
+
+                write_given(paths, document)
             loaded = self.database.load(unit_count(document.jobs))
             made_good = make_good(paths, self.database, document, loaded)
             self.brought_back = made_good is not None

@@ -98,6 +98,16 @@ class QueuePaths:
         return self.root / "queue-state.json"
 
     @property
+    def document(self) -> Path:
+        """For people, like the projection: what runs, where it was given in short."""
+        return self.root / "queue.json"
+
+    @property
+    def given(self) -> Path:
+        """The same as it was given."""
+        return self.root / "queue.given.json"
+
+    @property
     def socket(self) -> Path:
         return self.root / "control.sock"
 
@@ -127,7 +137,8 @@ class QueuePaths:
         """What is ours alone, the folder itself among it, which the work folder is in."""
         database = [self.database.with_name(f"state.db{more}") for more in ("", "-wal", "-shm")]
         others = (self.shim_records, self.projection, self.socket, self.spool, self.root / "inputs")
-        return (self.root, *database, *others, self.spot_notice)
+        shown = (self.document, self.given)
+        return (self.root, *database, *others, *shown, self.spot_notice)
 
     @property
     def spot_notice(self) -> Path:

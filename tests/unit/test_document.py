@@ -1093,7 +1093,7 @@ def test_schema_accepts_good_documents() -> None:
 # line feed behind it, the one of other languages doesn't.
 BEYOND_SCHEMA = (
     *("bytes", "too many", "with a point", "longer than 0", "'//'", "only one can stand"),
-    *('"a..b"', '"10.0.0.1"', "\\u000a", "after a wildcard", "the root folder"),
+    *('"b[x]"', '"a..b"', '"10.0.0.1"', "\\u000a", "after a wildcard", "the root folder"),
     *("whole number of", "above 0", "21GiB", "of the queue's pools", "contradicts env", "too many"),
 )
 

@@ -172,7 +172,9 @@ class Expansion:
                     matrix = matrix_of(raw, place, self._faults)
             if not isinstance(job_id, str):
                 job_id = ""
-            ids = [job_id] if matrix is None else matrix.ids(job_id, self._faults, place)
+            ids = (
+                [job_id] if matrix is None else matrix.ids(job_id, self._names, self._faults, place)
+            )
             self._given.append(_Given(index, raw, matrix, ids))
             at = first.setdefault(job_id, index) if job_id else index
             if at != index and (matrix is not None or self._given[at].matrix is not None):
@@ -204,7 +206,8 @@ class Expansion:
             if (template := compiled(value, names, self._report(given, key))) is not None:
                 varying.append((key, template))
         combinations = ((),) if matrix is None else matrix.combinations
-        self._bytes += _size(raw) * len(combinations)
+        self._bytes += (_size(raw) + self._size_of_all(raw)) * len(combinations)
+        self._check_size(given)
         for combination, job_id in zip(combinations, given.ids, strict=True):
             job = raw.copy()
             if matrix is not None:
@@ -219,6 +222,17 @@ class Expansion:
                 job["depends_on"] = self._dependencies(job["depends_on"], given, combination)
             self._check_size(given)
             yield job
+
+    def _size_of_all(self, raw: dict[str, Any]) -> int:
+        """Bytes of the dependencies on all jobs of a matrix: they are what grows fastest."""
+        items = raw.get("depends_on")
+        named = [item for item in items if isinstance(item, str)] if isinstance(items, list) else []
+        return sum(
+            len(made) + 3
+            for item in named
+            if item in self._by_id
+            for made in self._given[self._by_id[item]].ids
+        )
 
     def _check_size(self, given: _Given) -> None:
         if self._bytes > MAX_BYTES:
@@ -239,8 +253,6 @@ class Expansion:
             if fault:
                 place = f"{given.place}.depends_on[{at}]"
                 self._faults.add_given(place, f"{quoted(item)}: {fault}")
-            elif len(ids) > 1:
-                self._bytes += sum(map(len, ids)) + 3 * len(ids)
             made += ids
         return made
 

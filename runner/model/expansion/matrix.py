@@ -13,7 +13,7 @@ from math import prod
 from typing import Any
 
 from runner.model.checks import Check, check_object, check_text
-from runner.model.expansion.expressions import filled
+from runner.model.expansion.expressions import Names, compiled
 from runner.model.json_reader import is_ignored
 from runner.model.messages import did_you_mean, kind, quoted, step
 from runner.model.validation_errors import Faults, InvalidError
@@ -139,20 +139,19 @@ class Matrix:
     combinations: tuple[tuple[str, ...], ...]
     id_pattern: str | None = None
 
-    def ids(self, job_id: str, faults: Faults, place: str) -> list[str]:
+    def ids(self, job_id: str, params: Names, faults: Faults, place: str) -> list[str]:
         """The id of each combination's job; values are written with what an id may hold."""
         parts = [[_NO_ID.sub("_", value) for value in each] for each in self.combinations]
         if self.id_pattern is None:
             return [f"{job_id}.{'-'.join(each)}" for each in parts]
-        report = _once(faults, f"{place}.matrix_id")
-        return [
-            str(filled(self.id_pattern, dict(zip(self.names, each, strict=True)), report))
-            for each in parts
-        ]
-
-
-def _once(faults: Faults, place: str) -> Any:
-    return lambda inside, message: faults.add(place + inside, message)
+        names = {name: _NO_ID.sub("_", value) for name, value in params.items()}
+        names |= dict.fromkeys(self.names, "")
+        template = compiled(
+            self.id_pattern, names, lambda at, told: faults.add(f"{place}.matrix_id{at}", told)
+        )
+        if template is None:
+            return [self.id_pattern] * len(parts)
+        return [template({**names, **dict(zip(self.names, each, strict=True))}) for each in parts]
 
 
 def matrix_of(raw: dict[str, Any], place: str, faults: Faults) -> Matrix | None:

@@ -17,9 +17,10 @@ from runner.model.json_reader import JOBS
 from runner.model.messages import kind, step
 
 _TAG = "tag:yaml.org,2002:"
+_COLLECTIONS = (f"{_TAG}map", f"{_TAG}seq")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_MAX_VALUES = 5_000_000
-"""Values, those behind aliases counted each time they are named."""
+_MAX_ALIASED = 100_000
+"""Values that aliases may stand for, beyond those that are written: each takes a character."""
 
 _MAX_DEPTH = 100
 _KEPT = 100
@@ -42,7 +43,7 @@ def read_yaml(text: str, name: str) -> tuple[Iterator[Member], Mapping[str, int]
         raise DocumentError([f"{name}: {' '.join(told.split())}"]) from None
     if node is None:
         raise DocumentError([f"{name}: line 1, column 1: the document is empty"])
-    maker = _Maker()
+    maker = _Maker(name, len(text) + _MAX_ALIASED)
     document = maker.value(node, "", 0)
     if maker.errors:
         raise DocumentError([f"{name}: {error}" for error in maker.errors[:_KEPT]])
@@ -64,7 +65,9 @@ def _members(document: dict[str, Any]) -> Iterator[Member]:
 class _Maker:
     """Makes JSON values of nodes, and notes where each stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, most: int) -> None:
+        self._name = name
+        self._most = most
         self.errors: list[str] = []
         self.lines: dict[str, int] = {}
         self._scalars: Any = yaml.SafeLoader("")
@@ -74,9 +77,12 @@ class _Maker:
         """The value; its lines go to ``lines``."""
         self.lines[place.removeprefix(".")] = node.start_mark.line + 1
         self._count += 1
-        if self._count > _MAX_VALUES or depth > _MAX_DEPTH:
+        if self._count > self._most or depth > _MAX_DEPTH:
             told = "is nested too deeply" if depth > _MAX_DEPTH else "aliases make it too large"
-            raise DocumentError([*self.errors, f"line {node.start_mark.line + 1}: {told}"])
+            self._fault(node, told)
+            raise DocumentError([f"{self._name}: {error}" for error in self.errors[-_KEPT:]])
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            self._tag_fault(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -130,7 +136,7 @@ class _Maker:
                     self._fault(node, f"{text} is not a number that JSON has")
                 return value
             case _:
-                self._fault(node, f"the tag {node.tag.replace(_TAG, '!!')} is not read")
+                self._tag_fault(node)
                 return text
 
     def _number(self, node: yaml.Node, construct: Any) -> Any:
@@ -146,6 +152,9 @@ class _Maker:
         elif not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
             self._fault(node, "holds a lone surrogate, which is not a character")
         return text
+
+    def _tag_fault(self, node: yaml.Node) -> None:
+        self._fault(node, f"the tag {node.tag.replace(_TAG, '!!')} is not read")
 
     def _fault(self, node: yaml.Node, message: str) -> None:
         self.errors.append(f"line {node.start_mark.line + 1}: {message}")
