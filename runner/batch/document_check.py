@@ -80,6 +80,8 @@ QUEUE_TABLE: dict[str, str] = {
     "image_options": "they are options of docker or podman, and AWS Batch starts the containers",
     "image_pull": "when an image is fetched is decided by the hosts of AWS Batch",
     "shell": HONOURED,
+    "defaults": HONOURED,
+    "params": HONOURED,
 }
 """Of each field of a queue why it is refused, if it is."""
 
@@ -110,6 +112,10 @@ JOB_TABLE: dict[str, str] = {
     "image_pull": QUEUE_TABLE["image_pull"],
     "shell": HONOURED,
     "batch": HONOURED,
+    "matrix": HONOURED,
+    "matrix_include": HONOURED,
+    "matrix_exclude": HONOURED,
+    "matrix_id": HONOURED,
 }
 """The same of a job."""
 
