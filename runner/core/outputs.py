@@ -117,8 +117,10 @@ def on_outputs_checked(records: QueueRecords, event: OutputsChecked) -> None:
 
 
 def _is_needed(records: QueueRecords, index: int) -> bool:
-    """Whether a job that is still to run depends on it."""
-    if records.ending or records.halted:
+    """Whether a job that is still to run depends on it, and it may run again itself."""
+    if records.ending:
+        return False
+    if records.halted and records.document.jobs[index].run_if == "success":
         return False
     return records.is_waited_for(index)
 

@@ -68,6 +68,38 @@ def test_what_is_gone_for_good_is_made_again() -> None:
     assert (q.starts, q["a"].reason, q["a"].attempt) == (["a"], GONE, 2)
 
 
+def halted_with(run_if: str) -> Driver:
+    """`x` has failed and stopped the queue; `z` waits, in any case, for what `a` had made."""
+    q = drive(
+        job("a", "" if run_if == "success" else "x", run_if, result_paths=OUT),
+        job("x"),
+        job("z", "a x", "always"),
+        collects=True,
+        on_failure="stop",
+    )
+    for name in ("a", "x") if run_if == "success" else ("x", "a"):
+        (q.fail if name == "x" else q.ok)(name)
+        q.stored(name)
+    q.interrupt()
+    q.ends("z", Exited(0))
+    q.crash()
+    q.open(collects=True)
+    q.checked("a", "no copy of it")
+    return q
+
+
+def test_a_stopped_queue_makes_again_what_still_may_run() -> None:
+    """A job that cleans up would go without what another one of a failed queue had made."""
+    q = halted_with("always")
+    assert (q.starts, q["a"].reason) == (["a"], GONE)
+
+
+def test_a_stopped_queue_makes_nothing_again_that_it_would_not_start() -> None:
+    """A stopped queue would begin its work anew."""
+    q = halted_with("success")
+    assert (q.starts, q["a"].status) == (["z"], "completed")
+
+
 def test_nothing_is_looked_for_beside_those_that_use_it() -> None:
     """A restore would write below a job that runs."""
     q = stored()
