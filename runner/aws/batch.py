@@ -47,7 +47,13 @@ class Batch:
         """
         if self._once is None:
             self._once = self._make(attempts=1)
-        return str(part_of(_call(self._once, "submit_job", request), "SubmitJob", "jobId"))
+        try:
+            answer = _call(self._once, "submit_job", request)
+        except AwsError as error:
+            if error.kind is ErrorKind.EXPIRED:
+                self._once = None  # a new client reads keys and settings again
+            raise
+        return str(part_of(answer, "SubmitJob", "jobId"))
 
     def register(self, request: Mapping[str, Any]) -> str:
         """A new revision of a definition, as ``name:revision``; a lost answer leaves one more."""
@@ -136,7 +142,12 @@ class Batch:
         """One that may be sent again after a lost answer."""
         if self._again is None:
             self._again = self._make()
-        return _call(self._again, operation, request)
+        try:
+            return _call(self._again, operation, request)
+        except AwsError as error:
+            if error.kind is ErrorKind.EXPIRED:
+                self._again = None
+            raise
 
     def _make(self, **options: int) -> Any:
         return make_client(

@@ -12,6 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from runner.batch.definitions import (
+    CARRIER_MIB,
+    CARRIER_VCPUS,
+    CARRIERS,
+    DEFAULT_MEMORY,
+    MOST_STOP_SECONDS,
+    STOP_SPARE,
+)
 from runner.batch.fargate import rounded
 from runner.errors import DocumentError, UsageError
 from runner.model.document import JobSpec, Placement, QueueSpec, ResourceSpec
@@ -21,17 +29,14 @@ from runner.model.sizes import UNITS, format_binary_size
 
 MIB = UNITS["MiB"]
 
-DEFAULT_MEMORY = 2 * UNITS["GiB"]
-"""Bytes of a job that says nothing: Batch takes none without a number."""
-
 LEAST_MEMORY = 4 * MIB
 
-STAGING_CPUS = 0.5
-STAGING_MIB = 512
-"""What the two containers that carry files need beside the command's, on Fargate."""
+STAGING_CPUS = CARRIERS * CARRIER_VCPUS
+STAGING_MIB = CARRIERS * CARRIER_MIB
+"""What the containers that carry files need beside the command's, on Fargate."""
 
 FARGATE_LIFE = 14 * 86_400.0
-FARGATE_GRACE = 90.0
+FARGATE_GRACE = float(MOST_STOP_SECONDS - STOP_SPARE)
 """Seconds: Fargate waits 120 at most after SIGTERM, and logs have to be stored in them."""
 
 NAMED = 20

@@ -6,14 +6,14 @@ Owns the signals of a foreground process and the socket through which other term
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.control.protocol import Peer
 from runner.control.server import Server
@@ -27,22 +27,20 @@ from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
 from runner.service import requests
+from runner.service.attempt_place import BATCH, check_place, note_place
 from runner.service.documents import check_same, mend
-from runner.service.environment import differing, marks, read_marks
+from runner.service.environment_notes import compare_environment
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_ids import give_back, name_for
 from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
-from runner.service.result_stores import prepared, wanted
+from runner.service.result_stores import StoreRequest, prepared, wanted
 from runner.service.session import RunContext, Session, end_attempts
 from runner.service.views import StoredViews
-from runner.store.database import Database
 
-ENVIRONMENT = "environment"
-"""The key of ``meta`` under which it is noted what the environment was, as marks."""
-
-NAMED = 10
-"""Variables that are named when they differ; the others are counted."""
+if TYPE_CHECKING:
+    # Imported where it is made: it brings boto3.
+    from runner.service.batch_place import BatchRun
 
 CLIENTS_DESCRIPTORS = 8192
 """A thousand clients need a thousand descriptors."""
@@ -75,12 +73,14 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What the caller of ``run`` wants; ``results`` is a store that stands for the document's."""
+    """What the caller of ``run`` wants; ``results``: a store instead of the document's; ``batch``:
+    its attempts run on AWS Batch, None: here."""
 
     document: QueueSpec
     again: RunMode
     context: RunContext
     results: str | None = None
+    batch: BatchRun | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,8 @@ class _Foreground(requests.Host):
         self._wanted = wanted
         self._watcher = watcher
         self._context = wanted.context
+        self._batch = wanted.batch
+        self._want = StoreRequest(None)
         self._session: Session | None = None
         self._change: asyncio.Future[None] | None = None
         self._signals = 0
@@ -130,7 +132,6 @@ class _Foreground(requests.Host):
     async def run(self) -> RunOutcome:
         allow_descriptors(CLIENTS_DESCRIPTORS)
         wanted, repository = self._wanted, self.repository
-        # Before anything is written elsewhere, and not on the loop's time.
         document, store = await asyncio.to_thread(self._begin)
         assert document.queue_id is not None
         queue_id = document.queue_id
@@ -139,9 +140,12 @@ class _Foreground(requests.Host):
         try:
             await self._accept(document, anonymous=wanted.document.queue_id is None)
             await asyncio.to_thread(self._take_over, queue_id)
+            await asyncio.to_thread(self._enter_place, queue_id)
             if (logs := repository.log_paths(queue_id).log_dir) != repository.log_dir:
                 self._watcher.say(f"the logs of {queue_id} are in {logs}, where it was begun")
-            self._compare_environment(queue_id)
+            if self._batch is None:  # there it is not theirs
+                again, environment = wanted.again, self._context.environment
+                compare_environment(repository, queue_id, environment, again, self._watcher.say)
             repository.set_current(queue_id)
             return await self._work(queue_id, document)
         except OSError as error:
@@ -149,6 +153,8 @@ class _Foreground(requests.Host):
         finally:
             lock.release()
             self.throttle.close()
+            if self._batch is not None:
+                self._batch.close()
 
     def _begin(self) -> tuple[QueueSpec, ResultStore | None]:
         """The document with its id, and the queue's store. Blocks.
@@ -163,7 +169,9 @@ class _Foreground(requests.Host):
             store: ResultStore | None = None
             try:
                 repository.check_daemon(queue_id)
-                want = wanted(document, self._wanted.results)
+                want = self._want = wanted(document, self._wanted.results)
+                if self._batch is not None:
+                    want = self._want = self._batch.store(document, want)
                 store = prepared(want, self._settings, self._watcher.say)
                 if not new or self._is_free(document, store):
                     return document, store
@@ -202,7 +210,8 @@ class _Foreground(requests.Host):
         assert document.queue_id is not None
         queue_id, again, repository = document.queue_id, self._wanted.again, self.repository
         if repository.exists(queue_id) and again.fresh:
-            await end_attempts(repository, self._settings, queue_id, self._wanted.context)
+            await asyncio.to_thread(self._enter_place, queue_id)
+            await end_attempts(repository, self._settings, queue_id, self._context)
             aside = repository.set_aside(queue_id)
             self._watcher.say(f"the former run is kept as {aside}")
         if not repository.exists(queue_id):
@@ -220,7 +229,11 @@ class _Foreground(requests.Host):
         from runner.service import resume_from_store
 
         try:
-            found = resume_from_store.find(self.repository, entry, store, self._watcher.say)
+            # On AWS Batch attempts go on without us: there is a journal of them.
+            moment = None if self._batch is None else ev.Now(time.time(), time.monotonic())
+            found = resume_from_store.find(
+                self.repository, entry, store, self._watcher.say, journal=moment
+            )
         except StoreError as error:
             self._watcher.say(
                 f"begun anew: it is not known whether it was begun elsewhere: {error}"
@@ -231,27 +244,14 @@ class _Foreground(requests.Host):
             self._mended = self._wanted.again.mends
             self._watcher.say(f"resumes the run in {found.where}")
 
-    def _compare_environment(self, queue_id: str) -> None:
-        """Say which variables aren't those that jobs have run with so far: names only."""
-        entry = self.repository.find(queue_id)
-        if entry.queue is None or (entry.ended and not self._wanted.again.mends):
-            return
-        before = read_marks(entry.meta.get(ENVIRONMENT))
-        now = marks(self._context.environment, entry.queue.run_id)
-        if now == before:
-            return
-        if before is not None and entry.queue.started_at is not None:
-            names = differing(before, now)
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            self._watcher.say(
-                f"the environment differs from that of the run so far: {', '.join(names[:NAMED])}"
-                f"{more}; jobs that start now get what it is now"
-            )
-        database = Database(self.repository.queue_paths(queue_id).database)
-        try:
-            database.write_meta({ENVIRONMENT: json.dumps(now)})
-        finally:
-            database.close()
+    def _enter_place(self, queue_id: str) -> None:
+        """Have the run's attempts found, and started, where they run. Blocks."""
+        entry, batch = self.repository.find(queue_id), self._batch
+        place = "" if batch is None else BATCH
+        check_place(entry, place)
+        note_place(self.repository, queue_id, place)
+        if batch is not None and entry.queue is not None:
+            self._context = batch.placed(self._context, self._want, entry.queue.run_id)
 
     async def _work(self, queue_id: str, document: QueueSpec) -> RunOutcome:
         session = Session(
@@ -310,9 +310,14 @@ class _Foreground(requests.Host):
             by_hand = number is signal.SIGINT
             self._by = ExitCode.CTRL_C if by_hand else ExitCode.INTERRUPTED
             name = "Ctrl-C" if by_hand else number.name
+            if self._batch is not None and self._batch.options.detach:
+                self._watcher.say(f"{name}: {self._batch.detaching(engine.scheduler)}")
+                engine.detach()
+                return
             engine.post(ev.InterruptRequested(engine.now(), f"interrupted by {name}"))
+            where = "" if self._batch is None else " on AWS Batch (--detach leaves them there)"
             self._watcher.say(
-                f"{name}: ending the running jobs; the same command resumes the queue"
+                f"{name}: ending the running jobs{where}; the same command resumes the queue"
                 + (" (Ctrl-C again kills at once)" if by_hand else "")
             )
         elif number is signal.SIGINT:

@@ -63,7 +63,8 @@ class RunContext:
     ``jobs_unit``: the folder of the unit that they live in, None: they live where we do;
     ``heartbeat``: how often the store is told that this machine, ``instance``, works on it;
     ``backend`` makes what attempts run in, None: processes of this machine; ``fit``: how many jobs
-    run at once where the document says "fit", None: as many as this machine has processors.
+    run at once where the document says "fit", None: as many as this machine has processors;
+    ``max_parallel``: how many whatever the document says.
     ``journal``: each step is in the store before it is acted upon, so that another driver goes on
     from exactly there.
     """
@@ -77,6 +78,7 @@ class RunContext:
     instance: Callable[[], str | None] = lambda: None
     backend: MakeBackend | None = None
     fit: int | None = None
+    max_parallel: int | None = None
     journal: bool = False
 
 
@@ -117,6 +119,8 @@ class _Opened:
                 loaded.jobs,
                 fit=_fit(document, context),
             )
+            if context.max_parallel is not None:
+                self.scheduler.most = context.max_parallel
             work_dir = context.work_dir
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
@@ -349,7 +353,9 @@ async def end_attempts(
 ) -> None:
     """End what still runs of a queue, in an orderly way, before it is set aside."""
     try:
-        session = Session(repository, settings, queue_id, replace(context, results=None))
+        session = Session(
+            repository, settings, queue_id, replace(context, results=None, journal=False)
+        )
     except StateError:
         # Unreadable, and --fresh is the way out of that: only the record of attempts is left.
         await _end_recorded(repository, queue_id, context)

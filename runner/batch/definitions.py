@@ -1,0 +1,198 @@
+"""Job definitions of a queue's attempts: what a job needs where it runs, as Batch's request.
+
+Pure. One definition stands for all jobs with the same needs: its name is a hash of its content.
+What differs between attempts (their submission) goes by overrides. Facts: Batch API reference,
+"EcsTaskProperties", "TaskContainerProperties"; Batch User Guide, "Multi-container jobs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from runner.batch.fargate import rounded
+from runner.batch.names import MIN_TIMEOUT, definition_name
+
+VOLUME = "/runner"
+"""Where the volume that an attempt's containers share is mounted in each."""
+
+STAGE, MAIN, AGENT = "stage", "main", "agent"
+
+CARRIERS = 2
+"""Containers that carry files, beside the command's."""
+
+CARRIER_MIB = 256
+
+CARRIER_VCPUS = 0.25
+CARRIER_VCPUS_EC2 = 1.0
+"""What each of them gets. On EC2 there are only whole vCPUs ("Value … for type VCPU in
+resourceRequirement is not valid", kestra-io/plugin-aws#504)."""
+
+DEFAULT_MEMORY = 2 << 30
+"""Bytes of a job that says nothing of its memory: Batch takes none without a number."""
+
+MOST_STOP_SECONDS = 120
+"""``stopTimeout`` on Fargate (ECS API reference, "ContainerDefinition")."""
+
+STOP_SPARE = 30
+"""Seconds that the agent has for logs and a checkpoint after the command's own grace."""
+
+STAGING_TIME = 3_600
+"""Seconds that inputs and uploads may take before Batch's own timeout ends an attempt: it is there
+for containers that hang, our own timeout is the agent's."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What the three containers run; ``bundle``: where the first one finds runner."""
+
+    stage: Sequence[str]
+    main: Sequence[str]
+    agent: Sequence[str]
+    bundle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobNeeds:
+    """What an attempt needs where it runs. ``memory``, ``shm``, ``ephemeral``: bytes; ``grace``:
+    seconds between SIGTERM and SIGKILL; ``shared``: a file system, ``efs:fs-…[:/path]``."""
+
+    image: str
+    agent_image: str
+    vcpus: float = 1.0
+    memory: int = DEFAULT_MEMORY
+    gpus: int = 0
+    grace: float = 30.0
+    fargate: bool = False
+    job_role: str | None = None
+    execution_role: str | None = None
+    shm: int | None = None
+    ephemeral: int | None = None
+    shared: str | None = None
+
+
+def compose(needs: JobNeeds, commands: Commands) -> Document:
+    """The request of RegisterJobDefinition. Raises UsageError for what Fargate has no room for."""
+    containers = [
+        _container(STAGE, needs, needs.agent_image, commands.stage, _of_carrier(needs)),
+        _container(MAIN, needs, needs.image, commands.main, _of_main(needs)),
+        _container(AGENT, needs, needs.agent_image, commands.agent, _of_carrier(needs)),
+    ]
+    stage, main, agent = containers
+    for each in (stage, agent):
+        more = {"RUNNER_STOP_SECONDS": str(_stop_seconds(needs)), "RUNNER_BUNDLE": commands.bundle}
+        each["environment"] += _variables({k: v for k, v in more.items() if v is not None})
+    stage["essential"] = main["essential"] = False
+    agent["essential"] = True
+    for each in (main, agent):
+        each["dependsOn"] = [{"containerName": STAGE, "condition": "SUCCESS"}]
+    task: Document = {"containers": containers, "volumes": _volumes(needs)}
+    if needs.job_role is not None:
+        task["taskRoleArn"] = needs.job_role
+    if needs.execution_role is not None:
+        task["executionRoleArn"] = needs.execution_role
+    if needs.fargate:
+        task["networkConfiguration"] = {"assignPublicIp": "ENABLED"}
+        if needs.ephemeral is not None:
+            task["ephemeralStorage"] = {"sizeInGiB": max(21, ceil(needs.ephemeral / 2**30))}
+    content: Document = {
+        "type": "container",
+        "platformCapabilities": ["FARGATE" if needs.fargate else "EC2"],
+        "ecsProperties": {"taskProperties": [task]},
+    }
+    return {"jobDefinitionName": definition_name(content), **content}
+
+
+def whole_task(needs: JobNeeds) -> tuple[float, int]:
+    """vCPUs and MiB of all its containers together. Raises UsageError where Fargate has no pair
+    that is as large."""
+    mib = ceil(needs.memory / 2**20) + CARRIERS * CARRIER_MIB
+    if needs.fargate:
+        return rounded(needs.vcpus + CARRIERS * CARRIER_VCPUS, mib)
+    return max(1, ceil(needs.vcpus)) + CARRIERS * CARRIER_VCPUS_EC2, mib
+
+
+def attempt_seconds(timeout: float, grace: float) -> int:
+    """Batch's own timeout of an attempt, which must not come before ours."""
+    return max(MIN_TIMEOUT, ceil(timeout + grace) + STAGING_TIME)
+
+
+def overrides(submission: str, region: str | None) -> Document:
+    """What differs between attempts: where each container finds its submission."""
+    told = {"RUNNER_SUBMISSION": submission}
+    environment = _variables(told if region is None else {**told, "AWS_REGION": region})
+    containers = [{"name": name, "environment": environment} for name in (STAGE, MAIN, AGENT)]
+    return {"taskProperties": [{"containers": containers}]}
+
+
+def _container(
+    name: str, needs: JobNeeds, image: str, command: Sequence[str], resources: list[Document]
+) -> Document:
+    mounts = [{"sourceVolume": "runner", "containerPath": VOLUME}]
+    variables = {"RUNNER_VOLUME": VOLUME}
+    if needs.shared is not None:
+        path = variables["RUNNER_SHARED"] = _shared_path(needs.shared)
+        mounts.append({"sourceVolume": "shared", "containerPath": path})
+    made: Document = {
+        "name": name,
+        "image": image,
+        "command": list(command),
+        "environment": _variables(variables),
+        "mountPoints": mounts,
+        "resourceRequirements": resources,
+        "stopTimeout": _stop_seconds(needs),
+    }
+    if needs.shm is not None and name == MAIN and not needs.fargate:
+        made["linuxParameters"] = {"sharedMemorySize": ceil(needs.shm / 2**20)}
+    return made
+
+
+def _variables(told: Mapping[str, str]) -> list[Document]:
+    return [{"name": name, "value": value} for name, value in told.items()]
+
+
+def _stop_seconds(needs: JobNeeds) -> int:
+    stop = ceil(needs.grace) + STOP_SPARE
+    return min(stop, MOST_STOP_SECONDS) if needs.fargate else stop
+
+
+def _vcpus_of_carrier(needs: JobNeeds) -> float:
+    return CARRIER_VCPUS if needs.fargate else CARRIER_VCPUS_EC2
+
+
+def _of_carrier(needs: JobNeeds) -> list[Document]:
+    return _requirements(_vcpus_of_carrier(needs), CARRIER_MIB)
+
+
+def _of_main(needs: JobNeeds) -> list[Document]:
+    """What the others leave of the task's: on Fargate a pair may have had to be rounded up."""
+    vcpus, mib = whole_task(needs)
+    own = vcpus - CARRIERS * _vcpus_of_carrier(needs)
+    found = _requirements(own, mib - CARRIERS * CARRIER_MIB)
+    if needs.gpus:
+        found.append({"type": "GPU", "value": str(needs.gpus)})
+    return found
+
+
+def _requirements(vcpus: float, mib: int) -> list[Document]:
+    return [
+        {"type": "VCPU", "value": f"{vcpus:g}"},
+        {"type": "MEMORY", "value": str(mib)},
+    ]
+
+
+def _volumes(needs: JobNeeds) -> list[Document]:
+    found: list[Document] = [{"name": "runner"}]
+    if needs.shared is not None:
+        identifier = needs.shared.removeprefix("efs:").partition(":")[0]
+        efs = {"fileSystemId": identifier, "transitEncryption": "ENABLED"}
+        found.append({"name": "shared", "efsVolumeConfiguration": efs})
+    return found
+
+
+def _shared_path(shared: str) -> str:
+    return shared.removeprefix("efs:").partition(":")[2] or "/shared"

@@ -1,0 +1,399 @@
+"""Attempts as jobs of AWS Batch: submitted, followed, ended, and what they tell as events.
+
+Owns which job each attempt is, and when the store's records are looked at. Whose an attempt is, and
+whether its end or a stop of ours came first, is decided in the store: see ``batch.records``. All
+calls are made in threads; everything here runs on the session's loop.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from runner.batch.attempt_records import AttemptFacts, AttemptKey
+from runner.batch.job_detail import ENDED, read_job
+from runner.batch.records import BatchClaim, Writer
+from runner.batch.submission import (
+    AnswerLost,
+    JobSubmitted,
+    NotSubmitted,
+    SubmissionRefused,
+    SubmitAnswer,
+)
+from runner.core import events as ev
+from runner.core.actions import StartAttempt
+from runner.core.scheduler import Scheduler
+from runner.engine.backend import AttemptFiles, Post, StoreOwnership
+from runner.engine.batch.attempts import BatchAttempt
+from runner.engine.batch.calls import BatchCalls
+from runner.engine.batch.files import BatchFiles
+from runner.engine.batch.intents import given_job, together
+from runner.engine.batch.outputs_before import OutputsBefore
+from runner.engine.batch.place import BatchPlace
+from runner.engine.batch.survivors import BatchSurvivors
+from runner.engine.batch.verdicts import (
+    ClaimVerdict,
+    EndVerdict,
+    FollowVerdict,
+    Verdict,
+    VoidVerdict,
+    judge,
+)
+from runner.engine.clock import now
+from runner.engine.context import EngineContext, MakeBackend
+from runner.errors import RunnerError
+
+CLAIM_AGAIN = 1.0
+"""Seconds between two looks for the claim of a job that runs: its files are being staged."""
+
+UNKNOWN_FOR = 120.0
+"""Seconds after which a job that Batch doesn't know is taken for one that it has forgotten. A new
+one may be unknown for a while."""
+
+TERMINATE_AGAIN = 30.0
+"""Seconds between two calls of TerminateJob for one job: Batch's own SIGKILL comes after 30."""
+
+_T = TypeVar("_T")
+
+
+class BatchBackend:
+    """See AttemptBackend. ``place`` is prepared. Attempts are found by their tokens."""
+
+    boot_id = "batch"
+    """One life: no boot of ours ends a job in Batch."""
+
+    def __init__(
+        self, place: BatchPlace, context: EngineContext, scheduler: Scheduler, post: Post
+    ) -> None:
+        self._place = place
+        self._context = context
+        self._scheduler = scheduler
+        self._post = post
+        self._records = place.records
+        self._calls = BatchCalls()
+        self._loop = self._calls.loop
+        self._no_more = threading.Event()
+        self._submitter = place.submitter(self._no_more)
+        self._attempts: dict[str, BatchAttempt] = {}
+        self._starting: list[StartAttempt] = []
+        self._files: BatchFiles | None = None
+        self._outputs_before = OutputsBefore(scheduler)
+        self._survivors = BatchSurvivors(self, self._calls, place, scheduler, post)
+
+    @property
+    def all_found(self) -> bool:
+        """See AttemptBackend."""
+        return self._survivors.all_found
+
+    def files(self, ownership: StoreOwnership | None) -> AttemptFiles:
+        """See AttemptBackend."""
+        self._files = BatchFiles(
+            self._records, self._context, self._scheduler, self._post, ownership
+        )
+        return self._files
+
+    def warm_up(self) -> None:
+        """See AttemptBackend."""
+
+    # -- start -------------------------------------------------------------------------------
+
+    def start(self, action: StartAttempt) -> None:
+        """Submit it, with the other starts of this step."""
+        self.track(action.job, action.attempt, action.token)
+        if not self._starting:
+            self._loop.call_soon(self._submit_all)
+        self._starting.append(action)
+
+    def track(self, job: int, attempt: int, token: str) -> BatchAttempt:
+        """Know of an attempt from now on."""
+        name = self._scheduler.document.jobs[job].job_id
+        made = BatchAttempt(job, AttemptKey(name, attempt, token))
+        self._attempts[token] = made
+        return made
+
+    def _submit_all(self) -> None:
+        starting, self._starting = self._starting, []
+        if self._calls.closed:
+            return
+        wanted = [action for action in starting if action.token in self._attempts]
+        for group in together(self._scheduler, wanted):
+            self._submit([self._attempts[action.token] for action in group], group)
+
+    def _submit(self, attempts: list[BatchAttempt], actions: list[StartAttempt]) -> None:
+        logs = self._context.logs
+        for attempt, action in zip(attempts, actions, strict=True):
+            with suppress(OSError):  # they are only for looking at them here
+                logs.rotate(attempt.key.job_id, action.previous)
+                logs.leave_empty(attempt.key.job_id)
+        restore = self._outputs_before.of(given_job(self._scheduler, actions[0]).job_id)
+        withdrawn = attempts[0].withdrawn if len(attempts) == 1 else threading.Event()
+        intended = self._place.intended(self._context, self._scheduler, restore, actions, withdrawn)
+        self._calls.call(
+            lambda: self._submitter.submit(intended),
+            lambda answer: self._on_answer(attempts, answer),
+        )
+
+    def _on_answer(self, attempts: list[BatchAttempt], answer: SubmitAnswer) -> None:
+        match answer:
+            case JobSubmitted(job_id):
+                self.follow_all(attempts, job_id)
+            case AnswerLost(why):
+                self._survivors.search(attempts, why)
+            case NotSubmitted(why, seconds):
+                for attempt in attempts:
+                    self.voided(attempt, why, seconds)
+            case SubmissionRefused(why):
+                for attempt in attempts:
+                    self.ended(attempt, EndVerdict(ev.NotRunnable(f"AWS Batch refuses it: {why}")))
+
+    # -- follow ------------------------------------------------------------------------------
+
+    def follow_all(self, attempts: Sequence[BatchAttempt], job_id: str) -> None:
+        """Follow the job of a submission: of several attempts its children, in their order."""
+        for place, attempt in enumerate(attempts):
+            self.follow(attempt, job_id if len(attempts) == 1 else f"{job_id}:{place}")
+
+    def follow(self, attempt: BatchAttempt, job_id: str) -> None:
+        """Have the poller look at a job: it is the attempt's."""
+        if self._calls.closed:
+            return
+        if attempt.over:
+            # Whatever keeps it from being ended, its container finds no claim to take.
+            why = attempt.reason or "its start was withdrawn"
+            self._calls.call(
+                lambda: self._place.batch.terminate(job_id, why), lambda _: None, quiet=True
+            )
+            return
+        if attempt.batch_job is not None:
+            self._place.poller.forget(attempt.batch_job)
+        attempt.batch_job = job_id
+
+        def told(_: str, detail: Mapping[str, Any] | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+                self._loop.call_soon_threadsafe(self._on_detail, attempt, job_id, detail)
+
+        self._place.poller.watch(job_id, told)
+
+    def _on_detail(
+        self, attempt: BatchAttempt, job_id: str, detail: Mapping[str, Any] | None
+    ) -> None:
+        if attempt.over or self._calls.closed or attempt.batch_job != job_id:
+            return
+        if detail is None:
+            since = attempt.missing_since or self._loop.time()
+            attempt.missing_since = since
+            if self._loop.time() - since >= UNKNOWN_FOR:
+                self._judge(attempt, None)
+            return
+        attempt.missing_since = None
+        if detail.get("status") in ENDED:
+            self._judge(attempt, detail)
+        elif detail.get("status") == "RUNNING":
+            self._look_for_claim(attempt)
+
+    def _look_for_claim(self, attempt: BatchAttempt) -> None:
+        if attempt.told or attempt.over or attempt.looking or attempt.judging or self._calls.closed:
+            return
+        attempt.looking = True
+
+        def looked(claim: BatchClaim | None) -> None:
+            attempt.looking = False
+            if claim is not None:
+                self.on_claim(attempt, claim)
+            else:
+                self._loop.call_later(CLAIM_AGAIN, self._look_for_claim, attempt)
+
+        self._insist(attempt, lambda: self._records.claim(attempt.key), looked)
+
+    def on_claim(self, attempt: BatchAttempt, claim: BatchClaim) -> None:
+        """The claim was found: a container's means that it runs."""
+        if attempt.over or attempt.told or claim.by is Writer.DRIVER:
+            return
+        attempt.claim = claim
+        if claim.batch_job_id and claim.batch_job_id != attempt.batch_job:
+            self.follow(attempt, claim.batch_job_id)
+        self._tell_started(attempt, claim)
+
+    def _tell_started(self, attempt: BatchAttempt, claim: BatchClaim) -> None:
+        attempt.told = True
+        moment = now()
+        since = moment.mono - max(0.0, moment.wall - claim.at)
+        self._post(
+            ev.AttemptStarted(
+                moment, attempt.job, attempt.token, None, since, attempt.adopted, keeps_time=True
+            )
+        )
+        self._survivors.accounted(attempt)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _judge(self, attempt: BatchAttempt, detail: Mapping[str, Any] | None) -> None:
+        """Its job has ended, or is forgotten: see what the store tells."""
+        if attempt.judging:
+            return
+        attempt.judging = True
+        job_id = attempt.batch_job
+
+        def look() -> tuple[AttemptFacts, Verdict]:
+            facts = self._records.facts(attempt.key)
+            verdict = judge(facts, job_id, None if detail is None else read_job(detail))
+            if not isinstance(verdict, ClaimVerdict):
+                return facts, verdict
+            # Nobody may begin it any more once that is decided.
+            claim = self._records.void(attempt.key, attempt.reason)
+            if claim.by is Writer.DRIVER:
+                return facts, verdict.then
+            return facts, FollowVerdict(claim.batch_job_id)
+
+        self._insist(attempt, look, lambda found: self._on_verdict(attempt, *found))
+
+    def _on_verdict(self, attempt: BatchAttempt, facts: AttemptFacts, verdict: Verdict) -> None:
+        attempt.judging = False
+        match verdict:
+            case FollowVerdict(job_id):
+                self.follow(attempt, job_id)
+            case VoidVerdict(reason, delay):
+                asked = attempt.asked is not None
+                self.voided(attempt, None if asked else reason, 0.0 if asked else delay)
+            case EndVerdict():
+                if facts.claim is not None and not attempt.told:
+                    self._tell_started(attempt, facts.claim)
+                self.ended(attempt, verdict, facts)
+
+    def ended(
+        self, attempt: BatchAttempt, end: EndVerdict, facts: AttemptFacts | None = None
+    ) -> None:
+        """Tell of the end of an attempt, once."""
+        if not self._close_attempt(attempt):
+            return
+        if self._files is not None:
+            self._files.remember(attempt.job, attempt.key, facts or AttemptFacts())
+        self._post(
+            ev.AttemptEnded(
+                now=now(),
+                job=attempt.job,
+                token=attempt.token,
+                outcome=end.outcome,
+                ended_at=end.ended_at,
+                duration=end.duration,
+                draw=random.random(),
+                usage=end.usage,
+                timed_out=end.timed_out,
+                stands=end.stands,
+            )
+        )
+        self._survivors.accounted(attempt)
+
+    def voided(self, attempt: BatchAttempt, reason: str | None, delay: float = 0.0) -> None:
+        """Tell that a start never came about, once."""
+        if self._close_attempt(attempt):
+            self._post(ev.AttemptVoided(now(), attempt.job, attempt.token, reason, delay))
+            self._survivors.accounted(attempt)
+
+    def _insist(
+        self, attempt: BatchAttempt, work: Callable[[], _T], done: Callable[[_T], None]
+    ) -> None:
+        """Ask until there is an answer, as long as the attempt is not over."""
+
+        def failed(error: RunnerError) -> None:
+            attempt.judging = attempt.looking = False
+            self.ended(attempt, EndVerdict(ev.Lost(machine=False, why=str(error))))
+
+        self._calls.insist(work, done, lambda: not attempt.over, failed)
+
+    def _close_attempt(self, attempt: BatchAttempt) -> bool:
+        if attempt.over or self._calls.closed:
+            return False
+        attempt.over = True
+        if attempt.batch_job is not None:
+            self._place.poller.forget(attempt.batch_job)
+        self._attempts.pop(attempt.token, None)
+        return True
+
+    # -- signals -----------------------------------------------------------------------------
+
+    def signal(self, job: int, token: str, slot: int, kill: bool) -> None:
+        """Have its job ended. Batch knows one way: SIGTERM, and SIGKILL when its time is up."""
+        attempt = self._attempts.get(token)
+        if attempt is None:
+            return  # its end is about to be told, or was
+        again = attempt.asked is not None
+        if again and (not kill or self._loop.time() - (attempt.asked or 0.0) < TERMINATE_AGAIN):
+            return
+        attempt.asked = self._loop.time()
+        live = self._scheduler.jobs[job].live
+        stop = live.stop if live is not None else None
+        attempt.reason = attempt.reason or (stop.value if stop is not None else "ended")
+        attempt.withdrawn.set()
+        self._ask_end(attempt)
+
+    def _ask_end(self, attempt: BatchAttempt) -> None:
+        reason = attempt.reason or "ended"
+
+        def ask() -> bool:
+            """Whether its start is void now."""
+            claim = self._records.void(attempt.key, reason)
+            if claim.by is Writer.DRIVER:
+                if attempt.batch_job is not None:
+                    self._place.batch.terminate(attempt.batch_job, reason)
+                return True
+            if self._records.put_end(attempt.key, reason).by is Writer.DRIVER:
+                self._place.batch.terminate(claim.batch_job_id or str(attempt.batch_job), reason)
+            return False
+
+        def asked(void: bool) -> None:
+            if void:
+                self.voided(attempt, None)
+
+        self._insist(attempt, ask, asked)
+
+    def end_background(self, job: int, token: str) -> None:
+        """Nothing outlives its container."""
+        self._post(ev.BackgroundEnded(now(), job, token))
+
+    # -- survivors ---------------------------------------------------------------------------
+
+    def newest_start(self) -> int:
+        """See AttemptBackend."""
+        return self._place.starts
+
+    def find_survivors(self) -> None:
+        """See AttemptBackend."""
+        self._survivors.find()
+
+    def survivors_may_be_told(self) -> None:
+        """See AttemptBackend."""
+        self._survivors.may_be_told()
+
+    def ended_already(self, moment: ev.Now) -> Iterator[ev.CommandEnded]:
+        """None: whether an end came before a stop is decided by what is on record in the store."""
+        return iter(())
+
+    def stop(self) -> None:
+        """Let go: jobs in Batch go on."""
+        self._no_more.set()
+        for attempt in self._attempts.values():
+            if attempt.batch_job is not None:
+                self._place.poller.forget(attempt.batch_job)
+        self._calls.stop()
+
+    def join(self) -> None:
+        """See AttemptBackend."""
+        self._calls.join()
+
+
+def backend_of(place: BatchPlace) -> MakeBackend:
+    """Makes the backend of a session at this place."""
+
+    def make(
+        context: EngineContext,
+        scheduler: Scheduler,
+        post: Post,
+        short_of_space: Callable[[], bool],
+    ) -> BatchBackend:
+        return BatchBackend(place, context, scheduler, post)
+
+    return make

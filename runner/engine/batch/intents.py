@@ -1,0 +1,214 @@
+"""From the start of attempts to a submission: the intent for the containers, and Batch's request.
+
+Pure. Owns what of a document an attempt on AWS Batch is told, and which starts go as one array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runner.batch.definitions import (
+    Commands,
+    JobNeeds,
+    attempt_seconds,
+    compose,
+    overrides,
+)
+from runner.batch.names import MAX_ARRAY, job_name
+from runner.batch.records import (
+    BatchSubmission,
+    OutputsOf,
+    StoredInput,
+    StoredResult,
+    runs_of,
+)
+from runner.core.actions import StartAttempt
+from runner.core.attempts import start_number
+from runner.core.scheduler import Scheduler
+from runner.model.document import JobSpec
+from runner.model.elements import split_name
+from runner.results.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDefaults:
+    """Where a queue's attempts run in AWS Batch, and with what; roles are ARNs.
+
+    ``image``: of jobs that name none; ``agent_image``: of the containers that carry files;
+    ``shared``: a file system that every job mounts, ``efs:fs-…[:/path]``.
+    """
+
+    job_queue: str
+    region: str | None = None
+    image: str | None = None
+    agent_image: str = "public.ecr.aws/docker/library/python:3.12-slim"
+    job_role: str | None = None
+    execution_role: str | None = None
+    shared: str | None = None
+    fargate: bool = False
+    fair_share: bool = False
+
+    def queue_of(self, scheduler: Scheduler, job: JobSpec) -> str:
+        """The job queue of one job."""
+        own = scheduler.document.placed(job).batch
+        return own.queue if own is not None and own.queue is not None else self.job_queue
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A submission, by the token of its first attempt, and the two requests it takes."""
+
+    token: str
+    submission: BatchSubmission
+    request: dict[str, Any]
+    definition: dict[str, Any]
+
+
+def compose_submission(
+    target: BatchDefaults,
+    scheduler: Scheduler,
+    queue_id: str,
+    store: str,
+    commands: Commands,
+    live_log_interval: float,
+    restore: tuple[OutputsOf, ...],
+    actions: Sequence[StartAttempt],
+) -> Composed:
+    """The submission of these starts: of one job, or of elements of one array. ``store``: as
+    ``s3://bucket/prefix``; ``restore``: whose files they need."""
+    document, run_id = scheduler.document, scheduler.queue.run_id
+    first = actions[0]
+    job = given_job(scheduler, first)
+    grace = document.grace(job)
+    placed = document.placed(job)
+    image = document.image(job) or target.image
+    queue = target.queue_of(scheduler, job)
+    submission = BatchSubmission(
+        store=store,
+        run_id=run_id,
+        epoch=scheduler.queue.epoch,
+        queue_id=queue_id,
+        job_id=job.job_id,
+        runs=runs_of(
+            (
+                split_name(document.jobs[action.job].job_id)[1],
+                action.attempt,
+                start_number(run_id, action.token),
+                scheduler.jobs[action.job].first_started_at,
+            )
+            for action in actions
+        ),
+        command=job.command,
+        timeout=job.timeout,
+        term_grace=grace,
+        env={**document.env, **job.env},
+        secret_env=dict(document.secrets(job)),
+        shell=placed.shell or (),
+        working_directory=job.working_directory or document.working_directory,
+        result_paths=tuple(StoredResult(each.path, each.optional) for each in job.result_paths),
+        output_paths=tuple(each.path for each in job.output_paths),
+        checkpoint_paths=job.checkpoint_paths,
+        input_paths=tuple(StoredInput(each.s3, each.path) for each in job.input_paths),
+        inputs_in_timeout=job.inputs_in_timeout,
+        restore=restore,
+        image=image,
+        job_queue=queue,
+        exchange=f"{store}/{Layout().job_prefix(job.job_id)}exchange/",
+        live_log_interval=live_log_interval,
+    )
+    needs = needs_of(target, scheduler, first, image or "")
+    return Composed(
+        token=first.token,
+        submission=submission,
+        request=_request(target, scheduler, job, first, submission, queue),
+        definition=compose(needs, commands),
+    )
+
+
+def given_job(scheduler: Scheduler, action: StartAttempt) -> JobSpec:
+    """The job of a start as the document gives it: of an element its array, nothing filled in."""
+    array = scheduler.arrays.of(action.job)
+    return scheduler.document.jobs[action.job] if array is None else array.spec.job
+
+
+def together(scheduler: Scheduler, actions: Sequence[StartAttempt]) -> list[list[StartAttempt]]:
+    """These starts by submission: elements of one array go together where they need the same.
+
+    The memory of an attempt may depend on its number.
+    """
+    groups: dict[tuple[str, int], list[StartAttempt]] = {}
+    alone: list[list[StartAttempt]] = []
+    for action in actions:
+        array = scheduler.arrays.of(action.job)
+        if array is None:
+            alone.append([action])
+            continue
+        memory = scheduler.document.resources(array.spec.job).memory
+        number = min(action.attempt, len(memory))
+        groups.setdefault((array.job_id, number), []).append(action)
+    cut = [
+        group[at : at + MAX_ARRAY]
+        for group in groups.values()
+        for at in range(0, len(group), MAX_ARRAY)
+    ]
+    return [*alone, *cut]
+
+
+def _request(
+    target: BatchDefaults,
+    scheduler: Scheduler,
+    job: JobSpec,
+    first: StartAttempt,
+    submission: BatchSubmission,
+    queue: str,
+) -> dict[str, Any]:
+    run_id = submission.run_id
+    key = f"{submission.store}/{Layout().submission_key(first.token)}"
+    request: dict[str, Any] = {
+        "jobName": job_name(run_id, start_number(run_id, first.token), job.job_id),
+        "jobQueue": queue,
+        "retryStrategy": {"attempts": 1},
+        "timeout": {
+            "attemptDurationSeconds": attempt_seconds(submission.timeout, submission.term_grace)
+        },
+        "ecsPropertiesOverride": overrides(key, target.region),
+    }
+    own = scheduler.document.placed(job).batch
+    if own is not None:
+        if own.share is not None:
+            request["shareIdentifier"] = own.share
+        if own.priority is not None:
+            request["schedulingPriorityOverride"] = own.priority
+        if own.tags:
+            request |= {"tags": dict(own.tags), "propagateTags": True}
+    if submission.size > 1:
+        request["arrayProperties"] = {"size": submission.size}
+    return request
+
+
+def needs_of(
+    target: BatchDefaults, scheduler: Scheduler, action: StartAttempt, image: str
+) -> JobNeeds:
+    """What an attempt needs where it runs."""
+    document = scheduler.document
+    job = given_job(scheduler, action)
+    own = document.placed(job).batch
+    asked = document.resources(job)
+    memory = asked.memory_of(action.attempt)
+    plain = JobNeeds(image, target.agent_image)
+    return JobNeeds(
+        image=image,
+        agent_image=target.agent_image,
+        vcpus=asked.cpus,
+        memory=plain.memory if memory is None else memory,
+        gpus=asked.gpus or 0,
+        grace=document.grace(job),
+        fargate=target.fargate,
+        job_role=target.job_role,
+        execution_role=target.execution_role,
+        shm=None if own is None else own.shm,
+        ephemeral=None if own is None else own.ephemeral_storage,
+        shared=target.shared,
+    )

@@ -1,0 +1,122 @@
+"""AWS Batch as a process's sessions use it: what outlives each of them.
+
+Owns the client, the poller, and what is asked once before a queue's first job: the job queue, the
+starts that the store knows of. Made, prepared and closed by whoever hosts the session.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from runner.aws.batch import Batch
+from runner.batch.attempt_records import AttemptRecords
+from runner.batch.definitions import Commands
+from runner.batch.poller import EVERY, PER_SECOND, Poller
+from runner.batch.queue_detail import QueueDetail, read_environment, read_queue_detail
+from runner.batch.records import OutputsOf
+from runner.batch.submission import PER_SECOND as SUBMITS_PER_SECOND
+from runner.batch.submission import DefinitionRegistry, Intended, SharedRate, Submitter
+from runner.core.actions import StartAttempt
+from runner.core.scheduler import Scheduler
+from runner.engine.batch.intents import BatchDefaults, compose_submission
+from runner.engine.context import EngineContext
+from runner.errors import UsageError
+from runner.results.store import ResultStore
+
+JOIN = 2.0
+"""Seconds that a call under way is waited for at the end: it may hang."""
+
+
+class BatchPlace:
+    """A job queue, and the store of one run. It has to be prepared before a session begins.
+
+    ``commands``: what the containers run, and what has to be in the store for that. ``every``: see
+    Poller; the rates are in calls a second.
+    """
+
+    def __init__(
+        self,
+        target: BatchDefaults,
+        store: ResultStore,
+        commands: Callable[[ResultStore], Commands],
+        *,
+        every: float = EVERY,
+        looks_per_second: float = PER_SECOND,
+        submits_per_second: float = SUBMITS_PER_SECOND,
+    ) -> None:
+        self.target = target
+        self.store = store
+        self.batch = Batch(target.region)
+        self.records = AttemptRecords(store)
+        self.poller = Poller(self.batch.describe, every=every, per_second=looks_per_second)
+        self.starts = 0
+        self._make_commands = commands
+        self._commands: Commands | None = None
+        self._definitions = DefinitionRegistry(self.batch)
+        self._rate = SharedRate(submits_per_second, burst=max(1.0, submits_per_second / 2))
+
+    @property
+    def commands(self) -> Commands:
+        """What the containers run; known once it is prepared."""
+        assert self._commands is not None
+        return self._commands
+
+    def prepare(self, run_id: str) -> None:
+        """Look at the job queue, and at what the store knows of the run. Blocks.
+
+        Raises UsageError for what a person has to change, AwsError, StoreError.
+        """
+        self.target = self._of_queue(self.target)
+        self.starts = self.records.newest_start(run_id)
+        self._commands = self._make_commands(self.store)
+
+    def _of_queue(self, target: BatchDefaults) -> BatchDefaults:
+        found = self.batch.queue(target.job_queue)
+        where = f" in {target.region}" if target.region else ""
+        if found is None:
+            raise UsageError(f"there is no job queue {target.job_queue}{where} on AWS Batch")
+        queue = read_queue_detail(found)
+        if queue.state != "ENABLED":
+            raise UsageError(
+                f"the job queue {queue.name}{where} is {queue.state}: it takes no jobs"
+            )
+        return replace(target, fargate=self._is_fargate(queue), fair_share=queue.fair_share)
+
+    def _is_fargate(self, queue: QueueDetail) -> bool:
+        environments = self.batch.environments(queue.environments)
+        return any(read_environment(each).fargate for each in environments)
+
+    def intended(
+        self,
+        context: EngineContext,
+        scheduler: Scheduler,
+        restore: tuple[OutputsOf, ...],
+        starts: Sequence[StartAttempt],
+        withdrawn: threading.Event,
+    ) -> Intended:
+        """The submission of these starts, which go together."""
+        composed = compose_submission(
+            self.target,
+            scheduler,
+            context.queue_id,
+            self.store.describe(),
+            self.commands,
+            context.live_log_interval,
+            restore,
+            starts,
+        )
+        return Intended(
+            composed.token, composed.submission, composed.request, composed.definition, withdrawn
+        )
+
+    def submitter(self, closed: threading.Event) -> Submitter:
+        """What a session submits with, until it is closed."""
+        return Submitter(self.batch, self.records, self._definitions, self._rate, closed)
+
+    def close(self) -> None:
+        """Ask nothing more, and give the store back. Blocks."""
+        self.poller.close()
+        self.poller.join(JOIN)
+        self.store.close()

@@ -1,0 +1,196 @@
+"""Attempts as jobs of AWS Batch: what the driver makes of Batch's answers, and of their lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_server import Fault
+from on_batch import OnBatch, Reacting, account_with, job
+from s3_endpoint import Endpoint
+
+from runner.core import events as ev
+from runner.core.run_mode import RunMode
+from runner.engine.batch import backend, survivors
+from runner.errors import ExitCode
+from runner.service.session import Session
+
+
+@pytest.fixture
+def on_batch(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OnBatch]:
+    account = account_with(endpoint)
+    for name, value in {**endpoint.env, **account.env}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(backend, "CLAIM_AGAIN", 0.05)
+    monkeypatch.setattr(survivors, "SEARCH_AGAIN", 0.05)
+    yield OnBatch(account, endpoint.bucket(), tmp_path)
+    account.close()
+    from on_batch import LOGS
+
+    print({k: b"".join(v) for k, v in LOGS.lines.items()})
+
+
+def test_results_retries_and_timeouts(on_batch: OnBatch) -> None:
+    """A queue would go another way on AWS Batch than here."""
+    ended = on_batch.run(
+        job("a", "echo hello; echo 42 > out.txt", result_paths=["out.txt"]),
+        job("again", "exit $((JOB_ATTEMPT == 1))", retry={"max_attempts": 2, "base_delay": "1ms"}),
+        job("slow", "sleep 60", timeout="200ms"),
+        job("after", depends_on=["slow"]),
+        job("always", depends_on=["slow"], run_if="always"),
+        on_failure="continue",
+        max_parallel_jobs=5,
+    )
+    state = on_batch.state()
+    assert ended.exit_code is ExitCode.QUEUE_FAILED
+    assert (state["a"]["status"], state["a"]["results_uploaded"]) == ("completed", True)
+    assert on_batch.log("a") == "hello\n"
+    assert (state["again"]["status"], state["again"]["attempt"]) == ("completed", 2)
+    slow = state["slow"]
+    assert (slow["status"], slow["timed_out"], slow["signal"]) == ("failed", True, "SIGTERM")
+    assert slow["error_message"] == "command timed out after 200ms"
+    assert (state["after"]["status"], state["always"]["status"]) == ("skipped", "completed")
+
+
+def test_an_array_is_one_submission(on_batch: OnBatch) -> None:
+    """Ten thousand elements would take ten thousand calls of SubmitJob."""
+    on_batch.run(
+        job(
+            "x",
+            "exit $((RUNNER_ARRAY_INDEX == 2 && JOB_ATTEMPT == 1))",
+            array=4,
+            retry={"max_attempts": 2, "base_delay": "1ms"},
+        ),
+        max_parallel_jobs=9,
+    )
+    sizes = [len(each.children) for each in on_batch.account.server.jobs() if each.parent is None]
+    assert on_batch.state()["x"]["status"] == "completed"
+    assert sizes == [4, 0]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_lost_answer_of_a_submission_runs_nothing_twice(on_batch: OnBatch, late: bool) -> None:
+    """A job would be submitted twice, and run twice."""
+    server = on_batch.account.server
+    if late:
+        server.set_visibility((0.5, 0.5))
+    server.faults.add("SubmitJob", Fault.LOST_ANSWER)
+    proof = on_batch.folder / "ran"
+    ended = on_batch.run(job("a", f"echo $JOB_ATTEMPT >> {proof}"))
+    assert ended.exit_code is ExitCode.DONE
+    assert (proof.read_text(), on_batch.submitted) == ("1\n", 1)
+
+
+def test_a_lost_request_costs_no_attempt(
+    on_batch: OnBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job whose submission never arrived would be waited for, or have used up an attempt."""
+    monkeypatch.setattr(survivors, "PATIENCE", 0.3)
+    on_batch.account.server.faults.add("SubmitJob", Fault.LOST_REQUEST)
+    on_batch.run(job("a", "exit $((JOB_ATTEMPT - 1))"))
+    assert (on_batch.state()["a"]["status"], on_batch.state()["a"]["attempt"]) == ("completed", 1)
+
+
+def test_throttling_fails_nothing(on_batch: OnBatch) -> None:
+    """A busy account's jobs would fail."""
+    for operation in ("SubmitJob", "DescribeJobs", "ListJobs", "DescribeJobDefinitions"):
+        on_batch.account.server.faults.add(operation, Fault.THROTTLED, 2)
+    ended = on_batch.run(job("a"), job("b"), max_parallel_jobs=2)
+    assert ended.exit_code is ExitCode.DONE
+
+
+def test_an_image_that_is_missing_fails_at_once_with_words(on_batch: OnBatch) -> None:
+    """A mistyped image would be submitted again and again, or fail without a reason."""
+    on_batch.account.server._executor.missing.add("nowhere/none:1")
+    on_batch.run(job("a", image="nowhere/none:1", retry={"max_attempts": 3}))
+    a = on_batch.state()["a"]
+    assert (a["status"], a["attempt"], a["logs_uploaded"]) == ("failed", 1, True)
+    assert "nowhere/none:1" in a["error_message"]
+
+
+def test_a_lost_host_interrupts_and_does_not_count(on_batch: OnBatch) -> None:
+    """A Spot reclaim would use up a job's only attempt."""
+
+    def lose(_: Session) -> None:
+        (running,) = on_batch.account.server.jobs()
+        on_batch.account.server.lose_host_of(running.id)
+
+    on_batch.run(
+        job("a", "[ $JOB_ATTEMPT = 2 ] || sleep 60"), watcher=Reacting("attempt_started", lose)
+    )
+    a = on_batch.state()["a"]
+    assert (a["status"], a["attempt"], a["interruptions"]) == ("completed", 2, 1)
+    assert "unannounced" not in a
+
+
+def test_a_cancel_ends_the_job_and_keeps_its_reason(on_batch: OnBatch) -> None:
+    """A cancelled job would go on in AWS Batch, and cost."""
+
+    def cancel(session: Session) -> None:
+        session.tell(ev.CancelRequested)
+
+    ended = on_batch.run(
+        job("a", "trap 'exit 0' TERM; sleep 60 & wait"),
+        job("b"),
+        watcher=Reacting("attempt_started", cancel),
+    )
+    a, b = (on_batch.state()[name] for name in "ab")
+    assert ended.exit_code is ExitCode.CANCELLED
+    assert (a["status"], a["exit_code"], b["status"]) == ("cancelled", 0, "cancelled")
+    assert on_batch.submitted == 1
+
+
+def test_a_start_that_still_waits_is_voided(on_batch: OnBatch) -> None:
+    """A job that was cancelled in a full queue would begin hours later."""
+    server = on_batch.account.server
+    server.set_placing(on_batch.account.environment, False)
+
+    def cancel(session: Session) -> None:
+        session.tell(ev.CancelRequested)
+
+    on_batch.run(job("a"), watcher=Reacting("attempt_intended", cancel))
+    (submitted,) = server.jobs() or [None]
+    assert on_batch.state()["a"]["status"] == "cancelled"
+    assert submitted is None or on_batch.account.wait(submitted.id)["status"] == "FAILED"
+
+
+def test_a_detached_run_is_gone_on_with(on_batch: OnBatch) -> None:
+    """What runs in AWS Batch would be lost, or run again beside itself."""
+    proof, go = on_batch.folder / "ran", on_batch.folder / "go"
+    document = job("a", f"echo ran >> {proof}; until [ -e {go} ]; do sleep 0.05; done; echo out")
+    first = on_batch.run(document, watcher=Reacting("attempt_started", Session.detach))
+    assert first.exit_code is ExitCode.NOT_FINISHED
+    go.touch()
+    watcher = Reacting()
+    assert on_batch.run(document, watcher=watcher).exit_code is ExitCode.DONE
+    assert (proof.read_text(), on_batch.state()["a"]["attempt"]) == ("ran\n", 1)
+    assert "attempt_adopted" in watcher.told or "attempt_completed" in watcher.told
+    assert on_batch.log("a") == "out\n"
+
+
+def test_what_ended_meanwhile_is_told_once(on_batch: OnBatch) -> None:
+    """A job that ended while its driver was away would be run again."""
+    proof = on_batch.folder / "ran"
+    document = job("a", f"echo ran >> {proof}; exit 3")
+    on_batch.run(document, watcher=Reacting("attempt_intended", Session.detach))
+    for each in on_batch.account.server.jobs():
+        on_batch.account.wait(each.id)
+    on_batch.run(document)
+    assert (proof.read_text(), on_batch.state()["a"]["exit_code"]) == ("ran\n", 3)
+
+
+def test_fresh_ends_what_runs_in_batch(on_batch: OnBatch) -> None:
+    """The jobs of the run before would go on beside those of the new one."""
+    document = job("a", "sleep 60", timeout="2m")
+    on_batch.run(document, watcher=Reacting("attempt_started", Session.detach))
+    (old,) = on_batch.account.server.jobs()
+    on_batch.run(
+        document,
+        again=RunMode(fresh=True),
+        watcher=Reacting("attempt_started", lambda session: session.tell(ev.CancelRequested)),
+    )
+    assert on_batch.account.job(old.id)["status"] == "FAILED"
+    assert on_batch.submitted == 2

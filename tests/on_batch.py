@@ -1,0 +1,119 @@
+"""Queues run on AWS Batch, in this process: the real engine, a Batch server, an S3 endpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import batch_stand_in
+from batch_account import BatchAccount
+from batch_server import Delays, KeptLogs, MotoServices, Processes, Settings
+from s3_endpoint import Endpoint
+
+from runner.core.run_mode import RunMode
+from runner.core.scheduler import StoryEntry
+from runner.engine.batch.intents import BatchDefaults
+from runner.model import settings as model_settings
+from runner.model.document import parse_document
+from runner.service.batch_place import BatchRun, BatchRunOptions
+from runner.service.foreground import RunOutcome, RunRequest, run
+from runner.service.queue_repository import QueueRepository
+from runner.service.session import RunContext, Session
+
+ROLE = "arn:aws:iam::123456789012:role/jobs"
+INSTANT = Delays(submitted=(0, 1), runnable=(0, 1), starting=(0, 1), ended=(0, 1))
+LOGS = KeptLogs()
+
+
+def account_with(endpoint: Endpoint) -> BatchAccount:
+    """A Batch whose jobs begin at once, and find S3."""
+    settings = Settings(delays=INSTANT, rates={})
+    return BatchAccount(Processes(LOGS), settings, MotoServices(endpoint.url))
+
+
+def job(name: str, command: str = "true", **more: Any) -> dict[str, Any]:
+    return {"job_id": name, "command": command, "timeout": "1m", **more}
+
+
+class Reacting:
+    """A watcher that does something the first time an event of a job is told."""
+
+    def __init__(self, event: str = "", do: Callable[[Session], None] | None = None) -> None:
+        self.said: list[str] = []
+        self.told: list[str] = []
+        self._event = event
+        self._do = do
+        self._session: Session | None = None
+
+    def opened(self, session: Session) -> None:
+        self._session = session
+
+    def story(self, entries: Sequence[StoryEntry]) -> None:
+        for entry in entries:
+            self.told.append(entry.event)
+            if entry.event == self._event and self._do is not None and self._session is not None:
+                do, self._do = self._do, None
+                do(self._session)
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def closed(self) -> None:
+        self._session = None
+
+
+class OnBatch:
+    """Runs documents on the account's Batch, in a state folder of their own."""
+
+    def __init__(self, account: BatchAccount, bucket: str, folder: Path) -> None:
+        self.account = account
+        self.bucket = bucket
+        self.folder = folder
+        self.repository = QueueRepository(folder / "state", folder / "logs")
+        self.settings = model_settings.Settings(
+            state_dir=folder / "state",
+            log_dir=folder / "logs",
+            run_dir=folder / "run",
+            config_file=None,
+            disk_reserve=0,
+        )
+
+    def run(
+        self,
+        *jobs: dict[str, Any],
+        again: RunMode | None = None,
+        watcher: Reacting | None = None,
+        max_parallel: int | None = None,
+        **queue: Any,
+    ) -> RunOutcome:
+        base = {"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
+        told = {**base, "result_s3_bucket": self.bucket, **queue, "jobs": list(jobs)}
+        options = BatchRunOptions(
+            BatchDefaults("queue", image="local/deb", job_role=ROLE),
+            batch_stand_in.commands,
+            max_parallel,
+            every=0.05,
+        )
+        request = RunRequest(
+            parse_document(json.dumps(told).encode()),
+            again or RunMode(),
+            RunContext({}, "/"),
+            batch=BatchRun(options, self.settings),
+        )
+        return run(self.repository, self.settings, request, watcher or Reacting())
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """The jobs as queue-state.json tells of them."""
+        found = json.loads((self.repository.queue_paths("q").projection).read_text())
+        return {job["job_id"]: job for job in found["jobs"]}
+
+    @property
+    def submitted(self) -> int:
+        """How many SubmitJobs had their effect."""
+        return len([each for each in self.account.server.jobs() if each.parent is None])
+
+    def log(self, name: str) -> str:
+        """Its newest stdout, here."""
+        return Path(self.repository.log_paths("q").newest(name, "stdout")).read_text()
