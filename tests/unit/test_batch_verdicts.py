@@ -181,6 +181,12 @@ def test_an_image_that_can_not_be_pulled_fails_at_once() -> None:
     assert "x/y:z" in found.then.outcome.message
 
 
+def test_an_image_that_is_missed_once_files_are_staged_fails_at_once() -> None:
+    """A job with a mistyped image would be staged and lost five times."""
+    found = judged(claimed(), seen=_pull("CannotPullContainerError: manifest unknown"))
+    assert isinstance(found.outcome, ev.NotRunnable)
+
+
 def _pull(reason: str) -> JobDetail:
     containers = [{"name": "main", "image": "x/y:z", "reason": reason}]
     return read_job(

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from runner.cli import options
+from runner.cli import on_batch, options
 from runner.cli.show import simulation
 from runner.errors import EndedElsewhereError, UsageError
 
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_storing(parser)
     options.add_folders(parser)
     simulation.add_flags(parser)
+    on_batch.add_flags(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -32,10 +33,10 @@ def execute(arguments: argparse.Namespace) -> int:
     document = options.read(arguments, options.document(arguments))
     from runner.service.runs_here import check_runs_here, notes
 
-    check_runs_here(document)
+    on_batch.check_flags(arguments)
+    if arguments.target is None:
+        check_runs_here(document)
     if arguments.simulate:
-        for note in notes(document):
-            print(f"runner run: {note}", file=sys.stderr)
         return simulation.execute(arguments, document, settings)
     again = options.again(arguments)
     results = _results(arguments.results)
@@ -47,11 +48,12 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.service.session import RunContext
 
     place = RunContext(callers(given(os.environ)), _working_folder())
-    wanted = RunRequest(document, again, place, results)
+    batch = on_batch.batch_run(arguments, settings) if arguments.target is not None else None
+    wanted = RunRequest(document, again, place, results, batch)
     repository = QueueRepository(settings.state_dir, settings.log_dir)
     watcher = watcher_for(json_output=arguments.json)
     try:
-        for note in notes(document):
+        for note in notes(document) if batch is None else batch.notes(document):
             watcher.say(note)
         ended = run(repository, settings, wanted, watcher)
     except EndedElsewhereError as error:

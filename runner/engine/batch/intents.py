@@ -108,7 +108,7 @@ def compose_submission(
         shell=placed.shell or (),
         working_directory=job.working_directory or document.working_directory,
         result_paths=tuple(StoredResult(each.path, each.optional) for each in job.result_paths),
-        output_paths=tuple(each.path for each in job.output_paths),
+        output_paths=tuple(StoredResult(each.path, each.optional) for each in job.output_paths),
         checkpoint_paths=job.checkpoint_paths,
         input_paths=tuple(StoredInput(each.s3, each.path) for each in job.input_paths),
         inputs_in_timeout=job.inputs_in_timeout,

@@ -115,6 +115,9 @@ def _without_end(detail: JobDetail | None) -> EndVerdict:
         return EndVerdict(
             ev.Signalled("SIGKILL"), detail.stopped, _ran(detail), ev.Usage(0.0, 0, oom_kills=1)
         )
+    if found.kind is FailureKind.SETUP:
+        # Claimed, for its files were staged; then the command's own container could not be made.
+        return EndVerdict(ev.NotRunnable(_words(found)))
     announced = found.kind is FailureKind.LOST
     return EndVerdict(ev.Lost(machine=True, announced=announced, why=found.cause))
 
