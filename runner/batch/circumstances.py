@@ -13,7 +13,7 @@ from typing import TypeVar
 from runner.aws.batch import Batch
 from runner.aws.errors import AwsError
 from runner.aws.log_events import LogEvents
-from runner.batch.diagnosis import Circumstances, Diagnosis, diagnose
+from runner.batch.diagnosis import Circumstances, Diagnosis, by_guilt, diagnose
 from runner.batch.job_detail import JobDetail, read_job
 from runner.batch.log_address import log_address
 from runner.batch.queue_detail import (
@@ -102,9 +102,8 @@ def _place(batch: Batch, job: JobDetail) -> int | None:
 
 
 def _log(job: JobDetail, region: str | None) -> tuple[str, ...]:
-    """The end of the log of the container that failed, else of the first that has one."""
-    ends = sorted(job.ends, key=lambda each: (not each.essential, not each.exit_code))
-    for each in ends:
+    """The end of the log of the container that explains the failure, else of one that has a log."""
+    for each in by_guilt(job):
         if (address := log_address(job, each, region)) is not None:
             events = LogEvents(address.region).last(address.group, address.stream, LINES)
             return tuple(event.message for event in events)

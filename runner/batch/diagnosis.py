@@ -115,7 +115,7 @@ def _of_failure(job: JobDetail, known: Circumstances) -> Diagnosis:
             code, what = ("terminated", "terminated")
         told = f"it was {what}" + (f", with the reason: {reason}" if reason else "")
         return Diagnosis(code, FailureKind.ENDED, told, (), tuple(words))
-    ends = sorted(job.ends, key=lambda each: (not each.essential, each.exit_code == 0))
+    ends = by_guilt(job)
     for each in ends:
         if each.reason:
             return _of_reason(job, each, known, words)
@@ -138,6 +138,17 @@ def _of_failure(job: JobDetail, known: Circumstances) -> Diagnosis:
         return Diagnosis("failed_to_start", FailureKind.LOST, told, steps, tuple(words))
     told = f"Batch says: {reason}" if reason else "Batch gives no reason"
     return Diagnosis("unknown", FailureKind.LOST, told, _READ_LOG, tuple(words))
+
+
+def by_guilt(job: JobDetail) -> list[ContainerDetail]:
+    """The containers of a failed job, first the one by which it is explained.
+
+    That is the essential one, unless it only hands on the exit code of another: then the other.
+    """
+    ends = sorted(job.ends, key=lambda each: (not each.essential, not each.exit_code))
+    if not ends or not (code := ends[0].exit_code):
+        return ends
+    return sorted(ends, key=lambda each: (each.exit_code != code, each.essential))
 
 
 _READ_LOG = ("look at its log and at its attempts",)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.batch.diagnosis import Circumstances, Diagnosis, diagnose
+from runner.batch.diagnosis import Circumstances, Diagnosis, by_guilt, diagnose
 from runner.batch.failure_causes import CONTAINER, JOB, PULL, FailureKind
 from runner.batch.job_detail import STATES, read_job
 from runner.batch.queue_detail import front_of_queue, read_environment, read_queue_detail
@@ -264,6 +264,22 @@ def test_several_containers_are_told_by_the_one_that_failed() -> None:
     made = diagnose(read_job(raw))
     assert made.code == "exit_code"
     assert "its container main exited with 9" in made.cause
+
+
+def test_container_that_hands_on_an_exit_code_is_not_the_cause() -> None:
+    """Of a job with an agent beside the command the agent's log would be shown."""
+    containers = [
+        {"name": "agent", "essential": True, "exitCode": 9},
+        {"name": "main", "essential": False, "exitCode": 9, "logStreamName": "x/main/1"},
+        {"name": "stage", "essential": False, "exitCode": 0},
+    ]
+    raw = job(ecsProperties={"taskProperties": [{"containers": containers}]})
+    del raw["container"]
+    read = read_job(raw)
+    assert [each.name for each in by_guilt(read)] == ["main", "agent", "stage"]
+    assert "its container main exited with 9" in diagnose(read).cause
+    containers[1] |= {"reason": "OutOfMemoryError: Container killed due to memory usage"}
+    assert diagnose(read_job(raw)).code == "out_of_memory"
 
 
 def test_array_tells_how_many_failed() -> None:

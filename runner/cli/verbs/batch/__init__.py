@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from runner.cli.parser import Parser
+from runner.errors import RunnerError
 
 SUBVERBS = {
     "register": "register a job definition, once for the same content",
@@ -63,4 +64,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    return int(arguments.execute_subverb(arguments))
+    from runner.aws.errors import AwsError, ErrorKind
+
+    try:
+        return int(arguments.execute_subverb(arguments))
+    except AwsError as error:
+        if error.kind in (ErrorKind.NO_CREDENTIALS, ErrorKind.EXPIRED):
+            hint = (
+                "`aws sts get-caller-identity` says who you are; `aws configure` or `aws sso login`"
+            )
+            raise RunnerError(f"{error}\n{hint} helps") from error
+        if error.kind is ErrorKind.DENIED:
+            hint = "`runner setup --batch` makes a policy with the permissions that people need"
+            raise RunnerError(f"{error}\n{hint}") from error
+        raise
