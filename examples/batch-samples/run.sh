@@ -17,7 +17,7 @@ for file in samples/*.txt; do
 done
 
 echo "--- register: once for a tool; the same again changes nothing"
-runner batch register bioagent-count --image "$IMAGE" --cpus 0.5 --memory 512MiB --volume /tmp:/work
+runner batch register bioagent-count --image "$IMAGE" --cpus 1 --memory 512MiB --volume /tmp:/work
 
 echo "--- stage in"
 runner batch put samples "$work/input/"

@@ -17,6 +17,7 @@ PAIRS: dict[float, tuple[int, ...]] = {
     4: tuple(range(8 * GIB, 30 * GIB + 1, GIB)),
     8: tuple(range(16 * GIB, 60 * GIB + 1, 4 * GIB)),
     16: tuple(range(32 * GIB, 120 * GIB + 1, 8 * GIB)),
+    32: (60 * GIB, 120 * GIB, 244 * GIB),
 }
 """vCPUs → MiB."""
 

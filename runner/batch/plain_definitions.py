@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,8 +84,11 @@ def request_of(wanted: PlainDefinition, name: str | None = None) -> tuple[Reques
         cpus, memory = rounded(cpus, memory)
         if (cpus, memory) != (wanted.cpus, wanted.memory):
             notes.append(rounding(wanted.cpus, wanted.memory, cpus, memory))
-    elif wanted.ephemeral_storage or wanted.public_ip:
-        raise UsageError("ephemeral storage and a public address are Fargate's: add --fargate")
+    else:
+        if wanted.ephemeral_storage or wanted.public_ip:
+            raise UsageError("ephemeral storage and a public address are Fargate's: add --fargate")
+        if (cpus := whole(cpus)) != wanted.cpus:
+            notes.append(whole_only(wanted.cpus, cpus))
     if wanted.secrets and not wanted.execution_role:
         raise UsageError("secrets need an execution role, with which they are read")
     container: Request = {
@@ -128,6 +132,17 @@ def rounding(cpus: float, memory: int, to_cpus: float, to_memory: int) -> str:
         f"Fargate has no {cpus:g} vCPUs with {memory:,} MiB: rounded up to {to_cpus:g} vCPUs with "
         f"{to_memory:,} MiB"
     )
+
+
+def whole(cpus: float) -> float:
+    """vCPUs as EC2 takes them. Fractions are Fargate's (Batch API reference, ResourceRequirement);
+    Batch refuses `0.5`, and `1.0` too (kestra-io/plugin-aws#504)."""
+    return float(math.ceil(cpus))
+
+
+def whole_only(cpus: float, to: float) -> str:
+    """What became of a fraction."""
+    return f"on EC2 Batch takes whole vCPUs only: {cpus:g} rounded up to {to:g}"
 
 
 def _check_fargate(wanted: PlainDefinition) -> None:

@@ -122,8 +122,12 @@ def _of_definition(request: Request) -> Iterator[str]:
     single = request.get("containerProperties")
     tasks = (request.get("ecsProperties") or {}).get("taskProperties", ())
     containers = [single] if single else [each for task in tasks for each in task["containers"]]
+    fargate = "FARGATE" in (request.get("platformCapabilities") or ())
     for container in containers:
         yield from _of_container(container)
+        for each in container.get("resourceRequirements") or ():
+            if not fargate and not each["value"].isdecimal():
+                yield f"{each['type']} {each['value']}: on EC2 AWS Batch takes whole numbers only"
     if (length := _bytes(request)) > MAX_DEFINITION:
         yield f"the definition has {length:,} bytes: AWS Batch takes at most {MAX_DEFINITION:,}"
 

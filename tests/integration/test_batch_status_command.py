@@ -128,6 +128,11 @@ def test_motos_batch_is_watched_too(
     job = _submitted(client, endpoint)
     assert monitor.monitor_job(client, job, poll_interval=0.01)["status"] == "SUCCEEDED"
     assert "SUCCEEDED" in capsys.readouterr().out
+    for flags in ([], ["--monitor", "--poll-interval", "0.01"], ["--show-logs"], ["--json"]):
+        assert monitor.main(["--job-id", job, "--aws-region", "us-east-1", *flags]) == 0
+        assert "SUCCEEDED" in capsys.readouterr().out
+    monkeypatch.setattr(monitor, "UNKNOWN_PAUSES", ())
+    assert monitor.main(["--job-id", "0" * 36]) == 1
 
 
 def _submitted(client: Any, endpoint: Endpoint) -> str:

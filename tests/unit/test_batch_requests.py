@@ -127,6 +127,8 @@ def test_reasons_names_and_definitions_have_limits_too() -> None:
         ((3, 1_000), (4, 8_192)),
         ((8, 17_000), (8, 20_480)),
         ((16, 122_880), (16, 122_880)),
+        ((16, 122_881), (32, 249_856)),
+        ((17, 1), (32, 61_440)),
     ],
 )
 def test_fargates_pairs_are_rounded_up(asked: tuple[float, int], given: tuple[float, int]) -> None:
@@ -135,17 +137,17 @@ def test_fargates_pairs_are_rounded_up(asked: tuple[float, int], given: tuple[fl
     assert given[1] in PAIRS[given[0]]
 
 
-@pytest.mark.parametrize("asked", [(17, 1), (1, 122_881)])
+@pytest.mark.parametrize("asked", [(33, 1), (1, 249_857)])
 def test_more_than_fargate_has_is_refused(asked: tuple[float, int]) -> None:
     """The largest pair would be taken, and the job run out of memory."""
-    with pytest.raises(UsageError, match="at most 16 vCPUs and 122,880 MiB"):
+    with pytest.raises(UsageError, match="at most 32 vCPUs and 249,856 MiB"):
         rounded(*asked)
 
 
 def test_definition_is_what_the_flags_say() -> None:
     """A flag of `register` would have no effect."""
     wanted = PlainDefinition(
-        image="i", cpus=0.5, memory=64, gpus=1, command=["a"], environment={"A": "1"},
+        image="i", cpus=1, memory=64, gpus=1, command=["a"], environment={"A": "1"},
         volumes=("/tmp:/work", "efs:fs-0123456789/sub:/data:ro"), secrets={"T": "arn"},
         job_role="job", execution_role=ROLE, timeout=90, attempts=2, user="u", privileged=True,
         shm=128, log_group="/mine", tags={"k": "v"},
@@ -155,7 +157,7 @@ def test_definition_is_what_the_flags_say() -> None:
     held = request["containerProperties"]
     assert notes == []
     assert held["resourceRequirements"] == [
-        {"type": "VCPU", "value": "0.5"},
+        {"type": "VCPU", "value": "1"},
         {"type": "MEMORY", "value": "64"},
         {"type": "GPU", "value": "1"},
     ]
@@ -208,6 +210,16 @@ def test_fargate_takes_what_it_takes() -> None:
         given: dict[str, Any] = {"fargate": True, "execution_role": ROLE, **wrong}
         with pytest.raises(UsageError, match=told):
             request_of(PlainDefinition("i", **given))
+
+
+def test_ec2_takes_whole_vcpus() -> None:
+    """Batch would refuse half a vCPU with words that speak of a numeric value."""
+    request, notes = request_of(PlainDefinition("i", cpus=0.5), "d")
+    assert request["containerProperties"]["resourceRequirements"][0]["value"] == "1"
+    assert "0.5 rounded up to 1" in notes[0]
+    request["containerProperties"]["resourceRequirements"][0]["value"] = "1.0"
+    with pytest.raises(UsageError, match="whole numbers only"):
+        check_definition(request)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ ONLY_DEFINED = {
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """What a job is given."""
     group = parser.add_argument_group("what the job gets")
-    group.add_argument("--cpus", metavar="N", help="vCPUs (default: 1; on Fargate from 0.25)")
+    group.add_argument(
+        "--cpus", metavar="N", help="vCPUs, whole ones on EC2, on Fargate from 0.25 (default: 1)"
+    )
     group.add_argument("--memory", metavar="SIZE", help="such as 4GiB (default: 2GiB)")
     group.add_argument("--gpus", type=int, metavar="N", help="GPUs")
     group.add_argument(

@@ -134,7 +134,7 @@ def _check_only_submitted(arguments: argparse.Namespace) -> None:
 def _of_definition(batch: Batch, arguments: argparse.Namespace) -> Request:
     """The overrides, as the definition takes them."""
     from runner.aws.errors import AwsError, ErrorKind
-    from runner.batch.plain_definitions import pairs, resources
+    from runner.batch.plain_definitions import pairs, resources, whole, whole_only
 
     try:
         known = batch.definition(arguments.definition)
@@ -147,8 +147,12 @@ def _of_definition(batch: Batch, arguments: argparse.Namespace) -> Request:
         known = {}  # who may only submit: Batch says what doesn't fit
     cpus = job_options.vcpus(arguments.cpus)
     memory = job_options.mebibytes(arguments.memory, "--memory")
-    if "FARGATE" in known.get("platformCapabilities", ()) and (cpus or memory):
-        cpus, memory = _rounded(known, cpus, memory)
+    if "FARGATE" in known.get("platformCapabilities", ()):
+        if cpus or memory:
+            cpus, memory = _rounded(known, cpus, memory)
+    elif known and cpus is not None and cpus != (made := whole(cpus)):
+        job_options.say("submit", whole_only(cpus, made))
+        cpus = made
     override: Request = {}
     if command := getattr(arguments, COMMAND):
         override["command"] = command
