@@ -99,7 +99,9 @@ class Batch:
         else:
             wanted = {"jobDefinitionName": name, "status": "ACTIVE"}
         found = list(self._pages("describe_job_definitions", "jobDefinitions", wanted))
-        revision = max((part_of(each, "it", "revision") for each in found), default=None)
+        revision = max(
+            (part_of(each, "DescribeJobDefinitions", "revision") for each in found), default=None
+        )
         return next((each for each in found if each["revision"] == revision), None)
 
     def queue(self, name: str) -> Document | None:
@@ -134,7 +136,7 @@ class Batch:
         while True:
             more = {} if token is None else {"nextToken": token}
             answer = self._call(operation, {**request, **more})
-            yield from part_of(answer, operation, member)
+            yield from part_of(answer, operation.title().replace("_", ""), member)
             if (token := answer.get("nextToken")) is None:
                 return
 

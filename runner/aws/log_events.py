@@ -33,22 +33,21 @@ class LogEvents:
 
     def forwards(
         self, group: str, stream: str, token: str | None = None
-    ) -> tuple[list[LogEvent], str | None]:
-        """What follows ``token`` (None: from the beginning) to the end there is now, and the token
-        to go on with. Nothing, and None, where there is no such stream yet."""
-        events: list[LogEvent] = []
-        try:
-            while True:
+    ) -> Iterator[tuple[list[LogEvent], str]]:
+        """What follows ``token`` (None: from the beginning) to the end there is now, page by page,
+        each with the token to go on with. Nothing where there is no such stream yet."""
+        while True:
+            try:
                 answer = self._page(group, stream, token, startFromHead=True)
-                events += _events(answer)
-                following = part_of(answer, "GetLogEvents", "nextForwardToken")
-                if following == token:
-                    return events, token
-                token = following
-        except AwsError as error:
-            if error.kind is not ErrorKind.MISSING:
-                raise
-            return events, token
+            except AwsError as error:
+                if error.kind is not ErrorKind.MISSING:
+                    raise
+                return
+            following = part_of(answer, "GetLogEvents", "nextForwardToken")
+            yield _events(answer), following
+            if following == token:
+                return
+            token = following
 
     def last(self, group: str, stream: str, count: int) -> list[LogEvent]:
         """The last ``count`` events, or as many as there are; none where there is no stream."""

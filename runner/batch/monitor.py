@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from runner.aws.clients import make_client
@@ -249,6 +250,9 @@ def _diagnosis(job: JobDetail, now: float) -> Diagnosis | None:
     """What can be said by the job alone; nothing where all is well."""
     waited = now - job.created if job.created is not None else None
     found = diagnose(job, Circumstances(waited=waited))
+    if job.status == "RUNNABLE" and not job.reason:
+        step = f"`runner batch explain {job.id}` looks at its queue and compute environments too"
+        found = replace(found, next_steps=(step, *found.next_steps))
     return None if found.code in ("succeeded", "running") else found
 
 

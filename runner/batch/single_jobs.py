@@ -51,6 +51,9 @@ def submit(batch: Batch, request: Request, say: Say) -> str:
     for pause in (*THROTTLED_PAUSES, None):
         try:
             return batch.submit(marked)
+        except KeyboardInterrupt:
+            say(f"interrupted while it was sent: {_look(request)}")
+            raise
         except AwsError as error:
             if may_have_happened(error):
                 say(f"the answer to the submission was lost ({error}): looking for the job")
@@ -104,6 +107,11 @@ def _lost(queue: str, name: str, error: AwsError) -> LostSubmissionError:
     return LostSubmissionError(
         f"the answer to the submission was lost ({error}), and no job of it can be seen: there may "
         "be one all the same\n"
-        f"`runner batch list --job-queue {queue} --name {name}` shows it as soon as Batch does; "
-        "submitted again before that, the work may be done twice"
+        f"{_look({'jobQueue': queue, 'jobName': name})}"
     )
+
+
+def _look(request: Request) -> str:
+    look = f"`runner batch list --job-queue {request['jobQueue']} --name {request['jobName']}`"
+    told = f"{look} shows the job as soon as Batch does, if there is one"
+    return f"{told}; submitted again before that, the work may be done twice"

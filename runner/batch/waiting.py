@@ -122,7 +122,8 @@ def _runnable(job: JobDetail, known: Circumstances) -> tuple[str, str, tuple[str
         told = f"attempt {len(job.attempts)} has failed, and the next one waits for its place"
         return "waiting_for_retry", told, ("look at why its last attempt failed",)
     told = "it waits for a place on a host"
-    if known.waited is not None and known.waited > USUAL:
+    # What waited for others, or has had an attempt, has been RUNNABLE for less than that.
+    if known.waited is not None and known.waited > USUAL and not job.depends_on:
         return "not_placed", f"{told}, and nothing that can be seen here is against it", _SILENT
     return "waiting_for_placement", f"{told}: a new instance takes some minutes", ()
 
@@ -166,16 +167,12 @@ def _of_size(job: JobDetail, known: Circumstances) -> tuple[str, str, tuple[str,
 def _of_place(_: JobDetail, known: Circumstances) -> tuple[str, str, tuple[str, ...]] | None:
     if known.place is None or known.place == 1:
         return None
-    before = "100 jobs and more" if not known.place else _jobs(known.place - 1)
-    told = f"it waits for its turn: {before} are before it in its queue"
+    before = "100 jobs and more are" if not known.place else f"{known.place - 1} jobs are"
     if known.place == 2:
-        told = "it waits for its turn: 1 job is before it in its queue"
+        before = "1 job is"
+    told = f"it waits for its turn: {before} before it in its queue"
     steps = ("look at the first one if nothing moves: it blocks the rest",)
     return "waiting_in_line", told, steps
-
-
-def _jobs(number: int) -> str:
-    return f"{number} jobs"
 
 
 def _of_load(_: JobDetail, known: Circumstances) -> tuple[str, str, tuple[str, ...]] | None:

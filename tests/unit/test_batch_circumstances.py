@@ -130,9 +130,10 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_log_is_read_over_empty_pages(read: Any) -> None:
     """A log would end at CloudWatch's first empty page."""
     fake = FakeLogs(["a"], [], [], ["b", "c"])
-    events, token = read(fake).forwards("g", "s")
-    assert [event.message for event in events] == ["a", "b", "c"]
-    assert read(fake).forwards("g", "s", token)[0] == []
+    pages = list(read(fake).forwards("g", "s"))
+    assert [event.message for events, _ in pages for event in events] == ["a", "b", "c"]
+    token = pages[-1][1]
+    assert list(read(fake).forwards("g", "s", token)) == [([], token)]
     assert [event.message for event in read(fake).last("g", "s", 2)] == ["b", "c"]
     assert [event.message for event in read(fake).last("g", "s", 9)] == ["a", "b", "c"]
 
@@ -141,5 +142,5 @@ def test_stream_that_is_not_there_yet_is_empty(read: Any) -> None:
     """A job that has just begun would end the following of its log."""
     fake = FakeLogs()
     fake.missing = True
-    assert read(fake).forwards("g", "s") == ([], None)
+    assert list(read(fake).forwards("g", "s")) == []
     assert read(fake).last("g", "s", 5) == []

@@ -73,7 +73,7 @@ def test_all_is_told_at_once_and_with_exit_2() -> None:
 REFUSED: list[tuple[dict[str, Any], BatchFacts, str]] = [
     ({"resources": {"memory": "2MiB"}}, EC2, "resources.memory: 2MiB: AWS Batch needs at least"),
     ({"resources": {"gpus": 1, "memory": "8GiB"}}, FARGATE, ".gpus: Fargate has no GPUs"),
-    ({"resources": {"memory": "200GiB"}}, FARGATE, "resources: 1.5 vCPUs and 205,312 MiB: Fargate"),
+    ({"resources": {"memory": "300GiB"}}, FARGATE, "resources: 1.5 vCPUs and 307,712 MiB: Fargate"),
     ({"timeout": "337h"}, FARGATE, ".timeout: 337h0m0s: Fargate ends every job after 336h0m0s"),
     ({"batch": {"shm": "1GiB"}}, FARGATE, ".batch.shm: Fargate's /dev/shm has no size of its own"),
     ({"batch": {"ephemeral_storage": "30GiB"}}, EC2, ".batch.ephemeral_storage: is Fargate's"),

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from runner.cli.streams import has_reader
@@ -74,7 +75,12 @@ class _Shown:
         address = self._address_of(job)
         if address is None:
             raise NotFoundError(_without_log(job))
-        self._print(self._read(address))
+        if self._arguments.lines is not None:
+            source = self._source(address)
+            self._print(source.last(address.group, address.stream, self._arguments.lines))
+        else:
+            self._address = address
+            self._more()
         return ExitCode.DONE
 
     def follow(self) -> int:
@@ -115,19 +121,24 @@ class _Shown:
                 self._more()
             first, self._address, self._token = self._address is None, address, None
             if first and self._arguments.lines is not None:
-                self._print(self._read(address))
-                # What has been printed is behind the token of the whole.
-                _, self._token = self._source(address).forwards(address.group, address.stream)
-                return
+                self._print(self._pass_over(address, self._arguments.lines))
         self._more()
+
+    def _pass_over(self, address: LogAddress, count: int) -> list[LogEvent]:
+        """All there is now has been seen then; the last lines of it."""
+        kept: deque[LogEvent] = deque(maxlen=count)
+        source = self._source(address)
+        for events, self._token in source.forwards(address.group, address.stream):
+            kept.extend(events)
+        return list(kept)
 
     def _more(self) -> None:
         if self._address is None:
             return
         address = self._address
-        source = self._source(address)
-        events, self._token = source.forwards(address.group, address.stream, self._token)
-        self._print(events)
+        pages = self._source(address).forwards(address.group, address.stream, self._token)
+        for events, self._token in pages:
+            self._print(events)
 
     def _look(self) -> JobDetail:
         from runner.batch.job_detail import read_job
@@ -153,12 +164,6 @@ class _Shown:
         if self._events is None:
             self._events = LogEvents(address.region)
         return self._events
-
-    def _read(self, address: LogAddress) -> list[LogEvent]:
-        source = self._source(address)
-        if self._arguments.lines is not None:
-            return source.last(address.group, address.stream, self._arguments.lines)
-        return source.forwards(address.group, address.stream)[0]
 
     def _print(self, events: list[LogEvent]) -> None:
         for event in events:

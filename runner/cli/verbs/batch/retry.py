@@ -33,16 +33,24 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(json.dumps(list(requests.values()), indent=2))
         return ExitCode.DONE
-    submitted = {}
-    for job_id, request in requests.items():
-        new = single_jobs.submit(jobs.batch, request, lambda line: job_options.say("retry", line))
-        submitted[job_id] = new
-        if not arguments.json:
-            print(new, flush=True)
-            job_options.say("retry", f"{new} is {job_id} again{_of_array(request)}")
-    if arguments.json:
-        print(json.dumps([{"job_id": new, "retry_of": old} for old, new in submitted.items()]))
+    submitted: dict[str, str] = {}
+    try:
+        for job_id, request in requests.items():
+            new = single_jobs.submit(jobs.batch, request, _say)
+            submitted[job_id] = new
+            if not arguments.json:
+                print(new, flush=True)
+                _say(f"{new} is {job_id} again{_of_array(request)}")
+    finally:
+        # Those that were submitted run, whatever became of the others.
+        if arguments.json:
+            told = [{"job_id": new, "retry_of": old} for old, new in submitted.items()]
+            print(json.dumps(told))
     return ExitCode.DONE
+
+
+def _say(line: str) -> None:
+    job_options.say("retry", line)
 
 
 def _request(jobs: job_options.NamedJobs, raw: dict[str, Any]) -> dict[str, Any]:
