@@ -114,7 +114,8 @@ def _runnable(job: JobDetail, known: Circumstances) -> tuple[str, str, tuple[str
     reason = job.reason or ""
     for name, found in _REASONS.items():
         if reason.startswith(name):
-            return found
+            # With the numbers, where they are known.
+            return (found[0] == "environment_too_small" and _of_size(job, known)) or found
     for judge in (_of_environments, _of_size, _of_place, _of_load):
         if (found_so := judge(job, known)) is not None:
             return found_so

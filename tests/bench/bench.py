@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import batch
 import cases
 import launch
 import machine
@@ -17,7 +18,14 @@ import processor
 import s3
 from measure import Report, folder
 
-CASES = {**cases.CASES, **processor.CASES, **s3.CASES, **machine.CASES, **launch.CASES}
+CASES = {
+    **cases.CASES,
+    **processor.CASES,
+    **s3.CASES,
+    **machine.CASES,
+    **launch.CASES,
+    **batch.CASES,
+}
 
 
 def main() -> int:

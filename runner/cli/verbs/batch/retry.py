@@ -55,6 +55,7 @@ def _say(line: str) -> None:
 
 def _request(jobs: job_options.NamedJobs, raw: dict[str, Any]) -> dict[str, Any]:
     from runner.aws.errors import AwsError, ErrorKind
+    from runner.batch.plain_definitions import CONTENT
     from runner.batch.resubmission import former_indices, request_again
     from runner.batch.single_jobs import MARK
 
@@ -79,7 +80,7 @@ def _request(jobs: job_options.NamedJobs, raw: dict[str, Any]) -> dict[str, Any]
         if error.kind is not ErrorKind.DENIED:
             raise
         definition = None
-    return request_again(raw, definition, (MARK,), failed)
+    return request_again(raw, definition, (MARK, CONTENT), failed)
 
 
 def _of_array(request: dict[str, Any]) -> str:
