@@ -26,7 +26,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from runner.batch.document_check import JOB_TABLE, QUEUE_TABLE  # noqa: E402
+from runner.batch.failure_causes import (  # noqa: E402
+    CONTAINER,
+    EXIT_CODES,
+    JOB,
+    PULL,
+    FailureKind,
+)
 from runner.batch.monitor import build_parser  # noqa: E402
+from runner.batch.waiting import REASONS  # noqa: E402
 from runner.cli.main import VERBS, parser_of  # noqa: E402
 from runner.cli.verbs.batch import SUBVERBS  # noqa: E402
 from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
@@ -440,6 +448,22 @@ def _permissions(resource: str, file: str = "permissions") -> Callable[[], str]:
     return made
 
 
+# -- Diagnoses of jobs on AWS Batch: from their tables.
+
+
+def _diagnoses() -> str:
+    failed = [(each.code, each.kind, each.cause) for each in (*JOB, *PULL, *CONTAINER)]
+    memory = ("out_of_memory", FailureKind.RESOURCES, "it ran out of its memory and was killed")
+    program = ("exit_code", FailureKind.PROGRAM, "its own command failed, with this exit code")
+    exits = [(code, kind, f"it exited with {told}") for code, kind, told, _ in EXIT_CODES.values()]
+    waits = [(code, FailureKind.WAITING, cause) for code, cause, _ in REASONS.values()]
+    rows: dict[str, list[str]] = {}
+    for code, kind, cause in (program, *exits, memory, *failed, *waits):
+        text = re.sub(r"\{\w+\}", "…", cause)
+        rows.setdefault(code, [f"`{code}`", str(kind), text])
+    return table(["code", "kind", "cause"], list(rows.values()))
+
+
 def _listed(value: Any) -> list[str]:
     return [str(each) for each in (value if isinstance(value, list) else [value])]
 
@@ -467,6 +491,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "state.job-status": _statuses("job_status", JobStatus),
     "exit-codes": _exit_codes,
     "events": _events,
+    "batch.diagnoses": _diagnoses,
     "permissions.machine": _permissions("Role"),
     "permissions.launch": _permissions("Launch"),
     "permissions.look": _permissions("Look"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 USUAL = 600.0
 """Seconds in which a new instance has usually joined: longer than that isn't only slow."""
 
-_REASONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+REASONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY": (
         "insufficient_capacity",
         "EC2 has no free capacity for the instances of any of the queue's compute environments",
@@ -112,7 +112,7 @@ def _running(job: JobDetail) -> tuple[str, str, tuple[str, ...]]:
 
 def _runnable(job: JobDetail, known: Circumstances) -> tuple[str, str, tuple[str, ...]]:
     reason = job.reason or ""
-    for name, found in _REASONS.items():
+    for name, found in REASONS.items():
         if reason.startswith(name):
             # With the numbers, where they are known.
             return (found[0] == "environment_too_small" and _of_size(job, known)) or found
