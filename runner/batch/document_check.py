@@ -74,6 +74,8 @@ QUEUE_TABLE: dict[str, str] = {
     "env": HONOURED,
     "secret_env": HONOURED,
     "working_directory": HONOURED,
+    "create_working_directory": "folders are not made in containers on AWS Batch: a folder of the "
+    "image, or none, for the work folder of the job",
     "term_grace": HONOURED,
     "max_parallel_jobs": HONOURED,
     "pools": "pools are not counted on AWS Batch: a consumable resource there, or "
@@ -105,6 +107,7 @@ JOB_TABLE: dict[str, str] = {
     "inputs_in_timeout": HONOURED,
     "keep_background": "the containers of a job end with its command, and nothing of it lives on",
     "working_directory": HONOURED,
+    "create_working_directory": QUEUE_TABLE["create_working_directory"],
     "term_grace": HONOURED,
     "output_paths": HONOURED,
     "array": HONOURED,
@@ -201,6 +204,8 @@ def _said(placement: Placement, of: QueueSpec | JobSpec) -> Iterator[str]:
     for name in ("mounts", "image_options", "image_pull"):
         if getattr(placement, name):
             yield name
+    if of.create_working_directory:
+        yield "create_working_directory"
     if isinstance(of, QueueSpec) and of.pools:
         yield "pools"
     if isinstance(of, JobSpec) and of.keep_background:

@@ -23,10 +23,12 @@ def decide(
 ) -> RetryDecision:
     """Decide after the ``counted``-th execution that used up budget.
 
-    ``retry_on_codes`` and ``dont_retry_on_codes`` concern exit codes only: a timeout or a signal
-    is retried as long as there is budget.
+    ``retry_on_codes`` and ``dont_retry_on_codes`` concern exit codes only, ``retry_on`` the way in
+    which it ended.
     """
     if retry is None or counted >= retry.max_attempts:
+        return FAIL
+    if _kind(outcome, timed_out) not in retry.retry_on:
         return FAIL
     if isinstance(outcome, Exited) and not timed_out:
         if outcome.code in retry.dont_retry_on_codes:
@@ -34,6 +36,13 @@ def decide(
         if retry.retry_on_codes is not None and outcome.code not in retry.retry_on_codes:
             return FAIL
     return RetryDecision(delay_after(retry, counted, draw))
+
+
+def _kind(outcome: Outcome, timed_out: bool) -> str:
+    """Of RETRY_ON."""
+    if timed_out:
+        return "timeout"
+    return "exit" if isinstance(outcome, Exited) else "signal"
 
 
 def delay_after(retry: RetrySpec, counted: int, draw: float) -> float:

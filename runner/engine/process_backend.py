@@ -145,6 +145,7 @@ class ProcessBackend:
                     keep_background=job.keep_background,
                     work=Work(action.job, action.attempt),
                     shell=document.shell(job),
+                    make_cwd=document.makes_folder(job),
                 )
             )
         except OSError as error:

@@ -41,7 +41,8 @@ def job_difference(a: QueueSpec, was: JobSpec, b: QueueSpec, now: JobSpec) -> st
 
 def _handed_down(queue: QueueSpec) -> tuple[Any, ...]:
     """What of a queue makes its jobs what they are."""
-    return queue.env, queue.secret_env, queue.working_directory, queue.placement
+    folder = queue.working_directory, queue.create_working_directory
+    return queue.env, queue.secret_env, *folder, queue.placement
 
 
 def _effective(queue: QueueSpec, job: JobSpec) -> JobSpec:
@@ -52,6 +53,7 @@ def _effective(queue: QueueSpec, job: JobSpec) -> JobSpec:
         env={**env, **job.env},
         secret_env=dict(queue.secrets(job)),
         working_directory=job.working_directory or queue.working_directory,
+        create_working_directory=queue.makes_folder(job),
         placement=_said(queue.placed(job)),
     )
 

@@ -46,6 +46,7 @@ from runner.model.queue import (
     BASE_DELAYS,
     FIT,
     ON_FAILURE,
+    RETRY_ON,
     RUN_IF,
     InputSpec,
     ResultSpec,
@@ -229,6 +230,13 @@ def _retry(value: Any) -> RetrySpec:
     return RetrySpec(**values)
 
 
+def _retry_on(value: Any) -> tuple[str, ...]:
+    words: tuple[str, ...] = each(choice(RETRY_ON), "strings")(value)
+    if not words:
+        raise InvalidError(f"must hold at least one of {one_of(RETRY_ON)}")
+    return tuple([word for word in RETRY_ON if word in words])
+
+
 def _filled(value: Any) -> str:
     """A text in which placeholders may stand."""
     text = check_text(value)
@@ -306,6 +314,7 @@ RETRY_FIELDS: dict[str, Check] = {
     "max_delay": check_duration,
     "retry_on_codes": _CODES,
     "dont_retry_on_codes": _CODES,
+    "retry_on": _retry_on,
 }
 
 INPUT_FIELDS: dict[str, Check] = {"s3": _s3_source, "path": _filled}
@@ -329,6 +338,7 @@ JOB_FIELDS: dict[str, Check] = {
     "inputs_in_timeout": check_boolean,
     "keep_background": check_boolean,
     "working_directory": check_text,
+    "create_working_directory": check_boolean,
     "term_grace": check_duration,
     "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
     **ARRAY_FIELDS,
@@ -359,6 +369,7 @@ QUEUE_FIELDS: dict[str, Check] = {
     "env": _ENVIRONMENT,
     "secret_env": _SECRETS,
     "working_directory": check_text,
+    "create_working_directory": check_boolean,
     "term_grace": check_duration,
     "max_parallel_jobs": _parallel,
     "pools": check_pools,

@@ -55,7 +55,7 @@ def _in_queue(queue: QueueSpec) -> Iterator[tuple[str, str]]:
 
 
 def _in_job(queue: QueueSpec, job: JobSpec) -> _Found:
-    yield from _command(job.command)
+    yield from _command(job.command, " ".join(queue.shell(job)[:-1]))
     yield from _env(job.env)
     yield from _path(_FOLDER, job.working_directory)
     for number, source in enumerate(job.input_paths):
@@ -66,10 +66,12 @@ def _in_job(queue: QueueSpec, job: JobSpec) -> _Found:
         told = f"is longer than the whole queue may take (global_timeout, {limit})"
         yield ".timeout", f"{format_duration(job.timeout)} {told}"
     retry = job.retry
-    if retry and retry.max_attempts > 1 and (retry.retry_on_codes or retry.dont_retry_on_codes):
+    codes = retry and retry.max_attempts > 1 and (retry.retry_on_codes or retry.dont_retry_on_codes)
+    if retry and codes and retry.retry_on != ("exit",):
         yield (
             ".retry",
-            "its codes concern exits only: timeouts and signals are retried all the same",
+            "its codes concern exits only: timeouts and signals are retried all the same, unless "
+            '"retry_on": ["exit"] says otherwise',
         )
 
 
@@ -112,7 +114,7 @@ def _results(job: JobSpec) -> _Found:
 # -- commands ----------------------------------------------------------------------------------
 
 
-def _command(command: str) -> _Found:
+def _command(command: str, shell: str) -> _Found:
     """A command is what bash is given: what it would do, and what it wouldn't."""
     if not _ODD.search(command) and command.lstrip()[:1] not in ("", "#"):
         return
@@ -132,13 +134,13 @@ def _command(command: str) -> _Found:
         return
     if "\r\n" in command:
         yield ".command", "has the line ends of Windows (CRLF): bash takes each \\r as a character"
-    yield from _unnoticed(command)
+    yield from _unnoticed(command, shell)
 
 
-def _unnoticed(command: str) -> _Found:
+def _unnoticed(command: str, shell: str) -> _Found:
     """Failures that bash passes over."""
     text = _COMMENT.sub(r"\1", _QUOTED.sub("''", _HEREDOC.sub("\n", command)))
-    flags = " ".join(_SET.findall(text))
+    flags = f"{' '.join(_SET.findall(text))} {shell.partition(' ')[2]}"
     text = _JOINED.sub(r"\1 ", text)
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     stops = re.search(r"-\w*e|errexit", flags) or re.search(r"\btrap\b.*\bERR\b", text)
@@ -146,11 +148,11 @@ def _unnoticed(command: str) -> _Found:
         yield (
             ".command",
             "has several lines, and only the last one's exit code counts: begin with "
-            "`set -eo pipefail` to end at the first that fails",
+            '`set -eo pipefail`, or give "shell": "strict", to end at the first that fails',
         )
     elif "pipefail" not in flags and "case " not in text and _PIPE.search(text):
         yield (
             ".command",
             "has a pipe, and only its last command's exit code counts: begin with "
-            "`set -o pipefail` to notice the others",
+            '`set -o pipefail`, or give "shell": "strict", to notice the others',
         )

@@ -14,6 +14,10 @@ IMAGE_PULLS = ("missing", "always", "never")
 SHELL = ("/bin/bash", "-c")
 """What a command is given to, where a document says nothing."""
 
+STRICT = "strict"
+STRICT_SHELL = ("/bin/bash", "-euo", "pipefail", "-c")
+"""What it is given to where it says ``strict``: the first failure ends it, also one in a pipe."""
+
 
 class ResourceSpec(NamedTuple):
     """What one attempt needs of a machine.

@@ -24,6 +24,8 @@ from runner.model.messages import kind, quoted, step
 from runner.model.placement import (
     IMAGE_PULLS,
     SHELL,
+    STRICT,
+    STRICT_SHELL,
     ArraySpec,
     BatchSpec,
     Placement,
@@ -223,6 +225,10 @@ def _option(value: Any) -> str:
 
 
 def _shell(value: Any) -> tuple[str, ...]:
+    if value == STRICT:
+        return STRICT_SHELL
+    if isinstance(value, str):
+        raise InvalidError(f'must be an array of strings, or "{STRICT}", not {quoted(value)}')
     words: tuple[str, ...] = each(check_text, "strings")(value)
     if not 1 <= len(words) <= MAX_SHELL:
         raise InvalidError(f"must hold 1 to {MAX_SHELL} strings: a program, and its arguments")

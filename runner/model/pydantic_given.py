@@ -67,7 +67,13 @@ TIMEOUT_SOMEWHERE: Schema = {
 
 @dataclass(kw_only=True)
 class JobInShort(DocumentPart):
-    """What makes several jobs of one."""
+    """What makes several jobs of one, and where they start."""
+
+    create_working_directory: bool | None = Field(
+        default=None,
+        description="Whether the working directory is made where there is none, instead of the "
+        "queue's.",
+    )
 
     matrix: Matrix | None = Field(
         default=None,
@@ -93,6 +99,10 @@ class JobInShort(DocumentPart):
 @dataclass(kw_only=True)
 class QueueInShort(DocumentPart):
     """What is said once for many jobs."""
+
+    create_working_directory: bool = Field(
+        default=False, description="Whether working directories are made where there are none."
+    )
 
     defaults: dict[str, Any] = Field(
         default_factory=dict,

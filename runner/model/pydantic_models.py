@@ -29,7 +29,6 @@ from runner.model.pydantic_given import TIMEOUT_SOMEWHERE, JobInShort, Lines, Qu
 from runner.model.pydantic_types import (
     END,
     FILLED,
-    SHELL_WORDS,
     Command,
     Dependency,
     Duration,
@@ -43,10 +42,13 @@ from runner.model.pydantic_types import (
     Pools,
     QueueId,
     Resources,
+    RetryOn,
     Schema,
     Secrets,
+    Shell,
     Size,
     Tags,
+    all_ends,
     text_field,
 )
 from runner.model.queue import RUN_IF
@@ -76,6 +78,12 @@ class Retry(DocumentPart):
     )
     dont_retry_on_codes: list[ExitCode] = Field(
         default_factory=list, description="These exit codes are never tried again."
+    )
+    retry_on: list[RetryOn] = Field(
+        default_factory=all_ends,
+        description="**Which ends are tried again. Timeouts and signals are, too, if this says "
+        "nothing else.**",
+        json_schema_extra={"minItems": 1},
     )
 
 
@@ -264,11 +272,10 @@ class Job(JobInShort):
     image_pull: Literal["missing", "always", "never"] | None = Field(
         default=None, description="When the image is fetched."
     )
-    shell: list[str] | None = Field(
+    shell: Shell | Literal["strict"] | None = Field(
         default=None,
-        description="What the command is given to, as the last argument.",
-        json_schema_extra=SHELL_WORDS,
-        examples=[["/bin/sh", "-c"]],
+        description="What the command is given to, as the last argument; strict: "
+        "/bin/bash -euo pipefail -c.",
     )
     batch: BatchOptions | None = Field(
         default=None, description="How the job is submitted to AWS Batch; of no effect elsewhere."
@@ -346,11 +353,10 @@ class Queue(QueueInShort):
     image_pull: Literal["missing", "always", "never"] = Field(
         default="missing", description="When the image is fetched."
     )
-    shell: list[str] | None = Field(
+    shell: Shell | Literal["strict"] | None = Field(
         default=None,
-        description="What the command is given to, as the last argument.",
-        json_schema_extra=SHELL_WORDS,
-        examples=[["/bin/sh", "-c"]],
+        description="What the command is given to, as the last argument; strict: "
+        "/bin/bash -euo pipefail -c.",
     )
 
     def to_json(self) -> str:

@@ -130,6 +130,7 @@ Secrets = TypeAliasType(
         ),
     ],
 )
+RetryOn = Literal["exit", "timeout", "signal"]
 ExitCode = Annotated[int, Field(ge=1, le=255, description="An exit code.")]
 
 _SIZE: Schema = {
@@ -244,12 +245,16 @@ Mount = TypeAliasType(
         ),
     ],
 )
-SHELL_WORDS: Schema = {
+_SHELL_WORDS: Schema = {
+    "type": "array",
     "prefixItems": [{"type": "string", "pattern": "^/"}],
     "items": {"type": "string", "minLength": 1},
     "minItems": 1,
     "maxItems": placing.MAX_SHELL,
 }
+Shell = TypeAliasType(
+    "Shell", Annotated[list[str], WithJsonSchema({**_SHELL_WORDS, "examples": [["/bin/sh", "-c"]]})]
+)
 ImageOption = TypeAliasType(
     "ImageOption",
     Annotated[
@@ -264,3 +269,8 @@ ImageOption = TypeAliasType(
         ),
     ],
 )
+
+
+def all_ends() -> list[RetryOn]:
+    """Each way in which an attempt may end that is tried again."""
+    return ["exit", "timeout", "signal"]

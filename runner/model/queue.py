@@ -26,6 +26,9 @@ GIVEN_PREFIX: Final = f'{{"{GIVEN_KEY}":'
 FIT: Final = "fit"
 """The ``max_parallel_jobs`` of a queue that runs as many jobs at once as there is room for."""
 
+RETRY_ON = ("exit", "timeout", "signal")
+"""The ways in which an attempt may end that is tried again."""
+
 RUN_IF = ("success", "failure", "always")
 ON_FAILURE = ("stop", "continue")
 
@@ -35,7 +38,8 @@ class RetrySpec:
     """How often and when a failed job is tried again. Delays are in seconds.
 
     ``base_delay`` left out (or None) becomes the default of its ``backoff``. No
-    ``retry_on_codes`` means every exit code; ``dont_retry_on_codes`` wins.
+    ``retry_on_codes`` means every exit code; ``dont_retry_on_codes`` wins. ``retry_on`` is in the
+    order of RETRY_ON.
     """
 
     max_attempts: int
@@ -44,6 +48,7 @@ class RetrySpec:
     max_delay: float = 300.0
     retry_on_codes: tuple[int, ...] | None = None
     dont_retry_on_codes: tuple[int, ...] = ()
+    retry_on: tuple[str, ...] = RETRY_ON
 
     def __post_init__(self) -> None:
         if self.base_delay is None:
@@ -73,8 +78,8 @@ class ResultSpec:
 class JobSpec:
     """One command of a queue. ``timeout`` and ``term_grace`` are in seconds.
 
-    None for ``working_directory`` or ``term_grace`` means the queue's. ``env`` may hold secrets,
-    so it is in no repr; ``secret_env`` says where some are kept, see ``secrets``.
+    None for ``working_directory``, ``create_working_directory`` or ``term_grace`` means the
+    queue's. ``env`` may hold secrets, so it is in no repr; ``secret_env`` says where some are kept.
     ``inputs_in_timeout``: the time that its inputs take counts as the attempt's. ``output_paths``:
     files for the jobs that depend on this one, which are no results. ``array`` None: one command.
     """
@@ -97,6 +102,7 @@ class JobSpec:
     output_paths: tuple[ResultSpec, ...] = ()
     array: ArraySpec | None = None
     placement: Placement = NO_PLACEMENT
+    create_working_directory: bool | None = None
 
     @property
     def kept_paths(self) -> tuple[ResultSpec, ...]:
@@ -134,6 +140,7 @@ class QueueSpec:
     max_parallel_jobs: int | Literal["fit"] = 1
     pools: tuple[tuple[str, int], ...] = ()
     placement: Placement = NO_PLACEMENT
+    create_working_directory: bool = False
     given: str | None = field(default=None, compare=False, repr=False)
 
     def with_id(self, queue_id: str) -> QueueSpec:
@@ -172,6 +179,11 @@ class QueueSpec:
     def image(self, job: JobSpec) -> str | None:
         """The image that the job's command runs in; None: in none."""
         return self.placed(job).image or None
+
+    def makes_folder(self, job: JobSpec) -> bool:
+        """Whether the folder that the job starts in is made where there is none."""
+        own = job.create_working_directory
+        return self.create_working_directory if own is None else own
 
     def shell(self, job: JobSpec) -> tuple[str, ...]:
         """What the job's command is given to, as its last argument."""

@@ -96,11 +96,12 @@ def _start(
     err: int,
 ) -> int:
     arguments = (*order.shell, order.command)
+    folder = login.Folder(order.cwd, order.make_cwd)
     try:
         if as_who is not None or group is not None:
             who = as_who or Login(None, plain_score=False)
-            return login.start(who, order.cwd, arguments, environment, out, err, group)
-        _enter(order.cwd)
+            return login.start(who, folder, arguments, environment, out, err, group)
+        _enter(folder)
         return _spawn(arguments, environment, out, err)
     except login.FolderError as error:
         name = os.fsdecode(order.cwd)
@@ -120,9 +121,9 @@ def _start(
         os.chdir("/")
 
 
-def _enter(folder: bytes) -> None:
+def _enter(folder: login.Folder) -> None:
     try:
-        os.chdir(folder)
+        folder.enter()
     except OSError as error:
         raise login.FolderError(error.errno, error.strerror) from None
 

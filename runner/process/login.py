@@ -28,6 +28,23 @@ class Login(NamedTuple):
     plain_score: bool
 
 
+class Folder(NamedTuple):
+    """Where a command begins; ``make``: the folder is made where there is none."""
+
+    path: bytes
+    make: bool = False
+
+    def enter(self) -> None:
+        """Go there, with the rights of who asks. Raises OSError."""
+        try:
+            os.chdir(self.path)
+        except FileNotFoundError:
+            if not self.make:
+                raise
+            os.makedirs(self.path, exist_ok=True)
+            os.chdir(self.path)
+
+
 class FolderError(OSError):
     """The command's folder can't be entered, by this user."""
 
@@ -41,7 +58,7 @@ def login_for(user: User | None) -> Login | None:
 
 def start(
     login: Login,
-    folder: bytes,
+    folder: Folder,
     arguments: tuple[bytes, ...],
     environment: Environment,
     out: int,
@@ -82,7 +99,7 @@ def _all_of(fd: int) -> bytes:
 
 def _run(
     login: Login,
-    folder: bytes,
+    folder: Folder,
     arguments: tuple[bytes, ...],
     environment: Environment,
     out: int,
@@ -98,7 +115,7 @@ def _run(
         if login.user is not None:
             _become(login.user)
         at = b"folder"
-        os.chdir(folder)
+        folder.enter()
         at = b"process"
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for fd, number in ((null, 0), (out, 1), (err, 2)):

@@ -42,7 +42,7 @@ class Request(NamedTuple):
     """What a shim is to run. ``environment`` comes on top of the base, paths are absolute.
 
     ``work`` is for the record: whose attempt it is. ``shell``: the program and arguments that the
-    command is the last argument of.
+    command is the last argument of. ``make_cwd``: its folder is made where there is none.
     """
 
     token: str
@@ -55,6 +55,7 @@ class Request(NamedTuple):
     keep_background: bool
     work: Work | None = None
     shell: tuple[str, ...] = SHELL
+    make_cwd: bool = False
 
 
 class Order(NamedTuple):
@@ -69,6 +70,7 @@ class Order(NamedTuple):
     stderr: bytes
     keep_background: bool
     shell: tuple[bytes, ...]
+    make_cwd: bool
 
 
 class ShimReport(NamedTuple):
@@ -87,6 +89,7 @@ def encode_request(request: Request) -> bytes:
                 request.token.encode(),
                 b"%d" % request.slot,
                 b"keep" if request.keep_background else b"",
+                b"make" if request.make_cwd else b"",
                 _path(request.cwd),
                 _path(request.stdout),
                 _path(request.stderr),
@@ -101,7 +104,7 @@ def encode_request(request: Request) -> bytes:
 
 def decode_request(body: bytes) -> Order:
     """The inverse, without the length."""
-    token, slot, keep, cwd, stdout, stderr, command, words, *more = body.split(b"\0")
+    token, slot, keep, make, cwd, stdout, stderr, command, words, *more = body.split(b"\0")
     shell, pairs = more[: int(words)], more[int(words) :]
     return Order(
         token.decode(),
@@ -113,6 +116,7 @@ def decode_request(body: bytes) -> Order:
         stderr,
         keep == b"keep",
         tuple(shell),
+        make == b"make",
     )
 
 

@@ -38,10 +38,15 @@ def warnings(queue: QueueSpec) -> list[str]:
 
 def missing_folders(queue: QueueSpec) -> list[str]:
     """Absolute working directories that aren't here: a job there fails before it starts."""
+    made = {
+        job.working_directory or queue.working_directory
+        for job in queue.jobs
+        if queue.makes_folder(job)
+    }
     return [
         f"{place}: {quoted(folder)} does not exist on this machine{whose(names)}"
         for folder, (place, names) in _folders(queue).items()
-        if folder.startswith("/") and not os.path.isdir(folder)
+        if folder.startswith("/") and not os.path.isdir(folder) and folder not in made
     ]
 
 

@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runner import __version__
@@ -105,7 +106,7 @@ def status(context: QueryContext, fields: Fields) -> Answer | Callable[[], Answe
     def page(snapshot: Snapshot) -> Answer:
         answer: Answer = {"queue": snapshot.summary()}
         if limit:
-            only = None if names is None else snapshot.find(names)
+            only = None if names is None else [*chain(*snapshot.matching(names))]
             answer["jobs"], following = snapshot.page(after, limit, states, only)
             if following is not None:
                 answer["after"] = following

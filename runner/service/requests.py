@@ -234,10 +234,12 @@ async def _act(
     chosen = None
     if names is not None:
         found: set[int] = set()
-        for job_id, number in zip(names, snapshot.find(names), strict=True):
-            units = [unit for unit in snapshot.units_of(number) if fits(unit)]
+        for job_id, numbers in zip(names, snapshot.matching(names), strict=True):
+            units = [unit for each in numbers for unit in snapshot.units_of(each) if fits(unit)]
+            if not units and len(numbers) > 1:
+                raise ConflictError(f"each of the {len(numbers)} jobs that match {otherwise}")
             if not units:
-                status = snapshot.status_of(number)
+                status = snapshot.status_of(numbers[0])
                 raise ConflictError(
                     f"job '{job_id}' {otherwise}: it is {status.value}"
                     + (f"; {hint}" if (hint := hints.get(status)) else "")

@@ -22,6 +22,7 @@ from runner.core.states import (
 )
 from runner.errors import NotFoundError
 from runner.model.durations import format_duration
+from runner.model.job_globs import is_glob, matching
 from runner.model.messages import did_you_mean, quoted
 from runner.process.identity import boot_id
 from runner.store.array_view import array_view
@@ -83,6 +84,27 @@ class Snapshot:
                 hint = did_you_mean(name, places)
                 raise NotFoundError(f"there is no job {quoted(name)} in '{self.queue_id}'{hint}")
         return [places[name] for name in names]
+
+    def matching(self, names: Sequence[str]) -> list[list[int]]:
+        """Of each name the job it means; of a pattern all jobs that it matches, arrays as a whole.
+
+        Raises NotFoundError.
+        """
+        plain = [name for name in names if not is_glob(name)]
+        found = {name: [number] for name, number in zip(plain, self.find(plain), strict=True)}
+        if len(found) < len(set(names)):
+            ids = [self._name_of(row) for row in self.rows]
+            numbers = dict(zip(ids, self.rows, strict=True))
+            for name in names:
+                if name not in found:
+                    found[name] = [numbers[meant] for meant in matching(name, ids)]
+                if not found[name]:
+                    raise NotFoundError(f"no job in '{self.queue_id}' matches {quoted(name)}")
+        return [found[name] for name in names]
+
+    def _name_of(self, number: int) -> str:
+        array = self._array(number)
+        return self.names[number] if array is None else array.job_id
 
     def status_of(self, number: int) -> JobStatus:
         """Where a unit, or an array as a whole, stands."""

@@ -38,6 +38,7 @@ SAID: dict[str, Any] = {
     "image_options": ["--init-path"],
     "image_pull": "always",
     "keep_background": True,
+    "create_working_directory": True,
     "pools": {"p": 1},
 }
 """A value of each field that a table refuses."""

@@ -57,6 +57,24 @@ def test_codes(
     assert (decide(retry, 1, outcome, False, 0.0).delay is not None) is expected
 
 
+@pytest.mark.parametrize(
+    ("outcome", "timed_out", "kind"),
+    [
+        (Exited(1), False, "exit"),
+        (Exited(0), True, "timeout"),
+        (Signalled("SIGKILL"), True, "timeout"),
+        (Signalled("SIGSEGV"), False, "signal"),
+    ],
+)
+def test_only_what_retry_on_names_is_tried_again(
+    outcome: Outcome, timed_out: bool, kind: str
+) -> None:
+    """A job that hangs would hang three times, though that was not wanted."""
+    for words in (("exit",), ("timeout",), ("signal",), ("exit", "signal")):
+        retry = RetrySpec(2, retry_on=words)
+        assert (decide(retry, 1, outcome, timed_out, 0.0).delay is not None) is (kind in words)
+
+
 def test_a_timeout_is_retried_whatever_the_exit_code() -> None:
     """The exit code of a job that we ended would decide about its retry."""
     retry = RetrySpec(2, dont_retry_on_codes=(0, 1), retry_on_codes=(7,))

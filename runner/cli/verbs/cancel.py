@@ -8,7 +8,9 @@ from runner.cli.show import job_selection
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help="only these jobs")
+    parser.add_argument(
+        "jobs", metavar="JOB", nargs="*", help="only these jobs, by id or pattern (align.*)"
+    )
     parser.add_argument("--all", action="store_true", help="the whole queue")
     job_selection.configure(parser)
 

@@ -14,7 +14,10 @@ from runner.cli.connect import connection
 from runner.cli.show.log_output import LogOutput
 from runner.cli.show.wait_loop import AGAIN
 from runner.cli.streams import has_reader
+from runner.cli.verbs.status import fetch
 from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.model.job_globs import is_glob, matching
+from runner.model.messages import quoted
 from runner.targets.port import HOLD_SECONDS, QueueConnection
 
 EVERY = 0.25
@@ -26,7 +29,9 @@ Answer = dict[str, Any]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", nargs="?", help="the job")
+    parser.add_argument(
+        "job", metavar="JOB", nargs="?", help="the job; or a pattern of several (align.*)"
+    )
     options.add_queue(parser)
     parser.add_argument(
         "-f",
@@ -80,10 +85,34 @@ def execute(arguments: argparse.Namespace) -> int:
             raise UsageError("give --from, or --on: not both")
         return show_stored(arguments, streams(arguments), since)
     with connection(arguments) as there:
+        if is_glob(arguments.job):
+            return _show_each(there, arguments, since)
         logs = _Logs(there, arguments, since)
         if arguments.json:
             return logs.print_json()
         return logs.follow() if arguments.follow else logs.show()
+
+
+def _show_each(there: QueueConnection, arguments: argparse.Namespace, since: float | None) -> int:
+    """The logs of all jobs that the pattern matches, one after the other."""
+    if arguments.follow:
+        raise UsageError("--follow follows one job: give its id, not a pattern")
+    rows = fetch(there, None)
+    names = [row["job_id"] for row in rows["jobs"] if row.get("attempt")]
+    meant = matching(arguments.job, names)
+    if not meant:
+        raise NotFoundError(
+            f"no job in '{rows['queue']['queue_id']}' that has started matches "
+            f"{quoted(arguments.job)}"
+        )
+    for name in meant:
+        logs = _Logs(there, argparse.Namespace(**{**vars(arguments), "job": name}), since)
+        if arguments.json:
+            logs.print_json()
+            continue
+        print(f"==> {name} <==", flush=True)
+        logs.show()
+    return ExitCode.DONE
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from runner.cli import options
 from runner.cli.connect import ask
 from runner.cli.show.text import clean, counted
 from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.model.job_globs import is_glob, matching
 from runner.model.messages import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         action="append",
         default=[],
-        help="only this job, or this element of an array (ID[17]); may be repeated",
+        help="only this job, this element of an array (ID[17]), or the jobs that a pattern matches "
+        "(align.*); may be repeated",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--logs-only", action="store_true", help="only logs")
@@ -139,11 +141,17 @@ def _warn_of_another_run(output: OutputFolder, queue: StoredQueue) -> None:
 
 
 def _chosen(queue: StoredQueue, names: list[str]) -> list[StoredJob]:
+    known = [*queue.jobs, *queue.arrays]
+    meant: list[str] = []
     for name in names:
-        if name not in queue.jobs and name not in queue.arrays:
-            hint = did_you_mean(name, [*queue.jobs, *queue.arrays])
+        found = matching(name, known)
+        if not found and is_glob(name):
+            raise UsageError(f"--job: no job in '{queue.queue_id}' matches {quoted(name)}")
+        if not found:
+            hint = did_you_mean(name, known)
             raise UsageError(f"--job: there is no job {quoted(name)} in '{queue.queue_id}'{hint}")
-    return queue.named(names or queue.jobs)
+        meant += found
+    return queue.named(meant or queue.jobs)
 
 
 # -- where the results are ---------------------------------------------------------------------

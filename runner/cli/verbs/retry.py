@@ -9,7 +9,9 @@ from runner.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", metavar="JOB", nargs="*", help="only these jobs")
+    parser.add_argument(
+        "jobs", metavar="JOB", nargs="*", help="only these jobs, by id or pattern (align.*)"
+    )
     parser.add_argument("--all", action="store_true", help="the whole queue")
     parser.add_argument("--completed", action="store_true", help="also jobs that have completed")
     parser.add_argument(

@@ -14,7 +14,9 @@ from runner.cli.exit_codes import of_queue
 from runner.cli.show.queue_status import show
 from runner.cli.show.terminal import screen_of
 from runner.cli.show.text import clean, format_counts
-from runner.errors import ExitCode, UsageError
+from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.model.job_globs import is_glob, matching
+from runner.model.messages import quoted
 from runner.targets.port import QueueConnection
 from runner.timestamps import rfc3339_seconds
 
@@ -28,7 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--job",
         metavar="ID",
-        help="one job, or one element of an array (ID[17]), with what happened to it",
+        help="one job, or one element of an array (ID[17]), with what happened to it; or a table "
+        "of the jobs that a pattern matches (align.*)",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--failed", action="store_true", help="only jobs that failed")
@@ -49,18 +52,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     _check(arguments)
     with connection(arguments, arguments.target) as there:
-        if arguments.job is not None:
+        if arguments.job is not None and not is_glob(arguments.job):
             return _one_job(there, arguments)
         states = _states(arguments)
         if arguments.watch:
             queue = _watch(there, states)
         else:
             answer = _fetch(there, states, arguments)
+            if arguments.job is not None:
+                answer = {**answer, "jobs": _matching(answer, arguments.job)}
             queue = answer["queue"]
             if arguments.json:
                 print(json.dumps({**queue, "jobs": answer["jobs"]}))
             else:
-                collapse = states is None and not arguments.all
+                collapse = states is None and not arguments.all and arguments.job is None
                 print(show(answer, screen_of(sys.stdout), collapse=collapse))
     return of_queue(queue) if arguments.exit_code else ExitCode.DONE
 
@@ -85,8 +90,19 @@ def _fetch(
     return fetch(there, states)
 
 
+def _matching(answer: dict[str, Any], pattern: str) -> list[dict[str, Any]]:
+    meant = set(matching(pattern, [job["job_id"] for job in answer["jobs"]]))
+    if not meant:
+        queue_id = answer["queue"]["queue_id"]
+        raise NotFoundError(f"no job of those in '{queue_id}' matches {quoted(pattern)}")
+    return [job for job in answer["jobs"] if job["job_id"] in meant]
+
+
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.job is not None:
+    if arguments.job is not None and is_glob(arguments.job):
+        if arguments.watch:
+            raise UsageError("--job shows how its jobs stand: not with --watch")
+    elif arguments.job is not None:
         for flag in ("watch", "failed", "status", "all", "exit_code"):
             if getattr(arguments, flag):
                 raise UsageError(f"--job shows one job: not with --{flag.replace('_', '-')}")

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from runner.cli.connect import connection
 from runner.cli.exit_codes import of_queue
 from runner.cli.show.text import clean
 from runner.cli.show.wait_loop import ENDED
-from runner.errors import EndedElsewhereError, ExitCode
+from runner.errors import EndedElsewhereError, ExitCode, UsageError
 from runner.model.messages import quoted
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ NAMED = 3
 
 def configure(parser: argparse.ArgumentParser) -> None:
     options.add_document(parser)
+    parser.add_argument(
+        "--workdir",
+        metavar="DIR",
+        help="start jobs in this folder, instead of the document's working_directory",
+    )
     options.add_again(parser)
     options.add_json(parser)
     options.add_on(parser)
@@ -42,6 +48,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.service.runs_here import check_runs_here, notes
 
     check_runs_here(document)
+    if arguments.workdir is not None:
+        document = replace(document, working_directory=_work_folder(arguments))
     text = dump_document(document)
     with connection(arguments) as there:
         answer = there.submit(text, again.word)
@@ -53,6 +61,17 @@ def execute(arguments: argparse.Namespace) -> int:
     if answer["created"] and not elsewhere:
         _tell_where(document, answer)
     return ExitCode.DONE
+
+
+def _work_folder(arguments: argparse.Namespace) -> str:
+    """The whole path of the folder. Raises UsageError where it is none."""
+    folder = Path(arguments.workdir)
+    if arguments.on is not None:
+        if not folder.is_absolute():
+            raise UsageError("--workdir: with --on, give the whole path of a folder there")
+    elif not folder.is_dir():
+        raise UsageError(f"--workdir: {quoted(arguments.workdir)} is not a folder")
+    return str(folder.absolute())
 
 
 def _tell_where(document: QueueSpec, answer: Mapping[str, Any]) -> None:
@@ -68,7 +87,8 @@ def _tell_where(document: QueueSpec, answer: Mapping[str, Any]) -> None:
         where = answer.get("work_dir") or "a folder of its own"
         print(
             f"runner submit: jobs start in {clean(where)}, and not here: {clean(named)} won't be "
-            f'found there; "working_directory": "{clean(str(here))}" would start them here',
+            f'found there; --workdir . or "working_directory": "{clean(str(here))}" would start '
+            "them here",
             file=sys.stderr,
         )
 

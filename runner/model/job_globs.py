@@ -1,0 +1,42 @@
+"""Patterns that stand for several jobs on a command line: ``align.*``, ``call.?-I``.
+
+`*`, `?` and `[…]` as in a shell; ``ID[17]`` is an element of an array and no pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from runner.model.elements import split_name
+
+
+def is_glob(word: str) -> bool:
+    """Whether the word is a pattern, and not the name of one job."""
+    if "*" in word or "?" in word:
+        return True
+    return "[" in word and split_name(word)[1] is None
+
+
+def matching(word: str, names: Iterable[str]) -> list[str]:
+    """The names that the pattern matches, in order; of a word that is none itself, if it is there.
+
+    Elements of arrays are matched by patterns that have a bracket only.
+    """
+    if not is_glob(word):
+        return [name for name in names if name == word]
+    import re
+    from fnmatch import translate
+
+    matches = re.compile(translate(word)).match
+    return [name for name in names if matches(name)]
+
+
+def chosen(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], str | None]:
+    """The names that any of the words means, in order, and the first word that means none."""
+    found: set[str] = set()
+    for word in words:
+        meant = matching(word, names)
+        if not meant:
+            return [], word
+        found.update(meant)
+    return [name for name in names if name in found], None
