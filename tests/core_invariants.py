@@ -91,6 +91,7 @@ def check_derived(scheduler: Scheduler) -> None:
     """What is kept in step must be what the records say anew."""
     jobs = scheduler.jobs
     assert +scheduler.counts == Counter(state.status for state in jobs)
+    assert scheduler.failures == _failures(scheduler)
     assert scheduler.live == {i for i, state in enumerate(jobs) if state.live}
     assert scheduler.background == {i for i, state in enumerate(jobs) if state.background}
     assert scheduler.fetching == {i for i, state in enumerate(jobs) if state.fetching}
@@ -109,6 +110,12 @@ def check_derived(scheduler: Scheduler) -> None:
     check_arrays(scheduler, anew)
 
 
+def _failures(scheduler: Scheduler) -> int:
+    """How many have failed that may not."""
+    pairs = zip(scheduler.document.jobs, scheduler.jobs, strict=True)
+    return sum(s.status is JobStatus.FAILED and not job.allow_failure for job, s in pairs)
+
+
 def rule_for(scheduler: Scheduler, index: int) -> str:
     """An oracle, written from the page and not from the code: ``skip``, ``wait`` or ``ready``."""
     job, state = scheduler.document.jobs[index], scheduler.jobs[index]
@@ -121,7 +128,7 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
         if job.run_if == "success":
             return "skip"
     before = [scheduler.graph.index[name] for name in job.depends_on]
-    if job.run_if == "success" and any(status_of(scheduler, i) in NOT_DONE for i in before):
+    if job.run_if == "success" and any(_seen(scheduler, i) in NOT_DONE for i in before):
         return "skip"
     if not all(_has_ended(scheduler, i) for i in before):
         return "wait"
@@ -134,14 +141,14 @@ def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
     """Met if a dependency failed, or was skipped and has a failure before it (§12.2)."""
     todo = [i for i in before if _was_skipped(scheduler, i)]
     seen = set(todo)
-    verdicts = {"ready" for i in before if status_of(scheduler, i) is JobStatus.FAILED}
+    verdicts = {"ready" for i in before if _seen(scheduler, i) is JobStatus.FAILED}
     while todo:
         for index in _right_before(scheduler, todo.pop()):
-            status = status_of(scheduler, index)
+            status = _seen(scheduler, index)
             if status is JobStatus.FAILED:
                 verdicts.add("ready")
             elif index not in seen:
-                stops = scheduler.document.on_failure == "stop"
+                stops = scheduler.document.may_stop
                 if status not in ENDED:
                     verdicts.add("wait")
                 passes = stops and (status is JobStatus.COMPLETED or status not in ENDED)
@@ -149,6 +156,14 @@ def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
                     todo.append(index)
             seen.add(index)
     return min(verdicts, default="skip")  # "ready" before "wait"
+
+
+def _seen(scheduler: Scheduler, node: int) -> JobStatus:
+    """A tolerated failure is a success for those behind it."""
+    status = status_of(scheduler, node)
+    job = scheduler.document.jobs[units_of(scheduler, node)[0]]
+    tolerated = status is JobStatus.FAILED and job.allow_failure
+    return JobStatus.COMPLETED if tolerated else status
 
 
 def _right_before(scheduler: Scheduler, node: int) -> list[int]:
@@ -249,7 +264,7 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
     assert before.status in WAITING and _free(before) and not _lacks(scheduler, index, before)
     assert before.counted < (job.retry.max_attempts if job.retry else 1)
     if before.status is JobStatus.PENDING:
-        statuses = {status_of(scheduler, i) for i in needed}
+        statuses = {_seen(scheduler, i) for i in needed}
         assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
         assert job.run_if != "failure" or _failure_before(scheduler, needed) == "ready"
     live = scheduler.jobs[index].live
@@ -268,7 +283,7 @@ def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
     """Whether some rule of the page says that this job is not to run."""
     job = scheduler.document.jobs[index]
     needed = [scheduler.graph.index[name] for name in job.depends_on]
-    statuses = {status_of(scheduler, i) for i in needed}
+    statuses = {_seen(scheduler, i) for i in needed}
     return (
         scheduler.queue.timed_out
         or is_stopped(scheduler, index)
@@ -309,7 +324,7 @@ def check_changes(
 def check_verdict(scheduler: Scheduler) -> None:
     """What an ended queue is called fits what became of its jobs."""
     counts, queue = scheduler.counts, scheduler.queue
-    failed, cancelled = counts[JobStatus.FAILED], counts[JobStatus.CANCELLED]
+    failed, cancelled = _failures(scheduler), counts[JobStatus.CANCELLED]
     if queue.status is QueueStatus.COMPLETED:
         assert not failed and not cancelled
         check_green(scheduler)

@@ -78,6 +78,7 @@ QUEUE_TABLE: dict[str, str] = {
     "image, or none, for the work folder of the job",
     "term_grace": HONOURED,
     "max_parallel_jobs": HONOURED,
+    "max_failures": HONOURED,
     "pools": "pools are not counted on AWS Batch: a consumable resource there, or "
     "max_parallel_jobs, limits how many jobs run at once",
     "resources": HONOURED,
@@ -109,6 +110,7 @@ JOB_TABLE: dict[str, str] = {
     "working_directory": HONOURED,
     "create_working_directory": QUEUE_TABLE["create_working_directory"],
     "term_grace": HONOURED,
+    "allow_failure": HONOURED,
     "output_paths": HONOURED,
     "array": HONOURED,
     "array_parallel": HONOURED,

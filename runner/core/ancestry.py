@@ -33,7 +33,7 @@ class Ancestry:
     ) -> None:
         self._document = document.jobs
         self._status_of = status_of
-        self._stops = document.on_failure == "stop"
+        self._stops = document.may_stop
         self._dependencies = graph.dependencies
         self._known: dict[int, int] = {}
 

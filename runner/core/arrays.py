@@ -153,7 +153,7 @@ def array_status(counts: Mapping[JobStatus, int]) -> JobStatus:
 
 
 def failed_jobs(document: QueueSpec, states: Sequence[JobState]) -> list[str]:
-    """The ids of the jobs that have failed; ``states`` are those of the document's units.
+    """The ids of the jobs whose failure counts; ``states`` are those of the document's units.
 
     An array has once all of its elements have ended, and one of them has failed.
     """
@@ -161,8 +161,21 @@ def failed_jobs(document: QueueSpec, states: Sequence[JobState]) -> list[str]:
     for job in document.jobs:
         statuses = {state.status for state in states[unit : unit + size_of(job)]}
         unit += size_of(job)
+        if job.allow_failure:
+            continue
         if JobStatus.FAILED in statuses and statuses <= ENDED:
             failed.append(job.job_id)
+    return failed
+
+
+def failures(document: QueueSpec, states: Sequence[JobState]) -> int:
+    """How many units have failed without being allowed to."""
+    failed, unit = 0, 0
+    for job in document.jobs:
+        size = size_of(job)
+        if not job.allow_failure:
+            failed += sum(state.status is JobStatus.FAILED for state in states[unit : unit + size])
+        unit += size
     return failed
 
 

@@ -23,16 +23,23 @@ from runner.model.elements import element_name
 def end(records: QueueRecords, wall: float, ends: Sequence[tuple[int, JobState]]) -> None:
     """Record that these jobs have ended for good, all of them before anything follows from it."""
     failed: str | None = None
+    too_many: str | None = None
     stopped: dict[ArrayState, None] = {}
     for index, state in ends:
         _record(records, wall, index, state)
         if state.status is JobStatus.FAILED:
+            tolerated = records.document.jobs[index].allow_failure
             if (array := records.arrays.of(index)) is not None:
                 stopped[array] = None
-            elif failed is None:
+                # Its elements are many: to wait for the last of them would be too late.
+                if records.document.max_failures is not None and not tolerated:
+                    too_many = array.job_id
+            elif failed is None and not tolerated:
                 failed = records.document.jobs[index].job_id
     if failed is not None:
         _halt(records, wall, failed)
+    if too_many is not None and records.document.on_failure == "continue":
+        _halt(records, wall, too_many)
     for array in stopped:
         _end_stopped(records, wall, array)
     settle(records, wall, [index for index, _ in ends])
@@ -47,11 +54,15 @@ def _record(records: QueueRecords, wall: float, index: int, state: JobState) -> 
     array = records.arrays.of(index)
     goes_on = array is not None and not array.ended
     records.put(index, state)
-    if array is not None and goes_on and array.status is JobStatus.FAILED:
+    if array is not None and goes_on and _has_failed(array):
         records.failed_arrays.append(array.job_id)
     records.changes.urgent = True
     if state.collecting and not old.collecting:
         records.act(CollectResults(index))
+
+
+def _has_failed(array: ArrayState) -> bool:
+    return array.status is JobStatus.FAILED and not array.spec.job.allow_failure
 
 
 def settle(records: QueueRecords, wall: float, ended: Iterable[int]) -> None:
@@ -108,8 +119,8 @@ def _halt_for_arrays(records: QueueRecords, wall: float) -> None:
 
 
 def _halt(records: QueueRecords, wall: float, failed: str) -> None:
-    """``on_failure: stop``: what waits ends."""
-    if records.halted or records.document.on_failure != "stop":
+    """``on_failure: stop``, or one failure too many: what waits ends."""
+    if records.halted or not records.document.stops_after(records.failures):
         return
     why = job_ends.failure_of(failed)
     records.queue = replace(records.queue, halted=why)

@@ -57,10 +57,15 @@ class Frontier:
             self.settle(node)
 
     def status_of(self, node: int) -> JobStatus:
-        """Where a unit, or an array as a whole, stands."""
+        """Where a unit, or an array as a whole, stands for those behind it: a failure that is
+        tolerated is a success."""
         if node < self._units:
-            return self._jobs[node].status
-        return self._arrays.all[node - self._units].status
+            status, job = self._jobs[node].status, self._document[node]
+        else:
+            array = self._arrays.all[node - self._units]
+            status, job = array.status, array.spec.job
+        tolerated = status is JobStatus.FAILED and job.allow_failure
+        return JobStatus.COMPLETED if tolerated else status
 
     def job_id_of(self, node: int) -> str:
         """The name of a unit, or of an array as a whole."""

@@ -69,14 +69,23 @@ def outcome_of(
         return QueueStatus.FAILED, global_timeout_message(document)
     if queue.cancelling and counts[JobStatus.CANCELLED]:
         return QueueStatus.CANCELLED, "cancelled"
+    tolerated = 0
     if counts[JobStatus.FAILED]:
-        failed = dict.fromkeys(
-            split_name(job.job_id)[0]
+        all_failed = [
+            job
             for job, state in zip(document.jobs, jobs, strict=True)
             if state.status is JobStatus.FAILED
+        ]
+        failed = dict.fromkeys(
+            split_name(job.job_id)[0] for job in all_failed if not job.allow_failure
         )
+        tolerated = len(all_failed)
+    if counts[JobStatus.FAILED] and failed:
         more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
         return QueueStatus.FAILED, failure_of(next(iter(failed))) + more
     if counts[JobStatus.CANCELLED]:
         return QueueStatus.CANCELLED, "a job was cancelled"
+    if tolerated:
+        many = "1 job failed" if tolerated == 1 else f"{tolerated:,} jobs failed"
+        return QueueStatus.COMPLETED, f"{many}, which is tolerated"
     return QueueStatus.COMPLETED, None

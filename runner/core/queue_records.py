@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.core.actions import Action
-from runner.core.arrays import ArrayStates
+from runner.core.arrays import ArrayStates, failures
 from runner.core.frontier import Frontier
 from runner.core.history import Changes, StoryEntry, history_of
 from runner.core.states import (
@@ -88,6 +88,7 @@ class QueueRecords:
             self.jobs[index] = state
             self._keep_sets(index, PENDING, state)
         self.counts: Counter[JobStatus] = Counter(state.status for state in self.jobs)
+        self.failures = failures(self.document, self.jobs) if self.counts[JobStatus.FAILED] else 0
         self.arrays = ArrayStates(self.graph.arrays, self.graph.units, [*(jobs or {}).items()])
         self.frontier = Frontier(self.document, self.graph, self.jobs, self.arrays)
         self.changes = Changes()
@@ -168,6 +169,9 @@ class QueueRecords:
             )
             self.counts[old.status] -= 1
             self.counts[state.status] += 1
+            if JobStatus.FAILED in (old.status, state.status):
+                if not self.document.jobs[index].allow_failure:
+                    self.failures += 1 if state.status is JobStatus.FAILED else -1
         self.jobs[index] = state
         self.changes.jobs.add(index)
         self._keep_sets(index, old, state)

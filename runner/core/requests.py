@@ -103,11 +103,14 @@ def _lifts_stop(records: QueueRecords, chosen: set[int]) -> bool:
 
     An earlier request may have lifted the stop itself while a failure was left: the failures tell.
     """
-    failed = sum(records.jobs[i].status is JobStatus.FAILED for i in chosen)
-    left = failed < records.counts[JobStatus.FAILED]
+    failed = sum(
+        records.jobs[i].status is JobStatus.FAILED and not records.document.jobs[i].allow_failure
+        for i in chosen
+    )
+    left = failed < records.failures
     if left and records.halted:
         return False
-    return records.queue.timed_out or (not left and records.document.on_failure == "stop")
+    return records.queue.timed_out or (not left and records.document.may_stop)
 
 
 def on_pause(records: QueueRecords, event: ev.PauseRequested) -> None:

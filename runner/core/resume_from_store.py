@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.core.arrays import failed_jobs
+from runner.core.arrays import failed_jobs, failures
 from runner.core.job_ends import failure_of
 from runner.core.state_file import StateFile, StateFileJob
 from runner.core.states import (
@@ -40,7 +40,7 @@ def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dic
         for index, job in enumerate(units)
     }
     failed = failed_jobs(document, list(jobs.values()))
-    halts = failed and document.on_failure == "stop"
+    halts = failed and document.stops_after(failures(document, list(jobs.values())))
     queue = QueueState(
         run_id=stored.run_id,
         status=stored.status,

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from runner.core.arrays import failed_jobs
+from runner.core.arrays import failed_jobs, failures
 from runner.core.job_ends import failed_job_in, failure_of
 from runner.core.queue_outcome import outcome_of
 from runner.core.rerun import as_new, behind
@@ -225,7 +225,9 @@ def _halted(
 
     None also where a request to retry has lifted the stop since.
     """
-    if new.on_failure != "stop" or (old.on_failure == "stop" and queue.halted is None):
+    if not new.may_stop or (old.may_stop and queue.halted is None):
+        return None
+    if not new.stops_after(failures(new, states)):
         return None
     failed = {failure_of(job_id): None for job_id in failed_jobs(new, states)}
     return queue.halted if queue.halted in failed else next(iter(failed), None)

@@ -148,6 +148,9 @@ def _parse(
             if values.pop(key, None) is not None:
                 faults.add(f".{key}", _NOT_HERE)
         _check_secrets(values, "", faults)
+        if values.get("max_failures") and values.get("on_failure") == "stop":
+            told = 'needs "on_failure": "continue": with "stop" the first failure is the last'
+            faults.add(".max_failures", told)
         fold_defaults(values)
         if "pools" in fields:
             values.setdefault("pools", None)

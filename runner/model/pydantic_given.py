@@ -13,6 +13,7 @@ from typing_extensions import TypeAliasType
 
 from runner.model.expansion import matrix, parameters
 from runner.model.expansion.keys import DEFAULTS
+from runner.model.fields import MAX_PARALLEL_JOBS
 from runner.model.pydantic_base import DocumentPart
 from runner.model.pydantic_types import Schema
 
@@ -58,16 +59,28 @@ Params = TypeAliasType(
 )
 Lines = Annotated[list[str], Field(min_length=1)]
 
-TIMEOUT_SOMEWHERE: Schema = {
-    "if": {"not": {"properties": {DEFAULTS: {"required": ["timeout"]}}, "required": [DEFAULTS]}},
-    "then": {"properties": {"jobs": {"items": {"required": ["timeout"]}}}},
+_HAS_TIMEOUT: Schema = {
+    "properties": {DEFAULTS: {"required": ["timeout"]}},
+    "required": [DEFAULTS],
 }
-"""A job has a timeout of its own, or there is one in the defaults."""
+BETWEEN_FIELDS: Schema = {
+    "if": {"not": _HAS_TIMEOUT},
+    "then": {"properties": {"jobs": {"items": {"required": ["timeout"]}}}},
+    "dependentSchemas": {"max_failures": {"properties": {"on_failure": {"const": "continue"}}}},
+}
+"""A job has a timeout of its own, or there is one in the defaults; a stop has no further failures.
+"""
 
 
 @dataclass(kw_only=True)
 class JobInShort(DocumentPart):
-    """What makes several jobs of one, and where they start."""
+    """What makes several jobs of one, where they start, and what their failure means."""
+
+    allow_failure: bool = Field(
+        default=False,
+        description="Whether the job may fail: those that depend on it take that for success, and "
+        "the queue can be completed.",
+    )
 
     create_working_directory: bool | None = Field(
         default=None,
@@ -99,6 +112,12 @@ class JobInShort(DocumentPart):
 @dataclass(kw_only=True)
 class QueueInShort(DocumentPart):
     """What is said once for many jobs."""
+
+    max_failures: int | None = Field(
+        default=None,
+        description="With on_failure continue: start nothing new once so many jobs have failed.",
+        json_schema_extra={"minimum": 1, "maximum": MAX_PARALLEL_JOBS},
+    )
 
     create_working_directory: bool = Field(
         default=False, description="Whether working directories are made where there are none."

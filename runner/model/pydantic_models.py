@@ -25,7 +25,7 @@ from runner.model import placement_fields as placing
 from runner.model.durations import LONGEST, format_duration
 from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
-from runner.model.pydantic_given import TIMEOUT_SOMEWHERE, JobInShort, Lines, QueueInShort
+from runner.model.pydantic_given import BETWEEN_FIELDS, JobInShort, Lines, QueueInShort
 from runner.model.pydantic_types import (
     END,
     FILLED,
@@ -282,7 +282,7 @@ class Job(JobInShort):
     )
 
 
-@document_part(rules.QUEUE_FIELDS, rules.QUEUE_REQUIRED, TIMEOUT_SOMEWHERE)
+@document_part(rules.QUEUE_FIELDS, rules.QUEUE_REQUIRED, BETWEEN_FIELDS)
 class Queue(QueueInShort):
     """A queue of jobs that run on one machine, in the order they depend on."""
 

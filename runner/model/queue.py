@@ -82,6 +82,7 @@ class JobSpec:
     queue's. ``env`` may hold secrets, so it is in no repr; ``secret_env`` says where some are kept.
     ``inputs_in_timeout``: the time that its inputs take counts as the attempt's. ``output_paths``:
     files for the jobs that depend on this one, which are no results. ``array`` None: one command.
+    ``allow_failure``: a failure is tolerated, and dependants take it for success.
     """
 
     job_id: str
@@ -103,6 +104,7 @@ class JobSpec:
     array: ArraySpec | None = None
     placement: Placement = NO_PLACEMENT
     create_working_directory: bool | None = None
+    allow_failure: bool = False
 
     @property
     def kept_paths(self) -> tuple[ResultSpec, ...]:
@@ -141,6 +143,7 @@ class QueueSpec:
     pools: tuple[tuple[str, int], ...] = ()
     placement: Placement = NO_PLACEMENT
     create_working_directory: bool = False
+    max_failures: int | None = None
     given: str | None = field(default=None, compare=False, repr=False)
 
     def with_id(self, queue_id: str) -> QueueSpec:
@@ -179,6 +182,17 @@ class QueueSpec:
     def image(self, job: JobSpec) -> str | None:
         """The image that the job's command runs in; None: in none."""
         return self.placed(job).image or None
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether failures can keep from starting what doesn't depend on them."""
+        return self.on_failure == "stop" or self.max_failures is not None
+
+    def stops_after(self, failures: int) -> bool:
+        """Whether so many failures keep from starting what waits. Tolerated ones don't count."""
+        if self.on_failure == "stop":
+            return failures > 0
+        return self.max_failures is not None and failures >= self.max_failures
 
     def makes_folder(self, job: JobSpec) -> bool:
         """Whether the folder that the job starts in is made where there is none."""

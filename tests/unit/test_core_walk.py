@@ -53,6 +53,7 @@ def documents(draw: st.DrawFn) -> QueueSpec:
         tuple(_job(draw, number, count, backwards) for number in range(count)),
         global_timeout=draw(st.sampled_from([90.0, 10_000.0])),
         on_failure=draw(st.sampled_from(["stop", "continue"])),
+        max_failures=draw(st.sampled_from([None, None, 1, 2])),
         max_parallel_jobs=draw(st.integers(1, 3)),
         term_grace=4.0,
     )
@@ -76,6 +77,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> JobSpec:
         input_paths=INPUTS if draw(st.booleans()) else (),
         checkpoint_paths=("saved",) if draw(st.booleans()) else (),
         inputs_in_timeout=draw(st.booleans()),
+        allow_failure=draw(st.sampled_from([False, False, True])),
     )
 
 

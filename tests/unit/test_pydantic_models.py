@@ -103,7 +103,7 @@ def told_by_model(error: ValidationError, root: str) -> set[str]:
 
 BETWEEN_FIELDS = (
     *("needs depends_on", "is set by env, too", 'needs "array"', "contradicts env"),
-    "none of the que",
+    *("none of the que", 'needs "on_failure"'),
 )
 
 
