@@ -51,6 +51,14 @@ class Attempts:
         self._folder = folder
         self._starts = 0
 
+    @classmethod
+    def of(cls, queue: Attempts, prefix: str) -> Attempts:
+        """Those of another queue in the same bucket."""
+        made = cls.__new__(cls)
+        made.__dict__.update(queue.__dict__)
+        made.store = S3Store(queue.bucket, prefix)
+        return made
+
     def close(self) -> None:
         self.store.close()
 

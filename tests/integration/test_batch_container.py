@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +13,14 @@ from pathlib import Path
 import pytest
 from batch_attempt import Attempt, Attempts
 from s3_endpoint import Endpoint
+from world import World
 
 from runner.batch.container import stage
+from runner.batch.container.commands import bootstrap_command, store_bundle
 from runner.batch.records import EndKind, EntryRun, OutputsOf, StoredInput, StoredResult, Writer
+from runner.bundle.archives import make_tar_gz
+from runner.bundle.wheels import make_wheel
+from runner.results.manifest import Manifest
 
 WAIT = 30.0
 
@@ -250,3 +258,96 @@ def test_an_arrays_children_run_what_the_index_map_says(queue: Attempts) -> None
         assert child.run() == 0
         assert child.end is not None and child.end.kind is EndKind.EXIT
         assert queue.read(f"jobs/many/{index}/out-{index}") == f"{index} {index} many\n".encode()
+
+
+ODD = (
+    'mkdir -p "a b/c" out; echo 1 > "a b/c/é.txt"; echo 2 > out/m.bin; chmod 640 out/m.bin;'
+    "ln -s m.bin out/link; ln -s /etc/hostname out/away; mkfifo out/pipe; echo x >&2;"
+)
+
+
+def test_what_is_stored_is_what_a_run_here_stores(queue: Attempts, world: World) -> None:
+    """Results would lie elsewhere, or be fewer, by where the queue ran."""
+    paths = ["a b/**", "out/*", "none/*", {"path": "maybe", "optional": True}]
+    outputs = ["out/m.bin"]
+    job = {
+        "job_id": "job", "command": f"{ODD} exit 0", "timeout": "1m",
+        "result_paths": paths, "output_paths": outputs,
+    }  # fmt: skip
+    where = f"s3://{queue.bucket}/here"
+    world.call("run", world.document(job), "--results", where)
+    here = Attempts.of(queue, "here")
+    attempt = queue.submit(
+        job["command"],
+        result_paths=(
+            StoredResult("a b/**"),
+            StoredResult("out/*"),
+            StoredResult("none/*"),
+            StoredResult("maybe", True),
+        ),
+        output_paths=(StoredResult("out/m.bin"),),
+    )
+    assert attempt.run() == 0
+    assert attempt.stored is not None and attempt.stored.missing
+
+    def told(manifest: Manifest, folder: str) -> object:
+        return (
+            manifest.completed,
+            manifest.attempt,
+            [text.replace(folder, "") for text in manifest.problems],
+            [each.path.replace(folder, "") for each in manifest.missing],
+            [
+                (file.name, file.size, file.sha256, file.mode, file.relative, file.attempt)
+                for file in manifest.files
+            ],
+        )
+
+    assert told(queue.manifest(), str(attempt.volume.work)) == told(
+        here.manifest(), str(world.home)
+    )
+    here.close()
+
+
+def test_runner_comes_to_an_image_that_has_only_python(endpoint: Endpoint, tmp_path: Path) -> None:
+    """stage would end with a traceback in every image but ours."""
+    bucket = endpoint.bucket()
+    name, wheel = make_wheel("hello", "1", {"hello.py": b"import sys; print(sys.argv)"}, {})
+    other = name.replace("py3-none-any", "cp39-cp39-manylinux_2_17_x86_64")
+    bundle = tmp_path / "bundle.tar.gz"
+    files = {f"b/wheels/{name}": wheel, f"b/wheels/{other}": b"none", "b/VERSION": b"1 x86_64\n"}
+    bundle.write_bytes(make_tar_gz(files, set(), 0))
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "AWS_"}
+    environment |= endpoint.env | {"RUNNER_VOLUME": str(tmp_path / "volume")}
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in endpoint.env.items():
+            patch.setenv(variable, value)
+        environment["RUNNER_BUNDLE"] = store_bundle(f"s3://{bucket}/q", bundle)
+    command = bootstrap_command("hello", "a b")
+    command[0] = sys.executable
+    for _ in range(2):  # a container that is started again finds it there
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0 and done.stdout.endswith("/hello.py', 'a b']\n"), done
+    environment["RUNNER_BUNDLE"] = environment["RUNNER_BUNDLE"][:-4] + "0000"
+    environment["RUNNER_VOLUME"] = str(tmp_path / "other")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "isn't what was launched" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_an_image_with_python_needs_one_container(queue: Attempts) -> None:
+    """`staging: in-image` would store something else, or leave what COMMAND has started."""
+    attempt = queue.submit(
+        "echo hi; sleep 600 & echo r > r.txt; exit 0", result_paths=(StoredResult("*.txt"),)
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.batch.container.in_image"],
+        env={**os.environ, **attempt.environment},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert attempt.log() == b"hi\n" and queue.read("jobs/job/r.txt") == b"r\n"
+    assert attempt.stored is not None and attempt.stored.ok and not attempt.stored.only_volume

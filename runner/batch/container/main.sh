@@ -46,7 +46,7 @@ unrunnable() {
 
 signal_tree() {  # all that COMMAND has started; whether there was any
     if [ $$ -eq 1 ]; then
-        kill -s "$1" -1 2> /dev/null
+        kill "-$1" -1 2> /dev/null  # so said it is understood by dash, bash and busybox
         return
     fi
     # Not alone: what is of its session, as far as the system tells.
@@ -133,7 +133,7 @@ while :; do
 done
 trap '' USR1 USR2
 [ -e "$home/code" ] || echo "137 signal" > "$home/code"
-echo quit > "$home/orders"
+echo quit 1<> "$home/orders"  # it may have been killed: that waits for nobody
 wait "$listener_pid" 2> /dev/null
 
 if some_left; then

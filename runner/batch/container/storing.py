@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from runner.batch.container.staged import Staged, read_staged
@@ -17,7 +18,7 @@ from runner.batch.records import BatchEnd, BatchStored, EndKind
 from runner.errors import RecordError
 from runner.results.checkpoint import JobCheckpoint, Saved, save_checkpoint
 from runner.results.download.restore import readable_manifest
-from runner.results.layout import Layout
+from runner.results.layout import STREAMS, Layout
 from runner.results.manifest import FileEntry
 from runner.results.path_map import SAME, PathMap
 from runner.results.store import StoreError
@@ -101,6 +102,7 @@ def _upload(
     completed: bool,
 ) -> UploadOutcome:
     submission = task.submission
+    _close_logs(volume)
     spec = JobUpload(
         job_id=task.name,
         run_id=submission.run_id,
@@ -129,6 +131,17 @@ def _upload(
         return outcome
 
     return patiently(upload, say)
+
+
+def _close_logs(volume: Volume) -> None:
+    """The logs have the permissions that they have on one machine; nobody writes to them now."""
+    for name in STREAMS:
+        with suppress(OSError):
+            fd = os.open(volume.main / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                os.fchmod(fd, 0o644)
+            finally:
+                os.close(fd)
 
 
 def _earlier_logs(task: Task, folder: Path) -> tuple[tuple[int, Path, Path], ...]:

@@ -106,9 +106,9 @@ class CommandWatch:
     def _clear_up(self, now: float) -> None:
         """What COMMAND has left behind gets a moment, and is then ended."""
         self._ended_at = self._ended_at or now
-        due = (LEFTOVER_WAIT, LEFTOVER_WAIT + LEFTOVER_GRACE, LEFTOVER_WAIT + LEFTOVER_GRACE + 0.5)
-        if self._told < len(due) and now - self._ended_at >= due[self._told]:
-            self._order((TERM, KILL, GO_ON)[self._told])
+        due = LEFTOVER_WAIT + (LEFTOVER_GRACE if self._told else 0) + 0.5 * max(0, self._told - 1)
+        if now - self._ended_at >= due:
+            self._order((TERM, KILL, GO_ON)[min(self._told, 2)])
             self._told += 1
 
     def _order(self, word: str) -> bool:
