@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import batch_task
 import pytest
+from batch_account import BatchAccount
 from batch_attempt import Attempt, Attempts
+from batch_server import Delays, KeptLogs, Processes, Settings
 from s3_endpoint import Endpoint
 from world import World
 
@@ -23,6 +26,7 @@ from runner.bundle.wheels import make_wheel
 from runner.results.manifest import Manifest
 
 WAIT = 30.0
+INSTANT = Delays(submitted=(0, 1), runnable=(0, 2), starting=(0, 1), ended=(0, 1))
 
 
 @pytest.fixture
@@ -34,6 +38,31 @@ def queue(
     made = Attempts(endpoint, tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def batch(endpoint: Endpoint) -> Iterator[BatchAccount]:
+    """A second of Batch's is 10 ms here."""
+    made = BatchAccount(Processes(KeptLogs()), Settings(delays=INSTANT, rates={}))
+    yield made
+    made.close()
+
+
+def test_a_submission_runs_as_a_batch_job(
+    batch: BatchAccount, queue: Attempts, endpoint: Endpoint
+) -> None:
+    """The definition's commands would not find each other's work."""
+    definition = batch_task.register(batch, "any", "python", endpoint.env)
+    attempt = queue.submit("echo hi; echo r > r.txt", result_paths=(StoredResult("*.txt"),))
+    job = batch.wait(batch_task.submit(batch, definition, attempt))
+    assert job["status"] == "SUCCEEDED", job
+    assert attempt.claim is not None and attempt.claim.batch_job_id == job["jobId"]
+    assert attempt.stored is not None and attempt.stored.ok
+    assert attempt.log() == b"hi\n" and queue.read("jobs/job/r.txt") == b"r\n"
+    again = batch.wait(batch_task.submit(batch, definition, attempt))
+    assert again["status"] == "FAILED"
+    ends = again["ecsProperties"]["taskProperties"][0]["containers"]
+    assert {each["name"]: each.get("exitCode") for each in ends}["stage"] == stage.TAKEN
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -54,12 +83,12 @@ def test_an_attempt_is_claimed_run_and_stored(queue: Attempts, tmp_path: Path) -
     """Nothing of a job would be stored, or its driver would not know how it ended."""
     outside = tmp_path / "outside" / "deep"
     command = (
-        'echo "$JOB_ID $JOB_ATTEMPT $QUEUE_ID $VALUE"; echo oops >&2; echo w > "w x.bin";'
+        'echo "$JOB_ID $JOB_ATTEMPT $QUEUE_ID $VALUE $home"; echo oops >&2; echo w > "w x.bin";'
         f"mkdir -p {outside}/a; echo o > {outside}/a/o.txt; echo n > {outside}/n.txt; exit 0"
     )
     attempt = queue.submit(
         command,
-        env={"VALUE": "it's\n$HOME `x`"},
+        env={"VALUE": "it's\n$HOME `x`", "home": "h", "IFS": "o", "BASH_ENV": "/none"},
         result_paths=(
             StoredResult("*.bin"),
             StoredResult(f"{outside}/**"),
@@ -74,7 +103,7 @@ def test_an_attempt_is_claimed_run_and_stored(queue: Attempts, tmp_path: Path) -
     assert end is not None and (end.kind, end.code) == (EndKind.EXIT, 0)
     assert end.duration is not None and 0 <= end.duration < WAIT
     assert stored is not None and stored.ok and not stored.missing and not stored.only_volume
-    assert attempt.log() == b"job 1 q it's\n$HOME `x`\n"
+    assert attempt.log() == b"job 1 q it's\n$HOME `x` h\n"
     assert attempt.log("stderr") == b"oops\n"
     manifest = queue.manifest()
     assert manifest.completed and not manifest.problems

@@ -13,18 +13,18 @@
 #
 # As process 1 of its container it may signal whatever else is there: all of it is COMMAND's.
 
-home=$RUNNER_VOLUME/main
+runner_home=$RUNNER_VOLUME/main
 
 # Where there is bash it runs this as well: other shells have what runs beside them ignore SIGINT.
 if [ -z "${BASH_VERSION-}" ] && [ -x /bin/bash ]; then
-    exec /bin/bash "$home/main.sh" "$@"
+    exec /bin/bash "$runner_home/main.sh" "$@"
 fi
-if [ -n "${BASH_VERSION-}" ]; then shell=/bin/bash; else shell=/bin/sh; fi
+if [ -n "${BASH_VERSION-}" ]; then runner_shell=/bin/bash; else runner_shell=/bin/sh; fi
 
 folder() {  # make a folder, and those above it; there may be no mkdir
     [ -z "$1" ] || [ -d "$1" ] && return
     folder "${1%/*}"
-    [ -d "$1" ] || cp -R "$home/empty" "$1"
+    [ -d "$1" ] || cp -R "$runner_home/empty" "$1"
 }
 
 if [ "${1-}" = copy ]; then  # copy FROM TO FILE...: each to the same path below TO
@@ -39,8 +39,8 @@ if [ "${1-}" = copy ]; then  # copy FROM TO FILE...: each to the same path below
 fi
 
 unrunnable() {
-    echo "$1" > "$home/unrunnable"
-    echo end > "$home/end"
+    echo "$1" > "$runner_home/unrunnable"
+    echo end > "$runner_home/end"
     exit 1
 }
 
@@ -74,8 +74,8 @@ terminate() {  # once: many programs take a second SIGTERM for a command to hurr
 }
 
 asked_to_end() {
-    [ -e "$home/code" ] && return
-    echo stopped > "$home/stopped"
+    [ -e "$runner_home/code" ] && return
+    echo stopped > "$runner_home/stopped"
     terminate
 }
 
@@ -88,56 +88,57 @@ trap terminate USR1
 trap 'signal_tree KILL' USR2
 
 # Its end is known to the agent by this pipe's, whatever becomes of it.
-exec 9<> "$home/alive"
+exec 9<> "$runner_home/alive"
 # One container only, however often it is started.
-( set -C; echo $$ > "$home/begun" ) 2> /dev/null || exit 1
-. "$home/environment"
-( set +C; : > "$home/environment" ) 2> /dev/null
+( set -C; echo $$ > "$runner_home/begun" ) 2> /dev/null || exit 1
+. "$runner_home/settings"
 
-if [ -e "$home/place" ]; then
-    find "$home/place" -type f -exec "$shell" "$home/main.sh" copy "$home/place" "" {} + ||
+if [ -e "$runner_home/place" ]; then
+    find "$runner_home/place" -type f -exec "$runner_shell" "$runner_home/main.sh" copy "$runner_home/place" "" {} + ||
         unrunnable "files that it needs can't be written where they belong"
 fi
-cd "$RUNNER_WORK_DIR" 2> /dev/null || unrunnable "working directory $RUNNER_WORK_DIR does not exist"
-if [ $# -eq 0 ]; then
-    set -- "$shell" -c
-fi
-[ ! -e "$home/stopped" ] || unrunnable "it was asked to end before COMMAND began"
+cd "$runner_directory" 2> /dev/null || unrunnable "working directory $runner_directory does not exist"
+[ ! -e "$runner_home/stopped" ] || unrunnable "it was asked to end before COMMAND began"
 
 (
     trap '' TERM
-    exec 8<> "$home/orders"
+    exec 8<> "$runner_home/orders"
     while read -r order <&8 && [ "$order" != quit ]; do
         kill -s "$order" $$
     done
 ) 9>&- &
 listener_pid=$!
 
-echo started > "$home/started"
+echo started > "$runner_home/started"
 (
     trap : TERM USR1 USR2
     [ -z "${BASH_VERSION-}" ] || trap - INT QUIT
-    unset RUNNER_VOLUME RUNNER_SUBMISSION RUNNER_BUNDLE
     # A shell says what ended by a signal: an exit with 137 isn't one.
-    exec 2> "$home/said"
-    ( exec "$@" "$RUNNER_COMMAND_TEXT" < /dev/null >> "$home/stdout" 2>> "$home/stderr" )
+    exec 2> "$runner_home/said"
+    (
+        exec < /dev/null >> "$runner_home/stdout" 2>> "$runner_home/stderr"
+        unset RUNNER_VOLUME RUNNER_SUBMISSION RUNNER_BUNDLE RUNNER_SHARED
+        set -- "$runner_shell" -c
+        # COMMAND's variables are nobody else's; its last line is COMMAND.
+        . "$runner_home/environment"
+    )
     status=$?
-    read -r said 2> /dev/null < "$home/said"
-    echo "$status ${said:+signal}" > "$home/code"
+    read -r said 2> /dev/null < "$runner_home/said"
+    echo "$status ${said:+signal}" > "$runner_home/code"
 ) 9>&- &
 command_pid=$!
 
 while :; do
     wait "$command_pid" 2> /dev/null
-    [ ! -e "$home/code" ] && kill -0 "$command_pid" 2> /dev/null || break
+    [ ! -e "$runner_home/code" ] && kill -0 "$command_pid" 2> /dev/null || break
 done
 trap '' USR1 USR2
-[ -e "$home/code" ] || echo "137 signal" > "$home/code"
-echo quit 1<> "$home/orders"  # it may have been killed: that waits for nobody
+[ -e "$runner_home/code" ] || echo "137 signal" > "$runner_home/code"
+echo quit 1<> "$runner_home/orders"  # it may have been killed: that waits for nobody
 wait "$listener_pid" 2> /dev/null
 
 if some_left; then
-    exec 8<> "$home/orders"
+    exec 8<> "$runner_home/orders"
     while some_left && read -r order <&8; do
         case $order in
             USR1) signal_tree TERM ;;
@@ -148,9 +149,9 @@ if some_left; then
 fi
 
 outside() {  # outside PATH CONDITION...: files that a pattern may mean
-    find -H "$@" \( -type f -o -type l \) -exec "$shell" "$home/main.sh" copy "" "$home/outside" {} +
+    find -H "$@" \( -type f -o -type l \) -exec "$runner_shell" "$runner_home/main.sh" copy "" "$runner_home/outside" {} +
 } 2> /dev/null
-[ ! -e "$home/patterns" ] || . "$home/patterns"
+[ ! -e "$runner_home/patterns" ] || . "$runner_home/patterns"
 
 usage() {
     for file in memory.peak memory/memory.max_usage_in_bytes; do
@@ -167,7 +168,7 @@ usage() {
         done < "$1/$file"
     done
 }
-[ $$ -ne 1 ] || usage /sys/fs/cgroup > "$home/usage" 2> /dev/null
-read -r status said < "$home/code"
-echo end > "$home/end"
+[ $$ -ne 1 ] || usage /sys/fs/cgroup > "$runner_home/usage" 2> /dev/null
+read -r status said < "$runner_home/code"
+echo end > "$runner_home/end"
 exit "$status"

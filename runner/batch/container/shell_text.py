@@ -12,16 +12,20 @@ from shlex import quote
 
 from runner.results.patterns import Pattern, PatternError, parse
 
+_ENCODING = ("utf-8", "surrogateescape")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def environment_text(variables: Mapping[str, str], command: str, shell: Sequence[str]) -> bytes:
-    """Exports the variables, and tells COMMAND and, where one is given, the shell that runs it."""
+    """Exports the variables, and becomes COMMAND, by ``shell`` or else by main.sh's own choice."""
     lines = [f"export {name}={quote(value)}" for name, value in variables.items() if _fits(name)]
-    lines.append(f"RUNNER_COMMAND_TEXT={quote(command)}")
-    if shell:
-        lines.append(f"set -- {' '.join(map(quote, shell))}")
-    return "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
+    words = " ".join(map(quote, shell)) or '"$@"'
+    return "\n".join([*lines, f"exec {words} {quote(command)}", ""]).encode(*_ENCODING)
+
+
+def settings_text(working_directory: str) -> bytes:
+    """What main.sh itself goes by."""
+    return f"runner_directory={quote(working_directory)}\n".encode(*_ENCODING)
 
 
 def _fits(name: str) -> bool:
@@ -31,9 +35,7 @@ def _fits(name: str) -> bool:
 
 def patterns_text(patterns: Iterable[Pattern]) -> bytes:
     """Calls that have main.sh copy what the patterns may mean; too much does no harm."""
-    return "".join(f"outside {words(pattern)}\n" for pattern in patterns).encode(
-        "utf-8", "surrogateescape"
-    )
+    return "".join(f"outside {words(pattern)}\n" for pattern in patterns).encode(*_ENCODING)
 
 
 def words(pattern: Pattern) -> str:

@@ -22,7 +22,12 @@ from runner.batch.container.placement import (
     place_inputs,
     place_outputs,
 )
-from runner.batch.container.shell_text import environment_text, parsed, patterns_text
+from runner.batch.container.shell_text import (
+    environment_text,
+    parsed,
+    patterns_text,
+    settings_text,
+)
 from runner.batch.container.staged import Staged
 from runner.batch.container.storing import store_attempt
 from runner.batch.container.task import OvertakenError, Task, load_task, patiently, say
@@ -108,6 +113,7 @@ def _prepare(
     submission = task.submission
     text = environment_text(variables, submission.command, submission.shell)
     replace_file(volume.main / "environment", [text], mode=_readable_by_main())
+    replace_file(volume.main / "settings", [settings_text(task.working_directory(work))])
     if not in_image:
         meant = parsed((*task.kept, *task.checkpoints), task.working_directory(work))
         elsewhere = [each for each in meant if volume.is_elsewhere(each.folder)]
@@ -118,7 +124,7 @@ def _prepare(
 
 def _readable_by_main() -> int:
     """The image says as which user COMMAND runs: no other container than its own can look."""
-    return 0o666 if os.geteuid() == 0 else 0o600
+    return 0o644 if os.geteuid() == 0 else 0o600
 
 
 def _secrets(environment: Mapping[str, str], task: Task) -> dict[str, str]:

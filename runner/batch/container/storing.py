@@ -78,6 +78,7 @@ def _save(task: Task, volume: Volume, epoch: int, paths: PathMap, say: Say) -> S
         task.checkpoints,
         task.working_directory(volume.work),
         epoch=epoch,
+        own=volume.own,
         record=volume.agent / "checkpoint.jsonl",
         paths=paths,
     )
@@ -118,6 +119,7 @@ def _upload(
         record=volume.agent / "upload.jsonl",
         longest_name=Layout().longest_name(task.name, task.store.key_bytes),
         optional=task.optional,
+        own=volume.own,
         ended_at=end.ended_at,
         first_start=task.entry.first_started_at or end.started_at,
         results=len(task.results),

@@ -69,6 +69,13 @@ class Volume:
             replace_file(path, [os.urandom(16).hex().encode()])
         return path.read_text()
 
+    @property
+    def own(self) -> frozenset[str]:
+        """What is no result, whatever a pattern says, as real paths."""
+        root = os.path.realpath(self.root)
+        names = ("main", "agent", "package", "nonce", "submission.json", "staged.json")
+        return frozenset(os.path.join(root, name) for name in (*names, "inputs.json"))
+
     def to_be_placed(self) -> PathMap:
         """Where files go that main.sh puts in their place."""
         return PathMap(self._shared, str(self.main / "place"))

@@ -27,7 +27,10 @@ LEFTOVER_GRACE = 2.0
 STORE_TIME = 10.0
 """Seconds of those between a container's SIGTERM and SIGKILL that are kept for logs and more."""
 
-ASK_AGAIN_AFTER = 5.0
+NOT_COMING = 1.0
+"""Seconds after which a container that has not begun, of a task that is being ended, never will."""
+
+ASK_AGAIN_AFTER = 2.0
 """Seconds between two looks at the task's metadata, while COMMAND has not begun."""
 
 TERM, KILL, GO_ON = "USR1", "USR2", "go"
@@ -52,6 +55,7 @@ class CommandWatch:
         self._grace = grace
         self._stop_grace = max(1.0, min(grace, stop_seconds - STORE_TIME))
         self._alive = os.open(volume.main / "alive", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._began: float | None = None
         self._kill_at: float | None = None
         self._ended_at: float | None = None
         self._told = 0
@@ -84,14 +88,19 @@ class CommandWatch:
                     replace_file(self._timed_out, [b""])
             self._end_if_due(now, stopping=stopping or volume.stopped)
         elif stopping and self._kill_at is None:
-            self._kill_at = now + self._stop_grace
+            placing = (volume.main / "begun").exists()
+            self._kill_at = now + (self._stop_grace if placing else NOT_COMING)
         elif stopping and self._kill_at is not None and now >= self._kill_at:
             self._gone = True  # it has never begun
         if not self._lives() and not volume.over:
             self._gone = self._gone or self._is_dead(now)
 
     def _ran(self, begun: float) -> float:
-        return max(0.0, time.time() - begun)
+        """Seconds since COMMAND began; the host's clock may be set meanwhile."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now - max(0.0, time.time() - begun)
+        return now - self._began
 
     def _end_if_due(self, now: float, *, stopping: bool) -> None:
         if not (stopping or self._timed_out.exists()):
