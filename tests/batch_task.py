@@ -32,9 +32,10 @@ def register(
     host: Sequence[str] = (),
     memory: int = 64,
     stop_seconds: int = 30,
+    user: str | None = None,
 ) -> str:
     """The definition's name and revision. ``host``: folders of this machine that stage and agent
-    have as well; ``environment``: of all three."""
+    have as well; ``environment``: of all three; ``user``: as whom COMMAND runs."""
     variables = {"RUNNER_VOLUME": VOLUME, "RUNNER_STOP_SECONDS": str(stop_seconds), **environment}
     told = [{"name": name, "value": value} for name, value in variables.items()]
     volumes: list[dict[str, Any]] = [{"name": "runner"}]
@@ -47,6 +48,7 @@ def register(
     def container(name: str, image: str, command: list[str], mib: int) -> dict[str, Any]:
         return {
             "name": name,
+            **({"user": user} if user is not None and name == "main" else {}),
             "image": image,
             "command": command,
             "environment": told,

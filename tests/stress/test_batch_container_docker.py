@@ -16,7 +16,7 @@ from batch_server.docker_containers import Docker
 from batch_server.dockerd import DockerDaemon
 from s3_endpoint import Endpoint
 
-from runner.batch.records import EndKind, StoredResult
+from runner.batch.records import EndKind, OutputsOf, StoredResult
 
 SHORT = Delays(submitted=(0, 1), runnable=(0, 1), starting=(0, 1), ended=(0, 1))
 BARE, PYTHON = "local/bare", "local/python"
@@ -77,6 +77,27 @@ def test_an_image_needs_a_shell_find_and_cp(
     assert queue.read("jobs/good/o.txt") == b"o\n" and queue.read("jobs/good/w.bin") == b"w\n"
     (file,) = (file for file in queue.manifest("good").files if file.name == "o.txt")
     assert file.source == "/data/o.txt"
+
+
+def test_an_image_may_run_as_another_user(
+    batch: BatchAccount, endpoint: Endpoint, queue: Attempts
+) -> None:
+    """A job would not be able to write into its own working directory, or even begin."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.defpath])
+    definition = batch_task.register(
+        batch, BARE, PYTHON, {**endpoint.env, "PATH": path}, host=batch_task.HOST, user="1000:1000"
+    )
+    made = queue.submit("echo 1 > made", "make", output_paths=(StoredResult("made"),))
+    assert batch.wait(batch_task.submit(batch, definition, made))["status"] == "SUCCEEDED"
+    attempt = queue.submit(
+        "read -r x < made; echo $x > w.bin; echo $x > /tmp/o.txt; echo done",
+        result_paths=(StoredResult("w.bin"), StoredResult("/tmp/*.txt")),
+        restore=(OutputsOf("make", ("made",)),),
+    )
+    job = batch.wait(batch_task.submit(batch, definition, attempt))
+    assert job["status"] == "SUCCEEDED", (attempt.end, attempt.log("stderr"))
+    assert attempt.stored is not None and not attempt.stored.missing, attempt.stored
+    assert queue.read("jobs/job/o.txt") == b"1\n" and attempt.log() == b"done\n"
 
 
 def test_a_tree_is_ended_whole_at_its_timeout(
