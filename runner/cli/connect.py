@@ -45,6 +45,7 @@ def request(arguments: argparse.Namespace, word: str | None) -> TargetRequest:
         say=note,
         word=word,
         queue=options.queue(arguments),
+        target=getattr(arguments, "kind", None),
         **{name: getattr(arguments, name, None) for name in given},
     )
 

@@ -26,7 +26,7 @@ VERBS = {
     "validate": "check a document and print the order of its jobs",
     "schema": "print the JSON Schema of the document",
     "launch": "launch an EC2 instance that runs a queue",
-    "resume": "resume a queue on another EC2 instance",
+    "resume": "resume a queue on another EC2 instance, or on AWS Batch",
     "daemon": "run the service that works on submitted queues",
     "submit": "submit a queue to the daemon",
     "queues": "list the queues",
@@ -41,6 +41,7 @@ VERBS = {
     "unpause": "end a pause",
     "stop": "interrupt the running jobs and stop the service",
     "keep": "hold a machine that would end because its queues have ended",
+    "coordinate": "drive a queue on AWS Batch (called in its coordinator's job)",
     "enforce-lifetime": "end the machine when it is time (called by a timer)",
     "ask": "answer one request of a remote program (used over SSM)",
     "shell": "open a shell on an EC2 instance",
@@ -54,7 +55,7 @@ VERBS = {
     "doctor": "check the AWS account before a launch, or this machine",
 }
 
-LINUX_ONLY = frozenset({"run", "daemon", "keep", "enforce-lifetime"})
+LINUX_ONLY = frozenset({"run", "daemon", "coordinate", "keep", "enforce-lifetime"})
 """The verbs of a machine that runs jobs. The others do on a laptop what they can do there."""
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from runner.model.document import QueueSpec
 
 
+BATCH = "batch"
+"""The kind of place that ``--target`` names."""
+
+
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """Where state, logs and settings are."""
     group = parser.add_argument_group("files and folders")
@@ -42,7 +46,8 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         "target",
         nargs="?",
         metavar="QUEUE|INSTANCE",
-        help="a queue here or on EC2, or an instance id (default: this machine's current queue)",
+        help="a queue here, on AWS Batch or on EC2, an instance id, or s3://BUCKET/PREFIX of a "
+        "queue on AWS Batch (default: this machine's current queue)",
     )
 
 
@@ -60,9 +65,17 @@ def queue(arguments: argparse.Namespace) -> str | None:
 
 def add_on(parser: argparse.ArgumentParser) -> None:
     """Which machine on EC2, for verbs that otherwise speak of this one."""
-    group = parser.add_argument_group("on EC2")
+    group = parser.add_argument_group("on EC2 and on AWS Batch")
     group.add_argument(
-        "--on", metavar="INSTANCE|QUEUE", help="an instance, by its id or that of its queue"
+        "--on",
+        metavar="INSTANCE|QUEUE|s3://…",
+        help="an instance, by its id or that of its queue; a queue on AWS Batch by its id or store",
+    )
+    group.add_argument(
+        "--target",
+        dest="kind",
+        choices=(BATCH,),
+        help="the queue is on AWS Batch, though this computer has not launched it",
     )
     add_where(group)
 
@@ -79,6 +92,54 @@ def add_where(parser: argparse._ActionsContainer) -> None:
         metavar="B",
         help="look in this bucket's index too, for a queue that another computer launched",
     )
+
+
+def add_batch_launch(parser: argparse.ArgumentParser) -> None:
+    """What a queue on AWS Batch is launched with, and a machine isn't."""
+    group = parser.add_argument_group("on AWS Batch, instead of a machine")
+    group.add_argument(
+        "--target",
+        choices=(BATCH,),
+        help="a small job on AWS Batch drives the queue; its jobs run there, each in an image",
+    )
+    group.add_argument(
+        "--job-queue", metavar="Q", help="the job queue (default: `job_queue` of the settings)"
+    )
+    group.add_argument("--image", metavar="I", help="the image of jobs that name none")
+    group.add_argument(
+        "--max-parallel",
+        metavar="N|fit",
+        help="so many jobs at once, whatever the document says; fit: no limit of ours",
+    )
+    group.add_argument("--config", metavar="FILE", help="the settings file (TOML)")
+
+
+def check_no_batch_launch(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for flags of a queue on AWS Batch where a machine is meant."""
+    for name in ("job_queue", "image", "max_parallel", "config"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --target batch")
+
+
+def add_batch_queues(parser: argparse.ArgumentParser) -> None:
+    """Which queues of AWS Batch, for verbs about instances."""
+    parser.add_argument(
+        "--target", choices=(BATCH,), help="queues on AWS Batch instead of instances"
+    )
+    parser.add_argument(
+        "--bucket",
+        metavar="B",
+        help="with --target batch: all that were launched into this bucket, not only from here",
+    )
+
+
+def check_batch_or_not(arguments: argparse.Namespace, *others: str) -> None:
+    """Raise UsageError for flags of the other kind of place; ``others``: those of instances."""
+    batch = arguments.target is not None
+    for name in others if batch else ("bucket",):
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} {'is not for' if batch else 'goes with'} --target batch")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -81,8 +81,10 @@ class Commits:
         self._journal: Journaling | None = None
         if context.journal:
             from runner.engine.journaling import Journaling
+            from runner.results.journal import digest_of
 
-            self._journal = Journaling(context, scheduler, self.requests, on_succeeded)
+            document = digest_of(database.document())
+            self._journal = Journaling(context, scheduler, document, self.requests, on_succeeded)
         self.step = Step()
         self.unwritten: str | None = None
         self.broken = False

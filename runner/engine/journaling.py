@@ -37,13 +37,14 @@ class Journaling:
     """The journal of one session. ``error`` tells why nothing can be stored now, if so.
 
     ``on_succeeded`` is called once, when another driver has gone on instead. ``requests``: the ids
-    of requests that earlier sessions have carried out.
+    of requests that earlier sessions have carried out; ``document``: the digest of the queue's.
     """
 
     def __init__(
         self,
         context: EngineContext,
         scheduler: Scheduler,
+        document: str,
         requests: Mapping[str, float],
         on_succeeded: Callable[[SucceededError], None],
     ) -> None:
@@ -60,6 +61,7 @@ class Journaling:
         # As of the last step that was added: the scheduler's own may be ahead of it.
         self._jobs = list(scheduler.jobs)
         self._queue = scheduler.queue
+        self._document = document
         self._requests = dict(requests)
         self._changed: set[int] = set()
         self._new_requests: dict[str, float] = {}
@@ -113,7 +115,8 @@ class Journaling:
         }
         requests = self._requests if whole else self._new_requests
         self._changed, self._new_requests = set(), {}
-        return JournalPart(self._writer, moment, self._queue, told, dict(requests), whole)
+        document = self._document if whole else None
+        return JournalPart(self._writer, moment, self._queue, told, dict(requests), document)
 
     async def _store_part(self, part: JournalPart) -> bool:
         """Store it, however often it has to be tried; whether it is stored."""

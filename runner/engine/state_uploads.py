@@ -26,6 +26,9 @@ from runner.results.store import StoreError
 EVERY = 3.0
 """Seconds between two uploads of the state, at least; they never take over 1/20 of the time."""
 
+NOT_WRITTEN = 0.1
+"""Seconds until a state is looked for that isn't written yet."""
+
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 30.0
 
@@ -144,14 +147,16 @@ class StateUploads:
         self._task = self._loop.create_task(self._store_now())
 
     async def _store_now(self) -> None:
-        begun = self._loop.time()
+        begun, every = self._loop.time(), EVERY
         try:
             state = await self._loop.run_in_executor(self.pool, self._read)
             if state is not None:
                 await self.put(state)
+            else:
+                every = NOT_WRITTEN
         finally:
             took = self._loop.time() - begun
-            self._due = self._loop.time() + max(EVERY, 20 * took)
+            self._due = self._loop.time() + max(every, 20 * took)
             self._task = None
         unstored = self.error is not None or self._unstored is not None
         if unstored and self._succeeded is None:

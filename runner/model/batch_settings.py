@@ -20,7 +20,8 @@ TABLE = "batch"
 class BatchSettings:
     """``bucket``: a bucket, or ``s3://bucket/prefix``, for staging and results. ``image``: of jobs
     that name none; ``agent_image``: of the containers that stage files. ``job_role``: whose rights
-    the jobs' own calls to AWS have; ``execution_role``: with which images, secrets and logs are
+    the jobs' own calls to AWS have, ``coordinator_role``: the same of a coordinator's (None: the
+    jobs'); ``execution_role``: with which images, secrets and logs are
     reached. ``shared``: a file system that every job mounts, ``efs:fs-…``. None: not given.
     """
 
@@ -31,6 +32,8 @@ class BatchSettings:
     agent_image: str | None = None
     job_role: str | None = None
     execution_role: str | None = None
+    coordinator_role: str | None = None
+    bundle: str | None = None
     shared: str | None = None
 
 
@@ -95,6 +98,8 @@ READERS: dict[str, Callable[[Any], str]] = {
     "agent_image": _IMAGE,
     "job_role": _ROLE,
     "execution_role": _ROLE,
+    "coordinator_role": _ROLE,
+    "bundle": _text(r"[!-~]{1,1024}", "`image`, a bundle's path or s3://bucket/key"),
     "shared": _text(
         r"efs:fs-[0-9a-f]{8,40}(:/\S*)?", "a file system such as efs:fs-0123456789abcdef0"
     ),

@@ -9,6 +9,7 @@ Owns the form of a part; nothing of it is trusted when it is read.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -47,7 +48,8 @@ Jobs = Mapping[int, JobState]
 
 @dataclass(frozen=True, slots=True)
 class JournalPart:
-    """The records that some steps have changed, or with ``whole`` all that differ from the default.
+    """The records that some steps have changed; where it names the ``document`` that they are of,
+    all that differ from the default.
 
     ``writer``: the holder of the state folder that it is from; ``moment``: when it was made, by its
     driver's clocks.
@@ -59,7 +61,12 @@ class JournalPart:
     queue: QueueState
     jobs: Jobs
     requests: Mapping[str, float] = field(default_factory=dict)
-    whole: bool = False
+    document: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing before it is needed."""
+        return self.document is not None
 
     def encoded(self) -> bytes:
         """As it is stored."""
@@ -68,7 +75,7 @@ class JournalPart:
             "writer": self.writer,
             "wall": self.moment.wall,
             "mono": self.moment.mono,
-            "whole": self.whole,
+            "document": self.document,
             "queue": to_record(self.queue),
             "jobs": {str(index): to_record(state) for index, state in self.jobs.items()},
             "requests": dict(self.requests),
@@ -83,21 +90,33 @@ class _Stored:
     writer: Name
     wall: WallTime
     mono: Annotated[float, Rule(number(-(2**53)))]
-    whole: bool
     queue: Any
     jobs: Annotated[Mapping[str, Any], Rule(each_named(lambda value: value))]
     requests: Annotated[Mapping[str, float], Rule(each_named(number(0)))]
+    document: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JournalState:
-    """Where a journal stands after its part number ``last``."""
+    """Where a journal stands after its part number ``last``; ``document``: the digest of the
+    document whose jobs' records it has."""
 
     last: int
     moment: Now
     queue: QueueState
     jobs: dict[int, JobState]
     requests: dict[str, float]
+    document: str
+
+    def check(self, total: int) -> None:
+        """Raise StateError unless the records are of so many jobs, or of fewer."""
+        if any(index >= total for index in self.jobs):
+            raise StateError("the journal has records of jobs that are not in its document")
+
+
+def digest_of(document: str) -> str:
+    """The name of a document by its content, in canonical form."""
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
 def put_part(store: ResultStore, layout: Layout, run_id: str, seq: int, part: JournalPart) -> None:
@@ -127,7 +146,7 @@ def own_last_part(store: ResultStore, layout: Layout, run_id: str, writer: str) 
 
 def _part_at(store: ResultStore, key: str) -> JournalPart | None:
     raw = store.get_bytes(key)
-    return None if raw is None else parse_part(raw, key, None)
+    return None if raw is None else parse_part(raw, key)
 
 
 def _succeeded(store: ResultStore) -> SucceededError:
@@ -145,10 +164,8 @@ def _numbers(store: ResultStore, layout: Layout, run_id: str) -> set[int]:
     return {number for key in keys if (number := layout.journal_part_of(key))}
 
 
-def read_journal(
-    store: ResultStore, layout: Layout, run_id: str, total: int
-) -> JournalState | None:
-    """Where a run of ``total`` jobs stands; None if it has no journal. Blocks.
+def read_journal(store: ResultStore, layout: Layout, run_id: str) -> JournalState | None:
+    """Where a run stands; None if it has no journal. Blocks.
 
     Raises StateError for what no driver has written, or where a part is missing; StoreError.
     """
@@ -162,7 +179,7 @@ def read_journal(
         raw = store.get_bytes(key)
         if raw is None:
             return None  # an old one may have been removed
-        return parse_part(raw, f"{key} in {store.describe()}", total)
+        return parse_part(raw, f"{key} in {store.describe()}")
 
     with ThreadPoolExecutor(min(_AT_ONCE, store.parallel + 1), "journal") as threads:
         below = last
@@ -182,12 +199,14 @@ def read_journal(
         jobs |= part.jobs
         requests |= part.requests
     newest = needed[-1]
-    return JournalState(last, newest.moment, newest.queue, jobs, requests)
+    document = needed[0].document
+    if document is None:
+        raise StateError(f"the journal in {store.describe()} does not say of which document it is")
+    return JournalState(last, newest.moment, newest.queue, jobs, requests, document)
 
 
-def parse_part(raw: bytes, name: str, total: int | None) -> JournalPart:
-    """The part in stored bytes. ``total``: how many jobs there are; None: the records of jobs are
-    not looked at. Raises StateError, which begins with ``name``."""
+def parse_part(raw: bytes, name: str) -> JournalPart:
+    """The part in stored bytes. Raises StateError, which begins with ``name``."""
     unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
         text = unzip.decompress(raw, MAX_RECORD)
@@ -198,16 +217,16 @@ def parse_part(raw: bytes, name: str, total: int | None) -> JournalPart:
     told = read(_Stored, decode(text, name), name)
     if told.version != VERSION:
         raise StateError(f"{name}: has version {told.version}, and this runner knows {VERSION}")
-    jobs = {} if total is None else _jobs(told.jobs, name, total)
     queue = queue_from_record(told.queue, f"{name}: queue")
     moment = Now(told.wall, told.mono)
-    return JournalPart(told.writer, moment, queue, jobs, told.requests, told.whole)
+    jobs = _jobs(told.jobs, name)
+    return JournalPart(told.writer, moment, queue, jobs, told.requests, told.document)
 
 
-def _jobs(told: Mapping[str, Any], name: str, total: int) -> dict[int, JobState]:
+def _jobs(told: Mapping[str, Any], name: str) -> dict[int, JobState]:
     found = {}
     for word, record in told.items():
-        if not word.isdecimal() or len(word) > 9 or int(word) >= total:
+        if not (word.isascii() and word.isdecimal()) or len(word) > 9:
             raise StateError(f"{name}: jobs: {shown(word)} is no job's number")
         found[int(word)] = job_from_record(record, f"{name}: job {word}")
     return found

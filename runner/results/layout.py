@@ -8,6 +8,7 @@ Pure text; must not know any store, and never looks at a file.
     lease.json                         which machine works on it now
     coordinator.json                   how it was launched on AWS Batch, and which job drives it
     journal/<run_id>/<number>.json.gz  the records that steps have changed, where no disk lasts
+    documents/<sha256>.json            a document as it was corrected, until a driver goes by it
     control/<id>.json                  a request to its driver, and <id>.answer.json its answer
     events/<run_id>/<holder>/<first>-<last>.jsonl
                                        what happened, a line an event; holder: who has stored it
@@ -101,6 +102,10 @@ class Layout:
     lease_key = "lease.json"
     coordinator_key = "coordinator.json"
     control_prefix = "control/"
+
+    def corrected_key(self, digest: str) -> str:
+        """A corrected document, by its content."""
+        return f"documents/{digest}.json"
 
     def control_request_key(self, request_id: str) -> str:
         """A request to the queue's driver."""

@@ -76,6 +76,8 @@ class ControlRequests:
 
     async def poll(self) -> None:
         """Look once. A store that doesn't answer is asked again the next time."""
+        if not self._session.scheduler.queue.epoch:
+            return  # the run isn't in the store yet: another driver would begin without it
         try:
             found = await self._call(self._channel.look)
             for request in found.waiting:

@@ -12,18 +12,18 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.core import events as ev
-from runner.core.run_mode import RunMode
+from runner.core.run_mode import RESUMED, RunMode
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QUEUE_ENDED, QueueStatus
 from runner.errors import ConflictError, ExitCode, NotFoundError, UsageError
-from runner.model.document import QueueSpec, parse_stored
+from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.process.limits import heeded
 from runner.results.control_channel import ControlChannel
-from runner.results.journal import read_journal
+from runner.results.journal import JournalState, read_journal
 from runner.results.layout import Layout
 from runner.results.lease import parse_lease
 from runner.results.store import ResultStore
@@ -39,6 +39,10 @@ from runner.service.result_stores import StoreRequest, opened, prepared
 from runner.service.session import RunContext, Session
 from runner.service.views import StoredViews
 
+if TYPE_CHECKING:
+    # Imported where it is made: it brings boto3.
+    from runner.service.batch_place import BatchRun
+
 LEASE_EVERY = 5.0
 """Seconds between two looks at a lease that is waited for."""
 
@@ -51,13 +55,20 @@ class CoordinatorRequest:
     """``store``: where the queue is. ``context``: as what its jobs run; ``heartbeat`` is set in it.
 
     Its attempts are elsewhere, and outlive this process: there is a journal.
+    ``batch``: AWS Batch as the place of the jobs, None: this machine (in tests). ``again``: how
+    this ``launch``, which is carried out once, mends the queue; ``document``: the digest of the
+    corrected document that it goes on with.
     ``own_job``: the Batch job that this is an attempt of; the attempts before it have ended.
     ``has_ended`` tells the same of another coordinator's job.
     """
 
     store: str
     context: RunContext
+    batch: BatchRun | None = None
     own_job: str | None = None
+    launch: str = ""
+    again: RunMode = RESUMED
+    document: str | None = None
     has_ended: HasEnded = lambda job: False
 
 
@@ -103,22 +114,23 @@ def wait_for_lease(
         sleep(min(LEASE_EVERY, max(0.05, due - clock())))
 
 
-def left_for_good(store: ResultStore, document: QueueSpec) -> StoredQueue | None:
-    """The queue, if it has ended and its last driver has left nothing to do. Blocks.
-
-    Raises StateError for a state or a journal that can't be read, StoreError.
-    """
-    layout = Layout()
+def stored_queue(store: ResultStore) -> StoredQueue | None:
+    """The run that a store holds. Blocks. Raises StateError for what can't be read, StoreError."""
     try:
-        stored = read_queue(store, layout)
+        return read_queue(store, Layout())
     except NotFoundError:
         return None
+
+
+def left_for_good(store: ResultStore, stored: StoredQueue, journal: JournalState | None) -> bool:
+    """Whether the queue has ended and its last driver has left nothing to do. Blocks."""
     held = parse_lease(store.get_versioned(Layout.lease_key))
-    if stored.status not in QUEUE_ENDED or (held is not None and not held.released):
-        return None
+    # A folder's lease is nobody's business: it has none.
+    released = store.local_folder is not None if held is None else held.released
+    if stored.status not in QUEUE_ENDED or not released:
+        return False
     # A request may have come with the end: the journal has it.
-    journal = read_journal(store, layout, stored.run_id, len(document.jobs))
-    return stored if journal is None or journal.queue.status in QUEUE_ENDED else None
+    return journal is None or journal.queue.status in QUEUE_ENDED
 
 
 class _Coordinator(requests.Host):
@@ -140,6 +152,7 @@ class _Coordinator(requests.Host):
         self._watcher = watcher
         self._session: Session | None = None
         self._left = False
+        self._again = wanted.again
 
     async def run(self) -> ExitCode:
         store, document = await asyncio.to_thread(self._begin)
@@ -157,6 +170,8 @@ class _Coordinator(requests.Host):
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
+            if self._wanted.batch is not None:
+                self._wanted.batch.close()
             lock.release()
             self.throttle.close()
             store.close()
@@ -171,32 +186,50 @@ class _Coordinator(requests.Host):
         assert store is not None
         try:
             wait_for_lease(store, self._wanted, say)
-            raw = store.get_bytes(Layout.document_key)
-            if raw is None:
-                told = f"there is no {Layout.document_key} in {store.describe()}"
+            document = self._document(store)
+            if document is None or document.queue_id is None:
+                told = f"there is no queue's {Layout.document_key} in {store.describe()}"
                 raise UsageError(f"{told}: nothing was launched there")
-            document = parse_stored(raw)
-            if document.queue_id is None:
-                raise UsageError(f"the document in {store.describe()} has no queue_id")
-            if (ended := left_for_good(store, document)) is not None:
-                raise ended_elsewhere(ended, store.describe())
         except BaseException:
             store.close()
             raise
         return store, document
 
+    def _document(self, store: ResultStore) -> QueueSpec | None:
+        """What the queue goes on with: its document, or the corrected one. Raises as ``_begin``."""
+        wanted, digest = self._wanted, None
+        if (stored := stored_queue(store)) is not None:
+            journal = read_journal(store, Layout(), stored.run_id)
+            digest = None if journal is None else journal.document
+            if journal is not None and wanted.launch in journal.requests:
+                self._again = RESUMED
+            if not self._again.mends and left_for_good(store, stored, journal):
+                raise ended_elsewhere(stored, store.describe())
+        if self._again.mends and wanted.document is not None:
+            digest = wanted.document
+        return resume_from_store.stored_document(store, digest)
+
     def _take_up(self, document: QueueSpec, store: ResultStore) -> None:
         """Go on from what is stored. Blocks."""
         repository, queue_id = self.repository, str(document.queue_id)
         if not repository.exists(queue_id):
-            repository.create(document, "run", anonymous=False)
+            repository.create(document, "run", anonymous=False, again=self._again)
         entry = repository.find(queue_id)
         moment = ev.Now(time.time(), time.monotonic())
         say = self._watcher.say
         found = resume_from_store.find(repository, entry, store, say, journal=moment)
         if found is not None:
-            resume_from_store.take_over(repository, entry, found, store)
+            applied = self._wanted.launch if self._again.mends else None
+            resume_from_store.take_over(repository, entry, found, store, applied)
             say(f"resumes the run in {found.where}")
+
+    def _placed(self, queue_id: str) -> RunContext:
+        """The context of a session. Blocks."""
+        context = replace(self._wanted.context, results=self._opened_store(), journal=True)
+        batch, queue = self._wanted.batch, self.repository.find(queue_id).queue
+        if batch is None or queue is None:
+            return context
+        return batch.placed(context, StoreRequest(self._wanted.store, named=True), queue.run_id)
 
     def _opened_store(self) -> ResultStore:
         store = opened(StoreRequest(self._wanted.store, named=True), self._settings)
@@ -205,7 +238,7 @@ class _Coordinator(requests.Host):
 
     async def _work(self, queue_id: str, document: QueueSpec) -> ExitCode | None:
         """One session; None where there is more to do than when it decided to end."""
-        context = replace(self._wanted.context, results=self._opened_store(), journal=True)
+        context = await asyncio.to_thread(self._placed, queue_id)
         session = Session(
             self.repository, self._settings, queue_id, context, self._on_story, document
         )

@@ -21,10 +21,11 @@ from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import ENDED, JobState, QueueState, QueueStatus
 from runner.core.update import carry_over
 from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
-from runner.model.document import QueueSpec, parse_stored
+from runner.model.document import QueueSpec, dump_document, parse_stored
+from runner.model.elements import unit_count
 from runner.model.units import in_units
 from runner.results.download.stored_log import get_log
-from runner.results.journal import JournalState, read_journal
+from runner.results.journal import JournalState, digest_of, read_journal
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
 from runner.results.stored_queue import StoredQueue, read_queue
@@ -101,23 +102,24 @@ def look(
         return None
     if stored.status not in _GOES_ON and not again.mends and journal is None:
         return None
-    raw = store.get_bytes(layout.document_key)
+    found = None
     try:
-        if raw is None:
+        if journal is not None:
+            found = read_journal(store, layout, stored.run_id)
+        before = stored_document(store, None if found is None else found.document)
+        if before is None:
             _unusable(f"{where} holds a run without its document", again, say, journal)
             return None
-        before = parse_stored(raw).with_id(stored.queue_id)
+        before = before.with_id(stored.queue_id)
         if before != document and not again.mends:
             told = f"{where} holds an unfinished run of another document"
             _unusable(told, again, say, journal)
             return None
-        found = None
-        if journal is not None:
-            found = read_journal(store, layout, stored.run_id, len(before.jobs))
         if found is None:
             queue, jobs = from_stored(before, stored.state)
         else:
             assert journal is not None
+            found.check(unit_count(before.jobs))
             queue, jobs = shifted(found.queue, found.jobs, difference(found.moment, journal))
             # A driver that is gone may have claimed the store just before.
             queue = replace(queue, epoch=max(queue.epoch, stored.state.epoch))
@@ -137,6 +139,19 @@ def look(
     return StoredRun(stored, queue, jobs, where, found)
 
 
+def stored_document(store: ResultStore, digest: str | None) -> QueueSpec | None:
+    """The queue's document in a store, or with ``digest`` the one of this content; None for none.
+
+    Raises DocumentError, StoreError.
+    """
+    raw = store.get_bytes(Layout.document_key)
+    document = None if raw is None else parse_stored(raw)
+    if digest is None or (document is not None and digest_of(dump_document(document)) == digest):
+        return document
+    raw = store.get_bytes(Layout().corrected_key(digest))
+    return None if raw is None else parse_stored(raw)
+
+
 def _unusable(why: str, again: RunMode, say: Callable[[str], None], journal: Now | None) -> None:
     if journal is not None:
         raise StateError(f"{why}: its attempts may still run, so nothing is begun anew")
@@ -146,10 +161,15 @@ def _unusable(why: str, again: RunMode, say: Callable[[str], None], journal: Now
 
 
 def take_over(
-    repository: QueueRepository, entry: QueueEntry, found: StoredRun, store: ResultStore
+    repository: QueueRepository,
+    entry: QueueEntry,
+    found: StoredRun,
+    store: ResultStore,
+    request_id: str | None = None,
 ) -> None:
     """Go on from it. Blocks; the caller holds the queue's lock. Repeating it changes nothing.
 
+    ``request_id``: of the request to mend it that the records carry out, where there is a journal.
     Raises StateError, DiskError.
     """
     if found.journal is None:
@@ -160,7 +180,10 @@ def take_over(
         # What was stored is in this store: it is not to be stored again.
         meta = {"results": found.where}
         if found.journal is not None:
-            meta |= {JOURNAL_AFTER: str(found.journal.last), **request_rows(found.journal.requests)}
+            carried_out = dict(found.journal.requests)
+            if request_id is not None:
+                carried_out[request_id] = found.queue.updated_at or 0.0
+            meta |= {JOURNAL_AFTER: str(found.journal.last), **request_rows(carried_out)}
         database.write_meta(meta)
         database.replace_all(database.document(), found.queue, sorted(found.jobs.items()))
     finally:

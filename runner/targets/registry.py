@@ -30,7 +30,8 @@ class QueueTarget(Protocol):
         """As in "and on EC2"."""
 
     def matches(self, request: TargetRequest) -> bool:
-        """Whether the flags, or the form of the word, mean this target and no other. Pure."""
+        """Whether the flags, the form of the word or what this computer remembers mean this target.
+        Where several do, the first does. Nobody is asked for it."""
 
     def may_have(self, request: TargetRequest) -> bool:
         """Whether a queue that no target matches is to be looked for here. Pure."""

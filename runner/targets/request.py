@@ -40,8 +40,9 @@ class TargetRequest:
 
     @property
     def names_store(self) -> bool:
-        """Whether the word is the address of a result store."""
-        return self.word is not None and self.word.lower().startswith("s3://")
+        """Whether the word, or ``on``, is the address of a result store."""
+        words = (self.word, self.on)
+        return any(word is not None and word.lower().startswith("s3://") for word in words)
 
 
 def checked_queue(name: Any, where: str) -> str | None:

@@ -1,7 +1,8 @@
 """The contract of QueueConnection, held by every implementation.
 
 The same queue is reached by the socket of its daemon, by its state folder without one, over SSM
-from a laptop, and by what S3 has of it after its machine is gone.
+from a laptop, by what S3 has of it after its machine is gone, and by what a coordinator on AWS
+Batch has stored.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coordinated import Coordinated
 from elsewhere import Elsewhere
 from s3_endpoint import Endpoint
 from world import World
 
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError, UsageError
 from runner.model.settings import Settings, load_settings
+from runner.targets.batch.connection import BatchConnection
+from runner.targets.batch.resolve import BatchWord
 from runner.targets.ec2.connection import Ec2Connection
 from runner.targets.ec2.observe.machine_lookup import Target
 from runner.targets.here.connection import LocalConnection
@@ -33,7 +37,7 @@ JOBS: list[dict[str, Any]] = [
 ]
 LOGS = {"stdout": 0, "stderr": 0}
 ACTING = ("socket", "folder", "ssm")
-ALL = (*ACTING, "s3")
+ALL = (*ACTING, "s3", "batch")
 
 
 class Rig:
@@ -48,6 +52,8 @@ class Rig:
         """A new connection; it has asked nothing yet."""
         if self.kind in ("socket", "folder"):
             return LocalConnection(settings_of(self.elsewhere.machine), queue, lambda line: None)
+        if self.kind == "batch":
+            return BatchConnection(BatchWord(self.elsewhere.store(queue)))
         return Ec2Connection(Target(self.instance), queue)
 
 
@@ -62,6 +68,9 @@ def ended(kind: str, folder: Path, endpoint: Endpoint) -> Rig:
     elsewhere = Elsewhere(folder, endpoint)
     try:
         made = Rig(kind, elsewhere)
+        if kind == "batch":
+            coordinate(elsewhere, folder)
+            return made
         if kind in ("ssm", "s3"):
             made.instance = elsewhere.launched()
         elsewhere.run(*JOBS, on_failure="continue")
@@ -74,6 +83,16 @@ def ended(kind: str, folder: Path, endpoint: Endpoint) -> Rig:
         elsewhere.close()
         raise
     return made
+
+
+def coordinate(elsewhere: Elsewhere, folder: Path) -> None:
+    """The same queue, with a coordinator for a daemon."""
+    endpoint, bucket = elsewhere.endpoint, elsewhere.bucket
+    coordinated = Coordinated(folder / "hosts", endpoint.client(), bucket, endpoint.env)
+    name = elsewhere.machine.document(*JOBS, name="q", on_failure="continue")
+    coordinator = coordinated.start(coordinated.launch(elsewhere.machine.home / name))
+    said, _ = coordinator.communicate(timeout=60)
+    assert coordinator.returncode == ExitCode.QUEUE_FAILED, said
 
 
 @pytest.fixture(scope="module")
@@ -376,13 +395,14 @@ def test_nothing_to_stop_or_to_submit_to_is_an_outage(world: World) -> None:
     there.close()
 
 
-@every("s3")
+@every("s3", "batch")
 def test_a_machine_that_is_gone_takes_no_action(rig: Rig) -> None:
     """A cancel would seem to work on a queue that nothing drives any more."""
     there = rig.connect()
     with pytest.raises(UnreachableError):
         there.act("retry", jobs=["second"])
-    assert not isinstance(_raised(there), UsageError)
+    if rig.kind == "s3":
+        assert not isinstance(_raised(there), UsageError)
     there.close()
 
 

@@ -17,6 +17,7 @@ from runner.results.layout import Layout
 from runner.results.store import ChangedError, Entry
 
 RUN = "0123456789abcdef"
+DIGEST = journal.digest_of("{}")
 QUEUE = QueueState(RUN, QueueStatus.RUNNING, mono=-3.5, starts=2)
 LIVE = JobState(JobStatus.RUNNING, attempt=1, live=Live("01234567-1", 0, 1, since=-70.25))
 DONE = JobState(JobStatus.COMPLETED, attempt=1, exit_code=0)
@@ -54,15 +55,23 @@ def store() -> Store:
     return Store()
 
 
-def put(store: Store, seq: int, jobs: dict[int, JobState], **more: object) -> JournalPart:
+def put(
+    store: Store,
+    seq: int,
+    jobs: dict[int, JobState],
+    requests: dict[str, float] | None = None,
+    *,
+    whole: bool = False,
+) -> JournalPart:
     moment = Now(1000.0 + seq, float(seq))
-    part = JournalPart("writer", moment, QUEUE, jobs, **more)  # type: ignore[arg-type]
+    document = DIGEST if whole else None
+    part = JournalPart("writer", moment, QUEUE, jobs, requests or {}, document)
     put_part(store, Layout(), RUN, seq, part)  # type: ignore[arg-type]
     return part
 
 
-def state_of(store: Store, total: int = 3) -> JournalState | None:
-    return read_journal(store, Layout(), RUN, total)  # type: ignore[arg-type]
+def state_of(store: Store) -> JournalState | None:
+    return read_journal(store, Layout(), RUN)  # type: ignore[arg-type]
 
 
 def test_records_are_read_as_they_were_stored(store: Store) -> None:
@@ -96,7 +105,7 @@ def test_a_part_that_another_driver_has_stored_is_not_replaced(store: Store) -> 
     other = JournalPart("other", Now(1.0, 1.0), QUEUE, {0: DONE})
     with pytest.raises(SucceededError):
         put_part(store, Layout(), RUN, 1, other)  # type: ignore[arg-type]
-    assert state_of(store) == JournalState(1, Now(1001.0, 1.0), QUEUE, {}, {})
+    assert state_of(store) == JournalState(1, Now(1001.0, 1.0), QUEUE, {}, {}, DIGEST)
 
 
 def test_the_same_part_again_is_no_other_driver(store: Store) -> None:
@@ -127,7 +136,17 @@ def test_a_missing_or_damaged_part_is_told(store: Store) -> None:
 def test_a_job_that_the_document_has_not_is_told(store: Store) -> None:
     """Records of one document would be taken for those of another."""
     put(store, 1, {7: DONE}, whole=True)
-    with pytest.raises(StateError, match="is no job's number"):
+    found = state_of(store)
+    assert found is not None
+    found.check(8)
+    with pytest.raises(StateError, match="not in its document"):
+        found.check(7)
+
+
+def test_a_journal_without_its_beginning_is_told(store: Store) -> None:
+    """A driver would take all jobs for new that nothing has changed since."""
+    put(store, 1, {0: DONE})
+    with pytest.raises(StateError, match="of which document"):
         state_of(store)
 
 

@@ -28,6 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_sets(parser)
     options.add_mending(parser.add_argument_group("a queue that exists already"))
     configure_machine(parser)
+    options.add_batch_launch(parser)
     parser.add_argument("--yes", action="store_true", help="accepted and ignored: it doesn't ask")
 
 
@@ -117,6 +118,11 @@ def _configure_end(group: Any) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from runner.aws.errors import AwsError, ErrorKind
 
+    if arguments.target == options.BATCH:
+        from runner.cli.launching.batch_launch import launch_on_batch
+
+        return launch_on_batch(arguments)
+    options.check_no_batch_launch(arguments)
     if arguments.instance_id is not None:
         from runner.cli.launching.onto_machine import launch_onto
 

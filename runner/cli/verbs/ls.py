@@ -1,4 +1,5 @@
-"""List EC2 instances, what they have cost, and when they end, from EC2's own records."""
+"""List EC2 instances, what they have cost, and when they end, from EC2's own records; or queues on
+AWS Batch."""
 
 from __future__ import annotations
 
@@ -15,11 +16,17 @@ from runner.errors import ExitCode
 
 def configure(parser: argparse.ArgumentParser) -> None:
     machines.add_regions(parser)
+    options.add_batch_queues(parser)
     parser.add_argument("--all", action="store_true", help="also instances that ended lately")
     options.add_json(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    options.check_batch_or_not(arguments)
+    if arguments.target is not None:
+        from runner.cli.show.batch_queues import list_queues
+
+        return list_queues(arguments)
     from runner.targets.ec2.account.regions import ask, clients, parse_regions
     from runner.targets.ec2.observe.disk_cost import kept
     from runner.targets.ec2.observe.machine_queues import put_onto

@@ -1,4 +1,5 @@
-"""Terminate EC2 instances that are past their lifetime, by EC2's own records."""
+"""Terminate EC2 instances that are past their lifetime, by EC2's own records; or, on AWS Batch, the
+jobs of queues that are past their global timeout, or have ended."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     machines.add_regions(parser)
+    options.add_batch_queues(parser)
     parser.add_argument(
         "--older-than", metavar="DURATION", help="also what is older than this, such as 24h"
     )
@@ -41,6 +43,11 @@ def execute(arguments: argparse.Namespace) -> int:
     from runner.targets.ec2.observe.machines import look
 
     older = _duration(arguments.older_than)
+    options.check_batch_or_not(arguments, "stopped")
+    if arguments.target is not None:
+        from runner.cli.show.batch_queues import reap_queues
+
+        return reap_queues(arguments, older)
     if not arguments.dry_run:
         machines.check_can_ask("reap", yes=arguments.yes)
     asked = ask(clients(parse_regions(arguments.region)), look)

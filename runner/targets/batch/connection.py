@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.aws.errors import AwsError, ErrorKind
 from runner.control.protocol import decode_answer, encode_request
+from runner.core.run_mode import RESUME
 from runner.errors import NotFoundError, RunnerError, UnreachableError, UsageError
 from runner.results.control_channel import MOST_BYTES, ControlChannel
 from runner.results.layout import Layout
@@ -21,7 +22,7 @@ from runner.service.queries import has_news
 from runner.targets import stored_status
 from runner.targets.batch.coordinator_state import CoordinatorState, look_at
 from runner.targets.batch.launch_record import BatchLaunch
-from runner.targets.batch.resolve import BatchWord, resolve
+from runner.targets.batch.resolve import BatchWord, FoundLaunch, resolve
 from runner.targets.port import Answer, Say, Stopped, StoredResults, TargetTraits
 from runner.targets.stored_status import Seen, StoredStatus
 
@@ -59,7 +60,7 @@ class BatchConnection:
     def __init__(self, named: BatchWord, say: Say = lambda line: None) -> None:
         self._named = named
         self._say = say
-        self._launch: BatchLaunch | None = None
+        self._launch: FoundLaunch | None = None
         self._stored: StoredStatus | None = None
         self._state: CoordinatorState | None = None
         self._looked = float("-inf")
@@ -90,7 +91,7 @@ class BatchConnection:
     def locate(self) -> None:
         """See QueueConnection. Raises AwsError, AmbiguousError."""
         launch = self._found()
-        if self._seen() is None and not self._coordinator(launch, None).known:
+        if self._seen() is None and not self._coordinator(None).known:
             raise NotFoundError(f"there is nothing of a queue in {launch.store}")
 
     def results(self) -> StoredResults:
@@ -100,7 +101,24 @@ class BatchConnection:
     def _found(self) -> BatchLaunch:
         if self._launch is None:
             self._launch = resolve(self._named)
-        return self._launch
+        return self._launch.launch
+
+    def _ended(self, seen: Seen | None) -> bool:
+        """Whether the queue has ended, and no later launch is about to mend it."""
+        if seen is None or not seen.ended:
+            return False
+        launch = self._found()
+        assert self._launch is not None
+        later = time.monotonic() - self._launch.stored < seen.age_now
+        if launch.again == RESUME or not later:
+            return True
+        return not self._look_again(ended=False, newer_than=S3_EVERY).standing
+
+    def _look_again(self, *, ended: bool, newer_than: float) -> CoordinatorState:
+        if self._state is None or time.monotonic() - self._looked > newer_than:
+            self._state = look_at(self._found(), self.word, ended=ended)
+            self._looked = time.monotonic()
+        return self._state
 
     def _seen(self) -> Seen | None:
         store = self._found().store
@@ -109,13 +127,10 @@ class BatchConnection:
         return self._stored.read()
 
     def _coordinator(
-        self, launch: BatchLaunch, seen: Seen | None, *, newer_than: float = BATCH_EVERY
+        self, seen: Seen | None, *, newer_than: float = BATCH_EVERY
     ) -> CoordinatorState:
         """How the coordinator is, as it was at most so many seconds ago."""
-        if self._state is None or time.monotonic() - self._looked > newer_than:
-            self._state = look_at(launch, ended=seen is not None and seen.ended)
-            self._looked = time.monotonic()
-        return self._state
+        return self._look_again(ended=self._ended(seen), newer_than=newer_than)
 
     # -- queries -----------------------------------------------------------------------------
 
@@ -137,7 +152,7 @@ class BatchConnection:
 
     def _status(self, fields: Mapping[str, Any], *, newer_than: float = S3_EVERY) -> Answer:
         launch, seen = self._found(), self._seen()
-        state = self._coordinator(launch, seen, newer_than=newer_than)
+        state = self._coordinator(seen, newer_than=newer_than)
         if seen is None:
             if not state.known:
                 raise NotFoundError(f"there is nothing of a queue in {launch.store}")
@@ -146,10 +161,14 @@ class BatchConnection:
         else:
             answer = stored_status.page(seen, fields)
             source = {"from": "s3", "age_seconds": round(seen.age_now, 1), "at": seen.at}
-        ended = seen is not None and seen.ended
+        ended = self._ended(seen)
         answer["queue"] |= {"source": source | state.source(ended=ended)}
         if not ended:
             answer["queue"] |= state.standing
+            if seen is not None and seen.ended:
+                # What is stored is from before the launch that is to mend it.
+                about = next(iter(state.standing.values()))
+                answer["queue"] |= {"worker": f"{about}, which is to run again what failed"}
         self._last = {"queue": answer["queue"]}
         return answer
 
@@ -174,13 +193,13 @@ class BatchConnection:
     def _logs(self, fields: Answer) -> Answer:
         follow = fields.pop("follow", None)
         seen = self._seen()
-        state = self._coordinator(self._found(), seen)
+        state = self._coordinator(seen)
         if seen is None:
             answer = stored_status.nothing_yet("logs", self._found().queue_id, fields, None)
         else:
             assert self._stored is not None
             answer = self._stored.logs(fields)
-        answer["attended"] = bool(state.standing) and not (seen is not None and seen.ended)
+        answer["attended"] = bool(state.standing) and not self._ended(seen)
         if follow:
             self._let_time_pass(answer, follow)
         return answer
@@ -197,7 +216,7 @@ class BatchConnection:
         if (seen := self._seen()) is not None:
             return seen
         launch = self._found()
-        state = self._coordinator(launch, None)
+        state = self._coordinator(None)
         raise NotFoundError("\n".join([f"nothing is in {launch.store} yet", *state.told]))
 
     def stored_status(self, states: Sequence[str] | None) -> None:
@@ -220,9 +239,11 @@ class BatchConnection:
         if request not in ACTIONS:
             raise UsageError(f"{request} is not for a queue on AWS Batch")
         launch, seen = self._found(), self._seen()
-        state = self._coordinator(launch, seen, newer_than=0.0)
+        state = self._coordinator(seen, newer_than=0.0)
         if not state.standing:
-            raise UnreachableError("\n".join([*state.told, *_again(launch, seen)]))
+            ended = self._ended(seen)
+            lines = _over(launch, self.word, seen) if ended else state.told
+            raise UnreachableError("\n".join(lines))
         line = encode_request(request, **fields)
         if len(line) > MOST_BYTES:
             raise UsageError(f"the request has {len(line):,} bytes: at most 64 KiB")
@@ -247,7 +268,7 @@ class BatchConnection:
             store.close()
 
     def _no_answer(self, launch: BatchLaunch, request: str, request_id: str) -> str:
-        state = self._coordinator(launch, None, newer_than=0.0)
+        state = self._coordinator(None, newer_than=0.0)
         key = Layout().control_request_key(request_id)
         return "\n".join([
             f"the coordinator has not answered within {ANSWER_WITHIN:.0f} s: {request} still "
@@ -284,11 +305,9 @@ class BatchConnection:
 _PASSES = (ErrorKind.EXPIRED, ErrorKind.NO_CREDENTIALS, ErrorKind.PASSING)
 
 
-def _again(launch: BatchLaunch, seen: Seen | None) -> list[str]:
-    if seen is not None and seen.ended:
-        status = seen.state["status"]
-        return [
-            f"queue '{launch.queue_id}' has ended: it is {status}, and no coordinator drives it",
-            f"`runner resume {launch.word} --retry-failed` runs again what failed",
-        ]
-    return [f"`runner resume {launch.word}` starts a coordinator again"]
+def _over(launch: BatchLaunch, word: str, seen: Seen | None) -> list[str]:
+    status = "" if seen is None else seen.state["status"]
+    return [
+        f"queue '{launch.queue_id}' has ended: it is {status}, and no coordinator drives it",
+        f"`runner resume {word} --retry-failed` runs again what failed",
+    ]

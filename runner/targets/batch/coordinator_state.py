@@ -47,10 +47,11 @@ class CoordinatorState:
         return {"why": self.told[0], "next": list(self.told[1:])}
 
 
-def look_at(launch: BatchLaunch, *, ended: bool) -> CoordinatorState:
+def look_at(launch: BatchLaunch, word: str, *, ended: bool) -> CoordinatorState:
     """How the coordinator is. Blocks; Batch is not asked about a queue that has ended.
 
-    Raises AwsError where S3 doesn't answer; where Batch doesn't, the lease has to do.
+    ``word``: by which the queue is found from here. Raises AwsError where S3 doesn't answer; where
+    Batch doesn't, the lease has to do.
     """
     if ended:
         return CoordinatorState()
@@ -64,11 +65,12 @@ def look_at(launch: BatchLaunch, *, ended: bool) -> CoordinatorState:
             job = Batch(launch.region).describe([job_id]).get(job_id)
         except AwsError as error:
             trouble = error
-    return judge(launch, job_id, job, trouble, fresh=fresh)
+    return judge(launch, word, job_id, job, trouble, fresh=fresh)
 
 
 def judge(
     launch: BatchLaunch,
+    word: str,
     job_id: str | None,
     job: Job | None,
     trouble: AwsError | None,
@@ -87,7 +89,7 @@ def judge(
             {"queued": f"AWS Batch to start {name} ({status})"},
             (told, f"`runner batch explain {job_id}` says what it waits for"),
         )
-    again = f"`runner resume {launch.word}` starts a coordinator again"
+    again = f"`runner resume {word}` starts a coordinator again"
     if status in ENDED and job is not None:
         return CoordinatorState({}, (f"{name} has ended: {_end_of(job)}", again))
     if fresh:

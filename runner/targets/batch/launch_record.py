@@ -13,23 +13,29 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from runner.core.run_mode import RESUME
 from runner.errors import RecordError, StateError, UsageError
 from runner.files import replace_file
 from runner.model.records import Count, Name, parse
 from runner.results.layout import Layout
 from runner.results.store import ResultStore
 from runner.results.stores import open_store, parse_s3
-from runner.store.paths import home_folder
+from runner.targets.batch.local_names import launches_folder, record_name, records_of
 from runner.targets.ec2.names import FOLDER, short_hash
 
 VERSION = 1
+
+INDEX = f"{FOLDER}/batch/"
+"""Below it is the index of a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLaunch:
     """``store``: ``s3://bucket/prefix``; ``job``: the newest coordinator's id, None before it is
     known; ``definition``: name:revision of what it was submitted with. ``launched_at`` is RFC 3339,
-    ``options``: how the queue's jobs are submitted, for the coordinator."""
+    ``options``: how the queue's jobs are submitted, for the coordinator. ``again``: how this launch
+    mends the queue, once; ``document``: the digest of the corrected document that it goes on with.
+    """
 
     queue_id: Name
     store: str
@@ -41,11 +47,8 @@ class BatchLaunch:
     launched_at: str = ""
     version: Count = VERSION
     options: Any = None
-
-    @property
-    def word(self) -> str:
-        """By which a verb finds it from this computer."""
-        return self.queue_id
+    again: str = RESUME
+    document: str | None = None
 
     def encoded(self) -> bytes:
         """As it is stored; what isn't known is left out."""
@@ -87,7 +90,7 @@ def index_key(queue_id: str, store: str) -> str:
 
 def index_folder(queue_id: str) -> str:
     """Below it are those of one queue_id."""
-    return f"{FOLDER}/batch/{queue_id}/"
+    return f"{INDEX}{queue_id}/"
 
 
 def put_into_index(launch: BatchLaunch) -> None:
@@ -110,6 +113,17 @@ def indexed_launches(bucket: str, queue_id: str) -> list[BatchLaunch]:
     return [each for each in found if each is not None and each.queue_id == queue_id]
 
 
+def all_indexed(bucket: str) -> list[BatchLaunch]:
+    """All that a bucket's index has. Raises StoreError."""
+    store = open_store(f"s3://{bucket}")
+    try:
+        keys = [entry.key for entry in store.list(INDEX)]
+        found = [_one(store.get_bytes(key), key) for key in keys]
+    finally:
+        store.close()
+    return [each for each in found if each is not None]
+
+
 def _one(data: bytes | None, name: str) -> BatchLaunch | None:
     try:
         return None if data is None else parse_launch(data, name)
@@ -129,19 +143,15 @@ class BatchLaunches:
     @classmethod
     def of_user(cls, environ: Mapping[str, str]) -> BatchLaunches:
         """Below the XDG state folder. Raises UsageError where there is no home folder either."""
-        state, home = environ.get("XDG_STATE_HOME", ""), home_folder(environ)
-        if state.startswith("/"):
-            return cls(Path(state) / "runner" / "batch-launches")
-        if home is None:
+        if (folder := launches_folder(environ)) is None:
             told = "there is no home folder to keep the record of launches in"
             raise UsageError(f"{told}: set HOME or XDG_STATE_HOME")
-        return cls(home / ".local/state/runner/batch-launches")
+        return cls(folder)
 
     def records(self, queue_id: str | None = None) -> list[BatchLaunch]:
         """Of one queue_id, else of all; what can't be read is left out."""
-        pattern = "*.json" if queue_id is None else f"{queue_id}@*.json"
         found = []
-        for path in sorted(self.folder.glob(pattern)):
+        for path in records_of(self.folder, queue_id):
             try:
                 found.append(_one(path.read_bytes(), str(path)))
             except OSError:
@@ -150,7 +160,7 @@ class BatchLaunches:
 
     def remember(self, launch: BatchLaunch) -> None:
         """Durably. Raises StateError."""
-        path = self.folder / f"{launch.queue_id}@{short_hash(launch.store)}.json"
+        path = self.folder / record_name(launch.queue_id, launch.store)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, [launch.encoded()], mode=0o600)

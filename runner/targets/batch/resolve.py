@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from runner.errors import NotFoundError, UsageError
 from runner.model.messages import quoted
-from runner.results.stores import is_s3, open_store, parse_s3
+from runner.results.layout import Layout
+from runner.results.stores import is_s3, parse_s3
 from runner.targets.batch.launch_record import (
     BatchLaunch,
     indexed_launches,
+    parse_launch,
     remembered,
-    stored_launch,
 )
+from runner.targets.ec2.bucket import LaunchBucket
 from runner.targets.ec2.queue_ref import is_queue_id
 from runner.targets.port import AmbiguousError
 
@@ -32,20 +35,29 @@ class BatchWord:
             raise UsageError(f"{quoted(self.word)} is no s3://BUCKET/PREFIX, and no queue's id")
 
 
-def resolve(named: BatchWord) -> BatchLaunch:
+@dataclass(frozen=True, slots=True)
+class FoundLaunch:
+    """``stored``: when its record was stored, in our monotonic seconds, by S3's own clock."""
+
+    launch: BatchLaunch
+    stored: float
+
+
+def resolve(named: BatchWord) -> FoundLaunch:
     """The launch that is meant, as it is stored beside the queue's state. Blocks.
 
-    Raises NotFoundError, AmbiguousError, RecordError, StoreError.
+    Raises NotFoundError, AmbiguousError, RecordError, StoreError, AwsError.
     """
     where = _address(named)
-    store = open_store(where)
-    try:
-        launch = stored_launch(store)
-    finally:
-        store.close()
-    if launch is None:
+    bucket, prefix = parse_s3(where)
+    key = f"{prefix}/{Layout.coordinator_key}" if prefix else Layout.coordinator_key
+    found = LaunchBucket(bucket, named.region).stored(key)
+    if found is None:
         raise NotFoundError(f"{where} has no queue that was launched on AWS Batch")
-    return launch if named.region is None else replace(launch, region=named.region)
+    launch = replace(parse_launch(found.data, f"{Layout.coordinator_key} in {where}"), store=where)
+    if named.region is not None:
+        launch = replace(launch, region=named.region)
+    return FoundLaunch(launch, time.monotonic() - found.age)
 
 
 def _address(named: BatchWord) -> str:

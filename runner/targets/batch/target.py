@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
+from runner.targets.batch.local_names import launched_here
 from runner.targets.request import TargetRequest
 
 if TYPE_CHECKING:
@@ -12,13 +13,16 @@ if TYPE_CHECKING:
 
 
 class BatchTarget:
-    """A queue on AWS Batch: meant by ``--target batch``, and by the address of a result store."""
+    """A queue on AWS Batch: meant by ``--target batch``, by the address of a result store, and by
+    ``--on`` a queue that this computer has launched there."""
 
     name = "AWS Batch"
 
     def matches(self, request: TargetRequest) -> bool:
         """See QueueTarget."""
-        return request.target == "batch" or request.names_store
+        if request.target == "batch" or request.names_store:
+            return True
+        return request.on is not None and launched_here(request.on)
 
     def may_have(self, request: TargetRequest) -> bool:
         """See QueueTarget: what was launched from this computer is found by the queue's id."""
@@ -27,11 +31,12 @@ class BatchTarget:
 
     def connect(self, request: TargetRequest) -> BatchConnection:
         """See QueueTarget."""
-        word = request.word if request.word is not None else request.queue
-        if word is None or request.on is not None:
+        given = [each for each in (request.word, request.on, request.queue) if each is not None]
+        if not given:
             raise UsageError("which queue on AWS Batch? its id, or s3://BUCKET/PREFIX")
-        if request.word is not None and request.queue is not None:
-            raise UsageError("give the queue once: as the first word, or with --queue")
+        if len(given) > 1:
+            raise UsageError("give the queue once: as the first word, with --on or with --queue")
+        (word,) = given
         for flag, value in (("state-dir", request.state_dir), ("log-dir", request.log_dir)):
             if value is not None:
                 raise UsageError(f"--{flag} is about this machine: not with a queue on AWS Batch")

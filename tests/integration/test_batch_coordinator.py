@@ -1,0 +1,77 @@
+"""A queue on AWS Batch with its coordinator: launched, looked at, acted upon, lost, resumed.
+
+The coordinator is a job of the tests' Batch, and so are the queue's jobs.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from batch_laptop import Laptop
+from on_batch import job
+from s3_endpoint import Endpoint
+
+from runner.errors import ConflictError, EndedElsewhereError, UnreachableError, UsageError
+from runner.results.layout import Layout
+from runner.results.stores import open_store
+from runner.targets.batch import connection as batch_connection
+from runner.targets.batch.launcher import check_launchable, check_undriven, look_into
+
+
+@pytest.fixture
+def laptop(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
+    made = Laptop(endpoint, tmp_path)
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(batch_connection, "ANSWER_EVERY", 0.05)
+    yield made
+    made.account.close()
+
+
+def test_a_queue_is_driven_to_its_end_with_the_laptop_closed(laptop: Laptop) -> None:
+    """`launch --target batch` would need its computer; a lost coordinator would run jobs twice."""
+    go, proof = laptop.folder / "go", laptop.folder / "proof"
+    ran = f'echo "$JOB_ID $JOB_ATTEMPT" | tee -a {proof}'
+    queue = laptop.document(
+        job("a", f"{ran}; echo 42 > out.txt", result_paths=["out.txt"]),
+        job("long", f"{ran}; while [ ! -e {go} ]; do sleep 0.05; done"),
+        job("bad", f"{ran}; exit 3", depends_on=["long"]),
+        job("after", ran, depends_on=["bad"]),
+    )
+    launch = laptop.launch(queue)
+    laptop.until(lambda queue: queue["counts"].get("completed") == 1)
+    there = laptop.connect()
+    assert "AWS Batch" in there.query("status", limit=0)["queue"]["worker"]
+    with pytest.raises(UsageError, match="job 'a' has ended already"):
+        there.act("cancel", jobs=["a"])
+    assert there.act("pause")["queue"]["paused"]
+    assert laptop.kill_coordinator(str(launch.job))
+    go.touch()
+    laptop.until(lambda queue: queue["counts"].get("completed") == 2)
+    with closing(open_store(laptop.store)) as store:
+        with pytest.raises(ConflictError, match="is driven already"):
+            check_undriven(look_into(store).launch)
+    assert not there.act("unpause")["queue"].get("paused")
+    assert laptop.wait()["status"] == "failed"
+    done = laptop.account.wait(str(launch.job))
+    assert (done["container"]["exitCode"], len(done["attempts"])) == (100, 2)
+    rows = {name: (each["status"], each["attempt"]) for name, each in laptop.jobs().items()}
+    assert rows == {
+        "a": ("completed", 1), "long": ("completed", 1), "bad": ("failed", 1),
+        "after": ("skipped", 0),
+    }  # fmt: skip
+    assert sorted(proof.read_text().split("\n")[:-1]) == ["a 1", "bad 1", "long 1"]
+    answer = there.query("logs", job="a", offsets={"stdout": 0})
+    assert base64.b64decode(answer["streams"]["stdout"]["data"]) == b"a 1\n"
+    assert "attempt_failed" in [each["event"] for each in there.query("job", job="bad")["story"]]
+    with closing(open_store(laptop.store)) as store:
+        assert store.get_bytes("jobs/a/out.txt") == b"42\n"
+        assert list(store.list(Layout.control_prefix)) == []
+        with pytest.raises(EndedElsewhereError):
+            check_launchable(queue, store, look_into(store))
+    with pytest.raises(UnreachableError, match="has ended: it is failed"):
+        there.act("cancel")

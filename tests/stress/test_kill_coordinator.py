@@ -1,0 +1,98 @@
+"""Coordinators on AWS Batch: killed at any instant, replaced, without an answer."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from batch_laptop import Laptop
+from on_batch import job
+from s3_endpoint import Endpoint
+
+from runner.core.run_mode import RunMode
+from runner.errors import UnreachableError
+from runner.targets.batch import connection as batch_connection
+
+QUEUES = 40
+
+
+@pytest.fixture
+def laptop(endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laptop]:
+    made = Laptop(endpoint, tmp_path)
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(batch_connection, "ANSWER_EVERY", 0.05)
+    yield made
+    made.account.close()
+
+
+def test_without_an_answer_the_request_still_stands(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user would ask twice, or take for refused what is carried out later."""
+    monkeypatch.setattr(batch_connection, "ANSWER_WITHIN", 0.3)
+    server, environment = laptop.account.server, laptop.account.environment
+    server.set_placing(environment, False)
+    laptop.launch(laptop.document(job("a", "sleep 1000")))
+    there = laptop.connect()
+    with pytest.raises(UnreachableError, match="cancel still stands"):
+        there.act("cancel")
+    assert "RUNNABLE" in there.query("status", limit=0)["queue"]["queued"]
+    server.set_placing(environment, True)
+    assert laptop.wait()["status"] == "cancelled"
+
+
+def test_what_failed_is_run_again_by_another_coordinator(laptop: Laptop) -> None:
+    """A queue that has failed would have to be begun anew."""
+    jobs = [job("good"), job("bad", "exit 1"), job("x", depends_on=["bad"])]
+    laptop.launch(laptop.document(*jobs))
+    assert laptop.wait()["status"] == "failed"
+    jobs[1] = job("bad", "true")
+    again = laptop.launch(laptop.document(*jobs), RunMode(retry_failed=True))
+    assert laptop.account.wait(str(again.job))["status"] == "SUCCEEDED"
+    assert laptop.wait()["status"] == "completed"
+    rows = laptop.jobs()
+    attempts = {name: each["attempt"] for name, each in rows.items()}
+    assert attempts == {"good": 1, "bad": 2, "x": 1}
+
+
+def test_killed_at_any_instant_it_goes_on_as_if_nothing_had_been(
+    laptop: Laptop, scaled: Callable[[int], int], seed: int
+) -> None:
+    """A job would be submitted twice and run twice, or be forgotten; an attempt be miscounted."""
+    for number in range(scaled(QUEUES)):
+        draw = random.Random((seed << 20) + number)
+        proof = laptop.folder / f"proof-{number}"
+        ran = f'echo "$JOB_ID $RUNNER_ARRAY_INDEX $JOB_ATTEMPT" >> {proof}; sleep 0.1'
+        queue = laptop.document(
+            job("a", ran),
+            job("flaky", f"{ran}; exit $((JOB_ATTEMPT < 3))", depends_on=["a"],
+                retry={"max_attempts": 3, "base_delay": "50ms"}),
+            job("x", ran, array=3, depends_on=["a"]),
+            job("bad", f"{ran}; exit 7"),
+            job("skipped", ran, depends_on=["bad"]),
+            job("always", ran, depends_on=["bad"], run_if="always"),
+            job("last", ran, depends_on=["flaky", "x"]),
+            queue_id=f"q{number}",
+        )  # fmt: skip
+        laptop.queue_id = f"q{number}"
+        launch = laptop.launch(queue)
+        kills = draw.randint(1, 4)
+        laptop.kill_after(str(launch.job), [draw.uniform(0.2, 3.0) for _ in range(kills)])
+        told = laptop.wait()
+        assert told["status"] == "failed"
+        rows = {name: (each["status"], each["attempt"]) for name, each in laptop.jobs().items()}
+        assert rows == {
+            "a": ("completed", 1), "flaky": ("completed", 3), "x": ("completed", 1),
+            "bad": ("failed", 1), "skipped": ("skipped", 0), "always": ("completed", 1),
+            "last": ("completed", 1),
+        }  # fmt: skip
+        lines = Counter(proof.read_text().split("\n")[:-1])
+        assert set(lines.values()) == {1}, lines
+        assert set(lines) == {
+            "a  1", "flaky  1", "flaky  2", "flaky  3", "x 0 1", "x 1 1", "x 2 1", "bad  1",
+            "always  1", "last  1",
+        }  # fmt: skip
