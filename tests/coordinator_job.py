@@ -17,14 +17,14 @@ JOB_ROLE = "arn:aws:iam::123456789012:role/jobs"
 
 def main() -> int:
     import batch_stand_in
-    from runner.engine.batch import backend, survivors
-    from runner.engine.batch.intents import BatchDefaults
-    from runner.service.batch_place import BatchRun, BatchRunOptions
 
     from runner.cli.show.run_view import watcher_for
     from runner.core.run_mode import parse_run_mode
+    from runner.engine.batch import backend, survivors
+    from runner.engine.batch.intents import BatchDefaults
     from runner.model.settings import load_settings
     from runner.results.stores import open_store
+    from runner.service.batch_place import BatchRun, BatchRunOptions
     from runner.service.coordinator import CoordinatorRequest, coordinate
     from runner.service.queue_repository import QueueRepository
     from runner.service.session import RunContext

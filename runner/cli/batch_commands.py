@@ -16,7 +16,6 @@ from runner.results.stores import is_s3
 
 if TYPE_CHECKING:
     from runner.batch.definitions import Commands
-    from runner.results.store import ResultStore
 
 BUNDLE_VARIABLE = "RUNNER_BUNDLE"
 """In a container: the address of the bundle that it was begun with."""
@@ -49,10 +48,9 @@ def bundle_in(where: str, given: str | None, say: Callable[[str], None]) -> str 
     return store_bundle(where, path)
 
 
-def commands_with(bundle: str | None) -> Callable[[ResultStore], Commands]:
+def commands_with(bundle: str | None) -> Commands:
     """What the containers of an attempt run, with runner from this bundle."""
     from runner.batch.container.commands import agent_command, main_command, stage_command
     from runner.batch.definitions import Commands
 
-    made = Commands(stage_command(), main_command(), agent_command(), bundle)
-    return lambda store: made
+    return Commands(stage_command(), main_command(), agent_command(), bundle)

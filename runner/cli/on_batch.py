@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
+from runner.cli.batch_commands import IN_IMAGE, bundle_in, commands_with
 from runner.errors import UsageError
 from runner.model.settings import Settings
 
@@ -14,12 +15,6 @@ if TYPE_CHECKING:
     from runner.batch.definitions import Commands
     from runner.results.store import ResultStore
     from runner.service.batch_place import BatchRun
-
-ARCH = "x86_64"
-"""Of the hosts that a definition of ours may be placed on."""
-
-IN_IMAGE = "image"
-"""Stands for a bundle where the containers' image has runner itself."""
 
 _FLAGS = {
     "job_queue": "--job-queue",
@@ -89,20 +84,14 @@ def batch_run(arguments: argparse.Namespace, settings: Settings) -> BatchRun:
         shared=given.shared,
     )
     most = None if arguments.max_parallel is None else parallel_of(arguments.max_parallel)
-    commands = partial(_commands, arguments.bundle)
+    commands = partial(_commands, arguments.bundle or given.bundle)
     return BatchRun(BatchRunOptions(target, commands, most, arguments.detach), settings)
 
 
-def _commands(bundle: str | None, store: ResultStore) -> Commands:
+def _commands(given: str | None, store: ResultStore) -> Commands:
     """What the containers run. Blocks: the first time for a bucket runner is put there."""
-    from runner.batch.container import commands
-    from runner.batch.definitions import Commands
-    from runner.targets.ec2.launch.bundles import bundle_file
 
-    where = None
-    if bundle != IN_IMAGE:
-        path = bundle_file(bundle, ARCH, lambda text: print(f"runner: {text}", file=sys.stderr))
-        where = commands.store_bundle(store.describe(), path)
-    return Commands(
-        commands.stage_command(), commands.main_command(), commands.agent_command(), where
-    )
+    def say(text: str) -> None:
+        print(f"runner: {text}", file=sys.stderr)
+
+    return commands_with(bundle_in(store.describe(), given, say))

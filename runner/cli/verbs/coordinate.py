@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 from runner.cli import options
@@ -42,13 +43,15 @@ def execute(arguments: argparse.Namespace) -> int:
     if not where:
         raise UsageError(f"which queue? s3://BUCKET/PREFIX, or {STORE_VARIABLE}")
     parse_s3(where)
-    settings = options.settings(arguments)
-    repository = QueueRepository(settings.state_dir, settings.log_dir)
-    watcher = watcher_for(json_output=False)
-    try:
-        return int(coordinate(repository, settings, _request(where, settings), watcher))
-    finally:
-        watcher.finish()
+    with tempfile.TemporaryDirectory(prefix="runner-coordinator-") as folder:
+        # Nothing of this host counts: what another run has left here neither.
+        settings = options.settings(arguments, state_dir=arguments.state_dir or folder)
+        repository = QueueRepository(settings.state_dir, settings.log_dir)
+        watcher = watcher_for(json_output=False)
+        try:
+            return int(coordinate(repository, settings, _request(where, settings), watcher))
+        finally:
+            watcher.finish()
 
 
 def _request(where: str, settings: Settings) -> CoordinatorRequest:
@@ -104,7 +107,7 @@ def _batch_run(launch: BatchLaunch, settings: Settings) -> BatchRun:
     )
     most = UNLIMITED if given.max_parallel == 0 else given.max_parallel
     commands = commands_with(bundle_in(launch.store, settings.batch.bundle or IN_IMAGE, note))
-    return BatchRun(BatchRunOptions(target, commands, most), settings)
+    return BatchRun(BatchRunOptions(target, lambda store: commands, most), settings)
 
 
 def _has_ended(region: str, job: str) -> bool:
