@@ -94,23 +94,23 @@ class Laptop:
     def jobs(self) -> dict[str, dict[str, Any]]:
         return {each["job_id"]: each for each in self.connect().query("status")["jobs"]}
 
-    def kill_coordinator(self, job: str) -> bool:
-        """Kill -9 of the attempt that runs now; False where none does."""
+    def kill_coordinator(self, job: str, number: int = signal.SIGKILL) -> bool:
+        """Kill the attempt that runs now; False where none does."""
         wanted = f"AWS_BATCH_JOB_ID={job}".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 ours = os.fsencode(PROGRAM) in (folder / "cmdline").read_bytes().split(b"\0")
                 if ours and wanted in (folder / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(folder.name), signal.SIGKILL)
+                    os.kill(int(folder.name), number)
                     return True
             except OSError:
                 continue
         return False
 
-    def kill_after(self, job: str, waits: list[float]) -> None:
-        """Kill its attempts, one after each wait, while the queue hasn't ended."""
-        for wait in waits:
+    def kill_after(self, job: str, kills: list[tuple[float, int]]) -> None:
+        """Send its attempts signals, each after so many seconds, while the queue hasn't ended."""
+        for wait, number in kills:
             time.sleep(wait)  # reason: the instants are the test
             if self.connect().query("status", limit=0)["queue"]["status"] in ENDED:
                 return
-            self.kill_coordinator(job)
+            self.kill_coordinator(job, number)

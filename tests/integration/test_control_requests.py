@@ -22,6 +22,7 @@ from runner.model.document import JobSpec, QueueSpec, dump_document
 from runner.model.settings import Settings
 from runner.results.control_channel import MOST_BYTES, ControlChannel
 from runner.results.folder import FolderStore
+from runner.results.journal import JournalPart, JournalState, put_part, read_journal
 from runner.results.layout import Layout
 from runner.results.store import StoreError
 from runner.service import requests, resume_from_store
@@ -232,3 +233,31 @@ def test_after_the_end_nothing_acts(driver: Driver) -> None:
         assert not session.scheduler.queue.paused
 
     driver.live(act)
+
+
+def test_a_driver_that_was_succeeded_lets_go_of_the_jobs(driver: Driver) -> None:
+    """Of two coordinators the old one would end, or start, jobs that are the new one's."""
+
+    async def act(control: ControlRequests, session: Session) -> None:
+        moved = journal_of(session)
+        put_part(
+            driver.store, Layout(), session.scheduler.queue.run_id, moved.last + 1, other(moved)
+        )
+        asked = driver.channel.ask(encode_request("cancel"))
+        poll = asyncio.create_task(control.poll())
+        await asyncio.sleep(5)
+        assert session.engine.succeeded is not None
+        assert driver.channel.answer_to(asked) is None
+        poll.cancel()
+
+    def journal_of(session: Session) -> JournalState:
+        found = read_journal(driver.store, Layout(), session.scheduler.queue.run_id)
+        assert found is not None
+        return found
+
+    def other(found: JournalState) -> JournalPart:
+        return JournalPart("another", now(), found.queue, found.jobs, {}, found.document)
+
+    driver.live(act)
+    (long,) = [tree for tree in driver.machine.trees.values() if tree.job == 1]
+    assert long.plan.seconds == long.ends - (long.claimed or 0.0), "it was ended"

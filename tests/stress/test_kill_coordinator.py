@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,8 +81,8 @@ def test_killed_at_any_instant_it_goes_on_as_if_nothing_had_been(
         )  # fmt: skip
         laptop.queue_id = f"q{number}"
         launch = laptop.launch(queue)
-        kills = draw.randint(1, 4)
-        laptop.kill_after(str(launch.job), [draw.uniform(0.2, 3.0) for _ in range(kills)])
+        numbers = draw.choices((signal.SIGKILL, signal.SIGTERM), (3, 1), k=draw.randint(1, 4))
+        laptop.kill_after(str(launch.job), [(draw.uniform(0.2, 3.0), each) for each in numbers])
         told = laptop.wait()
         assert told["status"] == "failed"
         rows = {name: (each["status"], each["attempt"]) for name, each in laptop.jobs().items()}

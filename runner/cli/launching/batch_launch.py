@@ -254,7 +254,8 @@ def _wait(launch: BatchLaunch, say: Any) -> int:
 
     try:
         for answer in until_ended(there, "launch", look):
-            if answer["queue"].get("status") != queue.get("status"):
+            before = queue.get("status")
+            if answer["queue"]["status"] != before and not answer["queue"].get("mending"):
                 say(f"'{launch.queue_id}' is {answer['queue']['status']}")
             queue = answer["queue"]
     except KeyboardInterrupt:

@@ -40,10 +40,11 @@ def watcher_for(*, json_output: bool) -> Showing:
 
 
 class PlainLines:
-    """One plain line per event."""
+    """One plain line per event; ``verb``: who says what is said besides."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, verb: str = "run") -> None:
         self._stream = stream
+        self._verb = verb
         self._session: Session | None = None
         self._outlet = Outlet()
 
@@ -61,7 +62,7 @@ class PlainLines:
 
     def say(self, message: str) -> None:
         """See Watcher."""
-        self._outlet.put(sys.stderr, lambda: f"runner run: {clean(message)}\n")
+        self._outlet.put(sys.stderr, lambda: f"runner {self._verb}: {clean(message)}\n")
 
     def closed(self) -> None:
         """See Watcher."""

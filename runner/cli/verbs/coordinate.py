@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from runner.cli.show.run_view import watcher_for
+    from runner.cli.show.run_view import PlainLines
     from runner.results.stores import parse_s3
     from runner.service.coordinator import coordinate
     from runner.service.queue_repository import QueueRepository
@@ -47,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
         # Nothing of this host counts: what another run has left here neither.
         settings = options.settings(arguments, state_dir=arguments.state_dir or folder)
         repository = QueueRepository(settings.state_dir, settings.log_dir)
-        watcher = watcher_for(json_output=False)
+        watcher = PlainLines(sys.stdout, "coordinate")
         try:
             return int(coordinate(repository, settings, _request(where, settings), watcher))
         finally:

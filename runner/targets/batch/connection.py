@@ -168,7 +168,8 @@ class BatchConnection:
             if seen is not None and seen.ended:
                 # What is stored is from before the launch that is to mend it.
                 about = next(iter(state.standing.values()))
-                answer["queue"] |= {"worker": f"{about}, which is to run again what failed"}
+                told = f"{about}, which is to run again what failed"
+                answer["queue"] |= {"worker": told, "mending": True}
         self._last = {"queue": answer["queue"]}
         return answer
 
