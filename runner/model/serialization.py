@@ -73,9 +73,12 @@ def _plain(
             value = [_plain_result(each) for each in value]
         elif name == "pools":
             value = dict(value)
-        elif name == "depends_on" and isinstance(record, JobSpec):
-            value = written_dependencies(record)
-        elif isinstance(value, Placement | ArraySpec):
+        elif name == "array":
+            plain |= plain_part(value)
+            if value.elementwise and isinstance(record, JobSpec):
+                plain["depends_on"] = written_dependencies(record)
+            continue
+        elif name == "placement":
             plain |= plain_part(value)
             continue
         plain[name] = value

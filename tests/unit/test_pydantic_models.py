@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from test_document import FULL, JOB, JOB_ERRORS, QUEUE, QUEUE_ERRORS, errors_of, raw
 
 import runner
-from runner import InputPath, Job, Queue, ResultPath, Retry
+from runner import BatchOptions, InputPath, Job, Queue, ResultPath, Retry
 from runner.control.ssm_codec import pack_request
 from runner.errors import DocumentError
 from runner.model.document import parse_document
@@ -74,6 +74,8 @@ def test_parts_are_models_too() -> None:
         retry=Retry(3, backoff="fixed"),
         result_paths=["a/*", ResultPath("b", optional=True)],
         input_paths=[InputPath("s3://bucket/k/", "in/")],
+        resources={"cpus": 4, "memory": "16GiB"},
+        batch=BatchOptions(share="a", tags={"k": "v"}),
     )
     (told,) = json.loads(Queue(jobs=[job]).to_json())["jobs"]
     assert told == {
@@ -81,6 +83,8 @@ def test_parts_are_models_too() -> None:
         "retry": {"max_attempts": 3, "backoff": "fixed"},
         "result_paths": ["a/*", {"path": "b", "optional": True}],
         "input_paths": [{"s3": "s3://bucket/k/", "path": "in/"}],
+        "resources": {"cpus": 4, "memory": "16GiB"},
+        "batch": {"share": "a", "tags": {"k": "v"}},
     }
 
 
@@ -88,6 +92,8 @@ def test_the_time_of_a_queue_is_that_of_its_attempts() -> None:
     """A queue without a global_timeout would be ended in the middle of its work."""
     jobs = [Job("a", "true", timeout="1h", retry=Retry(3)), Job("b", "true", timeout="30m")]
     assert json.loads(Queue(jobs=jobs).to_json())["global_timeout"] == "3h40m0s"
+    array = [Job("a", "true", timeout="1m", array=90)]
+    assert json.loads(Queue(jobs=array).to_json())["global_timeout"] == "1h30m0s"
     years = [Job("a", "true", timeout="87600h", retry=Retry(2))]
     assert json.loads(Queue(jobs=years).to_json())["global_timeout"] == "87600h0m0s"
 
