@@ -206,8 +206,11 @@ def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again:
         if state.status is JobStatus.RUNNING:
             states[at] = replace(state, rerun=True)
         else:
-            needs_check = state.needs_check and bool(units[at].checkpoint_paths)
-            states[at] = replace(as_new(state), needs_check=needs_check)
+            states[at] = as_new(state)
+    for at in changed:
+        if states[at].needs_check and not units[at].checkpoint_paths:
+            # Also of what stays as it ended: a request may have it run again later.
+            states[at] = replace(states[at], needs_check=False)
 
 
 def _without_strangers(state: JobState, places: Set[str]) -> JobState:

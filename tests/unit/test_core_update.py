@@ -300,6 +300,15 @@ def test_a_cancelled_job_stays_cancelled() -> None:
     assert q.states == "b:cancelled a:running"
 
 
+def test_a_checkpoint_that_is_not_declared_any_more_is_looked_for_by_nobody() -> None:
+    """A job that a person cancelled, and has run again later, would wait for what it never had."""
+    q = drive(job("a"), job("b", checkpoint_paths=("saved",)))
+    q.cancel("b")
+    ended = replace(q.core.jobs[1], needs_check=True)  # a boot came between
+    _, jobs = carry_over(q.document, document(job("a"), job("b")), q.core.queue, {1: ended}, UPDATE)
+    assert jobs[1].status.value == "cancelled" and not jobs[1].needs_check
+
+
 def test_new_jobs_make_an_ended_queue_run_again() -> None:
     """They would never start."""
     q = drive(job("a"))
