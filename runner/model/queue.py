@@ -152,14 +152,9 @@ class QueueSpec:
 
     @property
     def longest(self) -> float:
-        """Seconds that all attempts may take one after another, the delays between them too."""
-        retries = [(job, job.retry) for job in self.jobs]
-        return sum(
-            retry.max_attempts * job.timeout + (retry.max_attempts - 1) * retry.max_delay
-            if retry
-            else job.timeout
-            for job, retry in retries
-        )
+        """Seconds that all attempts may take one after another, the delays between them too; of an
+        array those of every element."""
+        return sum(_longest(job) * (job.array.size if job.array else 1) for job in self.jobs)
 
     def grace(self, job: JobSpec) -> float:
         """Seconds between SIGTERM and SIGKILL for this job of the queue."""
@@ -217,3 +212,11 @@ class QueueSpec:
     def resources(self, job: JobSpec) -> ResourceSpec:
         """What an attempt of the job needs, in a document that ``counts_resources``."""
         return self.placed(job).resources or ResourceSpec()
+
+
+def _longest(job: JobSpec) -> float:
+    """Of one element, if it is an array."""
+    if job.retry is None:
+        return job.timeout
+    attempts = job.retry.max_attempts
+    return attempts * job.timeout + (attempts - 1) * job.retry.max_delay
