@@ -37,6 +37,16 @@ def job(name: str, command: str = "true", **more: Any) -> dict[str, Any]:
     return {"job_id": name, "command": command, "timeout": "1m", **more}
 
 
+def real_commands(_: object) -> Any:
+    """What the containers of a queue run; runner is there, as in an image that has it."""
+    from runner.batch.container import commands
+    from runner.batch.definitions import Commands
+
+    return Commands(
+        commands.stage_command(), commands.main_command(), commands.agent_command(), None
+    )
+
+
 class Reacting:
     """A watcher that does something the first time an event of a job is told."""
 
@@ -67,7 +77,14 @@ class Reacting:
 class OnBatch:
     """Runs documents on the account's Batch, in a state folder of their own."""
 
-    def __init__(self, account: BatchAccount, bucket: str, folder: Path) -> None:
+    def __init__(
+        self,
+        account: BatchAccount,
+        bucket: str,
+        folder: Path,
+        commands: Callable[[Any], Any] = batch_stand_in.commands,
+    ) -> None:
+        self._commands = commands
         self.account = account
         self.bucket = bucket
         self.folder = folder
@@ -88,11 +105,21 @@ class OnBatch:
         max_parallel: int | None = None,
         **queue: Any,
     ) -> RunOutcome:
-        base = {"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
-        told = {**base, "result_s3_bucket": self.bucket, **queue, "jobs": list(jobs)}
+        base = {"queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
+        document = {**base, **queue, "jobs": list(jobs)}
+        return self.run_document(document, again, watcher, max_parallel)
+
+    def run_document(
+        self,
+        document: dict[str, Any],
+        again: RunMode | None = None,
+        watcher: Reacting | None = None,
+        max_parallel: int | None = None,
+    ) -> RunOutcome:
+        told = {"queue_id": "q", "result_s3_bucket": self.bucket, **document}
         options = BatchRunOptions(
             BatchDefaults("queue", image="local/deb", job_role=ROLE),
-            batch_stand_in.commands,
+            self._commands,
             max_parallel,
             every=0.05,
         )
@@ -104,10 +131,16 @@ class OnBatch:
         )
         return run(self.repository, self.settings, request, watcher or Reacting())
 
+    def whole_state(self) -> dict[str, Any]:
+        """queue-state.json."""
+        found: dict[str, Any] = json.loads(
+            (self.repository.queue_paths("q").projection).read_text()
+        )
+        return found
+
     def state(self) -> dict[str, dict[str, Any]]:
         """The jobs as queue-state.json tells of them."""
-        found = json.loads((self.repository.queue_paths("q").projection).read_text())
-        return {job["job_id"]: job for job in found["jobs"]}
+        return {job["job_id"]: job for job in self.whole_state()["jobs"]}
 
     @property
     def submitted(self) -> int:

@@ -1,0 +1,65 @@
+"""One queue, run here and on AWS Batch: it comes to the same, to the byte of its results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from on_batch import OnBatch, Reacting, account_with, real_commands
+from place_comparison import outcome, stored_below
+from place_documents import DOCUMENTS
+from s3_endpoint import Endpoint
+
+from runner.core.run_mode import RunMode
+from runner.engine.batch import backend
+from runner.model import settings as model_settings
+from runner.model.document import parse_document
+from runner.service.foreground import RunRequest, run
+from runner.service.queue_repository import QueueRepository
+from runner.service.session import RunContext
+
+
+@pytest.fixture
+def on_batch(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[OnBatch]:
+    account = account_with(endpoint)
+    for name, value in {**endpoint.env, **account.env}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(backend, "CLAIM_AGAIN", 0.05)
+    yield OnBatch(account, endpoint.bucket(), tmp_path / "batch", real_commands)
+    account.close()
+
+
+def run_here(document: dict[str, Any], bucket: str, folder: Path) -> tuple[dict[str, Any], int]:
+    """By processes of this machine, in a folder of its own."""
+    (folder / "work").mkdir(parents=True)
+    repository = QueueRepository(folder / "state", folder / "logs")
+    settings = model_settings.Settings(
+        folder / "state", folder / "logs", folder / "run", None, disk_reserve=0
+    )
+    context = RunContext({"PATH": "/usr/bin:/bin"}, str(folder / "work"))
+    told = {**document, "queue_id": "q", "result_s3_bucket": bucket, "result_s3_prefix": "here"}
+    request = RunRequest(parse_document(json.dumps(told).encode()), RunMode(), context)
+    ended = run(repository, settings, request, Reacting())
+    return json.loads(repository.queue_paths("q").projection.read_text()), int(ended.exit_code)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_queue_comes_to_the_same_here_and_there(
+    name: str, on_batch: OnBatch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """The same document would mean one thing on a machine, and another on AWS Batch."""
+    document = DOCUMENTS[name]
+    state, code = run_here(document, on_batch.bucket, tmp_path / "here")
+    here = outcome(state, code, stored_below(endpoint, on_batch.bucket, "here"))
+    ended = on_batch.run_document({**document, "result_s3_prefix": "there"})
+    there = outcome(
+        on_batch.whole_state(),
+        int(ended.exit_code),
+        stored_below(endpoint, on_batch.bucket, "there"),
+    )
+    assert there == here
