@@ -254,6 +254,9 @@ class QueueState:
     former: Mapping[str, Count] | None = None
 
 
+ON_BATCH = "batch"
+"""The ``boot_id`` of a queue whose attempts run on AWS Batch: no boot of ours ends them."""
+
 T = TypeVar("T", JobState, QueueState, Live)
 
 

@@ -30,8 +30,8 @@ class StoreOwnership(Protocol):
 
 class AttemptFiles(Protocol):
     """How the files of a session's jobs travel: inputs to where a job runs, results, logs and
-    checkpoints from there to the store. Every method but ``join`` is called on the session's loop,
-    and none but ``join`` blocks. What comes of it is posted as events.
+    checkpoints from there to the store. All but ``join`` and ``bring_log`` are called on the
+    session's loop, and don't block. What comes of it is posted as events.
     """
 
     @property
@@ -57,6 +57,10 @@ class AttemptFiles(Protocol):
     def save_checkpoint(self, job: int) -> None:
         """See that what an interrupted attempt has saved is in the store: one CheckpointSaved.
         Nothing without a store."""
+
+    def bring_log(self, job: int, attempt: int) -> None:
+        """Have here what an attempt has written, as far as it can be had by now. Blocks; in any
+        thread. Nothing where jobs write their logs here."""
 
     async def finish(self, status: QueueStatus, until: float) -> None:
         """At the end of a session: what is still to be stored is, by the loop's time ``until``."""

@@ -64,6 +64,9 @@ class LocalFiles:
         if self._uploads is not None:
             self._uploads.checkpoints.add(job)
 
+    def bring_log(self, job: int, attempt: int) -> None:
+        """See AttemptFiles. It is here."""
+
     async def finish(self, status: QueueStatus, until: float) -> None:
         """See AttemptFiles."""
         if self._uploads is not None:

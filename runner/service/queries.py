@@ -165,6 +165,8 @@ def logs(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
         while True:
             tries -= 1
             log = log or locate(_snapshot(context, name, session))
+            if session is not None and log.paths:
+                session.engine.files.bring_log(log.index, log.attempt)
             try:
                 pieces = {each: _read_piece(log, each, at, part) for each, at in wanted.items()}
             except NotFoundError:

@@ -14,6 +14,7 @@ from typing import Any
 from runner.core.arrays import NO_ARRAYS, ArrayState, ArrayStates
 from runner.core.states import (
     ENDED,
+    ON_BATCH,
     PENDING,
     QUEUE_ENDED,
     JobState,
@@ -200,6 +201,8 @@ def _elapsed(state: JobState) -> float:
 
 
 def _left_alone(queue: QueueState, state: JobState) -> str:
+    if queue.boot_id == ON_BATCH:
+        return "goes on in AWS Batch, and is followed again by the next start"
     if alive(queue, state):
         return "goes on, and is adopted by the next start"
     return "has ended; the next start records how"
@@ -208,8 +211,11 @@ def _left_alone(queue: QueueState, state: JobState) -> str:
 def alive(queue: QueueState, state: JobState) -> bool:
     """Whether a running job's process is there, as far as can be seen: never signal by this.
 
-    Its pid may not have been stored before its service died: then it is taken to be there.
+    Its pid may not have been stored before its service died: then it is taken to be there. So is a
+    job of AWS Batch: only a driver knows.
     """
+    if queue.boot_id == ON_BATCH:
+        return True
     if queue.boot_id != boot_id():
         return False
     return state.pid is None or os.path.exists(f"/proc/{state.pid}")

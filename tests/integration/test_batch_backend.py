@@ -13,8 +13,10 @@ from s3_endpoint import Endpoint
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
 from runner.engine.batch import backend, survivors
-from runner.errors import ExitCode
+from runner.errors import ConflictError, ExitCode
+from runner.service.attempt_place import check_place
 from runner.service.session import Session
+from runner.service.views import StoredViews
 
 
 @pytest.fixture
@@ -194,3 +196,19 @@ def test_fresh_ends_what_runs_in_batch(on_batch: OnBatch) -> None:
     )
     assert on_batch.account.job(old.id)["status"] == "FAILED"
     assert on_batch.submitted == 2
+
+
+def test_a_job_that_is_followed_again_is_told_where_it_is(on_batch: OnBatch) -> None:
+    """`status` would say of a job in AWS Batch that it has ended, for it has no process here."""
+    on_batch.run(job("a", "sleep 60"), watcher=Reacting("attempt_started", Session.detach))
+    snapshot = StoredViews(on_batch.repository.paths).snapshot("q")
+    (a,) = (snapshot.job(each) for each in snapshot.find(["a"]))
+    assert "AWS Batch" in a["reason"]
+
+
+def test_a_queue_stays_where_it_has_begun(on_batch: OnBatch) -> None:
+    """Its jobs would run here beside those in AWS Batch."""
+    on_batch.run(job("a", "sleep 60"), watcher=Reacting("attempt_started", Session.detach))
+    entry = on_batch.repository.find("q")
+    with pytest.raises(ConflictError, match="--target batch"):
+        check_place(entry, "")

@@ -26,6 +26,7 @@ from runner.batch.submission import (
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
+from runner.core.states import ON_BATCH
 from runner.engine.backend import AttemptFiles, Post, StoreOwnership
 from runner.engine.batch.attempts import BatchAttempt
 from runner.engine.batch.calls import BatchCalls
@@ -62,8 +63,7 @@ _T = TypeVar("_T")
 class BatchBackend:
     """See AttemptBackend. ``place`` is prepared. Attempts are found by their tokens."""
 
-    boot_id = "batch"
-    """One life: no boot of ours ends a job in Batch."""
+    boot_id = ON_BATCH
 
     def __init__(
         self, place: BatchPlace, context: EngineContext, scheduler: Scheduler, post: Post

@@ -7,6 +7,7 @@ stored from here, so that every job that has ended has its logs and its manifest
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,11 @@ from runner.results.store import StoreError
 from runner.results.upload.job_upload import JobUpload, UploadOutcome, upload_job
 
 JOBS_AT_ONCE = 8
+
+LOOK_AGAIN = 3.0
+"""Seconds between two looks for more of a log that somebody follows."""
+
+WHOLE = float("inf")
 
 NOT_SAVED = "its containers did not come to storing it"
 
@@ -53,18 +59,41 @@ class BatchFiles:
         self._loop = asyncio.get_running_loop()
         self._threads = CallThreads(JOBS_AT_ONCE, "batch-files")
         self._facts: dict[int, tuple[int, AttemptFacts]] = {}
+        self._looked: dict[tuple[int, int], float] = {}
         self._closed = False
 
     def remember(self, job: int, key: AttemptKey, facts: AttemptFacts) -> None:
         """How an attempt ended; its logs are copied here, to be looked at."""
         self._facts[job] = key.attempt, facts
-        work = self._loop.run_in_executor(self._threads, self._copy_logs, key.job_id, key.attempt)
+        work = self._loop.run_in_executor(self._threads, self._copy_logs, job, key.attempt)
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _copy_logs(self, job_id: str, attempt: int) -> bool:
-        """Whether all of them are stored as a whole. Raises StoreError, OSError."""
-        logs, run_id = self._context.logs, self._scheduler.queue.run_id
-        return copy_logs(self._records.store, logs, job_id, run_id, attempt, attempt)
+    def _copy_logs(self, job: int, attempt: int) -> bool:
+        """Whether all of them are stored as a whole. In any thread. Raises StoreError, OSError."""
+        scheduler, logs = self._scheduler, self._context.logs
+        job_id, run_id = scheduler.document.jobs[job].job_id, scheduler.queue.run_id
+        whole = copy_logs(
+            self._records.store,
+            logs,
+            job_id,
+            run_id,
+            attempt,
+            lambda: max(attempt, scheduler.jobs[job].attempt),
+        )
+        if whole:
+            self._looked[job, attempt] = WHOLE
+        return whole
+
+    def bring_log(self, job: int, attempt: int) -> None:
+        """See AttemptFiles. Of what runs not more often than its containers store more of it."""
+        looked, moment = self._looked.get((job, attempt), 0.0), time.monotonic()
+        live = self._scheduler.jobs[job].live
+        if live is not None and live.attempt == attempt and moment - looked < LOOK_AGAIN:
+            return
+        if looked != WHOLE:
+            self._looked[job, attempt] = moment
+            with suppress(StoreError, OSError):
+                self._copy_logs(job, attempt)
 
     def wake(self) -> None:
         """See AttemptFiles."""
@@ -126,14 +155,7 @@ class BatchFiles:
         logs = self._context.logs
         for number in range(1, attempt + 1):
             with suppress(OSError):
-                copy_logs(
-                    self._records.store,
-                    logs,
-                    job_id,
-                    self._scheduler.queue.run_id,
-                    number,
-                    attempt,
-                )
+                self._copy_logs(job, number)
         return upload_job(
             self._records.store,
             Layout(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 
 from runner.errors import StateError
@@ -22,11 +23,17 @@ MOST = 64 << 20
 
 
 def copy_logs(
-    store: ResultStore, logs: LogPaths, job_id: str, run_id: str, attempt: int, newest: int
+    store: ResultStore,
+    logs: LogPaths,
+    job_id: str,
+    run_id: str,
+    attempt: int,
+    newest: Callable[[], int],
 ) -> bool:
     """Have an attempt's logs here, as far as they are stored; whether both are there as a whole.
 
-    Raises StoreError, and OSError for what is local.
+    ``newest``: the job's newest attempt, whose logs have another place. Raises StoreError, and
+    OSError for what is local.
     """
     manifest = _manifest(store, job_id, run_id)
     whole = [_copy(store, logs, job_id, attempt, newest, stream, manifest) for stream in STREAMS]
@@ -48,11 +55,11 @@ def _copy(
     logs: LogPaths,
     job_id: str,
     attempt: int,
-    newest: int,
+    newest: Callable[[], int],
     stream: Stream,
     manifest: Manifest | None,
 ) -> bool:
-    layout, path = Layout(), logs.of_attempt(job_id, attempt, newest, stream)
+    layout, folder = Layout(), str(logs.jobs)
     entry = next(
         (
             file
@@ -61,7 +68,6 @@ def _copy(
         ),
         None,
     )
-    folder = os.path.dirname(path)
     fd, name = tempfile.mkstemp(prefix=".copied-", dir=folder)
     try:
         if entry is not None:
@@ -74,7 +80,7 @@ def _copy(
                 return False
             join_parts(store, found[0], fd, folder)
         os.fchmod(fd, 0o644)
-        os.rename(name, path)
+        os.rename(name, logs.of_attempt(job_id, attempt, newest(), stream))
         return entry is not None
     finally:
         os.close(fd)
