@@ -19,6 +19,10 @@ from runner.bundle.bare.bucket import Bucket
 from runner.bundle.bare.patience import Again, Failed
 from runner.bundle.bare.telling import say
 
+LITTLE_MEMORY = "MALLOC_ARENA_MAX"
+"""With 1 an upload by many threads takes 124 MiB at its peak, and not 272 (glibc, measured with
+files of 1 GB and 50 MB): a container's memory is a limit, and paid for."""
+
 OLDEST = (3, 11)
 """Of Python, for runner itself."""
 
@@ -132,6 +136,7 @@ def main(words: list[str]) -> None:
         if bundle:
             os.makedirs(os.environ["RUNNER_VOLUME"], exist_ok=True)
             fetch(bundle, folder)
+        os.environ.setdefault(LITTLE_MEMORY, "1")
         os.execv(sys.executable, [sys.executable, "-c", RUN, folder, *words])
     except (Failed, OSError) as error:
         say(str(error))

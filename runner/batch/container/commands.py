@@ -14,7 +14,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-from runner.batch.container.bootstrap import RUN
+from runner.batch.container.bootstrap import LITTLE_MEMORY, RUN
 from runner.bundle.bare_files import bare_files
 from runner.errors import UsageError
 from runner.results.s3.store import S3Store
@@ -39,7 +39,8 @@ def main_command() -> list[str]:
 
 def agent_command() -> list[str]:
     """The one's beside COMMAND: runner is in the volume by now."""
-    return ["/bin/sh", "-c", f'exec python3 -c "{RUN}" "$RUNNER_VOLUME/package" {ROOM}.agent']
+    run = f'exec python3 -c "{RUN}" "$RUNNER_VOLUME/package" {ROOM}.agent'
+    return ["/bin/sh", "-c", f"export {LITTLE_MEMORY}=1; {run}"]
 
 
 def in_image_command() -> list[str]:

@@ -14,6 +14,7 @@ import threading
 
 from runner.batch.container import stage
 from runner.batch.container.agent import attend
+from runner.batch.container.bootstrap import LITTLE_MEMORY
 from runner.batch.container.task import say
 from runner.batch.container.volume import Volume
 from runner.errors import RunnerError
@@ -29,6 +30,7 @@ def main() -> int:
         if (code := stage.stage(os.environ, volume, in_image=True)) != stage.READY:
             return code
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+        os.environ.pop(LITTLE_MEMORY, None)
         command = subprocess.Popen(
             ["/bin/sh", str(volume.main / "main.sh")],
             stdin=subprocess.DEVNULL,
