@@ -23,6 +23,18 @@ MAIN = "default"
 """What the container of a job of one container is called: so it is named in its log stream."""
 
 
+_SUBMISSION = "RUNNER_SUBMISSION"
+"""The variable by which the containers of a queue's attempt find what they are to do."""
+
+
+def _submission_in(environment: Any) -> str | None:
+    """Its value. Of the rest of the environment nothing is kept: it may hold anything."""
+    for each in environment if isinstance(environment, list) else ():
+        if isinstance(each, dict) and each.get("name") == _SUBMISSION:
+            return str(each.get("value"))
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """vCPUs, MiB of memory, or GPUs: ``kind`` is VCPU, MEMORY or GPU."""
@@ -58,6 +70,7 @@ class ContainerDetail:
     requirements: Annotated[tuple[Requirement, ...], Rule(key="resourceRequirements")] = ()
     vcpus: int | None = None
     memory: int | None = None
+    submission: Annotated[str | None, Rule(_submission_in, key="environment")] = None
 
     def amount(self, kind: str) -> float | None:
         """vCPUs, MiB or GPUs that it was given; None where that isn't told."""
@@ -221,6 +234,12 @@ class JobDetail:
     @property
     def on_eks(self) -> bool:
         return self._pods is not None
+
+    @property
+    def result_store(self) -> str | None:
+        """Of an attempt of a queue: where its queue's results, logs and state are."""
+        found = next((each.submission for each in self.containers if each.submission), None)
+        return found.rpartition("/submissions/")[0] or None if found is not None else None
 
     @property
     def containers(self) -> tuple[ContainerDetail, ...]:

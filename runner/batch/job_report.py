@@ -57,6 +57,7 @@ def view(
         "containers": [_container_view(each, job, region) for each in job.ends],
         "attempts": [_attempt_view(each, job, region) for each in job.attempts],
         "attempts_allowed": job.retries,
+        "result_store": job.result_store,
     }
     if job.array is not None:
         counts = {state: job.array.counts[state] for state in STATES if state in job.array.counts}
@@ -112,6 +113,8 @@ def _facts(
     passed = runtime(job, now)
     yield "Runtime", "-" if passed is None else span(passed)
     yield from _of_parts(job)
+    if job.result_store is not None:
+        yield "Of a queue", f"its output is kept in {job.result_store}"
     ends = _shown_ends(job)
     for each in ends:
         yield from _of_container(each, job, region, urls, named=len(ends) > 1)

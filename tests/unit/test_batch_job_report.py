@@ -86,6 +86,18 @@ def test_containers_of_several_are_found_where_they_are() -> None:
     assert [each["name"] for each in found["containers"]] == ["side", "main"]
 
 
+def test_attempt_of_a_queue_says_where_its_output_is() -> None:
+    """Its log would be looked for in CloudWatch, where it isn't."""
+    value = "s3://bucket/queues/q/submissions/r.1.json"
+    variables = [{"name": "X", "value": "\0odd"}, {"name": "RUNNER_SUBMISSION", "value": value}]
+    raw = single()
+    raw["container"]["environment"] = variables
+    job = read_job(raw)
+    assert job.result_store == "s3://bucket/queues/q"
+    assert "its output is kept in s3://bucket/queues/q" in "\n".join(lines(job, 0.0))
+    assert read_job(single()).result_store is None
+
+
 def test_pods_nodes_and_arrays_are_told() -> None:
     """A job of another kind would be told as if nothing were known of it."""
     pod = {"podProperties": {"containers": [{"name": "pod", "exitCode": 6, "reason": "Error"}]}}

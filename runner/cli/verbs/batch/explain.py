@@ -27,6 +27,7 @@ def execute(arguments: argparse.Namespace) -> int:
     for number, raw in enumerate(found.values()):
         job = read_job(raw)
         why = explain(jobs.batch, job, jobs.region, _unseen)
+        job_options.say_of_queue("explain", job)
         views.append({"job_id": job.id, "status": job.status, **why.view()})
         if arguments.json:
             continue

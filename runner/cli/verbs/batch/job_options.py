@@ -19,6 +19,7 @@ from runner.model.settings import parse_size
 
 if TYPE_CHECKING:
     from runner.aws.batch import Batch
+    from runner.batch.job_detail import JobDetail
 
 FRESH_PAUSES = (1.0, 2.0)
 """Seconds before each new look for jobs that Batch doesn't know: new ones it doesn't at once."""
@@ -135,6 +136,13 @@ def say_missing(verb: str, missing: Sequence[str], where: str) -> None:
             verb,
             f"AWS Batch knows no job {each} in {where}; ended ones it forgets after seven days",
         )
+
+
+def say_of_queue(verb: str, job: JobDetail) -> None:
+    """Where the output of a queue's attempt is: not in CloudWatch."""
+    if job.result_store is not None:
+        look = f"`runner logs JOB --from {job.result_store}` shows its output"
+        say(verb, f"{job.id} is an attempt of a queue, which drives it: {look}")
 
 
 def say(verb: str, line: str) -> None:

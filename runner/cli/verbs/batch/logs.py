@@ -69,6 +69,7 @@ class _Shown:
         self._events: LogEvents | None = None
         self._address: LogAddress | None = None
         self._token: str | None = None
+        self._told_of_queue = False
 
     def print_once(self) -> int:
         job = self._look()
@@ -148,6 +149,9 @@ class _Shown:
             told = f"AWS Batch knows no job {missing[0]} in {self._jobs.region}"
             raise NotFoundError(f"{told}; ended ones it forgets after seven days")
         job = read_job(found[self._jobs.ids[0]])
+        if not self._told_of_queue:
+            self._told_of_queue = True
+            job_options.say_of_queue("logs", job)
         if job.is_array:
             raise UsageError(f"{job.id} is an array: name one of its children, such as {job.id}:0")
         return job

@@ -55,11 +55,15 @@ def _say(line: str) -> None:
 
 def _request(jobs: job_options.NamedJobs, raw: dict[str, Any]) -> dict[str, Any]:
     from runner.aws.errors import AwsError, ErrorKind
+    from runner.batch.job_detail import read_job
     from runner.batch.plain_definitions import CONTENT
     from runner.batch.resubmission import former_indices, request_again
     from runner.batch.single_jobs import MARK
 
     job_id = raw["jobId"]
+    if (store := read_job(raw).result_store) is not None:
+        told = f"{job_id} is an attempt of a queue, whose results are in {store}"
+        raise UsageError(f"{told}: `runner retry` runs its job again")
     if raw["status"] != "FAILED":
         raise UsageError(f"{job_id} is {raw['status']}: only what has FAILED is submitted again")
     array = raw.get("arrayProperties") or {}
