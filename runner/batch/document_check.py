@@ -15,6 +15,7 @@ from math import ceil
 from runner.batch.definitions import (
     CARRIER_MIB,
     CARRIER_VCPUS,
+    CARRIER_VCPUS_EC2,
     CARRIERS,
     DEFAULT_MEMORY,
     MOST_STOP_SECONDS,
@@ -162,6 +163,9 @@ def notes(queue: QueueSpec, facts: BatchFacts) -> list[str]:
             "max_parallel_jobs",
             "is 1: jobs run one by one; --max-parallel fit runs all that are ready at once",
         )
+    if facts.fargate is not True:
+        more = f"{CARRIERS * CARRIER_VCPUS_EC2:g} vCPUs and {STAGING_MIB}MiB"
+        found.add("jobs", f"on EC2 each takes {more} more, for the containers that carry its files")
     _each_job(queue, facts, found, (_sizes, _manners))
     return [*found.lines(), *([] if facts.shared else _empty_edges(queue))]
 

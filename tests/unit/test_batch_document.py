@@ -18,6 +18,7 @@ from runner.model.fields import JOB_FIELDS, QUEUE_FIELDS
 FACTS = BatchFacts(store=True, image="python:3.12")
 FARGATE = BatchFacts(store=True, image="i", fargate=True)
 EC2 = BatchFacts(store=True, image="i", fargate=False)
+CARRIED = "jobs: on EC2 each takes 2 vCPUs and 512MiB more, for the containers that carry its files"
 MEMORY: dict[str, Any] = {"resources": {"memory": "1.5GiB", "cpus": 1}}
 """With what carries files it is one of Fargate's pairs, and nothing has to be told."""
 
@@ -138,14 +139,14 @@ NOTES: list[tuple[dict[str, Any], BatchFacts, str]] = [
 def test_what_is_done_otherwise_is_told(job: dict[str, Any], facts: BatchFacts, told: str) -> None:
     """Somebody would pay for what they didn't ask for, or miss what they did."""
     assert [line for line in notes(queue(job), facts) if told in line], notes(queue(job), facts)
-    assert notes(queue(MEMORY), EC2) == []
+    assert notes(queue(MEMORY), EC2) == [CARRIED]
 
 
 def test_one_by_one_is_told_with_the_flag_that_changes_it() -> None:
     """Two hundred samples would run one after another on a service made for thousands."""
-    (line,) = notes(queue({}, {}, max_parallel_jobs=1), EC2)
+    line, *others = notes(queue({}, {}, max_parallel_jobs=1), EC2)
     assert line.startswith("max_parallel_jobs: is 1") and "--max-parallel fit" in line
-    assert notes(queue({}, max_parallel_jobs=1), EC2) == []
+    assert others == notes(queue({}, max_parallel_jobs=1), EC2) == [CARRIED]
 
 
 def test_each_edge_that_hands_on_nothing_is_named() -> None:
@@ -157,13 +158,14 @@ def test_each_edge_that_hands_on_nothing_is_named() -> None:
         {"depends_on": ["j2"]},
     ]
     assert notes(queue(*some), EC2) == [
+        CARRIED,
         'jobs[0]: "j0" declares neither result_paths nor output_paths, so it hands no files on to '
-        '"j1", "j2"'
+        '"j1", "j2"',
     ]
     shared = BatchFacts(True, "i", "efs:fs-01234567", fargate=False)
-    assert notes(queue(*some), shared) == []
+    assert notes(queue(*some), shared) == [CARRIED]
     many = queue({}, *({"depends_on": ["j0"]} for _ in range(25)))
-    assert notes(many, EC2)[0].endswith('"j20" and 5 more')
+    assert notes(many, EC2)[1].endswith('"j20" and 5 more')
 
 
 def test_the_guides_page_shows_what_is_said() -> None:
@@ -172,5 +174,5 @@ def test_the_guides_page_shows_what_is_said() -> None:
     (document,) = re.findall(r"^```json\n(.*?)^```$", page, re.M | re.S)
     shown = parse_document(document.encode())
     told = notes(shown, BatchFacts())
-    assert refused(shown, BatchFacts()) == [] and len(told) == 4
+    assert refused(shown, BatchFacts()) == [] and len(told) == 5
     assert all(f"runner validate: warning: {line}\n" in page for line in told)
