@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import batch
+import batch_queues
 import cases
 import launch
 import machine
@@ -25,6 +26,7 @@ CASES = {
     **machine.CASES,
     **launch.CASES,
     **batch.CASES,
+    **batch_queues.CASES,
 }
 
 

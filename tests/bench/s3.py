@@ -34,7 +34,7 @@ KEEPS_MEMORY = {
 
 def results(report: Report, root: Path) -> None:
     """5,000 files of 4 KiB and one of 1 GiB, up and down."""
-    aws = _aws(Path(".bench/awscli").absolute())
+    aws = aws_command(Path(".bench/awscli").absolute())
     endpoint = Endpoint(KEEPS_MEMORY)
     try:
         folder = Lab(root).root / "files"
@@ -69,11 +69,11 @@ def _both_ways(
         job = {"job_id": "a", "command": "true", "timeout": "1h", "result_paths": [f"{files}/**"]}
         document = lab.document([job])
         where = f"s3://{bucket}/q"
-        seconds, peak = _timed([*lab.run_command(document), "--results", where], env)
+        seconds, peak = timed([*lab.run_command(document), "--results", where], env)
         ours_up.append(seconds)
         peaks.append(peak)
         command = [*RUNNER, "results", where, "--output", str(lab.root / "ours"), "--no-logs"]
-        seconds, peak = _timed(command, env)
+        seconds, peak = timed(command, env)
         ours_down.append(seconds)
         assert _count(lab.root / "ours/a") == _count(files)
         endpoint.empty(bucket)
@@ -81,8 +81,8 @@ def _both_ways(
             bucket = endpoint.bucket()
             theirs = f"s3://{bucket}/q"
             copy = [*aws, "s3", "cp", "--recursive", "--only-show-errors"]
-            theirs_up.append(_timed([*copy, str(files), theirs], env)[0])
-            theirs_down.append(_timed([*copy, theirs, str(lab.root / "theirs")], env)[0])
+            theirs_up.append(timed([*copy, str(files), theirs], env)[0])
+            theirs_down.append(timed([*copy, theirs, str(lab.root / "theirs")], env)[0])
             assert _count(lab.root / "theirs") == _count(files)
             endpoint.empty(bucket)
         shutil.rmtree(lab.root / "ours")
@@ -99,7 +99,7 @@ def _count(folder: Path) -> int:
     return sum(path.is_file() for path in folder.rglob("*"))
 
 
-def _timed(command: list[str], env: dict[str, str]) -> tuple[float, float]:
+def timed(command: list[str], env: dict[str, str]) -> tuple[float, float]:
     """Seconds and peak resident MB of a command that must succeed."""
     begun = time.perf_counter()
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
@@ -142,7 +142,7 @@ def _live_log(report: Report, root: Path, endpoint: Endpoint) -> None:
     report.add(title, sum(stored.values()) / (1 << 30), 1.01, "×", f"{len(stored)} parts")
 
 
-def _aws(place: Path) -> list[str] | None:
+def aws_command(place: Path) -> list[str] | None:
     """The AWS command line, in an environment of its own: it pins another botocore than ours."""
     command = place / "bin" / "aws"
     if not command.exists():

@@ -7,6 +7,10 @@ iam:PassRole, with their resources.
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -227,3 +231,52 @@ def lines(guarded: Guarded, stream: str) -> list[str]:
             if len(found) >= 16 or time.monotonic() > deadline:
                 return [each["message"] for each in found]
             time.sleep(0.05)
+
+
+def test_a_queue_runs_with_the_policies_that_ship(
+    account: BatchAccount, guarded: Guarded, tmp_path: Path
+) -> None:
+    """The first queue after `runner setup --batch` would wait for permissions for ever."""
+    jobs = [
+        {"job_id": "a", "command": "echo made > out; exit $((JOB_ATTEMPT == 1))",
+         "result_paths": ["out"], "retry": {"max_attempts": 2, "base_delay": "1ms"}},
+        {"job_id": "b", "command": "cat out", "depends_on": ["a"]},
+        {"job_id": "x", "command": "exit 0", "array": 3},
+    ]  # fmt: skip
+    document = {
+        "queue_id": "q",
+        "queue_name": "q",
+        "global_timeout": "10m",
+        "on_failure": "stop",
+        "result_s3_bucket": guarded.bucket,
+        "max_parallel_jobs": 4,
+        "jobs": [{"timeout": "2m", **job} for job in jobs],
+    }
+    path = tmp_path / "queue.json"
+    path.write_text(json.dumps(document))
+    words = ["run", str(path), "--target", "batch", "--image", "i", "--bundle", "image"]
+    env = {
+        **os.environ,
+        **guarded.env,
+        "AWS_ENDPOINT_URL_BATCH": account.server.url,
+        "HOME": str(tmp_path),
+        "RUNNER_BATCH_JOB_QUEUE": "queue",
+        "RUNNER_BATCH_JOB_ROLE": JOB_ROLE,
+        "RUNNER_BATCH_EXECUTION_ROLE": JOB_ROLE.replace("-job", "-execution"),
+        "RUNNER_STATE_DIR": str(tmp_path / "state"),
+        "RUNNER_LOG_DIR": str(tmp_path / "logs"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr, account.server.errors())
+    assert "denied" not in done.stderr.lower()
+    with guarded.off_guard():
+        keys = guarded.endpoint.keys(guarded.bucket, "queues/q/")
+    assert {key.partition("/")[0] for key in keys} == {"queues"}
+    stored = [key for key in keys if key.endswith(".stored.json")]
+    assert len(stored) == 6, "an attempt of a, another, one of b, three elements of x"
