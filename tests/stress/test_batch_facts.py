@@ -4,8 +4,11 @@ and answers held against recorded ones of the real service."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -454,3 +457,39 @@ def test_pairs_of_fargate(batch: BatchAccount, vcpus: float, memory: int, fits: 
         batch.client.register_job_definition(**request)
     else:
         assert "no pair" in refusal(batch.client.register_job_definition, **request)
+
+
+AT_ITS_ADDRESS = """
+import sys
+sys.path[:0] = [{tests!r}]
+from batch_account import BatchAccount
+from batch_server import Delays, KeptLogs, Processes, Settings
+from batch_server.task_endpoint import REAL
+logs = KeptLogs()
+batch = BatchAccount(Processes(logs), Settings(agent_address=REAL, rates={{}}))
+asks = (
+    "import botocore.session;"
+    "found = botocore.session.get_session().get_credentials();"
+    "print(found.method, found.access_key)"
+)
+batch.register("d", command=["python3", "-c", asks], jobRoleArn="arn:aws:iam::1:role/r")
+job = batch.wait(batch.start("d"))
+print(logs.lines[job["container"]["logStreamName"]])
+batch.close()
+"""
+
+
+def test_agent_is_asked_at_its_own_address() -> None:
+    """A relative URI, which is what the agent tells, could not be tried."""
+    tests = str(Path(__file__).parents[1])
+    program = [sys.executable, "-c", AT_ITS_ADDRESS.format(tests=tests)]
+    network = 'ip link set lo up && ip addr add 169.254.170.2/32 dev lo && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", network, "sh", *program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("a network of its own needs root")
+    assert "container-role ASIATEST" in done.stdout, done.stderr
