@@ -161,7 +161,12 @@ def last_part(store: ResultStore, layout: Layout, run_id: str) -> int:
 
 def _numbers(store: ResultStore, layout: Layout, run_id: str) -> set[int]:
     keys = (entry.key for entry in store.list(layout.journal_prefix(run_id)))
-    return {number for key in keys if (number := layout.journal_part_of(key))}
+    # Deeper keys are no parts: a job's role may be able to write such (permissions.yaml).
+    return {
+        number
+        for key in keys
+        if (number := layout.journal_part_of(key)) and key == layout.journal_key(run_id, number)
+    }
 
 
 def read_journal(store: ResultStore, layout: Layout, run_id: str) -> JournalState | None:

@@ -182,7 +182,7 @@ def tried(name, call):
         return error.response["Error"]["Code"]
 queue = "queues/q/"
 told = {}
-for key in ("jobs/a/attempts/1/t.claim.json", "jobs/a/exchange/f", "jobs/x/17/stdout.log",
+for key in ("jobs/a/attempts/1/t.claim.json", "work/r/a/f", "jobs/x/17/stdout.log",
             "submissions/t.json", "lease.json", "queue-state.json", "control/c.json",
             "journal/000000000001.json", "coordinator.json", "queue.json"):
     told["put " + key] = tried(key, lambda: s3.put_object(Bucket=bucket, Key=queue + key, Body=b""))
@@ -212,7 +212,7 @@ def test_job_role_writes_jobs_only(account: BatchAccount, guarded: Guarded) -> N
     told = dict(line.rsplit(" ", 1) for line in lines(guarded, stream))
     allowed = {name for name, found in told.items() if found == "allowed"}
     assert allowed == {
-        "put jobs/a/attempts/1/t.claim.json", "put jobs/a/exchange/f", "put jobs/x/17/stdout.log",
+        "put jobs/a/attempts/1/t.claim.json", "put work/r/a/f", "put jobs/x/17/stdout.log",
         "get submissions/t.json", "get lease.json", "get jobs/b/manifest.json", "get bundle",
         "list",
     }  # fmt: skip

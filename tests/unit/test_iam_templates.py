@@ -102,8 +102,10 @@ def test_objects_are_those_of_our_prefixes() -> None:
             for name in ("queue-state.json", "lease.json", "jobs/*", "events/*")
         }
         | {"runner/index/*", "runner/launches/*/bootstrap.*"},
-        "batch-job": {"queues/*", "team-a/*", "queues/*/jobs/*", "team-a/*/jobs/*"}
-        | {"runner/bundles/*"},
+        "batch-job": {
+            *("queues/*", "team-a/*", "runner/bundles/*", "queues/*/jobs/*", "team-a/*/jobs/*"),
+            *("queues/*/work/*", "team-a/*/work/*"),
+        },
         "batch-execution": set(),
         "batch-coordinator": {"queues/*", "team-a/*", "runner/bundles/*", "runner/launches/*"},
         "batch": {"queues/*", "team-a/*", "runner/*"},

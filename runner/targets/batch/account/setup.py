@@ -44,7 +44,7 @@ DEFAULT_VCPUS = 64
 WORDS: Mapping[str, Mapping[str, str]] = {
     iam.PERMISSIONS: {
         "JobRole": "role runner-batch-job, for the jobs' containers: reads {results}, and writes "
-        "below jobs/ there; reads bundles{secrets}",
+        "below jobs/ and work/ there; reads bundles{secrets}",
         "ExecutionRole": "role runner-batch-execution, for ECS before a container starts: pulls "
         "images from {repositories}; writes logs below /aws/batch{secrets}",
         "CoordinatorRole": "role runner-batch-coordinator, for a queue that is driven in Batch: "
