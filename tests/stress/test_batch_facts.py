@@ -32,7 +32,7 @@ from botocore.exceptions import ClientError
 from s3_endpoint import Endpoint
 
 INSTANT = Delays(submitted=(0, 1), runnable=(0, 1), starting=(0, 1), ended=(0, 1))
-STAYS = "trap 'exit 0' TERM; while :; do sleep 0.01; done"
+STAYS = "while :; do sleep 0.01; done"
 
 
 @pytest.fixture
@@ -41,8 +41,13 @@ def events() -> KeptEvents:
 
 
 @pytest.fixture
-def flawed() -> Flawed:
-    return Flawed(Processes(KeptLogs()))
+def logs() -> KeptLogs:
+    return KeptLogs()
+
+
+@pytest.fixture
+def flawed(logs: KeptLogs) -> Flawed:
+    return Flawed(Processes(logs))
 
 
 @pytest.fixture
@@ -264,17 +269,18 @@ def test_ended_jobs_are_never_tried_again(batch: BatchAccount) -> None:
     assert (ended["status"], len(ended["attempts"])) == ("FAILED", 1)
 
 
-def test_spot_interruption_gives_time_and_is_named(batch: BatchAccount) -> None:
+def test_spot_interruption_gives_time_and_is_named(batch: BatchAccount, logs: KeptLogs) -> None:
     """An interrupted job could not be told from one that failed; or one that ended well from one
     that didn't."""
-    good = batch.submit(STAYS)
-    bad = batch.submit("trap 'exit 3' TERM; while :; do sleep 0.01; done")
-    for job in (good, bad):
-        batch.wait(job, "RUNNING")
-    time.sleep(0.1)  # until their shells have set the traps
-    for job in (good, bad):
+    jobs = [batch.submit(f"trap 'exit {code}' TERM; echo up; {STAYS}") for code in (0, 3)]
+    for job in jobs:
+        stream = batch.wait(job, "RUNNING")["container"]["logStreamName"]
+        deadline = time.monotonic() + WAIT
+        while not logs.lines[stream]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         batch.server.interrupt(job)
-    ends = [batch.wait(job) for job in (good, bad)]
+    ends = [batch.wait(job) for job in jobs]
     assert [each["status"] for each in ends] == ["SUCCEEDED", "FAILED"]
     assert {each["statusReason"] for each in ends} == {"Your Spot Task was interrupted."}
 

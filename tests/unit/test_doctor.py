@@ -14,7 +14,7 @@ from runner.errors import UsageError
 from runner.targets.ec2.account.doctor import permissions
 from runner.targets.ec2.account.doctor.account import Caller, _clock
 from runner.targets.ec2.account.doctor.findings import Finding, Grade, examine, ok
-from runner.targets.ec2.account.doctor.role import _trusts_ec2
+from runner.targets.ec2.account.doctor.role import trusts
 
 
 def test_one_check_that_hangs_holds_nobody_up() -> None:
@@ -84,7 +84,7 @@ def test_no_clock_is_no_finding() -> None:
 )
 def test_whether_ec2_is_trusted(trust: Any, trusted: bool) -> None:
     """A machine would boot without keys, and its log say nothing of why."""
-    assert _trusts_ec2(trust) is trusted
+    assert trusts(trust, "ec2.amazonaws.com") is trusted
 
 
 # -- IAM's simulator, which no fake has ------------------------------------------------------

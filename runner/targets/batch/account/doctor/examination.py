@@ -19,7 +19,7 @@ from runner.targets.batch.account.doctor.queue import (
 )
 from runner.targets.batch.account.doctor.roles import check_rights, check_roles
 from runner.targets.batch.account.setup import PERMISSIONS_STACK
-from runner.targets.ec2.account.doctor.account import Caller, who
+from runner.targets.ec2.account.doctor.account import Caller, learn_who
 from runner.targets.ec2.account.doctor.bucket import check_bucket
 from runner.targets.ec2.account.doctor.findings import Check, Finding, examine, ok, warn
 from runner.targets.ec2.account.setup import buckets_of
@@ -36,7 +36,7 @@ def examine_batch(region: str, given: BatchSettings) -> list[Finding]:
     """Everything; what needs credentials is left out where there are none."""
     began = time.monotonic()
     callers: list[Caller] = []
-    found = examine({"credentials": partial(_who, region, callers)}, FOR_WHO)
+    found = examine({"credentials": partial(learn_who, region, callers)}, FOR_WHO)
     if not callers:
         return found
     queue = (given.job_queue or names.JOB_QUEUE).rpartition("/")[2]
@@ -53,13 +53,6 @@ def examine_batch(region: str, given: BatchSettings) -> list[Finding]:
     for image in dict.fromkeys(filter(None, (given.image, given.agent_image))):
         checks[f"image {image}"] = partial(check_image, image, region)
     return [*found, ok("region", region), *examine(checks, left)]
-
-
-def _who(region: str, callers: list[Caller]) -> list[Finding]:
-    caller, found = who(region)
-    if caller is not None:
-        callers.append(caller)
-    return found
 
 
 def _queue(region: str, name: str) -> list[Finding]:

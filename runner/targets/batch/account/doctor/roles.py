@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote
 
 from runner.aws.clients import make_client
 from runner.aws.errors import AwsError, ErrorKind, calling
@@ -13,6 +11,7 @@ from runner.targets.batch.account import names
 from runner.targets.ec2.account.doctor.account import Caller
 from runner.targets.ec2.account.doctor.findings import Finding, fail, ok, warn
 from runner.targets.ec2.account.doctor.permissions import simulate, simulated_as
+from runner.targets.ec2.account.doctor.role import trusts
 
 TASKS = "ecs-tasks.amazonaws.com"
 """Whom a role trusts that a container is to have (ECS Developer Guide, "Task IAM role")."""
@@ -93,7 +92,7 @@ def _check(name: str, wanted: Wanted) -> Finding:
         if error.kind is ErrorKind.DENIED:
             return warn(check, "can't be seen: iam:GetRole is missing")
         return fail(check, str(error), "try again")
-    if not _trusts_tasks(role.get("AssumeRolePolicyDocument") or {}):
+    if not trusts(role.get("AssumeRolePolicyDocument") or {}, TASKS):
         todo = f"let {TASKS} do sts:AssumeRole in its trust policy"
         return fail(check, "it doesn't trust ECS: no container gets its keys", todo)
     refused = _refused(str(role["Arn"]), wanted)
@@ -116,15 +115,3 @@ def _refused(source: str, wanted: Wanted) -> list[str] | None:
         ]
     except AwsError:
         return None
-
-
-def _trusts_tasks(trust: Any) -> bool:
-    """Of a trust policy, as boto3 gives it (a document) or IAM (text, URL-encoded)."""
-    document = json.loads(unquote(trust)) if isinstance(trust, str) else trust
-    statements = document.get("Statement", [])
-    for each in statements if isinstance(statements, list) else [statements]:
-        services = (each.get("Principal") or {}).get("Service", [])
-        named = [services] if isinstance(services, str) else services
-        if each.get("Effect") == "Allow" and TASKS in named:
-            return True
-    return False

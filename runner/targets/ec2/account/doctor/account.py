@@ -32,6 +32,14 @@ class Caller:
         return self.arn.split(":")[1]
 
 
+def learn_who(region: str, callers: list[Caller]) -> list[Finding]:
+    """What was found; who asks is added to ``callers``, if AWS says it."""
+    caller, found = who(region)
+    if caller is not None:
+        callers.append(caller)
+    return found
+
+
 def who(region: str) -> tuple[Caller | None, list[Finding]]:
     """Who asks, None if AWS doesn't say; and what was found on the way."""
     try:

@@ -7,7 +7,7 @@ from functools import partial
 
 from runner.aws.stacks import Stacks
 from runner.errors import RunnerError
-from runner.targets.ec2.account.doctor.account import Caller, who
+from runner.targets.ec2.account.doctor.account import Caller, learn_who
 from runner.targets.ec2.account.doctor.bucket import check_bucket
 from runner.targets.ec2.account.doctor.findings import PATIENCE, Check, Finding, examine, ok, warn
 from runner.targets.ec2.account.doctor.permissions import check_end, check_launch, check_simulated
@@ -26,7 +26,7 @@ def examine_laptop(region: str, bucket: str | None, instance_type: str | None) -
     """Everything; what needs credentials is left out where there are none."""
     began = time.monotonic()
     callers: list[Caller] = []
-    found = examine({"credentials": partial(_who, region, callers)}, FOR_WHO)
+    found = examine({"credentials": partial(learn_who, region, callers)}, FOR_WHO)
     left = PATIENCE - (time.monotonic() - began)
     if not callers:
         return [*found, *examine({"endpoints": partial(check_endpoints, region)}, left)]
@@ -43,13 +43,6 @@ def examine_laptop(region: str, bucket: str | None, instance_type: str | None) -
         "session plugin": check_plugin,
     }
     return [*found, ok("region", region), *examine(checks, left)]
-
-
-def _who(region: str, callers: list[Caller]) -> list[Finding]:
-    caller, found = who(region)
-    if caller is not None:
-        callers.append(caller)
-    return found
 
 
 def _launch(region: str, kind: str) -> list[Finding]:

@@ -12,6 +12,7 @@ from runner.targets.ec2 import names
 from runner.targets.ec2.account.doctor.findings import Finding, fail, ok, warn
 
 _CHECK = "role"
+_EC2 = "ec2.amazonaws.com"
 _SETUP = "`runner setup` makes it"
 
 
@@ -29,7 +30,7 @@ def check_role(name: str = names.PROFILE) -> list[Finding]:
         todo = f"delete it (aws iam delete-instance-profile --instance-profile-name {name}); "
         return [fail(_CHECK, says, f"{todo}then {_SETUP}")]
     trust = roles[0].get("AssumeRolePolicyDocument") or {}
-    if not _trusts_ec2(trust):
+    if not trusts(trust, _EC2):
         says = f"the role {roles[0]['RoleName']} doesn't trust EC2: no machine gets its keys"
         return [fail(_CHECK, says, "let ec2.amazonaws.com do sts:AssumeRole in its trust policy")]
     return [ok(_CHECK, f"{roles[0]['Arn']}, and EC2 may give it to machines")]
@@ -43,14 +44,14 @@ def _refused(error: AwsError, what: str) -> Finding:
     return fail(_CHECK, str(error), "try again")
 
 
-def _trusts_ec2(trust: Any) -> bool:
-    """Of a trust policy, as boto3 gives it (a document) or IAM (text, URL-encoded)."""
+def trusts(trust: Any, service: str) -> bool:
+    """Whether a trust policy, as boto3 gives it (a document) or IAM (text, URL-encoded), lets a
+    service take the role; in China its name has `.cn` behind it."""
     document = json.loads(unquote(trust)) if isinstance(trust, str) else trust
     statements = document.get("Statement", [])
     for each in statements if isinstance(statements, list) else [statements]:
         services = (each.get("Principal") or {}).get("Service", [])
         named = [services] if isinstance(services, str) else services
-        # ec2.amazonaws.com.cn in China.
-        if each.get("Effect") == "Allow" and any(s.startswith("ec2.amazonaws.com") for s in named):
+        if each.get("Effect") == "Allow" and any(name.startswith(service) for name in named):
             return True
     return False
