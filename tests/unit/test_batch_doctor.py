@@ -142,6 +142,7 @@ def test_main_table_is_for_subnets_without_one() -> None:
         (("setup", "--batch", "--compute", "ec2", "--max-vcpus", "0"), "is no number of vCPUs"),
         (("setup", "--batch", "--compute", "ec2", "--job-queue", "a b"), "isn't the name of"),
         (("setup", "--batch", "--definition", "*"), "isn't the name of a job definition"),
+        (("setup", "--batch", "--repository", "tools"), "isn't the ARN of an ECR repository"),
         (("setup", "--batch", "--no-shell"), "--shell is about machines on EC2"),
     ],
 )

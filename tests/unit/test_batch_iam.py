@@ -117,6 +117,9 @@ def test_what_was_allowed_stays() -> None:
     assert again["ResultArns"] == "arn:aws:s3:::one/queues/*,arn:aws:s3:::two/t/*"
     ours = "arn:aws:batch:*:1:job-definition"
     assert again["DefinitionArns"] == f"{ours}/runner-*,{ours}/tools-*"
+    other = "arn:aws:ecr:*:763104351884:repository/pytorch-*"
+    more = permissions(again, BatchSetupRequest("r", repositories=[other]), "aws", "1")
+    assert more["RepositoryArns"] == f"arn:aws:ecr:*:1:repository/*,{other}"
     assert permissions(again, BatchSetupRequest("us-east-1"), "aws", "1") == again
     assert set(told) == set(loaded("batch-permissions")["Parameters"])
     assert compute_stack("my_queue") == "runner-batch-queue-my-queue"

@@ -40,6 +40,8 @@ reference, CreateComputeEnvironment)."""
 
 _DEFINITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\*?")
 
+_REPOSITORY = re.compile(r"arn:aws[a-z-]*:ecr:[a-z0-9*-]+:[0-9]{12}:repository/[a-z0-9._/-]+\*?")
+
 COMPUTE = ("fargate", "fargate-spot", "ec2", "spot")
 
 _SECRET = re.compile(r"arn:aws[a-z-]*:(ssm|secretsmanager):[a-z0-9*-]+:[0-9]{12}:\S+")
@@ -90,6 +92,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--definition", metavar="NAME", action="append", default=[],
         help="job definitions that people may register and submit, beside runner's own; may be "
         "repeated, may end with *",
+    )  # fmt: skip
+    batch.add_argument(
+        "--repository", metavar="ARN", action="append", default=[],
+        help="an ECR repository of another account that jobs have images from; may be repeated, "
+        "may end with *",
     )  # fmt: skip
     parser.add_argument("--show", action="store_true", help="print the templates, do nothing")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, do nothing")
@@ -162,6 +169,9 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--secret: {quoted(secret)} isn't {what}")
     if arguments.job_queue is not None and not _JOB_QUEUE.fullmatch(arguments.job_queue):
         raise UsageError(f"--job-queue: {quoted(arguments.job_queue)} isn't the name of a queue")
+    for arn in arguments.repository:
+        if not _REPOSITORY.fullmatch(arn):
+            raise UsageError(f"--repository: {quoted(arn)} isn't the ARN of an ECR repository")
     for name in arguments.definition:
         if not _DEFINITION.fullmatch(name):
             raise UsageError(f"--definition: {quoted(name)} isn't the name of a job definition")
@@ -169,7 +179,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _check_company(arguments: argparse.Namespace) -> None:
-    for flag in ("compute", "definition"):
+    for flag in ("compute", "definition", "repository"):
         if getattr(arguments, flag) and not arguments.batch:
             raise UsageError(f"--{flag} goes with --batch")
     for flag in ("job_queue", "max_vcpus", "subnet"):
@@ -215,6 +225,7 @@ def _wanted_of_batch(arguments: argparse.Namespace) -> BatchSetupRequest:
         kms_key=arguments.kms_key,
         versioning=arguments.versioning,
         definitions=arguments.definition,
+        repositories=arguments.repository,
         compute=compute,
     )
 

@@ -87,7 +87,7 @@ class ComputeRequest:
 class BatchSetupRequest:
     """What was asked for; None and () leave what is there as it is.
 
-    ``definitions`` are names, and may end with ``*``.
+    ``definitions`` are names, ``repositories`` ARNs; both may end with ``*``.
     """
 
     region: str
@@ -98,6 +98,7 @@ class BatchSetupRequest:
     kms_key: str | None = None
     versioning: bool = False
     definitions: Sequence[str] = ()
+    repositories: Sequence[str] = ()
     compute: ComputeRequest | None = None
 
 
@@ -154,7 +155,9 @@ def permissions(
         "KmsKeyArn": wanted.kms_key or old.get("KmsKeyArn", ""),
         "QueueArns": list_of("QueueArns", arns("batch", "job-queue", ["*"])),
         "DefinitionArns": list_of("DefinitionArns", arns("batch", "job-definition", ours)),
-        "RepositoryArns": list_of("RepositoryArns", arns("ecr", "repository", ["*"])),
+        "RepositoryArns": list_of(
+            "RepositoryArns", [*arns("ecr", "repository", ["*"]), *wanted.repositories]
+        ),
     }
 
 
@@ -212,7 +215,7 @@ def _step(
     told = {
         "results": stores_of(given.get("ResultArns", "")),
         "secrets": "; reads the secrets that were named" if given.get("SecretArns") else "",
-        "repositories": f"ECR ({of('RepositoryArns')})",
+        "repositories": f"ECR ({_repositories(given.get('RepositoryArns', ''))})",
         "definitions": f"job definitions {of('DefinitionArns')}",
         "queues": f"job queues {of('QueueArns')}",
         "name": given.get("Name", ""),
@@ -223,6 +226,13 @@ def _step(
     }
     words = [text.format(**told) for text in WORDS[name].values()]
     return make_step(stack, region, iam.template(name), given, words, there)
+
+
+def _repositories(arns: str) -> str:
+    """With their accounts, where they aren't the caller's own."""
+    first, *others = arns.split(",")
+    named = [f"{arn.split(':')[4]}: {_plain(arn)}" for arn in others]
+    return ", ".join([f"this account's {_plain(first)}", *named])
 
 
 def _plain(arns: str) -> str:
