@@ -17,7 +17,7 @@ from runner.cli import options
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.messages import quoted
-from runner.targets.batch.account.names import EXECUTION_ROLE, JOB_QUEUE, JOB_ROLE
+from runner.targets.batch.account.names import COORDINATOR_ROLE, EXECUTION_ROLE, JOB_QUEUE, JOB_ROLE
 from runner.targets.batch.account.names import POLICY as BATCH_POLICY
 from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY
 
@@ -338,6 +338,7 @@ def _settings(plan: SetupPlan, arguments: argparse.Namespace) -> list[str]:
         "job_queue": (arguments.job_queue or JOB_QUEUE) if arguments.compute else None,
         "job_role": plan.role(JOB_ROLE),
         "execution_role": plan.role(EXECUTION_ROLE),
+        "coordinator_role": plan.role(COORDINATOR_ROLE),
     }
     lines = [f'  {name} = "{value}"' for name, value in told.items() if value]
     return ["For the settings (~/.config/runner/runner.toml):", "  [batch]", *lines]

@@ -41,7 +41,7 @@ def examine_batch(region: str, given: BatchSettings) -> list[Finding]:
         return found
     queue = (given.job_queue or names.JOB_QUEUE).rpartition("/")[2]
     bucket = (given.bucket or "").removeprefix("s3://").partition("/")[0] or None
-    roles = [given.job_role, given.execution_role]
+    roles = [given.job_role, given.execution_role, given.coordinator_role]
     left = PATIENCE - (time.monotonic() - began)
     checks: dict[str, Check] = {
         "job queue": partial(_queue, region, queue),

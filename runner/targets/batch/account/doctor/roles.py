@@ -28,10 +28,15 @@ def check_roles(
     buckets: Sequence[str],
     job_role: str | None = None,
     execution_role: str | None = None,
+    coordinator_role: str | None = None,
 ) -> list[Finding]:
     """One finding for each role that containers have: those given by ARN, else those that
     `setup --batch` makes."""
-    given = {names.JOB_ROLE: job_role, names.EXECUTION_ROLE: execution_role}
+    given = {
+        names.JOB_ROLE: job_role,
+        names.EXECUTION_ROLE: execution_role,
+        names.COORDINATOR_ROLE: coordinator_role,
+    }
     return [
         _check((given.get(name) or name).rpartition("/")[2], wanted)
         for name, wanted in _wanted(caller, region, buckets).items()
