@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from runner.aws.batch import DESCRIBED, THROTTLED
-from runner.aws.errors import AwsError
+from runner.aws.errors import AwsError, ErrorKind
 from runner.batch.rate import CallRate
 
 EVERY = 2.0
@@ -29,6 +29,9 @@ LASTS = 20.0
 
 PER_SECOND = 2.0
 """Calls of DescribeJobs a second. AWS publishes no limit; this is far below what people met."""
+
+TOLD_AFTER = 5
+"""Calls in a row that fail without a word."""
 
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 20.0
@@ -56,11 +59,13 @@ class PollerCounts:
 
 
 class Poller:
-    """``describe``: see Batch.describe. Its methods may be called in any thread."""
+    """``describe``: see Batch.describe. ``say`` takes why it can't look at all, once. Its methods
+    may be called in any thread."""
 
     def __init__(
         self,
         describe: Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]],
+        say: Callable[[str], None] = lambda text: None,
         *,
         every: float = EVERY,
         per_second: float = PER_SECOND,
@@ -68,6 +73,8 @@ class Poller:
         self.counts = PollerCounts()
         self.error: str | None = None
         self._describe = describe
+        self._say = say
+        self._said: str | None = None
         self._every = every
         self._rate = CallRate(per_second)
         self._jobs: dict[str, _Watched] = {}
@@ -118,7 +125,7 @@ class Poller:
             except AwsError as error:
                 self._on_error(error, ids)
             else:
-                self.error, self._failures = None, 0
+                self.error, self._failures, self._said = None, 0, None
                 self._rate.went_well()
                 self._on_found(ids, found)
 
@@ -191,6 +198,10 @@ class Poller:
             self.counts.throttled += 1
             self._rate.throttled()
         self._failures += 1
+        denied = error.kind is ErrorKind.DENIED
+        if (denied or self._failures > TOLD_AFTER) and self._said is None:
+            self._said = self.error
+            self._say(f"{error}; until it answers, no end of a job is known")
         longest = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(self._failures - 1, 10))
         with self._changed:
             due = time.monotonic() + random.uniform(longest / 2, longest)

@@ -41,10 +41,12 @@ class BatchRunOptions:
 
 
 class BatchRun:
-    """The place of one foreground run. Its methods block."""
+    """The place of one foreground run. Its methods block. ``say`` is given words for people; to be
+    set by its host."""
 
     def __init__(self, options: BatchRunOptions, settings: Settings) -> None:
         self.options = options
+        self.say: Callable[[str], None] = lambda text: None
         self._settings = settings
         self._places: list[BatchPlace] = []
         self._document: QueueSpec | None = None
@@ -107,7 +109,7 @@ class BatchRun:
         every = {} if self.options.every is None else {"every": self.options.every}
         if self.options.every is not None and self.options.every < 0.5:
             every["looks_per_second"] = 1 / self.options.every
-        place = BatchPlace(self.options.target, store, self.options.commands, **every)
+        place = BatchPlace(self.options.target, store, self.options.commands, self.say, **every)
         self._places.append(place)
         place.prepare(run_id)
         if self._document is not None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,6 +108,12 @@ def run(
     return asyncio.run(_Foreground(repository, settings, wanted, watcher).run())
 
 
+def _soon(loop: asyncio.AbstractEventLoop, say: Callable[[str], None], text: str) -> None:
+    """Say it on the loop, from any thread; a loop that is closed has no more to say."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(say, text)
+
+
 class _Foreground(requests.Host):
     """The host of one foreground run."""
 
@@ -132,6 +139,9 @@ class _Foreground(requests.Host):
     async def run(self) -> RunOutcome:
         allow_descriptors(CLIENTS_DESCRIPTORS)
         wanted, repository = self._wanted, self.repository
+        if self._batch is not None:
+            say, loop = self._watcher.say, asyncio.get_running_loop()
+            self._batch.say = partial(_soon, loop, say)
         document, store = await asyncio.to_thread(self._begin)
         assert document.queue_id is not None
         queue_id = document.queue_id

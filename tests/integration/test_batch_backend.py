@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_server import Fault
 from on_batch import OnBatch, Reacting, account_with, job
 from s3_endpoint import Endpoint
 
+from runner.aws.batch import Batch
+from runner.aws.errors import AwsError, ErrorKind
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
-from runner.engine.batch import backend, survivors
+from runner.engine.batch import backend, calls, survivors
 from runner.errors import ConflictError, ExitCode
 from runner.service.attempt_place import check_place
 from runner.service.session import Session
@@ -212,3 +215,23 @@ def test_a_queue_stays_where_it_has_begun(on_batch: OnBatch) -> None:
     entry = on_batch.repository.find("q")
     with pytest.raises(ConflictError, match="--target batch"):
         check_place(entry, "")
+
+
+def test_calls_that_are_denied_are_told(on_batch: OnBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue whose driver lacks a right would wait for ever, without a word."""
+    denied = AwsError(ErrorKind.DENIED, "AccessDeniedException", "no batch:ListJobs")
+    tries: list[str] = []
+
+    def named(self: Batch, queue: str, prefix: str) -> list[Any]:
+        tries.append(prefix)
+        if len(tries) < 3:
+            raise denied
+        return []
+
+    monkeypatch.setattr(Batch, "named", named)
+    monkeypatch.setattr(calls, "backoff", lambda tries: 0.01)
+    watcher = Reacting()
+    assert on_batch.run(job("a"), watcher=watcher).exit_code is ExitCode.DONE
+    assert [text for text in watcher.said if "batch:ListJobs" in text] == [
+        "no batch:ListJobs; it is tried again"
+    ]

@@ -16,7 +16,8 @@ class BatchAttempt:
 
     ``told``: AttemptStarted was posted; ``over``: its end was, or that it is void. ``asked``: its
     end was asked for, for ``reason``; ``withdrawn``: what isn't submitted yet is not to be.
-    ``missing_since``: the loop's time since which Batch doesn't know the job.
+    ``looks``: how often its claim was looked for in vain; ``missing_since``: the loop's time since
+    which Batch doesn't know the job.
     """
 
     job: int
@@ -29,6 +30,7 @@ class BatchAttempt:
     reason: str | None = None
     claim: BatchClaim | None = None
     looking: bool = False
+    looks: int = 0
     judging: bool = False
     missing_since: float | None = None
     withdrawn: threading.Event = field(default_factory=threading.Event)

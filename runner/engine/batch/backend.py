@@ -11,6 +11,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from runner.batch.attempt_records import AttemptFacts, AttemptKey
@@ -47,8 +48,10 @@ from runner.engine.clock import now
 from runner.engine.context import EngineContext, MakeBackend
 from runner.errors import RunnerError
 
-CLAIM_AGAIN = 1.0
-"""Seconds between two looks for the claim of a job that runs: its files are being staged."""
+CLAIM_AGAIN = 0.7
+CLAIM_SELDOM = 15.0
+"""Seconds between two looks for the claim of a job that runs, more each time: its files are being
+staged."""
 
 UNKNOWN_FOR = 120.0
 """Seconds after which a job that Batch doesn't know is taken for one that it has forgotten. A new
@@ -73,7 +76,7 @@ class BatchBackend:
         self._scheduler = scheduler
         self._post = post
         self._records = place.records
-        self._calls = BatchCalls()
+        self._calls = BatchCalls(place.say)
         self._loop = self._calls.loop
         self._no_more = threading.Event()
         self._submitter = place.submitter(self._no_more)
@@ -146,8 +149,9 @@ class BatchBackend:
                 for attempt in attempts:
                     self.voided(attempt, why, seconds)
             case SubmissionRefused(why):
+                refused = EndVerdict(ev.NotRunnable(f"AWS Batch refuses it: {why}"))
                 for attempt in attempts:
-                    self.ended(attempt, EndVerdict(ev.NotRunnable(f"AWS Batch refuses it: {why}")))
+                    self.ended(attempt, refused)
 
     # -- follow ------------------------------------------------------------------------------
 
@@ -170,12 +174,7 @@ class BatchBackend:
         if attempt.batch_job is not None:
             self._place.poller.forget(attempt.batch_job)
         attempt.batch_job = job_id
-
-        def told(_: str, detail: Mapping[str, Any] | None) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody asks any more
-                self._loop.call_soon_threadsafe(self._on_detail, attempt, job_id, detail)
-
-        self._place.poller.watch(job_id, told)
+        self._place.poller.watch(job_id, self._calls.on_loop(partial(self._on_detail, attempt)))
 
     def _on_detail(
         self, attempt: BatchAttempt, job_id: str, detail: Mapping[str, Any] | None
@@ -203,8 +202,10 @@ class BatchBackend:
             attempt.looking = False
             if claim is not None:
                 self.on_claim(attempt, claim)
-            else:
-                self._loop.call_later(CLAIM_AGAIN, self._look_for_claim, attempt)
+                return
+            attempt.looks += 1
+            wait = min(CLAIM_SELDOM, CLAIM_AGAIN * 1.5**attempt.looks)
+            self._loop.call_later(wait, self._look_for_claim, attempt)
 
         self._insist(attempt, lambda: self._records.claim(attempt.key), looked)
 
@@ -269,8 +270,8 @@ class BatchBackend:
         """Tell of the end of an attempt, once."""
         if not self._close_attempt(attempt):
             return
-        if self._files is not None:
-            self._files.remember(attempt.job, attempt.key, facts or AttemptFacts())
+        assert self._files is not None
+        self._files.remember(attempt.job, attempt.key, facts or AttemptFacts())
         self._post(
             ev.AttemptEnded(
                 now=now(),
@@ -328,10 +329,9 @@ class BatchBackend:
         stop = live.stop if live is not None else None
         attempt.reason = attempt.reason or (stop.value if stop is not None else "ended")
         attempt.withdrawn.set()
-        self._ask_end(attempt)
+        self._ask_end(attempt, attempt.reason)
 
-    def _ask_end(self, attempt: BatchAttempt) -> None:
-        reason = attempt.reason or "ended"
+    def _ask_end(self, attempt: BatchAttempt, reason: str) -> None:
 
         def ask() -> bool:
             """Whether its start is void now."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from runner.aws.errors import AwsError, ErrorKind
 from runner.engine.backoff import backoff
@@ -18,6 +19,9 @@ from runner.results.store import StoreError
 CALLS_AT_ONCE = 16
 """Threads: where a call takes 100 ms they keep up with 40 starts a second."""
 
+TOLD_AFTER = 2
+"""Tries of a call that fail without a word."""
+
 _T = TypeVar("_T")
 
 
@@ -26,12 +30,24 @@ def _always() -> bool:
 
 
 class BatchCalls:
-    """``loop`` is the session's. Its methods are called there."""
+    """``loop`` is the session's. Its methods are called there. ``say`` takes what a person should
+    know of calls that are tried again and again: each thing once."""
 
-    def __init__(self, count: int = CALLS_AT_ONCE) -> None:
+    def __init__(self, say: Callable[[str], None], count: int = CALLS_AT_ONCE) -> None:
         self.loop = asyncio.get_running_loop()
         self.closed = False
+        self._say = say
+        self._said: set[str] = set()
         self._threads = CallThreads(count, "batch")
+
+    def on_loop(self, told: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+        """The same for other threads: it is called on the loop."""
+
+        def tell(name: str, value: Any) -> None:
+            with suppress(RuntimeError):  # the loop is closed: it isn't waited for any more
+                self.loop.call_soon_threadsafe(told, name, value)
+
+        return tell
 
     def call(
         self, work: Callable[[], _T], done: Callable[[_T], None], *, quiet: bool = False
@@ -81,6 +97,7 @@ class BatchCalls:
             if not isinstance(found, RunnerError):
                 done(found)
             elif passes(found):
+                self._tell(found, tries)
                 self.loop.call_later(backoff(tries + 1), again)
             elif failed is None:
                 raise found
@@ -88,6 +105,13 @@ class BatchCalls:
                 failed(found)
 
         self.call(attempted, ended)
+
+    def _tell(self, error: RunnerError, tries: int) -> None:
+        """Not what passes at once; a missing right doesn't pass by itself."""
+        denied = isinstance(error, AwsError) and error.kind is ErrorKind.DENIED
+        if (denied or tries >= TOLD_AFTER) and str(error) not in self._said:
+            self._said.add(str(error))
+            self._say(f"{error}; it is tried again")
 
     def stop(self) -> None:
         """Begin nothing more, and answer nothing."""

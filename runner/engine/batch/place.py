@@ -32,8 +32,8 @@ JOIN = 2.0
 class BatchPlace:
     """A job queue, and the store of one run. It has to be prepared before a session begins.
 
-    ``commands``: what the containers run, and what has to be in the store for that. ``every``: see
-    Poller; the rates are in calls a second.
+    ``commands``: what the containers run, and what has to be in the store for that. ``say`` takes
+    words for people, in any thread. ``every``: see Poller; the rates are in calls a second.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class BatchPlace:
         target: BatchDefaults,
         store: ResultStore,
         commands: Callable[[ResultStore], Commands],
+        say: Callable[[str], None],
         *,
         every: float = EVERY,
         looks_per_second: float = PER_SECOND,
@@ -48,9 +49,10 @@ class BatchPlace:
     ) -> None:
         self.target = target
         self.store = store
+        self.say = say
         self.batch = Batch(target.region)
         self.records = AttemptRecords(store)
-        self.poller = Poller(self.batch.describe, every=every, per_second=looks_per_second)
+        self.poller = Poller(self.batch.describe, say, every=every, per_second=looks_per_second)
         self.starts = 0
         self._make_commands = commands
         self._commands: Commands | None = None
