@@ -14,7 +14,7 @@ from runner.batch.document_check import BatchFacts, check_for_batch, notes
 from runner.core.scheduler import Scheduler
 from runner.engine.batch.backend import backend_of
 from runner.engine.batch.intents import BatchDefaults
-from runner.engine.batch.place import BatchPlace
+from runner.engine.batch.place import BatchPlace, of_job_queue
 from runner.engine.context import MakeBackend
 from runner.errors import UsageError
 from runner.model.document import FIT, QueueSpec
@@ -49,15 +49,14 @@ class BatchRun:
         self.say: Callable[[str], None] = lambda text: None
         self._settings = settings
         self._places: list[BatchPlace] = []
-        self._document: QueueSpec | None = None
+        self._target: BatchDefaults | None = None
 
     def store(self, document: QueueSpec, want: StoreRequest) -> StoreRequest:
-        """The queue's store: the one that is wanted, else the settings' bucket.
+        """The queue's store: the one that is wanted, else the settings' bucket. Blocks.
 
         Raises DocumentError for all that AWS Batch can't do of the document, UsageError for a
-        store elsewhere.
+        store elsewhere or a job queue that takes no jobs, AwsError.
         """
-        self._document = document
         bucket = self._settings.batch.bucket
         if want.where is None and bucket is not None:
             where = bucket if is_s3(bucket) else f"s3://{bucket}"
@@ -69,6 +68,9 @@ class BatchRun:
                 f"{want.where} is a folder: on AWS Batch jobs hand on their files through S3, as "
                 "s3://bucket/prefix"
             )
+        known = self._target = of_job_queue(self.options.target)
+        facts = replace(self._facts(want), fargate=known.fargate, fair_share=known.fair_share)
+        check_for_batch(document, facts)
         return want
 
     def _facts(self, want: StoreRequest) -> BatchFacts:
@@ -109,13 +111,10 @@ class BatchRun:
         every = {} if self.options.every is None else {"every": self.options.every}
         if self.options.every is not None and self.options.every < 0.5:
             every["looks_per_second"] = 1 / self.options.every
-        place = BatchPlace(self.options.target, store, self.options.commands, self.say, **every)
+        target = self._target or of_job_queue(self.options.target)
+        place = BatchPlace(target, store, self.options.commands, self.say, **every)
         self._places.append(place)
         place.prepare(run_id)
-        if self._document is not None:
-            known = place.target
-            facts = replace(self._facts(want), fargate=known.fargate, fair_share=known.fair_share)
-            check_for_batch(self._document, facts)
         return backend_of(place)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from runner.aws.batch import Batch
 from runner.batch.attempt_records import AttemptRecords
 from runner.batch.definitions import Commands
 from runner.batch.poller import EVERY, PER_SECOND, Poller
-from runner.batch.queue_detail import QueueDetail, read_environment, read_queue_detail
+from runner.batch.queue_detail import read_environment, read_queue_detail
 from runner.batch.records import OutputsOf
 from runner.batch.submission import PER_SECOND as SUBMITS_PER_SECOND
 from runner.batch.submission import DefinitionRegistry, Intended, SharedRate, Submitter
@@ -27,6 +27,24 @@ from runner.results.store import ResultStore
 
 JOIN = 2.0
 """Seconds that a call under way is waited for at the end: it may hang."""
+
+
+def of_job_queue(defaults: BatchDefaults) -> BatchDefaults:
+    """The same, with what its job queue tells. Blocks.
+
+    Raises UsageError for a queue that isn't there or takes no jobs, AwsError.
+    """
+    batch = Batch(defaults.region)
+    found = batch.queue(defaults.job_queue)
+    where = f" in {defaults.region}" if defaults.region else ""
+    if found is None:
+        raise UsageError(f"there is no job queue {defaults.job_queue}{where} on AWS Batch")
+    queue = read_queue_detail(found)
+    if queue.state != "ENABLED":
+        raise UsageError(f"the job queue {queue.name}{where} is {queue.state}: it takes no jobs")
+    environments = map(read_environment, batch.environments(queue.environments))
+    fargate = any(each.fargate for each in environments)
+    return replace(defaults, fargate=fargate, fair_share=queue.fair_share)
 
 
 class BatchPlace:
@@ -66,29 +84,12 @@ class BatchPlace:
         return self._commands
 
     def prepare(self, run_id: str) -> None:
-        """Look at the job queue, and at what the store knows of the run. Blocks.
+        """Look at what the store knows of the run, and put there what jobs need. Blocks.
 
-        Raises UsageError for what a person has to change, AwsError, StoreError.
+        Raises StoreError, and what ``commands`` does.
         """
-        self.target = self._of_queue(self.target)
         self.starts = self.records.newest_start(run_id)
         self._commands = self._make_commands(self.store)
-
-    def _of_queue(self, target: BatchDefaults) -> BatchDefaults:
-        found = self.batch.queue(target.job_queue)
-        where = f" in {target.region}" if target.region else ""
-        if found is None:
-            raise UsageError(f"there is no job queue {target.job_queue}{where} on AWS Batch")
-        queue = read_queue_detail(found)
-        if queue.state != "ENABLED":
-            raise UsageError(
-                f"the job queue {queue.name}{where} is {queue.state}: it takes no jobs"
-            )
-        return replace(target, fargate=self._is_fargate(queue), fair_share=queue.fair_share)
-
-    def _is_fargate(self, queue: QueueDetail) -> bool:
-        environments = self.batch.environments(queue.environments)
-        return any(read_environment(each).fargate for each in environments)
 
     def intended(
         self,
