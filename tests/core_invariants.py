@@ -132,9 +132,9 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
         return "skip"
     if not all(_has_ended(scheduler, i) for i in before):
         return "wait"
-    if job.run_if == "failure":
-        return _failure_before(scheduler, before)
-    return "ready"
+    if job.run_if == "failure" and (verdict := _failure_before(scheduler, before)) != "ready":
+        return verdict
+    return "wait" if job.hold and not state.released else "ready"
 
 
 def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
@@ -251,9 +251,17 @@ def check_may_go_on(scheduler: Scheduler) -> None:
         or scheduler.background
         or scheduler.blocked
         or scheduler.queue.paused
+        or any(_waits_for_release(scheduler, index) for index in range(len(scheduler.jobs)))
         or scheduler.next_deadline() is not None
     )
     assert moves, "nothing can happen any more, and the queue has not finished"
+
+
+def _waits_for_release(scheduler: Scheduler, index: int) -> bool:
+    job, state = scheduler.document.jobs[index], scheduler.jobs[index]
+    before = [scheduler.graph.index[name] for name in job.depends_on]
+    held = job.hold and not state.released and state.status in WAITING
+    return held and all(_has_ended(scheduler, i) for i in before)
 
 
 def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
@@ -267,6 +275,7 @@ def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
         statuses = {_seen(scheduler, i) for i in needed}
         assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
         assert job.run_if != "failure" or _failure_before(scheduler, needed) == "ready"
+    assert before.released or not job.hold, "a job that nobody has released"
     live = scheduler.jobs[index].live
     assert live is None or not live.in_reserve or scheduler.short_of_space
     for earlier in range(index):

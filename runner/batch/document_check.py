@@ -112,6 +112,7 @@ JOB_TABLE: dict[str, str] = {
     "create_working_directory": QUEUE_TABLE["create_working_directory"],
     "term_grace": HONOURED,
     "allow_failure": HONOURED,
+    "hold": HONOURED,
     "output_paths": HONOURED,
     "array": HONOURED,
     "array_parallel": HONOURED,

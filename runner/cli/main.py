@@ -37,6 +37,7 @@ VERBS = {
     "wait": "wait for a queue to end",
     "cancel": "cancel a queue, or some of its jobs",
     "retry": "run failed, skipped and cancelled jobs again",
+    "release": "let jobs start that the document holds",
     "pause": "start no new jobs",
     "unpause": "end a pause",
     "stop": "interrupt the running jobs and stop the service",

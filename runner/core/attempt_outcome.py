@@ -75,6 +75,7 @@ def _result(state: JobState, ended: AttemptEnded, status: JobStatus) -> JobState
         oom_killed=bool(usage and usage.oom_kills),
         fetched=state.fetched,
         needs_check=state.needs_check,
+        released=state.released,
         space_failures=0 if status is JobStatus.COMPLETED else state.space_failures,
     )
 

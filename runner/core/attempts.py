@@ -100,6 +100,7 @@ def _start(records: QueueRecords, now: ev.Now, index: int, *, in_reserve: bool =
         fetched=before.fetched,
         input_seconds=before.input_seconds,
         space_failures=before.space_failures,
+        released=before.released,
         live=live,
     )
     records.put(index, after)

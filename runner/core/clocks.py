@@ -35,10 +35,11 @@ def account(records: QueueRecords, now: Now) -> None:
 
 
 def _runs(records: QueueRecords) -> bool:
-    """Whether the queue's clock runs: not while it is paused with nothing running."""
+    """Whether the queue's clock runs: not while it is paused with nothing running, nor while all
+    that is left waits for a release."""
     if records.finished or records.queue.status is not QueueStatus.RUNNING:
         return False
-    return bool(records.live) or not records.queue.paused
+    return bool(records.live) or not (records.queue.paused or records.only_held)
 
 
 def catch_up(records: QueueRecords, until: float) -> None:

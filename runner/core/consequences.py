@@ -19,6 +19,9 @@ from runner.model.document import QueueSpec
 from runner.model.durations import format_duration
 from runner.model.elements import element_name
 
+HELD = "held until it is released"
+"""The reason of a job that could start."""
+
 
 def end(records: QueueRecords, wall: float, ends: Sequence[tuple[int, JobState]]) -> None:
     """Record that these jobs have ended for good, all of them before anything follows from it."""
@@ -99,8 +102,18 @@ def _consider(records: QueueRecords, wall: float, index: int, look_at: Sequence[
         _record(records, wall, index, job_ends.skipped(state, verdict.reason))
         return True
     if verdict is not Readiness.WAIT:
+        if records.document.jobs[index].hold and not state.released:
+            _hold(records, wall, index, state)
         records.frontier.mark_ready(index)
     return False
+
+
+def _hold(records: QueueRecords, wall: float, index: int, state: JobState) -> None:
+    """It could start, and waits for a person."""
+    records.waits_for_release.add(index)
+    if state.reason != HELD:
+        records.put(index, replace(state, reason=HELD))
+        records.tell(wall, index, "held")
 
 
 def reconsider(records: QueueRecords, wall: float, indices: Iterable[int]) -> None:

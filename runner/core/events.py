@@ -319,6 +319,14 @@ class PauseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseRequested:
+    """A person lets these jobs start, which the document holds, now or when it is their turn."""
+
+    now: Now
+    jobs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class InterruptRequested:
     """The service or the machine is to stop in an orderly way; at most ``grace`` seconds.
 
@@ -374,6 +382,7 @@ Event = (
     | CancelRequested
     | RetryRequested
     | PauseRequested
+    | ReleaseRequested
     | InterruptRequested
     | SpotNotice
     | KillRequested

@@ -250,6 +250,7 @@ class Frontier:
             and not state.fetching
             and not self.remaining[index]
             and index not in self._held
+            and (state.released or not self._document[index].hold)
         )
 
     # -- waits -------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ class QueueRecords:
         self.told: set[int] = set()
         self.failed_arrays: list[str] = []
         self.taken_along: set[int] = set()
+        self.waits_for_release: set[int] = set()
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
 
     # -- reading -----------------------------------------------------------------------------
@@ -116,6 +117,17 @@ class QueueRecords:
     def halted(self) -> bool:
         """Whether a failure has stopped the queue (``on_failure: stop``)."""
         return self.queue.halted is not None
+
+    @property
+    def only_held(self) -> bool:
+        """Whether nothing goes on, and will, but by a person who releases a job."""
+        return bool(self.waits_for_release) and not (
+            self.live
+            or self.fetching
+            or self.restoring
+            or self.collecting
+            or self.frontier.next_due() is not None
+        )
 
     @property
     def ending(self) -> bool:
@@ -175,6 +187,8 @@ class QueueRecords:
         self.jobs[index] = state
         self.changes.jobs.add(index)
         self._keep_sets(index, old, state)
+        if self.waits_for_release and (state.released or state.status not in WAITING):
+            self.waits_for_release.discard(index)
         if self.arrays:
             self.arrays.moved(index, old, state)
             self.frontier.made_room(index, old, state)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runner.core import events as ev
 from runner.core import job_ends, spot_interruption, termination
-from runner.core.consequences import end, give_up, reconsider, run_again
+from runner.core.consequences import HELD, end, give_up, reconsider, run_again
 from runner.core.outputs import doubt_needed
 from runner.core.queue_records import QueueRecords
 from runner.core.rerun import behind
@@ -120,6 +120,20 @@ def on_pause(records: QueueRecords, event: ev.PauseRequested) -> None:
     records.queue = replace(records.queue, paused=event.paused)
     records.tell(event.now.wall, None, "paused" if event.paused else "unpaused")
     records.changes.urgent = True
+
+
+def on_release(records: QueueRecords, event: ev.ReleaseRequested) -> None:
+    """Let held jobs start; one that has ended or isn't held stays as it is."""
+    for index in sorted(set(event.jobs)):
+        state = records.jobs[index]
+        held = records.document.jobs[index].hold and not state.released
+        if not held or state.status not in WAITING:
+            continue
+        reason = None if state.reason == HELD else state.reason
+        records.put(index, replace(state, released=True, reason=reason))
+        records.tell(event.now.wall, index, "released")
+        records.changes.urgent = True
+        reconsider(records, event.now.wall, [index])
 
 
 def on_interrupt(records: QueueRecords, event: ev.InterruptRequested) -> None:

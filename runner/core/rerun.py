@@ -25,6 +25,7 @@ def as_new(state: JobState) -> JobState:
         background=state.background,
         slot=state.slot,
         token=state.token,
+        released=state.released,
         # While it is looked at what there is, nothing is stored yet, and nobody would say it was.
         collecting=state.collecting and not state.restoring,
     )

@@ -33,6 +33,7 @@ from runner.core.requests import (
     on_interrupt,
     on_kill,
     on_pause,
+    on_release,
     on_retry,
 )
 from runner.core.result_uploads import on_results_delayed, on_results_stored, on_store_claimed
@@ -140,6 +141,8 @@ class Scheduler(QueueRecords):
                 on_retry(self, event)
             case ev.PauseRequested():
                 on_pause(self, event)
+            case ev.ReleaseRequested():
+                on_release(self, event)
             case ev.InterruptRequested():
                 on_interrupt(self, event)
             case ev.SpotNotice():

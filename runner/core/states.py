@@ -128,6 +128,7 @@ class JobState:
     that time are the next attempt's. ``needs_check``: whether its checkpoint outlived a boot is not
     known yet. ``rerun``: what it depends on runs again, so it will, too, once the attempt under
     way has ended.
+    ``released``: a person has let a job start that the document holds.
     ``space_failures``: how often in a row it failed in the reserve of a full disk, uncounted.
     """
 
@@ -168,6 +169,7 @@ class JobState:
     live: Live | None = None
     slot: Slot | None = None
     token: Token | None = None
+    released: bool = False
 
     @property
     def first_start(self) -> float | None:

@@ -341,6 +341,7 @@ JOB_FIELDS: dict[str, Check] = {
     "create_working_directory": check_boolean,
     "term_grace": check_duration,
     "allow_failure": check_boolean,
+    "hold": check_boolean,
     "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
     **ARRAY_FIELDS,
     **JOB_PLACEMENT,

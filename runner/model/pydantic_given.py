@@ -81,6 +81,9 @@ class JobInShort(DocumentPart):
         description="Whether the job may fail: those that depend on it take that for success, and "
         "the queue can be completed.",
     )
+    hold: bool = Field(
+        default=False, description="Whether the job waits, also when it could start, for a release."
+    )
 
     create_working_directory: bool | None = Field(
         default=None,

@@ -83,6 +83,7 @@ class JobSpec:
     ``inputs_in_timeout``: the time that its inputs take counts as the attempt's. ``output_paths``:
     files for the jobs that depend on this one, which are no results. ``array`` None: one command.
     ``allow_failure``: a failure is tolerated, and dependants take it for success.
+    ``hold``: it starts when a person releases it.
     """
 
     job_id: str
@@ -105,6 +106,7 @@ class JobSpec:
     placement: Placement = NO_PLACEMENT
     create_working_directory: bool | None = None
     allow_failure: bool = False
+    hold: bool = False
 
     @property
     def kept_paths(self) -> tuple[ResultSpec, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
+from runner.core.consequences import HELD
 from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import QUEUE_ENDED, JobStatus
 from runner.errors import ConflictError, RunnerError, StateError, UsageError
@@ -252,6 +253,26 @@ async def _act(
     return {"queue": (await _snapshot(host, name)).summary()}
 
 
+async def release(host: Host, fields: Fields) -> Answer:
+    """Let ``jobs`` start that the document holds, and whose turn it is."""
+    names = given.words(fields, "jobs")
+    if not names:
+        raise UsageError('"jobs" says which are to be released')
+    name = _changeable(host, fields)
+    snapshot = await _snapshot(host, name)
+    chosen: set[int] = set()
+    for job_id, numbers in zip(names, snapshot.matching(names), strict=True):
+        units = [unit for each in numbers for unit in snapshot.units_of(each)]
+        held = [unit for unit in units if snapshot.jobs[unit].reason == HELD]
+        if not held:
+            status = snapshot.status_of(numbers[0]).value
+            raise ConflictError(f"{quoted(job_id)} does not wait for a release: it is {status}")
+        chosen.update(held)
+    jobs = tuple(sorted(chosen))
+    await _apply(host, name, fields, lambda now: ev.ReleaseRequested(now, jobs))
+    return {"queue": (await _snapshot(host, name)).summary()}
+
+
 async def pause(host: Host, fields: Fields) -> Answer:
     """Start nothing new; what runs goes on."""
     return await _set_paused(host, fields, True)
@@ -322,6 +343,7 @@ REQUESTS: dict[str, Callable[[Host, Fields], Awaitable[Answer]]] = {
     "cancel": cancel,
     "retry": retry,
     "pause": pause,
+    "release": release,
     "unpause": unpause,
     "upload": upload,
     "stop": stop,
@@ -352,6 +374,7 @@ FIELDS: dict[str, set[str]] = {
     "cancel": {"queue", "jobs"},
     "retry": {"queue", "jobs", "completed", "dependants"},
     "pause": {"queue"},
+    "release": {"queue", "jobs"},
     "unpause": {"queue"},
     "upload": {"queue"},
     "stop": {"detach"},

@@ -36,6 +36,8 @@ def _drain(world: World) -> None:
             world.check_outputs(0, lost=False)
         elif world.fetches:
             world.fetch(0, seconds=1.0)
+        elif world.core.waits_for_release:
+            world.request("release", None)
         elif not _end_one(world, turn):
             due = world.core.next_deadline()
             assert due is not None, "nothing is left to happen"

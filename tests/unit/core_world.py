@@ -400,6 +400,9 @@ class World:
             self.send(ev.RetryRequested(self.now, jobs))
         elif name in ("rerun", "rerun all behind"):
             self.send(ev.RetryRequested(self.now, jobs, True, name == "rerun all behind"))
+        elif name == "release":
+            every = tuple(range(len(self.document.jobs)))
+            self.send(ev.ReleaseRequested(self.now, every if jobs is None else jobs))
         elif name == "interrupt":
             self._note_ended()
             self.send(ev.InterruptRequested(self.now, "machine stops", 2.0))

@@ -35,7 +35,7 @@ RETRIES = [
 # What brings the work to a stand is rarer than what moves it, or a walk would see little of it.
 REQUESTS = st.sampled_from(
     ["retry"] * 4
-    + ["unpause", "unblock"] * 3
+    + ["unpause", "unblock", "release"] * 3
     + ["cancel", "pause", "block", "fill", "interrupt", "kill", "spot", "spot later", "rebalance"]
 )
 INPUTS = (InputSpec("s3://bucket/key", "in/"),)
@@ -77,6 +77,7 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> JobSpec:
         input_paths=INPUTS if draw(st.booleans()) else (),
         checkpoint_paths=("saved",) if draw(st.booleans()) else (),
         inputs_in_timeout=draw(st.booleans()),
+        hold=draw(st.sampled_from([False, False, False, True])),
         allow_failure=draw(st.sampled_from([False, False, True])),
     )
 
@@ -204,7 +205,7 @@ class Walk(RuleBasedStateMachine):
         self.world.request(name, None)
 
     @rule(
-        name=st.sampled_from(["cancel", "retry", "retry", "rerun", "rerun all behind"]),
+        name=st.sampled_from(["cancel", "retry", "retry", "release", "rerun", "rerun all behind"]),
         pick=SOME_JOBS,
     )
     def request_for_jobs(self, name: str, pick: list[int]) -> None:

@@ -48,7 +48,7 @@ BATCH_EVERY = 60.0
 FOLLOW = (1.0, 10.0)
 """Seconds between two queries for a log that doesn't grow: at first, and at most."""
 
-ACTIONS = ("cancel", "retry", "pause", "unpause", "stop")
+ACTIONS = ("cancel", "retry", "release", "pause", "unpause", "stop")
 
 
 class BatchConnection:
