@@ -9,7 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.core import events as ev
@@ -93,6 +93,9 @@ def durations_of(state: StateFile) -> dict[str, float]:
 
 def simulate(document: QueueSpec, assumptions: Assumptions) -> Simulated:
     """Let the queue run to its end. Raises RunnerError where even a temporary folder can't be."""
+    # Nobody is there to release a job: it is taken to be released at once.
+    jobs = tuple([replace(job, hold=False) if job.hold else job for job in document.jobs])
+    document = replace(document, jobs=jobs)
     units = in_units(document)
     machine = SimulatedMachine(lambda job, attempt: assumptions.plan(units, job, attempt))
     began = time.time()

@@ -108,6 +108,22 @@ def test_a_pattern_that_matches_nothing_is_an_error(ran: Path, words: tuple[str,
     assert 'matches "z*"' in done.stderr
 
 
+def test_a_held_job_starts_when_it_is_released(tmp_path: Path) -> None:
+    """Nobody could say that it may start; or nobody would have to."""
+    held = {"job_id": "publish", "command": "echo out > out.txt", "timeout": "9s", "hold": True}
+    head = {"queue_id": "q", "queue_name": "q", "global_timeout": "1m", "on_failure": "stop"}
+    (tmp_path / "q.json").write_text(json.dumps({**head, "jobs": [held]}))
+    command = [sys.executable, "-m", "runner", "run", "q.json", "--state-dir", "state"]
+    with subprocess.Popen([*command, "--log-dir", "logs"], cwd=tmp_path, stderr=-3) as run:
+        done = runner(tmp_path, "release", "pub*")
+        while done.returncode != ExitCode.DONE and run.poll() is None:
+            done = runner(tmp_path, "release", "pub*")
+        assert run.wait(30) == ExitCode.DONE
+    assert (tmp_path / "out.txt").read_text() == "out\n"
+    over = runner(tmp_path, "release", "publish")
+    assert "does not wait for a release: it is completed" in over.stderr
+
+
 def test_jobs_of_a_pattern_run_again(ran: Path) -> None:
     """What depends on a matrix could only be made again job by job."""
     done = runner(ran, "retry", "--completed", "--with-dependants", "a.*")

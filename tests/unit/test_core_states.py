@@ -154,6 +154,7 @@ FULL = JobState(
     ),
     slot=0,
     token="t",
+    released=True,
 )
 QUEUE = QueueState(
     "run",

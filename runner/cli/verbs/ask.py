@@ -195,7 +195,7 @@ def _submit(there: LocalConnection, fields: Fields) -> Answer:
 
 
 _ACTING: dict[str, Callable[[LocalConnection, Fields], Answer]] = {
-    **{name: _act(name) for name in ("cancel", "retry", "pause", "unpause", "upload")},
+    **{name: _act(name) for name in ("cancel", "retry", "release", "pause", "unpause", "upload")},
     "submit": _submit,
     "keep": _keep,
     "stop": _stop,
