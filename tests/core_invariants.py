@@ -134,6 +134,9 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
         return "wait"
     if job.run_if == "failure" and (verdict := _failure_before(scheduler, before)) != "ready":
         return verdict
+    chosen = scheduler.frontier.chosen
+    if chosen is not None and index not in chosen:
+        return "wait"
     return "wait" if job.hold and not state.released else "ready"
 
 

@@ -319,6 +319,14 @@ class PauseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PartChosen:
+    """This session starts these jobs only, and ends when nothing of them can go on."""
+
+    now: Now
+    jobs: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseRequested:
     """A person lets these jobs start, which the document holds, now or when it is their turn."""
 
@@ -383,6 +391,7 @@ Event = (
     | RetryRequested
     | PauseRequested
     | ReleaseRequested
+    | PartChosen
     | InterruptRequested
     | SpotNotice
     | KillRequested

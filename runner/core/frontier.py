@@ -39,6 +39,8 @@ class Frontier:
         self._dependents = graph.dependents
         self._jobs = jobs
         self._ancestry = Ancestry(document, graph, self.status_of)
+        self.chosen: frozenset[int] | None = None
+        """The units that this session may start; None: all."""
         self._held: dict[int, int] = {}
         self._holds: dict[int, list[int]] = {}
         self.settled = bytearray(len(graph.dependencies))
@@ -251,6 +253,7 @@ class Frontier:
             and not self.remaining[index]
             and index not in self._held
             and (state.released or not self._document[index].hold)
+            and (self.chosen is None or index in self.chosen)
         )
 
     # -- waits -------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ def finish_if_done(records: QueueRecords, now: Now) -> None:
         return
     if records.resting and not records.unended:
         trust_all(records, now.wall)
+    if _part_is_done(records):
+        records.interrupting = ONLY_PART
     left = bool(records.unended or records.collecting or records.restoring)
     if left and not records.interrupting:
         return
@@ -54,6 +56,26 @@ def finish_if_done(records: QueueRecords, now: Now) -> None:
         records.changes.urgent = True
     records.act(FinishQueue(records.queue.status))
     records.finished = True
+
+
+ONLY_PART = "only a part of it was asked for"
+"""The reason of a queue whose session was to start some of its jobs."""
+
+
+def _part_is_done(records: QueueRecords) -> bool:
+    """Whether nothing goes on of the jobs that this session was to start, and others are left."""
+    chosen = records.frontier.chosen
+    if chosen is None or records.interrupting or not (records.open and records.unended):
+        return False
+    goes_on = (
+        records.collecting
+        or records.restoring
+        or records.fetching
+        or records.queue.paused
+        or records.blocked
+        or not chosen.isdisjoint(records.waits_for_release)
+    )
+    return not goes_on and not any(index in chosen for index in records.frontier.waiting())
 
 
 def verdict(records: QueueRecords) -> tuple[QueueStatus, str | None]:

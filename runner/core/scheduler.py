@@ -141,6 +141,9 @@ class Scheduler(QueueRecords):
                 on_retry(self, event)
             case ev.PauseRequested():
                 on_pause(self, event)
+            case ev.PartChosen(_, jobs):
+                self.frontier.chosen = jobs
+                self.changes.urgent = True
             case ev.ReleaseRequested():
                 on_release(self, event)
             case ev.InterruptRequested():

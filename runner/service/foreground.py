@@ -31,6 +31,7 @@ from runner.service import requests
 from runner.service.attempt_place import BATCH, check_place, note_place
 from runner.service.documents import check_same, mend
 from runner.service.environment_notes import compare_environment
+from runner.service.part import exit_code_of_part, part_chosen
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_ids import give_back, name_for
 from runner.service.queue_repository import QueueRepository
@@ -75,13 +76,14 @@ class Watcher(Protocol):
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What the caller of ``run`` wants; ``results``: a store instead of the document's; ``batch``:
-    its attempts run on AWS Batch, None: here."""
+    its attempts run on AWS Batch; ``part``: only jobs of these ids are to start."""
 
     document: QueueSpec
     again: RunMode
     context: RunContext
     results: str | None = None
     batch: BatchRun | None = None
+    part: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,9 +284,11 @@ class _Foreground(requests.Host):
             self._watcher.opened(session)
             for number in handled:
                 loop.add_signal_handler(number, self._on_signal, number)
-            retry = self._wanted.again.retry_failed and not self._mended
             before = session.scheduler.queue
-            status = await session.run(*([ev.RetryRequested] if retry else []))
+            before_starts = part_chosen(self._wanted.part, session.scheduler)
+            if self._wanted.again.retry_failed and not self._mended:
+                before_starts.append(ev.RetryRequested)
+            status = await session.run(*before_starts)
             return RunOutcome(
                 queue_id,
                 status,
@@ -304,6 +308,10 @@ class _Foreground(requests.Host):
     def _exit_code(self, status: QueueStatus, session: Session) -> ExitCode:
         if status is QueueStatus.INTERRUPTED and self._by is not None:
             return self._by
+        if status is QueueStatus.INTERRUPTED:
+            part = exit_code_of_part(session.scheduler)
+            if part is not None:
+                return part
         code = STATUS_EXIT[status]
         if code is ExitCode.DONE and session.engine.exit_incomplete:
             return ExitCode.RESULTS_INCOMPLETE

@@ -124,6 +124,22 @@ def test_a_held_job_starts_when_it_is_released(tmp_path: Path) -> None:
     assert "does not wait for a release: it is completed" in over.stderr
 
 
+def test_a_part_of_a_queue_runs_and_the_rest_later(tmp_path: Path) -> None:
+    """A run for one figure would make all; or the rest could not be made afterwards."""
+    jobs = [{"job_id": name, "command": f"touch {name}", "timeout": "9s"} for name in "abcd"]
+    jobs[2]["depends_on"] = ["a"]  # type: ignore[assignment]
+    head = {"queue_id": "q", "queue_name": "q", "global_timeout": "1m", "on_failure": "stop"}
+    (tmp_path / "q.json").write_text(json.dumps({**head, "jobs": jobs}))
+    assert 'there is no job "z"' in runner(tmp_path, "run", "q.json", "--until", "z").stderr
+    done = runner(tmp_path, "run", "q.json", "--until", "c")
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert [name for name in "abcd" if (tmp_path / name).exists()] == ["a", "c"]
+    assert runner(tmp_path, "run", "q.json", "--only", "[d]").returncode == ExitCode.DONE
+    assert not (tmp_path / "b").exists()
+    assert runner(tmp_path, "run", "q.json").returncode == ExitCode.DONE
+    assert (tmp_path / "b").exists()
+
+
 def test_jobs_of_a_pattern_run_again(ran: Path) -> None:
     """What depends on a matrix could only be made again job by job."""
     done = runner(ran, "retry", "--completed", "--with-dependants", "a.*")
