@@ -44,6 +44,18 @@ def json_schema() -> dict[str, Any]:
         )
     return {
         "$schema": GenerateJsonSchema.schema_dialect,
-        **json.loads(text),
+        **_with_expressions(json.loads(text)),
         "title": "Queue document",
     }
+
+
+def _with_expressions(schema: Any, name: str = "") -> Any:
+    """The same, for strings as they are before ``${{…}}`` in them is replaced; ids hold none."""
+    if isinstance(schema, list):
+        return [_with_expressions(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _with_expressions(each, key) for key, each in schema.items()}
+    if made.get("type") == "string" and "pattern" in made and name != "id":
+        made["pattern"] += r"|\$\{\{"
+    return made

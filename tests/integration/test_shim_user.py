@@ -23,6 +23,7 @@ from runner.process.tree import TOKEN_VARIABLE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs as another user")
 
+ROOT = login.Folder(b"/")
 NOBODY = User(65534, 65534, (65534, 64123))
 
 SIGNALS = "exec grep -E '^Sig(Blk|Ign):' /proc/self/status"
@@ -204,7 +205,7 @@ def test_a_signal_before_the_program_begins_waits_for_it(place: Path) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside a thread
                 command = (b"/bin/sleep", b"20")
-                pid = login.start(login.Login(NOBODY, False), b"/", command, {}, told, told)
+                pid = login.start(login.Login(NOBODY, False), ROOT, command, {}, told, told)
             thread.join()
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
     finally:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -27,6 +29,7 @@ QUEUE: dict[str, Any] = {"queue_name": "n", "global_timeout": "1h", "on_failure"
 JOB: dict[str, Any] = {"job_id": "a", "command": "true", "timeout": "1m"}
 MATRIX: dict[str, Any] = {"matrix": {"s": ["A", "B"], "c": ["I", "II"]}}
 SCHEMA = Draft202012Validator(json_schema())
+PATTERNS = Path(__file__).parents[2] / "examples" / "patterns"
 
 
 def raw(*jobs: dict[str, Any], **queue: Any) -> bytes:
@@ -354,6 +357,31 @@ def test_schema_knows_documents_in_short() -> None:
     parse_document(json.dumps(good).encode(), now=0.0)
     assert list(SCHEMA.iter_errors({**good, "defaults": {}}))
     assert list(SCHEMA.iter_errors({**good, "params": {"a": []}}))
+
+
+@pytest.mark.parametrize("path", sorted(PATTERNS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_schema_accepts_the_patterns(path: Path) -> None:
+    """An editor would mark expressions in a good document as wrong."""
+    document = json.loads(json.dumps(yaml.safe_load(path.read_text())))
+    assert not list(SCHEMA.iter_errors(document))
+    document["jobs"][0]["job_id"] = "${{params.x}}"
+    assert list(SCHEMA.iter_errors(document))
+
+
+def test_schema_accepts_expressions_in_strings_of_any_rule() -> None:
+    """The same of durations, images and places to fill in."""
+    job = {
+        "job_id": "a",
+        "command": "x",
+        "timeout": "${{params.t}}",
+        "image": "python:${{v}}",
+        "matrix": {"v": ["3.11"]},
+        "input_paths": [{"s3": "s3://bucket/${{v}}/", "path": "in/${{v}}/"}],
+        "resources": {"memory": "${{params.m}}"},
+    }
+    good = {**QUEUE, "params": {"t": "1m", "m": "1GiB"}, "jobs": [job]}
+    parse_document(json.dumps(good).encode())
+    assert not list(SCHEMA.iter_errors(good))
 
 
 names = st.sampled_from(["s", "t", "u"])
