@@ -210,6 +210,7 @@ Pools = TypeAliasType(
         ),
     ],
 )
+_NO_TAG = r"x-|\$schema$|[aA][wW][sS]:"
 Tags = TypeAliasType(
     "Tags",
     Annotated[
@@ -219,7 +220,7 @@ Tags = TypeAliasType(
                 "type": "object",
                 "properties": {"$schema": {"description": "Ignored."}},
                 "patternProperties": {
-                    rf"^(?!x-|[aA][wW][sS]:)[\s\S]{{1,{placing.MAX_TAG_NAME}}}(?![\s\S])": {
+                    rf"^(?!{_NO_TAG})[\s\S]{{1,{placing.MAX_TAG_NAME}}}(?![\s\S])": {
                         "type": "string",
                         "maxLength": placing.MAX_TAG_VALUE,
                     },

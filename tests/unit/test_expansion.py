@@ -214,6 +214,7 @@ ERRORS: list[tuple[bytes, list[str]]] = [
     (raw({}, params={"a-b": "x", "c": []}), ["params.a-b: is not a name", "params.c: must be"]),
     (raw({}, params={"a": 1, "A": 2}), ['params.A: and "a" would both be PARAM_A']),
     (raw({"matrx": {}}), ['jobs[0].matrx: unknown key; did you mean "matrix"?']),
+    (raw({}, env=None, params={}), ["env: must be an object of names and strings, not null"]),
     (raw({}, parms={}), ['parms: unknown key; did you mean "params"?']),
     (raw({"matrix": {"s": []}}), ["jobs[0].matrix.s: must hold at least one value"]),
     (raw({"matrix": {"s": ["a", "a"]}}), ['jobs[0].matrix.s[1]: "a" is there twice']),

@@ -96,7 +96,8 @@ class Expansion:
         for key, value in self._fields.items():
             if key not in (DEFAULTS, PARAMS, "env") and not is_ignored(key):
                 yield key, None, self._filled(value, step(key)) if key != JOBS else value
-        if (env := self._environment()) is not None:
+        env = self._environment()
+        if env or "env" in self._fields:
             yield "env", None, env
         self._prepare()
         sizes = [len(given.ids) for given in self._given]
@@ -134,12 +135,10 @@ class Expansion:
 
     def _environment(self) -> Any:
         """The queue's env with the parameters' variables; what it sets itself stands."""
-        own = self._fields.get("env")
-        if own is not None:
-            own = self._filled(own, ".env")
-        if not self._params or not isinstance(own, dict | None):
+        own = self._filled(self._fields["env"], ".env") if "env" in self._fields else {}
+        if not isinstance(own, dict):
             return own
-        return variables_of(self._params) | (own or {})
+        return variables_of(self._params) | own
 
     def _default_fields(self, job_fields: Mapping[str, Check]) -> dict[str, Any]:
         if DEFAULTS not in self._fields:
