@@ -31,6 +31,7 @@ def main() -> int:
     from runner.targets.batch.launch_record import stored_launch
 
     backend.CLAIM_AGAIN = survivors.SEARCH_AGAIN = 0.05
+    survivors.PATIENCE = 2.0  # jobs are listed at once
     where, own = os.environ["RUNNER_STORE"], os.environ["AWS_BATCH_JOB_ID"]
     launch = stored_launch(open_store(where))
     assert launch is not None

@@ -77,7 +77,8 @@ def coordinate(
 ) -> ExitCode:
     """Drive the queue in the store; returns once it has ended, or has been left to the next.
 
-    The exit code is the queue's, INTERRUPTED where the jobs go on. Raises ConflictError where
+    The exit code is the queue's; INTERRUPTED after a request to stop, NOT_FINISHED after a signal,
+    when the jobs go on. Raises ConflictError where
     another drives it, UsageError where there is no queue, StoreError.
     """
     return asyncio.run(_Coordinator(repository, settings, wanted, watcher).run())
@@ -152,6 +153,7 @@ class _Coordinator(requests.Host):
         self._watcher = watcher
         self._session: Session | None = None
         self._left = False
+        self._stopped = False
         self._again = wanted.again
 
     async def run(self) -> ExitCode:
@@ -271,7 +273,8 @@ class _Coordinator(requests.Host):
         code = STATUS_EXIT[status]
         if code is ExitCode.DONE and session.engine.exit_incomplete:
             return ExitCode.RESULTS_INCOMPLETE
-        return ExitCode.INTERRUPTED if code is ExitCode.NOT_FINISHED else code
+        # Batch starts it again where it was only left.
+        return ExitCode.INTERRUPTED if self._stopped else code
 
     def _on_signal(self, number: signal.Signals) -> None:
         """Its host goes away, or a person ends it: the jobs don't run here, and go on."""
@@ -313,7 +316,7 @@ class _Coordinator(requests.Host):
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
         assert self._session is not None
-        engine = self._session.engine
+        engine, self._stopped = self._session.engine, True
         if interrupt:
             engine.post(ev.InterruptRequested(engine.now(), "interrupted by runner stop"))
         else:

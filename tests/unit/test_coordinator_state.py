@@ -111,7 +111,7 @@ def test_the_same_options_make_the_same_definition() -> None:
     assert one["jobDefinitionName"] != other["jobDefinitionName"]
     assert one["platformCapabilities"] == ["FARGATE"]
     rules = one["retryStrategy"]["evaluateOnExit"]
-    assert {rule["onExitCode"] for rule in rules} == {"2", "100", "103", "105"}
+    assert {rule["onExitCode"] for rule in rules} == {"2", "100", "103", "104", "105"}
     on_ec2 = definition(options, ["python3"], None, fargate=False)["containerProperties"]
     # EC2 takes whole vCPUs only.
     assert {"type": "VCPU", "value": "1"} in on_ec2["resourceRequirements"]

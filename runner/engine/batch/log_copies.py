@@ -80,7 +80,9 @@ def _copy(
                 return False
             join_parts(store, found[0], fd, folder)
         os.fchmod(fd, 0o644)
-        os.rename(name, logs.of_attempt(job_id, attempt, newest(), stream))
+        path = logs.of_attempt(job_id, attempt, newest(), stream)
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # a host that has seen no earlier attempt
+        os.rename(name, path)
         return entry is not None
     finally:
         os.close(fd)

@@ -29,8 +29,8 @@ from runner.targets.stored_status import Seen, StoredStatus
 TRAITS = TargetTraits(
     name="AWS Batch",
     elsewhere=True,
-    # Batch starts a lost coordinator again once it has a host: minutes.
-    returns_within=600.0,
+    # One that Batch starts again is waited for anyway, as long as that takes.
+    returns_within=60.0,
     # Each piece of a stored log is cut out of the whole.
     log_tail=256 * 1024,
     stored_copy=False,

@@ -19,8 +19,9 @@ PREFIX = "runner-coordinator-"
 STARTS = 10
 """How often Batch starts a coordinator that is lost: the most that it allows."""
 
-_FOR_GOOD = ("2", "100", "103", "105")
-"""Exit codes with which it has ended for good: refused, or with its queue."""
+_FOR_GOOD = ("2", "100", "103", "104", "105")
+"""Exit codes with which it has ended for good: refused, with its queue, or because it was asked to.
+Batch takes five rules."""
 
 STORE_VARIABLE = "RUNNER_STORE"
 BUNDLE_VARIABLE = "RUNNER_BUNDLE"
