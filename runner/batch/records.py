@@ -130,7 +130,6 @@ class BatchSubmission:
     restore: tuple[OutputsOf, ...] = ()
     image: str | None = None
     job_queue: str | None = None
-    exchange: str | None = None
     live_log_interval: Seconds = 30.0
     schema_version: Version = SCHEMA_VERSION
 

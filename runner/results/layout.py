@@ -32,6 +32,7 @@ Of an array each element has what a job has, below jobs/<job_id>/<index>/.
 On AWS Batch also, between a driver and the containers of its jobs (``runner.batch.records``):
 
     submissions/<token>.json           the intent of a submission, by the token of its first attempt
+    work/<run_id>/<job_id>/…           what its commands store there by themselves
     jobs/<job_id>/attempts/<n>/<token>.claim.json
                                        whose the attempt is
     jobs/<job_id>/attempts/<n>/<token>.end.json
@@ -167,6 +168,10 @@ class Layout:
     def _record_key(self, job_id: str, attempt: int, token: str, name: str) -> str:
         # With the token: a later run of the queue begins with attempt 1 again.
         return f"{self.attempts_prefix(job_id)}{attempt}/{token}.{name}.json"
+
+    def exchange_prefix(self, job_id: str, run_id: str) -> str:
+        """Below this is what a job's commands store by themselves in one run; ends with `/`."""
+        return f"work/{run_id}/{path_of(job_id)}/"
 
     def record_token(self, job_id: str, key: str) -> str | None:
         """The token of a claim's, an end's or a stored one's key; None for what is none of them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import batch_task
 import pytest
 from batch_account import BatchAccount
-from batch_attempt import Attempt, Attempts
+from batch_attempt import RUN, Attempt, Attempts
 from batch_server import Delays, KeptLogs, Processes, Settings
 from s3_endpoint import Endpoint
 from world import World
@@ -97,6 +97,8 @@ def test_an_attempt_is_claimed_run_and_stored(queue: Attempts, tmp_path: Path) -
         output_paths=(StoredResult(f"{tmp_path}/outside/*/n.txt"),),
     )
     assert attempt.run() == 0
+    text = (attempt.volume.main / "environment").read_text()
+    assert f"RUNNER_EXCHANGE={queue.url}/work/{RUN}/job/\n" in text
     assert attempt.claim is not None and attempt.claim.by is Writer.CONTAINER
     assert attempt.claim.batch_job_id == attempt.environment["AWS_BATCH_JOB_ID"]
     end, stored = attempt.end, attempt.stored

@@ -36,6 +36,7 @@ from runner.batch.records import BatchEnd, EndKind, Writer, to_bytes
 from runner.errors import RunnerError
 from runner.files import replace_file
 from runner.results.download.inputs import InputError
+from runner.results.layout import Layout
 from runner.results.path_map import SAME
 from runner.results.s3.store import S3Store
 from runner.results.store import StoreError
@@ -148,8 +149,7 @@ def _secrets(environment: Mapping[str, str], task: Task) -> dict[str, str]:
 def variables_of(task: Task, volume: Volume, secrets: Mapping[str, str]) -> dict[str, str]:
     """What COMMAND has in its environment on top of its image's."""
     submission, index = task.submission, task.entry.index
-    below = submission.job_id if index is None else f"{submission.job_id}/{index}"
-    exchange = f"{submission.store}/work/{submission.run_id}/{below}/"
+    exchange = Layout().exchange_prefix(task.name, submission.run_id)
     found = {
         **submission.env,
         **secrets,
@@ -158,7 +158,7 @@ def variables_of(task: Task, volume: Volume, secrets: Mapping[str, str]) -> dict
         "QUEUE_ID": submission.queue_id,
         "RUNNER_WORK_DIR": task.working_directory(volume.work),
         "RUNNER_SPOT_NOTICE": str(volume.root / "spot-notice"),
-        "RUNNER_EXCHANGE": submission.exchange or exchange,
+        "RUNNER_EXCHANGE": f"{submission.store}/{exchange}",
     }
     if index is not None:
         found |= {"RUNNER_ARRAY_INDEX": str(index), "AWS_BATCH_JOB_ARRAY_INDEX": str(index)}

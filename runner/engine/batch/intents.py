@@ -115,7 +115,6 @@ def compose_submission(
         restore=restore,
         image=image,
         job_queue=queue,
-        exchange=f"{store}/{Layout().job_prefix(job.job_id)}exchange/",
         live_log_interval=live_log_interval,
     )
     needs = needs_of(target, scheduler, first, image or "")
