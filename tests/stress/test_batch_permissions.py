@@ -39,7 +39,7 @@ def guarded() -> Iterator[Guarded]:
     with made.off_guard():
         shipped = policies(made.bucket)
         for name in ("job", "execution", "coordinator"):
-            made.make_role(f"runner-batch-{name}", widened(shipped[f"batch-{name}"]))
+            made.make_role(f"runner-batch-{name}", enforceable(shipped[f"batch-{name}"]))
     yield made
     made.endpoint.close()
 
@@ -56,9 +56,13 @@ def policies(bucket: str) -> dict[str, dict[str, Any]]:
 
 
 def person(bucket: str) -> dict[str, Any]:
-    """The policy for people: what moto enforces is widened as moto needs it, the rest is as it
-    ships."""
-    shipped = policies(bucket)["batch"]["Statement"]
+    """The policy for people."""
+    return enforceable(policies(bucket)["batch"])
+
+
+def enforceable(policy: dict[str, Any]) -> dict[str, Any]:
+    """What moto enforces is widened as moto needs it, the rest is as it ships."""
+    shipped = policy["Statement"]
     of_batch = [each for each in shipped if str(each["Action"]).count("batch:") or _passes(each)]
     others = [each for each in shipped if each not in of_batch]
     return {
@@ -233,50 +237,54 @@ def lines(guarded: Guarded, stream: str) -> list[str]:
             time.sleep(0.05)
 
 
+JOBS = [
+    {"job_id": "a", "command": "echo made > out; exit $((JOB_ATTEMPT == 1))",
+     "result_paths": ["out"], "retry": {"max_attempts": 2, "base_delay": "1ms"}},
+    {"job_id": "b", "command": "cat out", "depends_on": ["a"]},
+    {"job_id": "x", "command": "exit 0", "array": 3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("driver", ["here", "coordinator"])
 def test_a_queue_runs_with_the_policies_that_ship(
-    account: BatchAccount, guarded: Guarded, tmp_path: Path
+    account: BatchAccount, guarded: Guarded, tmp_path: Path, driver: str
 ) -> None:
     """The first queue after `runner setup --batch` would wait for permissions for ever."""
-    jobs = [
-        {"job_id": "a", "command": "echo made > out; exit $((JOB_ATTEMPT == 1))",
-         "result_paths": ["out"], "retry": {"max_attempts": 2, "base_delay": "1ms"}},
-        {"job_id": "b", "command": "cat out", "depends_on": ["a"]},
-        {"job_id": "x", "command": "exit 0", "array": 3},
-    ]  # fmt: skip
     document = {
-        "queue_id": "q",
+        "queue_id": driver,
         "queue_name": "q",
         "global_timeout": "10m",
         "on_failure": "stop",
         "result_s3_bucket": guarded.bucket,
         "max_parallel_jobs": 4,
-        "jobs": [{"timeout": "2m", **job} for job in jobs],
+        "jobs": [{"timeout": "2m", **job} for job in JOBS],
     }
     path = tmp_path / "queue.json"
     path.write_text(json.dumps(document))
-    words = ["run", str(path), "--target", "batch", "--image", "i", "--bundle", "image"]
+    roles = ("job", "execution", "coordinator")
     env = {
         **os.environ,
         **guarded.env,
         "AWS_ENDPOINT_URL_BATCH": account.server.url,
         "HOME": str(tmp_path),
-        "RUNNER_BATCH_JOB_QUEUE": "queue",
-        "RUNNER_BATCH_JOB_ROLE": JOB_ROLE,
-        "RUNNER_BATCH_EXECUTION_ROLE": JOB_ROLE.replace("-job", "-execution"),
         "RUNNER_STATE_DIR": str(tmp_path / "state"),
         "RUNNER_LOG_DIR": str(tmp_path / "logs"),
+        "RUNNER_BATCH_JOB_QUEUE": "queue",
+        "RUNNER_BATCH_BUNDLE": "image",
+        **{f"RUNNER_BATCH_{name.upper()}_ROLE": JOB_ROLE.replace("job", name) for name in roles},
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    words = ["--target", "batch", "--image", "i"]
+    verb = ["run", str(path)] if driver == "here" else ["launch", "--batch-queue", str(path)]
+    command = [sys.executable, "-m", "runner", *verb, *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, (done.stdout, done.stderr, account.server.errors())
     assert "denied" not in done.stderr.lower()
+    if driver == "coordinator":
+        (first, *_) = account.server.jobs()
+        assert account.wait(first.id)["status"] == "SUCCEEDED"
+        refused = [each for each in account.server.seen if each.error == "AccessDeniedException"]
+        assert not refused
     with guarded.off_guard():
-        keys = guarded.endpoint.keys(guarded.bucket, "queues/q/")
-    assert {key.partition("/")[0] for key in keys} == {"queues"}
+        keys = guarded.endpoint.keys(guarded.bucket, f"queues/{driver}/")
     stored = [key for key in keys if key.endswith(".stored.json")]
     assert len(stored) == 6, "an attempt of a, another, one of b, three elements of x"
