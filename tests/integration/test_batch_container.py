@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import batch_task
@@ -274,6 +276,33 @@ def test_batch_asks_it_to_end(queue: Attempts) -> None:
     assert codes == [143]
     assert attempt.end is not None and attempt.stored is not None
     assert attempt.end.kind is EndKind.STOPPED and attempt.stored.checkpoint_files == 1
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """A task whose main container could not be started."""
+
+    def do_GET(self) -> None:
+        told = {"Containers": [{"Name": "main", "KnownStatus": "STOPPED"}]}
+        self.send_response(200 if self.path == "/v4/task" else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(told).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_container_that_never_starts_is_not_waited_for(queue: Attempts) -> None:
+    """An image that can't be pulled would keep the job RUNNING until Batch's timeout."""
+    attempt = queue.submit("true")
+    assert attempt.stage() == stage.READY
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v4"
+        attempt.environment["ECS_CONTAINER_METADATA_URI_V4"] = url
+        assert attempt.attend() == 137
+        server.shutdown()
+    assert attempt.end is not None and attempt.end.kind is EndKind.KILLED
+    assert attempt.end.message == "its container did not start"
 
 
 def test_an_arrays_children_run_what_the_index_map_says(queue: Attempts) -> None:
