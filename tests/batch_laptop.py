@@ -60,7 +60,9 @@ class Laptop:
     def store(self) -> str:
         return f"s3://{self.bucket}/queues/{self.queue_id}"
 
-    def launch(self, queue: QueueSpec, again: RunMode = RESUMED) -> BatchLaunch:
+    def launch(
+        self, queue: QueueSpec, again: RunMode = RESUMED, *, new_id: bool = False
+    ) -> BatchLaunch:
         with closing(open_store(self.store)) as store:
             launcher = CoordinatorLauncher(
                 self.options,
@@ -69,7 +71,7 @@ class Laptop:
                 lambda _: ([sys.executable, str(PROGRAM)], None),
                 lambda line: None,
             )
-            return launcher.launch(queue, launcher.check(), again)
+            return launcher.launch(queue, launcher.check(), again, new_id=new_id)
 
     def connect(self) -> BatchConnection:
         return BatchConnection(BatchWord(self.store))

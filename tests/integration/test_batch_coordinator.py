@@ -6,20 +6,34 @@ The coordinator is a job of the tests' Batch, and so are the queue's jobs.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_laptop import Laptop
 from on_batch import job
 from s3_endpoint import Endpoint
 
-from runner.errors import ConflictError, EndedElsewhereError, UnreachableError, UsageError
+from runner.cli.main import run_command
+from runner.errors import (
+    ConflictError,
+    EndedElsewhereError,
+    ExitCode,
+    UnreachableError,
+    UsageError,
+)
 from runner.results.layout import Layout
 from runner.results.stores import open_store
 from runner.targets.batch import connection as batch_connection
-from runner.targets.batch.launcher import check_launchable, check_undriven, look_into
+from runner.targets.batch.launcher import (
+    IdTakenError,
+    check_launchable,
+    check_undriven,
+    look_into,
+)
 
 
 @pytest.fixture
@@ -75,3 +89,39 @@ def test_a_queue_is_driven_to_its_end_with_the_laptop_closed(laptop: Laptop) -> 
             check_launchable(queue, store, look_into(store))
     with pytest.raises(UnreachableError, match="has ended: it is failed"):
         there.act("cancel")
+
+
+def test_what_can_be_refused_is_refused_before_anything_is_written(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Something of a queue that can't run would be left in the bucket, or be submitted."""
+    monkeypatch.chdir(laptop.folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(laptop.folder / "state"))
+    monkeypatch.setenv("RUNNER_BATCH_IMAGE", "local/deb")
+    kept = job("a", keep_background=True)
+
+    def refused(queue: str, bucket: str, *jobs: dict[str, Any]) -> str:
+        base = {"queue_id": "q", "queue_name": "q", "global_timeout": "1h", "on_failure": "stop"}
+        told = {**base, "result_s3_bucket": bucket, "jobs": jobs}
+        Path("q.json").write_text(json.dumps(told))
+        flags = ["--target", "batch", "--batch-queue", "q.json", "--job-queue", queue]
+        assert run_command(["launch", *flags]) == ExitCode.USAGE
+        return capsys.readouterr().err
+
+    assert "there is no job queue none" in refused("none", laptop.bucket, job("a"))
+    assert "there is no bucket no-such" in refused("queue", "no-such-bucket", job("a"))
+    assert "keep_background: " in refused("queue", laptop.bucket, kept)
+    with closing(open_store(f"s3://{laptop.bucket}")) as store:
+        assert list(store.list("")) == []
+    assert laptop.account.server.jobs() == []
+    assert not Path("state").exists()
+
+
+def test_an_id_that_was_made_is_no_other_launchs(laptop: Laptop) -> None:
+    """Two people who launch the same document at once would have one queue between them."""
+    queue = laptop.document(job("a"))
+    laptop.account.server.set_placing(laptop.account.environment, False)
+    laptop.launch(queue, new_id=True)
+    with pytest.raises(IdTakenError):
+        laptop.launch(queue, new_id=True)
+    assert len(laptop.account.server.jobs()) == 1

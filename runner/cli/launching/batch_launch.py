@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from runner.batch.container.commands import bootstrap_command
 from runner.batch.document_check import BatchFacts, check_for_batch, notes
 from runner.cli import options
 from runner.cli.batch_commands import bundle_in
-from runner.cli.show.text import clean
+from runner.cli.show.text import clean, counted
 from runner.core.events import Now
 from runner.core.run_mode import RunMode
 from runner.errors import ConflictError, ExitCode, NotFoundError, UsageError
@@ -24,13 +25,14 @@ from runner.model import lint
 from runner.model.document import FIT, QueueSpec, read_document
 from runner.model.messages import quoted
 from runner.results.store import ResultStore
-from runner.results.stores import open_store
+from runner.results.stores import open_store, parse_s3
 from runner.service.result_stores import wanted
 from runner.service.resume_from_store import look
 from runner.targets.batch.coordinator_options import CoordinatorOptions, options_of, read_options
 from runner.targets.batch.launch_record import BatchLaunch, BatchLaunches
 from runner.targets.batch.launcher import (
     CoordinatorLauncher,
+    IdTakenError,
     QueueInStore,
     check_launchable,
     check_undriven,
@@ -53,26 +55,43 @@ def launch_on_batch(arguments: argparse.Namespace) -> int:
     """Raises UsageError, ConflictError, EndedElsewhereError before anything is written."""
     _check_flags(arguments, _LAUNCH)
     document = read_document(Path(arguments.batch_queue))
-    if document.result_s3_bucket is None:
+    place = document.result_s3_bucket or options.settings(arguments).batch.bucket
+    if place is None:
         raise UsageError(
             'result_s3_bucket: is missing; a launch needs a bucket of yours, "result_s3_bucket": '
-            '"my-bucket": results, logs and state go there'
+            '"my-bucket", or `bucket` in the table [batch] of the settings: results, logs and '
+            "state go there"
         )
     given = _options(arguments)
-    LaunchBucket(document.result_s3_bucket, given.region).check()
-    now = time.time()
+    LaunchBucket(place.removeprefix("s3://").partition("/")[0], given.region).check()
+    now, new_id = time.time(), document.queue_id is None
     while True:
         queue = document if document.queue_id else document.with_id(new_queue_id(now))
+        queue = _stored_in(place, queue)
         with closing(open_store(str(wanted(queue).where))) as store:
             found = look_into(store)
-            if document.queue_id is None and found.document is not None:
+            if new_id and found.document is not None:
                 now += 1  # another launch has this second's id
                 continue
             if found.document is not None and options.again(arguments).mends:
                 _check_mendable(queue, found, store, options.again(arguments))
             else:
                 check_launchable(queue, store, found)
-            return _launch("launch", arguments, queue, store, given)
+            try:
+                return _launch("launch", arguments, queue, store, given, new_id=new_id)
+            except IdTakenError:
+                now += 1
+
+
+def _stored_in(place: str, queue: QueueSpec) -> QueueSpec:
+    """The queue, with its results below ``place`` (a bucket, or s3://bucket/prefix) where it names
+    no bucket: whoever reads the document that is stored has to find them."""
+    if queue.result_s3_bucket is not None:
+        return queue
+    bucket, _, before = place.removeprefix("s3://").strip("/").partition("/")
+    own = queue.result_s3_prefix or f"queues/{queue.queue_id}"
+    prefix = f"{before}/{own}" if before else own
+    return replace(queue, result_s3_bucket=bucket, result_s3_prefix=prefix)
 
 
 def resume_on_batch(arguments: argparse.Namespace) -> int:
@@ -99,7 +118,7 @@ def _resumable(
     if again.mends:
         queue = found.document
         if arguments.batch_queue is not None:
-            queue = _corrected(Path(arguments.batch_queue), before.queue_id)
+            queue = _corrected(Path(arguments.batch_queue), before)
         _check_mendable(queue, found, store, again)
         return queue
     if found.ended:
@@ -113,11 +132,16 @@ def _resumable(
     return found.document
 
 
-def _corrected(path: Path, queue_id: str) -> QueueSpec:
+def _corrected(path: Path, before: BatchLaunch) -> QueueSpec:
+    """The corrected document; one that names no bucket is stored where the queue is."""
     queue = read_document(path)
-    if queue.queue_id not in (None, queue_id):
+    if queue.queue_id not in (None, before.queue_id):
         raise ConflictError(f"{path} is of another queue, {quoted(str(queue.queue_id))}")
-    return queue.with_id(queue_id)
+    queue = queue.with_id(before.queue_id)
+    if queue.result_s3_bucket is not None:
+        return queue
+    bucket, prefix = parse_s3(before.store)
+    return replace(queue, result_s3_bucket=bucket, result_s3_prefix=prefix or None)
 
 
 def _check_mendable(
@@ -138,6 +162,8 @@ def _launch(
     queue: QueueSpec,
     store: ResultStore,
     given: CoordinatorOptions,
+    *,
+    new_id: bool = False,
 ) -> int:
     def say(line: str) -> None:
         print(f"runner {verb}: {clean(line)}", file=sys.stderr, flush=True)
@@ -158,7 +184,7 @@ def _launch(
     if arguments.dry_run:
         say("nothing was launched: --dry-run")
         return ExitCode.DONE
-    launch = launcher.launch(queue, facts, options.again(arguments))
+    launch = launcher.launch(queue, facts, options.again(arguments), new_id=new_id)
     if arguments.json:
         print(json.dumps(_view(launch)), flush=True)
     else:
@@ -205,8 +231,8 @@ def _plan(
     most = queue.max_parallel_jobs if given.max_parallel is None else given.max_parallel
     jobs = "as many at once as Batch has room for" if most in (0, FIT) else f"{most} at once"
     lines = [
-        f"{len(queue.jobs):,} jobs of '{queue.queue_id}' on the job queue {given.job_queue} "
-        f"({where}) in {given.region}, {jobs}",
+        f"{counted(len(queue.jobs), 'job')} of '{queue.queue_id}' on the job queue "
+        f"{given.job_queue} ({where}) in {given.region}, {jobs}",
         f"results, logs and state: {store.describe()}",
     ]
     if most == 1 and len(queue.jobs) > 1:

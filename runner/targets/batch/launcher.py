@@ -43,6 +43,10 @@ CommandOf = Callable[[ResultStore], tuple[Sequence[str], str | None]]
 """Has what a coordinator needs put into the store; its command, and the bundle's address."""
 
 
+class IdTakenError(ConflictError):
+    """Another launch has the id that was made for a queue: the next one is to be tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobQueueFacts:
     """What is to be known of the job queue that a coordinator is submitted to."""
@@ -145,14 +149,20 @@ class CoordinatorLauncher:
         return JobQueueFacts(fargate, queue.fair_share)
 
     def launch(
-        self, queue: QueueSpec, facts: JobQueueFacts, again: RunMode = RESUMED
+        self,
+        queue: QueueSpec,
+        facts: JobQueueFacts,
+        again: RunMode = RESUMED,
+        *,
+        new_id: bool = False,
     ) -> BatchLaunch:
-        """Submit the coordinator of a queue whose id is known, and what is there is mended so."""
+        """Submit the coordinator of a queue; what is there is mended so. ``new_id``: the queue's id
+        was made for it. Raises IdTakenError if another launch has made the same one."""
         digest = None
         if again.mends:
             digest = self._put_corrected(queue)
         else:
-            self._put_document(queue)
+            self._put_document(queue, new_id=new_id)
         command, bundle = self._command_of(self._store)
         request = definition(self._options, command, bundle, fargate=facts.fargate)
         launch = BatchLaunch(
@@ -185,12 +195,14 @@ class CoordinatorLauncher:
         self._store.put_bytes(Layout().corrected_key(digest), text.encode())
         return digest
 
-    def _put_document(self, queue: QueueSpec) -> None:
+    def _put_document(self, queue: QueueSpec, *, new_id: bool) -> None:
         """Raises ConflictError where another launch came first with another document."""
         data = dump_document(queue).encode()
         try:
             self._store.swap_bytes(Layout.document_key, data, None)
         except ChangedError:
+            if new_id:
+                raise IdTakenError(f"{self._store.describe()} has a queue of this id") from None
             raw = self._store.get_bytes(Layout.document_key)
             if raw is None or parse_stored(raw) != queue:
                 told = f"{self._store.describe()} has just got another queue's document"
