@@ -52,6 +52,7 @@ WHAT = [
     ("pause --queue none", 102),
     ("unpause --queue none", 102),
     ("retry --queue none", 102),
+    ("release ok --queue none", 102),
     ("stop", 106),
     ("prune --dry-run --json", 0),
     ("completion bash", 0),
@@ -60,7 +61,7 @@ WHAT = [
         for verb in ("daemon", "keep", "enforce-lifetime", "ask", "shell", "ls")
     ),
     *((f"{verb} --nope", 2) for verb in ("launch", "resume", "terminate", "reap", "setup")),
-    ("doctor --nope", 2),
+    *((f"{verb} --nope", 2) for verb in ("doctor", "batch", "coordinate")),
     ("statsu", 2),
     ("--help", 0),
 ]
