@@ -147,6 +147,16 @@ class OnBatch:
         """How many SubmitJobs had their effect."""
         return len([each for each in self.account.server.jobs() if each.parent is None])
 
+    def records(self) -> dict[str, bytes]:
+        """What is stored below the queue's prefix."""
+        from runner.results.s3.store import S3Store
+
+        store = S3Store(self.bucket, "queues/q")
+        try:
+            return {each.key: store.get_bytes(each.key) or b"" for each in store.list("")}
+        finally:
+            store.close()
+
     def log(self, name: str) -> str:
         """Its newest stdout, here."""
         return Path(self.repository.log_paths("q").newest(name, "stdout")).read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from runner.batch.records import (
@@ -64,6 +65,13 @@ class AttemptRecords:
         name = self._layout.submission_key(token)
         data = self.store.get_bytes(name)
         return None if data is None else parse_submission(data, name)
+
+    def renew_submission(self, token: str, epoch: int) -> None:
+        """Take over the intent of a driver before: its containers believe a later epoch only."""
+        submission = self.submission(token)
+        if submission is not None and submission.epoch < epoch:
+            renewed = to_bytes(replace(submission, epoch=epoch))
+            self.store.put_bytes(self._layout.submission_key(token), renewed)
 
     def newest_start(self, run_id: str) -> int:
         """The highest number of a start of this run that the store knows; 0 for none."""

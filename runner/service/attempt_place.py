@@ -1,4 +1,4 @@
-"""Where a queue's attempts run, as its database remembers it: on this machine, or on AWS Batch.
+"""Where a queue's attempts run, as its record remembers it: on this machine, or on AWS Batch.
 
 Attempts under way are found again only by who looks where they are: until they have ended a queue
 stays where it is.
@@ -6,40 +6,27 @@ stays where it is.
 
 from __future__ import annotations
 
+from runner.core.states import ON_BATCH
 from runner.errors import ConflictError
 from runner.service.queue_entry import QueueEntry
-from runner.service.queue_repository import QueueRepository
-from runner.store.database import Database
-
-PLACE = "place"
-"""The key of ``meta`` under which it is noted; none for this machine."""
-
-BATCH = "batch"
 
 
-def check_place(entry: QueueEntry, place: str) -> None:
-    """Raise ConflictError for a queue that has begun elsewhere and hasn't ended."""
-    before = entry.meta.get(PLACE, "")
-    begun = entry.queue is not None and entry.queue.started_at is not None
-    if before == place or not begun or entry.ended:
+def check_place(entry: QueueEntry, *, on_batch: bool) -> None:
+    """Raise ConflictError for a queue that has begun elsewhere and hasn't ended.
+
+    Of one that was taken over from a store without a journal it isn't known, and doesn't matter.
+    """
+    queue = entry.queue
+    if queue is None or entry.ended or not queue.boot_id:
         return
-    if before == BATCH:
+    if (queue.boot_id == ON_BATCH) is on_batch:
+        return
+    if on_batch:
         raise ConflictError(
-            f"queue '{entry.name}' has begun on AWS Batch: `runner run … --target batch` goes on "
-            "with it there, and `runner cancel` meanwhile ends it"
+            f"queue '{entry.name}' has begun on this machine: `runner run` without --target goes "
+            "on with it here"
         )
     raise ConflictError(
-        f"queue '{entry.name}' has begun on this machine: `runner run` without --target goes on "
-        "with it here"
+        f"queue '{entry.name}' has begun on AWS Batch: `runner run` with --target batch goes on "
+        "with it there"
     )
-
-
-def note_place(repository: QueueRepository, name: str, place: str) -> None:
-    """Remember where the queue's attempts run from now on. Raises DiskError."""
-    if repository.find(name).meta.get(PLACE, "") == place:
-        return
-    database = Database(repository.queue_paths(name).database)
-    try:
-        database.write_meta({PLACE: place})
-    finally:
-        database.close()

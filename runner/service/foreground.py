@@ -28,7 +28,7 @@ from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
 from runner.service import requests
-from runner.service.attempt_place import BATCH, check_place, note_place
+from runner.service.attempt_place import check_place
 from runner.service.documents import check_same, mend
 from runner.service.environment_notes import compare_environment
 from runner.service.part import exit_code_of_part, part_chosen
@@ -259,9 +259,7 @@ class _Foreground(requests.Host):
     def _enter_place(self, queue_id: str) -> None:
         """Have the run's attempts found, and started, where they run. Blocks."""
         entry, batch = self.repository.find(queue_id), self._batch
-        place = "" if batch is None else BATCH
-        check_place(entry, place)
-        note_place(self.repository, queue_id, place)
+        check_place(entry, on_batch=batch is not None)
         if batch is not None and entry.queue is not None:
             self._context = batch.placed(self._context, self._want, entry.queue.run_id)
 

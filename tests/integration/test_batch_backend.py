@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,7 +215,7 @@ def test_a_queue_stays_where_it_has_begun(on_batch: OnBatch) -> None:
     on_batch.run(job("a", "sleep 60"), watcher=Reacting("attempt_started", Session.detach))
     entry = on_batch.repository.find("q")
     with pytest.raises(ConflictError, match="--target batch"):
-        check_place(entry, "")
+        check_place(entry, on_batch=False)
 
 
 def test_calls_that_are_denied_are_told(on_batch: OnBatch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,3 +236,26 @@ def test_calls_that_are_denied_are_told(on_batch: OnBatch, monkeypatch: pytest.M
     assert [text for text in watcher.said if "batch:ListJobs" in text] == [
         "no batch:ListJobs; it is tried again"
     ]
+
+
+def test_another_machine_takes_over_what_still_waits(
+    on_batch: OnBatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that a lost laptop had submitted would begin, and do nothing for it is succeeded."""
+    monkeypatch.setattr(survivors, "RENEW_AFTER", (0.0, 0.5, 1.0, 2.0, 4.0))
+    server, environment = on_batch.account.server, on_batch.account.environment
+    server.set_placing(environment, False)
+
+    def leave(session: Session) -> None:
+        session.loop.call_later(1.0, session.detach)
+
+    on_batch.run(job("a", "echo ran"), watcher=Reacting("attempt_intended", leave))
+    elsewhere = OnBatch(on_batch.account, on_batch.bucket, tmp_path / "elsewhere")
+
+    def place(session: Session) -> None:
+        session.loop.call_later(5.0, server.set_placing, environment, True)
+
+    assert elsewhere.run(job("a", "echo ran"), watcher=Reacting("queue_resumed", place))
+    assert (elsewhere.state()["a"]["status"], on_batch.submitted) == ("completed", 1)
+    (key,) = [key for key in on_batch.records() if key.startswith("submissions/")]
+    assert json.loads(on_batch.records()[key])["epoch"] > 1

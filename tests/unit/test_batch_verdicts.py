@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runner.batch.attempt_records import AttemptFacts
+from runner.batch.container.stage import SUPERSEDED
 from runner.batch.job_detail import JobDetail, read_job
 from runner.batch.records import BatchClaim, BatchEnd, BatchStored, CommandUsage, EndKind, Writer
 from runner.core import events as ev
@@ -185,6 +186,14 @@ def test_an_image_that_is_missed_once_files_are_staged_fails_at_once() -> None:
     """A job with a mistyped image would be staged and lost five times."""
     found = judged(claimed(), seen=_pull("CannotPullContainerError: manifest unknown"))
     assert isinstance(found.outcome, ev.NotRunnable)
+
+
+def test_a_start_of_a_driver_before_costs_nothing() -> None:
+    """A queue that goes from one driver to the next would use up its jobs' attempts."""
+    containers = [{"name": "stage", "exitCode": SUPERSEDED}, {"name": "agent"}]
+    told = {"jobId": "job-1", "jobName": "n", "status": "FAILED", "statusReason": "x"}
+    several = {"ecsProperties": {"taskProperties": [{"containers": containers}]}}
+    assert judged(None, seen=read_job({**told, **several})) == ClaimVerdict(VoidVerdict())
 
 
 def _pull(reason: str) -> JobDetail:

@@ -34,14 +34,20 @@ void: if it appears all the same, its container finds no claim to take."""
 SEARCH_AGAIN = 2.0
 """Seconds between two looks for a job that may have been submitted."""
 
+RENEW_AFTER = (0.0, 5.0, 30.0)
+"""Seconds after which the intent of a job that was adopted is looked at: it is to have our epoch,
+which is known once the state was stored."""
+
 STRAY = "the state of its queue knows nothing of it"
 
 
 class ListedJob(NamedTuple):
-    """A Batch job of the run: its own id, or a child's; ``parent``: the one that is ended."""
+    """A Batch job of the run: its own id, or a child's; ``parent``: the one that is ended;
+    ``submission``: the token of its intent."""
 
     job_id: str
     parent: str
+    submission: str
     ended: bool
 
 
@@ -63,6 +69,7 @@ class BatchSurvivors:
         self._scheduler = scheduler
         self._post = post
         self._waiting: set[str] = set()
+        self._kept_up: set[str] = set()
         self._listing = True
         self._may_tell = False
 
@@ -94,11 +101,11 @@ class BatchSurvivors:
     def _listed(self, token: str, summary: Mapping[str, Any]) -> dict[str, ListedJob]:
         job_id, ended = str(summary["jobId"]), summary.get("status") in ENDED
         if not summary.get("arrayProperties", {}).get("size"):
-            return {token: ListedJob(job_id, job_id, ended)}
+            return {token: ListedJob(job_id, job_id, token, ended)}
         submission = self._place.records.submission(token)
         entries = [] if submission is None else submission.entries()
         return {
-            entry.token: ListedJob(f"{job_id}:{place}", job_id, ended)
+            entry.token: ListedJob(f"{job_id}:{place}", job_id, token, ended)
             for place, entry in enumerate(entries)
         }
 
@@ -136,6 +143,7 @@ class BatchSurvivors:
             elif job is not None:
                 self._backend.follow(attempt, job.job_id)
                 if not job.ended:
+                    self._keep_up(job.submission)
                     self.accounted(attempt)
             elif intended or attempt.element:
                 self.search([attempt], "the driver was killed while it was submitted")
@@ -143,6 +151,20 @@ class BatchSurvivors:
                 self._backend.voided(attempt, None)
 
         self._calls.insist(look, looked, lambda: not attempt.over)
+
+    def _keep_up(self, submission: str) -> None:
+        """A job that hasn't begun finds the intent of the driver before: it is ours once our epoch
+        is known, which it is soon."""
+        if submission in self._kept_up:
+            return
+        self._kept_up.add(submission)
+        for seconds in RENEW_AFTER:
+            self._calls.loop.call_later(seconds, self._renew, submission)
+
+    def _renew(self, submission: str) -> None:
+        epoch, records = self._scheduler.queue.epoch, self._place.records
+        if not self._calls.closed:
+            self._calls.insist(lambda: records.renew_submission(submission, epoch), lambda _: None)
 
     def _end_stray(self, token: str, job_id: str) -> None:
         """A job that the state knows nothing of: its start is made void, and it is ended."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.batch.attempt_records import AttemptFacts
+from runner.batch.container.stage import SUPERSEDED
+from runner.batch.definitions import STAGE
 from runner.batch.diagnosis import Diagnosis, diagnose
 from runner.batch.failure_causes import FailureKind
 from runner.batch.job_detail import JobDetail
@@ -82,6 +84,9 @@ def _unclaimed(detail: JobDetail | None) -> VoidVerdict | EndVerdict:
     """The job ended before its command began."""
     if detail is None:
         return VoidVerdict("AWS Batch does not know its job", VOID_DELAY)
+    if any(each.name == STAGE and each.exit_code == SUPERSEDED for each in detail.ends):
+        # It began while its queue went from one driver to the next, and did nothing.
+        return VoidVerdict()
     found = diagnose(detail)
     match found.kind:
         case FailureKind.SETUP | FailureKind.RESOURCES:
