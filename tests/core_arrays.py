@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 import pytest
 
 from runner.core.scheduler import Scheduler
 from runner.core.state_file import read_state
 from runner.core.states import WAITING, JobState, JobStatus
+from runner.model.graph import Graph
 from runner.model.placement import ArraySpec
 from runner.store.array_view import array_view, file_view, part_of
 
@@ -18,13 +20,20 @@ def rows(scheduler: Scheduler) -> list[int]:
     return [scheduler.graph.index[job.job_id] for job in scheduler.given.jobs]
 
 
+@lru_cache(maxsize=4)
+def _named(graph: Graph) -> dict[int, list[int]]:
+    """The elements of each array by its node, told by their names."""
+    units: dict[str, list[int]] = {}
+    for name, at in graph.index.items():
+        job_id, bracket, _ = name.partition("[")
+        if bracket:
+            units.setdefault(job_id, []).append(at)
+    return {graph.index[job_id]: found for job_id, found in units.items()}
+
+
 def units_of(scheduler: Scheduler, node: int) -> list[int]:
-    """A plain job or an element; of an array its elements, told by their names."""
-    if node < len(scheduler.jobs):
-        return [node]
-    index = scheduler.graph.index
-    names = [job.job_id for job in scheduler.given.jobs if index[job.job_id] == node]
-    return [at for name, at in index.items() if name.partition("[")[0] == names[0] and at != node]
+    """A plain job or an element; of an array its elements."""
+    return [node] if node < len(scheduler.jobs) else _named(scheduler.graph)[node]
 
 
 def status_of(scheduler: Scheduler, node: int) -> JobStatus:
@@ -41,10 +50,9 @@ def array_of(scheduler: Scheduler, unit: int) -> tuple[ArraySpec, list[JobState]
     job_id, bracket, _ = scheduler.document.jobs[unit].job_id.partition("[")
     if not bracket:
         return None
-    (job,) = (job for job in scheduler.given.jobs if job.job_id == job_id)
-    assert job.array is not None
-    states = [scheduler.jobs[at] for at in units_of(scheduler, scheduler.graph.index[job_id])]
-    return job.array, states
+    spec = next(job.array for job in scheduler.given.jobs if job.job_id == job_id)
+    assert spec is not None
+    return spec, [scheduler.jobs[at] for at in units_of(scheduler, scheduler.graph.index[job_id])]
 
 
 def is_full(scheduler: Scheduler, unit: int) -> bool:
@@ -76,7 +84,6 @@ def check_arrays(scheduler: Scheduler, anew: Scheduler) -> None:
         assert array.seconds == pytest.approx(again.seconds)
         for name in _DERIVED:
             assert getattr(array, name) == getattr(again, name), name
-    _check_files(scheduler)
 
 
 _DERIVED = (
@@ -93,7 +100,7 @@ _DERIVED = (
 )
 
 
-def _check_files(scheduler: Scheduler) -> None:
+def check_files(scheduler: Scheduler) -> None:
     """What is told of an array and what its elements are resumed from is what their records say."""
     names = [unit.job_id for unit in scheduler.document.jobs]
     for array in scheduler.arrays.all:

@@ -57,8 +57,8 @@ def _record(records: QueueRecords, wall: float, index: int, state: JobState) -> 
     array = records.arrays.of(index)
     goes_on = array is not None and not array.ended
     records.put(index, state)
-    if array is not None and goes_on and _has_failed(array):
-        records.failed_arrays.append(array.job_id)
+    if array is not None and goes_on and array.ended:
+        records.ended_arrays.append(array)
     records.changes.urgent = True
     if state.collecting and not old.collecting:
         records.act(CollectResults(index))
@@ -72,8 +72,10 @@ def settle(records: QueueRecords, wall: float, ended: Iterable[int]) -> None:
     """Tell those who wait for these jobs, and for those that are skipped for it."""
     frontier = records.frontier
     todo = list(ended)
-    _halt_for_arrays(records, wall)
-    while todo:
+    while True:
+        todo += _follow_arrays(records, wall)
+        if not todo:
+            return
         index = todo.pop()
         for dependent in frontier.settle(index):
             if frontier.is_array(dependent):
@@ -85,8 +87,6 @@ def settle(records: QueueRecords, wall: float, ended: Iterable[int]) -> None:
         for held in frontier.released(index):
             if _consider(records, wall, held):
                 todo.append(held)
-    # What was skipped on the way may have been the last of an array of which another has failed.
-    _halt_for_arrays(records, wall)
 
 
 def _consider(records: QueueRecords, wall: float, index: int, look_at: Sequence[int] = ()) -> bool:
@@ -124,11 +124,23 @@ def reconsider(records: QueueRecords, wall: float, indices: Iterable[int]) -> No
             settle(records, wall, [index])
 
 
-def _halt_for_arrays(records: QueueRecords, wall: float) -> None:
-    """An array has failed once all of its elements have ended, and one of them has failed."""
-    failed, records.failed_arrays = records.failed_arrays, []
-    for job_id in failed:
-        _halt(records, wall, job_id)
+def _follow_arrays(records: QueueRecords, wall: float) -> list[int]:
+    """What follows at once when the last element of an array has ended; what is skipped for it.
+
+    An array that did not complete needn't have its files stored for that.
+    """
+    arrays, records.ended_arrays = records.ended_arrays, []
+    skipped: list[int] = []
+    for array in arrays:
+        node = array.spec.node
+        if _has_failed(array):
+            _halt(records, wall, array.job_id)
+        if records.frontier.status_of(node) is not JobStatus.COMPLETED:
+            behind = records.graph.dependents[node]
+            skipped += [other for other in behind if _consider(records, wall, other, (node,))]
+        held = records.frontier.released(node)
+        skipped += [other for other in held if _consider(records, wall, other)]
+    return skipped
 
 
 def _halt(records: QueueRecords, wall: float, failed: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.core.actions import Action
-from runner.core.arrays import ArrayStates, failures
+from runner.core.arrays import ArrayState, ArrayStates, failures
 from runner.core.frontier import Frontier
 from runner.core.history import Changes, StoryEntry, history_of
 from runner.core.states import (
@@ -53,7 +53,7 @@ class QueueRecords:
     ``blocked``: why nothing starts, ``short_of_space``: and that it is for want of space;
     ``interrupting``: why the session stops; ``departure``: what runs may go on until then;
     ``gone_at``: the monotonic time at which the machine is taken away, if that is known;
-    ``failed_arrays``: those that have failed in this step, before anything follows from it;
+    ``ended_arrays``: those that have ended in this step, before anything follows from it;
     ``taken_along``: the arrays, by their nodes, of which the jobs behind them were looked at since
     one of their elements began;
     ``resuming``: why this session had to follow another, if it did; ``resting``: it only applies
@@ -106,7 +106,7 @@ class QueueRecords:
         self.gone_at: float | None = None
         self.resuming: str | None = None
         self.told: set[int] = set()
-        self.failed_arrays: list[str] = []
+        self.ended_arrays: list[ArrayState] = []
         self.taken_along: set[int] = set()
         self.waits_for_release: set[int] = set()
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)

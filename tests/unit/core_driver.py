@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from core_arrays import check_files
 from core_invariants import check
 
 from runner.core import events as ev
@@ -195,6 +196,7 @@ class Driver:
         self, *, down: float = 0.0, boot: bool = False, document: QueueSpec | None = None
     ) -> None:
         """Only what the store keeps is left; ``down`` seconds later it is loaded again."""
+        check_files(self.core)
         jobs = {
             index: job_from_record(json.loads(json.dumps(to_record(state))), "it")
             for index, state in enumerate(self.core.jobs)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core_arrays import check_files
 from core_driver import EPOCH
 from core_invariants import check, check_changes, check_verdict
 
@@ -40,6 +41,7 @@ from runner.core.update import carry_over
 from runner.errors import ConflictError
 from runner.model.document import QueueSpec
 from runner.model.graph import Graph
+from runner.model.units import in_units
 
 
 @dataclass
@@ -221,16 +223,17 @@ class World:
             queue, jobs = carry_over(self.document, new, before.queue, kept, again)
         except ConflictError:
             return False
-        graph = Graph(new.jobs)
-        places = {at: graph.index.get(job.job_id) for at, job in enumerate(self.document.jobs)}
+        numbers = {unit.job_id: at for at, unit in enumerate(in_units(new).jobs)}
+        units = before.document.jobs
+        places = {at: numbers.get(unit.job_id) for at, unit in enumerate(units)}
         self.cancelled = {at for old in self.cancelled if (at := places[old]) is not None}
         for tree in self.trees.values():
             at = places[tree.job]
             assert at is not None, "a job is gone and its processes live"
             tree.job = at
         if queue.cancelling:
-            self.cancelled = set(range(len(new.jobs)))
-        self.document, self.graph = new, graph
+            self.cancelled = set(numbers.values())
+        self.document, self.graph = new, Graph(new.jobs)
         self.disk_queue = json.loads(json.dumps(to_record(queue)))
         self.disk_jobs = {at: json.dumps(to_record(state)) for at, state in jobs.items()}
         self.load()
@@ -254,7 +257,7 @@ class World:
                 self.send(ev.BackgroundEnded(self.now, index, token))
         elif tree is None or tree.claimed is None:
             self.trees.pop(token, None)
-            if (self.document.jobs[index].job_id, state.attempt) in self.claims:
+            if (self.core.document.jobs[index].job_id, state.attempt) in self.claims:
                 self.send(ev.AttemptEnded(self.now, index, token, ev.Lost(True)))
             else:
                 self.send(ev.AttemptVoided(self.now, index, token))
@@ -265,6 +268,7 @@ class World:
 
     def die(self, *, keep: str, reboot: bool, down: float) -> None:
         """The process is gone; of its last step ``keep`` was done: nothing, committed, acted."""
+        check_files(self.core)
         if keep != "nothing":
             self.urgent = True
             self.commit(act=keep == "acted")
@@ -293,7 +297,7 @@ class World:
         tree = self.trees[token]
         if tree.claimed is not None or token in self.voids:
             return
-        claim = (self.document.jobs[tree.job].job_id, tree.attempt)
+        claim = (self.core.document.jobs[tree.job].job_id, tree.attempt)
         assert claim not in self.claims, "an attempt number used twice"
         self.claims.add(claim)
         tree.claimed = self.mono
@@ -313,7 +317,7 @@ class World:
         tree = self.trees[token]
         if tree.end is None:
             tree.end, tree.at = outcome, self.mono
-            keeps = self.document.jobs[tree.job].keep_background
+            keeps = self.core.document.jobs[tree.job].keep_background
             tree.kept = kept and keeps and outcome == ev.Exited(0)
 
     def tell_end(self, token: str, *, commit: bool = True) -> None:
@@ -393,7 +397,7 @@ class World:
 
     def request(self, name: str, jobs: tuple[int, ...] | None) -> None:
         if name == "cancel":
-            self.cancelled |= set(range(len(self.document.jobs)) if jobs is None else jobs)
+            self.cancelled |= set(range(len(self.core.jobs)) if jobs is None else jobs)
             self._note_ended()
             self.send(ev.CancelRequested(self.now, jobs))
         elif name == "retry":

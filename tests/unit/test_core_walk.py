@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
-from runner.model.document import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
+from runner.model.document import ArraySpec, InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 
 MAX_JOBS = 6
 PICK = st.integers(0, MAX_JOBS - 1)
@@ -47,10 +47,11 @@ def documents(draw: st.DrawFn) -> QueueSpec:
     """Small queues in which everything can happen."""
     count = draw(st.integers(1, MAX_JOBS))
     backwards = draw(st.booleans())
+    jobs = [_job(draw, number, count, backwards) for number in range(count)]
     return QueueSpec(
         "q",
         "a queue",
-        tuple(_job(draw, number, count, backwards) for number in range(count)),
+        tuple(_sound(jobs)),
         global_timeout=draw(st.sampled_from([90.0, 10_000.0])),
         on_failure=draw(st.sampled_from(["stop", "continue"])),
         max_failures=draw(st.sampled_from([None, None, 1, 2])),
@@ -79,7 +80,37 @@ def _job(draw: st.DrawFn, number: int, count: int, backwards: bool) -> JobSpec:
         inputs_in_timeout=draw(st.booleans()),
         hold=draw(st.sampled_from([False, False, False, True])),
         allow_failure=draw(st.sampled_from([False, False, True])),
+        array=draw(arrays_after(tuple(f"j{other}" for other in sorted(needs)))),
     )
+
+
+def arrays_after(needs: tuple[str, ...]) -> st.SearchStrategy[ArraySpec | None]:
+    """Mostly none."""
+    parallel = st.sampled_from([None, None, 1, 2])
+    elementwise = st.sampled_from([(), needs])
+    arrays = st.builds(ArraySpec, st.integers(1, 3), parallel, st.booleans(), elementwise)
+    return st.one_of(st.none(), st.none(), arrays)
+
+
+def _sound(jobs: list[JobSpec]) -> list[JobSpec]:
+    """With no element to element but between arrays of one size."""
+    sizes = {job.job_id: job.array.size for job in jobs if job.array is not None}
+    return [
+        job
+        if job.array is None
+        else replace(
+            job,
+            array=replace(
+                job.array,
+                elementwise=tuple(
+                    name
+                    for name in job.array.elementwise
+                    if name in job.depends_on and sizes.get(name) == job.array.size
+                ),
+            ),
+        )
+        for job in jobs
+    ]
 
 
 AGAIN = st.builds(
@@ -94,7 +125,14 @@ def amended(draw: st.DrawFn, old: QueueSpec) -> QueueSpec:
     for at in draw(st.sets(st.integers(0, len(jobs) - 1), max_size=2)):
         changes: dict[str, Any] = draw(
             st.sampled_from(
-                [{"timeout": 21.0}, {"env": {"A": "1"}}, {"depends_on": (), "run_if": "success"}]
+                [
+                    {"timeout": 21.0},
+                    {"env": {"A": "1"}},
+                    {"depends_on": (), "run_if": "success"},
+                    {"array": None},
+                    {"array": ArraySpec(2)},
+                    {"array": ArraySpec(4, 1)},
+                ]
             )
         )
         jobs[at] = replace(jobs[at], **changes)
@@ -106,7 +144,7 @@ def amended(draw: st.DrawFn, old: QueueSpec) -> QueueSpec:
         number = 1 + max(int(job.job_id[1:]) for job in jobs)
         jobs.append(JobSpec(f"j{number}", "true", timeout=20.0, depends_on=needs))
     on_failure = draw(st.sampled_from([old.on_failure, old.on_failure, "stop", "continue"]))
-    return replace(old, jobs=tuple(jobs), on_failure=on_failure)
+    return replace(old, jobs=tuple(_sound(jobs)), on_failure=on_failure)
 
 
 def _without(job: JobSpec, gone: str) -> JobSpec:
@@ -190,11 +228,11 @@ class Walk(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def hamper(self, pick: int) -> None:
-        self.world.hamper(pick % len(self.world.document.jobs))
+        self.world.hamper(pick % len(self.world.core.jobs))
 
     @rule(pick=PICK, error=st.sampled_from([None, "there is no such key"]))
     def fetch_late(self, pick: int, error: str | None) -> None:
-        self.world.fetch_late(pick % len(self.world.document.jobs), error)
+        self.world.fetch_late(pick % len(self.world.core.jobs), error)
 
     @rule(seconds=STEPS)
     def pass_time(self, seconds: float) -> None:
@@ -209,7 +247,7 @@ class Walk(RuleBasedStateMachine):
         pick=SOME_JOBS,
     )
     def request_for_jobs(self, name: str, pick: list[int]) -> None:
-        count = len(self.world.document.jobs)
+        count = len(self.world.core.jobs)
         self.world.request(name, tuple(number % count for number in pick))
 
     @rule(
