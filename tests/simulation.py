@@ -28,10 +28,12 @@ from runner.core.states import QUEUE_ENDED, JobStatus, QueueStatus
 from runner.engine.simulated_backend import DONE, AttemptPlan, SimulatedMachine, Tree
 from runner.engine.virtual_time import VirtualLoop
 from runner.errors import DiskError
-from runner.model.document import JobSpec, QueueSpec, RetrySpec
+from runner.model.document import ArraySpec, JobSpec, QueueSpec, RetrySpec
+from runner.model.elements import INDEX
 from runner.model.graph import Graph
 from runner.model.queue import ResultSpec
 from runner.model.settings import Settings
+from runner.model.units import in_units
 from runner.results.folder import FolderStore
 from runner.results.layout import Layout
 from runner.results.store import Entry, Stored, StoreError, Versioned
@@ -150,6 +152,7 @@ class Scenario:
             upload_timeout=120.0,
         )
         self.queue = self._document()
+        self.units = in_units(self.queue).jobs
         stores = self.random.random() < 0.7 or self.always_stores
         self.store = FickleStore(folder / "store", self.fate) if stores else None
         self.failing = {i: self.random.choice((0, 0, 0, 1, 2, 9)) for i in range(len(self.jobs))}
@@ -166,15 +169,27 @@ class Scenario:
 
     @property
     def jobs(self) -> tuple[JobSpec, ...]:
-        return self.queue.jobs
+        """The units: an array's elements are jobs, too."""
+        return self.units
+
+    def _named(self, name: str) -> list[int]:
+        """The units that a dependency's name means."""
+        names = [unit.job_id for unit in self.units]
+        return [at for at, each in enumerate(names) if name in (each, each.partition("[")[0])]
+
+    def _out(self, unit: int) -> Path:
+        return self.work / self.units[unit].result_paths[0].path
 
     def _document(self) -> QueueSpec:
         draw, jobs = self.random, []
+        sizes: dict[str, int] = {}
         for number in range(draw.randint(1, 6)):
             earlier = [f"j{n}" for n in range(number) if draw.random() < 0.4]
             run_if = draw.choice(("success",) * 6 + ("failure", "always")) if earlier else "success"
             retry = RetrySpec(draw.randint(1, 3), "fixed", base_delay=5.0)
-            results = (ResultSpec(f"out{number}"),) if draw.random() < 0.5 else ()
+            array = self._array(earlier, sizes)
+            name = f"out{number}" if array is None else f"out{number}.{INDEX}"
+            results = (ResultSpec(name),) if draw.random() < 0.5 else ()
             jobs.append(
                 JobSpec(
                     f"j{number}",
@@ -184,8 +199,11 @@ class Scenario:
                     run_if=run_if,
                     retry=retry if draw.random() < 0.5 else None,
                     result_paths=results,
+                    array=array,
                 )
             )
+            if array is not None:
+                sizes[f"j{number}"] = array.size
         return QueueSpec(
             "q",
             "a queue",
@@ -195,6 +213,15 @@ class Scenario:
             max_parallel_jobs=draw.randint(1, 3),
             term_grace=5.0,
         )
+
+    def _array(self, earlier: list[str], sizes: dict[str, int]) -> ArraySpec | None:
+        draw = self.random
+        if draw.random() < 0.7:
+            return None
+        size = draw.randint(1, 4)
+        alike = tuple(name for name in earlier if sizes.get(name) == size)
+        elementwise = alike if draw.random() < 0.7 else ()
+        return ArraySpec(size, draw.choice((None, None, 1, 2)), draw.random() < 0.2, elementwise)
 
     def _plan(self, job: int, attempt: int) -> AttemptPlan:
         fails = self.ends[job] < self.failing[job]
@@ -212,9 +239,9 @@ class Scenario:
         assert not any(t.claimed is not None and t.ends > now for t in others), "two at once"
         # Without a store nothing is known of what there was before a boot.
         for name in self.jobs[tree.job].depends_on if self.store else ():
-            index = int(name.removeprefix("j"))
-            if self._has_to_be_there(tree.job, index):
-                assert (self.work / f"out{index}").exists(), f"it runs without what {name} wrote"
+            for index in self._named(name):
+                if self._has_to_be_there(tree.job, index):
+                    assert self._out(index).exists(), f"it runs without what {name} wrote"
 
     def _has_to_be_there(self, job: int, before: int) -> bool:
         """Whether a job may rely on what another has written. A stopped queue makes nothing again
@@ -229,7 +256,8 @@ class Scenario:
             self.ends[tree.job] += 1
         if tree.outcome == DONE:
             self.wrote[tree.job] = f"{tree.job}/{tree.attempt}"
-            (self.work / f"out{tree.job}").write_text(self.wrote[tree.job])
+            if self.jobs[tree.job].result_paths:
+                self._out(tree.job).write_text(self.wrote[tree.job])
 
     def say(self, what: str) -> None:
         """Note it for whoever has to find out why."""
@@ -271,7 +299,8 @@ class Scenario:
             for job in list(self.wrote):
                 if self.random.random() < 0.3:
                     self.say(f"what j{job} wrote was not on the disk")
-                    (self.work / f"out{job}").unlink(missing_ok=True)
+                    if self.jobs[job].result_paths:
+                        self._out(job).unlink(missing_ok=True)
         if self.random.random() < 0.1:
             self.epoch += self.random.choice((-A_DAY, -1.0, 1.0, 400 * A_DAY))
 
@@ -375,7 +404,7 @@ class Scenario:
             loaded = database.load(len(self.jobs))
         finally:
             database.close()
-        core = Scheduler(self.queue, Graph(self.jobs), loaded.queue, loaded.jobs)
+        core = Scheduler(self.queue, Graph(self.queue.jobs), loaded.queue, loaded.jobs)
         assert loaded.queue.status in QUEUE_ENDED, loaded.queue.status
         check(core)
         check_verdict(core)
@@ -396,7 +425,8 @@ class Scenario:
         for index, (job, state) in enumerate(zip(self.jobs, states.jobs, strict=True)):
             if state.status is JobStatus.COMPLETED and job.result_paths:
                 assert state.results_uploaded, f"{job.job_id}: {state.result_error}"
-                found = FolderStore.get_bytes(self.store, f"jobs/{job.job_id}/out{index}")
+                key = layout.file_key(job.job_id, self._out(index).name)
+                found = FolderStore.get_bytes(self.store, key)
                 assert found == f"{index}/{state.attempt}".encode(), (job.job_id, found)
 
 

@@ -112,14 +112,13 @@ def why(job: Mapping[str, Any]) -> str:
 def _progress(job: Mapping[str, Any]) -> Iterator[str]:
     """How far an array is, and which elements stand out; of one that went well nothing."""
     array, status = job["array"], job["status"]
-    if status == "completed" or (status == "pending" and not job["attempt"]):
+    if status == "completed" or not job["attempt"]:
         return
     counts = array.get("counts", {})
-    if status in ("pending", "running", "interrupted"):
-        yield f"{counts.get('completed', 0):,} of {array['size']:,} completed"
+    yield f"{counts.get('completed', 0):,} of {array['size']:,} completed"
     for name in ("running", "failed", "retried"):
         if indices := array.get(name):
-            yield f"{name} {shortened(indices, INDICES)}"
+            yield f"{name} [{shortened(indices, INDICES)}]"
 
 
 def first_failed(job: Mapping[str, Any]) -> str:
