@@ -132,13 +132,9 @@ def test_another_machine_resumes_an_array_from_the_store(world: World, tmp_path:
         (world.home / f"go.{index}").touch()
     run = world.start("run", document, "--results", "kept")
     world.until_file("runs.3")
-    world.until(
-        lambda: (
-            '"completed":2' in (world.home / "kept/queue-state.json").read_text()
-            if (world.home / "kept/queue-state.json").exists()
-            else False
-        )
-    )
+    state = world.home / "kept/queue-state.json"
+    world.until((world.home / "kept/queue.json").exists)
+    world.until(lambda: state.exists() and '"completed":2' in state.read_text())
     run.kill()
     run.wait()
     world.close()
@@ -148,5 +144,4 @@ def test_another_machine_resumes_an_array_from_the_store(world: World, tmp_path:
     done = world.call("run", document, "--results", "kept", *other)
     assert done.returncode == 0 and "resumes the run in" in done.stderr
     assert [runs(world, index) for index in range(6)] == [1, 1, 2, 2, 1, 1]
-    state = json.loads((world.home / "kept/queue-state.json").read_text())
-    assert state["jobs"][0]["array"]["retried"] == "2-3"
+    assert json.loads(state.read_text())["jobs"][0]["array"]["retried"] == "2-3"

@@ -100,8 +100,7 @@ def _sound(jobs: list[JobSpec]) -> list[JobSpec]:
         if job.array is None
         else replace(
             job,
-            array=replace(
-                job.array,
+            array=job.array._replace(
                 elementwise=tuple(
                     name
                     for name in job.array.elementwise
