@@ -26,10 +26,11 @@ _ORDER = (
 
 
 class ArrayState:
-    """One array. ``running``, ``failed`` and ``retried`` hold indices, ``unstored`` those of ended
-    elements whose files are not all in the store, ``ahead`` of those that wait with their inputs or
-    for them; ``seconds`` is what the completed ones took.
+    """One array. ``status``: where it stands as one job; ``ended``: all of its elements have.
 
+    ``running``, ``failed`` and ``retried`` hold indices, ``unstored`` those of ended elements whose
+    files are not all in the store, ``ahead`` those of waiting ones that have their inputs or are
+    getting them; ``seconds`` is what the completed ones took.
     ``started_at`` and ``completed_at``: the first start and the last end of any, wall seconds.
     """
 
@@ -41,12 +42,14 @@ class ArrayState:
         "ahead",
         "completed_at",
         "counts",
+        "ended",
         "failed",
         "retried",
         "running",
         "seconds",
         "spec",
         "started_at",
+        "status",
         "unstored",
     )  # fmt: skip
 
@@ -55,6 +58,8 @@ class ArrayState:
         self.spec = spec
         self._array = spec.job.array
         self.counts: Counter[JobStatus] = Counter({JobStatus.PENDING: spec.size})
+        self.status = JobStatus.PENDING
+        self.ended = False
         self.running: set[int] = set()
         self.failed: set[int] = set()
         self.retried: set[int] = set()
@@ -70,16 +75,6 @@ class ArrayState:
     @property
     def job_id(self) -> str:
         return self.spec.job.job_id
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of its elements have."""
-        return not any(self.counts[status] for status in _BEFORE_ITS_END)
-
-    @property
-    def status(self) -> JobStatus:
-        """Where it stands as one job."""
-        return array_status(self.counts)
 
     @property
     def attempt(self) -> int:
@@ -116,27 +111,45 @@ class ArrayState:
 
     def moved(self, unit: int, old: JobState, new: JobState) -> None:
         """An element's record has changed."""
+        # Every change of every element comes by: what most leave as it was is not looked at.
         at = unit - self.spec.first
         if old.status is not new.status:
-            self.counts[old.status] -= 1
-            self.counts[new.status] += 1
-            _keep(self.running, at, new.status is JobStatus.RUNNING)
-            _keep(self.failed, at, new.status is JobStatus.FAILED)
+            self._note_status(at, old, new)
         if old.attempt != new.attempt:
             self._attempts[old.attempt] -= 1
             self._attempts[new.attempt] += 1
             _keep(self.retried, at, new.attempt > 1)
-        for kept, before, after in (
-            (self._results, old.results_uploaded, new.results_uploaded),
-            (self._logs, old.logs_uploaded, new.logs_uploaded),
-        ):
-            if before is not after:
-                kept[before] -= 1
-                kept[after] += 1
-        _keep(self.unstored, at, new.incomplete and new.status in ENDED)
-        _keep(self.ahead, at, (new.fetching or new.fetched) and new.status in WAITING)
-        self.seconds += _took(new) - _took(old)
-        self._note_times(new)
+        if old.results_uploaded is not new.results_uploaded:
+            self._results[old.results_uploaded] -= 1
+            self._results[new.results_uploaded] += 1
+        if old.logs_uploaded is not new.logs_uploaded:
+            self._logs[old.logs_uploaded] -= 1
+            self._logs[new.logs_uploaded] += 1
+        if self.unstored or new.results_uploaded is False or new.logs_uploaded is False:
+            _keep(self.unstored, at, new.incomplete and new.status in ENDED)
+        if self.ahead or new.fetching or new.fetched:
+            _keep(self.ahead, at, (new.fetching or new.fetched) and new.status in WAITING)
+        if old.started_at is None or new.completed_at != old.completed_at:
+            self._note_times(new)
+
+    def _note_status(self, at: int, old: JobState, new: JobState) -> None:
+        before, after, counts = old.status, new.status, self.counts
+        counts[before] -= 1
+        counts[after] += 1
+        if before is JobStatus.RUNNING:
+            self.running.discard(at)
+        elif before is JobStatus.FAILED:
+            self.failed.discard(at)
+        elif before is JobStatus.COMPLETED:
+            self.seconds -= old.duration or 0.0
+        if after is JobStatus.RUNNING:
+            self.running.add(at)
+        elif after is JobStatus.FAILED:
+            self.failed.add(at)
+        elif after is JobStatus.COMPLETED:
+            self.seconds += new.duration or 0.0
+        self.status = array_status(counts)
+        self.ended = self.status in ENDED
 
     def _note_times(self, state: JobState) -> None:
         begun, over = state.first_start, state.completed_at
@@ -149,7 +162,10 @@ class ArrayState:
 def array_status(counts: Mapping[JobStatus, int]) -> JobStatus:
     """Where an array stands as one job, by its elements: it has ended once all of them have, and
     has failed if one has."""
-    return next(status for status in _ORDER if counts.get(status))
+    for status in _ORDER:
+        if counts.get(status):
+            return status
+    raise AssertionError("an array without elements")
 
 
 def failed_jobs(document: QueueSpec, states: Sequence[JobState]) -> list[str]:
@@ -181,10 +197,6 @@ def failures(document: QueueSpec, states: Sequence[JobState]) -> int:
 
 def _keep(members: set[int], at: int, belongs: bool) -> None:
     (members.add if belongs else members.discard)(at)
-
-
-def _took(state: JobState) -> float:
-    return (state.duration or 0.0) if state.status is JobStatus.COMPLETED else 0.0
 
 
 def together(flags: Iterable[bool | None]) -> bool | None:

@@ -16,7 +16,7 @@ from runner.model.queue import JobSpec
 INDEX = "{array_index}"
 """Stands in an array's paths for the element's index."""
 
-_INDICES = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")
+_INDICES = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*")
 _ELEMENT = re.compile(r"([^\[\]]+)\[(0|[1-9][0-9]{0,3})\]")
 
 

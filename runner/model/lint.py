@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from runner.model.durations import format_duration
+from runner.model.elements import INDEX
 from runner.model.messages import quoted, step, whose
 from runner.model.queue import JobSpec, QueueSpec
 
@@ -61,6 +62,7 @@ def _in_job(queue: QueueSpec, job: JobSpec) -> _Found:
     for number, source in enumerate(job.input_paths):
         yield from _path(f".input_paths[{number}].path", source.path)
     yield from _results(job)
+    yield from _shared(job)
     if job.timeout > queue.global_timeout:
         limit = format_duration(queue.global_timeout)
         told = f"is longer than the whole queue may take (global_timeout, {limit})"
@@ -96,6 +98,22 @@ def _path(inside: str, path: str | None) -> _Found:
     if path and (path.startswith("~") or re.search(r"\$[A-Za-z_{]", path)):
         what = "~" if path.startswith("~") else "$"
         yield inside, f"{quoted(path)} is taken as it stands: {what} isn't filled in"
+
+
+def _shared(job: JobSpec) -> _Found:
+    """Files that all elements of an array would take for their own."""
+    if job.array is None or job.array.size == 1 or INDEX in (job.working_directory or ""):
+        return
+    paths = {
+        "result_paths": [result.path for result in job.result_paths],
+        "checkpoint_paths": job.checkpoint_paths,
+    }
+    for name, given in paths.items():
+        for number, path in enumerate(given):
+            if INDEX not in path:
+                told = f"{quoted(path)} is the same for all elements of the array"
+                hint = f"with {quoted(INDEX)} in it, or in working_directory, each has its own"
+                yield f".{name}[{number}]", f"{told}: {hint}"
 
 
 def _results(job: JobSpec) -> _Found:

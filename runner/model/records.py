@@ -176,7 +176,9 @@ identifier = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "an id")
 Name = Annotated[str, Rule(identifier)]
 """A queue's, job's or run's: it is also the name of a folder and a part of keys."""
 
-JobName = Annotated[str, Rule(matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(\[\d{1,4}\])?", "an id"))]
+JobName = Annotated[
+    str, Rule(matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(\[[0-9]{1,4}\])?", "an id"))
+]
 """A job's, or that of an array's element: ``x[17]``."""
 
 

@@ -6,12 +6,16 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner.core.states import PENDING, JobState, JobStatus, QueueState, QueueStatus
 from runner.errors import DiskFullError
-from runner.store.projection import CHUNK, Projection, job_view, write_projection
+from runner.model.elements import arrays_of
+from runner.model.placement import ArraySpec
+from runner.model.queue import JobSpec
+from runner.store.projection import CHUNK, PART, Projection, job_view, write_projection
 from runner.timestamps import rfc3339
 
 QUEUE = QueueState("run", QueueStatus.RUNNING, started_at=1_769_090_730.0, updated_at=1.5)
@@ -106,3 +110,46 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         write_projection(path, Broken())
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["queue-state.json"]
+
+
+def test_what_changes_in_the_midst_of_a_rendering_is_in_the_next() -> None:
+    """The last state of a large queue would show a job as it stood a moment before its end."""
+    count = 3 * CHUNK
+    projection = Projection("q", "n", [f"j{n}" for n in range(count)])
+    before = [PENDING] * count
+    rendering = projection.render(QueueState("r"), before)
+    assert next(rendering) is None
+    last = count - 1
+    projection.touch(last)
+    *_, _ = rendering
+    after = [*before[:last], JobState(JobStatus.COMPLETED, attempt=1)]
+    *_, pieces = projection.render(QueueState("r"), after)
+    assert pieces is not None
+    assert json.loads(b"".join(pieces))["jobs"][last]["status"] == "completed"
+
+
+def test_an_array_is_one_record_and_a_change_costs_a_part_of_it() -> None:
+    """Ten thousand elements would be ten thousand lines, or each end cost a look at all."""
+    size = 5 * PART
+    spec = JobSpec("x", "true", 60.0, array=ArraySpec(size))
+    (array,) = arrays_of([spec])
+    names = [f"x[{n}]" for n in range(size)]
+    projection = Projection("q", "n", names, [array])
+    jobs = [PENDING] * size
+
+    def told() -> tuple[int, Any]:
+        *steps, pieces = projection.render(QueueState("r"), jobs)
+        assert pieces is not None
+        (view,) = json.loads(b"".join(pieces))["jobs"]
+        return len(steps), view["array"]
+
+    assert told()[1]["elements"] == [
+        {"indices": f"0-{size - 1}", "status": "pending", "attempt": 0}
+    ]
+    jobs[7] = JobState(JobStatus.FAILED, attempt=1, exit_code=2)
+    projection.touch(7)
+    assert sum(part is None for part in projection._chunks[0].parts) == 0
+    projection._chunks[0].begin()
+    assert sum(part is None for part in projection._chunks[0].parts) == 1
+    _, view = told()
+    assert view["failed"] == "7" and view["counts"] == {"failed": 1, "pending": size - 1}
