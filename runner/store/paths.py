@@ -189,7 +189,9 @@ class LogPaths:
     def rotate(self, job_id: str, previous: int) -> None:
         """Make way for a new attempt's logs; safe to repeat at any point of a crash."""
         if job_id.endswith("]"):
-            os.makedirs(os.path.dirname(self.newest(job_id, "stdout")), exist_ok=True)
+            folder = os.path.dirname(self.newest(job_id, "stdout"))
+            if not os.path.isdir(folder):
+                os.makedirs(folder, exist_ok=True)
         for stream in ("stdout", "stderr"):
             newest = self.newest(job_id, stream)
             if not os.path.lexists(newest):

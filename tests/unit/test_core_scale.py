@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from core_driver import document, job
+from test_core_array import array
 
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
@@ -168,3 +169,37 @@ def test_a_chain_of_a_hundred_thousand_is_skipped_in_one_step(on_failure: str) -
         JobStatus.RUNNING: 0,
     }
     assert core.finished
+
+
+def test_an_elements_end_costs_the_same_in_a_long_array() -> None:
+    """Ten thousand elements would cost each of them a look at all."""
+
+    def step(size: int) -> int:
+        core = opened(document(array("x", size), job("merge", "x"), job("clean", "x", "always")))
+        end(core, 0, ev.Exited(0))
+
+        def work() -> None:
+            end(core, 1, ev.Exited(0))
+            core.next_deadline()
+
+        return cost(work)
+
+    assert step(5000) <= step(50) + 5
+
+
+@pytest.mark.parametrize("after", ["x", "x[]"])
+def test_arrays_behind_arrays_are_linear(after: str) -> None:
+    """Two arrays of ten thousand, one behind the other, would take hours."""
+
+    def work(size: int) -> int:
+        second = array("y", size, after)
+        core = opened(document(array("x", size, parallel=3), second, parallel=5))
+
+        def ends() -> None:
+            while not core.finished:
+                end(core, min(core.live), ev.Exited(0))
+
+        return cost(ends)
+
+    small, large = work(40), work(320)
+    assert large <= 8.8 * small
