@@ -120,8 +120,9 @@ def _view(job_id: str, told: _ArrayTold) -> dict[str, Any]:
         "completed_at": rfc3339(told.completed_at) if status in ENDED else None,
         "error_message": None,
         "reason": told.reason,
-        "results_uploaded": told.results_uploaded,
-        "logs_uploaded": told.logs_uploaded,
+        # Before its end some are always on their way.
+        "results_uploaded": told.results_uploaded if status in ENDED else None,
+        "logs_uploaded": told.logs_uploaded if status in ENDED else None,
         "result_error": None,
         "array": array,
     }
