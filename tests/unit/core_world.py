@@ -405,7 +405,7 @@ class World:
         elif name in ("rerun", "rerun all behind"):
             self.send(ev.RetryRequested(self.now, jobs, True, name == "rerun all behind"))
         elif name == "release":
-            every = tuple(range(len(self.document.jobs)))
+            every = tuple(range(len(self.core.jobs)))
             self.send(ev.ReleaseRequested(self.now, every if jobs is None else jobs))
         elif name == "interrupt":
             self._note_ended()
