@@ -32,8 +32,7 @@ from runner.model.checks import (
     whole,
 )
 from runner.model.elements import INDEX
-from runner.model.expansion.keys import DEFAULTS, MATRIX_KEYS, PARAMS
-from runner.model.expansion.rules import check_params, defaults_rule, matrix_rule
+from runner.model.in_short import DEFAULTS, MATRIX_KEYS, PARAMS
 from runner.model.json_reader import is_ignored
 from runner.model.messages import kind, one_of, quoted, step
 from runner.model.placement_fields import (
@@ -299,6 +298,17 @@ def _result(known: dict[str, Check]) -> Check:
     return check
 
 
+def _in_short(key: str) -> Check:
+    """The rule of a field that is written out, which is imported when a document has it."""
+
+    def check(value: Any) -> Any:
+        from runner.model.expansion.rules import check_field
+
+        return check_field(key, value, JOB_FIELDS)
+
+    return check
+
+
 _lines = each(check_string, "strings")
 _CODES = each(whole(1, 255), "exit codes")
 _whole_parallel = whole(1, MAX_PARALLEL_JOBS)
@@ -345,7 +355,7 @@ JOB_FIELDS: dict[str, Check] = {
     "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
     **ARRAY_FIELDS,
     **JOB_PLACEMENT,
-    **{key: matrix_rule(key) for key in MATRIX_KEYS},
+    **{key: _in_short(key) for key in MATRIX_KEYS},
 }
 JOB_REQUIRED = frozenset({"job_id", "command", "timeout"})
 GIVEN_JOB_REQUIRED = frozenset({"job_id", "command"})
@@ -377,7 +387,7 @@ QUEUE_FIELDS: dict[str, Check] = {
     "max_failures": whole(1, MAX_PARALLEL_JOBS),
     "pools": check_pools,
     **QUEUE_PLACEMENT,
-    DEFAULTS: defaults_rule(JOB_FIELDS),
-    PARAMS: check_params,
+    DEFAULTS: _in_short(DEFAULTS),
+    PARAMS: _in_short(PARAMS),
 }
 QUEUE_REQUIRED = frozenset({"queue_name", "jobs", "global_timeout", "on_failure"})

@@ -15,7 +15,14 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.model.checks import Check, check_object
-from runner.model.expansion.keys import (
+from runner.model.fields import (
+    JOB_FIELDS,
+    JOB_REQUIRED,
+    QUEUE_FIELDS,
+    QUEUE_REQUIRED,
+    STORED_JOB_FIELDS,
+)
+from runner.model.in_short import (
     DEFAULTS,
     ESCAPED,
     MATRIX_KEYS,
@@ -24,13 +31,6 @@ from runner.model.expansion.keys import (
     Member,
     is_short,
     unescaped,
-)
-from runner.model.fields import (
-    JOB_FIELDS,
-    JOB_REQUIRED,
-    QUEUE_FIELDS,
-    QUEUE_REQUIRED,
-    STORED_JOB_FIELDS,
 )
 from runner.model.json_reader import JOBS, MAX_BYTES, Reader, decode
 from runner.model.messages import kind, step

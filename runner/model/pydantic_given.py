@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypeAliasType
 
 from runner.model.expansion import matrix, parameters
-from runner.model.expansion.keys import DEFAULTS
 from runner.model.fields import MAX_PARALLEL_JOBS
+from runner.model.in_short import DEFAULTS
 from runner.model.pydantic_base import DocumentPart
 from runner.model.pydantic_types import Schema
 

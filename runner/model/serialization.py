@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from runner.model.durations import format_duration
-from runner.model.expansion.keys import OPEN, escaped
+from runner.model.in_short import OPEN, escaped
 from runner.model.placement import ArraySpec, BatchSpec, Placement, ResourceSpec
 from runner.model.queue import (
     BASE_DELAYS,

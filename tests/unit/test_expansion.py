@@ -22,7 +22,7 @@ from runner.model.document import (
     parse_document,
     parse_stored,
 )
-from runner.model.expansion.keys import is_short
+from runner.model.in_short import is_short
 from runner.model.parser import read_document
 
 QUEUE: dict[str, Any] = {"queue_name": "n", "global_timeout": "1h", "on_failure": "stop"}

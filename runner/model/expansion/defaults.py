@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.model.checks import Check
 from runner.model.expansion.expressions import holds_expression
-from runner.model.expansion.keys import MATRIX_KEYS
+from runner.model.in_short import MATRIX_KEYS
 from runner.model.json_reader import is_ignored
 from runner.model.messages import did_you_mean, kind, step
 from runner.model.validation_errors import InvalidError

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from runner.model.expansion.keys import ESCAPED, OPEN
+from runner.model.in_short import ESCAPED, OPEN
 from runner.model.json_reader import is_ignored
 from runner.model.messages import did_you_mean, quoted, step
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.errors import UsageError
-from runner.model.expansion.keys import PARAMS
 from runner.model.expansion.matrix import check_name, check_value
+from runner.model.in_short import PARAMS
 from runner.model.json_reader import is_ignored
 from runner.model.messages import did_you_mean, kind, quoted, step
 from runner.model.validation_errors import InvalidError

@@ -1,4 +1,4 @@
-"""The rule of each field that is written out, imported when a document has it."""
+"""The rule of each field that is written out, by its key."""
 
 from __future__ import annotations
 
@@ -6,32 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.model.checks import Check
+from runner.model.expansion.defaults import check_defaults
+from runner.model.expansion.matrix import MATRIX_FIELDS
+from runner.model.expansion.parameters import check_params
+from runner.model.in_short import DEFAULTS, PARAMS
 
 
-def matrix_rule(key: str) -> Check:
-    """The check of ``matrix`` or one of its companions."""
-
-    def check(value: Any) -> Any:
-        from runner.model.expansion.matrix import MATRIX_FIELDS
-
-        return MATRIX_FIELDS[key](value)
-
-    return check
-
-
-def check_params(value: Any) -> dict[str, str]:
-    """The check of ``params``."""
-    from runner.model.expansion import parameters
-
-    return parameters.check_params(value)
-
-
-def defaults_rule(job_fields: Mapping[str, Check]) -> Check:
-    """The check of ``defaults``, whose values are those of a job's fields."""
-
-    def check(value: Any) -> Any:
-        from runner.model.expansion.defaults import check_defaults
-
+def check_field(key: str, value: Any, job_fields: Mapping[str, Check]) -> Any:
+    """What the value holds. ``job_fields``: the rules of a job's fields. Raises InvalidError."""
+    if key == DEFAULTS:
         return check_defaults(value, job_fields)
-
-    return check
+    return check_params(value) if key == PARAMS else MATRIX_FIELDS[key](value)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from runner.errors import DocumentError
-from runner.model.expansion.keys import Member
+from runner.model.in_short import Member
 from runner.model.json_reader import JOBS
 from runner.model.messages import kind, step
 

@@ -1,6 +1,6 @@
-"""How a document says in short what is written out: the keys, and the marks in its text.
+"""How a document says in short what ``expansion`` writes out: its keys, and the marks in its text.
 
-All of this room that is imported for a document that has nothing in short, as most.
+All of that room that a document costs which has nothing in short, as most: one module to import.
 """
 
 from __future__ import annotations
