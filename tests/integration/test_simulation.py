@@ -29,7 +29,7 @@ import sys
 sys.path[:0] = [{str(tests)!r}]
 from hostless import HostlessScenario
 from simulation import run_scenario
-print("\\n".join(line for seed in range(5) for line in run_scenario(seed)))
+print("\\n".join(line for seed in range(9) for line in run_scenario(seed)))
 """
     told = [
         subprocess.run(
