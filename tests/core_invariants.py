@@ -319,6 +319,7 @@ def check_changes(
     """Terminal stays terminal; nobody is skipped or cancelled for nothing."""
     started = [action.job for action in actions if isinstance(action, StartAttempt)]
     behind = scheduler.graph.descendants(started)
+    undone = any(before[i] is JobStatus.FAILED is not scheduler.jobs[i].status for i in behind)
     for index, (old, state) in enumerate(zip(before, scheduler.jobs, strict=True)):
         new = state.status
         if old is new:
@@ -326,7 +327,8 @@ def check_changes(
         if old in ENDED:
             remade = isinstance(event, OutputsChecked) and event.lost and event.job == index
             asked = isinstance(event, RetryRequested) or index in behind
-            assert remade or asked, f"{index}: {old} → {new}"
+            freed = undone and old is JobStatus.SKIPPED and not scheduler.halted
+            assert remade or asked or freed, f"{index}: {old} → {new}"
         if new is JobStatus.SKIPPED:
             assert may_be_skipped(scheduler, index), f"{index} was skipped for no reason"
         if new is JobStatus.CANCELLED:

@@ -12,7 +12,15 @@ from runner.core.actions import CollectResults, StartAttempt
 from runner.core.attempt_outcome import conclude
 from runner.core.checkpoints import save
 from runner.core.clocks import catch_up, out_of_time
-from runner.core.consequences import end, end_background, forbidden, reconsider, run_again, settle
+from runner.core.consequences import (
+    end,
+    end_background,
+    forbidden,
+    lifts_stop,
+    reconsider,
+    run_again,
+    settle,
+)
 from runner.core.disk_space import IN_RESERVE, show_shortage
 from runner.core.inputs import begin_fetches
 from runner.core.queue_records import QueueRecords
@@ -122,7 +130,12 @@ def _take_along(records: QueueRecords, now: ev.Now, index: int) -> None:
         and jobs[other].status is not JobStatus.CANCELLED
     ]
     if stale:
-        again = sorted(behind(document, graph, jobs, stale, everything=False).union(stale))
+        taken = behind(document, graph, jobs, stale, everything=False).union(stale)
+        if records.halted and lifts_stop(records, taken):
+            # The failure that stopped the queue is one of those ends.
+            records.queue = replace(records.queue, halted=None)
+            taken |= {i for i, state in enumerate(jobs) if state.status is JobStatus.SKIPPED}
+        again = sorted(taken)
         run_again(records, now.wall, again)
         reconsider(records, now.wall, again)
 

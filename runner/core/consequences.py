@@ -245,3 +245,18 @@ def run_again(
         if state.background:
             end_background(records, index)
     records.changes.urgent = True
+
+
+def lifts_stop(records: QueueRecords, chosen: set[int]) -> bool:
+    """Whether nothing is left of what kept skipped jobs from their turn, once these run again.
+
+    An earlier request may have lifted the stop itself while a failure was left: the failures tell.
+    """
+    failed = sum(
+        records.jobs[i].status is JobStatus.FAILED and not records.document.jobs[i].allow_failure
+        for i in chosen
+    )
+    left = failed < records.failures
+    if left and records.halted:
+        return False
+    return records.queue.timed_out or (not left and records.document.may_stop)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runner.core import events as ev
 from runner.core import job_ends, spot_interruption, termination
-from runner.core.consequences import HELD, end, give_up, reconsider, run_again
+from runner.core.consequences import HELD, end, give_up, lifts_stop, reconsider, run_again
 from runner.core.outputs import doubt_needed
 from runner.core.queue_records import QueueRecords
 from runner.core.rerun import behind
@@ -88,7 +88,7 @@ def _to_retry(records: QueueRecords, event: ev.RetryRequested) -> list[int]:
         seeds = {i for i in chosen if jobs[i].status is not JobStatus.SKIPPED}
     everything = event.jobs is None or event.dependants
     taken = behind(document, records.graph, jobs, seeds, everything=everything)
-    if event.jobs is None or _lifts_stop(records, chosen):
+    if event.jobs is None or lifts_stop(records, chosen):
         taken |= {i for i, state in enumerate(jobs) if state.status is JobStatus.SKIPPED}
     else:
         for array in records.arrays.all:
@@ -96,21 +96,6 @@ def _to_retry(records: QueueRecords, event: ev.RetryRequested) -> list[int]:
             if array.stopped and all(units[at] in chosen for at in array.failed):
                 taken |= {i for i in units if jobs[i].status is JobStatus.SKIPPED}
     return sorted(chosen | taken)
-
-
-def _lifts_stop(records: QueueRecords, chosen: set[int]) -> bool:
-    """Whether nothing is left of what kept skipped jobs from their turn.
-
-    An earlier request may have lifted the stop itself while a failure was left: the failures tell.
-    """
-    failed = sum(
-        records.jobs[i].status is JobStatus.FAILED and not records.document.jobs[i].allow_failure
-        for i in chosen
-    )
-    left = failed < records.failures
-    if left and records.halted:
-        return False
-    return records.queue.timed_out or (not left and records.document.may_stop)
 
 
 def on_pause(records: QueueRecords, event: ev.PauseRequested) -> None:

@@ -6,7 +6,7 @@ import pytest
 from core_driver import drive, job
 
 from runner.core.events import Exited, Lost, Outcome, Signalled, Usage
-from runner.model.document import RetrySpec
+from runner.model.document import InputSpec, RetrySpec
 
 
 def test_continue_skips_what_depends_and_runs_the_rest() -> None:
@@ -97,6 +97,21 @@ def test_stop_lets_jobs_for_failures_run_when_it_is_their_turn() -> None:
     q.fail("mop", 3)
     assert (q["mop"].status.value, q["mop"].counted) == ("failed", 1), "no retry after a stop"
     assert q.status == "failed"
+
+
+def test_a_stop_goes_with_the_failure_that_it_came_from() -> None:
+    """A queue would end completed, and a job that the failure had stopped never run."""
+    inputs = (InputSpec("s3://bucket/key", "in/"),)
+    z = job("z", "a", "failure", input_paths=inputs)
+    q = drive(job("a"), job("c"), z, on_failure="stop")
+    q.fail("a")
+    q.retry("a")
+    q.fetched("z", error="no such key")
+    assert q.states == "a:running c:skipped z:failed"
+    q.lose("a", machine=True)
+    assert q.states == "a:running c:pending z:pending", "z has yet to see how a ends"
+    q.ok("a")
+    assert (q.states, q.starts) == ("a:completed c:running z:skipped", ["c"])
 
 
 def test_a_failure_job_behind_what_a_stop_skipped_is_skipped_too() -> None:
