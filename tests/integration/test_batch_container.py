@@ -305,6 +305,19 @@ def test_a_container_that_never_starts_is_not_waited_for(queue: Attempts) -> Non
     assert attempt.end.message == "its container did not start"
 
 
+def test_a_command_that_ends_before_all_has_begun_ends_its_container(queue: Attempts) -> None:
+    """What ends the listener would be lost: the container would go on until its time is over."""
+    attempt = queue.submit("true")
+    assert attempt.stage() == 0
+    script = attempt.volume.main / "main.sh"
+    begins = "trap '' TERM\n"
+    late = f'{begins}until [ -e "$runner_home/code" ]; do :; done; sleep 0.3\n'
+    text = script.read_text()
+    assert text.count(begins) == 1
+    script.write_text(text.replace(begins, late))
+    assert attempt.start_main().wait(30) == 0
+
+
 def test_an_arrays_children_run_what_the_index_map_says(queue: Attempts) -> None:
     """A retry of some elements would run others, for Batch renumbers a smaller array."""
     parent = queue.submit(

@@ -165,7 +165,10 @@ def test_a_renewal_that_meets_a_bug_is_followed_by_the_next(
 
     async def beat() -> None:
         around = SimpleNamespace(
-            results=FolderStore(tmp_path), instance=lambda: None, holder=lambda run_id: None
+            results=FolderStore(tmp_path),
+            instance=lambda: None,
+            holder=lambda run_id: None,
+            journal=False,
         )
         scheduler = SimpleNamespace(queue=SimpleNamespace(run_id="r", epoch=0))
         state = SimpleNamespace(epoch=1, succeeded=None)

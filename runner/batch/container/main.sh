@@ -100,9 +100,10 @@ fi
 cd "$runner_directory" 2> /dev/null || unrunnable "working directory $runner_directory does not exist"
 [ ! -e "$runner_home/stopped" ] || unrunnable "it was asked to end before COMMAND began"
 
+# Open as long as this shell lives: an order that comes before the listener has begun isn't lost.
+exec 8<> "$runner_home/orders"
 (
     trap '' TERM
-    exec 8<> "$runner_home/orders"
     while read -r order <&8 && [ "$order" != quit ]; do
         kill -s "$order" $$
     done
@@ -125,7 +126,7 @@ echo started > "$runner_home/started"
     status=$?
     read -r said 2> /dev/null < "$runner_home/said"
     echo "$status ${said:+signal}" > "$runner_home/code"
-) 9>&- &
+) 8>&- 9>&- &
 command_pid=$!
 
 while :; do
@@ -134,15 +135,15 @@ while :; do
 done
 trap '' USR1 USR2
 [ -e "$runner_home/code" ] || echo "137 signal" > "$runner_home/code"
-echo quit 1<> "$runner_home/orders"  # it may have been killed: that waits for nobody
+echo quit >&8
 wait "$listener_pid" 2> /dev/null
 
 if some_left; then
-    exec 8<> "$runner_home/orders"
     while some_left && read -r order <&8; do
         case $order in
             USR1) signal_tree TERM ;;
             USR2) signal_tree KILL ;;
+            quit) ;;  # the listener was killed before it read this
             *) break ;;
         esac
     done
