@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from on_batch import OnBatch, Reacting, account_with, real_commands
 from place_comparison import outcome, stored_below
 from place_documents import DOCUMENTS
@@ -20,6 +21,8 @@ from runner.model.document import parse_document
 from runner.service.foreground import RunRequest, run
 from runner.service.queue_repository import QueueRepository
 from runner.service.session import RunContext
+
+FAN_OUT = Path(__file__).parents[2] / "examples" / "patterns" / "fan-out.yaml"
 
 
 @pytest.fixture
@@ -48,13 +51,11 @@ def run_here(document: dict[str, Any], bucket: str, folder: Path) -> tuple[dict[
     return json.loads(repository.queue_paths("q").projection.read_text()), int(ended.exit_code)
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_queue_comes_to_the_same_here_and_there(
-    name: str, on_batch: OnBatch, endpoint: Endpoint, tmp_path: Path
-) -> None:
-    """The same document would mean one thing on a machine, and another on AWS Batch."""
-    document = DOCUMENTS[name]
-    state, code = run_here(document, on_batch.bucket, tmp_path / "here")
+def both(
+    document: dict[str, Any], on_batch: OnBatch, endpoint: Endpoint, folder: Path
+) -> tuple[object, object]:
+    """What a document comes to here, and on AWS Batch."""
+    state, code = run_here(document, on_batch.bucket, folder / "here")
     here = outcome(state, code, stored_below(endpoint, on_batch.bucket, "here"))
     ended = on_batch.run_document({**document, "result_s3_prefix": "there"})
     there = outcome(
@@ -62,4 +63,26 @@ def test_a_queue_comes_to_the_same_here_and_there(
         int(ended.exit_code),
         stored_below(endpoint, on_batch.bucket, "there"),
     )
+    return here, there
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_queue_comes_to_the_same_here_and_there(
+    name: str, on_batch: OnBatch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """The same document would mean one thing on a machine, and another on AWS Batch."""
+    here, there = both(DOCUMENTS[name], on_batch, endpoint, tmp_path)
     assert there == here
+
+
+def test_a_fan_out_comes_to_the_same_here_and_there(
+    on_batch: OnBatch, endpoint: Endpoint, tmp_path: Path, scaled: Callable[[int], int]
+) -> None:
+    """Samples would get others' parts, or the merge would miss some."""
+    count = max(2, scaled(200))
+    text = FAN_OUT.read_text().replace("200", str(count))
+    document = {**yaml.safe_load(text), "queue_id": "q"}
+    here, there = both(document, on_batch, endpoint, tmp_path)
+    assert there == here
+    total = endpoint.read(on_batch.bucket, "there/jobs/merge/total.txt")
+    assert total == f"{count} samples, sum 40504500\n".encode()
