@@ -319,7 +319,11 @@ def check_changes(
     """Terminal stays terminal; nobody is skipped or cancelled for nothing."""
     started = [action.job for action in actions if isinstance(action, StartAttempt)]
     behind = scheduler.graph.descendants(started)
-    undone = any(before[i] is JobStatus.FAILED is not scheduler.jobs[i].status for i in behind)
+    undone = any(
+        before[i] is JobStatus.FAILED is not scheduler.jobs[i].status
+        for i in behind
+        if i < len(before)  # not an array as a whole
+    )
     for index, (old, state) in enumerate(zip(before, scheduler.jobs, strict=True)):
         new = state.status
         if old is new:
