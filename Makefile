@@ -32,12 +32,12 @@ JOBS ?= $(shell echo $$(($$(nproc) + 1)))
 
 # Minutes, as any user, without a service or a package of the system beside Python.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m 'not long'
 
 # The rest: kill matrices, simulation, long S3 faults, machines of the lab (root, and what .ci/run
 # installs). SCALE=0.1 for a tenth of what can be scaled, SEED=N for the same choice again.
 stress: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal tests/stress
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m long tests
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

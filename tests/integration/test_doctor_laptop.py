@@ -303,6 +303,7 @@ def test_an_endpoint_that_nobody_answers_at(
     assert "let port 443 of 127.0.0.1 through" in found.todo
 
 
+@pytest.mark.long
 def test_endpoints_that_are_silent(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command would hang as the network does."""
     monkeypatch.setattr(checks, "PATIENCE", 4.0)

@@ -320,6 +320,7 @@ def test_a_price_that_nobody_pays_is_none(world: World, stub: Ec2Stub) -> None:
     assert "$inf" not in call(world, stub, "ls").stdout
 
 
+@pytest.mark.long
 def test_one_silent_region_holds_up_no_other(world: World) -> None:
     """A list of what costs money would come after a minute, or never."""
     regions = ("us-east-1", "us-west-2", "eu-west-1", "eu-north-1", "ap-south-1")

@@ -427,6 +427,7 @@ def _upload_until_call(scene: Scene, call: int, **changes: Any) -> bool:
         os._exit(0)
 
 
+@pytest.mark.long
 def test_killed_at_any_step_it_ends_the_same(tmp_path: Path) -> None:
     """After a kill a result would be half, missing, or followed by rubbish for ever."""
     call, killed = 1, True

@@ -10,11 +10,14 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import scale
 from batch_server.dockerd import IMAGE, DockerDaemon, what_is_missing
 from scale import SCALE, SEED
+
+FOLDER = Path(__file__).parent
 
 
 def pytest_report_header() -> str:
@@ -22,8 +25,13 @@ def pytest_report_header() -> str:
     return f"stress: SCALE={SCALE:g} SEED={SEED}"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the tests of a file that are marked ``share``, a share is chosen."""
+    """What is in this folder is long. Of the tests of a file that are marked ``share``, a share is
+    chosen."""
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker("long")
     files = defaultdict[str, list[pytest.Item]](list)
     for item in items:
         if item.get_closest_marker("share"):

@@ -200,6 +200,7 @@ def test_ctrl_c_ends_following(elsewhere: Elsewhere) -> None:
     assert "Traceback" not in elsewhere.laptop.stderr
 
 
+@pytest.mark.long
 def test_a_long_log_and_one_of_a_machine_that_is_gone(elsewhere: Elsewhere) -> None:
     """A gigabyte would be fetched in pieces of 17 KB; a log would be lost with its machine."""
     name = elsewhere.launched()
@@ -341,6 +342,7 @@ STATES = [
 ]
 
 
+@pytest.mark.long
 def test_a_machine_that_can_not_be_asked_gets_s3s_state_and_a_reason(
     mute: tuple[Elsewhere, str],
 ) -> None:
@@ -371,6 +373,7 @@ def test_no_state_anywhere_is_told_with_its_reason(elsewhere: Elsewhere) -> None
     assert "SSM" in done.stderr and f"nothing of it is in {elsewhere.store()} yet" in done.stderr
 
 
+@pytest.mark.long
 def test_busy_and_forgetful_ssm_is_asked_again(mute: tuple[Elsewhere, str]) -> None:
     """Any of its moods would end a status."""
     elsewhere, name = mute
@@ -410,6 +413,7 @@ def test_the_launchs_own_record_knows_the_region(elsewhere: Elsewhere) -> None:
         assert (found["source"]["from"], found["instance"]["region"]) == ("ssm", "eu-west-1")
 
 
+@pytest.mark.long
 def test_a_silent_region_costs_a_look_seconds(elsewhere: Elsewhere) -> None:
     """S3 has the state, and who looks would wait a minute for EC2 before seeing it."""
     elsewhere.run(LONG)
@@ -492,6 +496,7 @@ def test_ctrl_c_detaches(elsewhere: Elsewhere) -> None:
     assert elsewhere.status() == "running"
 
 
+@pytest.mark.long
 def test_expired_credentials_do_not_end_a_wait(elsewhere: Elsewhere) -> None:
     """An SSO session lasts eight hours, a training two days."""
     name = elsewhere.launched()

@@ -229,6 +229,7 @@ def test_a_bucket_that_was_made_anew_gets_the_document_again(cloud: Cloud) -> No
     assert json.loads(cloud.read("queue.json"))["queue_id"] == "q"
 
 
+@pytest.mark.long
 def test_a_document_that_could_not_be_stored_is_tried_again(cloud: Cloud) -> None:
     """One refusal at the start, and no other machine could ever go on with the queue."""
     proxy = FaultProxy(cloud.endpoint.port)
@@ -393,6 +394,7 @@ def test_there_is_nothing_to_upload_of_a_queue_that_goes_on(cloud: Cloud) -> Non
     assert refused.returncode == 2 and "stores its results nowhere" in refused.stderr
 
 
+@pytest.mark.long
 def test_an_upload_that_makes_progress_is_never_cut(cloud: Cloud) -> None:
     """A model that takes longer than the timeout would never be stored, however often tried."""
     world = cloud.world
@@ -442,6 +444,7 @@ def test_an_upload_that_was_cut_goes_on_with_what_is_up(cloud: Cloud) -> None:
     assert cloud.endpoint.open_uploads(cloud.bucket) == []
 
 
+@pytest.mark.long
 def test_a_service_lets_go_of_a_network_that_hangs(cloud: Cloud) -> None:
     """An upgrade would wait for minutes, and be taken for a service that has to be killed."""
     world = cloud.world

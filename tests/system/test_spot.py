@@ -216,6 +216,7 @@ def test_a_daemon_started_within_the_two_minutes_starts_no_job(
     assert jobs["next"]["attempt"] == 0
 
 
+@pytest.mark.long
 def test_a_first_look_that_hangs_holds_up_new_starts_only_and_not_for_long(
     world: World, imds: Imds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
