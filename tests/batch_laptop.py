@@ -15,7 +15,7 @@ from typing import Any
 from batch_account import BatchAccount
 from batch_server import KeptLogs, MotoServices, Processes, Settings
 from coordinator_job import JOB_ROLE
-from on_batch import INSTANT
+from on_batch import instant
 from s3_endpoint import Endpoint
 
 from runner.core.run_mode import RESUMED, RunMode
@@ -37,7 +37,7 @@ class Laptop:
 
     def __init__(self, endpoint: Endpoint, folder: Path) -> None:
         self.logs = KeptLogs()
-        settings = Settings(delays=INSTANT, rates={})
+        settings = Settings(delays=instant(), rates={})
         self.account = BatchAccount(Processes(self.logs), settings, MotoServices(endpoint.url))
         self.env = {**endpoint.env, **self.account.env}
         self.bucket = endpoint.bucket()

@@ -23,13 +23,22 @@ from runner.service.queue_repository import QueueRepository
 from runner.service.session import RunContext, Session
 
 ROLE = "arn:aws:iam::123456789012:role/jobs"
-INSTANT = Delays(submitted=(0, 1), runnable=(0, 1), starting=(0, 1), ended=(0, 1))
 LOGS = KeptLogs()
 
 
-def account_with(endpoint: Endpoint) -> BatchAccount:
-    """A Batch whose jobs begin at once, and find S3."""
-    settings = Settings(delays=INSTANT, rates={})
+def instant(second_s: float = 0.01) -> Delays:
+    """Delays of 10 ms at most, where a second of Batch takes so many real ones."""
+    soon = (0, 0.01 / second_s)
+    return Delays(submitted=soon, runnable=soon, starting=soon, ended=soon)
+
+
+def account_with(endpoint: Endpoint, *, second_s: float = 0.01) -> BatchAccount:
+    """A Batch whose jobs begin at once, and find S3.
+
+    ``second_s``: real seconds that a second takes there, such as those between TERM and KILL: real
+    containers need all of it.
+    """
+    settings = Settings(second_s=second_s, delays=instant(second_s), rates={})
     return BatchAccount(Processes(LOGS), settings, MotoServices(endpoint.url))
 
 

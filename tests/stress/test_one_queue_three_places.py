@@ -29,7 +29,7 @@ FAN_OUT = Path(__file__).parents[2] / "examples" / "patterns" / "fan-out.yaml"
 def on_batch(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OnBatch]:
-    account = account_with(endpoint)
+    account = account_with(endpoint, second_s=1.0)
     for name, value in {**endpoint.env, **account.env}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(backend, "CLAIM_AGAIN", 0.05)
