@@ -55,15 +55,18 @@ def test_job_runs_in_its_image(batch: BatchAccount, endpoint: Endpoint) -> None:
 
 def test_memory_limit_kills(batch: BatchAccount) -> None:
     """A job out of memory could not be told from one that was killed."""
-    # tail keeps what it reads until a line ends, which no zero does.
-    job = batch.wait(batch.submit("head -c 200000000 /dev/zero | tail"))
+    # tail keeps what it reads until a line ends, which no zero does. Docker may hear of the want of
+    # memory after the end of what ends at once, and not tell: so it lives on for a moment.
+    job = batch.wait(
+        batch.submit("head -c 200000000 /dev/zero | tail; code=$?; sleep 1; exit $code")
+    )
     assert job["status"] == "FAILED"
     assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
 
 
 def test_child_killed_for_memory_is_told_of_a_job_that_went_well(batch: BatchAccount) -> None:
     """Such a job would be taken for a failed one, or its loss go unseen."""
-    job = batch.wait(batch.submit("head -c 200000000 /dev/zero | tail >/dev/null; exit 0"))
+    job = batch.wait(batch.submit("head -c 200000000 /dev/zero | tail >/dev/null; sleep 1; exit 0"))
     assert (job["status"], job["container"]["exitCode"]) == ("SUCCEEDED", 0)
     assert job["container"]["reason"] == "OutOfMemoryError: Container killed due to memory usage"
 

@@ -54,11 +54,15 @@ def explained(account: BatchAccount, job_id: str) -> Diagnosis:
     return found
 
 
+# It lives on for a moment: Docker may hear of the want of memory only after the end, and not tell.
+OUT_OF_MEMORY = "head -c 200000000 /dev/zero | tail; code=$?; sleep 1; exit $code"
+
+
 def test_commands_that_fail_are_told_apart(account: BatchAccount) -> None:
     """Somebody would read "Essential container in task exited" and know as much as before."""
     jobs = {
         "exit_code": account.submit("echo reading; echo 'no such sample' >&2; exit 7"),
-        "out_of_memory": account.submit("head -c 200000000 /dev/zero | tail"),
+        "out_of_memory": account.submit(OUT_OF_MEMORY),
         "command_not_found": account.submit("no-such-tool --version"),
         "segmentation_fault": account.submit("sh -c 'kill -SEGV $$'; exit $?"),
         "aborted": account.submit("sh -c 'kill -ABRT $$'; exit $?"),
