@@ -5,6 +5,7 @@ What runs outlives every host, as jobs of AWS Batch do; each host has a clock of
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from simulation import Scenario
@@ -12,6 +13,7 @@ from simulation import Scenario
 from runner.core.run_mode import RunMode
 from runner.core.states import QUEUE_ENDED, QueueStatus
 from runner.engine.clock import now
+from runner.engine.virtual_time import VirtualLoop
 from runner.model.document import dump_document
 from runner.results.folder import FolderStore
 from runner.results.journal import read_journal
@@ -65,6 +67,22 @@ class HostlessScenario(Scenario):
             self._same_host = True
             status = super()._session(peace)
         return status
+
+    def _check_end(self) -> None:
+        # What the last host knew beyond the store went with it: a request that came while nothing
+        # could be stored was never answered, and is no part of the queue.
+        ended = self._ended_for_good()
+        if ended is not None and self.repository.find("q").queue.status is not ended:
+            loop = VirtualLoop(self.epoch, self.mono, lambda: 0.0)
+            loop.run_until_complete(self._take_over())
+            loop.close()
+        super()._check_end()
+
+    async def _take_over(self) -> None:
+        self._move()
+        stored = json.loads(FolderStore(self._folder / "store").get_bytes(Layout.state_key) or b"")
+        unsigned = {name: stored[name] for name in stored.keys() - {"epoch", "holder", "claim"}}
+        self.repository.queue_paths("q").projection.write_text(json.dumps(unsigned))
 
     def _ended_for_good(self) -> QueueStatus | None:
         """The queue's status, where a coordinator would find nothing more to do."""
