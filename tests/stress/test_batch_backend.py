@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from runner.service.views import StoredViews
 def on_batch(
     endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OnBatch]:
-    account = account_with(endpoint)
+    # Between TERM and KILL are 30 of Batch's seconds: time for an end to be stored.
+    account = account_with(endpoint, second_s=0.1)
     for name, value in {**endpoint.env, **account.env}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(backend, "CLAIM_AGAIN", 0.05)
@@ -134,12 +136,17 @@ def test_a_lost_host_interrupts_and_does_not_count(on_batch: OnBatch) -> None:
 
 def test_a_cancel_ends_the_job_and_keeps_its_reason(on_batch: OnBatch) -> None:
     """A cancelled job would go on in AWS Batch, and cost."""
+    ready = on_batch.folder / "ready"
 
     def cancel(session: Session) -> None:
-        session.tell(ev.CancelRequested)
+        # The claim, which is the start, comes before the command: its trap isn't set yet.
+        if ready.exists():
+            session.tell(ev.CancelRequested)
+        else:
+            session.loop.call_later(0.05, cancel, session)
 
     ended = on_batch.run(
-        job("a", "trap 'exit 0' TERM; sleep 60 & wait"),
+        job("a", f"trap 'exit 0' TERM; touch {ready}; sleep 60 & wait"),
         job("b"),
         watcher=Reacting("attempt_started", cancel),
     )
@@ -161,6 +168,34 @@ def test_a_start_that_still_waits_is_voided(on_batch: OnBatch) -> None:
     (submitted,) = server.jobs() or [None]
     assert on_batch.state()["a"]["status"] == "cancelled"
     assert submitted is None or on_batch.account.wait(submitted.id)["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_start_that_is_cancelled_while_it_is_submitted_leaves_no_job(
+    on_batch: OnBatch, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """The driver would end before the answer came, and its job wait in AWS Batch for ever."""
+    server, submit = on_batch.account.server, Batch.submit
+    server.set_placing(on_batch.account.environment, False)
+    watcher = Reacting("queue_running", lambda session: sessions.append(session))
+    sessions: list[Session] = []
+
+    def slow(self: Batch, request: Any) -> str:
+        found = submit(self, request)
+        sessions[0].tell(ev.CancelRequested)
+        deadline = time.monotonic() + 30
+        while not any(key.endswith(".claim.json") for key in on_batch.records()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        if lost:
+            raise AwsError(ErrorKind.PASSING, "ConnectionClosedError", "the answer was lost")
+        return found
+
+    monkeypatch.setattr(Batch, "submit", slow)
+    on_batch.run(job("a"), watcher=watcher)
+    (submitted,) = server.jobs()
+    assert on_batch.state()["a"]["status"] == "cancelled"
+    assert on_batch.account.wait(submitted.id)["status"] == "FAILED"
 
 
 def test_a_detached_run_is_gone_on_with(on_batch: OnBatch) -> None:

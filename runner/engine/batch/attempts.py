@@ -16,6 +16,7 @@ class BatchAttempt:
 
     ``told``: AttemptStarted was posted; ``over``: its end was, or that it is void. ``asked``: its
     end was asked for, for ``reason``; ``withdrawn``: what isn't submitted yet is not to be.
+    ``unanswered``: whether it was submitted isn't known yet; ``void``: nobody can begin it now.
     ``looks``: how often its claim was looked for in vain; ``missing_since``: the loop's time since
     which Batch doesn't know the job.
     """
@@ -28,6 +29,8 @@ class BatchAttempt:
     over: bool = False
     asked: float | None = None
     reason: str | None = None
+    unanswered: bool = False
+    void: bool = False
     claim: BatchClaim | None = None
     looking: bool = False
     looks: int = 0

@@ -35,6 +35,7 @@ from runner.engine.batch.files import BatchFiles
 from runner.engine.batch.intents import given_job, together
 from runner.engine.batch.outputs_before import OutputsBefore
 from runner.engine.batch.place import BatchPlace
+from runner.engine.batch.stops import BatchStops
 from runner.engine.batch.survivors import BatchSurvivors
 from runner.engine.batch.verdicts import (
     ClaimVerdict,
@@ -56,9 +57,6 @@ staged."""
 UNKNOWN_FOR = 120.0
 """Seconds after which a job that Batch doesn't know is taken for one that it has forgotten. A new
 one may be unknown for a while."""
-
-TERMINATE_AGAIN = 30.0
-"""Seconds between two calls of TerminateJob for one job: Batch's own SIGKILL comes after 30."""
 
 _T = TypeVar("_T")
 
@@ -84,6 +82,7 @@ class BatchBackend:
         self._starting: list[StartAttempt] = []
         self._files: BatchFiles | None = None
         self._outputs_before = OutputsBefore(scheduler)
+        self._stops = BatchStops(self, self._calls, place, scheduler)
         self._survivors = BatchSurvivors(self, self._calls, place, scheduler, post)
 
     @property
@@ -128,6 +127,7 @@ class BatchBackend:
     def _submit(self, attempts: list[BatchAttempt], actions: list[StartAttempt]) -> None:
         logs = self._context.logs
         for attempt, action in zip(attempts, actions, strict=True):
+            attempt.unanswered = True
             with suppress(OSError):  # they are only for looking at them here
                 logs.rotate(attempt.key.job_id, action.previous)
                 logs.leave_empty(attempt.key.job_id)
@@ -162,18 +162,14 @@ class BatchBackend:
 
     def follow(self, attempt: BatchAttempt, job_id: str) -> None:
         """Have the poller look at a job: it is the attempt's."""
-        if self._calls.closed:
-            return
-        if attempt.over:
-            # Whatever keeps it from being ended, its container finds no claim to take.
-            why = attempt.reason or "its start was withdrawn"
-            self._calls.call(
-                lambda: self._place.batch.terminate(job_id, why), lambda _: None, quiet=True
-            )
+        if self._calls.closed or attempt.over:
             return
         if attempt.batch_job is not None:
             self._place.poller.forget(attempt.batch_job)
-        attempt.batch_job = job_id
+        attempt.batch_job, attempt.unanswered = job_id, False
+        if attempt.void:
+            self._stops.end_void(attempt)
+            return
         self._place.poller.watch(job_id, self._calls.on_loop(partial(self._on_detail, attempt)))
 
     def _on_detail(
@@ -207,7 +203,7 @@ class BatchBackend:
             wait = min(CLAIM_SELDOM, CLAIM_AGAIN * 1.5**attempt.looks)
             self._loop.call_later(wait, self._look_for_claim, attempt)
 
-        self._insist(attempt, lambda: self._records.claim(attempt.key), looked)
+        self.insist(attempt, lambda: self._records.claim(attempt.key), looked)
 
     def on_claim(self, attempt: BatchAttempt, claim: BatchClaim) -> None:
         """The claim was found: a container's means that it runs."""
@@ -249,7 +245,7 @@ class BatchBackend:
                 return facts, verdict.then
             return facts, FollowVerdict(claim.batch_job_id)
 
-        self._insist(attempt, look, lambda found: self._on_verdict(attempt, *found))
+        self.insist(attempt, look, lambda found: self._on_verdict(attempt, *found))
 
     def _on_verdict(self, attempt: BatchAttempt, facts: AttemptFacts, verdict: Verdict) -> None:
         attempt.judging = False
@@ -294,7 +290,7 @@ class BatchBackend:
             self._post(ev.AttemptVoided(now(), attempt.job, attempt.token, reason, delay))
             self._survivors.accounted(attempt)
 
-    def _insist(
+    def insist(
         self, attempt: BatchAttempt, work: Callable[[], _T], done: Callable[[_T], None]
     ) -> None:
         """Ask until there is an answer, as long as the attempt is not over."""
@@ -317,38 +313,10 @@ class BatchBackend:
     # -- signals -----------------------------------------------------------------------------
 
     def signal(self, job: int, token: str, slot: int, kill: bool) -> None:
-        """Have its job ended. Batch knows one way: SIGTERM, and SIGKILL when its time is up."""
-        attempt = self._attempts.get(token)
-        if attempt is None:
-            return  # its end is about to be told, or was
-        again = attempt.asked is not None
-        if again and (not kill or self._loop.time() - (attempt.asked or 0.0) < TERMINATE_AGAIN):
-            return
-        attempt.asked = self._loop.time()
-        live = self._scheduler.jobs[job].live
-        stop = live.stop if live is not None else None
-        attempt.reason = attempt.reason or (stop.value if stop is not None else "ended")
-        attempt.withdrawn.set()
-        self._ask_end(attempt, attempt.reason)
-
-    def _ask_end(self, attempt: BatchAttempt, reason: str) -> None:
-
-        def ask() -> bool:
-            """Whether its start is void now."""
-            claim = self._records.void(attempt.key, reason)
-            if claim.by is Writer.DRIVER:
-                if attempt.batch_job is not None:
-                    self._place.batch.terminate(attempt.batch_job, reason)
-                return True
-            if self._records.put_end(attempt.key, reason).by is Writer.DRIVER:
-                self._place.batch.terminate(claim.batch_job_id or str(attempt.batch_job), reason)
-            return False
-
-        def asked(void: bool) -> None:
-            if void:
-                self.voided(attempt, None)
-
-        self._insist(attempt, ask, asked)
+        """Have its job ended."""
+        if (attempt := self._attempts.get(token)) is not None:
+            # Else its end is about to be told, or was.
+            self._stops.stop(attempt, kill)
 
     def end_background(self, job: int, token: str) -> None:
         """Nothing outlives its container."""

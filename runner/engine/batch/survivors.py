@@ -199,6 +199,8 @@ class BatchSurvivors:
             return
         loop, records = self._calls.loop, self._place.records
         begun = loop.time() if since is None else since
+        for attempt in wanted:
+            attempt.unanswered = True
         patience_over = loop.time() - begun >= PATIENCE
 
         def look() -> tuple[dict[str, ListedJob], list[BatchClaim | None]]:
@@ -222,7 +224,7 @@ class BatchSurvivors:
             for attempt, claim in zip(wanted, claims, strict=False):
                 if claim is not None and claim.by is Writer.CONTAINER:
                     self._backend.on_claim(attempt, claim)
-                elif claim is not None:
+                elif claim is not None and (patience_over or not attempt.void):
                     self._backend.voided(attempt, why)
             if not found and not patience_over:
                 loop.call_later(SEARCH_AGAIN, self.search, wanted, why, begun)
