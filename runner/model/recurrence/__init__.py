@@ -1,0 +1,1 @@
+"""When something recurs: cron and rate expressions, and the times they mean."""
