@@ -330,6 +330,10 @@ def _manners(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tupl
         grace = format_duration(queue.grace(job))
         least = format_duration(FARGATE_GRACE)
         yield ".term_grace", f"{grace} are {least} on Fargate, which waits no longer"
+    for number, result in enumerate(job.result_paths):
+        if result.fresh == "clear" and result.path.startswith("/") and not facts.shared:
+            told = "is cleared where the job's containers share it: files of the image stay"
+            yield f".result_paths[{number}]", f"{quoted(result.path)} {told}, and are told"
     folder = job.working_directory or queue.working_directory
     if folder and folder.startswith("/") and not facts.shared:
         own = ".working_directory" if job.working_directory else ""

@@ -79,6 +79,7 @@ class StoredResult:
 
     path: str
     optional: bool = False
+    fresh: str = "keep"
 
 
 @dataclass(frozen=True, slots=True)

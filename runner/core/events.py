@@ -9,49 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from runner.core.outcomes import Exited as Exited
+from runner.core.outcomes import Lost as Lost
+from runner.core.outcomes import NotRunnable as NotRunnable
+from runner.core.outcomes import Outcome as Outcome
+from runner.core.outcomes import Signalled as Signalled
+
 
 class Now(NamedTuple):
     """A moment: ``wall`` is seconds since the epoch, ``mono`` the boot's monotonic seconds."""
 
     wall: float
     mono: float
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The command ended by itself with this exit code."""
-
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class Signalled:
-    """The command was ended by this signal (``SIGKILL``)."""
-
-    signal: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Nobody can say how it ended; ``machine`` when the machine went away with it.
-
-    ``announced``: the place says that it took it away, so the job is not the cause; ``why``: in its
-    words.
-    """
-
-    machine: bool
-    announced: bool = False
-    why: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NotRunnable:
-    """The command could not be run, and trying again would not help."""
-
-    message: str
-
-
-Outcome = Exited | Signalled | Lost | NotRunnable
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +98,15 @@ class AttemptVoided:
     token: str
     reason: str | None = None
     delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsSetAside:
+    """So many files of earlier runs or attempts were moved out of a job's way, before it starts."""
+
+    now: Now
+    job: int
+    files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +353,7 @@ Event = (
     | SurvivorsTold
     | AttemptStarted
     | AttemptVoided
+    | ResultsSetAside
     | CommandEnded
     | AttemptEnded
     | BackgroundEnded

@@ -43,7 +43,7 @@ from runner.core.states import JobStatus
 
 __all__ = ["Changes", "Scheduler", "StoryEntry"]
 
-_FREES_NOTHING = (ev.AttemptStarted, ev.CommandEnded)
+_FREES_NOTHING = (ev.AttemptStarted, ev.CommandEnded, ev.ResultsSetAside)
 """After these no job may start that could not before, and the queue is not done."""
 
 
@@ -118,6 +118,8 @@ class Scheduler(QueueRecords):
                 on_store_claimed(self, event)
             case ev.TimerFired(now):
                 on_timer(self, now)
+            case ev.ResultsSetAside(now, job, files):
+                self.tell(now.wall, job, "results_set_aside", files=files)
             case ev.CommandEnded():
                 on_command_ended(self, event)
             case ev.AttemptVoided():

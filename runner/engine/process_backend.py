@@ -20,16 +20,14 @@ from runner.engine.clock import now
 from runner.engine.context import EngineContext
 from runner.engine.file_sync import sync_for
 from runner.engine.local_files import LocalFiles
-from runner.engine.secret_fetches import Delayed, Fetched, Ready, SecretFetches, SecretRefused
+from runner.engine.secret_fetches import Delayed, Fetched, Ready, SecretRefused
 from runner.engine.signals import end_background, signal_attempt
+from runner.engine.start_preparation import AGAIN_AFTER, StartPreparation
 from runner.engine.strays import Stray, end_stray, strays
 from runner.process.adoption import FoundAttempt, Survivors, examine
 from runner.process.identity import Process, boot_id
 from runner.process.shim_records import Exit, ShimRecordFile, Work
 from runner.process.spawner import Request, Spawner
-
-START_AGAIN_AFTER = 5.0
-"""Seconds after which a start that the system refused (no memory, no room) is tried again."""
 
 STRAY_GRACE = 10.0
 """Seconds at most between SIGTERM and SIGKILL for an attempt that the state knows nothing of."""
@@ -72,7 +70,7 @@ class ProcessBackend:
         base = {**context.environment, **scheduler.document.env}
         self._spawner = Spawner(self._shim_records, self, base, context.user, context.jobs_unit)
         self._survivors = Survivors(self._shim_records, self._spawner, self)
-        self._secrets = SecretFetches(context.environment, self._on_secrets)
+        self._preparation = StartPreparation(context, scheduler, post, self._on_prepared)
         self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
         self._tokens: dict[str, int] = {}
@@ -89,17 +87,13 @@ class ProcessBackend:
         self._spawner.warm_up()
 
     def start(self, action: StartAttempt) -> None:
-        """Hand an attempt to a shim, once its secrets are there, if it has any."""
-        document = self._scheduler.document
+        """Hand an attempt to a shim, once it is made ready."""
         self._tokens[action.token] = action.job
-        if secrets := document.secrets(document.jobs[action.job]):
-            self._secrets.begin(action, secrets)
-        else:
-            self._hand_over(action, {})
+        self._preparation.begin(action)
 
-    def _on_secrets(self, action: StartAttempt, found: Fetched) -> None:
+    def _on_prepared(self, action: StartAttempt, found: Fetched) -> None:
         match found:
-            case Ready(values) if self._scheduler.may_start:
+            case Ready(values) if not values or self._scheduler.may_start:
                 self._hand_over(action, values)
             case Ready():
                 # Paused, or the machine is about to go: it had not begun, and doesn't now.
@@ -122,8 +116,7 @@ class ProcessBackend:
         self.ended(action.token, Exit("unrunnable", message, moment.mono, moment.wall), None, False)
 
     def _could_not_start(self, action: StartAttempt, error: OSError) -> None:
-        reason = f"could not be started: {error.strerror or error}"
-        self._void(action.token, reason, START_AGAIN_AFTER)
+        self._void(action.token, f"could not be started: {error.strerror or error}", AGAIN_AFTER)
 
     def _hand_over(self, action: StartAttempt, secrets: Mapping[str, str]) -> None:
         """One that the system refuses is void for a while."""
@@ -154,7 +147,7 @@ class ProcessBackend:
     def signal(self, job: int, token: str, slot: int, kill: bool) -> None:
         """SIGTERM or SIGKILL its whole tree."""
         self._tokens[token] = job
-        if self._secrets.call_off(token):
+        if self._preparation.call_off(token):
             self.voided(token, None)
             return
         shim = self._shim_of(token)
@@ -235,7 +228,7 @@ class ProcessBackend:
 
     def voided(self, token: str, reason: str | None) -> None:
         """See SpawnerListener."""
-        self._void(token, reason, START_AGAIN_AFTER if reason else 0.0)
+        self._void(token, reason, AGAIN_AFTER if reason else 0.0)
 
     def _void(self, token: str, reason: str | None, delay: float) -> None:
         job = self._tokens.get(token)
@@ -361,7 +354,7 @@ class ProcessBackend:
     def stop(self) -> None:
         """Let go: what runs goes on."""
         self._closed = True
-        self._secrets.close()
+        self._preparation.stop()
         self._survivors.close()
         self._spawner.close()
         self._enders.shutdown(wait=False, cancel_futures=True)
@@ -370,6 +363,7 @@ class ProcessBackend:
     def join(self) -> None:
         """Wait for what is being ended, and close the slots. Blocks; after ``stop``."""
         # They use the slots' descriptor, and its number may be another file's in a moment.
+        self._preparation.join()
         self._enders.shutdown(wait=True)
         self._shim_records.close()
 

@@ -209,6 +209,7 @@ class Uploads:
             record=self._context.paths.upload_record(name),
             longest_name=self._layout.longest_name(name, self._store.key_bytes),
             optional=described.optional_paths,
+            checked=frozenset(described.fresh_paths("check")),
             own=self._context.own,
             ended_at=state.completed_at,
             first_start=state.first_start,

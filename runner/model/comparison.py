@@ -150,7 +150,9 @@ def _shown(name: str, value: Any) -> str:
         case RetrySpec():
             return f"{value.max_attempts} attempts"
         case ResultSpec():
-            return quoted(value.path) + (" (optional)" if value.optional else "")
+            said = ["optional"] if value.optional else []
+            said += [f"fresh: {value.fresh}"] if value.fresh != "keep" else []
+            return quoted(value.path) + (f" ({', '.join(said)})" if said else "")
         case dict():
             return "{}" if not value else _shown("", tuple(value))
         case list():

@@ -44,6 +44,7 @@ from runner.model.placement_fields import (
 from runner.model.queue import (
     BASE_DELAYS,
     FIT,
+    FRESH,
     ON_FAILURE,
     RETRY_ON,
     RUN_IF,
@@ -287,7 +288,7 @@ def _result(known: dict[str, Check]) -> Check:
         if isinstance(value, str):
             return ResultSpec(known["path"](value))
         if not isinstance(value, dict):
-            what = 'a string or an object with "path" and "optional"'
+            what = 'a string or an object with "path", "optional" and "fresh"'
             raise InvalidError(f"must be {what}, not {kind(value)}")
         faults = Faults()
         values = check_object(value, known, RESULT_REQUIRED, faults)
@@ -330,7 +331,11 @@ RETRY_FIELDS: dict[str, Check] = {
 INPUT_FIELDS: dict[str, Check] = {"s3": _s3_source, "path": _filled}
 INPUT_REQUIRED = frozenset(INPUT_FIELDS)
 
-RESULT_FIELDS: dict[str, Check] = {"path": _glob, "optional": check_boolean}
+RESULT_FIELDS: dict[str, Check] = {
+    "path": _glob,
+    "optional": check_boolean,
+    "fresh": choice(FRESH),
+}
 RESULT_REQUIRED = frozenset({"path"})
 
 JOB_FIELDS: dict[str, Check] = {

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from runner.model.durations import format_duration
 from runner.model.elements import INDEX
+from runner.model.lint_fresh import cleared_for_others
 from runner.model.messages import quoted, step, whose
 from runner.model.queue import JobSpec, QueueSpec
 
@@ -43,8 +44,9 @@ def warnings(queue: QueueSpec) -> list[str]:
     first: dict[str, str] = {}
     for place, message in _in_queue(queue):
         first.setdefault(message, place)
+    cleared = cleared_for_others(queue)
     for index, job in enumerate(queue.jobs):
-        for inside, message in _in_job(queue, job):
+        for inside, message in (*_in_job(queue, job), *cleared.get(index, ())):
             first.setdefault(message, f"jobs[{index}]{inside}")
             found.setdefault(message, []).append(job.job_id)
     return [f"{place}: {m}{whose(found.get(m, ()))}" for m, place in first.items()]

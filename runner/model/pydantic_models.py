@@ -6,7 +6,7 @@
 
 Owns what a person sees of a document: its fields, their types, descriptions and JSON Schema. The
 rules of the fields are those of ``fields``, so a model and a document are refused with the same
-words. pydantic is imported by the three modules named for it and by no other: it takes 0.1 s and
+words. pydantic is imported by the modules named for it and by no other: it takes 0.1 s and
 15 MB, which only `runner schema` pays of the commands.
 """
 
@@ -26,9 +26,8 @@ from runner.model.durations import LONGEST, format_duration
 from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
 from runner.model.pydantic_given import BETWEEN_FIELDS, JobInShort, Lines, QueueInShort
+from runner.model.pydantic_paths import InputPath, ResultPath
 from runner.model.pydantic_types import (
-    END,
-    FILLED,
     Command,
     Dependency,
     Duration,
@@ -52,6 +51,8 @@ from runner.model.pydantic_types import (
     text_field,
 )
 from runner.model.queue import RUN_IF
+
+__all__ = ["BatchOptions", "InputPath", "Job", "Queue", "ResultPath", "Retry"]
 
 
 @document_part(rules.RETRY_FIELDS, rules.RETRY_REQUIRED)
@@ -85,46 +86,6 @@ class Retry(DocumentPart):
         "nothing else.**",
         json_schema_extra={"minItems": 1},
     )
-
-
-@document_part(
-    rules.INPUT_FIELDS,
-    rules.INPUT_REQUIRED,
-    {
-        "not": {
-            "properties": {
-                "s3": {"pattern": f"/{END}"},
-                "path": {"not": {"pattern": f"/{END}"}},
-            },
-            "required": ["path", "s3"],
-        }
-    },
-)
-class InputPath(DocumentPart):
-    """What is fetched from S3 before the first attempt."""
-
-    s3: Annotated[
-        str,
-        text_field(
-            "s3://bucket/key, or s3://bucket/prefix/ for all keys below it.",
-            pattern=f"{FILLED}{rules.S3_SCHEME}{rules.BUCKET_PATTERN}/",
-        ),
-    ]
-    path: Annotated[
-        str,
-        text_field(
-            "Where it goes: a file's name, or with a / at its end a folder.", pattern=FILLED
-        ),
-    ]
-
-
-@document_part(rules.RESULT_FIELDS, rules.RESULT_REQUIRED)
-class ResultPath(DocumentPart):
-    """A glob of the files to keep after success."""
-
-    path: Annotated[Glob, Field(description="Which files.")]
-    _: KW_ONLY
-    optional: bool = Field(default=False, description="It may match nothing.")
 
 
 @document_part(placing.BATCH_FIELDS, frozenset())

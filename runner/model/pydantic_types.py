@@ -131,6 +131,7 @@ Secrets = TypeAliasType(
     ],
 )
 RetryOn = Literal["exit", "timeout", "signal"]
+Fresh = Literal["keep", "check", "clear"]
 ExitCode = Annotated[int, Field(ge=1, le=255, description="An exit code.")]
 
 _SIZE: Schema = {

@@ -29,6 +29,10 @@ FIT: Final = "fit"
 RETRY_ON = ("exit", "timeout", "signal")
 """The ways in which an attempt may end that is tried again."""
 
+FRESH = ("keep", "check", "clear")
+"""What is done about result files that are older than their job: they are stored and told, they
+count as missing, or they are moved aside before it starts."""
+
 RUN_IF = ("success", "failure", "always")
 ON_FAILURE = ("stop", "continue")
 
@@ -68,10 +72,14 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class ResultSpec:
-    """A glob of result files. An ``optional`` one may match nothing."""
+    """A glob of result files. An ``optional`` one may match nothing.
+
+    ``fresh``, one of FRESH: what is done about files that were there before the job.
+    """
 
     path: str
     optional: bool = False
+    fresh: str = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,10 @@ class JobSpec:
         kept = self.kept_paths
         required = {result.path for result in kept if not result.optional}
         return frozenset(result.path for result in kept) - required
+
+    def fresh_paths(self, fresh: str) -> tuple[str, ...]:
+        """The globs among them with this word of FRESH."""
+        return tuple([result.path for result in self.kept_paths if result.fresh == fresh])
 
 
 @dataclass(frozen=True, slots=True)

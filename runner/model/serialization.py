@@ -52,7 +52,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=
 
 
 def _plain(
-    record: QueueSpec | JobSpec | RetrySpec | InputSpec, defaults: dict[str, Any]
+    record: QueueSpec | JobSpec | RetrySpec | InputSpec | ResultSpec, defaults: dict[str, Any]
 ) -> dict[str, Any]:
     """What the document says of a record: no defaults, and not the jobs of a queue."""
     plain: dict[str, Any] = {}
@@ -137,7 +137,8 @@ def _plain_batch(batch: BatchSpec | None) -> dict[str, Any] | None:
 
 def _plain_result(result: ResultSpec) -> str | dict[str, Any]:
     """As documents had it before there was anything to say of a glob, where nothing is said."""
-    return {"path": result.path, "optional": True} if result.optional else result.path
+    said = _plain(result, _RESULT_DEFAULTS)
+    return result.path if said.keys() == {"path"} else said
 
 
 def _plain_retry(retry: RetrySpec) -> dict[str, Any]:
@@ -147,7 +148,9 @@ def _plain_retry(retry: RetrySpec) -> dict[str, Any]:
     return plain
 
 
-def _defaults(record: type[QueueSpec | JobSpec | RetrySpec | InputSpec]) -> dict[str, Any]:
+def _defaults(
+    record: type[QueueSpec | JobSpec | RetrySpec | InputSpec | ResultSpec],
+) -> dict[str, Any]:
     """Each field's default; for a required one MISSING, which equals no value."""
     return {
         field.name: field.default if field.default_factory is MISSING else field.default_factory()
@@ -160,3 +163,4 @@ _QUEUE_DEFAULTS = _defaults(QueueSpec) | {"queue_id": None}
 _JOB_DEFAULTS = _defaults(JobSpec)
 _RETRY_DEFAULTS = _defaults(RetrySpec)
 _INPUT_DEFAULTS = _defaults(InputSpec)
+_RESULT_DEFAULTS = _defaults(ResultSpec)

@@ -16,6 +16,9 @@ from runner.model.globs import WILD
 
 Positions = frozenset[int]
 
+ASIDE = ".runner-aside"
+"""A folder in which no pattern finds anything: former results that were moved out of the way."""
+
 
 class PatternError(ValueError):
     """A pattern that can mean nothing; the text says why."""
@@ -87,6 +90,8 @@ class Matcher:
 
     def step(self, at: Positions, name: str) -> Positions:
         """Where an entry called `name` stands in a folder that stands `at`; empty: no match."""
+        if name == ASIDE:
+            return frozenset()
         if self.end in at:
             return at
         reached = set()

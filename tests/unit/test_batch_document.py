@@ -176,3 +176,12 @@ def test_the_guides_page_shows_what_is_said() -> None:
     told = notes(shown, BatchFacts())
     assert refused(shown, BatchFacts()) == [] and len(told) == 5
     assert all(f"runner validate: warning: {line}\n" in page for line in told)
+
+
+def test_what_an_image_holds_is_not_cleared() -> None:
+    """A user would take the files of the image for moved aside, as they are everywhere else."""
+    job = {"result_paths": ["a", {"path": "/opt/out/*", "fresh": "clear"}]}
+    (told,) = [line for line in notes(queue(job), FARGATE) if "cleared" in line]
+    assert told.startswith('jobs[0].result_paths[1]: "/opt/out/*" is cleared where')
+    shared = BatchFacts(store=True, image="i", fargate=True, shared="efs:fs-1")
+    assert not [line for line in notes(queue(job), shared) if "cleared" in line]

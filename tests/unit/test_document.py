@@ -81,7 +81,7 @@ FULL: dict[str, Any] = {
             "term_grace": "500ms",
             "allow_failure": True,
             "hold": True,
-            "output_paths": ["parts/*", {"path": "extra/*", "optional": True}],
+            "output_paths": ["parts/*", {"path": "extra/*", "optional": True, "fresh": "clear"}],
             "array": 200,
             "array_parallel": 20,
             "array_stop": True,
@@ -172,7 +172,7 @@ def test_reads_every_field() -> None:
                 allow_failure=True,
                 hold=True,
                 term_grace=0.5,
-                output_paths=(ResultSpec("parts/*"), ResultSpec("extra/*", True)),
+                output_paths=(ResultSpec("parts/*"), ResultSpec("extra/*", True, "clear")),
                 array=ArraySpec(200, 20, True),
                 placement=Placement(
                     ResourceSpec(2.5, (8 << 30, 3 << 29), 1, (("licence", 2),)),
@@ -399,9 +399,13 @@ JOB_ERRORS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"retry": {"max_attempts": 1, "retry_on_codes": [1, 0]}}, "jobs[0].retry.retry_on_codes[1]"),
     ({"result_paths": [""]}, "jobs[0].result_paths[0]: must not be empty"),
-    ({"result_paths": [7]}, 'result_paths[0]: must be a string or an object with "path" and "opt'),
+    ({"result_paths": [7]}, 'result_paths[0]: must be a string or an object with "path", "opt'),
     ({"result_paths": [{"optional": True}]}, "result_paths[0].path: is required, but missing"),
     ({"result_paths": [{"path": "a", "optional": 1}]}, "[0].optional: must be true or false, not"),
+    (
+        {"result_paths": [{"path": "a", "fresh": "new"}]},
+        'jobs[0].result_paths[0].fresh: must be "keep", "check" or "clear", not "new"',
+    ),
     ({"result_paths": [{"path": "a", "option": True}]}, 'unknown key; did you mean "optional"?'),
     ({"result_paths": ["a", "~/m.pt"]}, 'result_paths[1]: "~/m.pt": a leading ~ is not expanded'),
     ({"result_paths": [{"path": "~ann/m"}]}, "result_paths[0].path: "),
@@ -935,9 +939,11 @@ def test_a_document_that_was_accepted_before_is_read() -> None:
 def test_a_required_result_is_stored_as_before() -> None:
     """Documents that were stored by an earlier version would differ from the same ones now."""
     given = [{"path": "a"}, "b", {"path": "c", "optional": True, "x-why": 1}]
+    given += [{"path": "d", "fresh": "keep"}, {"path": "e", "fresh": "check"}]
     queue = parse_document(raw([{"result_paths": given}]))
     dumped = json.loads(dump_document(queue))["jobs"][0]["result_paths"]
-    assert dumped == ["a", "b", {"path": "c", "optional": True}]
+    new = {"path": "e", "fresh": "check"}
+    assert dumped == ["a", "b", {"path": "c", "optional": True}, "d", new]
 
 
 def test_dump_reads_back_equal() -> None:
@@ -1006,6 +1012,11 @@ DIFFERENCES: list[tuple[bytes, bytes, str | None]] = [
         raw([{"result_paths": ["a"]}]),
         raw([{"result_paths": [{"path": "a", "optional": True}]}]),
         'jobs[0].result_paths: ["a"] is now ["a" (optional)]',
+    ),
+    (
+        raw([{"result_paths": ["a"]}]),
+        raw([{"result_paths": [{"path": "a", "optional": True, "fresh": "clear"}]}]),
+        'jobs[0].result_paths: ["a"] is now ["a" (optional, fresh: clear)]',
     ),
     (raw(), raw(max_parallel_jobs="fit"), 'max_parallel_jobs: 1 is now "fit"'),
     (raw(), raw([{"array": 9}]), "jobs[0].array: not set is now 9"),

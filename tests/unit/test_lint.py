@@ -123,3 +123,17 @@ def test_what_is_only_on_this_computer_is_told(
         "jobs[0].env.PATH",
     ]
     assert lines[1].endswith('(job "j0" and 1 more)') and str(tmp_path) not in lines[1]
+
+
+def test_results_that_another_job_clears_are_told() -> None:
+    """A job would move aside what the job before it has made, and the next one find nothing."""
+    clear = {"path": "out/**/*.txt", "fresh": "clear"}
+    first = {"result_paths": ["out/in/a.txt"], "output_paths": ["./x/../out/b.txt"]}
+    other = {"result_paths": ["out/c"]}
+    (told,) = warnings(queue(first, {"result_paths": ["o.txt", clear]}, other))
+    assert told.startswith('jobs[1].result_paths[1]: "out/**/*.txt" moves aside files of job "j0"')
+    mine = {"path": "*.txt", "fresh": "clear"}
+    apart = [{"working_directory": name, "output_paths": [mine]} for name in "ab"]
+    assert warnings(queue(*apart)) == []
+    both = [{"result_paths": [mine]}, {"result_paths": ["*.txt"]}] * 2
+    assert 'of job "j1", too, and of 2 more' in warnings(queue(*both))[0]

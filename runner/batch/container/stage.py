@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from runner.aws.secrets import SecretError, Secrets
@@ -39,6 +40,7 @@ from runner.results.download.inputs import InputError
 from runner.results.layout import Layout
 from runner.results.path_map import SAME
 from runner.results.s3.store import S3Store
+from runner.results.set_aside import AsideRequest, set_aside
 from runner.results.store import StoreError
 
 READY, TAKEN, SUPERSEDED, NOT_RUNNABLE, FAILED = 0, 3, 4, 5, 1
@@ -65,6 +67,9 @@ def stage(environment: Mapping[str, str], volume: Volume, *, in_image: bool = Fa
     except OvertakenError as error:
         say(str(error))
         return SUPERSEDED if error.superseded else TAKEN
+    if staged.refused is None:
+        # Not before the claim: another container of this attempt may be the one that runs.
+        staged = replace(staged, refused=_set_aside(task, volume, in_image=in_image))
     replace_file(volume.root / "submission.json", [to_bytes(task.submission)], mode=0o600)
     staged.write(volume)
     if staged.refused is not None:
@@ -78,6 +83,23 @@ def stage(environment: Mapping[str, str], volume: Volume, *, in_image: bool = Fa
         store_attempt(task, volume, end, say)
         return NOT_RUNNABLE
     return READY
+
+
+def _set_aside(task: Task, volume: Volume, *, in_image: bool) -> str | None:
+    """Move former results out of COMMAND's way, where its volumes hold any; what went wrong."""
+    folder = task.working_directory(volume.work)
+    within = [
+        each.text
+        for each in parsed(task.fresh_paths("clear"), folder)
+        if in_image or not volume.is_elsewhere(each.folder)
+    ]
+    first = task.entry.attempt == 1
+    wanted = AsideRequest(task.name, tuple(within), folder, task.checkpoints, first, own=volume.own)
+    try:
+        set_aside(wanted)
+    except OSError as error:
+        return f"former results can't be moved aside: {error}"
+    return None
 
 
 def _prepare(

@@ -119,6 +119,7 @@ def _upload(
         record=volume.agent / "upload.jsonl",
         longest_name=Layout().longest_name(task.name, task.store.key_bytes),
         optional=task.optional,
+        checked=frozenset(task.fresh_paths("check")),
         own=volume.own,
         ended_at=end.ended_at,
         first_start=task.entry.first_started_at or end.started_at,

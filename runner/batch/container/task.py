@@ -89,6 +89,11 @@ class Task:
         required = {self.filled(each.path) for each in kept if not each.optional}
         return frozenset(self.kept) - required
 
+    def fresh_paths(self, fresh: str) -> tuple[str, ...]:
+        """Those of the patterns with this word about files that were there before the job."""
+        kept = (*self.submission.result_paths, *self.submission.output_paths)
+        return tuple(self.filled(each.path) for each in kept if each.fresh == fresh)
+
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The patterns of what an attempt saves for the next."""

@@ -29,6 +29,7 @@ from runner.core.attempts import start_number
 from runner.core.scheduler import Scheduler
 from runner.model.document import JobSpec
 from runner.model.elements import split_name
+from runner.model.queue import ResultSpec
 from runner.results.layout import Layout
 
 
@@ -107,8 +108,8 @@ def compose_submission(
         secret_env=dict(document.secrets(job)),
         shell=placed.shell or (),
         working_directory=job.working_directory or document.working_directory,
-        result_paths=tuple(StoredResult(each.path, each.optional) for each in job.result_paths),
-        output_paths=tuple(StoredResult(each.path, each.optional) for each in job.output_paths),
+        result_paths=tuple(map(_stored_result, job.result_paths)),
+        output_paths=tuple(map(_stored_result, job.output_paths)),
         checkpoint_paths=job.checkpoint_paths,
         input_paths=tuple(StoredInput(each.s3, each.path) for each in job.input_paths),
         inputs_in_timeout=job.inputs_in_timeout,
@@ -124,6 +125,10 @@ def compose_submission(
         request=_request(target, scheduler, job, first, submission, queue),
         definition=compose(needs, commands),
     )
+
+
+def _stored_result(result: ResultSpec) -> StoredResult:
+    return StoredResult(result.path, result.optional, result.fresh)
 
 
 def given_job(scheduler: Scheduler, action: StartAttempt) -> JobSpec:

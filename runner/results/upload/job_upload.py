@@ -24,7 +24,7 @@ from runner.results.upload.collect import CollectedFile, Collection, collect
 from runner.results.upload.other_objects import remove_others
 from runner.results.upload.progress import Progress
 from runner.results.upload.source_file import SourceError, SourceFile, WithdrawnError
-from runner.results.upload.stale_results import find_late, stale_of
+from runner.results.upload.stale_results import find_late, stale_of, without_old
 from runner.results.upload.tries import Tries
 from runner.results.upload.upload_record import UploadRecord
 from runner.rights import Rights
@@ -54,7 +54,8 @@ class JobUpload:
     how it comes along, over all tries; `record`: where it is noted what is stored meanwhile.
     `longest_name`: bytes of the longest name that the result store takes. `results`: so many of the
     patterns are of results, None: all; those behind them are of outputs, for other jobs only.
-    `paths`: where the job's files are here.
+    `paths`: where the job's files are here. `checked`: those of the patterns whose files count as
+    missing where they are older than `first_start`.
     """
 
     job_id: str
@@ -82,6 +83,7 @@ class JobUpload:
     first_start: float | None = None
     results: int | None = None
     paths: PathMap = SAME
+    checked: frozenset[str] = frozenset()
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -276,7 +278,7 @@ class _Upload:
 
     def _collect(self, taken: Iterable[str] = ()) -> Collection:
         spec, folder = self.spec, self.store.local_folder
-        return collect(
+        found = collect(
             spec.patterns,
             spec.working_directory,
             optional=spec.optional,
@@ -287,6 +289,9 @@ class _Upload:
             longest=spec.longest_name,
             paths=spec.paths,
         )
+        if not spec.checked:
+            return found
+        return without_old(found, spec.patterns, spec.checked, spec.optional, spec.first_start)
 
     def _tell(self, problems: Iterable[str], missing: Iterable[MissingFile]) -> None:
         self.problems += problems

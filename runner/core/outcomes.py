@@ -1,0 +1,42 @@
+"""How a command can have ended, as whoever ran it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The command ended by itself with this exit code."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """The command was ended by this signal (``SIGKILL``)."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Nobody can say how it ended; ``machine`` when the machine went away with it.
+
+    ``announced``: the place says that it took it away, so the job is not the cause; ``why``: in its
+    words.
+    """
+
+    machine: bool
+    announced: bool = False
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotRunnable:
+    """The command could not be run, and trying again would not help."""
+
+    message: str
+
+
+Outcome = Exited | Signalled | Lost | NotRunnable
