@@ -79,11 +79,15 @@ _CODES: dict[str, ErrorKind] = {
     **dict.fromkeys(
         ("InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "InvalidAMIID.NotFound",
          "InvalidSpotInstanceRequestID.NotFound", "ParameterNotFound", "InvocationDoesNotExist",
-         "ResourceNotFoundException", "NoSuchEntity"),
+         "ResourceNotFoundException", "NoSuchEntity",
+         "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
         ErrorKind.MISSING,
     ),
     **dict.fromkeys(
-        ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"),
+        ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException",
+         "RequestThrottled", "OverLimit", "PurgeQueueInProgress", "QueueDeletedRecently",
+         "AWS.SimpleQueueService.PurgeQueueInProgress",
+         "AWS.SimpleQueueService.QueueDeletedRecently"),
         ErrorKind.PASSING,
     ),
     "AuthFailure": ErrorKind.DENIED,
@@ -91,7 +95,8 @@ _CODES: dict[str, ErrorKind] = {
 }  # fmt: skip
 """S3 API reference, "Error responses"; KMS's and STS's codes come through S3. A HEAD has no body,
 so botocore tells the HTTP status instead. EC2: "Error codes for the Amazon EC2 API"; "Unsupported"
-is a type that an Availability Zone hasn't, so the next one may. SSM says 400 for its throttling."""
+is a type that an Availability Zone hasn't, so the next one may. SSM says 400 for its throttling,
+SQS 403 for a purge that goes on."""
 
 _STATUS = {
     403: ErrorKind.DENIED,
