@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.cli.batch_flags import IN_IMAGE
 from runner.errors import UsageError
 from runner.results.stores import is_s3
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 BUNDLE_VARIABLE = "RUNNER_BUNDLE"
 """In a container: the address of the bundle that it was begun with."""
-
-IN_IMAGE = "image"
-"""In place of a bundle: the image of the containers has runner."""
 
 ARCH = "x86_64"
 """Of the hosts, where nothing else is known: Batch's own default on EC2 and on Fargate."""

@@ -1,4 +1,4 @@
-"""AWS Batch as the place of a foreground run's attempts: opened before its session, and closed.
+"""AWS Batch as the place of a queue's attempts: opened before its session, and closed.
 
 Owns how many jobs run there at once, and which store the place works with: one of its own, for a
 session closes the one that it was given.
@@ -15,13 +15,14 @@ from runner.core.scheduler import Scheduler
 from runner.engine.batch.backend import backend_of
 from runner.engine.batch.intents import BatchDefaults
 from runner.engine.batch.place import BatchPlace, of_job_queue
+from runner.engine.batch.region import BatchRegion
 from runner.engine.context import MakeBackend
 from runner.errors import UsageError
 from runner.model.document import FIT, QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore
 from runner.results.stores import is_s3
-from runner.service.result_stores import StoreRequest, opened
+from runner.service.result_stores import StoreRequest, opened, wanted
 from runner.service.session import RunContext
 
 UNLIMITED = 1_000_000
@@ -30,38 +31,47 @@ UNLIMITED = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class BatchRunOptions:
-    """What ``run --target batch`` was asked for. ``max_parallel`` None: as the document says;
-    ``detach``: a signal leaves its jobs in Batch; ``every``: seconds between two looks at a job."""
+    """How a queue is to run there. ``max_parallel`` None: as the document says; ``detach``: a
+    signal leaves its jobs in Batch; ``every``: seconds between two looks at a job; ``bundle``: as
+    it was given, to be remembered."""
 
     target: BatchDefaults
     commands: Callable[[ResultStore], Commands]
     max_parallel: int | None = None
     detach: bool = False
     every: float | None = None
+    bundle: str | None = None
 
 
 class BatchRun:
-    """The place of one foreground run. Its methods block. ``say`` is given words for people; to be
-    set by its host."""
+    """The place of one queue's session. Its methods block. ``say`` is given words for people; to be
+    set by its host. ``region``: one that others use, too; None: one of its own."""
 
-    def __init__(self, options: BatchRunOptions, settings: Settings) -> None:
+    def __init__(
+        self, options: BatchRunOptions, settings: Settings, region: BatchRegion | None = None
+    ) -> None:
         self.options = options
         self.say: Callable[[str], None] = lambda text: None
         self._settings = settings
         self._places: list[BatchPlace] = []
+        self._shared = region
+        self._own: BatchRegion | None = None
         self._target: BatchDefaults | None = None
 
     def store(self, document: QueueSpec, want: StoreRequest) -> StoreRequest:
         """The queue's store: the one that is wanted, else the settings' bucket. Blocks.
 
-        Raises DocumentError for all that AWS Batch can't do of the document, UsageError for a
-        store elsewhere or a job queue that takes no jobs, AwsError.
+        Raises what ``check`` does.
         """
         bucket = self._settings.batch.bucket
         if want.where is None and bucket is not None:
-            where = bucket if is_s3(bucket) else f"s3://{bucket}"
-            prefix = document.result_s3_prefix or f"queues/{document.queue_id}"
-            want = StoreRequest(f"{where.removesuffix('/')}/{prefix}")
+            want = StoreRequest(str(wanted(in_bucket(document, bucket)).where))
+        self.check(document, want)
+        return want
+
+    def check(self, document: QueueSpec, want: StoreRequest) -> None:
+        """Raise DocumentError for all that AWS Batch can't do of the document, UsageError for a
+        store elsewhere or a job queue that takes no jobs, AwsError. Blocks."""
         check_for_batch(document, self._facts(want))
         if want.where is not None and not is_s3(want.where):
             raise UsageError(
@@ -71,7 +81,6 @@ class BatchRun:
         known = self._target = of_job_queue(self.options.target)
         facts = replace(self._facts(want), fargate=known.fargate, fair_share=known.fair_share)
         check_for_batch(document, facts)
-        return want
 
     def _facts(self, want: StoreRequest) -> BatchFacts:
         target = self.options.target
@@ -108,19 +117,47 @@ class BatchRun:
     def _backend(self, want: StoreRequest, run_id: str) -> MakeBackend:
         store = opened(want, self._settings)
         assert store is not None
-        every = {} if self.options.every is None else {"every": self.options.every}
-        if self.options.every is not None and self.options.every < 0.5:
-            every["looks_per_second"] = 1 / self.options.every
         target = self._target or of_job_queue(self.options.target)
-        place = BatchPlace(target, store, self.options.commands, self.say, **every)
+        place = BatchPlace(target, store, self.options.commands, self.say, self._region())
         self._places.append(place)
         place.prepare(run_id)
         return backend_of(place)
 
+    def _region(self) -> BatchRegion:
+        if self._shared is not None:
+            return self._shared
+        if self._own is None:
+            self._own = region_of(self.options.target.region, self.say, self.options.every)
+        return self._own
+
     def close(self) -> None:
         """Give back what was opened."""
+        if self._own is not None:
+            self._own.close()
         for place in self._places:
             place.close()
+
+
+def region_of(
+    name: str | None, say: Callable[[str], None], every: float | None = None
+) -> BatchRegion:
+    """A region, whose jobs are looked at ``every`` so many seconds; None: at the usual pace."""
+    if every is None:
+        return BatchRegion(name, say)
+    if every < 0.5:
+        return BatchRegion(name, say, every=every, looks_per_second=1 / every)
+    return BatchRegion(name, say, every=every)
+
+
+def in_bucket(queue: QueueSpec, place: str) -> QueueSpec:
+    """The queue, with its results below ``place`` (a bucket, or s3://bucket/prefix) where it names
+    no bucket: whoever reads the document that is stored has to find them."""
+    if queue.result_s3_bucket is not None:
+        return queue
+    bucket, _, before = place.removeprefix("s3://").strip("/").partition("/")
+    own = queue.result_s3_prefix or f"queues/{queue.queue_id}"
+    prefix = f"{before}/{own}" if before else own
+    return replace(queue, result_s3_bucket=bucket, result_s3_prefix=prefix)
 
 
 def parallel_of(word: str) -> int:

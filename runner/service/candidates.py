@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import structlog
 
+from runner.core.events import Now
 from runner.core.states import QueueStatus
 from runner.engine.backoff import backoff
 from runner.errors import RunnerError, StateError, UsageError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
+from runner.service.batch_queues import ON_BATCH_KEY
 from runner.service.known_elsewhere import check_not_ended
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import AGAIN, QueueRepository
@@ -144,7 +146,10 @@ class Candidates:
         try:
             if is_new(entry) and not entry.meta.get(AGAIN):
                 check_not_ended(store, entry.queue_id)
-            return find(self._repository, entry, store, say)
+            # On AWS Batch attempts go on without us: there is a journal of them.
+            there = entry.meta.get(ON_BATCH_KEY)
+            moment = Now(time.time(), time.monotonic()) if there else None
+            return find(self._repository, entry, store, say, journal=moment)
         except StoreError as error:
             if this_moment().uptime < ASK_FOR or entry.meta.get(AGAIN):
                 raise StoreError(

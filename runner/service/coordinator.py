@@ -301,7 +301,7 @@ class _Coordinator(requests.Host):
         """See Host: nothing is held open here."""
         return asyncio.get_running_loop().create_future()
 
-    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
+    async def submit(self, raw: bytes, again: RunMode, batch: Any = None) -> dict[str, Any]:
         """See Host."""
         raise ConflictError("a coordinator drives one queue: it takes no others")
 

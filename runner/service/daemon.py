@@ -31,6 +31,7 @@ from runner.host.notify import Notifier
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.service import requests
+from runner.service.batch_queues import BatchQueues, MakeCommands
 from runner.service.candidates import Candidates, error_text
 from runner.service.daemon_host import DaemonHost
 from runner.service.environment import logins
@@ -73,9 +74,19 @@ log = structlog.get_logger()
 
 
 class Daemon(SessionListener):
-    """The service of one state folder: its loop, signals and sockets. Made in the running loop."""
+    """The service of one state folder: its loop, signals and sockets. Made in the running loop.
 
-    def __init__(self, settings: Settings, user: JobUser) -> None:
+    ``commands``: what the containers of queues on AWS Batch run, None: it takes no such queues;
+    ``every``: seconds between two looks at a job there.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        user: JobUser,
+        commands: MakeCommands | None = None,
+        every: float | None = None,
+    ) -> None:
         repository = QueueRepository(settings.state_dir, settings.log_dir)
         self._repository = repository
         self._settings = settings
@@ -84,15 +95,16 @@ class Daemon(SessionListener):
         self._notifier = Notifier(self._progress)
         self._changes = ServiceChanges(self._notifier)
         self._candidates = Candidates(repository, settings)
+        batch = BatchQueues(settings, commands, lambda said: log.warning("batch", note=said), every)
         self._supervisor = Supervisor(
-            repository, settings, self._candidates, lambda: self._context, self
+            repository, settings, self._candidates, lambda: self._context, batch, self
         )
         self._stop = ServiceStop(lambda: self._supervisor.sessions, self._changes)
         self._spot = SpotWatch(settings, lambda: self._supervisor.sessions)
         self._end = MachineEnd(settings)
         self.host = DaemonHost(
-            repository, settings, lambda: self._context, self._candidates, self._supervisor,
-            self._spot, self._end, self._stop, self._changes,
+            repository, settings, lambda: self._context, batch, self._candidates,
+            self._supervisor, self._spot, self._end, self._stop, self._changes,
         )  # fmt: skip
         self._prune_at = 0.0
         self._instance: str | None = None

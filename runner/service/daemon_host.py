@@ -18,6 +18,12 @@ from runner.errors import ConflictError, EndedElsewhereError, ExitCode, UsageErr
 from runner.model.document import QueueSpec, parse_document
 from runner.model.settings import Settings
 from runner.service import requests
+from runner.service.batch_queues import (
+    ON_BATCH_KEY,
+    BatchPlacement,
+    BatchQueues,
+    read_request,
+)
 from runner.service.candidates import Candidates
 from runner.service.garbage_collection import lastingly
 from runner.service.machine_end import MachineEnd
@@ -43,6 +49,7 @@ class DaemonHost(requests.Host):
         repository: QueueRepository,
         settings: Settings,
         context: Callable[[], RunContext],
+        batch: BatchQueues,
         candidates: Candidates,
         supervisor: Supervisor,
         spot: SpotWatch,
@@ -56,13 +63,16 @@ class DaemonHost(requests.Host):
         self.throttle = ReadThrottle(lambda: bool(supervisor.sessions))
         self._settings = settings
         self._context = context
+        self._batch = batch
         self._candidates = candidates
         self._supervisor = supervisor
         self._spot = spot
         self._end = end
         self._stop = stop
         self._changes = changes
-        self._intake = Submission(repository, settings, context, self.session_of, self._until_left)
+        self._intake = Submission(
+            repository, settings, context, batch, self.session_of, self._until_left
+        )
 
     def session_of(self, name: str) -> Session | None:
         """See Host."""
@@ -79,7 +89,7 @@ class DaemonHost(requests.Host):
         if (why := self._machine_leaves()) is not None:
             return {"blocked": why}
         behind = self._supervisor.behind
-        if not behind or name in behind:
+        if not behind or name in behind or self.repository.entry(name).meta.get(ON_BATCH_KEY):
             return {"queued": self.who}
         one = "queue" if len(behind) == 1 else "one of the queues"
         names = ", ".join(f"'{each}'" for each in behind)
@@ -91,13 +101,20 @@ class DaemonHost(requests.Host):
         """See Host."""
         return self._changes.next()
 
-    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
+    async def submit(self, raw: bytes, again: RunMode, batch: Any = None) -> dict[str, Any]:
         """See Host."""
+        place = None if batch is None else self._batch.wanted(read_request(batch))
         # A large document takes seconds: not on the loop.
-        given = await asyncio.to_thread(lastingly, _accepted, raw)
+        given = await asyncio.to_thread(lastingly, _accepted, raw, place is None)
+        whole = _as_given if place is None else self._batch.stored_in
         try:
-            async with self._intake.named(given, again) as document:
-                return await self._accept(document, again, anonymous=given.queue_id is None)
+            async with self._intake.named(given, again, whole) as document:
+                notes: list[str] = []
+                if place is not None:
+                    notes = await asyncio.to_thread(self._batch.check, document, place)
+                anonymous = given.queue_id is None
+                answer = await self._accept(document, again, place, anonymous=anonymous)
+                return {**answer, "notes": notes} if place is not None else answer
         except EndedElsewhereError as error:
             # Not as an error: the outcome's code may be 0, and no error's is.
             return {
@@ -109,14 +126,14 @@ class DaemonHost(requests.Host):
             }
 
     async def _accept(
-        self, document: QueueSpec, again: RunMode, *, anonymous: bool
+        self, document: QueueSpec, again: RunMode, place: BatchPlacement | None, *, anonymous: bool
     ) -> dict[str, Any]:
         queue_id = str(document.queue_id)
         async with self._supervisor.handling(queue_id):
             # Before it is accepted: afterwards nobody may end the machine for want of work.
             self._end.call_off()
             created = again.fresh or not self.repository.exists(queue_id)
-            await self._intake.accept(document, again, anonymous=anonymous)
+            await self._intake.accept(document, again, place, anonymous=anonymous)
         self._candidates.forgive(queue_id)
         self._changes.wake.set()
         # It is accepted, whatever the disk gives of it in this moment.
@@ -157,16 +174,17 @@ class DaemonHost(requests.Host):
             if session is None:
                 self._end.call_off()
                 # Of a large queue it takes seconds: on a loop of its own, beside those that run.
-                acting = act_on_resting(
-                    self.repository, self._settings, entry, self._context(), make
-                )
-                await asyncio.to_thread(lastingly, asyncio.run, acting)
+                await asyncio.to_thread(lastingly, asyncio.run, self._act_on_resting(entry, make))
         if session is not None:
             # It was taken up while we waited.
             await session.request(make)
             return
         self._changes.wake.set()
         self._changes.tell()
+
+    async def _act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
+        with self._batch.resting(self.repository, entry, self._context()) as context:
+            await act_on_resting(self.repository, self._settings, entry, context, make)
 
     async def stop(self, *, interrupt: bool) -> None:
         """See Host."""
@@ -180,8 +198,14 @@ class DaemonHost(requests.Host):
         return self._spot.leaving or self._end.over
 
 
-def _accepted(raw: bytes) -> QueueSpec:
-    """The document, if this machine can run it. Raises DocumentError."""
+def _accepted(raw: bytes, here: bool) -> QueueSpec:
+    """The document, if it can run: where that is ``here``, on this machine. Raises
+    DocumentError."""
     document = parse_document(raw, now=time.time())
-    check_runs_here(document)
+    if here:
+        check_runs_here(document)
+    return document
+
+
+def _as_given(document: QueueSpec) -> QueueSpec:
     return document

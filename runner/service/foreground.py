@@ -29,6 +29,7 @@ from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
 from runner.service import requests
 from runner.service.attempt_place import check_place
+from runner.service.batch_queues import noted, placement_of
 from runner.service.documents import check_same, mend
 from runner.service.environment_notes import compare_environment
 from runner.service.part import exit_code_of_part, part_chosen
@@ -260,6 +261,8 @@ class _Foreground(requests.Host):
         """Have the run's attempts found, and started, where they run. Blocks."""
         entry, batch = self.repository.find(queue_id), self._batch
         check_place(entry, on_batch=batch is not None)
+        place = None if batch is None else placement_of(batch.options)
+        self.repository.note(queue_id, noted(place))
         if batch is not None and entry.queue is not None:
             self._context = batch.placed(self._context, self._want, entry.queue.run_id)
 
@@ -371,7 +374,7 @@ class _Foreground(requests.Host):
             self._change = asyncio.get_running_loop().create_future()
         return self._change
 
-    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
+    async def submit(self, raw: bytes, again: RunMode, batch: Any = None) -> dict[str, Any]:
         """See Host."""
         raise ConflictError("this is a foreground run of one queue: it takes no others")
 

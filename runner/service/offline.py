@@ -15,6 +15,7 @@ from runner.core.run_mode import RunMode
 from runner.errors import ConflictError, LockedError, UnreachableError
 from runner.model.settings import Settings
 from runner.service import requests
+from runner.service.batch_queues import BatchQueues
 from runner.service.environment import callers
 from runner.service.job_user import job_user
 from runner.service.queue_entry import QueueEntry
@@ -69,7 +70,7 @@ class _Resting(requests.Host):
         """See Host."""
         return asyncio.get_running_loop().create_future()
 
-    async def submit(self, raw: bytes, again: RunMode) -> dict[str, Any]:
+    async def submit(self, raw: bytes, again: RunMode, batch: Any = None) -> dict[str, Any]:
         """See Host."""
         raise UnreachableError("there is no daemon to submit to")
 
@@ -85,9 +86,17 @@ class _Resting(requests.Host):
         """See Host."""
         if entry.queue is None:
             raise ConflictError(f"queue '{entry.name}' can't be read")
-        await act_on_resting(
-            self.repository, self._settings, entry, run_context_of(self._settings, entry), make
-        )
+        batch = BatchQueues(self._settings, None, _say)
+        try:
+            plain = run_context_of(self._settings, entry)
+            with batch.resting(self.repository, entry, plain) as context:
+                await act_on_resting(self.repository, self._settings, entry, context, make)
+        finally:
+            batch.close()
+
+
+def _say(note: str) -> None:
+    print(f"runner: {note}", file=sys.stderr)
 
 
 def run_context_of(settings: Settings, entry: QueueEntry) -> RunContext:
@@ -107,21 +116,23 @@ async def finish_uploads(
     Raises UsageError if that store can't be used, or if it never had one.
     """
 
-    def say(note: str) -> None:
-        print(f"runner upload: {note}", file=sys.stderr)
-
     lock = repository.lock(entry.queue_id, "runner upload")
     try:
         want = wanted(repository.stored_document(entry.name), entry.meta.get("results"))
         if want.where is None:
             raise ConflictError(f"queue '{entry.name}' stores its results nowhere")
-        store = await asyncio.to_thread(prepared, want, settings, say)
-        context = replace(run_context_of(settings, entry), results=store)
-        session = Session(repository, settings, entry.name, context)
+        store = await asyncio.to_thread(prepared, want, settings, _say)
+        batch = BatchQueues(settings, None, _say)
         try:
-            await session.run()
+            with batch.resting(repository, entry, run_context_of(settings, entry)) as context:
+                context = replace(context, results=store)
+                session = Session(repository, settings, entry.name, context)
+                try:
+                    await session.run()
+                finally:
+                    session.close()
         finally:
-            session.close()
+            batch.close()
     finally:
         lock.release()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from runner.errors import disk_error
@@ -14,14 +15,23 @@ from runner.model.document import QueueSpec
 from runner.service.queue_repository import QueueRepository
 
 
-def name_for(repository: QueueRepository, document: QueueSpec) -> str:
-    """The id this document runs under: its own, that of its unfinished queue, or a new one."""
+def _as_given(document: QueueSpec) -> QueueSpec:
+    return document
+
+
+def name_for(
+    repository: QueueRepository,
+    document: QueueSpec,
+    whole: Callable[[QueueSpec], QueueSpec] = _as_given,
+) -> str:
+    """The id this document runs under: its own, that of its unfinished queue, or a new one.
+    ``whole`` completes a document that has one, as those that are kept were."""
     if document.queue_id is not None:
         return document.queue_id
     for entry in reversed(repository.entries()):
         if entry.meta.get("anonymous") and not entry.ended and not entry.aside:
             stored = repository.stored_document(entry.name)
-            if stored == document.with_id(entry.queue_id):
+            if stored == whole(document.with_id(entry.queue_id)):
                 return entry.queue_id
     moment = time.time()
     while True:

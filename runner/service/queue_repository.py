@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from runner.core.run_mode import RESUMED, RunMode
@@ -182,11 +183,18 @@ class QueueRepository:
         return self.queue_paths(queue_id).root.is_dir()
 
     def create(
-        self, document: QueueSpec, owner: str, *, anonymous: bool, again: RunMode = RESUMED
+        self,
+        document: QueueSpec,
+        owner: str,
+        *,
+        anonymous: bool,
+        again: RunMode = RESUMED,
+        notes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Create a queue durably; the caller holds its lock.
 
-        ``again``: what is to become of a run of it that another machine has stored.
+        ``again``: what is to become of a run of it that another machine has stored; ``notes``: what
+        is kept of it beside that.
         """
         from runner.model.document import dump_document
 
@@ -199,6 +207,7 @@ class QueueRepository:
             "order": str(self._next_order()),
             "submitted_at": f"{time.time():.3f}",
             LOG_DIR: self.log_folders.recorded,
+            **notes,
         }
         if anonymous:
             meta["anonymous"] = "1"
@@ -223,12 +232,20 @@ class QueueRepository:
             self._last_order += 1
             return self._last_order
 
-    def give_to(self, queue_id: str, owner: str) -> None:
-        """Say whose business a queue is: the daemon's, or a foreground run's."""
+    def give_to(
+        self, queue_id: str, owner: str, notes: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Say whose business a queue is: the daemon's, or a foreground run's; ``notes``: see
+        ``create``."""
+        self.note(queue_id, {"owner": owner, **notes})
+
+    def note(self, queue_id: str, notes: Mapping[str, str]) -> None:
+        """Keep this of a queue; the caller holds its lock. Raises StateError, DiskError."""
         opened = Database(self.queue_paths(queue_id).database)
         try:
-            if opened.meta().get("owner") != owner:
-                opened.write_meta({"owner": owner})
+            meta = opened.meta()
+            if any(meta.get(name, "") != value for name, value in notes.items()):
+                opened.write_meta(dict(notes))
         finally:
             opened.close()
 

@@ -55,8 +55,8 @@ class Host(QueryContext, Protocol):
 
     throttle: ReadThrottle
 
-    async def submit(self, raw: bytes, again: RunMode) -> Answer:
-        """Accept a document."""
+    async def submit(self, raw: bytes, again: RunMode, batch: Any = None) -> Answer:
+        """Accept a document. ``batch``: its attempts run on AWS Batch, see BatchRequest."""
 
     async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply a request to a queue that no process works on."""
@@ -183,10 +183,12 @@ async def _snapshot(host: Host, name: str) -> Snapshot:
 
 
 async def submit(host: Host, fields: Fields) -> Answer:
-    """Accept ``document`` (its text); ``again`` says what an existing queue is to become."""
+    """Accept ``document`` (its text); ``again`` says what an existing queue is to become, and
+    ``batch`` that it runs on AWS Batch, and how."""
     raw = given.word(fields, "document")
     again = parse_run_mode(fields.get("again", RESUME))
-    return await host.submit(raw.encode("utf-8", "surrogatepass"), again)
+    batch = fields.get("batch")
+    return await host.submit(raw.encode("utf-8", "surrogatepass"), again, batch)
 
 
 async def cancel(host: Host, fields: Fields) -> Answer:
@@ -370,7 +372,7 @@ FIELDS: dict[str, set[str]] = {
         "to_come",
     },
     "wait": {"queue", "timeout"},
-    "submit": {"document", "again"},
+    "submit": {"document", "again", "batch"},
     "cancel": {"queue", "jobs"},
     "retry": {"queue", "jobs", "completed", "dependants"},
     "pause": {"queue"},

@@ -40,6 +40,9 @@ class ServiceStop:
         """Jobs outlive the service, but not the machine: there they get an orderly end."""
         if await asyncio.to_thread(machine_goes_down):
             log.info("machine_goes_down", hint="jobs are interrupted, and resumed after the boot")
+            for session in self._sessions():
+                if session.elsewhere:
+                    session.detach()  # its jobs don't go down
             self.end_jobs("the machine was shut down", GRACE)
             return
         log.info(

@@ -175,8 +175,8 @@ class Session:
 
     It belongs to the loop it is made in. A daemon gives each queue a thread with a loop of its own,
     so that nothing slow in one holds up another; ``tell``, ``detach``, ``request`` and ``look`` may
-    be called from any loop. Raises StateError, DiskError, OSError; of a large queue opening takes
-    seconds.
+    be called from any loop. ``elsewhere``: its attempts don't run on this machine. Raises
+    StateError, DiskError, OSError; of a large queue opening takes seconds.
     """
 
     def __init__(
@@ -194,6 +194,7 @@ class Session:
         self.name = name
         self.queue_id = opened.queue_id
         self.spot_notice = opened.spot_notice
+        self.elsewhere = context.backend is not None
         self.names = opened.names
         self.timeouts = opened.timeouts
         self.database = opened.database

@@ -117,6 +117,9 @@ class SpotWatch:
             self.leaving = str(notice)
         why, lead = str(notice), self._settings.spot_lead
         for session in self._sessions():
+            if session.elsewhere:
+                session.detach()  # its jobs go on where they are
+                continue
             session.tell(
                 lambda now: ev.SpotNotice(now, why, None if left is None else now.wall + left, lead)
             )

@@ -19,6 +19,13 @@ from runner.errors import ConflictError, UsageError
 from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
+from runner.service.batch_queues import (
+    BatchPlacement,
+    BatchQueues,
+    check_same_place,
+    noted,
+    placed_on_batch,
+)
 from runner.service.documents import check_same, is_same, mend
 from runner.service.garbage_collection import lastingly
 from runner.service.known_elsewhere import check_not_ended, reserve
@@ -41,8 +48,8 @@ _T = TypeVar("_T")
 class Submission:
     """What one daemon does with the documents that are submitted to it.
 
-    ``context``: where jobs run from now on; ``session_of``: the session of a queue that is worked
-    on; ``until_left``: returns once the daemon has left a queue.
+    ``context``: where jobs run from now on; ``batch``: the same of AWS Batch; ``session_of``: the
+    session of a queue that is worked on; ``until_left``: returns once the daemon has left a queue.
     """
 
     def __init__(
@@ -50,25 +57,31 @@ class Submission:
         repository: QueueRepository,
         settings: Settings,
         context: Callable[[], RunContext],
+        batch: BatchQueues,
         session_of: Callable[[str], Session | None],
         until_left: Callable[[str], Awaitable[None]],
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._context = context
+        self._batch = batch
         self._session_of = session_of
         self._until_left = until_left
         self._naming = asyncio.Lock()
 
     @asynccontextmanager
-    async def named(self, given: QueueSpec, again: RunMode) -> AsyncIterator[QueueSpec]:
+    async def named(
+        self, given: QueueSpec, again: RunMode, whole: Callable[[QueueSpec], QueueSpec]
+    ) -> AsyncIterator[QueueSpec]:
         """The document with its id, which is no other's as far as its store can tell in time.
+        ``whole`` completes it once it has one.
 
         Raises EndedElsewhereError for a queue that is new here and has ended there, ConflictError
         for one that can't be mended so.
         """
         if given.queue_id is not None:
             new, queue_id = not self._repository.exists(given.queue_id), given.queue_id
+            given = whole(given)
             if new and again.mends:
                 refused = await self._ask_store(given, lambda store: _refusal(given, again, store))
                 if refused is not None:
@@ -80,8 +93,8 @@ class Submission:
         # One after the other: the same document twice is one queue, once it is accepted.
         async with self._naming:
             while True:
-                queue_id = await asyncio.to_thread(name_for, self._repository, given)
-                document = given.with_id(queue_id)
+                queue_id = await asyncio.to_thread(name_for, self._repository, given, whole)
+                document = whole(given.with_id(queue_id))
                 if self._repository.exists(queue_id) or given.result_s3_prefix is not None:
                     break
                 if await self._reserved(document):
@@ -115,15 +128,28 @@ class Submission:
             return await asyncio.wait_for(asyncio.to_thread(asked), STORE_ANSWERS)
         return None
 
-    async def accept(self, document: QueueSpec, again: RunMode, *, anonymous: bool) -> None:
-        """Take it in; it has its id. Nobody else takes a queue up meanwhile.
+    async def accept(
+        self,
+        document: QueueSpec,
+        again: RunMode,
+        place: BatchPlacement | None = None,
+        *,
+        anonymous: bool,
+    ) -> None:
+        """Take it in; it has its id. Nobody else takes a queue up meanwhile. ``place``: on AWS
+        Batch, None: here.
 
         Raises ConflictError for another document than the one that is there, UsageError,
         LockedError, StateError.
         """
         queue_id = _id(document)
         session = self._session_of(queue_id)
-        if session is not None and not again.fresh:
+        moved = False
+        if self._repository.exists(queue_id) and not again.fresh:
+            entry = await asyncio.to_thread(self._repository.find, queue_id)
+            check_same_place(entry, place)
+            moved = placed_on_batch(entry) != place
+        if session is not None and not (again.fresh or moved):
             # In a thread: reading the stored document again takes seconds if it is large.
             if await asyncio.to_thread(is_same, self._repository, document):
                 if again.retry_failed:
@@ -139,22 +165,29 @@ class Submission:
         lock = self._repository.lock(queue_id, "runner daemon")
         try:
             # Of a large queue it takes seconds: on a loop of its own, beside those that run here.
-            accepting = self._accept_resting(document, again, anonymous=anonymous)
+            accepting = self._accept_resting(document, again, place, anonymous=anonymous)
             await asyncio.to_thread(lastingly, asyncio.run, accepting)
         finally:
             lock.release()
 
     async def _accept_resting(
-        self, document: QueueSpec, again: RunMode, *, anonymous: bool
+        self,
+        document: QueueSpec,
+        again: RunMode,
+        place: BatchPlacement | None,
+        *,
+        anonymous: bool,
     ) -> None:
         repository, settings, context = self._repository, self._settings, self._context()
-        queue_id = _id(document)
+        queue_id, notes = _id(document), noted(place)
         if repository.exists(queue_id) and again.fresh:
-            await end_attempts(repository, settings, queue_id, context)
+            entry = repository.find(queue_id)
+            with self._batch.resting(repository, entry, context) as there:
+                await end_attempts(repository, settings, queue_id, there)
             repository.set_aside(queue_id)
         if not repository.exists(queue_id):
             await asyncio.to_thread(
-                repository.create, document, "daemon", anonymous=anonymous, again=again
+                repository.create, document, "daemon", anonymous=anonymous, again=again, notes=notes
             )
             return
         if (why := repository.find(queue_id).meta.get(TAKEN_OVER)) is not None:
@@ -165,9 +198,10 @@ class Submission:
             mended = await asyncio.to_thread(mend, repository, document, again)
         else:
             await asyncio.to_thread(check_same, repository, document)
-        repository.give_to(queue_id, "daemon")
+        repository.give_to(queue_id, "daemon", notes)
         if again.retry_failed and not mended:
-            apply_resting(repository, settings, queue_id, context, ev.RetryRequested)
+            with self._batch.resting(repository, repository.find(queue_id), context) as there:
+                apply_resting(repository, settings, queue_id, there, ev.RetryRequested)
 
 
 def _refusal(

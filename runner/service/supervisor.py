@@ -1,5 +1,6 @@
 """Keeps a session open for each queue that may be worked on, up to so many at once.
 
+Of queues whose jobs run elsewhere, on AWS Batch, any number are worked on beside these.
 Each queue is attended by a task, and its session lives in a thread with a loop of its own: whatever
 is slow in it holds up no other, and whatever goes wrong in it (an exception, a damaged state, a
 disk, a store) ends that session, is noted against that queue alone, and is tried again when it may
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -21,22 +21,24 @@ import structlog
 
 from runner.core.scheduler import StoryEntry
 from runner.core.states import QueueStatus
-from runner.engine.recorded_attempts import any_alive
 from runner.errors import LockedError, RunnerError
 from runner.model.settings import Settings
 from runner.service import resume_from_store
+from runner.service.batch_place import BatchRun
+from runner.service.batch_queues import ON_BATCH_KEY, BatchQueues, placed_on_batch
 from runner.service.candidates import Candidates
 from runner.service.garbage_collection import keep_from_collection, sweep
 from runner.service.job_user import job_user
+from runner.service.living_jobs import LivingJobs
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
+from runner.service.result_stores import wanted
 from runner.service.session import RunContext, Session
 from runner.store.locks import Lock
 
 A_DAY = 24 * 3600.0
-LIVES_AT_MOST = A_DAY
-"""Seconds for which the jobs of a queue that can't be opened keep others from being begun: as long
-as they live, but a job that nobody can end any more must not stop all work for ever."""
+MOST_ELSEWHERE = 1000
+"""Queues on AWS Batch at once: each has a thread, and only waits most of the time."""
 
 SWEEP_AFTER = 5.0
 """Seconds without a queue after which the memory of those that were left is gone through."""
@@ -70,11 +72,13 @@ class SessionListener(Protocol):
 
 
 class _Attended:
-    """A queue that a task is about. ``session``: once it is open."""
+    """A queue that a task is about. ``session``: once it is open; ``elsewhere``: its jobs run on
+    AWS Batch."""
 
-    def __init__(self, name: str, *, finishing: bool) -> None:
+    def __init__(self, name: str, *, finishing: bool, elsewhere: bool) -> None:
         self.name = name
         self.finishing = finishing
+        self.elsewhere = elsewhere
         self.session: Session | None = None
         self.lock: Lock | None = None
 
@@ -88,23 +92,26 @@ class Supervisor:
         settings: Settings,
         candidates: Candidates,
         context: Callable[[], RunContext],
+        batch: BatchQueues,
         listener: SessionListener,
     ) -> None:
         self._repository = repository
         self._settings = settings
         self._candidates = candidates
         self._context = context
+        self._batch = batch
         self._listener = listener
         self._attended: dict[str, _Attended] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._handling: dict[str, asyncio.Lock] = {}
-        self._alive_since: dict[str, float] = {}
+        self._living_jobs = LivingJobs(repository)
         self._behind: list[str] = []
         self._sweeping: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         # One more for the uploads of a queue that has ended.
         count = settings.max_parallel_queues + 1
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="queue")
+        self._more_threads = ThreadPoolExecutor(MOST_ELSEWHERE, thread_name_prefix="batch-queue")
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -144,7 +151,7 @@ class Supervisor:
             return A_DAY
         entries = await asyncio.to_thread(self._repository.entries)
         ready = list(self._candidates.ready(entries))
-        alive = self._alive()
+        alive = self._living_jobs.among(self._candidates.troubles(), self._attended)
         for entry in ready:
             if self._listener.why_not() is not None:
                 return A_DAY
@@ -158,40 +165,22 @@ class Supervisor:
         if entry.ended:
             # Its uploads are in nobody's way; one after the other.
             return not any(each.finishing for each in self._attended.values())
+        if _elsewhere(entry):
+            return True
         others = set(self._holders(alive)) - {entry.name}
         return len(others) < self._settings.max_parallel_queues
 
     def _holders(self, alive: set[str]) -> list[str]:
         """The queues that are worked on, or whose jobs live though they can't be opened."""
-        attended = [each.name for each in self._attended.values() if not each.finishing]
+        attended = [
+            each.name for each in self._attended.values() if not (each.finishing or each.elsewhere)
+        ]
         return attended + sorted(alive - set(attended))
-
-    def _alive(self) -> set[str]:
-        """The queues in trouble whose jobs still live.
-
-        On the loop: between this look and what follows from it none of them is taken up or left,
-        and a session has its record of attempts for itself. It is a small file.
-        """
-        found, since = set(), self._alive_since
-        for name in self._candidates.troubles():
-            if name in self._attended or not self._lives(name):
-                since.pop(name, None)
-            elif time.monotonic() - since.setdefault(name, time.monotonic()) < LIVES_AT_MOST:
-                found.add(name)
-        return found
-
-    def _lives(self, name: str) -> bool:
-        try:
-            return any_alive(self._repository.queue_paths(name).shim_records)
-        except OSError as error:
-            # Nobody can tell: what may live is taken to live.
-            log.error("attempts_unreadable", queue=name, error=str(error))
-            return True
 
     # -- one queue ---------------------------------------------------------------------------
 
     def _attend(self, entry: QueueEntry, starts_after: asyncio.Future[None]) -> None:
-        attended = _Attended(entry.name, finishing=entry.ended)
+        attended = _Attended(entry.name, finishing=entry.ended, elsewhere=_elsewhere(entry))
         self._attended[entry.name] = attended
         task = asyncio.create_task(self._work(attended, entry, starts_after))
         self._tasks.add(task)
@@ -231,18 +220,25 @@ class Supervisor:
         """Its store first, and its user looked up, with nothing held; then the queue itself."""
         context, found = await asyncio.to_thread(self._prepare, entry)
         living: asyncio.Future[QueueStatus | None] | None = None
+        place: BatchRun | None = None
         try:
             async with self.handling(entry.name):
-                if await self._take(attended, context, found):
+                if (taken := await self._take(attended, context, found)) is not None:
+                    if (there := placed_on_batch(taken)) is not None:
+                        place = self._batch.run_of(there)
+                        context = await asyncio.to_thread(self._place, taken.name, place, context)
                     opened = asyncio.Event()
                     work = functools.partial(self._live, attended, context, starts_after, opened)
-                    living = self._loop.run_in_executor(self._threads, work)
+                    threads = self._threads if place is None else self._more_threads
+                    living = self._loop.run_in_executor(threads, work)
                     living.add_done_callback(lambda _: opened.set())
                     await opened.wait()
+            return None if living is None else await living
         finally:
             if living is None and context.results is not None:
                 context.results.close()
-        return None if living is None else await living
+            if place is not None:
+                await asyncio.to_thread(place.close)
 
     # -- in the queue's own thread -----------------------------------------------------------
 
@@ -336,16 +332,27 @@ class Supervisor:
             raise
         return replace(self._context(), results=store, rights=rights), found
 
+    def _place(self, name: str, place: BatchRun, context: RunContext) -> RunContext:
+        """The context for attempts on AWS Batch, of the run as it is now. Blocks.
+
+        Raises UsageError, AwsError, StoreError.
+        """
+        repository = self._repository
+        queue, document = repository.find(name).queue, repository.stored_document(name)
+        if queue is None:
+            return context  # it can't be read any more: to open it says why
+        return place.placed(context, wanted(document), queue.run_id)
+
     async def _take(
         self, attended: _Attended, context: RunContext, found: resume_from_store.StoredRun | None
-    ) -> bool:
-        """Lock a queue as it stands now; False if it is not to be worked on after all."""
+    ) -> QueueEntry | None:
+        """Lock a queue as it stands now; None if it is not to be worked on after all."""
         name, repository = attended.name, self._repository
         entry = await asyncio.to_thread(repository.find, name) if repository.exists(name) else None
         if entry is None or not self._candidates.is_ours(entry):
-            return False
+            return None
         if self._listener.why_not() is not None:
-            return False
+            return None
         attended.lock = repository.lock(entry.queue_id, "runner daemon")
         store = context.results
         if found is not None and store is not None and resume_from_store.is_new(entry):
@@ -354,7 +361,7 @@ class Supervisor:
         self._listener.taking_up()
         if not attended.finishing:
             repository.set_current(name)
-        return True
+        return entry
 
     def _sweep_later(self) -> None:
         """Once a queue is left and for a while no other is taken up, nobody waits for a sweep."""
@@ -374,3 +381,9 @@ class Supervisor:
         if self._sweeping is not None:
             self._sweeping.cancel()
         self._threads.shutdown(wait=False)
+        self._more_threads.shutdown(wait=False)
+        await asyncio.to_thread(self._batch.close)
+
+
+def _elsewhere(entry: QueueEntry) -> bool:
+    return bool(entry.meta.get(ON_BATCH_KEY))

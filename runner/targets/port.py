@@ -152,9 +152,10 @@ class QueueConnection(Protocol):
         says so where the request may have been carried out all the same.
         """
 
-    def submit(self, text: str, again: str) -> Answer:
+    def submit(self, text: str, again: str, batch: Mapping[str, str] | None = None) -> Answer:
         """Hand over a document, as JSON, once it has been validated. ``again``: what becomes of a
-        queue that exists (``core/again``). The answer has ``queue_id``, ``created`` and ``status``;
+        queue that exists (``core/again``); ``batch``: its jobs run on AWS Batch, see
+        ``BatchRequest``. The answer has ``queue_id``, ``created`` and ``status``;
         it comes when the queue is durable. Raises UnreachableError."""
 
     def keep(self, seconds: float | None, *, release: bool) -> Answer:

@@ -26,6 +26,7 @@ from runner.model.document import FIT, QueueSpec, read_document
 from runner.model.messages import quoted
 from runner.results.store import ResultStore
 from runner.results.stores import open_store, parse_s3
+from runner.service.batch_place import in_bucket
 from runner.service.result_stores import wanted
 from runner.service.resume_from_store import look
 from runner.targets.batch.coordinator_options import CoordinatorOptions, options_of, read_options
@@ -67,7 +68,7 @@ def launch_on_batch(arguments: argparse.Namespace) -> int:
     now, new_id = time.time(), document.queue_id is None
     while True:
         queue = document if document.queue_id else document.with_id(new_queue_id(now))
-        queue = _stored_in(place, queue)
+        queue = in_bucket(queue, place)
         with closing(open_store(str(wanted(queue).where))) as store:
             found = look_into(store)
             if new_id and found.document is not None:
@@ -81,17 +82,6 @@ def launch_on_batch(arguments: argparse.Namespace) -> int:
                 return _launch("launch", arguments, queue, store, given, new_id=new_id)
             except IdTakenError:
                 now += 1
-
-
-def _stored_in(place: str, queue: QueueSpec) -> QueueSpec:
-    """The queue, with its results below ``place`` (a bucket, or s3://bucket/prefix) where it names
-    no bucket: whoever reads the document that is stored has to find them."""
-    if queue.result_s3_bucket is not None:
-        return queue
-    bucket, _, before = place.removeprefix("s3://").strip("/").partition("/")
-    own = queue.result_s3_prefix or f"queues/{queue.queue_id}"
-    prefix = f"{before}/{own}" if before else own
-    return replace(queue, result_s3_bucket=bucket, result_s3_prefix=prefix)
 
 
 def resume_on_batch(arguments: argparse.Namespace) -> int:

@@ -90,7 +90,8 @@ def _launch(where: str) -> BatchLaunch:
 
 
 def _batch_run(launch: BatchLaunch, settings: Settings) -> BatchRun:
-    from runner.cli.batch_commands import IN_IMAGE, bundle_in, commands_with
+    from runner.cli.batch_commands import bundle_in, commands_with
+    from runner.cli.batch_flags import IN_IMAGE
     from runner.cli.connect import note
     from runner.engine.batch.intents import BatchDefaults
     from runner.service.batch_place import UNLIMITED, BatchRun, BatchRunOptions

@@ -19,6 +19,7 @@ def execute(arguments: argparse.Namespace) -> int:
     import faulthandler
 
     from runner.cli.daemon_log import log_events
+    from runner.cli.on_batch import commands_of
     from runner.service.daemon import Daemon
     from runner.service.job_user import check_folders, job_user
 
@@ -30,7 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
     faulthandler.enable()
 
     async def serve() -> None:
-        await Daemon(settings, user).run()
+        await Daemon(settings, user, commands_of).run()
 
     try:
         asyncio.run(serve())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli import on_batch, options
+from runner.cli import batch_flags, on_batch, options
 from runner.cli.show import simulation
 from runner.errors import EndedElsewhereError, UsageError
 
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_storing(parser)
     options.add_folders(parser)
     simulation.add_flags(parser)
-    on_batch.add_flags(parser)
+    batch_flags.add_flags(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -50,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
     document = options.read(arguments, options.document(arguments))
     from runner.service.runs_here import check_runs_here, notes
 
-    on_batch.check_flags(arguments)
+    batch_flags.check_flags(arguments)
     if arguments.target is None:
         check_runs_here(document)
     if arguments.simulate:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.cli import options
+from runner.cli import batch_flags, options
 from runner.cli.connect import connection
 from runner.cli.exit_codes import of_queue
 from runner.cli.show.text import clean
@@ -19,6 +19,7 @@ from runner.errors import EndedElsewhereError, ExitCode, UsageError
 from runner.model.messages import quoted
 
 if TYPE_CHECKING:
+    from runner.core.run_mode import RunMode
     from runner.model.document import QueueSpec
 
 NAMED = 3
@@ -34,7 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     options.add_again(parser)
     options.add_json(parser)
-    options.add_on(parser)
+    group = parser.add_argument_group("on AWS Batch, driven by this machine's daemon")
+    batch_flags.add_place_flags(group)
+    group = parser.add_argument_group("on EC2")
+    group.add_argument(
+        "--on", metavar="INSTANCE|QUEUE", help="an instance, by its id or that of its queue"
+    )
+    options.add_where(group)
     options.add_folders(parser)
 
 
@@ -44,22 +51,49 @@ def execute(arguments: argparse.Namespace) -> int:
     options.settings(arguments)
     again = options.again(arguments)
     # Read once: it may come from a pipe. What is sent has passed, and carries no notes.
+    batch_flags.check_flags(arguments, region=True)
+    there = None if arguments.target is None else batch_flags.asked(arguments)
     document = options.read(arguments, options.document(arguments))
+    if there is not None:
+        return _on_batch(arguments, document, there, again)
     from runner.service.runs_here import check_runs_here, notes
 
     check_runs_here(document)
     if arguments.workdir is not None:
         document = replace(document, working_directory=_work_folder(arguments))
     text = dump_document(document)
-    with connection(arguments) as there:
-        answer = there.submit(text, again.word)
-        elsewhere = there.traits.elsewhere
+    with connection(arguments) as connected:
+        answer = connected.submit(text, again.word)
+        elsewhere = connected.traits.elsewhere
     tell(answer, json_wanted=arguments.json)
     if answer["created"]:
         for note in notes(document, here=not elsewhere):
             print(f"runner submit: {note}", file=sys.stderr)
     if answer["created"] and not elsewhere:
         _tell_where(document, answer)
+    return ExitCode.DONE
+
+
+def _on_batch(
+    arguments: argparse.Namespace, document: QueueSpec, asked: Mapping[str, str], again: RunMode
+) -> int:
+    """The same of a queue whose jobs run on AWS Batch: the daemon has the settings for that."""
+    from runner.model.document import dump_document
+
+    for flag in ("on", "bucket"):
+        if getattr(arguments, flag) is not None:
+            raise UsageError(f"--{flag}: a queue on AWS Batch is driven by this machine's daemon")
+    if arguments.workdir is not None:
+        raise UsageError(
+            "--workdir: a folder of this machine is not there on AWS Batch: working_directory "
+            "names one of the image"
+        )
+    where = argparse.Namespace(**{**vars(arguments), "region": None})
+    with connection(where) as connected:
+        answer = connected.submit(dump_document(document), again.word, asked)
+    tell(answer, json_wanted=arguments.json)
+    for note in answer.get("notes", ()) if answer["created"] else ():
+        print(f"runner submit: {clean(note)}", file=sys.stderr)
     return ExitCode.DONE
 
 

@@ -1,7 +1,7 @@
-"""AWS Batch as a process's sessions use it: what outlives each of them.
+"""AWS Batch as the place of one queue's attempts: what outlives each of its sessions.
 
-Owns the client, the poller, and what is asked once before a queue's first job: the job queue, the
-starts that the store knows of. Made, prepared and closed by whoever hosts the session.
+Owns what is asked once before a queue's first job: the job queue, the starts that the store knows
+of. Made, prepared and closed by whoever hosts the session.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from dataclasses import replace
 from runner.aws.batch import Batch
 from runner.batch.attempt_records import AttemptRecords
 from runner.batch.definitions import Commands
-from runner.batch.poller import EVERY, PER_SECOND, Poller
 from runner.batch.queue_detail import read_environment, read_queue_detail
 from runner.batch.records import OutputsOf
-from runner.batch.submission import PER_SECOND as SUBMITS_PER_SECOND
-from runner.batch.submission import DefinitionRegistry, Intended, SharedRate, Submitter
+from runner.batch.submission import Intended, Submitter
 from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
 from runner.engine.batch.intents import BatchDefaults, compose_submission
+from runner.engine.batch.region import BatchRegion
 from runner.engine.context import EngineContext
 from runner.errors import UsageError
 from runner.results.store import ResultStore
-
-JOIN = 2.0
-"""Seconds that a call under way is waited for at the end: it may hang."""
 
 
 def of_job_queue(defaults: BatchDefaults) -> BatchDefaults:
@@ -51,7 +47,8 @@ class BatchPlace:
     """A job queue, and the store of one run. It has to be prepared before a session begins.
 
     ``commands``: what the containers run, and what has to be in the store for that. ``say`` takes
-    words for people, in any thread. ``every``: see Poller; the rates are in calls a second.
+    words for people, in any thread. ``region``: its own or one that others use, too: whoever made
+    it closes it.
     """
 
     def __init__(
@@ -60,22 +57,18 @@ class BatchPlace:
         store: ResultStore,
         commands: Callable[[ResultStore], Commands],
         say: Callable[[str], None],
-        *,
-        every: float = EVERY,
-        looks_per_second: float = PER_SECOND,
-        submits_per_second: float = SUBMITS_PER_SECOND,
+        region: BatchRegion,
     ) -> None:
         self.target = target
         self.store = store
         self.say = say
-        self.batch = Batch(target.region)
+        self.batch = region.batch
         self.records = AttemptRecords(store)
-        self.poller = Poller(self.batch.describe, say, every=every, per_second=looks_per_second)
+        self.poller = region.poller
         self.starts = 0
+        self._region = region
         self._make_commands = commands
         self._commands: Commands | None = None
-        self._definitions = DefinitionRegistry(self.batch)
-        self._rate = SharedRate(submits_per_second, burst=max(1.0, submits_per_second / 2))
 
     @property
     def commands(self) -> Commands:
@@ -116,10 +109,9 @@ class BatchPlace:
 
     def submitter(self, closed: threading.Event) -> Submitter:
         """What a session submits with, until it is closed."""
-        return Submitter(self.batch, self.records, self._definitions, self._rate, closed)
+        region = self._region
+        return Submitter(self.batch, self.records, region.definitions, region.submits, closed)
 
     def close(self) -> None:
-        """Ask nothing more, and give the store back. Blocks."""
-        self.poller.close()
-        self.poller.join(JOIN)
+        """Give the store back. Blocks."""
         self.store.close()

@@ -278,7 +278,7 @@ class BatchConnection:
             *state.told,
         ])  # fmt: skip
 
-    def submit(self, text: str, again: str) -> Answer:
+    def submit(self, text: str, again: str, batch: Mapping[str, str] | None = None) -> Answer:
         """See QueueConnection."""
         raise UsageError(
             "a coordinator on AWS Batch drives one queue: `runner launch --target batch` starts "

@@ -360,9 +360,14 @@ class Ec2Connection:
         except AwsError as error:
             raise _unreachable(self._why(error)) from None
 
-    def submit(self, text: str, again: str) -> Answer:
+    def submit(self, text: str, again: str, batch: Mapping[str, str] | None = None) -> Answer:
         """See QueueConnection: the document goes by way of S3, and this computer remembers where
-        it went."""
+        it went. Raises UsageError for one that is to run on AWS Batch."""
+        if batch is not None:
+            raise UsageError(
+                "a machine on EC2 runs its queues itself: `runner launch --target batch` has a "
+                "queue driven on AWS Batch"
+            )
         from runner.targets.ec2.launch.placement import place
 
         def hand_over(url: str, sha256: str) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import (
@@ -131,7 +131,7 @@ class LocalConnection:
 
         return act(self._repository, self.settings, request, self._given(request, fields))
 
-    def submit(self, text: str, again: str) -> Answer:
+    def submit(self, text: str, again: str, batch: Mapping[str, str] | None = None) -> Answer:
         """See QueueConnection."""
         settings = self.settings
         client = daemons.find_daemon(settings)
@@ -143,7 +143,8 @@ class LocalConnection:
         with client:
             # A large document takes its time, and so do jobs that --fresh ends.
             client.timeout = None
-            return client.ask("submit", document=text, again=again)
+            more = {} if batch is None else {"batch": dict(batch)}
+            return client.ask("submit", document=text, again=again, **more)
 
     def keep(self, seconds: float | None, *, release: bool) -> Answer:
         """See QueueConnection. Raises UsageError without a runner, RunnerError without rights."""

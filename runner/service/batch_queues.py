@@ -1,0 +1,249 @@
+"""The queues of a state folder whose attempts run on AWS Batch: which they are, and where there.
+
+Owns the note that a queue's database keeps of it, and what a daemon's sessions there share: each
+region once.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+from runner.aws.errors import AwsError, ErrorKind
+from runner.batch.definitions import Commands
+from runner.engine.batch.intents import BatchDefaults
+from runner.engine.batch.region import BatchRegion
+from runner.errors import ConflictError, RecordError, UsageError
+from runner.model.batch_settings import BatchSettings
+from runner.model.document import QueueSpec
+from runner.model.records import Rule, parse, read, whole
+from runner.model.settings import Settings
+from runner.results.store import ResultStore
+from runner.service.batch_place import (
+    UNLIMITED,
+    BatchRun,
+    BatchRunOptions,
+    in_bucket,
+    parallel_of,
+    region_of,
+)
+from runner.service.queue_entry import QueueEntry
+from runner.service.queue_repository import QueueRepository
+from runner.service.result_stores import wanted
+from runner.service.session import RunContext
+
+ON_BATCH_KEY = "on_batch"
+"""The key of ``meta`` under which it is kept that a queue's attempts run on AWS Batch."""
+
+MakeCommands = Callable[[str | None, ResultStore], Commands]
+"""What the containers of a queue run, with runner from this bundle (None: the usual one); blocks,
+for it may be built and stored first."""
+
+NO_COMMANDS = Commands([], [], [], None)
+"""Of a session that starts nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlacement:
+    """Where a queue's attempts run on AWS Batch. ``image``: of jobs that name none; ``bundle``: as
+    of the flag; ``max_parallel``: how many at once, whatever the document says."""
+
+    job_queue: str
+    region: str | None = None
+    image: str | None = None
+    bundle: str | None = None
+    max_parallel: Annotated[int, Rule(whole(1, UNLIMITED))] | None = None
+
+    def encoded(self) -> str:
+        """As it is kept."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(told, sort_keys=True)
+
+    @property
+    def where(self) -> str:
+        """In words."""
+        return f"job queue {self.job_queue}" + (f" in {self.region}" if self.region else "")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """What a submit asks for; what isn't given is the settings'. ``max_parallel``: or ``fit``."""
+
+    job_queue: str | None = None
+    region: str | None = None
+    image: str | None = None
+    bundle: str | None = None
+    max_parallel: str | None = None
+
+
+def read_request(value: Any) -> BatchRequest:
+    """The ``batch`` of a submit. Raises UsageError."""
+    try:
+        return read(BatchRequest, value, '"batch"', strict=True)
+    except RecordError as error:
+        raise UsageError(str(error)) from None
+
+
+def placement(given: BatchRequest, settings: BatchSettings) -> BatchPlacement:
+    """Where a queue is to run. Raises UsageError where no job queue is named."""
+    queue = given.job_queue or settings.job_queue
+    if not queue:
+        raise UsageError(
+            "no job queue of AWS Batch is named: --job-queue Q, or `job_queue` in the table "
+            "[batch] of the settings"
+        )
+    return BatchPlacement(
+        queue,
+        given.region or settings.region,
+        given.image or settings.image,
+        given.bundle or settings.bundle,
+        None if given.max_parallel is None else parallel_of(given.max_parallel),
+    )
+
+
+def placed_on_batch(entry: QueueEntry) -> BatchPlacement | None:
+    """Where on AWS Batch a queue's attempts run; None: on this machine. Raises RecordError."""
+    kept = entry.meta.get(ON_BATCH_KEY)
+    return parse(BatchPlacement, kept, f"{entry.name}: {ON_BATCH_KEY}") if kept else None
+
+
+def check_same_place(entry: QueueEntry, given: BatchPlacement | None) -> None:
+    """Raise ConflictError where a queue that is there would go elsewhere: its attempts are found
+    again only where they were started."""
+    kept = placed_on_batch(entry)
+    here = (kept and kept.job_queue, kept and kept.region)
+    if here == (given and given.job_queue, given and given.region):
+        return
+    was = "on this machine" if kept is None else f"on AWS Batch, {kept.where}"
+    asked = "without --target batch" if kept is None else "with --target batch, as it was then"
+    raise ConflictError(
+        f"queue '{entry.name}' was submitted to run {was}: submit it {asked}, or anew by --fresh"
+    )
+
+
+def target_of(place: BatchPlacement, settings: BatchSettings) -> BatchDefaults:
+    """The same with what the settings say of all queues."""
+    plain = BatchDefaults(place.job_queue)
+    return BatchDefaults(
+        place.job_queue,
+        region=place.region,
+        image=place.image,
+        agent_image=settings.agent_image or plain.agent_image,
+        job_role=settings.job_role,
+        execution_role=settings.execution_role,
+        shared=settings.shared,
+    )
+
+
+class BatchQueues:
+    """What the hosts of queues need of AWS Batch. All may be called in any thread.
+
+    ``commands`` None: nothing is started, only what was is looked at. ``say`` takes words for
+    people; ``every``: see BatchRunOptions.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        commands: MakeCommands | None,
+        say: Callable[[str], None],
+        every: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._commands = commands
+        self._say = say
+        self._every = every
+        self._regions: dict[str | None, BatchRegion] = {}
+        self._lock = threading.Lock()
+
+    def wanted(self, given: BatchRequest) -> BatchPlacement:
+        """Where a submitted queue runs. Raises UsageError."""
+        if self._commands is None:
+            raise UsageError("queues on AWS Batch are submitted to a daemon")
+        return placement(given, self._settings.batch)
+
+    def stored_in(self, queue: QueueSpec) -> QueueSpec:
+        """The document, which has its id, with a bucket."""
+        bucket = self._settings.batch.bucket
+        return queue if bucket is None else in_bucket(queue, bucket)
+
+    def check(self, document: QueueSpec, place: BatchPlacement) -> list[str]:
+        """What is worth a word of how it runs there. Blocks.
+
+        Raises DocumentError for what AWS Batch can't do, UsageError for a job queue that takes no
+        jobs, AwsError; not for AWS that is away, which is told.
+        """
+        run = self.run_of(place)
+        told = run.notes(document)
+        try:
+            run.check(document, wanted(document))
+        except AwsError as error:
+            if error.kind is not ErrorKind.PASSING:
+                raise
+            told.append(f"{error}: it isn't known whether {place.where} is there")
+        return told
+
+    def run_of(self, place: BatchPlacement) -> BatchRun:
+        """The place of a session; to be closed."""
+        make, bundle = self._commands, place.bundle
+
+        def commands(store: ResultStore) -> Commands:
+            return NO_COMMANDS if make is None else make(bundle, store)
+
+        target = target_of(place, self._settings.batch)
+        options = BatchRunOptions(
+            target, commands, place.max_parallel, every=self._every, bundle=bundle
+        )
+        run = BatchRun(options, self._settings, self._region(place.region))
+        run.say = self._say
+        return run
+
+    @contextmanager
+    def resting(
+        self, repository: QueueRepository, entry: QueueEntry, context: RunContext
+    ) -> Iterator[RunContext]:
+        """The context for who changes a queue that no session works on. Blocks.
+
+        On AWS Batch what runs there is found, and nothing is started. Raises UsageError, AwsError.
+        """
+        place = placed_on_batch(entry)
+        if place is None or entry.queue is None:
+            yield context
+            return
+        run = self.run_of(place)
+        run.options = replace(run.options, commands=lambda store: NO_COMMANDS)
+        try:
+            document = repository.stored_document(entry.name)
+            want = wanted(document, entry.meta.get("results"))
+            placed = run.placed(context, want, entry.queue.run_id)
+            yield replace(placed, results=None, journal=False)
+        finally:
+            run.close()
+
+    def _region(self, name: str | None) -> BatchRegion:
+        with self._lock:
+            if (found := self._regions.get(name)) is None:
+                found = self._regions[name] = region_of(name, self._say, self._every)
+            return found
+
+    def close(self) -> None:
+        """Ask AWS nothing more."""
+        for region in self._regions.values():
+            region.close()
+
+
+def noted(place: BatchPlacement | None) -> Mapping[str, str]:
+    """What a queue's database keeps of it."""
+    return {ON_BATCH_KEY: "" if place is None else place.encoded()}
+
+
+def placement_of(options: BatchRunOptions) -> BatchPlacement:
+    """The same of a foreground run, for who acts on its queue when it has gone."""
+    target = options.target
+    return BatchPlacement(
+        target.job_queue, target.region, target.image, options.bundle, options.max_parallel
+    )
