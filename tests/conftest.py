@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import postgres_server
 import pytest
 from account import Account, Laptop, account
 from cloud import Cloud
@@ -17,6 +18,7 @@ from imds import Imds
 from installed import Server, build_bundle, install
 from lab import Machine, build_root, what_is_missing
 from launched import Launched
+from postgres_server import PostgresServer
 from s3_endpoint import Endpoint
 from world import World
 
@@ -50,6 +52,16 @@ def endpoint() -> Iterator[Endpoint]:
     endpoint = Endpoint()
     yield endpoint
     endpoint.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for all tests of a session. Where there can be none: skipped, but never in CI."""
+    if missing := postgres_server.what_is_missing():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    made = PostgresServer()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ FLOORS = [
     {"engine"},
     {"service"},
     {"targets", "report"},
+    {"fleet"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -1,0 +1,1 @@
+"""The commands ``runner-fleet`` and ``bec``: one program."""

@@ -1,0 +1,138 @@
+"""``queue enqueue|stats|purge|redrive``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from runner.errors import ExitCode, UsageError
+from runner.fleet.cli.fleet_settings import add_database, environment, opened
+from runner.fleet.cli.items import item, read_items, volume
+from runner.fleet.cli.tables import confirmed, print_json, print_table
+from runner.fleet.records import TaskItem, TaskState
+from runner.timestamps import rfc3339
+
+
+def configure(nouns: Any) -> None:
+    """Add the commands to the command line."""
+    queue = nouns.add_parser("queue", help="fill a job's task queue, look at it, empty it")
+    verbs = queue.add_subparsers(metavar="VERB", required=True)
+    enqueue = _verb(verbs, "enqueue", "add tasks to a job", _enqueue)
+    enqueue.add_argument(
+        "--file",
+        metavar="FILE",
+        help="volumes, one a line (W_ID,I_ID or W_ID I_ID), or items: .csv, .jsonl",
+    )
+    enqueue.add_argument(
+        "--volume", metavar="W_ID,I_ID", action="append", default=[], help="may be repeated"
+    )
+    enqueue.add_argument(
+        "--item",
+        metavar="KEY=VALUE",
+        action="append",
+        nargs="+",
+        default=[],
+        help="a task that is no volume, by its variables; may be repeated",
+    )
+    _verb(verbs, "stats", "show what is in a job's task queue", _stats)
+    purge = _verb(verbs, "purge", "cancel every task that waits", _purge)
+    purge.add_argument("--yes", "-y", action="store_true", help="don't ask")
+    redrive = _verb(verbs, "redrive", "have failed tasks run again", _redrive)
+    redrive.add_argument("--max-messages", type=int, metavar="N", help="(default: all)")
+    redrive.add_argument(
+        "--task", metavar="KEY", action="append", default=[], help="only this one: W_ID/I_ID"
+    )
+
+
+def _verb(verbs: Any, name: str, what: str, execute: Any) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
+    made.set_defaults(execute=execute)
+    made.add_argument("--job-name", metavar="JOB", required=True)
+    made.add_argument("--json", action="store_true", help="print JSON")
+    add_database(made)
+    return made
+
+
+def _items(arguments: argparse.Namespace) -> list[TaskItem]:
+    found = [volume(text, "--volume") for text in arguments.volume]
+    found += [item(words, "--item") for words in arguments.item]
+    if arguments.file is not None:
+        found += read_items(Path(arguments.file))
+    if not found:
+        raise UsageError("nothing to enqueue: --file, --volume or --item says what")
+    return found
+
+
+def _enqueue(arguments: argparse.Namespace) -> int:
+    items = _items(arguments)
+    with opened(arguments, environment()) as database:
+        job = database.job(arguments.job_name)
+        done = database.tasks.enqueue(job.id, items)
+        doubled = len(items) - done.new - done.known
+    if arguments.json:
+        print_json({"enqueued": done.new, "known": done.known, "given_twice": doubled})
+        return ExitCode.DONE
+    print(f"✓ Enqueued {done.new} tasks")
+    if done.known:
+        print(f"  {done.known} were there before, and stay as they are")
+    if doubled:
+        print(f"  {doubled} were given twice")
+    return ExitCode.DONE
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    with opened(arguments, environment()) as database:
+        job = database.job(arguments.job_name)
+        backlog = database.tasks.backlog(job.id)
+    if arguments.json:
+        told = {"available": backlog.due, "in_flight": backlog.running, "delayed": backlog.waiting}
+        print_json(told)
+        return ExitCode.DONE
+    created = rfc3339(job.created_at) or "-"
+    rows = [
+        ("Messages Available", str(backlog.due)),
+        ("Messages In Flight", str(backlog.running)),
+        ("Messages Delayed", str(backlog.waiting)),
+        ("Created", created),
+    ]
+    print_table(("Metric", "Value"), rows)
+    return ExitCode.DONE
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    with opened(arguments, environment()) as database:
+        job = database.job(arguments.job_name)
+        backlog = database.tasks.backlog(job.id)
+        waits = backlog.due + backlog.waiting
+        question = f"Cancel the {waits} tasks of {job.name} that wait? This is irreversible."
+        if not confirmed(question, yes=arguments.yes):
+            return ExitCode.CANCELLED
+        cancelled = database.tasks.cancel(job.id)
+        running = [task.key for task in database.tasks.recent(job.id, 1000, TaskState.RUNNING)]
+    if arguments.json:
+        print_json({"cancelled": cancelled, "in_flight": running})
+        return ExitCode.DONE
+    print(f"✓ Purged queue of job {job.name}: {cancelled} tasks cancelled")
+    if running:
+        shown = ", ".join(running[:20]) + (" …" if len(running) > 20 else "")
+        print(f"  {len(running)} in flight go on: {shown}")
+    return ExitCode.DONE
+
+
+def _redrive(arguments: argparse.Namespace) -> int:
+    if arguments.max_messages is not None and arguments.max_messages < 1:
+        raise UsageError("--max-messages: must be at least 1")
+    with opened(arguments, environment()) as database:
+        job = database.job(arguments.job_name)
+        most = arguments.max_messages or 2**31
+        done = database.tasks.redrive(job.id, most, arguments.task)
+        if done and job.paused:
+            database.pause(job.id, None)
+    if arguments.json:
+        print_json({"redriven": len(done), "unpaused": bool(done and job.paused)})
+        return ExitCode.DONE
+    print(f"✓ Redrove {len(done)} tasks of job {job.name}")
+    if done and job.paused:
+        print("  The job was paused, and goes on")
+    return ExitCode.DONE

@@ -1,0 +1,256 @@
+"""The fleet's database as a whole: its schema, its jobs, its workers, and the task table.
+
+Owns which address means which database.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import runner
+from runner.errors import ConflictError, NotFoundError, UsageError
+from runner.fleet.connection import VERSIONS, Row, SqlConnection, migrations
+from runner.fleet.records import FleetJob, JobOptions, WorkerRecord, dump_options, parse_options
+from runner.fleet.sqlite_connection import SqliteConnection
+from runner.fleet.task_rows import moment
+from runner.fleet.task_table import TaskTable
+from runner.model.messages import quoted
+
+POSTGRES = ("postgresql://", "postgres://")
+
+BUSY = """task_executions AS t
+    ON t.job_id = w.job_id AND t.worker_id = w.id AND t.state = 'running'"""
+"""Of a worker, what it is busy with."""
+
+JOB_COLUMNS = "id, name, config, options, queue_url, dlq_url, paused, created_at"
+
+
+def open_database(address: str) -> FleetDatabase:
+    """The database at ``postgresql://…`` or, embedded, in a folder. Nothing is made or asked yet.
+
+    Raises UsageError for what can be neither.
+    """
+    if address.startswith(POSTGRES):
+        from runner.fleet.postgres_connection import PostgresConnection
+
+        return FleetDatabase(PostgresConnection(address), None)
+    if not address or "://" in address or "\0" in address:
+        what = "a folder, or postgresql://USER@HOST/DATABASE"
+        raise UsageError(f"the fleet's database: {quoted(address)} is not {what}")
+    folder = Path(address).expanduser().absolute()
+    return FleetDatabase(SqliteConnection(folder), folder)
+
+
+class FleetDatabase:
+    """For one thread; ``another`` is for another one. ``folder``: of the embedded one."""
+
+    def __init__(self, connection: SqlConnection, folder: Path | None) -> None:
+        self._sql = connection
+        self.folder = folder
+        self.tasks = TaskTable(connection)
+
+    def another(self) -> FleetDatabase:
+        """The same database over a connection of its own."""
+        return FleetDatabase(self._sql.another(), self.folder)
+
+    def describe(self) -> str:
+        """Where it is, for people."""
+        return self._sql.describe()
+
+    def close(self) -> None:
+        """Give its connection back."""
+        self._sql.close()
+
+    # -- schema ------------------------------------------------------------------------------
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; the names of the steps that were missing.
+
+        Safe beside workers of the version before, and beside another who migrates.
+        """
+        steps = migrations(self._sql.dialect)
+        with self._sql.transaction():
+            self._sql.lock_schema()
+            self._sql.script(VERSIONS[self._sql.dialect])
+            there = {row[0] for row in self._sql.query("SELECT version FROM schema_migrations")}
+            missing = [step for step in steps if step[0] not in there]
+            for number, name, text in missing:
+                self._sql.script(text)
+                self._sql.change(
+                    "INSERT INTO schema_migrations VALUES (:number, :name, {now})",
+                    {"number": number, "name": name},
+                )
+        return [name for _, name, _ in missing]
+
+    def check_schema(self) -> None:
+        """Raise UsageError where the schema is missing or older than this runner needs.
+
+        The embedded one is simply made.
+        """
+        if self._sql.dialect == "sqlite":
+            if self._version() < migrations("sqlite")[-1][0]:
+                self.migrate()
+            return
+        newest = migrations(self._sql.dialect)[-1][0]
+        if (version := self._version()) < newest:
+            what = "has no tables of the fleet" if not version else f"has schema {version}"
+            raise UsageError(
+                f"{self.describe()} {what}, and this runner needs {newest}: `runner-fleet migrate`"
+            )
+
+    def _version(self) -> int:
+        there = (
+            "SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'"
+            if self._sql.dialect == "sqlite"
+            else "SELECT CASE WHEN to_regclass('schema_migrations') IS NULL THEN 0 ELSE 1 END"
+        )
+        if not self._sql.query(there)[0][0]:
+            return 0
+        return int(self._sql.query("SELECT COALESCE(max(version), 0) FROM schema_migrations")[0][0])
+
+    # -- jobs --------------------------------------------------------------------------------
+
+    def create_job(
+        self,
+        name: str,
+        config: str,
+        options: JobOptions,
+        queue_url: str | None = None,
+        dlq_url: str | None = None,
+    ) -> FleetJob:
+        """A new job. Raises ConflictError if there is one of this name."""
+        values = {
+            "name": name,
+            "config": config,
+            "options": dump_options(options),
+            "queue": queue_url,
+            "dlq": dlq_url,
+        }
+        made = self._sql.query(
+            f"""INSERT INTO jobs (name, config, options, queue_url, dlq_url, created_at, updated_at)
+            VALUES (:name, :config, :options, :queue, :dlq, {{now}}, {{now}})
+            ON CONFLICT (name) DO NOTHING RETURNING {JOB_COLUMNS}""",
+            values,
+        )
+        if not made:
+            raise ConflictError(
+                f"there is a job {quoted(name)} already: `jobs update {name}` changes it"
+            )
+        return _job(made[0])
+
+    def jobs(self) -> list[FleetJob]:
+        """All of them, the oldest first."""
+        return [_job(row) for row in self._sql.query(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
+
+    def job(self, name: str) -> FleetJob:
+        """Raises NotFoundError."""
+        rows = self._sql.query(f"SELECT {JOB_COLUMNS} FROM jobs WHERE name = :name", {"name": name})
+        if not rows:
+            raise NotFoundError(f"there is no job {quoted(name)} in {self.describe()}")
+        return _job(rows[0])
+
+    def update_job(
+        self, job: FleetJob, *, config: str | None = None, options: JobOptions | None = None
+    ) -> FleetJob:
+        """Change what is given; tasks that run go on as they began."""
+        changed = replace(job, config=config or job.config, options=options or job.options)
+        self._sql.change(
+            """UPDATE jobs SET config = :config, options = :options, updated_at = {now}
+            WHERE id = :job""",
+            {"job": job.id, "config": changed.config, "options": dump_options(changed.options)},
+        )
+        return changed
+
+    def pause(self, job: int, reason: str | None) -> None:
+        """Start nothing of it any more, for this reason; None: go on."""
+        self._sql.change(
+            "UPDATE jobs SET paused = :reason, updated_at = {now} WHERE id = :job",
+            {"job": job, "reason": reason},
+        )
+
+    def delete_job(self, job: int) -> int:
+        """With its tasks and workers; how many tasks there were."""
+        values = {"job": job}
+        with self._sql.transaction():
+            count = self._sql.change("DELETE FROM task_executions WHERE job_id = :job", values)
+            self._sql.change("DELETE FROM workers WHERE job_id = :job", values)
+            self._sql.change("DELETE FROM jobs WHERE id = :job", values)
+        return count
+
+    # -- workers -----------------------------------------------------------------------------
+
+    def register(self, job: int, name: str) -> int:
+        """A row for this very process; two workers of one machine never share one."""
+        values = {
+            "job": job,
+            "name": name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": runner.__version__,
+        }
+        rows = self._sql.query(
+            """INSERT INTO workers
+                (worker_name, job_id, host, pid, version, started_at, last_heartbeat_at)
+            VALUES (:name, :job, :host, :pid, :version, {now}, {now}) RETURNING id""",
+            values,
+        )
+        return int(rows[0][0])
+
+    def beat(self, worker: int) -> None:
+        """It lives."""
+        self._sql.change(
+            "UPDATE workers SET last_heartbeat_at = {now} WHERE id = :worker", {"worker": worker}
+        )
+
+    def stop_worker(self, worker: int) -> None:
+        """It has ended in an orderly way."""
+        self._sql.change(
+            "UPDATE workers SET stopped_at = {now} WHERE id = :worker", {"worker": worker}
+        )
+
+    def is_first_idle(self, job: int, worker: int, silent: float) -> bool:
+        """Whether no older worker of the job is idle; one that was silent so long doesn't count."""
+        rows = self._sql.query(
+            f"""SELECT 1 FROM workers AS w LEFT JOIN {BUSY}
+            WHERE w.job_id = :job AND w.id < :worker AND w.stopped_at IS NULL
+                AND t.id IS NULL AND w.last_heartbeat_at > {{after:silent}} LIMIT 1""",
+            {"job": job, "worker": worker, "silent": -silent},
+        )
+        return not rows
+
+    def workers(self, job: int | None = None) -> list[WorkerRecord]:
+        """Those of a job, or all; the newest last."""
+        some = "" if job is None else "WHERE w.job_id = :job"
+        values: Mapping[str, Any] = {} if job is None else {"job": job}
+        rows = self._sql.query(
+            f"""SELECT w.id, w.worker_name, w.job_id, w.host, w.pid, w.version, w.started_at,
+                w.last_heartbeat_at, w.stopped_at, t.id, t.task_key
+            FROM workers AS w LEFT JOIN {BUSY} {some}
+            ORDER BY w.id""",
+            values,
+        )
+        return [_worker(row) for row in rows]
+
+    def now(self) -> float:
+        """The database's own clock, which all of its times are of."""
+        found = moment(self._sql.query("SELECT {now}")[0][0])
+        assert found is not None
+        return found
+
+
+def _job(row: Row) -> FleetJob:
+    id, name, config, options, queue_url, dlq_url, paused, created = row
+    return FleetJob(
+        id, name, config, parse_options(options, name), queue_url, dlq_url, paused, moment(created)
+    )
+
+
+def _worker(row: Row) -> WorkerRecord:
+    id, name, job, host, pid, version, started, beat, stopped, task, key = row
+    times = (moment(started), moment(beat), moment(stopped))
+    return WorkerRecord(id, name, job, host, pid, version, *times, task, key)

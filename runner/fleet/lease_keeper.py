@@ -1,0 +1,120 @@
+"""Holds a worker's task while it runs: a thread of its own, which nothing of the job can hold up.
+
+Extends the lease in the database first, then whatever else makes the task invisible to others.
+Where the lease is lost, or could not be extended in time by this machine's own clock, the task's
+tree is ended and nothing of it counts. Owns the worker's heartbeat, too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runner.errors import RunnerError
+from runner.fleet.database import FleetDatabase
+from runner.fleet.protocol import ends_before, extends_every
+from runner.fleet.records import FleetTask
+
+AGAIN = 2.0
+"""Seconds until an extension that failed is tried again, at most."""
+
+
+@dataclass(slots=True)
+class _Held:
+    task: FleetTask
+    until: float
+    lost: Callable[[str], None]
+    also: Callable[[], None] | None
+
+
+class LeaseKeeper:
+    """One worker's. ``hold`` and ``let_go`` belong to the worker's thread."""
+
+    def __init__(
+        self,
+        database: FleetDatabase,
+        worker: int,
+        lease: float,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._lease = lease
+        self._say = say
+        self._clock = clock
+        self._held: _Held | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+        self._thread.start()
+
+    def hold(
+        self,
+        task: FleetTask,
+        since: float,
+        lost: Callable[[str], None],
+        also: Callable[[], None] | None = None,
+    ) -> None:
+        """Extend the task's lease from now on. ``since``: our clock before it was claimed.
+
+        ``lost``: called once, when it is held no more; ``also``: called after each extension.
+        """
+        with self._changed:
+            self._held = _Held(task, since + self._lease, lost, also)
+            self._changed.notify()
+
+    def let_go(self) -> None:
+        """Extend nothing any more."""
+        with self._changed:
+            self._held = None
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(10.0)
+        self._database.close()
+
+    def _run(self) -> None:
+        wait = 0.0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, wait)
+                if self._closed:
+                    return
+                held = self._held
+            wait = self._turn(held)
+
+    def _turn(self, held: _Held | None) -> float:
+        """Extend once and beat; returns the seconds until the next turn."""
+        every = extends_every(self._lease)
+        try:
+            self._database.beat(self._worker)
+            if held is not None:
+                before = self._clock()
+                if not self._database.tasks.extend(held.task, self._lease):
+                    return self._lose(held, "its lease was over: another worker may have it")
+                held.until = before + self._lease
+        except RunnerError as error:
+            if held is not None and self._clock() >= held.until - ends_before(self._lease):
+                return self._lose(held, f"its lease could not be extended: {error}")
+            return min(AGAIN, every)
+        if held is not None and held.also is not None:
+            try:
+                held.also()
+            except RunnerError as error:
+                # The lease holds: a message that is seen by others is refused by the database.
+                self._say(f"its message could not be kept from others: {error}")
+        return every
+
+    def _lose(self, held: _Held, reason: str) -> float:
+        with self._changed:
+            if self._held is held:
+                self._held = None
+                held.lost(reason)
+        return 0.05

@@ -1,0 +1,203 @@
+"""One run of one task by the engine that runs every queue: its own state folder, its own session.
+
+Timeouts, process trees, retries within the run, inputs, results, logs and checkpoints are the
+engine's. Owns what the end of that queue means for the task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from runner.core import events as ev
+from runner.core.states import JobStatus, QueueStatus
+from runner.engine.recorded_attempts import end_every_attempt
+from runner.errors import DiskError, RecordError, RunnerError, UsageError
+from runner.fleet.protocol import TaskEnd, TaskEndKind
+from runner.fleet.records import FleetJob, FleetTask, Metrics
+from runner.fleet.task_document import config_file, document_of, environment_of, metrics_file
+from runner.fleet.task_rows import parse_metrics
+from runner.model.document import QueueSpec
+from runner.model.settings import Settings
+from runner.results.store import StoreError
+from runner.service import resume_from_store
+from runner.service.queue_repository import QueueRepository
+from runner.service.result_stores import StoreRequest, prepared
+from runner.service.session import RunContext, Session
+
+LARGEST_METRICS = 1 << 20
+"""Bytes of a task's file of metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlace:
+    """Where tasks run. ``folder``: their state, one folder each; ``environ``: the worker's own."""
+
+    folder: Path
+    settings: Settings
+    environ: Mapping[str, str]
+    model: str | None = None
+
+
+class TaskRun:
+    """``run`` blocks; ``kill`` and ``interrupt`` may be called from any thread, at any time."""
+
+    def __init__(
+        self,
+        job: FleetJob,
+        task: FleetTask,
+        results: str,
+        place: TaskPlace,
+        say: Callable[[str], None],
+    ) -> None:
+        self._job = job
+        self._task = task
+        self._results = results
+        self._place = place
+        self._say = say
+        self._folder = place.folder / f"{task.id}-{task.epoch}"
+        self._session: Session | None = None
+        self._lost: str | None = None
+        self._interrupted: str | None = None
+
+    # -- from any thread ---------------------------------------------------------------------
+
+    def kill(self, reason: str) -> None:
+        """Kill its tree at once: the task is held no more, and nothing of this run counts."""
+        self._lost = self._lost or reason
+        self._tell()
+
+    def interrupt(self, reason: str) -> None:
+        """End it in an orderly way; it is given back, to be gone on with."""
+        self._interrupted = self._interrupted or reason
+        self._tell()
+
+    def _tell(self) -> None:
+        session, lost, interrupted = self._session, self._lost, self._interrupted
+        if session is None:
+            return
+        if lost is not None:
+            session.tell(lambda now: ev.InterruptRequested(now, lost, 0.0, taken_over=True))
+            session.tell(ev.KillRequested)
+        elif interrupted is not None:
+            session.tell(lambda now: ev.InterruptRequested(now, interrupted))
+
+    # -- in the worker's ---------------------------------------------------------------------
+
+    def run(self) -> TaskEnd:
+        """Run it to its end. Never raises what may concern this task alone."""
+        began = time.monotonic()
+        try:
+            document = document_of(self._job, self._task)
+        except UsageError as error:
+            return TaskEnd(TaskEndKind.INVALID, str(error))
+        try:
+            self._folder.mkdir(parents=True)
+            config_file(self._folder).write_text(self._job.config)
+            end = asyncio.run(self._work(document))
+        except UsageError as error:
+            end = TaskEnd(TaskEndKind.INVALID, str(error))
+        except (RunnerError, OSError) as error:
+            end = TaskEnd(TaskEndKind.FAILED, f"this worker could not run it: {error}")
+        if self._lost is not None:
+            return TaskEnd(TaskEndKind.LOST, self._lost)
+        duration = (time.monotonic() - began) * 1000.0
+        try:
+            metrics = self._metrics(duration)
+        except RecordError as error:
+            metrics = Metrics(duration_ms=duration)
+            if end.kind is TaskEndKind.SUCCEEDED:
+                end = TaskEnd(TaskEndKind.FAILED, str(error))
+        return replace(end, metrics=metrics)
+
+    def clean_up(self) -> None:
+        """Remove what it leaves here: all of it that counts is in the store."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _work(self, document: QueueSpec) -> TaskEnd:
+        assert document.queue_id is not None
+        queue_id, folder = document.queue_id, self._folder
+        settings = replace(
+            self._place.settings,
+            state_dir=folder / "state",
+            log_dir=folder / "logs",
+            run_dir=folder / "run",
+        )
+        wanted = StoreRequest(self._results, named=True)
+        store = await asyncio.to_thread(prepared, wanted, settings, self._say)
+        environment = environment_of(
+            self._job, self._task, folder, self._place.environ, self._place.model
+        )
+        context = RunContext(environment, None, results=store)
+        repository = QueueRepository(settings.state_dir, settings.log_dir)
+        repository.create(document, "run", anonymous=False)
+        entry = repository.find(queue_id)
+        if self._task.run != self._task.epoch and store is not None:
+            with suppress(StoreError):  # it begins anew then, in the same folder
+                found = resume_from_store.find(repository, entry, store, self._say)
+                if found is not None:
+                    resume_from_store.take_over(repository, entry, found, store)
+        session = Session(repository, settings, queue_id, context, None, document)
+        try:
+            self._session = session
+            self._tell()
+            status = await session.run()
+            return _end_of(session, status)
+        finally:
+            self._session = None
+            session.close()
+
+    def _metrics(self, duration_ms: float) -> Metrics:
+        """What the task has written. Raises RecordError."""
+        path = metrics_file(self._folder)
+        try:
+            with open(path, "rb") as file:
+                raw = file.read(LARGEST_METRICS + 1)
+        except FileNotFoundError:
+            return Metrics(duration_ms=duration_ms)
+        except OSError as error:
+            raise RecordError(f"RUNNER_TASK_METRICS: {error.strerror}") from None
+        if len(raw) > LARGEST_METRICS:
+            raise RecordError(f"RUNNER_TASK_METRICS: has more than {LARGEST_METRICS:,} bytes")
+        return parse_metrics(raw, "RUNNER_TASK_METRICS", duration_ms)
+
+
+def _end_of(session: Session, status: QueueStatus) -> TaskEnd:
+    """What the end of its queue means for a task."""
+    scheduler, incomplete = session.scheduler, session.engine.exit_incomplete
+    why = scheduler.queue.reason or status.value
+    match status:
+        case QueueStatus.COMPLETED if incomplete:
+            errors = (state.result_error for state in scheduler.jobs if state.result_error)
+            return TaskEnd(TaskEndKind.FAILED, next(errors, "not all of its results were stored"))
+        case QueueStatus.COMPLETED:
+            return TaskEnd(TaskEndKind.SUCCEEDED)
+        case QueueStatus.INTERRUPTED:
+            return TaskEnd(TaskEndKind.INTERRUPTED, why, resumable=not incomplete)
+        case QueueStatus.FAILED:
+            for name, state in zip(session.names, scheduler.jobs, strict=False):
+                if state.status is JobStatus.FAILED:
+                    told = state.error_message or state.reason or "failed"
+                    return TaskEnd(TaskEndKind.FAILED, f"{name}: {told}", exit_code=state.exit_code)
+            return TaskEnd(TaskEndKind.FAILED, why)
+        case _:
+            return TaskEnd(TaskEndKind.FAILED, why)
+
+
+def end_orphans(folder: Path) -> int:
+    """End what a worker that was killed has left running in its folder, and remove it.
+
+    Returns how many trees lived. The caller holds the folder's lock.
+    """
+    lived = 0
+    for task in folder.glob("[0-9]*-[0-9]*"):
+        for attempts in task.glob("state/queues/*/attempts"):
+            with suppress(OSError, DiskError, RecordError):
+                lived += end_every_attempt(attempts, None, None)
+        shutil.rmtree(task, ignore_errors=True)
+    return lived

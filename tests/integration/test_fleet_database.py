@@ -1,0 +1,265 @@
+"""The fleet's task table, on both databases: who has a task, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runner.errors import ConflictError, NotFoundError
+from runner.fleet.connection import migrations, schema_text
+from runner.fleet.database import FleetDatabase, open_database
+from runner.fleet.records import LOST_LIMIT, FleetTask, JobOptions, Metrics, TaskItem, TaskState
+
+LEASE = 60.0
+OVER = -1.0
+"""A lease that is over when it begins."""
+
+
+@dataclass
+class Fleet:
+    database: FleetDatabase
+    job: int
+    worker: int
+
+    def add(self, *keys: str) -> None:
+        items = [TaskItem.volume("W1", key) for key in keys]
+        self.database.tasks.enqueue(self.job, items)
+
+    def take(self, lease: float = LEASE) -> FleetTask:
+        task = self.database.tasks.claim_next(self.job, self.worker, "claim", lease)
+        assert task is not None
+        return task
+
+    def state(self, task: FleetTask) -> TaskState:
+        found = self.database.tasks.find(task.id)
+        assert found is not None
+        return found.state
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "fleet")
+    url: str = request.getfixturevalue("postgres").database()
+    return url
+
+
+@pytest.fixture
+def fleet(address: str) -> Iterator[Fleet]:
+    database = open_database(address)
+    database.migrate()
+    job = database.create_job("ldv1", "{}", JobOptions(command="true")).id
+    yield Fleet(database, job, database.register(job, "w"))
+    database.close()
+
+
+def test_migrations_are_made_once(address: str) -> None:
+    """Each command would make the tables anew, or find another's half made."""
+    database = open_database(address)
+    several = [database.another() for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        done = list(threads.map(FleetDatabase.migrate, several))
+    for each in several:
+        each.close()
+    assert sorted(map(len, done)) == [0, 0, len(migrations("sqlite"))]
+    assert database.migrate() == []
+    database.check_schema()
+    database.close()
+
+
+def test_jobs_are_made_once_found_changed_and_deleted(fleet: Fleet) -> None:
+    """Two people would each have half of the tasks."""
+    database = fleet.database
+    with pytest.raises(ConflictError, match="jobs update ldv1"):
+        database.create_job("ldv1", "{}", JobOptions())
+    options = JobOptions(command="false", terminal_codes=(3, 4), max_attempts=7)
+    database.update_job(database.job("ldv1"), config='{"a": "ü"}', options=options)
+    assert (database.job("ldv1").config, database.job("ldv1").options) == ('{"a": "ü"}', options)
+    fleet.add("I1")
+    assert database.delete_job(fleet.job) == 1
+    with pytest.raises(NotFoundError, match="ldv1"):
+        database.job("ldv1")
+
+
+def test_an_item_is_a_task_once(fleet: Fleet) -> None:
+    """A list that is enqueued again would be worked on twice."""
+    items = [TaskItem.of({"set": "a b", "n": "1"}), TaskItem.volume("W1", "I1")]
+    assert fleet.database.tasks.enqueue(fleet.job, [*items, items[0]]).new == 2
+    again = fleet.database.tasks.enqueue(fleet.job, [*items, TaskItem.volume("W1", "I2")])
+    assert (again.new, again.known) == (1, 2)
+    task = fleet.take()
+    assert (task.params, task.w_id) == ({"set": "a b", "n": "1"}, None)
+
+
+def test_a_task_has_one_holder(fleet: Fleet) -> None:
+    """Two workers would run it at once."""
+    fleet.add("I1", "I2")
+    first, second = fleet.take(), fleet.take()
+    assert (first.key, second.key, first.epoch) == ("W1/I1", "W1/I2", 1)
+    tasks = fleet.database.tasks
+    assert tasks.claim_next(fleet.job, fleet.worker, "other", LEASE) is None
+    assert tasks.claim(first.id, fleet.job, fleet.worker, "other", LEASE) is None
+    assert tasks.held(fleet.worker, "claim") in (first, second)
+    assert tasks.held(fleet.worker, "other") is None
+
+
+def test_eight_workers_at_once_take_each_task_once(address: str, fleet: Fleet) -> None:
+    """Claims that overlap would give one task to two."""
+    fleet.add(*map(str, range(40)))
+
+    def take(number: int) -> list[int]:
+        database, found = open_database(address), []
+        worker = database.register(fleet.job, str(number))
+        while (t := database.tasks.claim_next(fleet.job, worker, "c", LEASE)) is not None:
+            found.append(t.id)
+        database.close()
+        return found
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = [task for some in threads.map(take, range(8)) for task in some]
+    assert len(taken) == 40 and len(set(taken)) == 40
+
+
+def test_a_lease_that_is_over_is_not_extended(fleet: Fleet) -> None:
+    """A worker that was frozen would go on beside the one that has its task now."""
+    fleet.add("I1")
+    old = fleet.take(OVER)
+    tasks = fleet.database.tasks
+    assert not tasks.extend(old, LEASE)
+    new = tasks.claim(old.id, fleet.job, fleet.worker, "other", LEASE)
+    assert new is not None and (new.epoch, new.lost, new.run) == (2, 1, 2)
+    assert not tasks.finish(old, Metrics()) and not tasks.fail(old, "x", Metrics())
+    assert not tasks.give_back(old, "x", resume=True)
+    assert tasks.extend(new, LEASE) and tasks.finish(new, Metrics())
+    assert tasks.finish(new, Metrics()), "the answer may have been lost"
+    assert fleet.state(new) is TaskState.DONE
+
+
+def test_a_task_that_loses_five_workers_in_a_row_fails(fleet: Fleet) -> None:
+    """A task that kills its machine would kill all of them."""
+    fleet.add("I1")
+    for count in range(1, LOST_LIMIT):
+        fleet.take(OVER)
+        (task,) = fleet.database.tasks.reap(fleet.job)
+        assert (task.state, task.lost) == (TaskState.PENDING, count)
+    last = fleet.take(OVER)
+    assert fleet.database.tasks.claim(last.id, fleet.job, fleet.worker, "o", LEASE) is None
+    (task,) = fleet.database.tasks.reap(fleet.job)
+    assert (task.state, task.error) == (TaskState.TERMINAL_FAILED, "lost 5 workers")
+    assert task.dead_epoch == task.epoch
+    assert fleet.database.tasks.reap(fleet.job) == []
+
+
+def test_interruptions_are_not_counted(fleet: Fleet) -> None:
+    """A spot machine that goes away three times would make a task fail."""
+    fleet.add("I1")
+    for _ in range(2 * LOST_LIMIT):
+        task = fleet.take()
+        assert fleet.database.tasks.give_back(task, "spot", resume=True)
+    task = fleet.take()
+    assert (task.attempts, task.lost, task.run) == (0, 0, 1)
+    assert fleet.database.tasks.give_back(task, "spot", resume=False)
+    assert fleet.take().run == task.epoch + 1
+
+
+def test_a_failure_waits_and_counts(fleet: Fleet) -> None:
+    """It would be tried at once, for ever; or never again."""
+    fleet.add("I1")
+    tasks = fleet.database.tasks
+    task = fleet.take()
+    assert tasks.retry_later(task, "exit status 3", 3600, Metrics(7, 7, 5.0))
+    assert tasks.claim_next(fleet.job, fleet.worker, "x", LEASE) is None
+    assert tasks.claim(task.id, fleet.job, fleet.worker, "x", LEASE) is None
+    backlog = tasks.backlog(fleet.job)
+    assert (backlog.due, backlog.waiting, backlog.running) == (0, 1, 0)
+    found = tasks.named(fleet.job, "W1/I1")
+    assert found is not None and (found.attempts, found.error) == (1, "exit status 3")
+
+
+def test_failed_tasks_are_redriven_and_cancelled_ones_enqueued_again(fleet: Fleet) -> None:
+    """What was mended could not be run again."""
+    fleet.add("I1", "I2")
+    tasks = fleet.database.tasks
+    for _ in range(2):
+        assert tasks.fail(fleet.take(), "no", Metrics())
+    assert [t.key for t in tasks.missing_dead_letters(fleet.job, 9)] == ["W1/I1", "W1/I2"]
+    failed = tasks.named(fleet.job, "W1/I1")
+    assert failed is not None and failed.dead_epoch is not None
+    assert not tasks.revive(failed.id, failed.dead_epoch + 1), "told of another failure"
+    assert tasks.revive(failed.id, failed.dead_epoch)
+    assert not tasks.revive(failed.id, failed.dead_epoch), "a duplicate"
+    assert len(tasks.redrive(fleet.job, 9)) == 1
+    assert fleet.take().attempts == 0
+    assert tasks.cancel(fleet.job) == 1
+    assert tasks.enqueue(fleet.job, [TaskItem.volume("W1", "I2")]).new == 1
+
+
+def test_a_paused_job_starts_nothing(fleet: Fleet) -> None:
+    """Ten thousand tasks would fail of one bad setting."""
+    fleet.add("I1")
+    fleet.database.pause(fleet.job, "ten failed")
+    assert fleet.database.tasks.claim_next(fleet.job, fleet.worker, "x", LEASE) is None
+    fleet.database.pause(fleet.job, None)
+    fleet.take()
+
+
+def test_totals_are_right_to_the_row(fleet: Fleet) -> None:
+    """`jobs stats` would tell of other tasks than there are."""
+    fleet.add("I1", "I2", "I3", "I4", "I5")
+    tasks = fleet.database.tasks
+    tasks.finish(fleet.take(), Metrics(10, 1, 100.0, {"x": 1}))
+    tasks.finish(fleet.take(), Metrics(30, 0, 300.0))
+    tasks.fail(fleet.take(), "no", Metrics(duration_ms=5.0))
+    fleet.take()
+    totals = {each.state.value: each for each in tasks.totals(fleet.job)}
+    assert {name: each.count for name, each in totals.items()} == {
+        "pending": 1, "running": 1, "done": 2, "terminal_failed": 1
+    }  # fmt: skip
+    done = totals["done"]
+    assert (done.total_images, done.nb_errors, done.mean_ms) == (40, 1, 200.0)
+    assert next(tasks.recent(fleet.job, 2)).state is TaskState.RUNNING
+    assert [t.key for t in tasks.recent(fleet.job, 9, TaskState.TERMINAL_FAILED)] == ["W1/I3"]
+    assert [s.value for s in tasks.newest_ends(fleet.job, 2)] == ["terminal_failed", "done"]
+
+
+def test_one_idle_worker_is_the_first(fleet: Fleet) -> None:
+    """All would stay for one task that runs, or none."""
+    second = fleet.database.register(fleet.job, "w2")
+    assert fleet.database.is_first_idle(fleet.job, fleet.worker, LEASE)
+    assert not fleet.database.is_first_idle(fleet.job, second, LEASE)
+    fleet.add("I1")
+    task = fleet.take()
+    assert fleet.database.is_first_idle(fleet.job, second, LEASE)
+    assert [w.task_key for w in fleet.database.workers(fleet.job)] == ["W1/I1", None]
+    fleet.database.tasks.finish(task, Metrics())
+    fleet.database.stop_worker(fleet.worker)
+    assert fleet.database.is_first_idle(fleet.job, second, LEASE)
+
+
+@pytest.mark.long
+def test_the_seeds_sql_runs(postgres: object) -> None:
+    """Dashboards and runbooks of before would break; `schema.sql` would not load."""
+    url = postgres.database()  # type: ignore[attr-defined]
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(schema_text().encode())
+        database = open_database(url)
+        database.check_schema()
+        assert database.migrate() == []
+        job = database.create_job("ldv1", "{}", JobOptions(command="true")).id
+        database.tasks.enqueue(job, [TaskItem.volume("W1", "I1"), TaskItem.volume("W1", "I2")])
+        worker = database.register(job, "w")
+        task = database.tasks.claim_next(job, worker, "c", LEASE)
+        assert task is not None and database.tasks.fail(task, "no", Metrics())
+        rows = connection.execute(
+            """SELECT * FROM task_executions
+            WHERE job_id = 1 AND status IN ('retryable_failed', 'terminal_failed')
+            ORDER BY done_at DESC"""
+        ).fetchall()
+        assert len(rows) == 1
+        database.close()

@@ -1,0 +1,70 @@
+"""The embedded fleet, end to end, by its commands: no account, no server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-c", "from runner.fleet.cli.main import main; main()"]
+
+
+class Commands:
+    """``runner-fleet`` with a database and a state of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ours = {name: v for name, v in os.environ.items() if not name.startswith(("RUNNER", "BEC"))}
+        self.env = {**ours, "RUNNER_STATE_DIR": str(folder / "state"), "HOME": str(folder)}
+
+    def call(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [*PROGRAM, *arguments], cwd=self.folder, env=self.env, text=True, timeout=60,
+            stdin=subprocess.DEVNULL, capture_output=True, check=False,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        assert done.returncode == code, done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def data(self, *arguments: str) -> Any:
+        return json.loads(self.call(*arguments, "--json"))
+
+
+MEASURE = """
+test -s "$RUNNER_TASK_CONFIG" && echo "$W_ID $I_ID" > lines.txt
+echo '{"total_images": 10, "nb_errors": 1, "mean": 0.5}' > "$RUNNER_TASK_METRICS"
+[ "$I_ID" != I2 ] || exit 3
+"""
+
+
+def test_tasks_are_done_once_counted_and_redriven(tmp_path: Path) -> None:
+    """A newcomer's first ten minutes would end with an error."""
+    fleet = Commands(tmp_path)
+    fleet.call(
+        "jobs", "create", "--name", "ldv1", "--command", MEASURE, "--config-text", '{"a": 1}',
+        "--terminal-on-codes", "3",
+    )  # fmt: skip
+    volumes = ("--volume", "W1,I1", "--volume", "W1,I2")
+    told = fleet.call("queue", "enqueue", "--job-name", "ldv1", *volumes)
+    assert "Enqueued 2 tasks" in told
+    work = ("worker", "--job-name", "ldv1", "--poll-wait", "0.1", "--shutdown-after-empty", "1")
+    told = fleet.call(*work)
+    assert "Processing message: 1 for volume W1/I1\nSuccessfully processed message: 1\n" in told
+    assert told.endswith("Worker completed successfully\nWorker shutdown complete\n")
+    stats = fleet.data("jobs", "stats", "ldv1")
+    assert {name: each["count"] for name, each in stats["states"].items()} == {
+        "done": 1, "terminal_failed": 1
+    }  # fmt: skip
+    assert (stats["total_images"], stats["total_errors"]) == (20, 2)
+    (failed,) = fleet.data("jobs", "tasks", "ldv1", "--status", "terminal_failed")
+    assert failed["reason"] == "task: command execution failed: exit status 3"
+    results = tmp_path / "state/fleet/results/ldv1/W1/I1"
+    marker = json.loads((results / "success.json").read_text())
+    assert marker["metrics"]["mean"] == 0.5
+    assert (results / f"{marker['run']}/jobs/task/lines.txt").read_text() == "W1 I1\n"
+    assert fleet.data("queue", "redrive", "--job-name", "ldv1")["redriven"] == 1
+    assert fleet.data("queue", "stats", "--job-name", "ldv1")["available"] == 1
+    assert "needs --yes" in fleet.call("queue", "purge", "--job-name", "ldv1", code=2)
