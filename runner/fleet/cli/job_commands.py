@@ -284,7 +284,7 @@ def _stats(arguments: argparse.Namespace) -> int:
     print_table(heads, rows, title="Task Execution Status", right=heads[1:])
     print("\nOverall Totals:")
     print(f"  Total Tasks: {count}\n  Total Images: {images}\n  Total Errors: {errors}")
-    print(f"  Avg Duration per FleetTask: {per_task:.2f} ms")
+    print(f"  Avg Duration per Task: {per_task:.2f} ms")
     print(f"  Avg Duration per Page: {per_page:.2f} ms")
     return ExitCode.DONE
 
