@@ -1,18 +1,35 @@
 """runner: a queue of jobs, run to its end on one machine.
 
 The models to build a queue document with in Python come from here: `Queue`, `Job`, `Retry`,
-`InputPath`, `ResultPath`, `BatchOptions`. They are imported when first asked for, since they need
-pydantic, and no verb that reports a status should wait for it.
+`InputPath`, `ResultPath`, `BatchOptions`, `Notify`. They are imported when first asked for, since
+they need pydantic, and no verb that reports a status should wait for it.
 """
 
 __version__ = "0.1.0"
 
-__all__ = ["BatchOptions", "InputPath", "Job", "Queue", "ResultPath", "Retry", "__version__"]
+__all__ = [
+    "BatchOptions",
+    "InputPath",
+    "Job",
+    "Notify",
+    "Queue",
+    "ResultPath",
+    "Retry",
+    "__version__",
+]
 
 # As typing's, which the parent of every job would import with it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from runner.model.pydantic_models import BatchOptions, InputPath, Job, Queue, ResultPath, Retry
+    from runner.model.pydantic_models import (
+        BatchOptions,
+        InputPath,
+        Job,
+        Notify,
+        Queue,
+        ResultPath,
+        Retry,
+    )
 
 
 def __getattr__(name: str) -> object:

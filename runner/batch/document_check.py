@@ -89,6 +89,7 @@ QUEUE_TABLE: dict[str, str] = {
     "image_options": "they are options of docker or podman, and AWS Batch starts the containers",
     "image_pull": "when an image is fetched is decided by the hosts of AWS Batch",
     "shell": HONOURED,
+    "notify": HONOURED,
     "defaults": HONOURED,
     "params": HONOURED,
 }

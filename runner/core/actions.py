@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.core.states import QueueStatus
+from runner.core.states import NoticeState, QueueStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,13 @@ class SaveCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class SendNotice:
+    """Tell a target of an event, however often it has to be tried."""
+
+    notice: NoticeState
+
+
+@dataclass(frozen=True, slots=True)
 class FinishQueue:
     """Nothing is left to do: the queue has ended, or is interrupted and may be resumed."""
 
@@ -87,5 +94,6 @@ Action = (
     | RestoreOutputs
     | FetchInputs
     | SaveCheckpoint
+    | SendNotice
     | FinishQueue
 )

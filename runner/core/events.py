@@ -346,6 +346,25 @@ class KillRequested:
     now: Now
 
 
+@dataclass(frozen=True, slots=True)
+class NoProgress:
+    """Nothing has started, ended or been written to a log for so many seconds."""
+
+    now: Now
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeTried:
+    """A notice was sent to a target; ``error``: why that failed, ``final``: for good."""
+
+    now: Now
+    id: str
+    to: str
+    error: str | None = None
+    final: bool = False
+
+
 Event = (
     SessionOpened
     | StateWentBack
@@ -374,4 +393,6 @@ Event = (
     | InterruptRequested
     | SpotNotice
     | KillRequested
+    | NoProgress
+    | NoticeTried
 )

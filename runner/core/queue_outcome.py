@@ -11,6 +11,7 @@ from runner.core.consequences import end_background, global_timeout_message
 from runner.core.events import Now
 from runner.core.inputs import call_off_all
 from runner.core.job_ends import failure_of
+from runner.core.notices import announce, announce_incomplete
 from runner.core.outputs import trust_all
 from runner.core.queue_records import QueueRecords
 from runner.core.states import (
@@ -47,13 +48,18 @@ def finish_if_done(records: QueueRecords, now: Now) -> None:
         if left:
             call_off_all(records)
             records.set_status(now.wall, QueueStatus.INTERRUPTED, records.interrupting)
+            if not records.taken_over and records.interrupting != ONLY_PART:
+                announce(records, now.wall, "interrupted", reason=records.interrupting)
         else:
             status, reason = verdict(records)
             records.set_status(now.wall, status, reason, completed_at=now.wall, paused=False)
+            announce(records, now.wall, status.value, reason=reason)
     incomplete = any(s.incomplete and s.status in ENDED for s in records.jobs)
     if incomplete is not records.queue.incomplete:
         records.queue = replace(records.queue, incomplete=incomplete)
         records.changes.urgent = True
+        if incomplete:
+            announce_incomplete(records, now.wall)
     records.act(FinishQueue(records.queue.status))
     records.finished = True
 

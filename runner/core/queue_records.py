@@ -29,6 +29,7 @@ from runner.core.states import (
 )
 from runner.model.document import FIT, QueueSpec
 from runner.model.graph import Graph
+from runner.model.notify import NotifySpec
 from runner.model.units import in_units, unit_graph
 
 REMEMBERED = 200
@@ -60,7 +61,8 @@ class QueueRecords:
     a request; ``rebooted``: it is the
     first of a boot, and work had been done before; ``missed``: the jobs whose results are
     looked for though no boot may have lost them; ``most``: how many jobs may run at once, ``fit``
-    where the document leaves that to the place it runs in.
+    where the document leaves that to the place it runs in; ``targets``: who is told of what, None
+    where nobody tells; ``taken_over``: the session stops because another machine goes on.
     """
 
     def __init__(
@@ -109,6 +111,8 @@ class QueueRecords:
         self.ended_arrays: list[ArrayState] = []
         self.taken_along: set[int] = set()
         self.waits_for_release: set[int] = set()
+        self.targets: tuple[NotifySpec, ...] | None = None
+        self.taken_over = False
         self._recent: deque[StoryEntry] = deque(maxlen=REMEMBERED)
 
     # -- reading -----------------------------------------------------------------------------

@@ -126,6 +126,7 @@ def on_interrupt(records: QueueRecords, event: ev.InterruptRequested) -> None:
     if records.finished:
         return
     now = event.now
+    records.taken_over = records.taken_over or event.taken_over
     if not records.interrupting or records.departure is not None:
         records.interrupting = event.reason
         what = "taken_over" if event.taken_over else "interrupt_requested"

@@ -6,17 +6,18 @@ is one whose machine went away; so is one that completed, if what it declared wa
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from runner.core.arrays import failed_jobs, failures
 from runner.core.job_ends import failure_of
-from runner.core.state_file import StateFile, StateFileJob
+from runner.core.state_file import StateFile, StateFileJob, StateFileNotice
 from runner.core.states import (
     ENDED,
     LOST,
     JobState,
     JobStatus,
     Live,
+    NoticeState,
     QueueState,
 )
 from runner.errors import StateError
@@ -52,8 +53,17 @@ def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dic
         halted=failure_of(failed[0]) if halts else None,
         epoch=stored.epoch,
         starts=sum(state.attempt for state in jobs.values()),
+        notices=tuple(_notice(each) for each in stored.notified),
     )
     return queue, jobs
+
+
+def _notice(told: StateFileNotice) -> NoticeState:
+    """What was told on the other machine is known here, and what wasn't is told from here."""
+    return NoticeState(**{name: getattr(told, name) for name in _NOTICE})
+
+
+_NOTICE = tuple(each.name for each in fields(StateFileNotice))
 
 
 def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: float) -> JobState:

@@ -25,6 +25,7 @@ from runner.core.clocks import account, next_deadline, on_timer
 from runner.core.disk_space import on_blocked
 from runner.core.history import Changes, StoryEntry
 from runner.core.inputs import on_inputs_delayed, on_inputs_fetched
+from runner.core.notices import note_failure, on_no_progress, on_notice_tried
 from runner.core.outputs import on_outputs_checked
 from runner.core.queue_outcome import finish_if_done
 from runner.core.queue_records import QueueRecords
@@ -62,7 +63,10 @@ class Scheduler(QueueRecords):
         self.actions = []
         if not isinstance(event, ev.SessionOpened):
             account(self, event.now)
+        failed = self.failures
         self._apply(event)
+        if self.failures and not failed:
+            note_failure(self, event.now.wall)
         if self.open and not self.finished and not isinstance(event, _FREES_NOTHING):
             dispatch(self, event.now)
             finish_if_done(self, event.now)
@@ -154,5 +158,9 @@ class Scheduler(QueueRecords):
                 on_spot_notice(self, event)
             case ev.KillRequested():
                 on_kill(self, event)
+            case ev.NoProgress():
+                on_no_progress(self, event)
+            case ev.NoticeTried():
+                on_notice_tried(self, event)
             case _:
                 assert_never(event)

@@ -9,6 +9,7 @@ from runner.core.clocks import catch_up
 from runner.core.consequences import end_background, end_halted, give_up, reconsider
 from runner.core.events import Now, SessionOpened, StateWentBack
 from runner.core.inputs import call_off_all, forget_all
+from runner.core.notices import tell_again
 from runner.core.outputs import check_doubted, doubt_all
 from runner.core.queue_records import QueueRecords
 from runner.core.result_uploads import collect_again, forget_store
@@ -102,6 +103,7 @@ def on_survivors_told(records: QueueRecords, now: Now) -> None:
         catch_up(records, now.mono)
     records.queue = replace(records.queue, mono=now.mono)
     records.open = True
+    tell_again(records)
     collect_again(records, now.wall)
     check_doubted(records, now.wall)
     if records.queue.status in QUEUE_ENDED:

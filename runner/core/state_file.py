@@ -22,6 +22,7 @@ from runner.model.records import (
     Rule,
     decode,
     each_named,
+    matching,
     number,
     read,
     text,
@@ -135,6 +136,26 @@ class StateFileJob:
 
 
 @dataclass(frozen=True, slots=True)
+class StateFileNotice:
+    """A line of the outbox, as ``NoticeState`` has it."""
+
+    id: Annotated[str, Rule(matching(r"[0-9a-f]{32}", "a notice's id"))]
+    event: str
+    to: str
+    at: Time
+    nth: Told = 0
+    job: str | None = None
+    status: str = ""
+    reason: str | None = None
+    counts: Annotated[Mapping[str, int], Rule(each_named(whole(0, MOST)))] = field(
+        default_factory=dict
+    )
+    told_at: Time | None = None
+    error: str | None = None
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StateFile:
     """A run as a state tells of it. ``epoch`` and ``holder`` are those of who stored it."""
 
@@ -152,6 +173,7 @@ class StateFile:
     paused: bool = False
     resumed: str | None = None
     worked_seconds: Duration = 0.0
+    notified: tuple[StateFileNotice, ...] = ()
     epoch: Told = 0
     holder: str | None = None
 

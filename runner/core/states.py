@@ -8,7 +8,7 @@ nothing of events, of the disk or of how a status is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from operator import attrgetter
 from typing import Annotated, Any, TypeVar
@@ -225,6 +225,35 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeState:
+    """One event of the queue, and one target that is to be told of it: a line of the outbox.
+
+    ``id`` is the same for all targets, and wherever the event is met again; ``nth`` numbers the
+    events of this name in the run. ``to``: the target, as it may be shown. ``status``, ``reason``
+    and ``counts`` (jobs by status) are of the moment ``at``. ``told_at``: when the target took it;
+    ``error``: why not, last; ``given_up``: it won't be tried again.
+    """
+
+    id: Annotated[str, Rule(matching(r"[0-9a-f]{32}", "a notice's id"))]
+    event: str
+    to: str
+    at: WallTime
+    nth: Count = 0
+    job: str | None = None
+    status: str = ""
+    reason: str | None = None
+    counts: Mapping[str, Count] = field(default_factory=dict)
+    told_at: WallTime | None = None
+    error: str | None = None
+    given_up: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether the target is still to be told."""
+        return self.told_at is None and not self.given_up
+
+
+@dataclass(frozen=True, slots=True)
 class QueueState:
     """All that is remembered of the queue itself. ``worked`` is in seconds, up to ``mono``.
 
@@ -233,7 +262,8 @@ class QueueState:
     the machines and runs that have written to one result store. ``incomplete``: when the
     queue was left there were files that should have been stored. ``resumed``: what the newest
     session found, and why it was needed, for people; None in the first one. ``former``: the last
-    attempt numbers of jobs that are no longer in the document, by id.
+    attempt numbers of jobs that are no longer in the document, by id. ``notices``: the outbox, the
+    oldest first.
     """
 
     run_id: Name
@@ -254,12 +284,13 @@ class QueueState:
     incomplete: bool = False
     resumed: str | None = None
     former: Mapping[str, Count] | None = None
+    notices: tuple[NoticeState, ...] = ()
 
 
 ON_BATCH = "batch"
 """The ``boot_id`` of a queue whose attempts run on AWS Batch: no boot of ours ends them."""
 
-T = TypeVar("T", JobState, QueueState, Live)
+T = TypeVar("T", JobState, QueueState, Live, NoticeState)
 
 
 def check_job_transition(
@@ -283,7 +314,7 @@ def changed(state: T, **changes: Any) -> T:
     return type(state)(**{**dict(zip(names, values_of(state), strict=True)), **changes})
 
 
-def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
+def to_record(state: JobState | QueueState | Live | NoticeState) -> dict[str, Any]:
     """What the store keeps: the fields that differ from their default, enums by value."""
     record: dict[str, Any] = {}
     _, values_of = _FIELDS[type(state)]
@@ -295,6 +326,8 @@ def to_record(state: JobState | QueueState | Live) -> dict[str, Any]:
                 value = value.value
             elif isinstance(value, Live | JobState):
                 value = to_record(value)
+            elif key == "notices":
+                value = [to_record(each) for each in value]
         record[key] = value
     return record
 
@@ -319,7 +352,7 @@ def _fields_of(cls: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[A
     return names, attrgetter(*names)
 
 
-_FIELDS = {cls: _fields_of(cls) for cls in (Live, JobState, QueueState)}
+_FIELDS = {cls: _fields_of(cls) for cls in (Live, JobState, QueueState, NoticeState)}
 """The names of a record's fields, and what takes their values from one."""
 
 _PLAIN = frozenset({str, int, float, bool})

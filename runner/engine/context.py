@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runner.core.actions import StartAttempt
 from runner.core.scheduler import Scheduler
 from runner.engine.backend import AttemptBackend, Post
+from runner.engine.courier import Courier
 from runner.model.document import JobSpec, QueueSpec
 from runner.model.elements import split_name
 from runner.process.cgroup import Group
@@ -33,6 +34,7 @@ class EngineContext:
     ``journal``: a step is acted upon only once its records are in the store, for the state folder
     may be lost; ``journal_after`` is the number of the part that is gone on from, None where this
     state folder has stored the newest itself;
+    ``courier`` sends notices (None: nobody does);
     ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
@@ -56,6 +58,7 @@ class EngineContext:
     backend: MakeBackend | None = None
     journal: bool = False
     journal_after: int | None = None
+    courier: Courier | None = None
 
     def holder(self, run_id: str) -> str:
         """How a result store names who works on the queue here."""

@@ -1,8 +1,8 @@
 """The engine: one queue, one asyncio loop, one inbox. Only it touches the scheduler.
 
 Every child's end, timer, request and upload becomes an event in the inbox. A step takes all that
-are there, lets the scheduler decide, commits, and only then acts. When there is no room to commit
-nothing is done: running jobs go on, and the step is tried again until it is on the disk.
+are there, lets the scheduler decide, commits, and only then acts. Without room to commit nothing is
+done: running jobs go on, and the step is tried again until it is on the disk.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from runner.core.actions import (
     FinishQueue,
     RestoreOutputs,
     SaveCheckpoint,
+    SendNotice,
     SignalTree,
     StartAttempt,
 )
@@ -34,6 +35,7 @@ from runner.engine.context import EngineContext
 from runner.engine.deadline_timer import DeadlineTimer
 from runner.engine.disk_space import Space
 from runner.engine.last_words import end_of_patience
+from runner.engine.notices import Notices
 from runner.engine.opening import LostSteps, opening_events
 from runner.engine.process_backend import ProcessBackend
 from runner.engine.start_blocks import NOT_ASKED, NOT_LOOKED, StartBlocks
@@ -79,6 +81,7 @@ class Engine:
         ours = None if self._queue_uploads is None else self._queue_uploads.state
         self.files: AttemptFiles = self.backend.files(ours)
         self._inbox: list[ev.Event] = []
+        self.notices = Notices(context, scheduler, self.post)
         acts = (self._on_durable, self._break, self._say, self._on_succeeded)
         self._commits = Commits(context, database, scheduler, self._later, *acts)
         self._scheduled = False
@@ -117,6 +120,7 @@ class Engine:
         timeout, away = self.context.upload_timeout, self.files.gave_up
         until = end_of_patience(status, self.scheduler.gone_at, timeout, away)
         await self.files.finish(status, until)
+        await self.notices.settle()
         await self._last_words(status, until)
         await self.files.let_go()
         return status
@@ -190,6 +194,7 @@ class Engine:
         self._commits.refuse("it was let go just now; try again")
         self._stop_timers()
         self._commits.stop()
+        self.notices.stop()
         self._state_file_writer.stop()
         self.backend.stop()
         self.files.stop()
@@ -296,6 +301,7 @@ class Engine:
     def _on_durable(self, step: Step) -> None:
         self._state_file_writer.changed(step.changes.jobs)
         self.files.wake()
+        self.notices.noticed(step.changes.story)
         step.tell_waiters()
         for action in step.actions:
             self._act(action)
@@ -348,13 +354,14 @@ class Engine:
                 self.files.fetch_inputs(job)
             case SaveCheckpoint(job):
                 self.files.save_checkpoint(job)
+            case SendNotice(notice):
+                self.notices.send(notice)
             case FinishQueue(status):
                 if not self._finished.done():
                     self._finished.set_result(status)
 
     def _on_succeeded(self, error: SucceededError) -> None:
-        """A thread has called: what follows is done in the engine's context."""
-        self._soon(self._end_for_successor, error)
+        self._soon(self._end_for_successor, error)  # a thread may have called
 
     def _end_for_successor(self, error: SucceededError) -> None:
         """Another machine works on the queue: end what runs, and remember not to begin again."""
@@ -386,8 +393,8 @@ class Engine:
     @property
     def exit_incomplete(self) -> bool:
         """Whether results, or the state, are missing from the store at the end."""
-        unstored = self._queue_uploads is not None and bool(self._queue_uploads.error)
-        return unstored or self.scheduler.incomplete
+        unstored = self._queue_uploads and self._queue_uploads.error
+        return bool(unstored) or self.scheduler.incomplete
 
 
 _MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested, ev.SpotNotice)

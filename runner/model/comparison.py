@@ -1,7 +1,7 @@
 """What is different between two versions of a queue, in words for the user.
 
-Names the first difference with its place. Never shows a value of ``env`` nor a command: both may
-hold secrets.
+Names the first difference with its place. Never shows a value of ``env``, a command, or a target of
+``notify``: each may hold a secret.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.model.placement import SHELL, Placement
 from runner.model.queue import InputSpec, JobSpec, QueueSpec, ResultSpec, RetrySpec
 from runner.model.serialization import DURATIONS, plain_part, written_dependencies
 
-_NOT_SHOWN = frozenset({"command"})
+_NOT_SHOWN = frozenset({"command", "notify"})
 _SHOWN_ITEMS = 5
 
 

@@ -35,6 +35,7 @@ from runner.model.elements import INDEX
 from runner.model.in_short import DEFAULTS, MATRIX_KEYS, PARAMS
 from runner.model.json_reader import is_ignored
 from runner.model.messages import kind, one_of, quoted, step
+from runner.model.notify import check_notify
 from runner.model.placement_fields import (
     ARRAY_FIELDS,
     JOB_PLACEMENT,
@@ -391,6 +392,7 @@ QUEUE_FIELDS: dict[str, Check] = {
     "max_parallel_jobs": _parallel,
     "max_failures": whole(1, MAX_PARALLEL_JOBS),
     "pools": check_pools,
+    "notify": check_notify,
     **QUEUE_PLACEMENT,
     DEFAULTS: _in_short(DEFAULTS),
     PARAMS: _in_short(PARAMS),

@@ -15,6 +15,7 @@ from runner.model.expansion import matrix, parameters
 from runner.model.fields import MAX_PARALLEL_JOBS
 from runner.model.in_short import DEFAULTS
 from runner.model.pydantic_base import DocumentPart
+from runner.model.pydantic_notify import NotifyingQueue
 from runner.model.pydantic_types import Schema
 
 _NOTES: Schema = {"^x-": {"description": "Ignored."}}
@@ -113,7 +114,7 @@ class JobInShort(DocumentPart):
 
 
 @dataclass(kw_only=True)
-class QueueInShort(DocumentPart):
+class QueueInShort(NotifyingQueue):
     """What is said once for many jobs."""
 
     max_failures: int | None = Field(

@@ -26,6 +26,7 @@ from runner.model.durations import LONGEST, format_duration
 from runner.model.parser import parse_document
 from runner.model.pydantic_base import DocumentPart, document_part, plain
 from runner.model.pydantic_given import BETWEEN_FIELDS, JobInShort, Lines, QueueInShort
+from runner.model.pydantic_notify import Notify as Notify
 from runner.model.pydantic_paths import InputPath, ResultPath
 from runner.model.pydantic_types import (
     Command,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from runner.model.notify import NotifySpec
 from runner.model.placement import NO_PLACEMENT, SHELL, ArraySpec, Placement, ResourceSpec
 
 BASE_DELAYS = {"exponential": 1.0, "fixed": 5.0, "exponential-jitter": 1.0}
@@ -158,6 +159,7 @@ class QueueSpec:
     placement: Placement = NO_PLACEMENT
     create_working_directory: bool = False
     max_failures: int | None = None
+    notify: tuple[NotifySpec, ...] = ()
     given: str | None = field(default=None, compare=False, repr=False)
 
     def with_id(self, queue_id: str) -> QueueSpec:

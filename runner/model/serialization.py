@@ -12,6 +12,7 @@ from typing import Any
 
 from runner.model.durations import format_duration
 from runner.model.in_short import OPEN, escaped
+from runner.model.notify import plain_notify
 from runner.model.placement import ArraySpec, BatchSpec, Placement, ResourceSpec
 from runner.model.queue import (
     BASE_DELAYS,
@@ -73,6 +74,8 @@ def _plain(
             value = [_plain_result(each) for each in value]
         elif name == "pools":
             value = dict(value)
+        elif name == "notify":
+            value = plain_notify(value)
         elif name == "array":
             plain |= plain_part(value)
             if value.elementwise and isinstance(record, JobSpec):

@@ -14,13 +14,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import UsageError
 from runner.model import batch_settings
 from runner.model.batch_settings import BatchSettings
 from runner.model.durations import parse_duration
 from runner.model.messages import did_you_mean, kind, quoted, step
+
+if TYPE_CHECKING:
+    from runner.model.notify import NotifySpec
 
 CONFIG_VARIABLE = "RUNNER_CONFIG"
 
@@ -54,7 +57,9 @@ class Settings:
     long. ``max_lifetime``: how long the machine may live in all; None is for ever.
     ``heartbeat``: how often a machine in EC2 tells the result store that it works on a queue.
     ``control_interval``: how often a coordinator on AWS Batch looks for requests in its store.
-    ``max_parallel_queues``: how many submitted queues a daemon works on at once.
+    ``max_parallel_queues``: how many submitted queues a daemon works on at once. ``notify``: whom
+    every queue tells, beside those that its document names; ``notify_wait``: how long a machine, or
+    a run in the foreground, waits at its end for who doesn't answer.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
     no folders; else None. ``batch``: of jobs on AWS Batch.
     """
@@ -81,6 +86,8 @@ class Settings:
     heartbeat: float = 30.0
     control_interval: float = 5.0
     max_parallel_queues: int = 1
+    notify: tuple[NotifySpec, ...] = ()
+    notify_wait: float = 60.0
     machine_run_dir: Path | None = None
     batch: BatchSettings = _NO_BATCH
 
@@ -192,6 +199,12 @@ def _count(value: Any) -> int:
     return value
 
 
+def _notify(value: Any) -> tuple[NotifySpec, ...]:
+    from runner.model.notify import read_setting
+
+    return read_setting(value)
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "state_dir": _folder,
     "log_dir": _folder,
@@ -214,6 +227,8 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "heartbeat": parse_duration,
     "control_interval": parse_duration,
     "max_parallel_queues": _count,
+    "notify": _notify,
+    "notify_wait": parse_duration,
 }
 
 _BATCH = "batch_"

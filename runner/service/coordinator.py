@@ -32,6 +32,7 @@ from runner.service import requests, resume_from_store
 from runner.service.control_requests import ControlRequests
 from runner.service.foreground import STATUS_EXIT, Watcher
 from runner.service.known_elsewhere import ended_elsewhere
+from runner.service.notices.hosts import courier_for
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
@@ -158,6 +159,8 @@ class _Coordinator(requests.Host):
 
     async def run(self) -> ExitCode:
         store, document = await asyncio.to_thread(self._begin)
+        courier = courier_for(self._settings, self._wanted.context)
+        self._wanted = replace(self._wanted, context=replace(self._wanted.context, courier=courier))
         queue_id = str(document.queue_id)
         lock = self.repository.lock(queue_id, "runner coordinate")
         loop = asyncio.get_running_loop()
@@ -175,6 +178,7 @@ class _Coordinator(requests.Host):
             if self._wanted.batch is not None:
                 self._wanted.batch.close()
             lock.release()
+            courier.close()
             self.throttle.close()
             store.close()
 

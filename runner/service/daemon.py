@@ -37,6 +37,7 @@ from runner.service.daemon_host import DaemonHost
 from runner.service.environment import logins
 from runner.service.job_user import JobUser
 from runner.service.machine_end import MachineEnd, all_ended
+from runner.service.notices.late import LateNotices
 from runner.service.queue_repository import QueueRepository
 from runner.service.retention import prune
 from runner.service.service_changes import ServiceChanges
@@ -91,7 +92,9 @@ class Daemon(SessionListener):
         self._repository = repository
         self._settings = settings
         self._user = user
-        self._context = RunContext(logins(os.environ, user.account), None, user.rights)
+        context = RunContext(logins(os.environ, user.account), None, user.rights)
+        self._notices = LateNotices(repository, settings, context)
+        self._context = replace(context, courier=self._notices.courier)
         self._notifier = Notifier(self._progress)
         self._changes = ServiceChanges(self._notifier)
         self._candidates = Candidates(repository, settings)
@@ -106,6 +109,7 @@ class Daemon(SessionListener):
             repository, settings, lambda: self._context, batch, self._candidates,
             self._supervisor, self._spot, self._end, self._stop, self._changes,
         )  # fmt: skip
+        self._notices.note_in(self.host, self._candidates)
         self._prune_at = 0.0
         self._instance: str | None = None
         if on_ec2(os.environ):
@@ -152,6 +156,7 @@ class Daemon(SessionListener):
                 await asyncio.wait([naming])
         finally:
             self._spot.stop()
+            self._notices.close()
             for server in servers:
                 await server.close()
             lock.release()
@@ -239,13 +244,17 @@ class Daemon(SessionListener):
         try:
             for name in await asyncio.to_thread(write_stale, self._repository):
                 log.info("queue_state_rewritten", queue=name)
-            self._candidates.find_incomplete(await asyncio.to_thread(self._repository.entries))
+            entries = await asyncio.to_thread(self._repository.entries)
+            self._candidates.find_incomplete(entries)
+            await asyncio.to_thread(self._notices.tell_again, entries)
         except Exception as error:
             log.error("kept_queues_unknown", error=error_text(error), exc_info=_bug(error))
 
     async def _consider_end(self) -> bool:
         """Plan the machine's end if all queues have ended; whether they have."""
         if self._stop.stopping or self.why_not() is not None or self._candidates.finishing:
+            return False
+        if self._notices.courier.waits(self._settings.notify_wait):
             return False
         try:
             entries = await asyncio.to_thread(self._repository.entries)

@@ -169,10 +169,20 @@ class DaemonHost(requests.Host):
 
     async def act_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
         """See Host."""
+        await self._act(entry, make, calls_off=True)
+
+    async def note_on_resting(self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event]) -> None:
+        """Apply an event that is no work: the machine's end stays as it was planned."""
+        await self._act(entry, make, calls_off=False)
+
+    async def _act(
+        self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event], *, calls_off: bool
+    ) -> None:
         async with self._supervisor.handling(entry.name):
             session = self.session_of(entry.name)
             if session is None:
-                self._end.call_off()
+                if calls_off:
+                    self._end.call_off()
                 # Of a large queue it takes seconds: on a loop of its own, beside those that run.
                 await asyncio.to_thread(lastingly, asyncio.run, self._act_on_resting(entry, make))
         if session is not None:

@@ -32,6 +32,7 @@ from runner.service.attempt_place import check_place
 from runner.service.batch_queues import noted, placement_of
 from runner.service.documents import check_same, mend
 from runner.service.environment_notes import compare_environment
+from runner.service.notices.hosts import courier_for
 from runner.service.part import exit_code_of_part, part_chosen
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_ids import give_back, name_for
@@ -146,9 +147,9 @@ class _Foreground(requests.Host):
             say, loop = self._watcher.say, asyncio.get_running_loop()
             self._batch.say = partial(_soon, loop, say)
         document, store = await asyncio.to_thread(self._begin)
-        assert document.queue_id is not None
-        queue_id = document.queue_id
-        self._context = replace(wanted.context, results=store)
+        queue_id = str(document.queue_id)
+        courier = courier_for(self._settings, wanted.context)
+        self._context = replace(wanted.context, results=store, courier=courier)
         lock = repository.lock(queue_id, "runner run")
         try:
             await self._accept(document, anonymous=wanted.document.queue_id is None)
@@ -165,6 +166,7 @@ class _Foreground(requests.Host):
             raise disk_error(error.filename or repository.paths.root, error) from None
         finally:
             lock.release()
+            courier.close()
             self.throttle.close()
             if self._batch is not None:
                 self._batch.close()
@@ -325,6 +327,8 @@ class _Foreground(requests.Host):
         assert self._session is not None
         engine = self._session.engine
         self._signals += 1
+        if engine.scheduler.finished or self._signals > 1:
+            engine.notices.give_up_waiting()
         if self._signals == 1:
             by_hand = number is signal.SIGINT
             self._by = ExitCode.CTRL_C if by_hand else ExitCode.INTERRUPTED

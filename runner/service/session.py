@@ -21,12 +21,14 @@ from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
 from runner.engine.clock import now
 from runner.engine.context import EngineContext, MakeBackend
+from runner.engine.courier import Courier
 from runner.engine.engine import Engine
 from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
 from runner.model.document import FIT, QueueSpec
 from runner.model.elements import unit_count
 from runner.model.graph import Graph
+from runner.model.notify import joined
 from runner.model.settings import Settings
 from runner.process.identity import boot_id
 from runner.process.shim_protocol import User
@@ -66,7 +68,7 @@ class RunContext:
     run at once where the document says "fit", None: as many as this machine has processors;
     ``max_parallel``: how many whatever the document says.
     ``journal``: each step is in the store before it is acted upon, so that another driver goes on
-    from exactly there.
+    from exactly there. ``courier``: who sends notices, None: nobody is told.
     """
 
     environment: dict[str, str]
@@ -80,6 +82,7 @@ class RunContext:
     fit: int | None = None
     max_parallel: int | None = None
     journal: bool = False
+    courier: Courier | None = None
 
 
 class _Opened:
@@ -121,6 +124,8 @@ class _Opened:
             )
             if context.max_parallel is not None:
                 self.scheduler.most = context.max_parallel
+            if context.courier is not None:
+                self.scheduler.targets = joined(document.notify, settings.notify)
             work_dir = context.work_dir
             if work_dir is not None:
                 self._remember(loaded.meta, work_dir)
@@ -153,6 +158,7 @@ class _Opened:
                 backend=context.backend,
                 journal=context.journal,
                 journal_after=int(journal_after) if journal_after else None,
+                courier=context.courier,
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)
@@ -354,9 +360,8 @@ async def end_attempts(
 ) -> None:
     """End what still runs of a queue, in an orderly way, before it is set aside."""
     try:
-        session = Session(
-            repository, settings, queue_id, replace(context, results=None, journal=False)
-        )
+        silent = replace(context, results=None, journal=False, courier=None)
+        session = Session(repository, settings, queue_id, silent)
     except StateError:
         # Unreadable, and --fresh is the way out of that: only the record of attempts is left.
         await _end_recorded(repository, queue_id, context)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from runner.core.states import JobState, QueueState
+from runner.core.states import JobState, NoticeState, QueueState, to_record
 from runner.errors import disk_error
 from runner.files import replace_file
 from runner.model.elements import ArrayUnits
@@ -75,7 +75,15 @@ def queue_view(queue_id: str, queue_name: str, queue: QueueState) -> dict[str, A
         "paused": queue.paused or None,
         "resumed": queue.resumed,
         "worked_seconds": round(queue.worked, 3) or None,
+        "notified": [notice_view(notice) for notice in queue.notices] or None,
     }
+    return {name: value for name, value in view.items() if value is not None}
+
+
+def notice_view(notice: NoticeState) -> dict[str, Any]:
+    """One line of the outbox as people see it."""
+    times = {name: rfc3339(getattr(notice, name)) for name in ("at", "told_at")}
+    view = {**to_record(notice), **times}
     return {name: value for name, value in view.items() if value is not None}
 
 

@@ -16,6 +16,7 @@ from runner.core.states import (
     JobState,
     JobStatus,
     Live,
+    NoticeState,
     QueueState,
     QueueStatus,
     StopReason,
@@ -175,6 +176,22 @@ QUEUE = QueueState(
     incomplete=True,
     resumed="again",
     former={"gone": 2},
+    notices=(
+        NoticeState(
+            "0" * 32,
+            "failed",
+            "eventbridge:b",
+            6.0,
+            1,
+            "a",
+            "failed",
+            "why",
+            {"failed": 1},
+            7.0,
+            "once",
+            True,
+        ),
+    ),
 )
 
 
@@ -186,7 +203,7 @@ def test_a_field_that_was_renamed_is_stored_under_its_first_name() -> None:
 
 def test_every_field_survives_the_store() -> None:
     """Something of a job or a queue would be forgotten by a crash."""
-    for record in (FULL, FULL.live, QUEUE):
+    for record in (FULL, FULL.live, QUEUE, *QUEUE.notices):
         assert record is not None
         for each in fields(record):
             assert getattr(record, each.name) != each.default, f"{each.name} is not tested"

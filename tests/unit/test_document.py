@@ -33,6 +33,7 @@ from runner.model.document import (
     parse_stored,
     read_document,
 )
+from runner.model.notify import NotifySpec
 from runner.model.placement import NO_PLACEMENT
 from runner.model.secrets import SecretReference, parse_reference
 
@@ -127,6 +128,7 @@ FULL: dict[str, Any] = {
     "image_options": ["--shm-size=1g"],
     "image_pull": "never",
     "shell": ["/bin/bash", "-euo", "pipefail", "-c"],
+    "notify": [{"to": "ssm:/hook", "on": ["failed", "stuck"], "stuck_after": "1h"}],
 }
 
 
@@ -202,6 +204,7 @@ def test_reads_every_field() -> None:
         working_directory="/work",
         create_working_directory=True,
         max_failures=5,
+        notify=(NotifySpec("ssm:/hook", ("failed", "stuck"), 3600.0),),
         term_grace=10.0,
         max_parallel_jobs="fit",
         pools=(("gate", 1), ("licence", 2)),

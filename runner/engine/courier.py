@@ -1,0 +1,26 @@
+"""The port to whoever sends notices for a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from runner.core.notice_forms import Message
+
+Tried = Callable[[str | None, bool, bool], bool]
+"""Told of each try: why it failed (None: it didn't), whether for good, and whether it is worth
+waiting for the next. False: the session is over, and nobody has noted it. In any thread."""
+
+
+class Courier(Protocol):
+    """Who sends notices. ``wait``: seconds that the end of a session waits for receivers."""
+
+    @property
+    def wait(self) -> float:
+        """See above."""
+
+    def send(self, queue: str, target: str, message: Message, tried: Tried) -> None:
+        """Tell a target, however often it has to be tried. Returns at once.
+
+        ``queue``: the queue's folder. What is on its way already is not sent twice at once.
+        """

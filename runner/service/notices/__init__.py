@@ -1,0 +1,1 @@
+"""Telling others what has become of a queue: who is told how, and how often it is tried."""

@@ -1,0 +1,25 @@
+"""The courier of a process that drives queues: as whom it sends, and how long an end waits."""
+
+from __future__ import annotations
+
+from runner.model.settings import Settings
+from runner.service.notices.courier import Late, RetryingCourier
+from runner.service.notices.delivery import Sender
+from runner.service.session import RunContext
+
+
+def courier_for(settings: Settings, context: RunContext) -> RetryingCourier:
+    """Of a process that ends with its queue."""
+    return RetryingCourier(
+        Sender(context.environment, lambda: context.rights), settings.notify_wait
+    )
+
+
+def daemons_courier(context: RunContext, late: Late) -> RetryingCourier:
+    """Of a service: what isn't told when a queue has ended is told later, with ``late``."""
+    return RetryingCourier(Sender(context.environment, lambda: context.rights), LINGER, late)
+
+
+LINGER = 1.0
+"""Seconds that a service's queue waits for receivers at its end: most answer at once, and then its
+last state says so. The next queue waits as long."""
