@@ -95,7 +95,9 @@ def commands(_: object) -> object:
     from runner.batch.definitions import Commands
 
     script = f"exec {sys.executable} {Path(__file__)}"
-    return Commands(stage=["true"], main=["true"], agent=["sh", "-c", script])
+    return Commands(
+        stage=["true"], main=["true"], agent=["sh", "-c", script], in_image=["sh", "-c", script]
+    )
 
 
 def main() -> int:

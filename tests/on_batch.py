@@ -52,7 +52,10 @@ def real_commands(_: object) -> Any:
     from runner.batch.definitions import Commands
 
     return Commands(
-        commands.stage_command(), commands.main_command(), commands.agent_command(), None
+        commands.stage_command(),
+        commands.main_command(),
+        commands.agent_command(),
+        commands.in_image_command(),
     )
 
 

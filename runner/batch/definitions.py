@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.batch.fargate import rounded
 from runner.batch.names import MIN_TIMEOUT, definition_name
+from runner.batch.staging import IN_IMAGE_MIB, Staging
 
 VOLUME = "/runner"
 """Where the volume that an attempt's containers share is mounted in each."""
@@ -48,11 +49,12 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What the three containers run; ``bundle``: where the first one finds runner."""
+    """What the three containers run, and one that does it all; ``bundle``: where runner is."""
 
     stage: Sequence[str]
     main: Sequence[str]
     agent: Sequence[str]
+    in_image: Sequence[str]
     bundle: str | None = None
 
 
@@ -73,10 +75,76 @@ class JobNeeds:
     shm: int | None = None
     ephemeral: int | None = None
     shared: str | None = None
+    staging: Staging = Staging.CONTAINERS
+
+    @property
+    def carriers(self) -> int:
+        """Containers that carry its files."""
+        return CARRIERS if self.staging is Staging.CONTAINERS else 0
+
+    @property
+    def own_mib(self) -> int:
+        """MiB of the command's container. In its own image, what carries its files is in it."""
+        more = IN_IMAGE_MIB if self.staging is Staging.IN_IMAGE else 0
+        return ceil(self.memory / 2**20) + more
 
 
 def compose(needs: JobNeeds, commands: Commands) -> Document:
     """The request of RegisterJobDefinition. Raises UsageError for what Fargate has no room for."""
+    content: Document = {
+        "type": "container",
+        "platformCapabilities": ["FARGATE" if needs.fargate else "EC2"],
+        **(
+            {"containerProperties": _plain(needs)}
+            if needs.staging is Staging.NONE
+            else {"ecsProperties": {"taskProperties": [_task(needs, commands)]}}
+        ),
+    }
+    return {"jobDefinitionName": definition_name(content), **content}
+
+
+def _task(needs: JobNeeds, commands: Commands) -> Document:
+    containers = _containers(needs, commands)
+    task: Document = {"containers": containers, "volumes": [{"name": "runner"}, *_volumes(needs)]}
+    if needs.job_role is not None:
+        task["taskRoleArn"] = needs.job_role
+    return task | _of_task(needs)
+
+
+def _of_task(needs: JobNeeds) -> Document:
+    """What a task of several containers and a job of one have by the same names."""
+    found: Document = {}
+    if needs.execution_role is not None:
+        found["executionRoleArn"] = needs.execution_role
+    if needs.fargate:
+        found["networkConfiguration"] = {"assignPublicIp": "ENABLED"}
+        if needs.ephemeral is not None:
+            found["ephemeralStorage"] = {"sizeInGiB": max(21, ceil(needs.ephemeral / 2**30))}
+    return found
+
+
+def _plain(needs: JobNeeds) -> Document:
+    """containerProperties of a job that runs its command and nothing of ours."""
+    linux: Document = {"initProcessEnabled": True, **_shm(needs)}
+    found: Document = {
+        "image": needs.image,
+        "resourceRequirements": _of_main(needs),
+        "linuxParameters": linux,
+        **_of_task(needs),
+    }
+    if needs.job_role is not None:
+        found["jobRoleArn"] = needs.job_role
+    if needs.shared is not None:
+        found["volumes"] = _volumes(needs)
+        found["mountPoints"] = [_shared_mount(needs.shared)]
+    return found
+
+
+def _containers(needs: JobNeeds, commands: Commands) -> list[Document]:
+    if needs.staging is Staging.IN_IMAGE:
+        only = _container(MAIN, needs, needs.image, commands.in_image, _of_main(needs))
+        only["environment"] += _of_agent(needs, commands)
+        return [{**only, "essential": True}]
     containers = [
         _container(STAGE, needs, needs.agent_image, commands.stage, _of_carrier(needs)),
         _container(MAIN, needs, needs.image, commands.main, _of_main(needs)),
@@ -84,36 +152,26 @@ def compose(needs: JobNeeds, commands: Commands) -> Document:
     ]
     stage, main, agent = containers
     for each in (stage, agent):
-        more = {"RUNNER_STOP_SECONDS": str(_stop_seconds(needs)), "RUNNER_BUNDLE": commands.bundle}
-        each["environment"] += _variables({k: v for k, v in more.items() if v is not None})
+        each["environment"] += _of_agent(needs, commands)
     stage["essential"] = main["essential"] = False
     agent["essential"] = True
     for each in (main, agent):
         each["dependsOn"] = [{"containerName": STAGE, "condition": "SUCCESS"}]
-    task: Document = {"containers": containers, "volumes": _volumes(needs)}
-    if needs.job_role is not None:
-        task["taskRoleArn"] = needs.job_role
-    if needs.execution_role is not None:
-        task["executionRoleArn"] = needs.execution_role
-    if needs.fargate:
-        task["networkConfiguration"] = {"assignPublicIp": "ENABLED"}
-        if needs.ephemeral is not None:
-            task["ephemeralStorage"] = {"sizeInGiB": max(21, ceil(needs.ephemeral / 2**30))}
-    content: Document = {
-        "type": "container",
-        "platformCapabilities": ["FARGATE" if needs.fargate else "EC2"],
-        "ecsProperties": {"taskProperties": [task]},
-    }
-    return {"jobDefinitionName": definition_name(content), **content}
+    return containers
+
+
+def _of_agent(needs: JobNeeds, commands: Commands) -> list[Document]:
+    told = {"RUNNER_STOP_SECONDS": str(_stop_seconds(needs)), "RUNNER_BUNDLE": commands.bundle}
+    return _variables({name: value for name, value in told.items() if value is not None})
 
 
 def whole_task(needs: JobNeeds) -> tuple[float, int]:
     """vCPUs and MiB of all its containers together. Raises UsageError where Fargate has no pair
     that is as large."""
-    mib = ceil(needs.memory / 2**20) + CARRIERS * CARRIER_MIB
+    mib = needs.own_mib + needs.carriers * CARRIER_MIB
     if needs.fargate:
-        return rounded(needs.vcpus + CARRIERS * CARRIER_VCPUS, mib)
-    return max(1, ceil(needs.vcpus)) + CARRIERS * CARRIER_VCPUS_EC2, mib
+        return rounded(needs.vcpus + needs.carriers * CARRIER_VCPUS, mib)
+    return max(1, ceil(needs.vcpus)) + needs.carriers * CARRIER_VCPUS_EC2, mib
 
 
 def attempt_seconds(timeout: float, grace: float) -> int:
@@ -121,11 +179,12 @@ def attempt_seconds(timeout: float, grace: float) -> int:
     return max(MIN_TIMEOUT, ceil(timeout + grace) + STAGING_TIME)
 
 
-def overrides(submission: str, region: str | None) -> Document:
+def overrides(submission: str, region: str | None, staging: Staging) -> Document:
     """What differs between attempts: where each container finds its submission."""
     told = {"RUNNER_SUBMISSION": submission}
     environment = _variables(told if region is None else {**told, "AWS_REGION": region})
-    containers = [{"name": name, "environment": environment} for name in (STAGE, MAIN, AGENT)]
+    names = (MAIN,) if staging is Staging.IN_IMAGE else (STAGE, MAIN, AGENT)
+    containers = [{"name": name, "environment": environment} for name in names]
     return {"taskProperties": [{"containers": containers}]}
 
 
@@ -135,8 +194,8 @@ def _container(
     mounts = [{"sourceVolume": "runner", "containerPath": VOLUME}]
     variables = {"RUNNER_VOLUME": VOLUME}
     if needs.shared is not None:
-        path = variables["RUNNER_SHARED"] = _shared_path(needs.shared)
-        mounts.append({"sourceVolume": "shared", "containerPath": path})
+        mounts.append(_shared_mount(needs.shared))
+        variables["RUNNER_SHARED"] = mounts[-1]["containerPath"]
     made: Document = {
         "name": name,
         "image": image,
@@ -146,9 +205,15 @@ def _container(
         "resourceRequirements": resources,
         "stopTimeout": _stop_seconds(needs),
     }
-    if needs.shm is not None and name == MAIN and not needs.fargate:
-        made["linuxParameters"] = {"sharedMemorySize": ceil(needs.shm / 2**20)}
+    if name == MAIN and (linux := _shm(needs)):
+        made["linuxParameters"] = linux
     return made
+
+
+def _shm(needs: JobNeeds) -> Document:
+    if needs.shm is None or needs.fargate:
+        return {}
+    return {"sharedMemorySize": ceil(needs.shm / 2**20)}
 
 
 def _variables(told: Mapping[str, str]) -> list[Document]:
@@ -171,8 +236,8 @@ def _of_carrier(needs: JobNeeds) -> list[Document]:
 def _of_main(needs: JobNeeds) -> list[Document]:
     """What the others leave of the task's: on Fargate a pair may have had to be rounded up."""
     vcpus, mib = whole_task(needs)
-    own = vcpus - CARRIERS * _vcpus_of_carrier(needs)
-    found = _requirements(own, mib - CARRIERS * CARRIER_MIB)
+    own = vcpus - needs.carriers * _vcpus_of_carrier(needs)
+    found = _requirements(own, mib - needs.carriers * CARRIER_MIB)
     if needs.gpus:
         found.append({"type": "GPU", "value": str(needs.gpus)})
     return found
@@ -186,13 +251,13 @@ def _requirements(vcpus: float, mib: int) -> list[Document]:
 
 
 def _volumes(needs: JobNeeds) -> list[Document]:
-    found: list[Document] = [{"name": "runner"}]
-    if needs.shared is not None:
-        identifier = needs.shared.removeprefix("efs:").partition(":")[0]
-        efs = {"fileSystemId": identifier, "transitEncryption": "ENABLED"}
-        found.append({"name": "shared", "efsVolumeConfiguration": efs})
-    return found
+    if needs.shared is None:
+        return []
+    identifier = needs.shared.removeprefix("efs:").partition(":")[0]
+    efs = {"fileSystemId": identifier, "transitEncryption": "ENABLED"}
+    return [{"name": "shared", "efsVolumeConfiguration": efs}]
 
 
-def _shared_path(shared: str) -> str:
-    return shared.removeprefix("efs:").partition(":")[2] or "/shared"
+def _shared_mount(shared: str) -> Document:
+    path = shared.removeprefix("efs:").partition(":")[2] or "/shared"
+    return {"sourceVolume": "shared", "containerPath": path}

@@ -20,10 +20,18 @@ from runner.batch.definitions import (
     DEFAULT_MEMORY,
     MOST_STOP_SECONDS,
     STOP_SPARE,
+    JobNeeds,
+    whole_task,
 )
-from runner.batch.fargate import rounded
+from runner.batch.staging import (
+    IN_IMAGE_MIB,
+    Staging,
+    notes_of_staging,
+    refused_of_plain,
+    staging_of,
+)
 from runner.errors import DocumentError, UsageError
-from runner.model.document import JobSpec, Placement, QueueSpec, ResourceSpec
+from runner.model.document import JobSpec, Placement, QueueSpec
 from runner.model.durations import format_duration
 from runner.model.messages import quoted, step, whose
 from runner.model.sizes import UNITS, format_binary_size
@@ -153,7 +161,7 @@ def refused(queue: QueueSpec, facts: BatchFacts) -> list[str]:
             found.add(name, QUEUE_TABLE[name])
     for name in queue.env:
         found.add(f"env{step(name)}", _variable(name))
-    _each_job(queue, facts, found, (_fields, _image, _limits, _batch))
+    _each_job(queue, facts, found, (_fields, _image, _limits, _batch, _plain))
     return found.lines()
 
 
@@ -165,10 +173,11 @@ def notes(queue: QueueSpec, facts: BatchFacts) -> list[str]:
             "max_parallel_jobs",
             "is 1: jobs run one by one; --max-parallel fit runs all that are ready at once",
         )
-    if facts.fargate is not True:
+    staged = any(staging_of(queue, job) is Staging.CONTAINERS for job in queue.jobs)
+    if facts.fargate is not True and staged:
         more = f"{CARRIERS * CARRIER_VCPUS_EC2:g} vCPUs and {STAGING_MIB}MiB"
         found.add("jobs", f"on EC2 each takes {more} more, for the containers that carry its files")
-    _each_job(queue, facts, found, (_sizes, _manners))
+    _each_job(queue, facts, found, (_sizes, _manners, _staging))
     return [*found.lines(), *([] if facts.shared else _empty_edges(queue))]
 
 
@@ -256,7 +265,7 @@ def _limits(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple
         yield ".timeout", told
     for memory in needed.memory or (DEFAULT_MEMORY,):
         try:
-            _task(needed, memory)
+            _task(queue, job, memory)
         except UsageError as error:
             yield where, f"{error}, of which {STAGING_CPUS} and {STAGING_MIB} carry files"
 
@@ -281,9 +290,19 @@ def _batch(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[
 # -- what is told --------------------------------------------------------------------------------
 
 
-def _task(needed: ResourceSpec, memory: int) -> tuple[float, int]:
+def _plain(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[str, str | None]]:
+    yield from refused_of_plain(queue, job)
+
+
+def _staging(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[str, str | None]]:
+    yield from notes_of_staging(queue, job)
+
+
+def _task(queue: QueueSpec, job: JobSpec, memory: int) -> tuple[float, int]:
     """vCPUs and MiB of the Fargate task around the command. Raises UsageError: none is so large."""
-    return rounded(needed.cpus + STAGING_CPUS, ceil(memory / MIB) + STAGING_MIB)
+    needed = queue.resources(job)
+    staging = staging_of(queue, job)
+    return whole_task(JobNeeds("", "", needed.cpus, memory, fargate=True, staging=staging))
 
 
 def _sizes(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[str, str | None]]:
@@ -296,24 +315,35 @@ def _sizes(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[
         yield where, f"{needed.cpus:g} CPUs are {ceil(needed.cpus)} on EC2: it takes whole ones"
     if facts.fargate is not False:
         for memory in needed.memory or (DEFAULT_MEMORY,):
-            yield where, _fargate_note(needed, memory, known=bool(facts.fargate))
+            yield where, _fargate_note(queue, job, memory, known=bool(facts.fargate))
 
 
-def _fargate_note(needed: ResourceSpec, memory: int, *, known: bool) -> str | None:
+def _fargate_note(queue: QueueSpec, job: JobSpec, memory: int, *, known: bool) -> str | None:
     """How a pair is rounded up; where it isn't sure to be Fargate, only for who asked for one."""
+    needed = queue.resources(job)
     asked = f"{needed.cpus:g} CPUs and {format_binary_size(memory)}"
     if needed.gpus:
         return None if known else "has GPUs: the job queue has to be one of EC2"
     try:
-        cpus, mib = _task(needed, memory)
+        cpus, mib = _task(queue, job, memory)
     except UsageError:
         return None if known else f"{asked} are more than Fargate has: EC2 only"
-    exact = (cpus - STAGING_CPUS, (mib - STAGING_MIB) * MIB) == (needed.cpus, memory)
+    own_cpus, own_mib, carried = _CARRIED[staging_of(queue, job)]
+    exact = (cpus - own_cpus, (mib - own_mib) * MIB) == (needed.cpus, memory)
     if exact or not (known or needed.memory):
         return None
-    carried = f"{STAGING_CPUS} and {STAGING_MIB}MiB of it carry files"
     whole = f"{cpus:g} vCPUs and {format_binary_size(mib * MIB)}"
-    return f"{asked} make a Fargate task of {whole} ({carried})"
+    return f"{asked} make a Fargate task of {whole}{carried}"
+
+
+_CARRIED = {
+    Staging.CONTAINERS: (
+        STAGING_CPUS, STAGING_MIB, f" ({STAGING_CPUS} and {STAGING_MIB}MiB of it carry files)"
+    ),
+    Staging.IN_IMAGE: (0.0, IN_IMAGE_MIB, f" ({IN_IMAGE_MIB}MiB of it are for what carries files)"),
+    Staging.NONE: (0.0, 0, ""),
+}  # fmt: skip
+"""vCPUs and MiB of a task that are not the command's, in words as well."""
 
 
 def _manners(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[str, str | None]]:
@@ -347,6 +377,7 @@ def _manners(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tupl
 def _empty_edges(queue: QueueSpec) -> Iterator[str]:
     """The edges of the graph along which no file goes, by the job that they come from."""
     behind: dict[str, list[str]] = {}
+    by_name = {job.job_id: job for job in queue.jobs}
     for job in queue.jobs:
         for name in job.depends_on:
             behind.setdefault(name, []).append(job.job_id)
@@ -359,3 +390,7 @@ def _empty_edges(queue: QueueSpec) -> Iterator[str]:
                 f'jobs[{index}]: "{job.job_id}" declares neither result_paths nor output_paths, so '
                 f"it hands no files on to {some}{more}"
             )
+        kept = [name for name in job.depends_on if by_name[name].kept_paths]
+        if kept and staging_of(queue, job) is Staging.NONE:
+            told = f'has staging none: no file of "{kept[0]}" comes to it'
+            yield f'jobs[{index}]: "{job.job_id}" {told}'

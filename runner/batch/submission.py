@@ -185,7 +185,8 @@ class SharedRate:
 
 def too_long(request: Mapping[str, Any]) -> str | None:
     """What Batch would refuse for its size, or accept and then fail: in words, with the limit."""
-    length = overrides_length(request.get("ecsPropertiesOverride", {}))
+    told = request.get("ecsPropertiesOverride") or request.get("containerOverrides") or {}
+    length = overrides_length(told)
     if length > MAX_OVERRIDES:
         return f"its overrides have {length:,} characters; AWS Batch takes {MAX_OVERRIDES:,}"
     size = overrides_length(request)

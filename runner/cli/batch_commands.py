@@ -48,7 +48,12 @@ def bundle_in(where: str, given: str | None, say: Callable[[str], None]) -> str 
 
 def commands_with(bundle: str | None) -> Commands:
     """What the containers of an attempt run, with runner from this bundle."""
-    from runner.batch.container.commands import agent_command, main_command, stage_command
+    from runner.batch.container.commands import (
+        agent_command,
+        in_image_command,
+        main_command,
+        stage_command,
+    )
     from runner.batch.definitions import Commands
 
-    return Commands(stage_command(), main_command(), agent_command(), bundle)
+    return Commands(stage_command(), main_command(), agent_command(), in_image_command(), bundle)

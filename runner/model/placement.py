@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 IMAGE_PULLS = ("missing", "always", "never")
 
+STAGINGS = ("containers", "in-image", "none")
+"""Who carries a job's files on AWS Batch: containers beside it, its own image, nobody."""
+
 SHELL = ("/bin/bash", "-c")
 """What a command is given to, where a document says nothing."""
 
@@ -40,7 +43,8 @@ class BatchSpec(NamedTuple):
     """What concerns AWS Batch only. ``shm`` and ``ephemeral_storage`` are in bytes.
 
     ``tags``: sorted names and values. ``share``: the share identifier of a fair-share queue;
-    ``priority``: within it; ``queue``: the job queue, instead of the whole document's.
+    ``priority``: within it; ``queue``: the job queue, instead of the whole document's. ``staging``:
+    one of ``STAGINGS``; None: the first.
     """
 
     share: str | None = None
@@ -49,6 +53,7 @@ class BatchSpec(NamedTuple):
     shm: int | None = None
     ephemeral_storage: int | None = None
     queue: str | None = None
+    staging: str | None = None
 
 
 class Placement(NamedTuple):

@@ -24,6 +24,7 @@ from runner.model.messages import kind, quoted, step
 from runner.model.placement import (
     IMAGE_PULLS,
     SHELL,
+    STAGINGS,
     STRICT,
     STRICT_SHELL,
     ArraySpec,
@@ -294,6 +295,7 @@ BATCH_FIELDS: dict[str, Check] = {
     "shm": _size_between(UNITS["MiB"], UNITS["TiB"], "MiB"),
     "ephemeral_storage": _size_between(LEAST_EPHEMERAL, MOST_EPHEMERAL, "GiB"),
     "queue": check_job_queue,
+    "staging": choice(STAGINGS),
 }
 
 

@@ -114,6 +114,12 @@ class BatchOptions(DocumentPart):
         description="The job queue, by name or ARN, instead of the one of --job-queue.",
         json_schema_extra={"pattern": f"^{placing.QUEUE_PATTERN}$"},
     )
+    staging: Literal["containers", "in-image", "none"] | None = Field(
+        default=None,
+        description="Who carries its files: two containers beside it (the default); in-image: the "
+        "job's own container, whose image has Python 3.11 or later; none: nobody, and AWS Batch's "
+        "status is all that is known.",
+    )
 
 
 _CONDITION: Schema = {

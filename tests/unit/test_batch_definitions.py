@@ -19,7 +19,7 @@ from runner.engine.batch.intents import BatchDefaults, compose_submission
 from runner.engine.batch.outputs_before import OutputsBefore
 from runner.model.document import ResultSpec
 
-COMMANDS = Commands(["true"], ["true"], ["true"], "s3://bucket/key#0")
+COMMANDS = Commands(["true"], ["true"], ["true"], ["true"], "s3://bucket/key#0")
 
 
 @pytest.mark.parametrize("fargate", [False, True])

@@ -14,8 +14,9 @@ from runner.model.elements import split_name
 class BatchAttempt:
     """One start. ``batch_job``: the job that is followed, once it is known.
 
-    ``told``: AttemptStarted was posted; ``over``: its end was, or that it is void. ``asked``: its
-    end was asked for, for ``reason``; ``withdrawn``: what isn't submitted yet is not to be.
+    ``plain``: it carries no files and keeps no records, Batch's word on it stands. ``told``:
+    AttemptStarted was posted; ``over``: its end was, or that it is void. ``asked``: its end was
+    asked for, for ``reason``; ``withdrawn``: what isn't submitted yet is not to be.
     ``unanswered``: whether it was submitted isn't known yet; ``void``: nobody can begin it now.
     ``looks``: how often its claim was looked for in vain; ``missing_since``: the loop's time since
     which Batch doesn't know the job.
@@ -23,6 +24,7 @@ class BatchAttempt:
 
     job: int
     key: AttemptKey
+    plain: bool = False
     batch_job: str | None = None
     adopted: bool = False
     told: bool = False

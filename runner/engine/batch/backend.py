@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from runner.batch.attempt_records import AttemptFacts, AttemptKey
-from runner.batch.job_detail import ENDED, read_job
+from runner.batch.job_detail import ENDED, JobDetail, read_job
 from runner.batch.records import BatchClaim, Writer
+from runner.batch.staging import Staging, staging_of
 from runner.batch.submission import (
     AnswerLost,
     JobSubmitted,
@@ -31,20 +32,14 @@ from runner.core.states import ON_BATCH
 from runner.engine.backend import AttemptFiles, Post, StoreOwnership
 from runner.engine.batch.attempts import BatchAttempt
 from runner.engine.batch.calls import BatchCalls
+from runner.engine.batch.ends import ClaimedEnds, PlainEnds
 from runner.engine.batch.files import BatchFiles
 from runner.engine.batch.intents import given_job, together
 from runner.engine.batch.outputs_before import OutputsBefore
 from runner.engine.batch.place import BatchPlace
 from runner.engine.batch.stops import BatchStops
 from runner.engine.batch.survivors import BatchSurvivors
-from runner.engine.batch.verdicts import (
-    ClaimVerdict,
-    EndVerdict,
-    FollowVerdict,
-    Verdict,
-    VoidVerdict,
-    judge,
-)
+from runner.engine.batch.verdicts import EndVerdict, log_of
 from runner.engine.clock import now
 from runner.engine.context import EngineContext, MakeBackend
 from runner.errors import RunnerError
@@ -83,6 +78,8 @@ class BatchBackend:
         self._files: BatchFiles | None = None
         self._outputs_before = OutputsBefore(scheduler)
         self._stops = BatchStops(self, self._calls, place, scheduler)
+        self._claimed = ClaimedEnds(self, place)
+        self._plain = PlainEnds(self)
         self._survivors = BatchSurvivors(self, self._calls, place, scheduler, post)
 
     @property
@@ -111,8 +108,10 @@ class BatchBackend:
 
     def track(self, job: int, attempt: int, token: str) -> BatchAttempt:
         """Know of an attempt from now on."""
-        name = self._scheduler.document.jobs[job].job_id
-        made = BatchAttempt(job, AttemptKey(name, attempt, token))
+        document = self._scheduler.document
+        spec = document.jobs[job]
+        plain = staging_of(document, spec) is Staging.NONE
+        made = BatchAttempt(job, AttemptKey(spec.job_id, attempt, token), plain)
         self._attempts[token] = made
         return made
 
@@ -170,6 +169,8 @@ class BatchBackend:
         if attempt.void:
             self._stops.end_void(attempt)
             return
+        if attempt.plain and attempt.reason is not None:
+            self._stops.end_plain(attempt, attempt.reason)  # it was asked for meanwhile
         self._place.poller.watch(job_id, self._calls.on_loop(partial(self._on_detail, attempt)))
 
     def _on_detail(
@@ -181,13 +182,25 @@ class BatchBackend:
             since = attempt.missing_since or self._loop.time()
             attempt.missing_since = since
             if self._loop.time() - since >= UNKNOWN_FOR:
-                self._judge(attempt, None)
+                self._ends_of(attempt).judge(attempt, None)
             return
         attempt.missing_since = None
         if detail.get("status") in ENDED:
-            self._judge(attempt, detail)
+            self._ends_of(attempt).judge(attempt, detail)
         elif detail.get("status") == "RUNNING":
-            self._look_for_claim(attempt)
+            if attempt.plain:
+                self._plain_runs(attempt, read_job(detail))
+            else:
+                self._look_for_claim(attempt)
+
+    def _plain_runs(self, attempt: BatchAttempt, job: JobDetail) -> None:
+        assert self._files is not None
+        if (log := log_of(job)) is not None:
+            self._files.in_stream(attempt.job, attempt.key.attempt, log)
+        self.tell_started(attempt, job.started)
+
+    def _ends_of(self, attempt: BatchAttempt) -> ClaimedEnds | PlainEnds:
+        return self._plain if attempt.plain else self._claimed
 
     def _look_for_claim(self, attempt: BatchAttempt) -> None:
         if attempt.told or attempt.over or attempt.looking or attempt.judging or self._calls.closed:
@@ -212,12 +225,15 @@ class BatchBackend:
         attempt.claim = claim
         if claim.batch_job_id and claim.batch_job_id != attempt.batch_job:
             self.follow(attempt, claim.batch_job_id)
-        self._tell_started(attempt, claim)
+        self.tell_started(attempt, claim.at)
 
-    def _tell_started(self, attempt: BatchAttempt, claim: BatchClaim) -> None:
+    def tell_started(self, attempt: BatchAttempt, at: float | None) -> None:
+        """Its command began (wall time; None: now), once."""
+        if attempt.told:
+            return
         attempt.told = True
         moment = now()
-        since = moment.mono - max(0.0, moment.wall - claim.at)
+        since = moment.mono - max(0.0, moment.wall - (moment.wall if at is None else at))
         self._post(
             ev.AttemptStarted(
                 moment, attempt.job, attempt.token, None, since, attempt.adopted, keeps_time=True
@@ -227,39 +243,6 @@ class BatchBackend:
 
     # -- the end -----------------------------------------------------------------------------
 
-    def _judge(self, attempt: BatchAttempt, detail: Mapping[str, Any] | None) -> None:
-        """Its job has ended, or is forgotten: see what the store tells."""
-        if attempt.judging:
-            return
-        attempt.judging = True
-        job_id = attempt.batch_job
-
-        def look() -> tuple[AttemptFacts, Verdict]:
-            facts = self._records.facts(attempt.key)
-            verdict = judge(facts, job_id, None if detail is None else read_job(detail))
-            if not isinstance(verdict, ClaimVerdict):
-                return facts, verdict
-            # Nobody may begin it any more once that is decided.
-            claim = self._records.void(attempt.key, attempt.reason)
-            if claim.by is Writer.DRIVER:
-                return facts, verdict.then
-            return facts, FollowVerdict(claim.batch_job_id)
-
-        self.insist(attempt, look, lambda found: self._on_verdict(attempt, *found))
-
-    def _on_verdict(self, attempt: BatchAttempt, facts: AttemptFacts, verdict: Verdict) -> None:
-        attempt.judging = False
-        match verdict:
-            case FollowVerdict(job_id):
-                self.follow(attempt, job_id)
-            case VoidVerdict(reason, delay):
-                asked = attempt.asked is not None
-                self.voided(attempt, None if asked else reason, 0.0 if asked else delay)
-            case EndVerdict():
-                if facts.claim is not None and not attempt.told:
-                    self._tell_started(attempt, facts.claim)
-                self.ended(attempt, verdict, facts)
-
     def ended(
         self, attempt: BatchAttempt, end: EndVerdict, facts: AttemptFacts | None = None
     ) -> None:
@@ -267,7 +250,7 @@ class BatchBackend:
         if not self._close_attempt(attempt):
             return
         assert self._files is not None
-        self._files.remember(attempt.job, attempt.key, facts or AttemptFacts())
+        self._files.remember(attempt.job, attempt.key, facts or AttemptFacts(), end.log)
         self._post(
             ev.AttemptEnded(
                 now=now(),

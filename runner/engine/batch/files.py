@@ -12,13 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from runner.aws.errors import AwsError
+from runner.aws.log_events import LogEvents
 from runner.batch.attempt_records import AttemptFacts, AttemptKey, AttemptRecords
+from runner.batch.log_address import LogAddress
 from runner.core import events as ev
 from runner.core.scheduler import Scheduler
-from runner.core.states import QueueStatus
+from runner.core.states import JobStatus, QueueStatus
 from runner.engine.backend import StoreOwnership
 from runner.engine.backoff import backoff
-from runner.engine.batch.log_copies import copy_logs
+from runner.engine.batch.log_copies import copy_logs, copy_stream
 from runner.engine.call_threads import CallThreads
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
@@ -32,6 +35,10 @@ JOBS_AT_ONCE = 8
 
 LOOK_AGAIN = 3.0
 """Seconds between two looks for more of a log that somebody follows."""
+
+LOG_SETTLES = 6.0
+"""Seconds after its end in which a plain job's log comes to CloudWatch: Docker's log driver sends
+lines every 5 s."""
 
 WHOLE = float("inf")
 
@@ -60,18 +67,33 @@ class BatchFiles:
         self._threads = CallThreads(JOBS_AT_ONCE, "batch-files")
         self._facts: dict[int, tuple[int, AttemptFacts]] = {}
         self._looked: dict[tuple[int, int], float] = {}
+        self._streams: dict[tuple[int, int], LogAddress] = {}
         self._closed = False
 
-    def remember(self, job: int, key: AttemptKey, facts: AttemptFacts) -> None:
-        """How an attempt ended; its logs are copied here, to be looked at."""
+    def remember(
+        self, job: int, key: AttemptKey, facts: AttemptFacts, log: LogAddress | None
+    ) -> None:
+        """How an attempt ended; its logs are copied here, to be looked at. ``log``: where they are,
+        if nobody has stored them."""
         self._facts[job] = key.attempt, facts
+        if log is not None:
+            self.in_stream(job, key.attempt, log)
         work = self._loop.run_in_executor(self._threads, self._copy_logs, job, key.attempt)
         work.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def in_stream(self, job: int, attempt: int, log: LogAddress) -> None:
+        """The log of a plain attempt is in CloudWatch."""
+        self._streams[job, attempt] = log
 
     def _copy_logs(self, job: int, attempt: int) -> bool:
         """Whether all of them are stored as a whole. In any thread. Raises StoreError, OSError."""
         scheduler, logs = self._scheduler, self._context.logs
         job_id, run_id = scheduler.document.jobs[job].job_id, scheduler.queue.run_id
+        if (at := self._streams.get((job, attempt))) is not None:
+            newest = max(attempt, scheduler.jobs[job].attempt)
+            with suppress(AwsError):
+                copy_stream(LogEvents(at.region), at, logs, job_id, attempt, newest)
+            return False
         whole = copy_logs(
             self._records.store,
             logs,
@@ -102,7 +124,11 @@ class BatchFiles:
 
     def collect(self, job: int) -> None:
         """See AttemptFiles."""
-        if self._ownership is not None:
+        if self._ownership is None:
+            return
+        if (job, self._scheduler.jobs[job].attempt) in self._streams:
+            self._loop.call_later(LOG_SETTLES, self._collect, job, 0)
+        else:
             self._collect(job, 0)
 
     def _collect(self, job: int, tries: int) -> None:
@@ -150,7 +176,10 @@ class BatchFiles:
         return self._store_what_is_left(job, job_id, attempt)
 
     def _store_what_is_left(self, job: int, job_id: str, attempt: int) -> UploadOutcome:
-        """Logs as far as there are any, here or in parts, and a manifest."""
+        """Logs as far as there are any, here, in parts or in CloudWatch, and a manifest.
+
+        Of what has completed there was never more: it is a plain job.
+        """
         assert self._ownership is not None
         logs = self._context.logs
         for number in range(1, attempt + 1):
@@ -164,7 +193,7 @@ class BatchFiles:
                 run_id=self._scheduler.queue.run_id,
                 epoch=self._ownership.own(),
                 attempt=attempt,
-                completed=False,
+                completed=self._scheduler.jobs[job].status is JobStatus.COMPLETED,
                 patterns=(),
                 working_directory="/",
                 stdout=Path(logs.of_attempt(job_id, attempt, attempt, "stdout")),

@@ -17,6 +17,7 @@ from runner.batch.definitions import (
     overrides,
 )
 from runner.batch.names import MAX_ARRAY, job_name
+from runner.batch.plain_attempts import PlainCommand, plain_seconds
 from runner.batch.records import (
     BatchSubmission,
     OutputsOf,
@@ -24,6 +25,7 @@ from runner.batch.records import (
     StoredResult,
     runs_of,
 )
+from runner.batch.staging import Staging, staging_of
 from runner.core.actions import StartAttempt
 from runner.core.attempts import start_number
 from runner.core.scheduler import Scheduler
@@ -94,7 +96,7 @@ def compose_submission(
         job_id=job.job_id,
         runs=runs_of(
             (
-                split_name(document.jobs[action.job].job_id)[1],
+                _index(scheduler, action),
                 action.attempt,
                 start_number(run_id, action.token),
                 scheduler.jobs[action.job].first_started_at,
@@ -140,24 +142,45 @@ def given_job(scheduler: Scheduler, action: StartAttempt) -> JobSpec:
 def together(scheduler: Scheduler, actions: Sequence[StartAttempt]) -> list[list[StartAttempt]]:
     """These starts by submission: elements of one array go together where they need the same.
 
-    The memory of an attempt may depend on its number.
+    The memory of an attempt may depend on its number, and what a plain job is told does.
     """
-    groups: dict[tuple[str, int], list[StartAttempt]] = {}
+    groups: dict[tuple[str, int, bool], list[StartAttempt]] = {}
     alone: list[list[StartAttempt]] = []
     for action in actions:
         array = scheduler.arrays.of(action.job)
         if array is None:
             alone.append([action])
             continue
-        memory = scheduler.document.resources(array.spec.job).memory
-        number = min(action.attempt, len(memory))
-        groups.setdefault((array.job_id, number), []).append(action)
+        document, job = scheduler.document, array.spec.job
+        plain = staging_of(document, job) is Staging.NONE
+        memory = document.resources(job).memory
+        number = action.attempt if plain else min(action.attempt, len(memory))
+        groups.setdefault((array.job_id, number, plain), []).append(action)
     cut = [
-        group[at : at + MAX_ARRAY]
-        for group in groups.values()
-        for at in range(0, len(group), MAX_ARRAY)
+        row[at : at + MAX_ARRAY]
+        for (_, _, plain), group in groups.items()
+        for row in (_rows(scheduler, group) if plain else [group])
+        for at in range(0, len(row), MAX_ARRAY)
     ]
     return [*alone, *cut]
+
+
+def _rows(scheduler: Scheduler, group: Sequence[StartAttempt]) -> list[list[StartAttempt]]:
+    """Elements with the next index each: plain jobs find theirs by that of the first."""
+    rows: list[list[StartAttempt]] = []
+    last = -1
+    for action in group:
+        index = _index(scheduler, action)
+        assert index is not None
+        if not rows or index != last + 1:
+            rows.append([])
+        rows[-1].append(action)
+        last = index
+    return rows
+
+
+def _index(scheduler: Scheduler, action: StartAttempt) -> int | None:
+    return split_name(scheduler.document.jobs[action.job].job_id)[1]
 
 
 def _request(
@@ -169,15 +192,20 @@ def _request(
     queue: str,
 ) -> dict[str, Any]:
     run_id = submission.run_id
-    key = f"{submission.store}/{Layout().submission_key(first.token)}"
+    staging = staging_of(scheduler.document, job)
+    if staging is Staging.NONE:
+        seconds = plain_seconds(submission.timeout)
+        told = {"containerOverrides": _plain(submission).overrides()}
+    else:
+        key = f"{submission.store}/{Layout().submission_key(first.token)}"
+        seconds = attempt_seconds(submission.timeout, submission.term_grace)
+        told = {"ecsPropertiesOverride": overrides(key, target.region, staging)}
     request: dict[str, Any] = {
         "jobName": job_name(run_id, start_number(run_id, first.token), job.job_id),
         "jobQueue": queue,
         "retryStrategy": {"attempts": 1},
-        "timeout": {
-            "attemptDurationSeconds": attempt_seconds(submission.timeout, submission.term_grace)
-        },
-        "ecsPropertiesOverride": overrides(key, target.region),
+        "timeout": {"attemptDurationSeconds": seconds},
+        **told,
     }
     own = scheduler.document.placed(job).batch
     if own is not None:
@@ -190,6 +218,22 @@ def _request(
     if submission.size > 1:
         request["arrayProperties"] = {"size": submission.size}
     return request
+
+
+def _plain(submission: BatchSubmission) -> PlainCommand:
+    entry = submission.entry()
+    own = {
+        "JOB_ID": submission.job_id,
+        "JOB_ATTEMPT": str(entry.attempt),
+        "QUEUE_ID": submission.queue_id,
+    }
+    return PlainCommand(
+        submission.command,
+        submission.shell,
+        {**submission.env, **own},
+        submission.working_directory,
+        entry.index,
+    )
 
 
 def needs_of(
@@ -215,4 +259,5 @@ def needs_of(
         shm=None if own is None else own.shm,
         ephemeral=None if own is None else own.ephemeral_storage,
         shared=target.shared,
+        staging=staging_of(document, job),
     )

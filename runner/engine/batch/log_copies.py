@@ -1,7 +1,8 @@
 """Logs of attempts on AWS Batch, copied from the store to where those of local jobs are.
 
 So that `runner logs` shows them like any other's. Owns where in the store an attempt's log is
-found: whole, or in the parts that its container had stored when it went. Every function blocks.
+found: whole, or in the parts that its container had stored when it went. That of a plain job is in
+CloudWatch. Every function blocks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 
+from runner.aws.log_events import LogEvents
+from runner.batch.log_address import LogAddress
 from runner.errors import StateError
 from runner.results.download.log_parts import find_parts, join_parts
 from runner.results.layout import STREAMS, Layout, Stream
@@ -38,6 +41,33 @@ def copy_logs(
     manifest = _manifest(store, job_id, run_id)
     whole = [_copy(store, logs, job_id, attempt, newest, stream, manifest) for stream in STREAMS]
     return all(whole)
+
+
+def copy_stream(
+    events: LogEvents, at: LogAddress, logs: LogPaths, job_id: str, attempt: int, newest: int
+) -> None:
+    """Have the log of a plain job here as its stdout, as far as CloudWatch has it.
+
+    Raises AwsError, OSError.
+    """
+    fd, name = tempfile.mkstemp(prefix=".copied-", dir=str(logs.jobs))
+    left = MOST
+    try:
+        with os.fdopen(fd, "wb") as file:
+            for page, _ in events.forwards(at.group, at.stream):
+                for event in page:
+                    line = f"{event.message}\n".encode("utf-8", "backslashreplace")
+                    file.write(line)
+                    left -= len(line)
+                if left < 0:
+                    break
+            os.fchmod(file.fileno(), 0o644)
+        path = logs.of_attempt(job_id, attempt, newest, "stdout")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.rename(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
 
 
 def _manifest(store: ResultStore, job_id: str, run_id: str) -> Manifest | None:

@@ -43,7 +43,18 @@ class BatchStops:
         stop = live.stop if live is not None else None
         attempt.reason = attempt.reason or (stop.value if stop is not None else "ended")
         attempt.withdrawn.set()
-        self._ask_end(attempt, attempt.reason)
+        if attempt.plain:
+            self.end_plain(attempt, attempt.reason)
+        else:
+            self._ask_end(attempt, attempt.reason)
+
+    def end_plain(self, attempt: BatchAttempt, reason: str) -> None:
+        """Have the job ended of an attempt that keeps no records, once it is known: how it ended is
+        told by its end."""
+        if (job_id := attempt.batch_job) is not None:
+            self._backend.insist(
+                attempt, lambda: self._place.batch.terminate(job_id, reason), lambda _: None
+            )
 
     def _ask_end(self, attempt: BatchAttempt, reason: str) -> None:
         batch, records = self._place.batch, self._place.records

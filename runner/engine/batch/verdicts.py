@@ -6,14 +6,15 @@ are none. Success is an exit with 0 on record *and* files that are stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.batch.attempt_records import AttemptFacts
 from runner.batch.container.stage import SUPERSEDED
-from runner.batch.definitions import STAGE
+from runner.batch.definitions import MAIN, STAGE
 from runner.batch.diagnosis import Diagnosis, diagnose
 from runner.batch.failure_causes import FailureKind
 from runner.batch.job_detail import JobDetail
+from runner.batch.log_address import LogAddress, log_address
 from runner.batch.records import BatchEnd, EndKind, Writer
 from runner.core import events as ev
 
@@ -28,7 +29,8 @@ VOID_DELAY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class EndVerdict:
-    """How a claimed attempt ended. ``stands``: it ended before any reason of ours was on record."""
+    """How an attempt ended. ``stands``: it ended before any reason of ours was on record. ``log``:
+    where its output is, if not in the store."""
 
     outcome: ev.Outcome
     ended_at: float | None = None
@@ -36,6 +38,7 @@ class EndVerdict:
     usage: ev.Usage | None = None
     timed_out: bool = False
     stands: bool = False
+    log: LogAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def _unclaimed(detail: JobDetail | None) -> VoidVerdict | EndVerdict:
     """The job ended before its command began."""
     if detail is None:
         return VoidVerdict("AWS Batch does not know its job", VOID_DELAY)
-    if any(each.name == STAGE and each.exit_code == SUPERSEDED for each in detail.ends):
+    if any(each.name in (STAGE, MAIN) and each.exit_code == SUPERSEDED for each in detail.ends):
         # It began while its queue went from one driver to the next, and did nothing.
         return VoidVerdict()
     found = diagnose(detail)
@@ -99,6 +102,36 @@ def _unclaimed(detail: JobDetail | None) -> VoidVerdict | EndVerdict:
             # The containers that carry files have failed: five times in a row is enough.
             why = f"its files could not be staged: {found.cause}"
             return EndVerdict(ev.Lost(machine=False, why=why))
+
+
+def judge_plain(detail: JobDetail | None, *, asked: bool) -> EndVerdict | VoidVerdict:
+    """What an attempt came to that keeps no records; ``detail`` None: Batch has forgotten its job,
+    which may have run. ``asked``: we have asked for its end."""
+    if detail is None:
+        return EndVerdict(ev.Lost(machine=True, why=FORGOTTEN))
+    ended = EndVerdict(ev.Exited(0), detail.stopped, _ran(detail), log=log_of(detail))
+    if detail.status == "SUCCEEDED":
+        return replace(ended, stands=True)  # what was terminated has failed
+    found = diagnose(detail)
+    if detail.started is None:
+        if found.kind in (FailureKind.SETUP, FailureKind.RESOURCES):
+            return replace(ended, outcome=ev.NotRunnable(_words(found)))
+        return VoidVerdict(found.cause, VOID_DELAY)
+    code = next((each.exit_code for each in detail.ends if each.exit_code is not None), None)
+    by_hand = detail.terminated and not asked
+    if code is None or by_hand or found.code in _BATCHS or found.kind is FailureKind.LOST:
+        told = _without_end(detail)
+        return replace(ended, outcome=told.outcome, usage=told.usage, timed_out=told.timed_out)
+    return replace(ended, outcome=ev.Exited(code), stands=not detail.terminated)
+
+
+def log_of(job: JobDetail) -> LogAddress | None:
+    """Where the output of a plain job goes, as far as that is known."""
+    return next((at for each in job.containers if (at := log_address(job, each))), None)
+
+
+_BATCHS = ("timeout", "out_of_memory")
+"""Codes of ends that are Batch's own doing, whatever the exit code is."""
 
 
 def _words(found: Diagnosis) -> str:
