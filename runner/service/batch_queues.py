@@ -43,7 +43,7 @@ MakeCommands = Callable[[str | None, ResultStore], Commands]
 """What the containers of a queue run, with runner from this bundle (None: the usual one); blocks,
 for it may be built and stored first."""
 
-NO_COMMANDS = Commands([], [], [], None)
+NO_COMMANDS = Commands([], [], [], [])
 """Of a session that starts nothing."""
 
 

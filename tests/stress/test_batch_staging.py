@@ -170,6 +170,7 @@ def in_docker(
     for name, value in {**endpoint.env, **account.env}.items():
         monkeypatch.setenv(name, value)
     daemon.import_image("local/python", ())
+    daemon.import_image("local/bare", ("/bin/sh", "/usr/bin/head", "/usr/bin/tail", "/bin/sleep"))
     container = definitions._container
 
     def mounted(name: str, needs: Any, *more: Any) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def in_docker(
 
 def test_in_real_containers(in_docker: OnBatch, endpoint: Endpoint) -> None:
     """Files, exit codes, memory and logs of such jobs would be right only where nothing is real."""
-    bare = {"image": "local/deb"}
+    bare = {"image": "local/bare"}
     in_docker.run(
         job("a", "mkdir d; echo 1 > d/1; id -u; touch /made", output_paths=["d/*", "/made"],
             image="local/python", **IN_IMAGE),
