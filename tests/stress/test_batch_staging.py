@@ -211,15 +211,14 @@ def test_in_real_containers(in_docker: OnBatch, endpoint: Endpoint) -> None:
         plain("c", "echo out; exit 3", **bare),
         plain("big", "head -c 400000000 /dev/zero | tail; code=$?; sleep 1; exit $code",
             resources={"memory": "64MiB"}, **bare),
-        plain("slow", "trap 'exit 0' TERM; sleep 200 & wait", timeout="1m", **bare),
         on_failure="continue",
         max_parallel_jobs=5,
     )  # fmt: skip
     state = in_docker.state()
     assert {name: each["status"] for name, each in state.items()} == {
-        "a": "completed", "b": "completed", "c": "failed", "big": "failed", "slow": "failed",
+        "a": "completed", "b": "completed", "c": "failed", "big": "failed",
     }, state  # fmt: skip
     assert endpoint.read(in_docker.bucket, "queues/q/jobs/b/sum") == b"1\n"
     assert in_docker.log("a") == "0\n" and in_docker.log("c") == "out\n"
-    assert (state["c"]["exit_code"], state["slow"]["timed_out"]) == (3, True)
+    assert state["c"]["exit_code"] == 3
     assert "memory" in state["big"]["error_message"]

@@ -1,4 +1,4 @@
-"""Who carries the files of a job on AWS Batch: what is refused, what is told, what is registered."""
+"""Who carries the files of a job on AWS Batch: what is refused, what is told, what goes there."""
 
 from __future__ import annotations
 
