@@ -173,6 +173,15 @@ class FleetDatabase:
             {"job": job, "reason": reason},
         )
 
+    def job_of_queue(self, dlq_url: str) -> FleetJob:
+        """The job whose dead letters are there. Raises NotFoundError."""
+        rows = self._sql.query(
+            f"SELECT {JOB_COLUMNS} FROM jobs WHERE dlq_url = :url", {"url": dlq_url}
+        )
+        if not rows:
+            raise NotFoundError(f"no job has its dead letters in {dlq_url}")
+        return _job(rows[0])
+
     def delete_job(self, job: int) -> int:
         """With its tasks and workers; how many tasks there were."""
         values = {"job": job}

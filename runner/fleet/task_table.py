@@ -231,11 +231,11 @@ class TaskTable:
             return [found for row in rows if (found := self.find(row[0])) is not None]
 
     def unsent(self, job: int, limit: int, older: float) -> list[FleetTask]:
-        """Tasks that wait and for which no message was accepted, or none for ``older`` seconds."""
+        """Due tasks of which no message was accepted, or none for ``older`` seconds."""
         rows = self._sql.query(
             f"""SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
             WHERE t.job_id = :job AND t.{WAITS}
-              AND (t.sent_at IS NULL OR t.sent_at < {{after:older}})
+              AND (t.sent_at IS NULL OR t.sent_at < {{after:older}}) AND t.not_before <= {{now}}
             ORDER BY t.id LIMIT :limit""",
             {"job": job, "limit": limit, "older": -older},
         )

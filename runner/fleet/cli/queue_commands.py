@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from runner.errors import ExitCode, UsageError
 from runner.fleet.cli.fleet_settings import add_database, environment, opened
 from runner.fleet.cli.items import item, read_items, volume
 from runner.fleet.cli.tables import confirmed, print_json, print_table
-from runner.fleet.records import TaskItem, TaskState
+from runner.fleet.database import FleetDatabase
+from runner.fleet.records import FleetJob, TaskItem, TaskState
+from runner.fleet.task_queue import of_job, send_unsent
 from runner.timestamps import rfc3339
+
+NEVER = 1e9
+"""Seconds: what was ever sent isn't sent again."""
 
 
 def configure(nouns: Any) -> None:
@@ -39,6 +45,8 @@ def configure(nouns: Any) -> None:
     purge = _verb(verbs, "purge", "cancel every task that waits", _purge)
     purge.add_argument("--yes", "-y", action="store_true", help="don't ask")
     redrive = _verb(verbs, "redrive", "have failed tasks run again", _redrive)
+    redrive.add_argument("--source-queue-url", metavar="URL", help="the job's dead letters")
+    redrive.add_argument("--dest-queue-url", metavar="URL", help="the job's tasks")
     redrive.add_argument("--max-messages", type=int, metavar="N", help="(default: all)")
     redrive.add_argument(
         "--task", metavar="KEY", action="append", default=[], help="only this one: W_ID/I_ID"
@@ -48,7 +56,7 @@ def configure(nouns: Any) -> None:
 def _verb(verbs: Any, name: str, what: str, execute: Any) -> argparse.ArgumentParser:
     made: argparse.ArgumentParser = verbs.add_parser(name, help=what, description=what)
     made.set_defaults(execute=execute)
-    made.add_argument("--job-name", metavar="JOB", required=True)
+    made.add_argument("--job-name", metavar="JOB", required=name != "redrive")
     made.add_argument("--json", action="store_true", help="print JSON")
     add_database(made)
     return made
@@ -69,15 +77,20 @@ def _enqueue(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.job_name)
         done = database.tasks.enqueue(job.id, items)
+        queue = of_job(job, environment().region)
+        sent = None if queue is None else send_unsent(database, queue, job, NEVER)
         doubled = len(items) - done.new - done.known
     if arguments.json:
-        print_json({"enqueued": done.new, "known": done.known, "given_twice": doubled})
+        told = {"enqueued": done.new, "known": done.known, "given_twice": doubled, "sent": sent}
+        print_json(told)
         return ExitCode.DONE
     print(f"✓ Enqueued {done.new} tasks")
     if done.known:
         print(f"  {done.known} were there before, and stay as they are")
     if doubled:
         print(f"  {doubled} were given twice")
+    if sent is not None and sent < done.new:
+        print(f"  SQS accepted {sent} messages; a worker sends the others")
     return ExitCode.DONE
 
 
@@ -85,6 +98,10 @@ def _stats(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.job_name)
         backlog = database.tasks.backlog(job.id)
+        queue = of_job(job, environment().region)
+        attributes = None if queue is None else queue.stats()
+    if attributes is not None:
+        return _sqs_stats(attributes, as_json=arguments.json)
     if arguments.json:
         told = {"available": backlog.due, "in_flight": backlog.running, "delayed": backlog.waiting}
         print_json(told)
@@ -100,6 +117,31 @@ def _stats(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+SQS_STATS = {
+    "Messages Available": "ApproximateNumberOfMessages",
+    "Messages In Flight": "ApproximateNumberOfMessagesNotVisible",
+    "Messages Delayed": "ApproximateNumberOfMessagesDelayed",
+}
+
+
+def _sqs_stats(attributes: Mapping[str, str], *, as_json: bool) -> int:
+    counts = {name: int(attributes.get(key, 0)) for name, key in SQS_STATS.items()}
+    times = {
+        name: rfc3339(float(attributes[key])) if key in attributes else "-"
+        for name, key in (
+            ("Created", "CreatedTimestamp"),
+            ("Last Modified", "LastModifiedTimestamp"),
+        )
+    }
+    if as_json:
+        names = ("available", "in_flight", "delayed", "created", "last_modified")
+        print_json(dict(zip(names, [*counts.values(), *times.values()], strict=True)))
+    else:
+        rows = [(name, str(value)) for name, value in [*counts.items(), *times.items()]]
+        print_table(("Metric", "Value"), rows)
+    return ExitCode.DONE
+
+
 def _purge(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.job_name)
@@ -109,6 +151,8 @@ def _purge(arguments: argparse.Namespace) -> int:
         if not confirmed(question, yes=arguments.yes):
             return ExitCode.CANCELLED
         cancelled = database.tasks.cancel(job.id)
+        if (queue := of_job(job, environment().region)) is not None:
+            queue.purge()
         running = [task.key for task in database.tasks.recent(job.id, 1000, TaskState.RUNNING)]
     if arguments.json:
         print_json({"cancelled": cancelled, "in_flight": running})
@@ -120,15 +164,33 @@ def _purge(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _job_to_redrive(arguments: argparse.Namespace, database: FleetDatabase) -> FleetJob:
+    """By its name or, as the guide has it, by the URLs of its queues. Raises UsageError."""
+    source, target = arguments.source_queue_url, arguments.dest_queue_url
+    if source is None and target is None:
+        if arguments.job_name is None:
+            raise UsageError("--job-name, or --source-queue-url and --dest-queue-url, says whose")
+        return database.job(arguments.job_name)
+    if source is None or target is None or arguments.job_name is not None:
+        raise UsageError("--source-queue-url and --dest-queue-url go together, without --job-name")
+    job = database.job_of_queue(source)
+    if job.queue_url != target:
+        raise UsageError(f"--dest-queue-url: the tasks of job {job.name} are in {job.queue_url}")
+    return job
+
+
 def _redrive(arguments: argparse.Namespace) -> int:
     if arguments.max_messages is not None and arguments.max_messages < 1:
         raise UsageError("--max-messages: must be at least 1")
     with opened(arguments, environment()) as database:
-        job = database.job(arguments.job_name)
+        job = _job_to_redrive(arguments, database)
         most = arguments.max_messages or 2**31
         done = database.tasks.redrive(job.id, most, arguments.task)
         if done and job.paused:
             database.pause(job.id, None)
+        if (queue := of_job(job, environment().region)) is not None:
+            send_unsent(database, queue, job, NEVER)
+            queue.drop_stale_letters(database)
     if arguments.json:
         print_json({"redriven": len(done), "unpaused": bool(done and job.paused)})
         return ExitCode.DONE

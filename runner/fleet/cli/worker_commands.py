@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import socket
 import sys
-import threading
-from pathlib import Path
 from typing import Any
 
-from runner.errors import ExitCode, LockedError, NotFoundError, RunnerError, UsageError
+from runner.errors import ExitCode, NotFoundError, UsageError
 from runner.fleet.cli import fleet_settings
 from runner.fleet.cli.fleet_settings import FleetEnvironment, add_database, environment, opened
 from runner.fleet.cli.tables import print_json, print_table
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.records import FleetJob, WorkerRecord
-from runner.fleet.sources import DatabaseSource
 from runner.fleet.task_document import document_of
-from runner.fleet.task_run import TaskPlace, end_orphans
-from runner.fleet.task_store import TaskStore, store_address
-from runner.fleet.worker import Worker, WorkerOptions
+from runner.fleet.task_store import store_address
+from runner.fleet.worker import WorkerOptions
+from runner.fleet.worker_process import WorkerSetup, run_workers
 from runner.model.printable import clean
-from runner.store.locks import Lock
 from runner.timestamps import rfc3339
-
-POLL = 0.5
-"""Seconds between two looks whether all workers of this process have ended."""
 
 
 def configure(nouns: Any) -> None:
@@ -94,10 +85,27 @@ def _worker(arguments: argparse.Namespace) -> int:
         _say(f"Job: {job.name}")
         _say(f"Region: {region or '-'}")
         _say(f"Dest bucket: {where}")
-        _run_workers(arguments, found, database, job, where)
+        run_workers(database, job, where, _setup(arguments, found), _say)
     _say("Worker completed successfully")
     _say("Worker shutdown complete")
     return ExitCode.DONE
+
+
+def _setup(arguments: argparse.Namespace, found: FleetEnvironment) -> WorkerSetup:
+    environ = dict(found.own)
+    region = arguments.region or found.region
+    source = arguments.s3_source_bucket or found.get("SOURCE_S3_BUCKET")
+    for name, value in (("S3_SOURCE_BUCKET", source), ("AWS_REGION", region)):
+        if value:
+            environ[name] = value
+    model = arguments.model_path or found.get("LD_MODEL_PATH")
+    if model is not None and not os.path.exists(model):
+        raise UsageError(f"--model-path: there is no {model}")
+    options = WorkerOptions(
+        arguments.poll_wait, arguments.visibility_timeout, arguments.shutdown_after_empty
+    )
+    settings = fleet_settings.settings(state_dir=arguments.state_dir)
+    return WorkerSetup(settings, environ, options, arguments.concurrency, region, model)
 
 
 def _results(arguments: argparse.Namespace, job: FleetJob, database: FleetDatabase) -> str:
@@ -107,109 +115,6 @@ def _results(arguments: argparse.Namespace, job: FleetJob, database: FleetDataba
     if where is None:
         raise UsageError(f"job {job.name} has no store: `jobs update {job.name} --results …`")
     return where
-
-
-def _run_workers(
-    arguments: argparse.Namespace,
-    found: FleetEnvironment,
-    database: FleetDatabase,
-    job: FleetJob,
-    where: str,
-) -> None:
-    settings = fleet_settings.settings(state_dir=arguments.state_dir)
-    environ = dict(found.own)
-    for name, value in (
-        ("S3_SOURCE_BUCKET", arguments.s3_source_bucket or found.get("SOURCE_S3_BUCKET")),
-        ("AWS_REGION", arguments.region or found.get("REGION")),
-    ):
-        if value:
-            environ[name] = value
-    model = arguments.model_path or found.get("LD_MODEL_PATH")
-    if model is not None and not os.path.exists(model):
-        raise UsageError(f"--model-path: there is no {model}")
-    options = WorkerOptions(
-        arguments.poll_wait, arguments.visibility_timeout, arguments.shutdown_after_empty
-    )
-    locks: list[Lock] = []
-    threads: list[threading.Thread] = []
-    workers: list[Worker] = []
-    failures: list[BaseException] = []
-    stores: list[TaskStore] = []
-
-    def work(worker: Worker) -> None:
-        try:
-            worker.run()
-        except BaseException as error:
-            failures.append(error)
-
-    try:
-        for _ in range(arguments.concurrency):
-            lock, folder = _own_folder(settings.state_dir / "fleet-work")
-            locks.append(lock)
-            store = TaskStore(where, settings)
-            stores.append(store)
-            for note in store.prepare():
-                _say(note)
-            own = database.another()
-            name = f"{socket.gethostname()}-{os.getpid()}-{len(locks)}"
-            number = own.register(job.id, name)
-            _say(f"Worker initialized: worker_id={number}, job_id={job.id}")
-            source = DatabaseSource(own, job.id, number, options.lease)
-            place = TaskPlace(folder, settings, environ, model)
-            workers.append(Worker(own, job, number, name, source, store, place, options, _say))
-        _say(f"Queue: {job.queue_url or database.describe()}")
-        _say(f"DLQ: {job.dlq_url or '-'}")
-        _end_on_signals(workers)
-        for worker in workers:
-            thread = threading.Thread(target=work, args=(worker,), name="worker", daemon=True)
-            thread.start()
-            threads.append(thread)
-        for thread in threads:
-            while thread.is_alive():  # a signal's handler runs between two of these
-                thread.join(POLL)
-    finally:
-        for store in stores:
-            store.close()
-        for lock in locks:
-            lock.release()
-    for failure in failures:
-        raise failure
-
-
-def _end_on_signals(workers: list[Worker]) -> None:
-    def on_signal(number: int, frame: object) -> None:
-        reason = f"the worker was stopped by {signal.Signals(number).name}"
-        for worker in workers:
-            worker.stop(reason)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, on_signal)
-
-
-def _own_folder(root: Path) -> tuple[Lock, Path]:
-    """A folder that no living worker has; what killed ones have left running in any is ended."""
-    root.mkdir(parents=True, exist_ok=True)
-    mine: tuple[Lock, Path] | None = None
-    known = sorted(int(path.name) for path in root.iterdir() if path.name.isdecimal())
-    for number in [*known, max(known, default=0) + 1]:
-        folder = root / str(number)
-        folder.mkdir(exist_ok=True)
-        try:
-            lock = Lock(folder / "lock", f"the work folder {folder}", "runner-fleet worker")
-        except LockedError:
-            continue
-        if lived := end_orphans(folder):
-            _say(f"Ended {lived} processes that a killed worker had left behind")
-        if mine is None:
-            mine = lock, folder
-        else:
-            lock.release()
-        if number == max(known, default=0) + 1:
-            break
-    if mine is None:
-        raise RunnerError(f"{root}: there is no free work folder")
-    return mine
 
 
 # -- workers -----------------------------------------------------------------------------------
