@@ -14,6 +14,7 @@ from core_arrays import (
     status_of,
     units_of,
 )
+from core_families import is_inside, members_of, seen
 
 from runner.core.actions import (
     Action,
@@ -128,11 +129,11 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
         if job.run_if == "success":
             return "skip"
     before = [scheduler.graph.index[name] for name in job.depends_on]
-    if job.run_if == "success" and any(_seen(scheduler, i) in NOT_DONE for i in before):
+    if job.run_if == "success" and any(seen(scheduler, i, index) in NOT_DONE for i in before):
         return "skip"
-    if not all(_has_ended(scheduler, i) for i in before):
+    if not all(_has_ended(scheduler, i, index) for i in before):
         return "wait"
-    if job.run_if == "failure" and (verdict := _failure_before(scheduler, before)) != "ready":
+    if job.run_if == "failure" and (verdict := _failure_before(scheduler, index)) != "ready":
         return verdict
     chosen = scheduler.frontier.chosen
     if chosen is not None and index not in chosen:
@@ -140,33 +141,27 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
     return "wait" if job.hold and not state.released else "ready"
 
 
-def _failure_before(scheduler: Scheduler, before: list[int]) -> str:
+def _failure_before(scheduler: Scheduler, job: int) -> str:
     """Met if a dependency failed, or was skipped and has a failure before it (§12.2)."""
+    before = _right_before(scheduler, job)
     todo = [i for i in before if _was_skipped(scheduler, i)]
-    seen = set(todo)
-    verdicts = {"ready" for i in before if _seen(scheduler, i) is JobStatus.FAILED}
+    looked_at = set(todo)
+    verdicts = {"ready" for i in before if seen(scheduler, i, job) is JobStatus.FAILED}
     while todo:
-        for index in _right_before(scheduler, todo.pop()):
-            status = _seen(scheduler, index)
+        behind = todo.pop()
+        for index in _right_before(scheduler, behind):
+            status = seen(scheduler, index, behind)
             if status is JobStatus.FAILED:
                 verdicts.add("ready")
-            elif index not in seen:
+            elif index not in looked_at:
                 stops = scheduler.document.may_stop
                 if status not in ENDED:
                     verdicts.add("wait")
                 passes = stops and (status is JobStatus.COMPLETED or status not in ENDED)
                 if passes or _was_skipped(scheduler, index):
                     todo.append(index)
-            seen.add(index)
+            looked_at.add(index)
     return min(verdicts, default="skip")  # "ready" before "wait"
-
-
-def _seen(scheduler: Scheduler, node: int) -> JobStatus:
-    """A tolerated failure is a success for those behind it."""
-    status = status_of(scheduler, node)
-    job = scheduler.document.jobs[units_of(scheduler, node)[0]]
-    tolerated = status is JobStatus.FAILED and job.allow_failure
-    return JobStatus.COMPLETED if tolerated else status
 
 
 def _right_before(scheduler: Scheduler, node: int) -> list[int]:
@@ -182,7 +177,11 @@ def _was_skipped(scheduler: Scheduler, index: int) -> bool:
     return skipped and scheduler.document.jobs[first].run_if == "success"
 
 
-def _has_ended(scheduler: Scheduler, index: int) -> bool:
+def _has_ended(scheduler: Scheduler, index: int, by: int | None = None) -> bool:
+    members = members_of(scheduler, index)
+    if members and not (by is not None and is_inside(scheduler, by, index)):
+        if not all(_has_ended(scheduler, member) for member in members):
+            return False
     if index >= len(scheduler.jobs):
         return all(_has_ended(scheduler, unit) for unit in units_of(scheduler, index))
     state = scheduler.jobs[index]
@@ -254,6 +253,7 @@ def check_may_go_on(scheduler: Scheduler) -> None:
         or scheduler.background
         or scheduler.blocked
         or scheduler.queue.paused
+        or scheduler.queue.accepts_jobs
         or any(_waits_for_release(scheduler, index) for index in range(len(scheduler.jobs)))
         or scheduler.next_deadline() is not None
     )
@@ -264,20 +264,20 @@ def _waits_for_release(scheduler: Scheduler, index: int) -> bool:
     job, state = scheduler.document.jobs[index], scheduler.jobs[index]
     before = [scheduler.graph.index[name] for name in job.depends_on]
     held = job.hold and not state.released and state.status in WAITING
-    return held and all(_has_ended(scheduler, i) for i in before)
+    return held and all(_has_ended(scheduler, i, index) for i in before)
 
 
 def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
     """Its dependencies have ended, it is its turn, and nobody before it in the document waits."""
     job = scheduler.document.jobs[index]
     needed = [scheduler.graph.index[name] for name in job.depends_on]
-    assert all(_has_ended(scheduler, i) for i in needed), "a job before its dependencies"
+    assert all(_has_ended(scheduler, i, index) for i in needed), "a job before its dependencies"
     assert before.status in WAITING and _free(before) and not _lacks(scheduler, index, before)
     assert before.counted < (job.retry.max_attempts if job.retry else 1)
     if before.status is JobStatus.PENDING:
-        statuses = {_seen(scheduler, i) for i in needed}
+        statuses = {seen(scheduler, i, index) for i in needed}
         assert job.run_if != "success" or statuses <= {JobStatus.COMPLETED}
-        assert job.run_if != "failure" or _failure_before(scheduler, needed) == "ready"
+        assert job.run_if != "failure" or _failure_before(scheduler, index) == "ready"
     assert before.released or not job.hold, "a job that nobody has released"
     live = scheduler.jobs[index].live
     assert live is None or not live.in_reserve or scheduler.short_of_space
@@ -295,7 +295,7 @@ def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
     """Whether some rule of the page says that this job is not to run."""
     job = scheduler.document.jobs[index]
     needed = [scheduler.graph.index[name] for name in job.depends_on]
-    statuses = {_seen(scheduler, i) for i in needed}
+    statuses = {seen(scheduler, i, index) for i in needed}
     return (
         scheduler.queue.timed_out
         or is_stopped(scheduler, index)
@@ -304,7 +304,7 @@ def may_be_skipped(scheduler: Scheduler, index: int) -> bool:
         or (
             job.run_if == "failure"
             and statuses <= ENDED
-            and _failure_before(scheduler, needed) == "skip"
+            and _failure_before(scheduler, index) == "skip"
         )
     )
 

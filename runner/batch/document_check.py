@@ -122,6 +122,8 @@ JOB_TABLE: dict[str, str] = {
     "term_grace": HONOURED,
     "allow_failure": HONOURED,
     "hold": HONOURED,
+    "expands": "what a job leaves in a container is not read on AWS Batch before it counts as "
+    "completed: an array, or a job that submits a queue of its own, fans out there",
     "output_paths": HONOURED,
     "array": HONOURED,
     "array_parallel": HONOURED,

@@ -23,6 +23,7 @@ class Ancestry:
     """What stands before the jobs of one queue.
 
     ``status_of``: how a unit, or an array as a whole, stands. Before an array are its elements.
+    ``seen_from``: how one stands for another that depends on it, see ``Frontier``.
     """
 
     def __init__(
@@ -30,9 +31,11 @@ class Ancestry:
         document: QueueSpec,
         graph: Graph,
         status_of: Callable[[int], JobStatus],
+        seen_from: Callable[[int, int], tuple[int, JobStatus]],
     ) -> None:
         self._document = document.jobs
         self._status_of = status_of
+        self._seen_from = seen_from
         self._stops = document.may_stop
         self._dependencies = graph.dependencies
         self._known: dict[int, int] = {}
@@ -63,7 +66,7 @@ class Ancestry:
             for other in self._dependencies[at]:
                 if other in came_from:
                     continue
-                answer = self._answer(other)
+                answer = self._answer(at, other)
                 if answer == FAILED:
                     self._note(at, came_from, FAILED)
                     return FAILED
@@ -83,9 +86,9 @@ class Ancestry:
         """Whether a failure before this job counts already, though it has not ended itself."""
         return answer == index and self._stops and self._known.get(index, NONE) < 0
 
-    def _answer(self, index: int) -> int | None:
+    def _answer(self, behind: int, index: int) -> int | None:
         """What this job says to one behind it; None: what stands before it has to be looked at."""
-        status = self._status_of(index)
+        _, status = self._seen_from(behind, index)
         if status is JobStatus.FAILED:
             return FAILED
         if status not in ENDED:

@@ -27,6 +27,8 @@ def conclude(job: JobSpec, state: JobState, ended: AttemptEnded, global_timeout:
     """The job's record after this end; ``next_attempt_at`` is set when it is to be retried."""
     live = state.live
     assert live is not None
+    if live.stop is None and ended.fan_out is not None and ended.fan_out.fault is not None:
+        ended = replace(ended, outcome=NotRunnable(ended.fan_out.fault))
     if live.stop is None and ended.outcome == _DONE:
         return _result(state, ended, JobStatus.COMPLETED)
     after = _result(state, ended, JobStatus.RUNNING)

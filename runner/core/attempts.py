@@ -22,6 +22,7 @@ from runner.core.consequences import (
     settle,
 )
 from runner.core.disk_space import IN_RESERVE, show_shortage
+from runner.core.growth import expand, fault_of, judge
 from runner.core.inputs import begin_fetches
 from runner.core.queue_records import QueueRecords
 from runner.core.rerun import as_new, behind
@@ -130,7 +131,8 @@ def _take_along(records: QueueRecords, now: ev.Now, index: int) -> None:
         and jobs[other].status is not JobStatus.CANCELLED
     ]
     if stale:
-        taken = behind(document, graph, jobs, stale, everything=False).union(stale)
+        taken = behind(document, graph, jobs, stale, records.families, everything=False)
+        taken = taken.union(stale)
         if records.halted and lifts_stop(records, taken):
             # The failure that stopped the queue is one of those ends.
             records.queue = replace(records.queue, halted=None)
@@ -141,14 +143,19 @@ def _take_along(records: QueueRecords, now: ev.Now, index: int) -> None:
 
 
 def _waiting_for(records: QueueRecords, index: int) -> Iterator[int]:
-    """The units behind this one. Of an array they are looked at once: until all of its elements
-    have ended none of them ends."""
+    """The units behind this one. Of an array, or a family, they are looked at once: until all of it
+    has ended none of them ends."""
     for other in records.graph.dependents[index]:
         if not records.frontier.is_array(other):
             yield other
         elif other not in records.taken_along:
             records.taken_along.add(other)
             yield from records.graph.dependents[other]
+    parent = records.families.of.get(index)
+    while parent is not None and ~parent not in records.taken_along:
+        records.taken_along.add(~parent)
+        yield from records.frontier.outside(parent)
+        parent = records.families.of.get(parent)
 
 
 def _reason(records: QueueRecords, index: int, before: JobState, *, in_reserve: bool) -> str | None:
@@ -233,11 +240,15 @@ def on_ended(records: QueueRecords, event: ev.AttemptEnded) -> None:
     if live is None:
         return
     live = _as_recorded(records, live, event)
+    event = _with_fan_out(records, event)
     _catch_up_with(records, live, event)
     document = records.document
     after = conclude(document.jobs[index], records.jobs[index], event, document.global_timeout)
     _tell_end(records, event, live, after)
     rerun = records.jobs[index].rerun
+    added = range(0)
+    if after.status is JobStatus.COMPLETED and event.fan_out is not None and not rerun:
+        added = expand(records, now, index, event.fan_out)
     if after.status not in ENDED:
         after = _without_future(records, index, live, after) or after
     elif rerun and after.status is not JobStatus.CANCELLED and not records.ending:
@@ -248,6 +259,7 @@ def on_ended(records: QueueRecords, event: ev.AttemptEnded) -> None:
         end(records, now.wall, [(index, after)])
     else:
         _put_waiting(records, now, index, after)
+    judge(records, now, added)
     if after.status is JobStatus.INTERRUPTED:
         save(records, index)
     if event.background and after.status is not JobStatus.COMPLETED:
@@ -265,6 +277,14 @@ def _as_recorded(records: QueueRecords, live: Live, event: ev.AttemptEnded) -> L
     if after is not live:
         records.put(event.job, replace(records.jobs[event.job], live=after))
     return after
+
+
+def _with_fan_out(records: QueueRecords, event: ev.AttemptEnded) -> ev.AttemptEnded:
+    """What it has left, or why the job can't expand to that."""
+    if records.document.jobs[event.job].expands is None or event.outcome != ev.Exited(0):
+        return event
+    fault = fault_of(records, event.job, event.fan_out)
+    return event if fault is None else replace(event, fan_out=ev.FanOut(fault=fault))
 
 
 def _without_future(

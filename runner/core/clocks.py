@@ -36,8 +36,10 @@ def account(records: QueueRecords, now: Now) -> None:
 
 def _runs(records: QueueRecords) -> bool:
     """Whether the queue's clock runs: not while it is paused with nothing running, nor while all
-    that is left waits for a release."""
+    that is left waits for a release, or nothing is left and more jobs may come."""
     if records.finished or records.queue.status is not QueueStatus.RUNNING:
+        return False
+    if records.queue.accepts_jobs and not records.unended:
         return False
     return bool(records.live) or not (records.queue.paused or records.only_held)
 

@@ -84,9 +84,23 @@ def settle(records: QueueRecords, wall: float, ended: Iterable[int]) -> None:
                     todo.append(dependent)
             elif _consider(records, wall, dependent, (index,)):
                 todo.append(dependent)
+        todo += _follow_families(records, wall)
         for held in frontier.released(index):
             if _consider(records, wall, held):
                 todo.append(held)
+
+
+def _follow_families(records: QueueRecords, wall: float) -> list[int]:
+    """What is skipped now that the last of all that some jobs had expanded to has ended."""
+    frontier, skipped = records.frontier, []
+    closed, frontier.closed = frontier.closed, []
+    for parent in closed:
+        records.taken_along.discard(~parent)
+        behind = frontier.outside(parent)
+        skipped += [other for other in behind if _consider(records, wall, other, (parent,))]
+        held = frontier.released(parent)
+        skipped += [other for other in held if _consider(records, wall, other)]
+    return skipped
 
 
 def _consider(records: QueueRecords, wall: float, index: int, look_at: Sequence[int] = ()) -> bool:

@@ -7,20 +7,32 @@ needs to know comes in one of these.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from runner.core.outcomes import Exited as Exited
-from runner.core.outcomes import Lost as Lost
-from runner.core.outcomes import NotRunnable as NotRunnable
-from runner.core.outcomes import Outcome as Outcome
-from runner.core.outcomes import Signalled as Signalled
-
-
-class Now(NamedTuple):
-    """A moment: ``wall`` is seconds since the epoch, ``mono`` the boot's monotonic seconds."""
-
-    wall: float
-    mono: float
+from runner.core.outcomes import (
+    Exited as Exited,
+)
+from runner.core.outcomes import (
+    FanOut as FanOut,
+)
+from runner.core.outcomes import (
+    Lost as Lost,
+)
+from runner.core.outcomes import (
+    NotRunnable as NotRunnable,
+)
+from runner.core.outcomes import (
+    Now as Now,
+)
+from runner.core.outcomes import (
+    Outcome as Outcome,
+)
+from runner.core.outcomes import (
+    Signalled as Signalled,
+)
+from runner.core.outcomes import (
+    Usage as Usage,
+)
+from runner.model.queue import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +131,14 @@ class CommandEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """What an attempt took: processor seconds, bytes of memory at its peak, and how many of its
-    processes the kernel killed for want of memory."""
-
-    cpu_seconds: float
-    max_rss: int
-    oom_kills: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """The command ended and its tree is gone (or is kept in the background on purpose).
 
     ``ended_at`` is wall time, ``duration`` seconds, ``draw`` a number in [0, 1) for the jitter,
     ``usage`` None if nobody could count, ``short_of_space``: the disk was, at this end.
     ``timed_out``: where it ran it was ended, for its time was over. ``stands``: its end was on
-    record before a stop of ours could be, whatever was decided here meanwhile.
+    record before a stop of ours could be, whatever was decided here meanwhile. ``fan_out``: of a
+    job that expands, and whose command succeeded.
     """
 
     now: Now
@@ -150,6 +153,7 @@ class AttemptEnded:
     short_of_space: bool = False
     timed_out: bool = False
     stands: bool = False
+    fan_out: FanOut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +293,22 @@ class RetryRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsAdded:
+    """These jobs were asked for; what they wait for is there, or among them before or behind."""
+
+    now: Now
+    jobs: tuple[JobSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeChanged:
+    """The queue is to stay when nothing is left to do (``accepts``), or to end then."""
+
+    now: Now
+    accepts: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PauseRequested:
     """A person wants nothing new to start (``paused``), or work to go on."""
 
@@ -388,6 +408,8 @@ Event = (
     | CancelRequested
     | RetryRequested
     | PauseRequested
+    | JobsAdded
+    | IntakeChanged
     | ReleaseRequested
     | PartChosen
     | InterruptRequested

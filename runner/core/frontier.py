@@ -15,11 +15,12 @@ the last of their elements.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from runner.core.ancestry import FAILED, NONE, Ancestry
 from runner.core.arrays import ArrayState, ArrayStates
+from runner.core.families import Families
 from runner.core.readiness import Readiness, Skip, judge
 from runner.core.states import ENDED, WAITING, JobState, JobStatus
 from runner.model.document import QueueSpec
@@ -30,7 +31,12 @@ class Frontier:
     """What can be done next. ``jobs``: ``QueueRecords.jobs`` itself."""
 
     def __init__(
-        self, document: QueueSpec, graph: Graph, jobs: list[JobState], arrays: ArrayStates
+        self,
+        document: QueueSpec,
+        graph: Graph,
+        jobs: list[JobState],
+        arrays: ArrayStates,
+        families: Families,
     ) -> None:
         self._document = document.jobs
         self._units = graph.units
@@ -38,7 +44,10 @@ class Frontier:
         self._dependencies = graph.dependencies
         self._dependents = graph.dependents
         self._jobs = jobs
-        self._ancestry = Ancestry(document, graph, self.status_of)
+        self._families = families
+        self.closed: list[int] = []
+        """Families of which the last member has ended, before anything follows from it."""
+        self._ancestry = Ancestry(document, graph, self.status_of, self._seen_from)
         self.chosen: frozenset[int] | None = None
         """The units that this session may start; None: all."""
         self._held: dict[int, int] = {}
@@ -50,6 +59,8 @@ class Frontier:
         self._no_room: dict[ArrayState, list[int]] = {}
         self._no_room_ahead: dict[ArrayState, list[int]] = {}
         self._waits: list[tuple[float, int]] = []
+        for parent in families.members:
+            self._wait_for_family(parent)
         for index, state in enumerate(jobs):
             if state.status in ENDED:
                 self.settle(index)
@@ -57,6 +68,7 @@ class Frontier:
                 self.wait(index, state.retry_due)
         for node in range(self._units, len(graph.dependencies)):
             self.settle(node)
+        self.closed.clear()
 
     def status_of(self, node: int) -> JobStatus:
         """Where a unit, or an array as a whole, stands for those behind it: a failure that is
@@ -68,6 +80,22 @@ class Frontier:
             status, job = array.status, array.spec.job
         tolerated = status is JobStatus.FAILED and job.allow_failure
         return JobStatus.COMPLETED if tolerated else status
+
+    def _seen_from(self, index: int, node: int) -> tuple[int, JobStatus]:
+        """Where a dependency of this job stands for it, and by which unit or array it does: of one
+        that has expanded to others, which the job is not one of, they count, too."""
+        status = self.status_of(node)
+        families = self._families
+        if status is not JobStatus.COMPLETED or node not in families.members:
+            return node, status
+        if families.of.get(index) == node:
+            return node, status
+        if families.is_open(node):
+            return node, JobStatus.PENDING
+        trouble = families.trouble(node)
+        if trouble is None or self._document[node].allow_failure:
+            return node, status
+        return trouble
 
     def job_id_of(self, node: int) -> str:
         """The name of a unit, or of an array as a whole."""
@@ -88,17 +116,67 @@ class Frontier:
         dependents = self._dependents[index]
         for dependent in dependents:
             self.remaining[dependent] -= 1
+        if self._families:
+            self._settle_family(index)
         return dependents
+
+    def _settle_family(self, index: int) -> None:
+        """With an ended member its family may have ended, and with that the one it belongs to."""
+        families = self._families
+        while self.settled[index]:
+            _, status = self._seen_from(-1, index)
+            parent = families.ended(index, status)
+            if parent is None:
+                return
+            for other in self.outside(parent):
+                self.remaining[other] -= 1
+            self.closed.append(parent)
+            index = parent
+
+    def outside(self, parent: int) -> list[int]:
+        """The jobs that wait for all that a job has expanded to."""
+        return self._families.outside(parent, self._dependents[parent])
+
+    def _wait_for_family(self, parent: int) -> None:
+        for other in self.outside(parent):
+            self.remaining[other] += 1
+
+    # -- growth ------------------------------------------------------------------------------
+
+    def grow(self, units: range) -> None:
+        """The graph and the records have these units at their end now. There are no arrays."""
+        self._units = units.stop
+        for index in units:
+            self.settled.append(0)
+            before = self._dependencies[index]
+            self.remaining.append(sum(not self.settled[other] for other in before))
+
+    def expanded(self, parent: int, units: Sequence[int]) -> None:
+        """A job has expanded to these: who waits for it waits for them."""
+        if self._families.add(parent, units):
+            self._wait_for_family(parent)
+
+    def choose_with(self, parent: int, units: Sequence[int]) -> None:
+        """If a job is of the part that this session may start, these are, too."""
+        if self.chosen is not None and parent in self.chosen:
+            self.chosen = self.chosen.union(units)
 
     def unsettle(self, index: int) -> None:
         """The job is to be waited for again."""
         if self.settled[index]:
             self._ancestry.forget()
             self.settled[index] = 0
+            self._reopen_families(index)
             for dependent in self._dependents[index]:
                 self.remaining[dependent] += 1
                 if dependent >= self._units:
                     self.unsettle(dependent)
+
+    def _reopen_families(self, index: int) -> None:
+        reopened = self._families.begins_again(index)
+        while reopened is not None:
+            self._wait_for_family(reopened)
+            reopened = self._families.begins_again(reopened)
 
     def is_array(self, node: int) -> bool:
         """Whether it is an array as a whole."""
@@ -127,9 +205,12 @@ class Frontier:
         return judge(
             self._document[index].run_if,
             all_ended,
-            ((self.job_id_of(other), self.status_of(other)) for other in look_at),
+            ((self.job_id_of(by), status) for by, status in self._looked_at(index, look_at)),
             lambda: self._failed_before(index),
         )
+
+    def _looked_at(self, index: int, look_at: Sequence[int]) -> Iterator[tuple[int, JobStatus]]:
+        return (self._seen_from(index, other) for other in look_at)
 
     def _failed_before(self, index: int) -> bool | None:
         """Whether a dependency was skipped for a failure; None, and it is held, while one may be.

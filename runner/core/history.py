@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.model.queue import JobSpec
+
 
 @dataclass(frozen=True, slots=True)
 class StoryEntry:
@@ -21,6 +23,16 @@ class StoryEntry:
         return f"{self.wall:.3f} {self.event} {rest}".rstrip()
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A job that the queue has got. ``place``: its number in the document, where an array is one;
+    ``parent``: the id of the job that expanded to it, None if it was asked for."""
+
+    place: int
+    job: JobSpec
+    parent: str | None
+
+
 @dataclass(slots=True)
 class Changes:
     """What steps have changed since it was last taken: exactly what the store has to write.
@@ -30,6 +42,7 @@ class Changes:
 
     jobs: set[int] = field(default_factory=set)
     story: list[StoryEntry] = field(default_factory=list)
+    added: list[Added] = field(default_factory=list)
     urgent: bool = False
 
 

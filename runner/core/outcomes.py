@@ -1,8 +1,18 @@
-"""How a command can have ended, as whoever ran it tells."""
+"""How an attempt ended, and what is known of it besides. A moment, too: every end has one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from runner.model.queue import JobSpec
+
+
+class Now(NamedTuple):
+    """A moment: ``wall`` is seconds since the epoch, ``mono`` the boot's monotonic seconds."""
+
+    wall: float
+    mono: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +50,22 @@ class NotRunnable:
 
 
 Outcome = Exited | Signalled | Lost | NotRunnable
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt took: processor seconds, bytes of memory at its peak, and how many of its
+    processes the kernel killed for want of memory."""
+
+    cpu_seconds: float
+    max_rss: int
+    oom_kills: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """The jobs that a job has left in the file it ``expands``, under their names in the queue; or
+    why that file holds none."""
+
+    jobs: tuple[JobSpec, ...] = ()
+    fault: str | None = None

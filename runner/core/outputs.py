@@ -39,7 +39,12 @@ def doubt_needed(records: QueueRecords, indices: Iterable[int]) -> None:
     if not _looks(records):
         return
     dependencies = records.graph.dependencies
-    needed = {before for index in indices for before in dependencies[index]}
+    needed = set()
+    for index in indices:
+        for before in dependencies[index]:
+            needed.add(before)
+            if records.families and records.families.of.get(index) != before:
+                needed.update(records.families.everyone(before))
     for node in [node for node in needed if records.frontier.is_array(node)]:
         needed.remove(node)
         needed.update(dependencies[node])

@@ -37,6 +37,9 @@ def finish_if_done(records: QueueRecords, now: Now) -> None:
         trust_all(records, now.wall)
     if _part_is_done(records):
         records.interrupting = ONLY_PART
+    stays = records.queue.accepts_jobs and not records.ending
+    if stays and not records.interrupting:
+        return
     left = bool(records.unended or records.collecting or records.restoring)
     if left and not records.interrupting:
         return
@@ -45,14 +48,14 @@ def finish_if_done(records: QueueRecords, now: Now) -> None:
     if records.background:
         return
     if records.queue.status not in QUEUE_ENDED:
-        if left:
+        if left or stays:
             call_off_all(records)
             records.set_status(now.wall, QueueStatus.INTERRUPTED, records.interrupting)
             if not records.taken_over and records.interrupting != ONLY_PART:
                 announce(records, now.wall, "interrupted", reason=records.interrupting)
         else:
             status, reason = verdict(records)
-            records.set_status(now.wall, status, reason, completed_at=now.wall, paused=False)
+            records.set_status(now.wall, status, reason, completed_at=now.wall, **_AS_ENDED)
             announce(records, now.wall, status.value, reason=reason)
     incomplete = any(s.incomplete and s.status in ENDED for s in records.jobs)
     if incomplete is not records.queue.incomplete:
@@ -63,6 +66,8 @@ def finish_if_done(records: QueueRecords, now: Now) -> None:
     records.act(FinishQueue(records.queue.status))
     records.finished = True
 
+
+_AS_ENDED = {"paused": False, "accepts_jobs": False}
 
 ONLY_PART = "only a part of it was asked for"
 """The reason of a queue whose session was to start some of its jobs."""

@@ -8,11 +8,13 @@ is for the modules above it.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.core.actions import Action
 from runner.core.arrays import ArrayState, ArrayStates, failures
+from runner.core.families import Families
 from runner.core.frontier import Frontier
 from runner.core.history import Changes, StoryEntry, history_of
 from runner.core.states import (
@@ -27,7 +29,7 @@ from runner.core.states import (
     check_job_transition,
     check_queue_transition,
 )
-from runner.model.document import FIT, QueueSpec
+from runner.model.document import FIT, JobSpec, QueueSpec
 from runner.model.graph import Graph
 from runner.model.notify import NotifySpec
 from runner.model.units import in_units, unit_graph
@@ -47,8 +49,10 @@ class Departure:
 class QueueRecords:
     """What is true of a queue now, and what this session has made of it.
 
-    ``given`` is the document as it was accepted. ``document`` and ``jobs`` are its units: an array
-    stands there as so many elements, see ``model/units``, and in ``arrays`` as a whole.
+    ``given`` is the document as it was accepted, with what was added since. ``document`` and
+    ``jobs`` are its units: an array
+    stands there as so many elements, see ``model/units``, and in ``arrays`` as a whole. Their
+    lists of jobs, and ``names`` and ``timeouts`` of the units, grow in place.
     ``open``: survivors are accounted for, so work may begin; ``told``: the jobs whose background
     tree has been asked to end; ``ahead``: those that wait with inputs, or for inputs under way;
     ``blocked``: why nothing starts, ``short_of_space``: and that it is for want of space;
@@ -74,10 +78,13 @@ class QueueRecords:
         *,
         fit: int = 1,
     ) -> None:
-        self.given = document
-        self.document = in_units(document)
+        units = in_units(document)
+        self.document = replace(units, jobs=list(units.jobs), added=dict(document.added))
+        self.given = replace(document, jobs=list(document.jobs), added=dict(document.added))
+        self.names = [unit.job_id for unit in units.jobs]
+        self.timeouts = [unit.timeout for unit in units.jobs]
         self.most = fit if document.max_parallel_jobs == FIT else document.max_parallel_jobs
-        self.graph = unit_graph(document.jobs) if self.document is not document else graph
+        self.graph = unit_graph(document.jobs) if units is not document else graph
         self.queue = queue
         self.jobs: list[JobState] = [PENDING] * len(self.document.jobs)
         self.live: set[int] = set()
@@ -92,7 +99,8 @@ class QueueRecords:
         self.counts: Counter[JobStatus] = Counter(state.status for state in self.jobs)
         self.failures = failures(self.document, self.jobs) if self.counts[JobStatus.FAILED] else 0
         self.arrays = ArrayStates(self.graph.arrays, self.graph.units, [*(jobs or {}).items()])
-        self.frontier = Frontier(self.document, self.graph, self.jobs, self.arrays)
+        self.families = Families(document.added, self.graph)
+        self.frontier = Frontier(self.document, self.graph, self.jobs, self.arrays, self.families)
         self.changes = Changes()
         self.actions: list[Action] = []
         self.open = False
@@ -160,9 +168,16 @@ class QueueRecords:
         """How many jobs stand where; an array is one."""
         return self.arrays.job_counts if self.arrays else self.counts
 
+    def units_of(self, job_id: str) -> range | None:
+        """The numbers of a job's units; None where there is no such job."""
+        if (number := self.graph.index.get(job_id)) is None:
+            return None
+        array = self.arrays.at(number)
+        return range(number, number + 1) if array is None else array.spec.units
+
     def is_waited_for(self, index: int) -> bool:
         """Whether a job that has not ended depends on this unit."""
-        for other in self.graph.dependents[index]:
+        for other in (*self.graph.dependents[index], *self._behind_families_of(index)):
             if self.frontier.is_array(other):
                 jobs = self.graph.waiting[other]
                 if any(self.frontier.status_of(job) not in ENDED for job in jobs):
@@ -171,7 +186,51 @@ class QueueRecords:
                 return True
         return False
 
+    def _behind_families_of(self, index: int) -> Iterator[int]:
+        """The jobs that wait for the family of this unit, and for those that it belongs to."""
+        parent = self.families.of.get(index)
+        while parent is not None:
+            yield from self.frontier.outside(parent)
+            parent = self.families.of.get(parent)
+
     # -- writing -----------------------------------------------------------------------------
+
+    def append(self, jobs: Sequence[JobSpec], parent: int | None) -> range:
+        """Add jobs that nothing has happened to, and that nobody has judged yet; returns the
+        numbers of their units. ``parent``: the unit that expanded to them."""
+        by = None if parent is None else self.names[parent]
+        added = {job.job_id: by for job in jobs}
+        first, among_arrays = len(self.jobs), bool(self.arrays)
+        units = in_units(replace(self.given, jobs=tuple(jobs))).jobs
+        for document, more in ((self.given, jobs), (self.document, units)):
+            assert isinstance(document.jobs, list) and isinstance(document.added, dict)
+            document.jobs.extend(more)
+            document.added.update(added)
+        self.names += [unit.job_id for unit in units]
+        self.timeouts += [unit.timeout for unit in units]
+        self.jobs += [PENDING] * len(units)
+        self.counts[JobStatus.PENDING] += len(units)
+        numbers = range(first, len(self.jobs))
+        if among_arrays or len(units) > len(jobs) or any(job.array for job in jobs):
+            self._number_anew()
+        else:
+            self.graph.grow(jobs)
+            self.frontier.grow(numbers)
+            if parent is not None:
+                self.frontier.expanded(parent, numbers)
+        if parent is not None:
+            self.frontier.choose_with(parent, numbers)
+        return numbers
+
+    def _number_anew(self) -> None:
+        """Arrays have numbers behind all units. What is on offer has to be judged again."""
+        chosen = self.frontier.chosen
+        self.graph = unit_graph(self.given.jobs)
+        self.arrays = ArrayStates(self.graph.arrays, self.graph.units, [*enumerate(self.jobs)])
+        self.families = Families(self.given.added, self.graph)
+        self.frontier = Frontier(self.document, self.graph, self.jobs, self.arrays, self.families)
+        self.frontier.chosen = chosen
+        self.taken_along.clear()
 
     def put(self, index: int, state: JobState) -> None:
         """Replace a job's record. Raises IllegalTransition with the job's history."""

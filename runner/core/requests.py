@@ -24,7 +24,7 @@ _RETRIED = frozenset({JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED})
 
 def on_cancel(records: QueueRecords, event: ev.CancelRequested) -> None:
     """End these jobs, or the queue; where everything has ended there is nothing to cancel."""
-    if not records.unended:
+    if not (records.unended or records.queue.accepts_jobs):
         return
     records.changes.urgent = True
     if event.jobs is None:
@@ -87,7 +87,7 @@ def _to_retry(records: QueueRecords, event: ev.RetryRequested) -> list[int]:
     if event.jobs is None:
         seeds = {i for i in chosen if jobs[i].status is not JobStatus.SKIPPED}
     everything = event.jobs is None or event.dependants
-    taken = behind(document, records.graph, jobs, seeds, everything=everything)
+    taken = behind(document, records.graph, jobs, seeds, records.families, everything=everything)
     if event.jobs is None or lifts_stop(records, chosen):
         taken |= {i for i, state in enumerate(jobs) if state.status is JobStatus.SKIPPED}
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from runner.core.families import Families
 from runner.core.states import PENDING, JobState, JobStatus
 from runner.model.document import JobSpec
 from runner.model.graph import Graph
@@ -36,6 +37,7 @@ def behind(
     graph: Graph,
     states: Sequence[JobState],
     seeds: Iterable[int],
+    families: Families,
     *,
     everything: bool,
 ) -> set[int]:
@@ -49,7 +51,18 @@ def behind(
     todo = [(at, everything or _has_run_for_any_end(jobs[at], states[at])) for at in seeds]
     while todo:
         index, all_of_them = todo.pop()
-        for other in graph.dependents[index]:
+        dependents: Sequence[int]
+        if index < 0:
+            dependents = families.outside(~index, graph.dependents[~index])
+        else:
+            dependents = graph.dependents[index]
+        family = families.of.get(index if index >= 0 else ~index)
+        if family is not None:
+            # What waits for all that a job has expanded to waits for each of them.
+            if not (seen.get(~family, False) or seen.get(~family) is all_of_them):
+                seen[~family] = all_of_them
+                todo.append((~family, all_of_them))
+        for other in dependents:
             if other >= graph.units:
                 # An array as a whole: what waits for it waits for each of its elements.
                 if not (seen.get(other, False) or seen.get(other) is all_of_them):

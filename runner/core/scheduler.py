@@ -23,6 +23,7 @@ from runner.core.attempts import (
 from runner.core.checkpoints import on_checkpoint_saved
 from runner.core.clocks import account, next_deadline, on_timer
 from runner.core.disk_space import on_blocked
+from runner.core.growth import on_intake_changed, on_jobs_added, with_families
 from runner.core.history import Changes, StoryEntry
 from runner.core.inputs import on_inputs_delayed, on_inputs_fetched
 from runner.core.notices import note_failure, on_no_progress, on_notice_tried
@@ -147,8 +148,12 @@ class Scheduler(QueueRecords):
                 on_retry(self, event)
             case ev.PauseRequested():
                 on_pause(self, event)
+            case ev.JobsAdded():
+                on_jobs_added(self, event)
+            case ev.IntakeChanged():
+                on_intake_changed(self, event)
             case ev.PartChosen(_, jobs):
-                self.frontier.chosen = jobs
+                self.frontier.chosen = with_families(self, jobs)
                 self.changes.urgent = True
             case ev.ReleaseRequested():
                 on_release(self, event)

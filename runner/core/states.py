@@ -263,7 +263,8 @@ class QueueState:
     queue was left there were files that should have been stored. ``resumed``: what the newest
     session found, and why it was needed, for people; None in the first one. ``former``: the last
     attempt numbers of jobs that are no longer in the document, by id. ``notices``: the outbox, the
-    oldest first.
+    oldest first. ``accepts_jobs``: it doesn't
+    end when nothing is left to do, for more may come.
     """
 
     run_id: Name
@@ -285,6 +286,7 @@ class QueueState:
     resumed: str | None = None
     former: Mapping[str, Count] | None = None
     notices: tuple[NoticeState, ...] = ()
+    accepts_jobs: bool = False
 
 
 ON_BATCH = "batch"

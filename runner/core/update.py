@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from runner.core.arrays import failed_jobs, failures
+from runner.core.families import Families
 from runner.core.job_ends import failed_job_in, failure_of
 from runner.core.queue_outcome import outcome_of
 from runner.core.rerun import as_new, behind
@@ -200,7 +201,9 @@ def _run_again(new: QueueSpec, states: list[JobState], changed: set[int], again:
     # What was skipped may be skipped again: only what is sure to run takes others along now, the
     # rest does when it starts.
     units = in_units(new).jobs
-    taken = behind(units, unit_graph(new.jobs), states, seeds, everything=True)
+    graph = unit_graph(new.jobs)
+    families = Families(new.added, graph)
+    taken = behind(units, graph, states, seeds, families, everything=True)
     for at in seeds | judged | taken:
         state = states[at]
         if state.status is JobStatus.RUNNING:

@@ -67,7 +67,6 @@ class Commits:
     ) -> None:
         self._database = database
         self._scheduler = scheduler
-        self._names = [unit.job_id for unit in scheduler.document.jobs]
         self._later = later
         self._on_durable = on_durable
         self._on_failure = on_failure
@@ -125,7 +124,12 @@ class Commits:
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
         try:
             self._database.commit(
-                scheduler.queue, records, changes.story, self._names, step.requests
+                scheduler.queue,
+                records,
+                changes.story,
+                scheduler.names,
+                step.requests,
+                changes.added,
             )
         except DiskError as error:
             self._on_disk_error(str(error))
@@ -142,7 +146,9 @@ class Commits:
             self._on_durable(step)
         else:
             self._on_their_way.append(step)
-            self._journal.add(scheduler.queue, records, step.requests, self._journaled)
+            self._journal.add(
+                scheduler.queue, records, changes.added, step.requests, self._journaled
+            )
 
     def _journaled(self) -> None:
         """The journal has one more step: the oldest of those that it was given."""
@@ -208,4 +214,5 @@ class Commits:
 def _merge(into: Changes, more: Changes) -> None:
     into.jobs |= more.jobs
     into.story += more.story
+    into.added += more.added
     into.urgent = into.urgent or more.urgent

@@ -27,6 +27,7 @@ from runner.core.actions import (
 )
 from runner.core.scheduler import Scheduler, StoryEntry
 from runner.core.states import QueueStatus
+from runner.engine.added_jobs import AddedJobs
 from runner.engine.backend import AttemptBackend, AttemptFiles
 from runner.engine.callbacks import owned
 from runner.engine.clock import now
@@ -82,6 +83,7 @@ class Engine:
         self.files: AttemptFiles = self.backend.files(ours)
         self._inbox: list[ev.Event] = []
         self.notices = Notices(context, scheduler, self.post)
+        self.added_jobs = AddedJobs(context, scheduler, self.post, self.request)
         acts = (self._on_durable, self._break, self._say, self._on_succeeded)
         self._commits = Commits(context, database, scheduler, self._later, *acts)
         self._scheduled = False
@@ -174,8 +176,8 @@ class Engine:
         scheduler.handle(make(now()))
         changes = scheduler.take_changes()
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
-        names = [unit.job_id for unit in scheduler.document.jobs]
-        self._database.commit(scheduler.queue, records, changes.story, names)
+        added, names = changes.added, scheduler.names
+        self._database.commit(scheduler.queue, records, changes.story, names, added=added)
         self._state_file_writer.write_now()
 
     def detach(self) -> None:
@@ -196,6 +198,7 @@ class Engine:
         self._commits.stop()
         self.notices.stop()
         self._state_file_writer.stop()
+        self.added_jobs.stop()
         self.backend.stop()
         self.files.stop()
         if self._queue_uploads is not None:
@@ -295,10 +298,13 @@ class Engine:
                     return inbox[number:]
                 for each in ended:
                     self.scheduler.handle(each)
+            event = self.added_jobs.with_fan_out(event)
             self._commits.step.actions += self.scheduler.handle(event)
         return []
 
     def _on_durable(self, step: Step) -> None:
+        if step.changes.added:
+            self._state_file_writer.grow()
         self._state_file_writer.changed(step.changes.jobs)
         self.files.wake()
         self.notices.noticed(step.changes.story)

@@ -8,14 +8,16 @@ more. Owns when a part holds all records, and what happens while the store doesn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from runner.core.history import Added
 from runner.core.scheduler import Scheduler
-from runner.core.states import JobState, QueueState
+from runner.core.states import PENDING, JobState, QueueState
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
+from runner.model.growth import AddedJob, added_job
 from runner.results.claim import SucceededError
 from runner.results.journal import (
     WHOLE_EVERY,
@@ -64,6 +66,13 @@ class Journaling:
         self._document = document
         self._requests = dict(requests)
         self._changed: set[int] = set()
+        self._scheduler = scheduler
+        first = len(scheduler.given.jobs) - len(scheduler.given.added)
+        self._added = [
+            (first + at, added_job(scheduler.given.jobs[first + at], parent))
+            for at, parent in enumerate(scheduler.given.added.values())
+        ]
+        self._new_added: list[tuple[int, AddedJob]] = []
         self._new_requests: dict[str, float] = {}
         self._waiting: list[Callable[[], None]] = []
         self._parts = 0
@@ -75,11 +84,14 @@ class Journaling:
         self,
         queue: QueueState,
         records: list[tuple[int, JobState]],
+        added: Sequence[Added],
         requests: Mapping[str, float],
         stored: Callable[[], None],
     ) -> None:
         """Store these records with the next part; ``stored`` is called when that is done."""
         self._queue = queue
+        self._new_added += [(each.place, added_job(each.job, each.parent)) for each in added]
+        self._jobs += [PENDING] * (len(self._scheduler.jobs) - len(self._jobs))
         for index, state in records:
             self._jobs[index] = state
             self._changed.add(index)
@@ -114,9 +126,13 @@ class Journaling:
             if not (pristine(state := self._jobs[index]) and whole)
         }
         requests = self._requests if whole else self._new_requests
-        self._changed, self._new_requests = set(), {}
+        self._added += self._new_added
+        added = self._added if whole else self._new_added
+        self._changed, self._new_requests, self._new_added = set(), {}, []
         document = self._document if whole else None
-        return JournalPart(self._writer, moment, self._queue, told, dict(requests), document)
+        return JournalPart(
+            self._writer, moment, self._queue, told, dict(requests), document, dict(added)
+        )
 
     async def _store_part(self, part: JournalPart) -> bool:
         """Store it, however often it has to be tried; whether it is stored."""

@@ -28,15 +28,24 @@ class StateFileWriter:
         self._written = written
         self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
-        names = [job.job_id for job in scheduler.document.jobs]
-        self._projection = Projection(
-            context.queue_id, scheduler.document.queue_name, names, scheduler.graph.arrays
-        )
+        self._projection = self._anew()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._stale = False
         self._stopped = False
         self._begun = float("-inf")
+
+    def _anew(self) -> Projection:
+        scheduler = self._scheduler
+        name, arrays = scheduler.document.queue_name, scheduler.graph.arrays
+        return Projection(self._context.queue_id, name, scheduler.names, arrays)
+
+    def grow(self) -> None:
+        """The queue has got jobs."""
+        if self._scheduler.arrays:
+            self._projection = self._anew()
+        else:
+            self._projection.grow()
 
     def changed(self, jobs: Iterable[int]) -> None:
         """Have the file written anew soon; a change during the writing has it written again."""

@@ -6,7 +6,7 @@ Names the first difference with its place. Never shows a value of ``env``, a com
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -69,7 +69,7 @@ def _said(placement: Placement) -> Placement:
     )
 
 
-def _jobs_differ(a: tuple[JobSpec, ...], b: tuple[JobSpec, ...]) -> str | None:
+def _jobs_differ(a: Sequence[JobSpec], b: Sequence[JobSpec]) -> str | None:
     if a == b:
         return None
     before = {job.job_id: job for job in a}

@@ -358,6 +358,7 @@ JOB_FIELDS: dict[str, Check] = {
     "term_grace": check_duration,
     "allow_failure": check_boolean,
     "hold": check_boolean,
+    "expands": check_text,
     "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
     **ARRAY_FIELDS,
     **JOB_PLACEMENT,

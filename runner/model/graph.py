@@ -37,6 +37,25 @@ class Graph:
         self.dependencies = edges = _dependencies(jobs, self.index)
         self.dependents = _turned_round(edges)
 
+    def grow(self, jobs: Sequence[JobSpec]) -> range:
+        """These jobs come after all that are there, and may wait for any of them and for each
+        other; returns their numbers. There are no arrays, here and among them."""
+        first = self.units
+        self.units += len(jobs)
+        index, dependencies, dependents = self.index, self.dependencies, self.dependents
+        assert isinstance(dependencies, list) and isinstance(dependents, list)
+        for at, job in enumerate(jobs, first):
+            index[job.job_id] = at
+        dependents += [_NONE] * len(jobs)
+        for at, job in enumerate(jobs, first):
+            before = tuple([index[name] for name in job.depends_on]) if job.depends_on else _NONE
+            dependencies.append(before)
+            for other in before:
+                if not isinstance(dependents[other], list):
+                    dependents[other] = list(dependents[other])
+                dependents[other].append(at)
+        return range(first, self.units)
+
     def order(self) -> list[int]:
         """The jobs so that each comes after its dependencies, earlier ones of the document first.
 

@@ -91,7 +91,8 @@ def parse_stored(raw: bytes) -> QueueSpec:
     As parse_document, but for the rules that came after the first version: it is written out.
     """
     text, faults = decode(raw, "document"), Faults()
-    return _parse(_plain_members(text, faults), faults, STORED_JOB_FIELDS)
+    # One without jobs gets them while it runs.
+    return _parse(_plain_members(text, faults), faults, STORED_JOB_FIELDS, at_least=0)
 
 
 def _parse_text(text: str, sets: Mapping[str, str], now: float | None, name: str = "") -> QueueSpec:
@@ -131,14 +132,20 @@ def _parse_given(
     return replace(queue, given=expansion.given())
 
 
+def parse_members(members: Iterable[Member], faults: Faults) -> QueueSpec:
+    """The queue of a document's members, which may have no jobs. Raises DocumentError."""
+    return _parse(members, faults, JOB_FIELDS, at_least=0)
+
+
 def _parse(
     members: Iterable[Member],
     faults: Faults,
     job_fields: dict[str, Check],
     now: float | None = None,
+    at_least: int = 1,
 ) -> QueueSpec:
     with _no_collection():
-        fields, jobs, placed = _read(members, faults, job_fields)
+        fields, jobs, placed = _read(members, faults, job_fields, at_least)
         if now is not None and "{" in str(fields.get("queue_id")):
             from runner.model.expansion.queue_names import dated
 
@@ -185,7 +192,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _read(
-    members: Iterable[Member], faults: Faults, job_fields: dict[str, Check]
+    members: Iterable[Member], faults: Faults, job_fields: dict[str, Check], at_least: int
 ) -> tuple[dict[str, Any], list[JobSpec], list[int]]:
     """The queue's own fields as they stand, its jobs, and which of them say how they are placed."""
     fields: dict[str, Any] = {}
@@ -198,7 +205,7 @@ def _read(
             fields[key] = value
             if key == JOBS and not isinstance(value, list):
                 faults.add(f".{JOBS}", f"must be an array of jobs, not {kind(value)}")
-    if fields.get(JOBS) == [] and not jobs:
+    if fields.get(JOBS) == [] and len(jobs) < at_least:
         faults.add(f".{JOBS}", "must hold at least one job")
     return fields, jobs, builder.placed
 

@@ -85,6 +85,13 @@ class JobInShort(DocumentPart):
     hold: bool = Field(
         default=False, description="Whether the job waits, also when it could start, for a release."
     )
+    expands: str | None = Field(
+        default=None,
+        description="The file, relative to the working directory, in which the job leaves further "
+        'jobs: {"jobs": […]}. When it has succeeded they are added to the queue as JOB.ID, and '
+        "those that depend on this job wait for them, too.",
+        json_schema_extra={"minLength": 1},
+    )
 
     create_working_directory: bool | None = Field(
         default=None,

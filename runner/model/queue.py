@@ -8,7 +8,7 @@ the models of ``pydantic_models``: `Queue`, `Job` and so on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -33,6 +33,9 @@ RETRY_ON = ("exit", "timeout", "signal")
 FRESH = ("keep", "check", "clear")
 """What is done about result files that are older than their job: they are stored and told, they
 count as missing, or they are moved aside before it starts."""
+
+MAX_JOBS: Final = 100_000
+"""The most jobs that a document is written out to, and a queue gets by jobs that expand."""
 
 RUN_IF = ("success", "failure", "always")
 ON_FAILURE = ("stop", "continue")
@@ -92,7 +95,8 @@ class JobSpec:
     ``inputs_in_timeout``: the time that its inputs take counts as the attempt's. ``output_paths``:
     files for the jobs that depend on this one, which are no results. ``array`` None: one command.
     ``allow_failure``: a failure is tolerated, and dependants take it for success.
-    ``hold``: it starts when a person releases it.
+    ``hold``: it starts when a person releases it. ``expands``: the file in which it leaves further
+    jobs, which are added to the queue when it has completed.
     """
 
     job_id: str
@@ -116,6 +120,7 @@ class JobSpec:
     create_working_directory: bool | None = None
     allow_failure: bool = False
     hold: bool = False
+    expands: str | None = None
 
     @property
     def kept_paths(self) -> tuple[ResultSpec, ...]:
@@ -141,11 +146,13 @@ class QueueSpec:
 
     ``placement``: what holds for jobs that say nothing of it; ``pools``: sorted names and amounts.
     ``given``: the JSON text of the document that this one was written out from, if it was.
+    ``added``: the jobs at the end that the queue got while it ran, by id, each with the job that
+    expanded to it, or None where it was asked for; see ``growth``.
     """
 
     queue_id: str | None
     queue_name: str
-    jobs: tuple[JobSpec, ...]
+    jobs: Sequence[JobSpec]
     global_timeout: float
     on_failure: str
     result_s3_bucket: str | None = None
@@ -161,6 +168,7 @@ class QueueSpec:
     max_failures: int | None = None
     notify: tuple[NotifySpec, ...] = ()
     given: str | None = field(default=None, compare=False, repr=False)
+    added: Mapping[str, str | None] = field(default_factory=dict, compare=False, repr=False)
 
     def with_id(self, queue_id: str) -> QueueSpec:
         """The same queue under this id."""

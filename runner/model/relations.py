@@ -51,6 +51,9 @@ def check_ids(jobs: Sequence[JobSpec], faults: Faults) -> None:
                 _check_elements(job, jobs, place, index, faults)
         if job.array is not None:
             _check_log_folder(job, at, index, faults)
+            if job.expands is not None:
+                told = "an array has no file to expand to: a job behind it may, that waits for all"
+                faults.add(f"{JOBS}[{at}].expands", told)
         elif job.input_paths:
             _check_inputs(job, at, faults)
     for cycle in find_cycles(jobs):

@@ -43,6 +43,12 @@ def dump_document(queue: QueueSpec) -> str:
     return f"{{{given}{text}"
 
 
+def dump_job(job: JobSpec) -> str:
+    """A job as it stands in a dumped document: one line."""
+    text = _encode(_plain(job, _JOB_DEFAULTS))
+    return escaped(text) if OPEN in text else text
+
+
 def given_part(document: str) -> str:
     """What a dumped document that begins with GIVEN_PREFIX was written out from, as JSON."""
     _, end = json.JSONDecoder().raw_decode(document, len(GIVEN_PREFIX))
@@ -158,7 +164,7 @@ def _defaults(
     return {
         field.name: field.default if field.default_factory is MISSING else field.default_factory()
         for field in fields(record)
-        if field.name not in ("jobs", "given")
+        if field.name not in ("jobs", "given", "added")
     }
 
 

@@ -26,6 +26,7 @@ from runner.core.states import (
     to_record,
 )
 from runner.errors import StateError
+from runner.model.growth import AddedJob
 from runner.model.records import Count, Name, Rule, WallTime, decode, each_named, number, read
 from runner.results.claim import SucceededError
 from runner.results.escape import shown
@@ -33,6 +34,8 @@ from runner.results.layout import Layout
 from runner.results.store import MAX_RECORD, ChangedError, ResultStore
 
 VERSION = 1
+GROWN = 2
+"""The version of a part of a queue with added jobs, which an earlier runner must not pass over."""
 
 WHOLE_EVERY = 256
 """Parts from one that holds all records to the next, at most."""
@@ -62,6 +65,7 @@ class JournalPart:
     jobs: Jobs
     requests: Mapping[str, float] = field(default_factory=dict)
     document: str | None = None
+    added: Mapping[int, AddedJob] = field(default_factory=dict)
 
     @property
     def whole(self) -> bool:
@@ -71,7 +75,7 @@ class JournalPart:
     def encoded(self) -> bytes:
         """As it is stored."""
         told = {
-            "version": VERSION,
+            "version": GROWN if self.added else VERSION,
             "writer": self.writer,
             "wall": self.moment.wall,
             "mono": self.moment.mono,
@@ -80,6 +84,8 @@ class JournalPart:
             "jobs": {str(index): to_record(state) for index, state in self.jobs.items()},
             "requests": dict(self.requests),
         }
+        if self.added:
+            told["added"] = {str(at): [job.parent, job.text] for at, job in self.added.items()}
         text = json.dumps(told, separators=(",", ":"), ensure_ascii=False)
         return gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)
 
@@ -94,6 +100,9 @@ class _Stored:
     jobs: Annotated[Mapping[str, Any], Rule(each_named(lambda value: value))]
     requests: Annotated[Mapping[str, float], Rule(each_named(number(0)))]
     document: Name | None = None
+    added: Annotated[Mapping[str, Any], Rule(each_named(lambda value: value))] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,7 @@ class JournalState:
     jobs: dict[int, JobState]
     requests: dict[str, float]
     document: str
+    added: tuple[AddedJob, ...] = ()
 
     def check(self, total: int) -> None:
         """Raise StateError unless the records are of so many jobs, or of fewer."""
@@ -200,14 +210,18 @@ def read_journal(store: ResultStore, layout: Layout, run_id: str) -> JournalStat
         raise StateError(f"{key} in {store.describe()} is missing: a part of the journal")
     jobs: dict[int, JobState] = {}
     requests: dict[str, float] = {}
+    added: dict[int, AddedJob] = {}
     for part in needed:
         jobs |= part.jobs
         requests |= part.requests
+        added |= part.added
     newest = needed[-1]
     document = needed[0].document
     if document is None:
         raise StateError(f"the journal in {store.describe()} does not say of which document it is")
-    return JournalState(last, newest.moment, newest.queue, jobs, requests, document)
+    return JournalState(
+        last, newest.moment, newest.queue, jobs, requests, document, _in_order(added)
+    )
 
 
 def parse_part(raw: bytes, name: str) -> JournalPart:
@@ -220,12 +234,13 @@ def parse_part(raw: bytes, name: str) -> JournalPart:
     if not unzip.eof:
         raise StateError(f"{name}: is cut off, or far too long")
     told = read(_Stored, decode(text, name), name)
-    if told.version != VERSION:
-        raise StateError(f"{name}: has version {told.version}, and this runner knows {VERSION}")
+    if told.version not in (VERSION, GROWN):
+        raise StateError(f"{name}: has version {told.version}, and this runner knows {GROWN}")
     queue = queue_from_record(told.queue, f"{name}: queue")
     moment = Now(told.wall, told.mono)
     jobs = _jobs(told.jobs, name)
-    return JournalPart(told.writer, moment, queue, jobs, told.requests, told.document)
+    added = _added(told.added, name)
+    return JournalPart(told.writer, moment, queue, jobs, told.requests, told.document, added)
 
 
 def _jobs(told: Mapping[str, Any], name: str) -> dict[int, JobState]:
@@ -235,6 +250,21 @@ def _jobs(told: Mapping[str, Any], name: str) -> dict[int, JobState]:
             raise StateError(f"{name}: jobs: {shown(word)} is no job's number")
         found[int(word)] = job_from_record(record, f"{name}: job {word}")
     return found
+
+
+def _added(told: Mapping[str, Any], name: str) -> dict[int, AddedJob]:
+    found = {}
+    for word, record in told.items():
+        match record:
+            case [str() | None as parent, str() as text] if word.isascii() and word.isdecimal():
+                found[int(word[:9])] = AddedJob(text, parent)
+            case _:
+                raise StateError(f"{name}: added: {shown(word)} is no job that was added")
+    return found
+
+
+def _in_order(added: Mapping[int, AddedJob]) -> tuple[AddedJob, ...]:
+    return tuple([added[at] for at in sorted(added)])
 
 
 def remove_old_parts(store: ResultStore, layout: Layout, run_id: str, whole: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import FIRST_COMPLETED
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from runner.engine.courier import Courier
 from runner.engine.engine import Engine
 from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, StateError, UsageError
-from runner.model.document import FIT, QueueSpec
+from runner.model.document import FIT, JobSpec, QueueSpec
 from runner.model.elements import unit_count
 from runner.model.graph import Graph
 from runner.model.notify import joined
@@ -101,7 +101,7 @@ class _Opened:
         self.spot_notice = paths.spot_notice
         self.database = Database(paths.database)
         try:
-            if document is None:
+            if document is None or self.database.added():
                 document = self.database.read_document()
             if document.given is not None:
                 from runner.service.given_files import write_given
@@ -165,9 +165,6 @@ class _Opened:
         except BaseException:
             self.database.close()
             raise
-        units = self.scheduler.document.jobs
-        self.names = [unit.job_id for unit in units]
-        self.timeouts = [unit.timeout for unit in units]
 
     def _remember(self, meta: Mapping[str, str], work_dir: str) -> None:
         """Relative result paths are meant from there, also by who uploads them later."""
@@ -201,8 +198,8 @@ class Session:
         self.queue_id = opened.queue_id
         self.spot_notice = opened.spot_notice
         self.elsewhere = context.backend is not None
-        self.names = opened.names
-        self.timeouts = opened.timeouts
+        self.names = opened.scheduler.names
+        self.timeouts = opened.scheduler.timeouts
         self.database = opened.database
         try:
             self.engine = Engine(
@@ -258,6 +255,20 @@ class Session:
         ``request_id`` is stored in the same step: see ``carried_out``.
         """
         await self._inside(lambda: self.engine.request(make(self.engine.now()), request_id))
+
+    async def add_jobs(self, jobs: Sequence[JobSpec], request_id: str | None = None) -> range:
+        """Add jobs to the queue as it runs; returns the numbers of their units once they are
+        durable. They may depend on each other, and on any that are there.
+
+        ``request_id`` is stored in the same step. Raises DocumentError with every fault, and
+        nothing is added then; StateError where the queue has ended.
+        """
+        return await self._inside(lambda: self.engine.added_jobs.add(tuple(jobs), request_id))
+
+    async def set_intake(self, accepts: bool) -> None:
+        """Have the queue stay when nothing is left to do (``accepts``), or end then: durable when
+        this returns. Raises StateError."""
+        await self.request(lambda now: ev.IntakeChanged(now, accepts))
 
     def carried_out(self, request_id: str) -> bool:
         """Whether a request with this id has been handled. On the session's loop."""

@@ -30,11 +30,14 @@ from runner.errors import (
     disk_error,
 )
 from runner.files import sync_folder
+from runner.model.growth import AddedJob, added_job, grown_text, with_added
+from runner.store.added_rows import add_rows, read_added, remove_added
 from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths
 from runner.store.reserved_space import keep_room
 from runner.store.rows import (
     Outline,
+    added_of,
     event_of,
     job_of,
     meta_of,
@@ -49,10 +52,14 @@ from runner.store.rows import (
 from runner.store.sqlite_errors import ADVICE, judged, translated
 
 if TYPE_CHECKING:
-    from runner.core.history import StoryEntry
+    from runner.core.history import Added, StoryEntry
     from runner.model.document import QueueSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of a state with jobs that were added while the queue ran; without any it is still version 1, for
+nothing else is different, and an earlier runner reads it."""
+
+_FIRST_VERSION = "1"
 
 UNSTORED = "unstored"
 """The key of ``meta`` under which it is noted why the last state of an ended queue couldn't be
@@ -69,8 +76,6 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY, wall REAL NOT NULL, job TEXT, even
                      detail TEXT);
 """
 
-_UPGRADES: dict[int, str] = {}
-"""From version N to N + 1: the statements. Version 1 is the first that was released."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
@@ -127,15 +132,6 @@ class Database:
                 f"{self.path}: this state has version {version}, and this runner knows 1 to "
                 f"{SCHEMA_VERSION}; use the version of runner that wrote it, or a newer one"
             )
-        if version < SCHEMA_VERSION and not self._read_only:
-            self._upgrade(version)
-
-    def _upgrade(self, version: int) -> None:
-        with self._transaction():
-            for step in range(version, SCHEMA_VERSION):
-                for statement in _UPGRADES[step].split(";"):
-                    self._connection.execute(statement)
-            self.set_meta({"schema_version": str(SCHEMA_VERSION)})
 
     def keep_room(self) -> None:
         """Have room for some hundred steps on a disk that fills up, as far as there is any now."""
@@ -157,6 +153,11 @@ class Database:
         with translated(self.path):
             query = "SELECT key, value FROM meta WHERE key <> 'document'"
             return meta_of(self._connection.execute(query), self.path)
+
+    def added(self) -> list[AddedJob]:
+        """The jobs that were added since, in order."""
+        with translated(self.path):
+            return [added_of(row, self.path) for row in read_added(self._connection)]
 
     def document(self) -> str:
         """The document as it was accepted, in canonical form."""
@@ -205,15 +206,17 @@ class Database:
     def outline(self) -> Outline:
         """What there is to see of the document, without the cost of validating it again."""
         with translated(self.path):
-            return outline_of(self.document(), self.path)
+            return outline_of(grown_text(self.document(), self.added()), self.path)
 
     def read_document(self) -> QueueSpec:
-        """The document, validated. Raises DamagedError."""
+        """The document with what was added to it, validated. Raises DamagedError."""
         from runner.model.document import parse_stored
 
         with translated(self.path):
+            added = self.added()
             try:
-                return parse_stored(self.document().encode())
+                document = parse_stored(grown_text(self.document(), added).encode())
+                return with_added(document, [each.parent for each in added])
             except (DocumentError, UnicodeEncodeError) as error:
                 raise RecordError(f"{self.path}: the document: {error}") from None
 
@@ -261,15 +264,18 @@ class Database:
         story: Iterable[StoryEntry],
         names: Sequence[str],
         requests: Mapping[str, float] = MappingProxyType({}),
+        added: Sequence[Added] = (),
     ) -> None:
         """One step. Raises DiskError with nothing written; StateError if it's beyond repair.
 
-        ``names`` are those of the units. ``requests``: the ids of requests that it carries out, and
-        when that was (wall).
+        ``names`` are those of the units. ``added``: jobs that the queue has got.
+        ``requests``: the ids of requests that it carries out, and when that was (wall).
         """
         execute = self._connection.execute
         newest = None
         with self._transaction():
+            if added:
+                self._add((each.place, added_job(each.job, each.parent)) for each in added)
             for idx, state in jobs:
                 execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, _record(state)))
             for entry in story:
@@ -285,12 +291,29 @@ class Database:
         if newest is not None:
             self._last_event.write(queue.run_id, newest)
 
+    def _add(self, added: Iterable[tuple[int, AddedJob]]) -> None:
+        """Within a transaction."""
+        add_rows(self._connection, added)
+        self.set_meta({"schema_version": str(SCHEMA_VERSION)})
+
     def replace_all(
-        self, document: str, queue: QueueState, jobs: Iterable[tuple[int, JobState]]
+        self,
+        document: str,
+        queue: QueueState,
+        jobs: Iterable[tuple[int, JobState]],
+        added: Sequence[tuple[int, AddedJob]] | None = None,
     ) -> None:
-        """Accept a changed document: its jobs have other numbers, so every record is new."""
+        """Accept a changed document: its jobs have other numbers, so every record is new.
+
+        ``added``: what was added to it, with its numbers; None: that stays as it is.
+        """
         execute = self._connection.execute
         with self._transaction():
+            if added is not None:
+                remove_added(self._connection)
+                self.set_meta({"schema_version": _FIRST_VERSION})
+                if added:
+                    self._add(added)
             execute("DELETE FROM jobs")
             for idx, state in jobs:
                 execute("INSERT INTO jobs VALUES (?, ?)", (idx, _record(state)))
@@ -355,7 +378,7 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(f"BEGIN; {_TABLES}")
                 connection.execute("INSERT INTO queue VALUES (1, ?)", (_dumps(to_record(queue)),))
-                rows = {**meta, "document": document, "schema_version": str(SCHEMA_VERSION)}
+                rows = {**meta, "document": document, "schema_version": _FIRST_VERSION}
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", meta_rows(rows))
                 connection.execute("COMMIT")
                 connection.execute("PRAGMA journal_mode = WAL")

@@ -134,6 +134,18 @@ class Projection:
             at = array.units.stop
         self._chunks += [_Chunk(first) for first in range(at, len(names), CHUNK)]
         self._firsts = [chunk.first for chunk in self._chunks]
+        self._total = len(names)
+
+    def grow(self) -> None:
+        """There are more names at the end now, of plain jobs. Where one is of an array a new
+        projection is needed."""
+        first, self._total = self._total, len(self._names)
+        if self._firsts and first < self._firsts[-1] + CHUNK:
+            self._chunks[-1].stale.add(0)
+            first = self._firsts[-1] + CHUNK
+        for at in range(first, self._total, CHUNK):
+            self._chunks.append(_Chunk(at))
+            self._firsts.append(at)
 
     def touch(self, unit: int) -> None:
         """The unit's record has changed since the last rendering."""
@@ -145,15 +157,16 @@ class Projection:
 
         ``jobs`` is a snapshot of the caller's: a list that nobody changes.
         """
-        for chunk in self._chunks:
+        chunks, total = list(self._chunks), min(self._total, len(jobs))
+        for chunk in chunks:
             chunk.begin()
         head = _dumps(queue_view(self._queue_id, self._queue_name, queue))
         pieces = [head[:-1].encode("utf-8", "replace") + b',"jobs":[\n']
-        for number, chunk in enumerate(self._chunks):
+        for number, chunk in enumerate(chunks):
             text = chunk.text
             if text is None:
                 if chunk.array is None:
-                    text = self._render_jobs(number, jobs)
+                    text = self._render_jobs(number, jobs, total)
                 else:
                     parts: list[ArrayPart] = []
                     for part in self._parts_of(chunk, chunk.array, jobs):
@@ -164,12 +177,13 @@ class Projection:
                 yield None
             pieces.append(text)
             pieces.append(b",\n")
-        pieces[-1] = b"\n]}\n"
+        pieces[1 if len(pieces) == 1 else -1 :] = [b"\n]}\n"]
         yield pieces
 
-    def _render_jobs(self, number: int, jobs: list[JobState]) -> bytes:
+    def _render_jobs(self, number: int, jobs: list[JobState], total: int) -> bytes:
         first = self._firsts[number]
-        end = self._firsts[number + 1] if number + 1 < len(self._firsts) else len(self._names)
+        end = self._firsts[number + 1] if number + 1 < len(self._firsts) else total
+        end = min(end, total)
         views = (
             _dumps(job_view(name, state))
             for name, state in zip(self._names[first:end], jobs[first:end], strict=True)

@@ -16,6 +16,7 @@ from typing import Any
 from runner.core.states import JobState, QueueState, job_from_record, queue_from_record
 from runner.errors import RecordError
 from runner.model.elements import ArrayUnits, arrays_of, element_name
+from runner.model.growth import AddedJob
 from runner.model.placement import ArraySpec
 from runner.model.queue import JobSpec
 from runner.model.records import WallTime, decode, identifier, read, text
@@ -121,6 +122,13 @@ def job_of(index: int, record: Any, total: int, path: Path) -> JobState:
     if not 0 <= index < total:
         raise RecordError(f"{name}: the document has {total} jobs")
     return job_from_record(decode(text_of(record, name), name), name)
+
+
+def added_of(row: tuple[Any, ...], path: Path) -> AddedJob:
+    """A job that was added to the document."""
+    parent, job = row
+    name = f"{path}: a job that was added"
+    return AddedJob(text_of(job, name), None if parent is None else text_of(parent, name))
 
 
 def outline_of(document: str, path: Path) -> Outline:

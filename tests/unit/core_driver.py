@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from core_arrays import check_files
@@ -20,7 +21,7 @@ from runner.core.actions import (
     SignalTree,
     StartAttempt,
 )
-from runner.core.history import StoryEntry
+from runner.core.history import Added, StoryEntry
 from runner.core.scheduler import Scheduler
 from runner.core.states import (
     JobState,
@@ -32,6 +33,7 @@ from runner.core.states import (
 )
 from runner.model.document import JobSpec, QueueSpec, RetrySpec
 from runner.model.graph import Graph
+from runner.model.growth import grown
 
 EPOCH = 1_700_000_000.0
 BOOT = "boot-1"
@@ -71,6 +73,7 @@ class Driver:
         self.did: list[Action] = []
         self.all: list[Action] = []
         self.story: list[StoryEntry] = []
+        self.added: list[Added] = []
         self.core = Scheduler(queue, self.graph, QueueState(run_id="0123456789abcdef"))
 
     # -- events ------------------------------------------------------------------------------
@@ -83,7 +86,9 @@ class Driver:
         self.did = self.core.handle(event)
         check(self.core, event, self.did)
         self.all += self.did
-        self.story += self.core.take_changes().story
+        changes = self.core.take_changes()
+        self.story += changes.story
+        self.added += changes.added
         return self.did
 
     def open(self, *requests: Callable[[ev.Now], ev.Event], collects: bool = False) -> Driver:
@@ -105,6 +110,22 @@ class Driver:
         self.send(
             ev.AttemptStarted(self.now(), self.at(name), self.token(name), 42, since, adopted)
         )
+
+    def expands(self, name: str, *jobs: JobSpec, fault: str | None = None) -> None:
+        """Its attempt starts, and has left these jobs, named and dependent as in its file."""
+        self.started(name)
+        found = tuple(
+            replace(
+                job,
+                job_id=f"{name}.{job.job_id}",
+                depends_on=(name, *[f"{name}.{other}" for other in job.depends_on]),
+            )
+            for job in jobs
+        )
+        self.ends(name, ev.Exited(0), fan_out=ev.FanOut(found, fault))
+
+    def add(self, *jobs: JobSpec) -> None:
+        self.send(ev.JobsAdded(self.now(), jobs))
 
     def over(self, name: str) -> None:
         self.send(ev.CommandEnded(self.now(), self.at(name), self.token(name)))
@@ -203,7 +224,10 @@ class Driver:
             if to_record(state)
         }
         queue = queue_from_record(json.loads(json.dumps(to_record(self.core.queue))), "it")
-        self.load(queue, jobs, document or self.document)
+        jobs_added = [each.job for each in self.added]
+        parents = [each.parent for each in self.added]
+        self.added = []
+        self.load(queue, jobs, grown(document or self.document, jobs_added, parents))
         self.wall += down
         if boot:
             self.boot, self.mono = f"{self.boot}+", 10.0

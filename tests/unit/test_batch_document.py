@@ -41,6 +41,7 @@ SAID: dict[str, Any] = {
     "keep_background": True,
     "create_working_directory": True,
     "pools": {"p": 1},
+    "expands": "fan.json",
 }
 """A value of each field that a table refuses."""
 

@@ -192,6 +192,7 @@ QUEUE = QueueState(
             True,
         ),
     ),
+    accepts_jobs=True,
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from runner.model.checks import Check
 from runner.model.expansion.defaults import default_fields
 from runner.model.expansion.expressions import Template, compiled, filled
-from runner.model.expansion.matrix import MATRIX_FIELDS, MAX_JOBS, Matrix, matrix_of
+from runner.model.expansion.matrix import MATRIX_FIELDS, Matrix, matrix_of
 from runner.model.expansion.parameters import (
     PREFIX,
     check_params,
@@ -28,6 +28,7 @@ from runner.model.expansion.places import GivenFaults
 from runner.model.in_short import DEFAULTS, PARAMS, Member
 from runner.model.json_reader import JOBS, MAX_BYTES, is_ignored
 from runner.model.messages import did_you_mean, quoted, step
+from runner.model.queue import MAX_JOBS
 from runner.model.validation_errors import InvalidError
 
 _PARTS_OF = re.compile(r"(.+)\[((?:[A-Za-z_]\w*)(?:\s*,\s*[A-Za-z_]\w*)*)\]")

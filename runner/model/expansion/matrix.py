@@ -22,9 +22,6 @@ NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
 """What names of parameters and of a matrix look like."""
 
 MAX_NAMES = 16
-MAX_JOBS = 100_000
-"""The most jobs of a document with a matrix in it."""
-
 MAX_COMBINATIONS = 1_000_000
 """Combinations that are looked at, those that are excluded included."""
 

@@ -1,0 +1,36 @@
+"""The table of the jobs that a queue has got while it ran: there once it has got any.
+
+Each call is made within a transaction of the caller's, who translates what SQLite raises.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from runner.model.growth import AddedJob
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS added (place INTEGER PRIMARY KEY, parent TEXT, job TEXT NOT NULL)
+"""
+
+
+def read_added(connection: sqlite3.Connection) -> Iterable[tuple[Any, ...]]:
+    """The parent and the text of each, in order."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'added'"
+    if connection.execute(query).fetchone() is None:
+        return ()
+    return connection.execute("SELECT parent, job FROM added ORDER BY place")
+
+
+def add_rows(connection: sqlite3.Connection, added: Iterable[tuple[int, AddedJob]]) -> None:
+    """Write these, each at its place."""
+    connection.execute(_TABLE)
+    rows = [(place, each.parent, each.text) for place, each in added]
+    connection.executemany("INSERT OR REPLACE INTO added VALUES (?, ?, ?)", rows)
+
+
+def remove_added(connection: sqlite3.Connection) -> None:
+    """As if there had never been any."""
+    connection.execute("DROP TABLE IF EXISTS added")

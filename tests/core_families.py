@@ -1,0 +1,45 @@
+"""How a job that has expanded to others stands for those behind it, told from the records alone."""
+
+from __future__ import annotations
+
+from core_arrays import status_of, units_of
+
+from runner.core.scheduler import Scheduler
+from runner.core.states import ENDED, JobStatus
+
+
+def members_of(scheduler: Scheduler, node: int) -> list[int]:
+    """What a job has expanded to, by number; an array has not."""
+    if node >= len(scheduler.jobs):
+        return []
+    name = scheduler.names[node]
+    added = scheduler.document.added
+    return [scheduler.graph.index[child] for child, parent in added.items() if parent == name]
+
+
+def is_inside(scheduler: Scheduler, by: int, node: int) -> bool:
+    """Whether ``by`` is of the family of ``node``: for those the job is one like any other."""
+    return any(
+        by in (member, *units_of(scheduler, member)) for member in members_of(scheduler, node)
+    )
+
+
+def seen(scheduler: Scheduler, node: int, by: int | None = None) -> JobStatus:
+    """A tolerated failure is a success for those behind it; and for those outside a job stands as
+    all that it has expanded to does, once that has ended."""
+    status = status_of(scheduler, node)
+    job = scheduler.document.jobs[units_of(scheduler, node)[0]]
+    if status is JobStatus.FAILED and job.allow_failure:
+        return JobStatus.COMPLETED
+    members = members_of(scheduler, node)
+    if status is not JobStatus.COMPLETED or not members:
+        return status
+    if by is not None and is_inside(scheduler, by, node):
+        return status
+    statuses = {seen(scheduler, member) for member in members}
+    if not statuses <= ENDED:
+        return JobStatus.PENDING
+    for trouble in (JobStatus.FAILED, JobStatus.CANCELLED):
+        if trouble in statuses and not job.allow_failure:
+            return trouble
+    return status
