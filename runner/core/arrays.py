@@ -242,7 +242,7 @@ class ArrayStates:
 
     def at(self, node: int) -> ArrayState | None:
         """The array of this number; None for a unit's."""
-        return self.all[node - self._units] if node >= self._units else None
+        return self.all[node - self._units] if self.all and node >= self._units else None
 
     def of(self, unit: int) -> ArrayState | None:
         """The array that a unit is an element of."""

@@ -87,7 +87,7 @@ class AddedJobs:
         live = self._scheduler.attempt(event.job, event.token)
         if job.expands is None or event.outcome != ev.Exited(0) or live is None or live.stop:
             return event
-        if event.token not in self._reading:
+        if event.token not in self._reading and not self._stopped:
             self._reading.add(event.token)
             self._read(job, event)
         return ev.CommandEnded(event.now, event.job, event.token)
