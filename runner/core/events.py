@@ -8,31 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.core.outcomes import (
-    Exited as Exited,
-)
-from runner.core.outcomes import (
-    FanOut as FanOut,
-)
-from runner.core.outcomes import (
-    Lost as Lost,
-)
-from runner.core.outcomes import (
-    NotRunnable as NotRunnable,
-)
-from runner.core.outcomes import (
-    Now as Now,
-)
-from runner.core.outcomes import (
-    Outcome as Outcome,
-)
-from runner.core.outcomes import (
-    Signalled as Signalled,
-)
-from runner.core.outcomes import (
-    Usage as Usage,
-)
-from runner.model.queue import JobSpec
+from runner.core.intake import FanOut as FanOut
+from runner.core.intake import IntakeChanged as IntakeChanged
+from runner.core.intake import JobsAdded as JobsAdded
+from runner.core.outcomes import Exited as Exited
+from runner.core.outcomes import Lost as Lost
+from runner.core.outcomes import NotRunnable as NotRunnable
+from runner.core.outcomes import Now as Now
+from runner.core.outcomes import Outcome as Outcome
+from runner.core.outcomes import Signalled as Signalled
+from runner.core.outcomes import Usage as Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,22 +275,6 @@ class RetryRequested:
     jobs: tuple[int, ...] | None = None
     completed: bool = False
     dependants: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class JobsAdded:
-    """These jobs were asked for; what they wait for is there, or among them before or behind."""
-
-    now: Now
-    jobs: tuple[JobSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeChanged:
-    """The queue is to stay when nothing is left to do (``accepts``), or to end then."""
-
-    now: Now
-    accepts: bool
 
 
 @dataclass(frozen=True, slots=True)

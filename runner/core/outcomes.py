@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from runner.model.queue import JobSpec
-
 
 class Now(NamedTuple):
     """A moment: ``wall`` is seconds since the epoch, ``mono`` the boot's monotonic seconds."""
@@ -60,12 +58,3 @@ class Usage:
     cpu_seconds: float
     max_rss: int
     oom_kills: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FanOut:
-    """The jobs that a job has left in the file it ``expands``, under their names in the queue; or
-    why that file holds none."""
-
-    jobs: tuple[JobSpec, ...] = ()
-    fault: str | None = None

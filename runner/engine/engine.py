@@ -86,15 +86,13 @@ class Engine:
         self.added_jobs = AddedJobs(context, scheduler, self.post, self.request)
         acts = (self._on_durable, self._break, self._say, self._on_succeeded)
         self._commits = Commits(context, database, scheduler, self._later, *acts)
-        self._scheduled = False
         self._timer = DeadlineTimer(
             scheduler,
             lambda due, call: self._loop.call_at(due, call, context=self._callback_context),
             self._on_deadline,
         )
-        self._hold = False
+        self._scheduled = self._hold = self._closed = False
         self._start_blocks = StartBlocks(self._space, self._wake)
-        self._closed = False
         self.succeeded: SucceededError | None = None
         self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
 
@@ -169,11 +167,9 @@ class Engine:
     def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply one event and store it; no attempt is looked at and nothing starts."""
         scheduler = self.scheduler
-        for event in opening_events(
-            scheduler, self.backend, self._lost_steps, collects=False, resting=True
-        ):
-            scheduler.handle(event)
-        scheduler.handle(make(now()))
+        lost = self._lost_steps
+        opening = opening_events(scheduler, self.backend, lost, collects=False, resting=True)
+        list(map(scheduler.handle, (*opening, make(now()))))
         changes = scheduler.take_changes()
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
         added, names = changes.added, scheduler.names
@@ -303,9 +299,7 @@ class Engine:
         return []
 
     def _on_durable(self, step: Step) -> None:
-        if step.changes.added:
-            self._state_file_writer.grow()
-        self._state_file_writer.changed(step.changes.jobs)
+        self._state_file_writer.changed(step.changes.jobs, grown=bool(step.changes.added))
         self.files.wake()
         self.notices.noticed(step.changes.story)
         step.tell_waiters()

@@ -40,15 +40,15 @@ class StateFileWriter:
         name, arrays = scheduler.document.queue_name, scheduler.graph.arrays
         return Projection(self._context.queue_id, name, scheduler.names, arrays)
 
-    def grow(self) -> None:
-        """The queue has got jobs."""
-        if self._scheduler.arrays:
-            self._projection = self._anew()
-        else:
-            self._projection.grow()
+    def changed(self, jobs: Iterable[int], *, grown: bool = False) -> None:
+        """Have the file written anew soon; a change during the writing has it written again.
 
-    def changed(self, jobs: Iterable[int]) -> None:
-        """Have the file written anew soon; a change during the writing has it written again."""
+        ``grown``: the queue has got jobs.
+        """
+        if grown and self._scheduler.arrays:
+            self._projection = self._anew()
+        elif grown:
+            self._projection.grow()
         for index in jobs:
             self._projection.touch(index)
         self._stale = True

@@ -333,10 +333,8 @@ INPUT_FIELDS: dict[str, Check] = {"s3": _s3_source, "path": _filled}
 INPUT_REQUIRED = frozenset(INPUT_FIELDS)
 
 RESULT_FIELDS: dict[str, Check] = {
-    "path": _glob,
-    "optional": check_boolean,
-    "fresh": choice(FRESH),
-}
+    "path": _glob, "optional": check_boolean, "fresh": choice(FRESH),
+}  # fmt: skip
 RESULT_REQUIRED = frozenset({"path"})
 
 JOB_FIELDS: dict[str, Check] = {
