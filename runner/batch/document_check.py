@@ -229,6 +229,8 @@ def _said(placement: Placement, of: QueueSpec | JobSpec) -> Iterator[str]:
         yield "pools"
     if isinstance(of, JobSpec) and of.keep_background:
         yield "keep_background"
+    if isinstance(of, JobSpec) and of.expands:
+        yield "expands"
 
 
 def _fields(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tuple[str, str | None]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.core import events as ev
@@ -66,8 +67,8 @@ class Engine:
         self._database = database
         self._observe = observe
         self._lost_steps = LostSteps(database, brought_back)
-        self._loop = asyncio.get_running_loop()
-        self._callback_context = owned(self._loop, self._on_failed_callback)
+        self._loop = loop = asyncio.get_running_loop()
+        self._callback_context = owned(loop, self._on_failed_callback)
         self._space = Space(context.paths.root, context.disk_reserve)
         make = context.backend or ProcessBackend
         self.backend: AttemptBackend = make(context, scheduler, self.post, self._space.is_short)
@@ -84,17 +85,14 @@ class Engine:
         self._inbox: list[ev.Event] = []
         self.notices = Notices(context, scheduler, self.post)
         self.added_jobs = AddedJobs(context, scheduler, self.post, self.request)
-        acts = (self._on_durable, self._break, self._say, self._on_succeeded)
+        acts = self._on_durable, self._break, self._say, self._on_succeeded
         self._commits = Commits(context, database, scheduler, self._later, *acts)
-        self._timer = DeadlineTimer(
-            scheduler,
-            lambda due, call: self._loop.call_at(due, call, context=self._callback_context),
-            self._on_deadline,
-        )
+        at = partial(loop.call_at, context=self._callback_context)
+        self._timer = DeadlineTimer(scheduler, at, self._on_deadline)
         self._scheduled = self._hold = self._closed = False
         self._start_blocks = StartBlocks(self._space, self._wake)
         self.succeeded: SucceededError | None = None
-        self._finished: asyncio.Future[QueueStatus] = self._loop.create_future()
+        self._finished: asyncio.Future[QueueStatus] = loop.create_future()
 
     # -- life --------------------------------------------------------------------------------
 
@@ -138,7 +136,7 @@ class Engine:
             self._start_blocks.wait_for(self._queue_uploads.look(), NOT_ASKED)
         self.backend.warm_up()
         store = self.context.results
-        described = store.describe() if store is not None else None
+        described = None if store is None else store.describe()
         new_store = described is not None and described != self._database.meta().get("results")
         for event in opening_events(
             self.scheduler,
@@ -167,9 +165,10 @@ class Engine:
     def apply_resting(self, make: Callable[[ev.Now], ev.Event]) -> None:
         """Apply one event and store it; no attempt is looked at and nothing starts."""
         scheduler = self.scheduler
-        lost = self._lost_steps
-        opening = opening_events(scheduler, self.backend, lost, collects=False, resting=True)
-        list(map(scheduler.handle, (*opening, make(now()))))
+        more = {"collects": False, "resting": True}
+        opening = opening_events(scheduler, self.backend, self._lost_steps, **more)
+        for event in (*opening, make(now())):
+            scheduler.handle(event)
         changes = scheduler.take_changes()
         records = [(index, scheduler.jobs[index]) for index in changes.jobs]
         added, names = changes.added, scheduler.names
@@ -393,8 +392,8 @@ class Engine:
     @property
     def exit_incomplete(self) -> bool:
         """Whether results, or the state, are missing from the store at the end."""
-        unstored = self._queue_uploads and self._queue_uploads.error
-        return bool(unstored) or self.scheduler.incomplete
+        uploads = self._queue_uploads
+        return bool(uploads and uploads.error) or self.scheduler.incomplete
 
 
 _MAY_STOP = (ev.TimerFired, ev.CancelRequested, ev.InterruptRequested, ev.SpotNotice)
