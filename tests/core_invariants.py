@@ -28,9 +28,11 @@ from runner.core.actions import (
     StartAttempt,
 )
 from runner.core.events import Event, OutputsChecked, RetryRequested, TimerFired
+from runner.core.explain import PlannedJob, Situation, of_job, of_queue
 from runner.core.inputs import AHEAD
 from runner.core.scheduler import Scheduler
 from runner.core.states import ENDED, WAITING, JobState, JobStatus, QueueStatus, StopReason
+from runner.store.projection import job_view, queue_view
 
 NOT_DONE = {JobStatus.FAILED, JobStatus.SKIPPED, JobStatus.CANCELLED}
 
@@ -43,11 +45,38 @@ def check(scheduler: Scheduler, event: Event | None = None, actions: Sequence[Ac
     if scheduler.open and not scheduler.finished:
         check_order(scheduler)
         check_may_go_on(scheduler)
+        check_explained(scheduler)
     if event is not None:
         check_actions(scheduler, actions)
     if isinstance(event, TimerFired):
         due = scheduler.next_deadline()
         assert due is None or due > event.now.mono, "a timer that has fired is due again at once"
+
+
+def check_explained(scheduler: Scheduler) -> None:
+    """A job that could start has started, so each that waits has a reason that can be told."""
+    document = scheduler.document
+    if scheduler.arrays or len(document.jobs) > 50:
+        return
+    seen_to = scheduler.fetching or scheduler.restoring or scheduler.collecting
+    out_of_time = scheduler.queue.worked >= document.global_timeout
+    if seen_to or scheduler.background or out_of_time or scheduler.frontier.chosen is not None:
+        return  # files, processes and a part of the queue that `status` doesn't tell of
+    plan = {
+        job.job_id: PlannedJob(job.job_id, tuple(job.depends_on), job.run_if)
+        for job in document.jobs
+    }
+    names = [job.job_id for job in document.jobs]
+    rows = [job_view(name, state) for name, state in zip(names, scheduler.jobs, strict=True)]
+    queue = {**queue_view("q", "q", scheduler.queue), "worker": "a test"}
+    if (blocked := scheduler.interrupting or scheduler.blocked) is not None:
+        queue["blocked"] = blocked
+    now = Situation(queue, rows, plan, scheduler.most)
+    if of_queue(now):
+        return
+    for row in rows:
+        if row["status"] == "pending":
+            assert of_job(now, row), f"nobody could say why {row['job_id']} waits"
 
 
 def check_records(scheduler: Scheduler) -> None:

@@ -31,6 +31,7 @@ VERBS = {
     "submit": "submit a queue to the daemon",
     "queues": "list the queues",
     "status": "show the state of a queue and its jobs",
+    "explain": "say why jobs wait or have failed, and what to do",
     "logs": "show a job's output",
     "results": "fetch a queue's results and logs into a folder",
     "upload": "store results that an ended queue could not store",

@@ -386,12 +386,3 @@ def _end_of_machine(paths: StatePaths) -> str | None:
     from runner.service.machine_view import pending_action
 
     return pending_action(paths)
-
-
-QUERIES: dict[str, Query] = {
-    "ping": ping,
-    "queues": queues,
-    "status": status,
-    "job": job,
-    "logs": logs,
-}

@@ -21,7 +21,6 @@ from runner.errors import ConflictError, RunnerError, StateError, UsageError
 from runner.model.messages import did_you_mean, quoted
 from runner.service import request_fields as given
 from runner.service.queries import (
-    QUERIES,
     Answer,
     QueryContext,
     has_news,
@@ -29,6 +28,7 @@ from runner.service.queries import (
     queue_name,
     stored_snapshot,
 )
+from runner.service.query_table import QUERIES
 from runner.service.queue_entry import QueueEntry
 from runner.service.read_throttle import ReadThrottle
 from runner.service.request_fields import Fields
@@ -359,6 +359,7 @@ FIELDS: dict[str, set[str]] = {
     "queues": set(),
     "status": {"queue", "after", "limit", "status", "jobs"},
     "job": {"queue", "job"},
+    "plan": {"queue", "after", "limit"},
     "logs": {
         "queue",
         "job",

@@ -298,6 +298,32 @@ def _no_job(name: str, names: Sequence[str], queue_id: str) -> RunnerError:
     return NotFoundError(f"there is no job {quoted(name)} in '{queue_id}'{hint}")
 
 
+def plan(where: str | None, fields: Mapping[str, Any]) -> Answer:
+    """What ``plan`` answers, of the document that is stored. Raises NotFoundError, StoreError."""
+    if where is None:
+        raise NotFoundError("it is not known where the queue's results are, and its document")
+    from runner.results.journal import read_journal
+    from runner.results.stored_queue import read_queue
+    from runner.service.query_table import page_of
+    from runner.service.resume_from_store import stored_document
+
+    store = open_store(where)
+    try:
+        try:
+            run_id = read_queue(store, Layout()).run_id
+        except NotFoundError:
+            journal = None  # nothing has begun
+        else:
+            journal = read_journal(store, Layout(), run_id)
+        # Of a queue on AWS Batch that was mended it is the corrected one.
+        document = stored_document(store, None if journal is None else journal.document)
+    finally:
+        store.close()
+    if document is None:
+        raise NotFoundError(f"there is no {Layout.document_key} in {where}")
+    return page_of(document, fields.get("after") or 0, fields.get("limit"))
+
+
 # -- before there is anything ------------------------------------------------------------------
 
 

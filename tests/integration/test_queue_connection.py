@@ -21,6 +21,7 @@ from elsewhere import Elsewhere
 from s3_endpoint import Endpoint
 from world import World
 
+from runner.core.explain import PlannedJob, Situation, of_job
 from runner.errors import ExitCode, NotFoundError, RunnerError, UnreachableError, UsageError
 from runner.model.settings import Settings, load_settings
 from runner.targets.batch.connection import BatchConnection
@@ -175,6 +176,20 @@ def test_a_status_is_read_in_pages(rig: Rig) -> None:
     some = there.query("status", status=["failed", "skipped"], brief=True)
     assert [job["job_id"] for job in some["jobs"]] == ["second", "third"]
     assert not there.query("status", limit=0).get("jobs")
+    there.close()
+
+
+@every(*ALL)
+def test_why_a_job_stands_as_it_does_is_told_alike(rig: Rig) -> None:
+    """`explain` would know nothing of what a job waits for, or only on one machine."""
+    there = rig.connect()
+    plan = there.query("plan", after=1, limit=1)
+    assert [each[0] for each in plan["plan"]] == ["second"] and plan["after"] == 2
+    answer, whole = there.query("status"), there.query("plan")["plan"]
+    planned = {name: PlannedJob(name, tuple(after), run_if) for name, run_if, *after in whole}
+    now = Situation(answer["queue"], answer["jobs"], planned)
+    codes = {name: [reason.code for reason in of_job(now, now.by_id[name])] for name in planned}
+    assert codes == {"first": [], "second": ["exit_code"], "third": ["dependency_failed"]}
     there.close()
 
 

@@ -79,6 +79,9 @@ def test_a_queue_is_driven_to_its_end_with_the_laptop_closed(laptop: Laptop) -> 
         "after": ("skipped", 0),
     }  # fmt: skip
     assert sorted(proof.read_text().split("\n")[:-1]) == ["a 1", "bad 1", "long 1"]
+    plan = there.query("plan")
+    assert ["after", "success", "bad"] in plan["plan"]
+    assert plan["batch"] == {"job_queue": "queue", "region": "us-east-1"}
     answer = there.query("logs", job="a", offsets={"stdout": 0})
     assert base64.b64decode(answer["streams"]["stdout"]["data"]) == b"a 1\n"
     assert "attempt_failed" in [each["event"] for each in there.query("job", job="bad")["story"]]

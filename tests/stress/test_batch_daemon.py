@@ -170,3 +170,21 @@ def test_what_can_not_be_is_refused_and_nothing_is_kept(served: Served) -> None:
     twice = served.submit(job("a", "sleep 600"))
     assert twice.returncode == 2 and "on this machine" in twice.stderr
     world.call("cancel", "--all")
+
+
+def test_what_batch_waits_for_is_explained(served: Served) -> None:
+    """A job that AWS Batch can't place would only be `running`, for hours."""
+    served.account.server.set_placing(served.account.environment, False)
+    served.submit(job("a", timeout="1h"), job("b", depends_on=["a"]))
+    served.world.until(lambda: served.submitted() == 1)
+    (there,) = served.account.server.jobs()
+    served.account.wait(there.id, "RUNNABLE")
+    told = served.world.data("explain", "--queue", "q")
+    a, b = told["jobs"]
+    assert (a["job_id"], a["status"], b["reasons"][0]["holders"]) == ("a", "running", ["a"])
+    assert a["reasons"][0]["code"].startswith("batch.")
+    assert there.id in a["reasons"][0]["text"]
+    shown = served.world.call("explain", "a", "--queue", "q").stdout
+    assert "a is running" in shown and "[batch." in shown
+    served.world.call("cancel", "--all", "--queue", "q")
+    assert served.account.wait(there.id)["status"] == "FAILED"

@@ -145,6 +145,13 @@ class BatchConnection:
                 return self._job(fields["job"])
             case "logs":
                 return self._logs(fields)
+            case "plan":
+                options, launch = self._found().options or {}, self._found()
+                place = {"job_queue": options.get("job_queue"), "region": launch.region}
+                answer = stored_status.plan(launch.store, fields)
+                if (most := options.get("max_parallel")) is not None:
+                    answer["most"] = most or None
+                return {**answer, "batch": place}
             case "queues":
                 queue = self._status({"limit": 0})["queue"]
                 return {"queues": [{name: queue[name] for name in ("queue_id", "status")}]}

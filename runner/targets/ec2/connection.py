@@ -158,7 +158,7 @@ class Ec2Connection:
             return self._stored.read()
 
     def facts(self) -> Answer:
-        """The instance, for programs; empty as long as it hasn't been looked for."""
+        """The instance, for programs."""
         return instance_view(self._found, time.time()) if self._found is not None else {}
 
     # -- queries -----------------------------------------------------------------------------
@@ -167,6 +167,8 @@ class Ec2Connection:
         """See QueueConnection: the machine's answer, else what S3 has."""
         if request == "wait":
             return self._waiting.wait(fields.get("timeout") or 0.0)
+        if request == "plan":  # SSM would be slow
+            return stored_status.plan(self._store(), fields)
         follow = fields.pop("follow", None)
         answer = self._live(request, fields) or self._from_store(request, fields)
         if request == "logs" and follow:
@@ -361,8 +363,7 @@ class Ec2Connection:
             raise _unreachable(self._why(error)) from None
 
     def submit(self, text: str, again: str, batch: Mapping[str, str] | None = None) -> Answer:
-        """See QueueConnection: the document goes by way of S3, and this computer remembers where
-        it went. Raises UsageError for one that is to run on AWS Batch."""
+        """See QueueConnection: the document goes by way of S3; this computer remembers where."""
         if batch is not None:
             raise UsageError(
                 "a machine on EC2 runs its queues itself: `runner launch --target batch` has a "

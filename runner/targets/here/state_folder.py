@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runner.service.queries import QUERIES, QueryContext
+from runner.service.queries import QueryContext
+from runner.service.query_table import QUERIES
 from runner.service.queue_repository import QueueRepository
 from runner.service.views import StoredViews
 
