@@ -257,10 +257,14 @@ class StartsBlocked:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """A person wants these jobs (None: the whole queue) to end."""
+    """A person wants these jobs (None: the whole queue) to end.
+
+    ``waiting_only``: of these jobs those that run are left alone.
+    """
 
     now: Now
     jobs: tuple[int, ...] | None = None
+    waiting_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

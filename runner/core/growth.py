@@ -12,7 +12,7 @@ from runner.core.consequences import end, forbidden, reconsider
 from runner.core.events import FanOut, IntakeChanged, JobsAdded, Now
 from runner.core.history import Added
 from runner.core.queue_records import QueueRecords
-from runner.core.states import PENDING, QUEUE_ENDED, WAITING, changed
+from runner.core.states import PENDING, QUEUE_ENDED, WAITING, QueueStatus, changed
 from runner.model.growth import children_of
 from runner.model.queue import MAX_JOBS, JobSpec
 
@@ -28,12 +28,22 @@ def on_jobs_added(records: QueueRecords, event: JobsAdded) -> None:
 
 
 def on_intake_changed(records: QueueRecords, event: IntakeChanged) -> None:
-    """From now on the queue stays when nothing is left to do, or ends then."""
+    """From now on the queue stays when nothing is left to do, or ends then. One that has ended is
+    opened again, with a fresh clock."""
+    if event.accepts and records.queue.status in QUEUE_ENDED and not records.finished:
+        _open_again(records, event.now)
     if event.accepts is not records.queue.accepts_jobs:
         records.queue = changed(records.queue, accepts_jobs=event.accepts)
         told = "opened_for_jobs" if event.accepts else "closed_for_jobs"
         records.tell(event.now.wall, None, told)
     records.changes.urgent = True
+
+
+def _open_again(records: QueueRecords, now: Now) -> None:
+    records.queue = changed(
+        records.queue, worked=0.0, mono=now.mono, timed_out=False, cancelling=False, reason=None
+    )
+    records.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None)
 
 
 def fault_of(records: QueueRecords, parent: int, fan_out: FanOut | None) -> str | None:

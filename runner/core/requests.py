@@ -33,15 +33,18 @@ def on_cancel(records: QueueRecords, event: ev.CancelRequested) -> None:
         termination.stop_all(records, event.now.mono, event.now.wall, StopReason.CANCELLED)
         give_up(records, event.now.wall)
     else:
-        _cancel_jobs(records, event.now, sorted(set(event.jobs)))
+        _cancel_jobs(records, event.now, sorted(set(event.jobs)), event.waiting_only)
 
 
-def _cancel_jobs(records: QueueRecords, now: ev.Now, indices: list[int]) -> None:
+def _cancel_jobs(
+    records: QueueRecords, now: ev.Now, indices: list[int], waiting_only: bool
+) -> None:
     ends = []
     for index in indices:
         state = records.jobs[index]
         if state.live is not None:
-            termination.stop(records, now.mono, now.wall, index, StopReason.CANCELLED)
+            if not waiting_only:
+                termination.stop(records, now.mono, now.wall, index, StopReason.CANCELLED)
         elif state.status in WAITING:
             ends.append((index, job_ends.cancelled(state)))
     end(records, now.wall, ends)

@@ -120,21 +120,23 @@ class ForkerClient:
         return [*options, root, str(given_descriptors()), SHIM_MARK, self._shim_records.mark]
 
     def kill(self) -> None:
-        """End it at once. It is our child and not reaped yet, so its pid is nobody else's."""
+        """End it at once. As long as it is our child and not reaped its pid is nobody else's."""
         if self._control is not None:
             self._control.close()
             self._control = None
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            if _end_of(self._pid, os.WNOHANG) == 0:
+                os.kill(self._pid, signal.SIGKILL)
+                _end_of(self._pid)
 
     def close(self) -> None:
         """Let go of it: it ends by itself when its shims, and what it has adopted, have ended."""
         if self._control is not None:
             self._control.close()
             self._control = None
-            # A job may have stopped it.
-            os.kill(self._pid, signal.SIGCONT)
-            _left.add(self._pid)
+            if _end_of(self._pid, os.WNOHANG) == 0:
+                # A job may have stopped it.
+                os.kill(self._pid, signal.SIGCONT)
+                _left.add(self._pid)
         _reap_left()
 
 
@@ -144,5 +146,14 @@ _left: set[int] = set()
 
 def _reap_left() -> None:
     for pid in list(_left):
-        if os.waitpid(pid, os.WNOHANG)[0]:
+        if _end_of(pid, os.WNOHANG):
             _left.discard(pid)
+
+
+def _end_of(pid: int, options: int = 0) -> int:
+    """waitpid(2) of a child of ours: 0 while it lives. In a program that reaps whatever child has
+    ended, or ignores SIGCHLD, it is the kernel that says it is gone."""
+    try:
+        return os.waitpid(pid, options)[0]
+    except ChildProcessError:
+        return pid

@@ -120,6 +120,11 @@ class QueuePaths:
         """Copies of results whose upload takes too long for those who wait for it."""
         return self.root / "spool"
 
+    @property
+    def payloads(self) -> Path:
+        """Calls of functions, and their results, of a queue that an Executor has made."""
+        return self.root / "payloads"
+
     def upload_record(self, job_id: str) -> Path:
         """What of a job is stored already, while its upload isn't done."""
         return self.root / "uploads" / f"{job_id}.jsonl"

@@ -23,6 +23,7 @@ FLOORS = [
     {"service"},
     {"targets", "report"},
     {"fleet"},
+    {"api"},
     {"cli"},
     {"__main__", "__init__"},
 ]

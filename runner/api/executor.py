@@ -1,0 +1,326 @@
+"""``Executor``: the interface of ``concurrent.futures`` over a queue of jobs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from runner.api.capabilities import NOTHING_SAID, parse_capabilities
+from runner.api.executor_session import ON_EXIT, ExecutorSession
+from runner.api.future import JobFuture
+from runner.api.job_errors import PayloadError
+from runner.api.job_target import JobTarget
+from runner.api.local_target import LocalTarget
+from runner.api.payload import pickled
+from runner.api.tasks import CommandTask, FunctionTask, InputFile
+from runner.api.unpicklable import describe_unpicklable, name_of
+from runner.model.fields import ID_PATTERN, JOB_FIELDS
+from runner.model.messages import did_you_mean, one_of, quoted
+from runner.model.settings import load_settings
+from runner.model.validation_errors import InvalidError
+
+TARGETS = ("local",)
+LATER_TARGETS = ("daemon", "batch", "fleet")
+
+DEFAULT_NAME = "executor"
+
+_NAMED = 40
+"""Letters of a function's or command's name that are in its job's id."""
+
+
+class Executor(futures.Executor):
+    """Runs functions and commands as jobs of a queue; ``submit`` gives Futures.
+
+    ``target``: where they run; `local`: processes of this machine, driven by the calling process.
+    ``state_dir``: where its queue is kept; it then outlives the process, and an Executor with the
+    same folder and ``name`` goes on with it. Without one it is in a temporary folder that is
+    removed at the end. ``max_workers``: how many jobs run at once, by default one for each
+    processor. ``modules``: their functions and classes travel by value, as those of `__main__` do.
+    ``code``: a folder of modules, a copy of which the jobs import from. ``on_exit``: what becomes
+    of the jobs if the interpreter ends before ``shutdown``: `wait` for them, `cancel` them, or
+    `detach` (with a ``state_dir`` only): those that run go on, the next Executor goes on with all.
+
+    Raises ValueError for a wrong argument, LockedError if another process works on the queue.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        target: str = "local",
+        state_dir: str | os.PathLike[str] | None = None,
+        name: str = DEFAULT_NAME,
+        modules: Iterable[ModuleType] = (),
+        code: str | os.PathLike[str] | None = None,
+        on_exit: str = "wait",
+    ) -> None:
+        _check_target(target)
+        workers = _check_workers(max_workers)
+        if on_exit not in ON_EXIT:
+            near = did_you_mean(str(on_exit), ON_EXIT)
+            raise ValueError(f"on_exit: must be {one_of(ON_EXIT)}, not {on_exit!r}{near}")
+        if on_exit == "detach" and state_dir is None:
+            raise ValueError(
+                'on_exit: "detach" needs a state_dir: without one the jobs\' files are removed '
+                "with the process"
+            )
+        if not isinstance(name, str) or not re.fullmatch(ID_PATTERN, name):
+            raise ValueError(f"name: {name!r} is not an id: letters, digits, '.', '_' and '-'")
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        root = Path(tempfile.mkdtemp(prefix="runner-executor-")) if state_dir is None else None
+        try:
+            settings = load_settings(
+                os.environ,
+                root=os.geteuid() == 0,
+                home=Path(os.path.expanduser("~")),
+                overrides={"state_dir": root or Path(os.path.abspath(os.fspath(state_dir or ".")))},
+            )
+            self._path = _copied(code, settings.state_dir / "code") if code is not None else []
+
+            def open_targets(session: ExecutorSession) -> list[JobTarget]:
+                local = LocalTarget(
+                    settings, name, session, max_workers=workers, durable=root is None
+                )
+                return [local]
+
+            self._session = ExecutorSession(open_targets, on_exit, root)
+        except BaseException:
+            if root is not None:
+                shutil.rmtree(root, ignore_errors=True)
+            raise
+        self._wanted = NOTHING_SAID
+        self._source = f"{os.uname().nodename}:{os.getpid()}"
+        # Of the Executor and all its views: with the last of them goes the session.
+        self._handle = _Handle()
+        weakref.finalize(
+            self._handle, self._session.shutdown, wait=False, cancel_futures=False
+        ).atexit = False
+
+    # -- options -----------------------------------------------------------------------------
+
+    def options(self, **options: Any) -> Executor:
+        """The same executor with other options for what is submitted through what this returns.
+
+        ``cpus``, ``memory`` (`"16GiB"`, or a number of MiB), ``gpus``, ``timeout`` (seconds, or
+        `"1h30m"`; of each attempt), ``retry`` (a number of attempts, or what a job's `retry` is in
+        a document), ``env``, ``image``, ``region``, ``queue``, ``job_definition``, ``target``.
+        Raises ValueError naming each option that is unknown or wrong, and the nearest known one.
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._wanted = parse_capabilities(options).over(self._wanted)
+        return view
+
+    # -- submitting --------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture:
+        """Have ``fn(*args, **kwargs)`` called in a process of its own.
+
+        Raises PayloadError, naming the object, if the call can't be pickled; ValueError if no
+        target can run it; RuntimeError after shutdown.
+        """
+        session = self._session
+        session.check_open()
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {type(fn).__name__}")
+        target = session.route(self._wanted, function=True)
+        try:
+            body = pickled((fn, args, kwargs))
+        except Exception as error:
+            where = describe_unpicklable(fn, args, kwargs, pickled)
+            raise PayloadError(f"the call can't be pickled: {where}: {error}") from error
+        name = name_of(fn)
+        job_id = session.next_id(_id_from(name, "call"))
+        payload = target.store_call(job_id, body, [*self._path, *_import_path()])
+        task = FunctionTask(job_id, self._source, name, payload, self._wanted)
+        return session.submit(target, task)
+
+    def submit_command(
+        self,
+        command: str | Sequence[str],
+        capabilities: Mapping[str, Any] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        input_paths: Iterable[Mapping[str, str]] = (),
+        result_paths: Iterable[str] = (),
+        timeout: float | str | None = None,
+        retry: int | Mapping[str, Any] | None = None,
+        check: bool = False,
+    ) -> JobFuture:
+        """Have a command run: a string by bash, a list as a program and its arguments.
+
+        ``capabilities``: as the options of ``options``, under their names or AWS Batch's. The
+        Future's result is a CommandResult, whatever the exit status is; with ``check`` a command
+        that fails raises JobError. Raises ValueError for a wrong argument.
+        """
+        self._session.check_open()
+        wanted = parse_capabilities(capabilities or {}).over(self._wanted)
+        said = {"env": env, "timeout": timeout, "retry": retry}
+        own = parse_capabilities({key: value for key, value in said.items() if value is not None})
+        wanted = own.over(wanted)
+        script, argv = _check_command(command)
+        inputs = _checked("input_paths", [dict(each) for each in input_paths])
+        results = _checked("result_paths", _listed("result_paths", result_paths))
+        target = self._session.route(wanted, function=False)
+        first = script.split(maxsplit=1)[0] if script is not None else (argv or ("",))[0]
+        task = CommandTask(
+            id=self._session.next_id(_id_from(os.path.basename(first), "command")),
+            source=self._source,
+            script=script,
+            argv=argv,
+            input_paths=tuple(InputFile(each.s3, each.path) for each in inputs),
+            result_paths=tuple(each.path for each in results),
+            capabilities=wanted,
+        )
+        return self._session.submit(target, task, check=check)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[Any]:
+        """As the standard library's: results in the order of the arguments.
+
+        ``chunksize``: how many calls are one job.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout)
+        chunks = _chunks(zip(*iterables, strict=False), chunksize)
+        results = super().map(_ChunkCall(fn), chunks, timeout=timeout)
+        return itertools.chain.from_iterable(results)
+
+    def attach(self, job_id: str) -> JobFuture:
+        """A Future for a job of this executor's queue, also one of an earlier session.
+
+        Raises NotFoundError if there is no such job.
+        """
+        if not isinstance(job_id, str):
+            raise TypeError(f"job_id must be a str, not {type(job_id).__name__}")
+        return self._session.attach(job_id)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs. ``wait``: until all have ended; ``cancel_futures``: those that
+        haven't started don't."""
+        self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+class _Handle:
+    """What an Executor and its views share, so that the end of the last of them is seen."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _ChunkCall:
+    """Calls a function for each of several tuples of arguments."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        self.__qualname__ = name_of(fn)
+
+    def __call__(self, chunk: list[tuple[Any, ...]]) -> list[Any]:
+        return [self._fn(*each) for each in chunk]
+
+
+def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    calls = iter(calls)
+    while chunk := list(itertools.islice(calls, size)):
+        yield chunk
+
+
+def _check_target(target: object) -> None:
+    if target in TARGETS:
+        return
+    if target in LATER_TARGETS:
+        raise ValueError(f'target: "{target}" is not supported yet: only {one_of(TARGETS)}')
+    near = did_you_mean(str(target), (*TARGETS, *LATER_TARGETS))
+    raise ValueError(f"target: must be {one_of(TARGETS)}, not {target!r}{near}")
+
+
+def _check_workers(count: int | None) -> int:
+    if count is None:
+        from runner.host.processors import usable_processors
+
+        return usable_processors()
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"max_workers must be a whole number, not {count!r}")
+    if count <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    return count
+
+
+def _check_command(command: object) -> tuple[str | None, tuple[str, ...] | None]:
+    """A script for bash, or an argv. Raises ValueError."""
+    if isinstance(command, str):
+        if not command.strip():
+            raise ValueError("command: must not be empty")
+        _checked("command", command)
+        return command, None
+    if not isinstance(command, Sequence) or isinstance(command, bytes):
+        raise ValueError(f"command: must be a str or a list of str, not {type(command).__name__}")
+    for index, word in enumerate(command):
+        if not isinstance(word, str):
+            raise ValueError(f"command[{index}]: must be a str, not {type(word).__name__}")
+        if "\0" in word:
+            raise ValueError(f"command[{index}]: must not hold a NUL character")
+    if not command or not command[0]:
+        raise ValueError("command: must name a program")
+    return None, tuple(command)
+
+
+def _checked(field: str, value: Any) -> Any:
+    """A value by the rules of a document's field. Raises ValueError with each error's place."""
+    try:
+        return JOB_FIELDS[field](value)
+    except InvalidError as error:
+        raise ValueError("\n".join(f"{field}{at}: {text}" for at, text in error.faults)) from None
+
+
+def _listed(field: str, value: Iterable[str]) -> list[str]:
+    if isinstance(value, str):
+        raise ValueError(f"{field}: must be a list of globs, not the string {quoted(value)}")
+    return list(value)
+
+
+def _id_from(name: str, otherwise: str) -> str:
+    """The beginning of a job's id: a name, as far as an id may hold it."""
+    name = name.rpartition("<locals>.")[2]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "", name).strip("._-")[:_NAMED] or otherwise
+
+
+def _import_path() -> list[str]:
+    """Where this process imports from."""
+    return [os.path.abspath(each) for each in sys.path if isinstance(each, str)]
+
+
+def _copied(code: str | os.PathLike[str], into: Path) -> list[str]:
+    """A copy of a folder of code as it is now, to import from. Raises ValueError, OSError."""
+    source = Path(code)
+    if not source.is_dir():
+        raise ValueError(f"code: {source} is not a folder")
+    into.mkdir(parents=True, exist_ok=True)
+    copy = Path(tempfile.mkdtemp(prefix="", dir=into))
+    package = (source / "__init__.py").is_file()
+    shutil.copytree(
+        source,
+        copy / source.resolve().name if package else copy,
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__", ".git", ".venv"),
+    )
+    return [str(copy)]

@@ -1,0 +1,87 @@
+"""The files of an executor's jobs on this machine: payloads of calls, logs of commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.api.job_errors import PayloadError
+from runner.api.job_target import CommandOutput, JobEnd
+from runner.api.payload import (
+    CALL,
+    ERROR,
+    RESULT,
+    PickledPayload,
+    read_payload,
+    remove,
+    write_payload,
+)
+from runner.api.tasks import PayloadReference
+from runner.api.worker import REFUSED_SUFFIX
+from runner.errors import NotFoundError
+from runner.store.paths import LogPaths
+
+OUTPUT_KEPT = 1024 * 1024
+"""Bytes of a command's output that are in its result; the logs have all of it."""
+
+
+class JobFiles:
+    """``payloads``: the folder of calls and results. ``durable``: a power cut loses nothing, and
+    results stay, so that another session may attach to their jobs."""
+
+    def __init__(self, payloads: Path, logs: LogPaths, *, durable: bool) -> None:
+        self._payloads = payloads
+        self._logs = logs
+        self._durable = durable
+
+    def store_call(self, job_id: str, body: bytes, path: Sequence[str]) -> PayloadReference:
+        """Keep a call's payload until its job has ended. Raises OSError."""
+        where = self._payloads / f"{job_id}.call"
+        header = write_payload(where, CALL, body, path, durable=self._durable)
+        return PayloadReference(str(where), header.sha256, header.size)
+
+    def result(self, end: JobEnd) -> PickledPayload | None:
+        """What the call's last attempt has left; None: nothing. Raises PayloadError, OSError."""
+        where = self._result(end)
+        try:
+            return read_payload(where, (RESULT, ERROR))
+        except FileNotFoundError:
+            pass
+        try:
+            message = Path(f"{where}{REFUSED_SUFFIX}").read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+        raise PayloadError(message)
+
+    def forget(self, end: JobEnd) -> None:
+        """The job is over, and its result was taken."""
+        remove(self._payloads / f"{end.job_id}.call")
+        if not self._durable:
+            remove(self._result(end))
+
+    def _result(self, end: JobEnd) -> Path:
+        return self._payloads / f"{end.job_id}.result.{end.attempt}"
+
+    def log(self, job_id: str, stream: str) -> str:
+        """All that the newest attempt has printed. Raises NotFoundError, OSError."""
+        try:
+            with open(self._logs.newest(job_id, stream), "rb") as file:
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            raise NotFoundError(f"there is no log of job '{job_id}'") from None
+
+    def output(self, end: JobEnd) -> CommandOutput:
+        """The end of what a job's newest attempt has printed."""
+        stdout, more_out = self._tail(end.job_id, "stdout")
+        stderr, more_err = self._tail(end.job_id, "stderr")
+        return CommandOutput(stdout, stderr, more_out or more_err)
+
+    def _tail(self, job_id: str, stream: str) -> tuple[str, bool]:
+        try:
+            with open(self._logs.newest(job_id, stream), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - OUTPUT_KEPT))
+                return file.read().decode(errors="replace"), size > OUTPUT_KEPT
+        except OSError:
+            return "", False
