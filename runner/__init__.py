@@ -3,8 +3,8 @@
 The models to build a queue document with in Python come from here: `Queue`, `Job`, `Retry`,
 `InputPath`, `ResultPath`, `BatchOptions`, `Notify`; and `Executor`, which runs functions and
 commands, with what its Futures give: `JobFuture`, `CommandResult`, `JobError`, `PayloadError`. They
-are imported when first asked for, since they need pydantic or cloudpickle, and no verb that reports a status
-should wait for them.
+are imported when first asked for, since they need pydantic or cloudpickle, and no verb that reports
+a status should wait for them.
 """
 
 __version__ = "0.1.0"
