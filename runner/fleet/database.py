@@ -19,6 +19,7 @@ from runner.fleet.records import FleetJob, JobOptions, WorkerRecord, dump_option
 from runner.fleet.sqlite_connection import SqliteConnection
 from runner.fleet.task_rows import moment
 from runner.fleet.task_table import TaskTable
+from runner.fleet.task_views import TaskViews
 from runner.model.messages import quoted
 
 POSTGRES = ("postgresql://", "postgres://")
@@ -53,6 +54,7 @@ class FleetDatabase:
         self._sql = connection
         self.folder = folder
         self.tasks = TaskTable(connection)
+        self.views = TaskViews(connection)
 
     def another(self) -> FleetDatabase:
         """The same database over a connection of its own."""

@@ -165,6 +165,7 @@ class MessageSource:
         if job.paused:
             return
         try:
+            send_unsent(self._database, self._queue, job)
             send_unsent(self._database, self._queue, job, SENT_LONG_AGO * self._lease)
         except AwsError as error:
             self._say(f"Messages could not be sent: {error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runner.aws.errors import AwsError, ErrorKind
@@ -19,6 +20,9 @@ from runner.model.records import Count, parse
 
 RETENTION = "1209600"
 """Seconds, SQS's most: a dead letter keeps the age of the message that it was moved from."""
+
+PARALLEL = 8
+"""Batches that are sent at once."""
 
 DRAIN_VISIBILITY = 30
 """Seconds for which messages that are being looked through are hidden from others."""
@@ -99,11 +103,25 @@ class TaskQueue:
         return self._send(self.dlq_url, [(t.id, dump_message(t, dead=True)) for t in tasks])
 
     def _send(self, url: str, messages: Sequence[tuple[int, str]]) -> list[int]:
-        accepted = []
-        for start in range(0, len(messages), BATCH):
-            some = messages[start : start + BATCH]
-            refused = {each.index for each in self._sqs.send(url, [body for _, body in some])}
-            accepted += [task for at, (task, _) in enumerate(some) if at not in refused]
+        """Those of a call that failed count as not accepted; raises only where all calls did."""
+        batches = [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
+        accepted: list[int] = []
+        failed: list[AwsError] = []
+
+        def send(batch: Sequence[tuple[int, str]]) -> None:
+            try:
+                refused = {each.index for each in self._sqs.send(url, [body for _, body in batch])}
+            except AwsError as error:
+                failed.append(error)
+            else:
+                accepted.extend(task for at, (task, _) in enumerate(batch) if at not in refused)
+
+        if batches:
+            send(batches[0])
+        with ThreadPoolExecutor(PARALLEL) as threads:
+            list(threads.map(send, batches[1:]))
+        if failed and not accepted:
+            raise failed[0]
         return accepted
 
     def refuse(self, message: SqsMessage, reason: str) -> None:
@@ -197,8 +215,10 @@ def of_job(job: FleetJob, region: str | None) -> TaskQueue | None:
     return TaskQueue(Sqs(region), job.queue_url, job.dlq_url)
 
 
-def send_unsent(database: FleetDatabase, queue: TaskQueue, job: FleetJob, older: float) -> int:
-    """Tell of tasks that wait and of which no message was accepted for so many seconds.
+def send_unsent(
+    database: FleetDatabase, queue: TaskQueue, job: FleetJob, older: float | None = None
+) -> int:
+    """Tell of due tasks of which no message was accepted, ever or for ``older`` seconds.
 
     Returns how many messages were accepted. A call that is cut is made good by the next one.
     """

@@ -25,6 +25,10 @@ TASK_TABLES = """
 """
 
 
+WAITS = "state IN ('pending', 'retryable_failed')"
+"""As the partial indexes have it, word for word: PostgreSQL uses them for nothing else."""
+
+
 def moment(value: float | datetime | None) -> float | None:
     """Wall seconds of what is a number in SQLite and a timestamptz in PostgreSQL."""
     return value.timestamp() if isinstance(value, datetime) else value

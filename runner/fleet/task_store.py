@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ class SuccessMarker:
         """The metrics of the run that counts. Raises RecordError."""
         raw = json.dumps(self.metrics)
         return parse_metrics(raw, f"{MARKER} of {self.task}", self.duration_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLog:
+    """What one job of a run has printed to ``stdout`` or ``stderr``."""
+
+    job: str
+    stream: str
+    data: bytes
 
 
 def folder_of(task: FleetTask) -> str:
@@ -120,6 +130,17 @@ class TaskStore:
         if found is None:
             raise ChangedError(f"{key} is gone from {self.describe()} just after it was written")
         return found
+
+    def logs(self, task: FleetTask, run: int) -> Iterator[TaskLog]:
+        """What the jobs of a run have printed, as far as it is stored. Raises StoreError."""
+        prefix = f"{folder_of(task)}/{run}/jobs/"
+        for entry in sorted(self._store.list(prefix), key=lambda entry: entry.key):
+            parts = entry.key.removeprefix(prefix).split("/")
+            if parts[-1] in ("stdout.log", "stderr.log") and "attempts" not in parts:
+                data = self._store.get_bytes(entry.key)
+                if data is not None:
+                    stream = parts[-1].removesuffix(".log")
+                    yield TaskLog("/".join(parts[:-1]), stream, data)
 
     def close(self) -> None:
         """Give back what it holds."""

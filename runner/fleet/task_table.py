@@ -9,24 +9,19 @@ called again after a DatabaseAwayError.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runner.fleet.connection import SqlConnection
 from runner.fleet.records import (
     LOST_LIMIT,
-    Backlog,
     FleetTask,
     Metrics,
-    StateTotals,
     TaskItem,
     TaskState,
 )
-from runner.fleet.task_rows import TASK_COLUMNS, TASK_TABLES, metric_values, task_of
-
-WAITS = "state IN ('pending', 'retryable_failed')"
-"""As the partial indexes have it, word for word: PostgreSQL uses them for nothing else."""
+from runner.fleet.task_rows import TASK_COLUMNS, TASK_TABLES, WAITS, metric_values, task_of
 
 CLAIMED = """
     state = 'running', epoch = epoch + 1, run = COALESCE(resume_run, epoch + 1), resume_run = NULL,
@@ -230,14 +225,15 @@ class TaskTable:
             )
             return [found for row in rows if (found := self.find(row[0])) is not None]
 
-    def unsent(self, job: int, limit: int, older: float) -> list[FleetTask]:
-        """Due tasks of which no message was accepted, or none for ``older`` seconds."""
+    def unsent(self, job: int, limit: int, older: float | None = None) -> list[FleetTask]:
+        """Due tasks of which no message was ever accepted, or else none for ``older`` seconds."""
+        # Not one condition for both: the index holds those that were never sent, and no others.
+        which = "t.sent_at IS NULL" if older is None else "t.sent_at < {after:older}"
         rows = self._sql.query(
             f"""SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
-            WHERE t.job_id = :job AND t.{WAITS}
-              AND (t.sent_at IS NULL OR t.sent_at < {{after:older}}) AND t.not_before <= {{now}}
+            WHERE t.job_id = :job AND t.{WAITS} AND {which} AND t.not_before <= {{now}}
             ORDER BY t.id LIMIT :limit""",
-            {"job": job, "limit": limit, "older": -older},
+            {"job": job, "limit": limit} | ({} if older is None else {"older": -older}),
         )
         return [task_of(row) for row in rows]
 
@@ -285,25 +281,28 @@ class TaskTable:
     def _reset(
         self, where: str, values: dict[str, Any], limit: int, keys: Sequence[str] = ()
     ) -> list[int]:
-        named = {f"key{at}": key for at, key in enumerate(keys)}
-        if keys:
-            where += f" AND task_key IN ({', '.join(f':{name}' for name in named)})"
+        some, named = _named(keys)
         rows = self._sql.query(
             f"""UPDATE task_executions SET state = 'pending', attempts = 0, lost = 0,
                 not_before = {{now}}, sent_at = NULL, dead_epoch = NULL, resume_run = NULL
-            WHERE id IN (SELECT id FROM task_executions WHERE {where} ORDER BY id LIMIT :limit)
+            WHERE id IN (SELECT id FROM task_executions WHERE {where}{some}
+                ORDER BY id LIMIT :limit)
             RETURNING id""",
             {**values, **named, "limit": limit},
         )
         return [row[0] for row in rows]
 
-    def cancel(self, job: int, keys: Sequence[str] = ()) -> int:
-        """Tasks that wait (all of them, or these) are cancelled; how many."""
-        named = {f"key{at}": key for at, key in enumerate(keys)}
-        some = f" AND task_key IN ({', '.join(f':{name}' for name in named)})" if keys else ""
+    def cancel(self, job: int, keys: Sequence[str] = (), *, running: bool = False) -> int:
+        """Tasks that wait (all of them, or these) are cancelled; how many.
+
+        ``running``: those that run, too. Their workers end them when they extend their leases.
+        """
+        some, named = _named(keys)
+        which = f"({WAITS} OR state = 'running')" if running else WAITS
         return self._sql.change(
-            f"""UPDATE task_executions SET state = 'cancelled', done_at = {{now}}
-            WHERE job_id = :job AND {WAITS}{some}""",
+            f"""UPDATE task_executions SET state = 'cancelled', done_at = {{now}},
+                lease_until = NULL
+            WHERE job_id = :job AND {which}{some}""",
             {"job": job, **named},
         )
 
@@ -325,58 +324,12 @@ class TaskTable:
         )
         return task_of(rows[0]) if rows else None
 
-    def recent(self, job: int, limit: int, state: TaskState | None = None) -> Iterator[FleetTask]:
-        """The newest tasks: those that run, then by when they ended, then by id."""
-        some = "AND t.state = :state" if state is not None else ""
-        values = {"job": job, "limit": limit} | ({"state": state.value} if state else {})
-        order = "CASE WHEN t.state = 'running' THEN 0 ELSE 1 END, t.done_at DESC NULLS LAST, t.id"
-        rows = self._sql.query(
-            f"""SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
-            WHERE t.job_id = :job {some} ORDER BY {order} DESC LIMIT :limit""",
-            values,
-        )
-        return map(task_of, rows)
 
-    def totals(self, job: int) -> list[StateTotals]:
-        """What ``jobs stats`` shows: exact, of all tasks, by state."""
-        rows = self._sql.query(
-            """SELECT state, count(*), COALESCE(sum(total_images), 0),
-                COALESCE(sum(nb_errors), 0), COALESCE(sum(total_duration_ms), 0),
-                count(total_duration_ms)
-            FROM task_executions WHERE job_id = :job GROUP BY state""",
-            {"job": job},
-        )
-        found = {
-            TaskState(state): StateTotals(
-                TaskState(state), count, int(images), int(errors), float(duration), timed
-            )
-            for state, count, images, errors, duration, timed in rows
-        }
-        return [found[state] for state in TaskState if state in found]
-
-    def backlog(self, job: int) -> Backlog:
-        """What is left. Counts no more than what an index holds."""
-        (row,) = self._sql.query(
-            f"""SELECT
-                (SELECT count(*) FROM task_executions
-                 WHERE job_id = :job AND {WAITS} AND not_before <= {{now}}),
-                (SELECT count(*) FROM task_executions WHERE job_id = :job AND {WAITS}
-                 AND not_before > {{now}}),
-                (SELECT count(*) FROM task_executions WHERE job_id = :job AND state = 'running')""",
-            {"job": job},
-        )
-        return Backlog(*row)
-
-    def newest_ends(self, job: int, count: int) -> list[TaskState]:
-        """How the tasks that ended last have ended, the newest first."""
-        rows = self._sql.query(
-            """SELECT state FROM task_executions
-            WHERE job_id = :job AND done_at IS NOT NULL
-              AND state IN ('done', 'terminal_failed', 'retryable_failed')
-            ORDER BY done_at DESC LIMIT :count""",
-            {"job": job, "count": count},
-        )
-        return [TaskState(row[0]) for row in rows]
+def _named(keys: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """A condition that names tasks, if any are named, and its values."""
+    values = {f"key{at}": key for at, key in enumerate(keys)}
+    some = f" AND task_key IN ({', '.join(f':{name}' for name in values)})" if keys else ""
+    return some, values
 
 
 def _used(change: str, values: dict[str, Any]) -> dict[str, Any]:

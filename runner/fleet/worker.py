@@ -132,7 +132,7 @@ class Worker:
 
     def _nothing_left(self) -> bool:
         """One idle worker stays while tasks run elsewhere or wait for their next attempt."""
-        backlog = self._database.tasks.backlog(self._job.id)
+        backlog = self._database.views.backlog(self._job.id)
         if self._job.paused:
             return True
         if backlog.due:
@@ -258,7 +258,7 @@ class Worker:
         self._patiently(lambda: self._source.dead_letter(job))
         self._step("dead_lettered")
         self._source.ended(taken)
-        newest = self._patiently(lambda: tasks.newest_ends(job.id, FAILED_IN_A_ROW))
+        newest = self._patiently(lambda: self._database.views.newest_ends(job.id, FAILED_IN_A_ROW))
         if (why := pause_reason(newest, f"{task.key}: {decision.reason}")) is not None:
             self._patiently(lambda: self._database.pause(job.id, why))
             self._say(f"Job {job.name} is paused: {why}")

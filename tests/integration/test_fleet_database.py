@@ -174,7 +174,7 @@ def test_a_failure_waits_and_counts(fleet: Fleet) -> None:
     assert tasks.retry_later(task, "exit status 3", 3600, Metrics(7, 7, 5.0))
     assert tasks.claim_next(fleet.job, fleet.worker, "x", LEASE) is None
     assert tasks.claim(task.id, fleet.job, fleet.worker, "x", LEASE) is None
-    backlog = tasks.backlog(fleet.job)
+    backlog = fleet.database.views.backlog(fleet.job)
     assert (backlog.due, backlog.waiting, backlog.running) == (0, 1, 0)
     found = tasks.named(fleet.job, "W1/I1")
     assert found is not None and (found.attempts, found.error) == (1, "exit status 3")
@@ -215,15 +215,20 @@ def test_totals_are_right_to_the_row(fleet: Fleet) -> None:
     tasks.finish(fleet.take(), Metrics(30, 0, 300.0))
     tasks.fail(fleet.take(), "no", Metrics(duration_ms=5.0))
     fleet.take()
-    totals = {each.state.value: each for each in tasks.totals(fleet.job)}
+    totals = {each.state.value: each for each in fleet.database.views.totals(fleet.job)}
     assert {name: each.count for name, each in totals.items()} == {
         "pending": 1, "running": 1, "done": 2, "terminal_failed": 1
     }  # fmt: skip
     done = totals["done"]
     assert (done.total_images, done.nb_errors, done.mean_ms) == (40, 1, 200.0)
-    assert next(tasks.recent(fleet.job, 2)).state is TaskState.RUNNING
-    assert [t.key for t in tasks.recent(fleet.job, 9, TaskState.TERMINAL_FAILED)] == ["W1/I3"]
-    assert [s.value for s in tasks.newest_ends(fleet.job, 2)] == ["terminal_failed", "done"]
+    assert next(fleet.database.views.recent(fleet.job, 2)).state is TaskState.RUNNING
+    assert [
+        t.key for t in fleet.database.views.recent(fleet.job, 9, TaskState.TERMINAL_FAILED)
+    ] == ["W1/I3"]
+    assert [s.value for s in fleet.database.views.newest_ends(fleet.job, 2)] == [
+        "terminal_failed",
+        "done",
+    ]
 
 
 def test_one_idle_worker_is_the_first(fleet: Fleet) -> None:

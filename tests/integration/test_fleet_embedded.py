@@ -9,6 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from runner.fleet.cli.main import run_command
+from runner.fleet.database import open_database
+from runner.fleet.records import Metrics
+
 PROGRAM = [sys.executable, "-c", "from runner.fleet.cli.main import main; main()"]
 
 
@@ -68,3 +74,57 @@ def test_tasks_are_done_once_counted_and_redriven(tmp_path: Path) -> None:
     assert fleet.data("queue", "redrive", "--job-name", "ldv1")["redriven"] == 1
     assert fleet.data("queue", "stats", "--job-name", "ldv1")["available"] == 1
     assert "needs --yes" in fleet.call("queue", "purge", "--job-name", "ldv1", code=2)
+
+
+def test_a_job_is_looked_at_and_single_tasks_acted_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever operates a fleet would have to write SQL for it."""
+    monkeypatch.chdir(tmp_path)
+    address = str(tmp_path / "fleet")
+    monkeypatch.setenv("RUNNER_FLEET", address)
+
+    def call(*words: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert run_command(list(words), "runner-fleet") == code
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    assert "There is no job" in call("status")
+    call("jobs", "create", "--name", "j", "--command", "true")
+    (tmp_path / "v.txt").write_text("W1,I1\nW1 I2\nW1 I3\nW1 I4\n")
+    call("queue", "enqueue", "--job-name", "j", "--file", "v.txt")
+    database = open_database(address)
+    job = database.job("j")
+    worker = database.register(job.id, "w")
+    task = database.tasks.claim_next(job.id, worker, "c", 60)
+    assert task is not None and database.tasks.fail(task, "exit status 3", Metrics())
+    held = database.tasks.claim_next(job.id, worker, "c", 60)
+    assert held is not None
+    told = call("status", "--job-name", "j")
+    assert "Left: 3 tasks" in told and "Workers: 1, 1 of them busy" in told
+    assert "exit status 3" in told
+    found = json.loads(call("status", "--json"))[0]
+    assert found["failures"] == [
+        {"status": "terminal_failed", "reason": "exit status 3", "count": 1}
+    ]
+    assert "nothing is stored of run 1 of W1/I1" in call(
+        "logs", "W1/I1", "--job-name", "j", code=102
+    )
+    logs = tmp_path / "fleet/results/j/W1/I1/1/jobs/a"
+    logs.mkdir(parents=True)
+    (logs / "stdout.log").write_bytes(b"out\n")
+    (logs / "stderr.log").write_bytes(b"err")
+    told = call("logs", "W1/I1", "--job-name", "j")
+    assert told == "==> a stderr <==\nerr\n==> a stdout <==\nout\n"
+    assert call("logs", "W1/I1", "--job-name", "j", "--stderr") == "err"
+    assert "1 of 1 tasks retried" in call("tasks", "retry", "W1/I1", "--job-name", "j")
+    told = call("tasks", "cancel", "W1/I2", "W1/I3", "W1/nobody", "--job-name", "j", code=102)
+    assert "2 of 3 tasks cancelled" in told and "1 of the tasks are not there" in told
+    assert not database.tasks.extend(held, 60), "its worker ends what runs"
+    call("jobs", "pause", "j", "--reason", "a bad model")
+    assert "Paused: a bad model" in call("jobs", "show", "j")
+    assert database.tasks.claim_next(job.id, worker, "c", 60) is None
+    call("jobs", "resume", "j")
+    assert database.tasks.claim_next(job.id, worker, "c", 60) is not None
+    database.close()

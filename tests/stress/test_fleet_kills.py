@@ -59,7 +59,7 @@ class KillFleet:
         job = self.database.create_job("kills", "{}", options, *urls)
         self.database.tasks.enqueue(job.id, [TaskItem.volume("W", each) for each in items])
         if self.queue is not None:
-            send_unsent(self.database, self.queue, job, 1e9)
+            send_unsent(self.database, self.queue, job)
 
     def worker(self, step: str = "-", number: int = 1, machine: str = "m1") -> Any:
         words = [self.address, "kills", str(self.folder / machine), LEASE, step, str(number)]
@@ -78,13 +78,13 @@ class KillFleet:
 
     def states(self) -> dict[str, TaskState]:
         job = self.database.job("kills").id
-        return {task.i_id or "": task.state for task in self.database.tasks.recent(job, 1000)}
+        return {task.i_id or "": task.state for task in self.database.views.recent(job, 1000)}
 
     def check(self) -> None:
         """One marker a task, equal to its row and to the results it names; none for a failure."""
         job = self.database.job("kills")
         where = Path(store_address(job, self.database.folder) or "")
-        for task in self.database.tasks.recent(job.id, 1000):
+        for task in self.database.views.recent(job.id, 1000):
             markers = list((where / "W" / (task.i_id or "")).glob("success.json"))
             if task.i_id == "terminal":
                 assert task.state is TaskState.TERMINAL_FAILED and not markers
@@ -98,21 +98,21 @@ class KillFleet:
                 "SELECT metrics FROM task_executions WHERE id = :task", {"task": task.id}
             )
             assert json.loads(rows[0][0]) == marker["metrics"]
-        totals = {each.state: each for each in self.database.tasks.totals(job.id)}
+        totals = {each.state: each for each in self.database.views.totals(job.id)}
         assert set(totals) <= {TaskState.DONE, TaskState.TERMINAL_FAILED}
 
     def check_letters(self, server: SqsServer) -> None:
         """All messages are gone, and every failure has its letter with its reason."""
         job = self.database.job("kills")
         letters = [parse_message(body) for body in server.bodies("bec_kills_dlq")]
-        failed = self.database.tasks.recent(job.id, 99, TaskState.TERMINAL_FAILED)
+        failed = self.database.views.recent(job.id, 99, TaskState.TERMINAL_FAILED)
         for task in failed:
             mine = [each for each in letters if each.task == task.id]
             assert mine and {(e.dead_epoch, e.reason) for e in mine} == {
                 (task.dead_epoch, task.error)
             }
         assert {each.task for each in letters} <= {
-            task.id for task in self.database.tasks.recent(job.id, 99, TaskState.TERMINAL_FAILED)
+            task.id for task in self.database.views.recent(job.id, 99, TaskState.TERMINAL_FAILED)
         }
 
     def close(self) -> None:

@@ -33,11 +33,15 @@ def configure(nouns: Any) -> None:
         ("delete", "delete a job, its tasks and its workers' records", _delete),
         ("stats", "show how many tasks are in which state", _stats),
         ("tasks", "show the tasks that ended last", _tasks),
+        ("pause", "start no task of a job any more", _pause),
+        ("resume", "end a pause", _resume),
     ):
         verb = _verb(verbs, name, what, execute)
         verb.add_argument("name", metavar="JOB")
         if name == "update":
             add_update_flags(verb)
+        elif name == "pause":
+            verb.add_argument("--reason", default="by hand", metavar="TEXT", help="why")
         elif name == "delete":
             verb.add_argument("--yes", "-y", action="store_true", help="don't ask")
         elif name == "tasks":
@@ -90,7 +94,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _delete(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.name)
-        totals = database.tasks.totals(job.id)
+        totals = database.views.totals(job.id)
         busy = sum(each.count for each in totals if each.state is TaskState.RUNNING)
         if busy:
             raise UsageError(f"{busy} of its tasks are running: stop their workers first")
@@ -108,6 +112,25 @@ def _delete(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _pause(arguments: argparse.Namespace) -> int:
+    return _set_pause(arguments, arguments.reason or "by hand")
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    return _set_pause(arguments, None)
+
+
+def _set_pause(arguments: argparse.Namespace, reason: str | None) -> int:
+    with opened(arguments, environment()) as database:
+        job = database.job(arguments.name)
+        database.pause(job.id, reason)
+    if arguments.json:
+        print_json({"job": job.name, "paused": reason})
+    else:
+        print(f"✓ {'Paused' if reason else 'Resumed'} job: {job.name}")
+    return ExitCode.DONE
+
+
 SHOWN = (
     TaskState.RUNNING,
     TaskState.DONE,
@@ -122,7 +145,7 @@ SHOWN = (
 def _stats(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.name)
-        by_state = {each.state: each for each in database.tasks.totals(job.id)}
+        by_state = {each.state: each for each in database.views.totals(job.id)}
     totals = [by_state[state] for state in SHOWN if state in by_state]
     count, images = sum(t.count for t in totals), sum(t.total_images for t in totals)
     errors, timed = sum(t.nb_errors for t in totals), sum(t.timed for t in totals)
@@ -178,7 +201,7 @@ def _tasks(arguments: argparse.Namespace) -> int:
     state = TaskState(arguments.status) if arguments.status else None
     with opened(arguments, environment()) as database:
         job = database.job(arguments.name)
-        found = list(database.tasks.recent(job.id, arguments.limit, state))
+        found = list(database.views.recent(job.id, arguments.limit, state))
     if arguments.json:
         print_json([_task(task) for task in found])
         return ExitCode.DONE

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from runner import __version__
 from runner.errors import ExitCode, RunnerError
-from runner.fleet.cli import job_commands, queue_commands, worker_commands
+from runner.fleet.cli import job_commands, queue_commands, task_commands, worker_commands
 from runner.model.printable import clean
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
@@ -78,4 +78,5 @@ def parser(prog: str = "runner-fleet") -> FleetParser:
     job_commands.configure(nouns)
     queue_commands.configure(nouns)
     worker_commands.configure(nouns)
+    task_commands.configure(nouns)
     return made

@@ -16,9 +16,6 @@ from runner.fleet.records import FleetJob, TaskItem, TaskState
 from runner.fleet.task_queue import of_job, send_unsent
 from runner.timestamps import rfc3339
 
-NEVER = 1e9
-"""Seconds: what was ever sent isn't sent again."""
-
 
 def configure(nouns: Any) -> None:
     """Add the commands to the command line."""
@@ -78,7 +75,7 @@ def _enqueue(arguments: argparse.Namespace) -> int:
         job = database.job(arguments.job_name)
         done = database.tasks.enqueue(job.id, items)
         queue = of_job(job, environment().region)
-        sent = None if queue is None else send_unsent(database, queue, job, NEVER)
+        sent = None if queue is None else send_unsent(database, queue, job)
         doubled = len(items) - done.new - done.known
     if arguments.json:
         told = {"enqueued": done.new, "known": done.known, "given_twice": doubled, "sent": sent}
@@ -97,7 +94,7 @@ def _enqueue(arguments: argparse.Namespace) -> int:
 def _stats(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.job_name)
-        backlog = database.tasks.backlog(job.id)
+        backlog = database.views.backlog(job.id)
         queue = of_job(job, environment().region)
         attributes = None if queue is None else queue.stats()
     if attributes is not None:
@@ -145,7 +142,7 @@ def _sqs_stats(attributes: Mapping[str, str], *, as_json: bool) -> int:
 def _purge(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.job_name)
-        backlog = database.tasks.backlog(job.id)
+        backlog = database.views.backlog(job.id)
         waits = backlog.due + backlog.waiting
         question = f"Cancel the {waits} tasks of {job.name} that wait? This is irreversible."
         if not confirmed(question, yes=arguments.yes):
@@ -153,7 +150,7 @@ def _purge(arguments: argparse.Namespace) -> int:
         cancelled = database.tasks.cancel(job.id)
         if (queue := of_job(job, environment().region)) is not None:
             queue.purge()
-        running = [task.key for task in database.tasks.recent(job.id, 1000, TaskState.RUNNING)]
+        running = [task.key for task in database.views.recent(job.id, 1000, TaskState.RUNNING)]
     if arguments.json:
         print_json({"cancelled": cancelled, "in_flight": running})
         return ExitCode.DONE
@@ -189,7 +186,7 @@ def _redrive(arguments: argparse.Namespace) -> int:
         if done and job.paused:
             database.pause(job.id, None)
         if (queue := of_job(job, environment().region)) is not None:
-            send_unsent(database, queue, job, NEVER)
+            send_unsent(database, queue, job)
             queue.drop_stale_letters(database)
     if arguments.json:
         print_json({"redriven": len(done), "unpaused": bool(done and job.paused)})

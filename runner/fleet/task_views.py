@@ -1,0 +1,87 @@
+"""Looks at the tasks of a job: the newest, how many are in which state, why some have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runner.fleet.connection import Row, SqlConnection
+from runner.fleet.records import Backlog, FleetTask, StateTotals, TaskState
+from runner.fleet.task_rows import TASK_COLUMNS, TASK_TABLES, WAITS, moment, task_of
+
+
+class TaskViews:
+    """All raise DatabaseAwayError."""
+
+    def __init__(self, connection: SqlConnection) -> None:
+        self._sql = connection
+
+    def recent(self, job: int, limit: int, state: TaskState | None = None) -> Iterator[FleetTask]:
+        """The newest tasks: those that run, then by when they ended, then by id."""
+        some = "AND t.state = :state" if state is not None else ""
+        values = {"job": job, "limit": limit} | ({"state": state.value} if state else {})
+        order = "CASE WHEN t.state = 'running' THEN 0 ELSE 1 END, t.done_at DESC NULLS LAST, t.id"
+        rows = self._sql.query(
+            f"""SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
+            WHERE t.job_id = :job {some} ORDER BY {order} DESC LIMIT :limit""",
+            values,
+        )
+        return map(task_of, rows)
+
+    def totals(self, job: int) -> list[StateTotals]:
+        """What ``jobs stats`` shows: exact, of all tasks, by state."""
+        rows = self._sql.query(
+            """SELECT state, count(*), COALESCE(sum(total_images), 0),
+                COALESCE(sum(nb_errors), 0), COALESCE(sum(total_duration_ms), 0),
+                count(total_duration_ms)
+            FROM task_executions WHERE job_id = :job GROUP BY state""",
+            {"job": job},
+        )
+        found = {
+            TaskState(state): StateTotals(
+                TaskState(state), count, int(images), int(errors), float(duration), timed
+            )
+            for state, count, images, errors, duration, timed in rows
+        }
+        return [found[state] for state in TaskState if state in found]
+
+    def backlog(self, job: int) -> Backlog:
+        """What is left. Counts no more than what an index holds."""
+        (row,) = self._sql.query(
+            f"""SELECT
+                (SELECT count(*) FROM task_executions
+                 WHERE job_id = :job AND {WAITS} AND not_before <= {{now}}),
+                (SELECT count(*) FROM task_executions WHERE job_id = :job AND {WAITS}
+                 AND not_before > {{now}}),
+                (SELECT count(*) FROM task_executions WHERE job_id = :job AND state = 'running')""",
+            {"job": job},
+        )
+        return Backlog(*row)
+
+    def done_lately(self, job: int, seconds: float) -> tuple[int, float | None]:
+        """How many were done in the last so many seconds, and when the first of them began."""
+        (row,) = self._sql.query(
+            """SELECT count(*), min(started_at) FROM task_executions
+            WHERE job_id = :job AND state = 'done' AND done_at > {after:seconds}""",
+            {"job": job, "seconds": -seconds},
+        )
+        return row[0], moment(row[1])
+
+    def failure_reasons(self, job: int, limit: int) -> list[Row]:
+        """State, reason and count of failures, the most frequent first."""
+        return self._sql.query(
+            """SELECT state, error, count(*) AS count FROM task_executions
+            WHERE job_id = :job AND state IN ('terminal_failed', 'retryable_failed')
+            GROUP BY state, error ORDER BY count DESC, error LIMIT :limit""",
+            {"job": job, "limit": limit},
+        )
+
+    def newest_ends(self, job: int, count: int) -> list[TaskState]:
+        """How the tasks that ended last have ended, the newest first."""
+        rows = self._sql.query(
+            """SELECT state FROM task_executions
+            WHERE job_id = :job AND done_at IS NOT NULL
+              AND state IN ('done', 'terminal_failed', 'retryable_failed')
+            ORDER BY done_at DESC LIMIT :count""",
+            {"job": job, "count": count},
+        )
+        return [TaskState(row[0]) for row in rows]
