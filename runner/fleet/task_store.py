@@ -134,10 +134,12 @@ class TaskStore:
     def logs(self, task: FleetTask, run: int) -> Iterator[TaskLog]:
         """What the jobs of a run have printed, as far as it is stored. Raises StoreError."""
         prefix = f"{folder_of(task)}/{run}/jobs/"
-        for entry in sorted(self._store.list(prefix), key=lambda entry: entry.key):
-            parts = entry.key.removeprefix(prefix).split("/")
+        keys = [entry.key for entry in self._store.list(prefix)]
+        # A job's output, then its errors.
+        for key in sorted(keys, key=lambda key: (key.rpartition("/")[0], "stderr.log" in key)):
+            parts = key.removeprefix(prefix).split("/")
             if parts[-1] in ("stdout.log", "stderr.log") and "attempts" not in parts:
-                data = self._store.get_bytes(entry.key)
+                data = self._store.get_bytes(key)
                 if data is not None:
                     stream = parts[-1].removesuffix(".log")
                     yield TaskLog("/".join(parts[:-1]), stream, data)

@@ -116,7 +116,7 @@ def test_a_job_is_looked_at_and_single_tasks_acted_on(
     (logs / "stdout.log").write_bytes(b"out\n")
     (logs / "stderr.log").write_bytes(b"err")
     told = call("logs", "W1/I1", "--job-name", "j")
-    assert told == "==> a stderr <==\nerr\n==> a stdout <==\nout\n"
+    assert told == "==> a stdout <==\nout\n==> a stderr <==\nerr\n"
     assert call("logs", "W1/I1", "--job-name", "j", "--stderr") == "err"
     assert "1 of 1 tasks retried" in call("tasks", "retry", "W1/I1", "--job-name", "j")
     told = call("tasks", "cancel", "W1/I2", "W1/I3", "W1/nobody", "--job-name", "j", code=102)
