@@ -25,6 +25,7 @@ def role(bucket: str, *, without: str = "") -> dict[str, Any]:
         ResultArns=f"arn:aws:s3:::{bucket}/queues/*",
         ResultPrefixes="queues/*",
         SecretArns="",
+        NoticeArns="",
         KmsKeyArn="",
     )
     policy = templates.widened(shipped["role"])

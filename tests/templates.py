@@ -27,6 +27,7 @@ ARNS = {
     "JobRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-job",
     "ExecutionRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-execution",
     "CoordinatorRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-coordinator",
+    "Notices.Arn": "arn:aws:iam::123456789012:role/runner-notices",
     "Network.GroupId": "sg-1",
 }
 
@@ -38,6 +39,7 @@ GIVEN = {
     "ResultArns": "arn:aws:s3:::one/queues/*,arn:aws:s3:::two/team-a/*",
     "ResultPrefixes": "queues/*,team-a/*",
     "SecretArns": "arn:aws:ssm:us-east-1:123456789012:parameter/hf/*",
+    "NoticeArns": "arn:aws:sns:us-east-1:123456789012:nightly",
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k",
 }
 """All that permissions can be told."""
@@ -152,14 +154,17 @@ class Template:
 
 
 def policies(**more: str) -> dict[str, dict[str, Any]]:
-    """The policy documents by who has them: ``role``, ``launch``, ``look``."""
+    """The policy documents by who has them: ``role``, ``launch``, ``look``, perhaps ``notices``."""
     made = resources(iam.PERMISSIONS, {**GIVEN, **more})
     (role,) = made["Role"]["Policies"]
-    return {
+    found = {
         "role": role["PolicyDocument"],
         "launch": made["Launch"]["PolicyDocument"],
         "look": made["Look"]["PolicyDocument"],
     }
+    if (notices := made.get("Notices")) is not None:
+        found["notices"] = notices["Policies"][0]["PolicyDocument"]
+    return found
 
 
 def batch_policies(**more: str) -> dict[str, dict[str, Any]]:

@@ -51,6 +51,7 @@ VERBS = {
     "terminate": "terminate EC2 instances and their spot requests",
     "reap": "terminate EC2 instances that are past their lifetime",
     "prune": "remove queues that ended long ago",
+    "notify": "show who is told when a queue ends, and try it out",
     "batch": "register, submit, watch and end single jobs of AWS Batch",
     "completion": "print a completion script for bash, zsh or fish",
     "setup": "make the role, policies and documents in an AWS account",

@@ -70,7 +70,7 @@ def body(message: Message) -> dict[str, Any]:
         "event": notice.event,
         "queue_id": message.queue_id,
         "queue_name": message.queue_name,
-        "run_id": message.run_id,
+        "run_id": message.run_id or None,
         "status": notice.status or None,
         "reason": notice.reason,
         "job_id": notice.job,

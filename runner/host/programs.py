@@ -43,7 +43,9 @@ def run_program(
     try:
         said, _ = process.communicate(text, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"did not end within {seconds:.0f} s"
+        if process.poll() is None:
+            return f"did not end within {seconds:.0f} s"
+        said = b""  # it has ended, and something that it left behind keeps its output open
     finally:
         # What it left behind, too: nobody else would end it.
         with suppress(ProcessLookupError, PermissionError):

@@ -18,6 +18,7 @@ from runner.service import requests
 from runner.service.batch_queues import BatchQueues
 from runner.service.environment import callers
 from runner.service.job_user import job_user
+from runner.service.notices.hosts import courier_for
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
@@ -105,7 +106,8 @@ def run_context_of(settings: Settings, entry: QueueEntry) -> RunContext:
     Raises UsageError where those can't be had.
     """
     rights = job_user(settings).rights if entry.meta.get("owner") == "daemon" else None
-    return RunContext(callers(os.environ), entry.meta.get(WORK_DIR), rights)
+    context = RunContext(callers(os.environ), entry.meta.get(WORK_DIR), rights)
+    return replace(context, courier=courier_for(settings, context))
 
 
 async def finish_uploads(

@@ -29,6 +29,7 @@ BEFORE_AND_AFTER = [
     "runner.store.database:create",
     "runner.engine.process_backend:signal_attempt",
     "runner.engine.process_backend:end_background",
+    "runner.service.notices.delivery:Sender.deliver",
 ]
 AFTER = [
     "runner.process.shim_records:ShimRecordFile.prepare",

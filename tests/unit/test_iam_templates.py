@@ -107,6 +107,7 @@ def test_objects_are_those_of_our_prefixes() -> None:
             *("queues/*/work/*", "team-a/*/work/*"),
         },
         "batch-execution": set(),
+        "notices": set(),
         "batch-coordinator": {"queues/*", "team-a/*", "runner/bundles/*", "runner/launches/*"},
         "batch": {"queues/*", "team-a/*", "runner/*"},
     }
@@ -188,7 +189,14 @@ def test_who_looks_acts_on_nothing() -> None:
 
 def test_the_role_is_given_to_ec2_only() -> None:
     """With another service's help who launches could become the role, or more."""
-    (give,) = [s for s in POLICIES["launch"]["Statement"] if s["Action"] == "iam:PassRole"]
+    given = {s["Sid"]: s for s in POLICIES["launch"]["Statement"] if s["Action"] == "iam:PassRole"}
+    assert given.keys() == {"GiveRole", "GiveNotices"}
+    notices = given["GiveNotices"]
+    assert notices["Resource"] == "arn:aws:iam::123456789012:role/runner-notices"
+    assert notices["Condition"] == {
+        "StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}
+    }
+    give = given["GiveRole"]
     assert give["Resource"] == "arn:aws:iam::123456789012:role/runner-instance"
     assert give["Condition"] == {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
 
@@ -219,6 +227,22 @@ def test_secrets_and_keys_are_those_that_were_named() -> None:
     assert granted == {GIVEN["SecretArns"], GIVEN["KmsKeyArn"]}
 
 
+def test_those_are_told_who_were_named() -> None:
+    """A job could write to every topic of the account."""
+    told = {"sns:Publish", "events:PutEvents"}
+    for made, bare in (
+        (POLICIES, policies(NoticeArns="")),
+        (batch_policies(), batch_policies(NoticeArns="")),
+    ):
+        for who in bare:
+            assert not actions(bare[who]) & told
+        for who in {"role", "notices", "batch-coordinator"} & made.keys():
+            (each,) = [s for s in made[who]["Statement"] if s["Sid"] == "Notices"]
+            assert set(words(each["Action"])) == told
+            assert words(each["Resource"]) == [GIVEN["NoticeArns"]]
+    assert "notices" not in policies(NoticeArns="")
+
+
 _NO_CALL = {
     "iam:PassRole",
     "s3:GetEncryptionConfiguration",
@@ -247,7 +271,18 @@ def test_the_agent_has_what_aws_gives_it_but_no_parameters() -> None:
 
 
 _ASKED = re.compile(r"""["']([a-z0-9]+(?:_[a-z0-9]+)+)["']|\bclient\.([a-z]+_[a-z0-9_]+)\(""")
-_SERVICES = ("ec2", "ssm", "pricing", "service-quotas", "secretsmanager", "batch", "ecr", "logs")
+_SERVICES = (
+    "ec2",
+    "ssm",
+    "pricing",
+    "service-quotas",
+    "secretsmanager",
+    "batch",
+    "ecr",
+    "logs",
+    "sns",
+    "events",
+)
 """Those of which each action is a call. CloudFormation and the rest of IAM are `setup`'s, whose
 caller is an administrator."""
 _WITHOUT = {"ssm:GetParameter"}
@@ -363,6 +398,7 @@ def test_a_second_bucket_is_added() -> None:
         "ResultArns": "arn:aws:s3:::one/queues/*",
         "ResultPrefixes": "queues/*",
         "SecretArns": "",
+        "NoticeArns": "",
         "KmsKeyArn": "",
         "AllowShell": "yes",
     }

@@ -45,6 +45,9 @@ _REPOSITORY = re.compile(r"arn:aws[a-z-]*:ecr:[a-z0-9*-]+:[0-9]{12}:repository/[
 COMPUTE = ("fargate", "fargate-spot", "ec2", "spot")
 
 _SECRET = re.compile(r"arn:aws[a-z-]*:(ssm|secretsmanager):[a-z0-9*-]+:[0-9]{12}:\S+")
+_NOTICE = re.compile(
+    r"arn:aws[a-z-]*:(sns:[a-z0-9*-]+:[0-9]{12}:|events:[a-z0-9*-]+:[0-9]{12}:event-bus/)[^\s,]+"
+)
 _KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/\S+")
 
 
@@ -59,6 +62,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secret", metavar="ARN", action="append", default=[],
         help="an SSM parameter or a secret that jobs may read; may be repeated, may end with *",
+    )  # fmt: skip
+    parser.add_argument(
+        "--notify", metavar="ARN", action="append", default=[],
+        help="an SNS topic or an event bus that queues may tell; may be repeated, may end with *",
     )  # fmt: skip
     parser.add_argument(
         "--kms-key", metavar="ARN", help="a KMS key of your own, for the bucket and the secrets"
@@ -167,6 +174,11 @@ def _check(arguments: argparse.Namespace) -> None:
         if not _SECRET.fullmatch(secret) or "," in secret:
             what = "the ARN of an SSM parameter or a secret"
             raise UsageError(f"--secret: {quoted(secret)} isn't {what}")
+    for arn in arguments.notify:
+        if not _NOTICE.fullmatch(arn):
+            raise UsageError(
+                f"--notify: {quoted(arn)} isn't the ARN of an SNS topic or an event bus"
+            )
     if arguments.job_queue is not None and not _JOB_QUEUE.fullmatch(arguments.job_queue):
         raise UsageError(f"--job-queue: {quoted(arguments.job_queue)} isn't the name of a queue")
     for arn in arguments.repository:
@@ -222,6 +234,7 @@ def _wanted_of_batch(arguments: argparse.Namespace) -> BatchSetupRequest:
         create_bucket=arguments.create_bucket is not None,
         prefix=arguments.prefix,
         secrets=arguments.secret,
+        notices=arguments.notify,
         kms_key=arguments.kms_key,
         versioning=arguments.versioning,
         definitions=arguments.definition,
@@ -240,6 +253,7 @@ def _wanted(arguments: argparse.Namespace) -> SetupRequest:
         create_bucket=arguments.create_bucket is not None,
         prefix=arguments.prefix,
         secrets=arguments.secret,
+        notices=arguments.notify,
         kms_key=arguments.kms_key,
         shell=arguments.shell,
         versioning=arguments.versioning,

@@ -48,7 +48,8 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "ExecutionRole": "role runner-batch-execution, for ECS before a container starts: pulls "
         "images from {repositories}; writes logs below /aws/batch{secrets}",
         "CoordinatorRole": "role runner-batch-coordinator, for a queue that is driven in Batch: "
-        "registers and submits {definitions} to {queues}, ends jobs; reads and writes {results}",
+        "registers and submits {definitions} to {queues}, ends jobs; reads and writes "
+        "{results}{secrets}{notices}",
         "InstanceRole": "role runner-batch-instance, for machines of a compute environment on EC2",
         "InstanceProfile": "instance profile runner-batch-instance, which gives that role to them",
         "Drive": "policy runner-batch, for people: what the coordinator may do; reads logs; looks "
@@ -95,6 +96,7 @@ class BatchSetupRequest:
     create_bucket: bool = False
     prefix: str | None = None
     secrets: Sequence[str] = ()
+    notices: Sequence[str] = ()
     kms_key: str | None = None
     versioning: bool = False
     definitions: Sequence[str] = ()
@@ -152,6 +154,7 @@ def permissions(
         "ResultArns": list_of("ResultArns", [f"{arn}/{prefix}" for arn in bucket]),
         "ResultPrefixes": list_of("ResultPrefixes", [prefix] if bucket else []),
         "SecretArns": list_of("SecretArns", wanted.secrets),
+        "NoticeArns": list_of("NoticeArns", wanted.notices),
         "KmsKeyArn": wanted.kms_key or old.get("KmsKeyArn", ""),
         "QueueArns": list_of("QueueArns", arns("batch", "job-queue", ["*"])),
         "DefinitionArns": list_of("DefinitionArns", arns("batch", "job-definition", ours)),
@@ -215,6 +218,9 @@ def _step(
     told = {
         "results": stores_of(given.get("ResultArns", "")),
         "secrets": "; reads the secrets that were named" if given.get("SecretArns") else "",
+        "notices": "; tells the topics and buses that were named"
+        if given.get("NoticeArns")
+        else "",
         "repositories": f"ECR ({_repositories(given.get('RepositoryArns', ''))})",
         "definitions": f"job definitions {of('DefinitionArns')}",
         "queues": f"job queues {of('QueueArns')}",

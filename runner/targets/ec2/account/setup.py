@@ -39,7 +39,9 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     iam.PERMISSIONS: {
         "Role": "role runner-instance, for the machines: reads and writes {results}; reads "
         "what launches have shipped, and writes how boots went; cancels spot requests that "
-        "runner has tagged; terminates itself; is reached by SSM{secrets}",
+        "runner has tagged; terminates itself; is reached by SSM{secrets}{notices}",
+        "Notices": "role runner-notices, for EventBridge Scheduler, if topics or buses were named: "
+        "tells them of a machine that died",
         "Profile": "instance profile runner-instance, which gives that role to a machine",
         "Launch": "policy runner-launch, for people: launch machines that are tagged as "
         "runner's, ask them over SSM{shell}, end them; read and write the same places",
@@ -62,6 +64,7 @@ class SetupRequest:
     create_bucket: bool = False
     prefix: str | None = None
     secrets: Sequence[str] = ()
+    notices: Sequence[str] = ()
     kms_key: str | None = None
     shell: bool | None = None
     versioning: bool = False
@@ -116,6 +119,9 @@ def _step(
     told = {
         "results": stores_of(parameters.get("ResultArns", "")),
         "secrets": "; reads the secrets that were named" if parameters.get("SecretArns") else "",
+        "notices": "; tells the topics and buses that were named"
+        if parameters.get("NoticeArns")
+        else "",
         "shell": " or in a shell" if parameters.get("AllowShell") == "yes" else "",
     }
     words = [text.format(**told) for text in WORDS[name].values()]
@@ -131,6 +137,7 @@ def permissions(old: Mapping[str, str], wanted: SetupRequest, partition: str) ->
         "ResultArns": added(old.get("ResultArns", ""), [f"{arn}/{prefix}" for arn in bucket]),
         "ResultPrefixes": added(old.get("ResultPrefixes", ""), [prefix] if bucket else []),
         "SecretArns": added(old.get("SecretArns", ""), wanted.secrets),
+        "NoticeArns": added(old.get("NoticeArns", ""), wanted.notices),
         "KmsKeyArn": wanted.kms_key or old.get("KmsKeyArn", ""),
         "AllowShell": old.get("AllowShell", "yes")
         if wanted.shell is None
