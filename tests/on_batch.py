@@ -129,19 +129,18 @@ class OnBatch:
         max_parallel: int | None = None,
     ) -> RunOutcome:
         told = {"queue_id": "q", "result_s3_bucket": self.bucket, **document}
-        options = BatchRunOptions(
-            BatchDefaults("queue", image="local/deb", job_role=ROLE),
-            self._commands,
-            max_parallel,
-            every=0.05,
-        )
         request = RunRequest(
             parse_document(json.dumps(told).encode()),
             again or RunMode(),
             RunContext({}, "/"),
-            batch=BatchRun(options, self.settings),
+            batch=BatchRun(self.options(max_parallel), self.settings),
         )
         return run(self.repository, self.settings, request, watcher or Reacting())
+
+    def options(self, max_parallel: int | None = None) -> BatchRunOptions:
+        """How a queue runs there."""
+        target = BatchDefaults("queue", image="local/deb", job_role=ROLE)
+        return BatchRunOptions(target, self._commands, max_parallel, every=0.05)
 
     def whole_state(self) -> dict[str, Any]:
         """queue-state.json."""

@@ -26,10 +26,6 @@ FILE = ("name", "size", "sha256", "mode", "attempt", "relative", "output")
 """Of an entry of a manifest."""
 
 
-LOG = ("name", "size", "sha256", "attempt")
-"""The same of a log: its file is ours here, and the containers' there, which any user may write."""
-
-
 def outcome(state: dict[str, Any], exit_code: int, stored: dict[str, bytes]) -> dict[str, Any]:
     """``state``: queue-state.json; ``stored``: what is below the queue's prefix in its store."""
     jobs = {each["job_id"]: _job(each) for each in state["jobs"]}
@@ -63,10 +59,7 @@ def _manifests(stored: dict[str, bytes]) -> dict[str, Any]:
     for key, data in stored.items():
         if key.endswith("/manifest.json") and "/checkpoint/" not in key:
             told = json.loads(data)
-            files = [
-                {name: file.get(name) for name in (LOG if _is_log(file["name"]) else FILE)}
-                for file in told["files"]
-            ]
+            files = [{name: file.get(name) for name in FILE} for file in told["files"]]
             found[key] = (
                 told["attempt"],
                 told["completed"],
@@ -74,10 +67,6 @@ def _manifests(stored: dict[str, bytes]) -> dict[str, Any]:
                 len(told.get("missing", ())),
             )
     return found
-
-
-def _is_log(name: str) -> bool:
-    return name.rpartition("/")[2] in ("stdout.log", "stderr.log")
 
 
 def stored_below(endpoint: Endpoint, bucket: str, prefix: str) -> dict[str, bytes]:
