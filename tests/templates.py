@@ -22,6 +22,8 @@ PSEUDO = {
 }
 
 ARNS = {
+    "Events.Arn": "arn:aws:sqs:us-east-1:123456789012:runner-batch-events-a",
+    "Rule.Arn": "arn:aws:events:us-east-1:123456789012:rule/runner-batch-events-a",
     "Role.Arn": "arn:aws:iam::123456789012:role/runner-instance",
     "Profile.Arn": "arn:aws:iam::123456789012:instance-profile/runner-instance",
     "JobRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-job",

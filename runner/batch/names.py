@@ -33,14 +33,16 @@ MIN_ARRAY, MAX_ARRAY = 2, 10_000
 MIN_TIMEOUT = 60
 """Seconds of ``attemptDurationSeconds`` (Batch API reference, JobTimeout)."""
 
-_PREFIX = "runner"
+PREFIX = "runner"
+"""Of the names of jobs and definitions."""
+
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
 _HASH = 16
 
 
 def job_prefix(run_id: str) -> str:
     """What the names of all jobs of a run begin with, for ListJobs; ends with ``-``."""
-    return f"{_PREFIX}-{_safe(run_id[:8])}-"
+    return f"{PREFIX}-{_safe(run_id[:8])}-"
 
 
 def job_name(run_id: str, start: int, job_id: str) -> str:
@@ -65,7 +67,7 @@ def submission_token(run_id: str, start: int) -> str:
 def definition_name(content: Mapping[str, Any]) -> str:
     """The name of the definition with this content; the same content has the same name."""
     told = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"{_PREFIX}-{hashlib.sha256(told.encode()).hexdigest()[:_HASH]}"
+    return f"{PREFIX}-{hashlib.sha256(told.encode()).hexdigest()[:_HASH]}"
 
 
 def overrides_length(overrides: Mapping[str, Any]) -> int:

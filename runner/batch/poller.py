@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
@@ -30,11 +30,21 @@ LASTS = 20.0
 PER_SECOND = 2.0
 """Calls of DescribeJobs a second. AWS publishes no limit; this is far below what people met."""
 
+UNDER_EVENTS = 30.0
+"""Seconds between two looks at a job whose changes are told by events: one may be lost."""
+
+AFTER_RING = 10.0
+"""Seconds for which a job is looked at as often as without events, once one has come: what
+DescribeJobs answers may be older than the event."""
+
 TOLD_AFTER = 5
 """Calls in a row that fail without a word."""
 
 FIRST_RETRY = 1.0
 LONGEST_RETRY = 20.0
+
+_UNDER_WAY = float("inf")
+"""In place of when a job is due: it is being looked at."""
 
 Told = Callable[[str, Mapping[str, Any] | None], None]
 """Takes a job's id and its JobDetail; None where Batch doesn't know it: not yet, or not any more.
@@ -47,6 +57,7 @@ class _Watched:
     due: float
     since: float
     seen: tuple[Any, ...] | None = None
+    rung: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -81,6 +92,7 @@ class Poller:
         self._dues: list[tuple[float, str]] = []
         self._changed = threading.Condition()
         self._closed = False
+        self._hears = False
         self._failures = 0
         self._thread: threading.Thread | None = None
 
@@ -99,6 +111,30 @@ class Poller:
         """Look at it no more."""
         with self._changed:
             self._jobs.pop(job_id, None)
+
+    def ring(self, ids: Collection[str]) -> list[str]:
+        """Look at these now, for something has become of them; those that are watched."""
+        with self._changed:
+            now = time.monotonic()
+            ours = [job_id for job_id in ids if job_id in self._jobs]
+            for job_id in ours:
+                watched = self._jobs[job_id]
+                watched.rung = now
+                if watched.due != _UNDER_WAY:
+                    self._look_again(job_id, watched, now)
+            self._changed.notify()
+            return ours
+
+    def hears(self, hears: bool) -> None:
+        """Whether changes are told by ``ring``: then jobs are looked at by themselves seldom."""
+        with self._changed:
+            lost, self._hears = self._hears and not hears, hears
+            now = time.monotonic()
+            for job_id, watched in self._jobs.items() if lost else ():
+                if watched.due != _UNDER_WAY:
+                    due = now + random.uniform(0, self._interval(watched, now))
+                    self._look_again(job_id, watched, min(watched.due, due))
+            self._changed.notify()
 
     @property
     def watched(self) -> int:
@@ -159,7 +195,7 @@ class Poller:
         while self._dues and len(ids) < DESCRIBED and self._dues[0][0] <= now + self._every / 2:
             due, job_id = heappop(self._dues)
             if self._is_current(due, job_id):
-                self._jobs[job_id].due = float("inf")
+                self._jobs[job_id].due = _UNDER_WAY
                 ids.append(job_id)
         return ids
 
@@ -179,11 +215,16 @@ class Poller:
                 changed = detail is None or seen != watched.seen
                 if changed:
                     watched.seen, watched.since = seen, now
-                self._look_again(job_id, watched, now + self._interval(now - watched.since))
+                known = detail is not None
+                wait = self._interval(watched, now) if known else self._every
+                self._look_again(job_id, watched, now + wait)
             if changed:
                 watched.told(job_id, detail)
 
-    def _interval(self, unchanged: float) -> float:
+    def _interval(self, watched: _Watched, now: float) -> float:
+        unchanged = now - watched.since
+        if self._hears and now - watched.rung > AFTER_RING:
+            return max(self._every, UNDER_EVENTS)
         return min(max(self._every, unchanged / LASTS), max(self._every, SELDOM))
 
     def _look_again(self, job_id: str, watched: _Watched, due: float) -> None:

@@ -22,7 +22,8 @@ class BatchSettings:
     that name none; ``agent_image``: of the containers that stage files. ``job_role``: whose rights
     the jobs' own calls to AWS have, ``coordinator_role``: the same of a coordinator's (None: the
     jobs'); ``execution_role``: with which images, secrets and logs are
-    reached. ``shared``: a file system that every job mounts, ``efs:fs-…``. None: not given.
+    reached. ``shared``: a file system that every job mounts, ``efs:fs-…``. ``events``: the URL of a
+    queue of SQS that EventBridge tells what becomes of jobs. None: not given.
     """
 
     region: str | None = None
@@ -35,6 +36,7 @@ class BatchSettings:
     coordinator_role: str | None = None
     bundle: str | None = None
     shared: str | None = None
+    events: str | None = None
 
 
 def read_table(value: Any, source: str, errors: list[str]) -> dict[str, str]:
@@ -100,6 +102,10 @@ READERS: dict[str, Callable[[Any], str]] = {
     "execution_role": _ROLE,
     "coordinator_role": _ROLE,
     "bundle": _text(r"[!-~]{1,1024}", "`image`, a bundle's path or s3://bucket/key"),
+    "events": _text(
+        r"https?://[!-~]{1,1024}",
+        "the URL of a queue, such as https://sqs.eu-central-1.amazonaws.com/123456789012/NAME",
+    ),
     "shared": _text(
         r"efs:fs-[0-9a-f]{8,40}(:/\S*)?", "a file system such as efs:fs-0123456789abcdef0"
     ),

@@ -127,7 +127,8 @@ class BatchRun:
         if self._shared is not None:
             return self._shared
         if self._own is None:
-            self._own = region_of(self.options.target.region, self.say, self.options.every)
+            events = self._settings.batch.events
+            self._own = region_of(self.options.target.region, self.say, self.options.every, events)
         return self._own
 
     def close(self) -> None:
@@ -139,14 +140,17 @@ class BatchRun:
 
 
 def region_of(
-    name: str | None, say: Callable[[str], None], every: float | None = None
+    name: str | None,
+    say: Callable[[str], None],
+    every: float | None = None,
+    events: str | None = None,
 ) -> BatchRegion:
     """A region, whose jobs are looked at ``every`` so many seconds; None: at the usual pace."""
     if every is None:
-        return BatchRegion(name, say)
+        return BatchRegion(name, say, events=events)
     if every < 0.5:
-        return BatchRegion(name, say, every=every, looks_per_second=1 / every)
-    return BatchRegion(name, say, every=every)
+        return BatchRegion(name, say, every=every, looks_per_second=1 / every, events=events)
+    return BatchRegion(name, say, every=every, events=events)
 
 
 def in_bucket(queue: QueueSpec, place: str) -> QueueSpec:

@@ -227,7 +227,11 @@ class BatchQueues:
     def _region(self, name: str | None) -> BatchRegion:
         with self._lock:
             if (found := self._regions.get(name)) is None:
-                found = self._regions[name] = region_of(name, self._say, self._every)
+                # Of several regions each needs a queue of its own: the settings name one.
+                own = name in (None, self._settings.batch.region)
+                events = self._settings.batch.events if own and self._commands else None
+                found = region_of(name, self._say, self._every, events)
+                self._regions[name] = found
             return found
 
     def close(self) -> None:

@@ -93,3 +93,24 @@ def test_what_fails_is_asked_again(batch: FakeBatch, poller: Poller) -> None:
     poller.watch("a", told)
     told.wait(("a", "RUNNING"))
     assert poller.counts.throttled == 1
+
+
+def test_under_events_a_job_is_looked_at_when_its_bell_rings(
+    batch: FakeBatch, poller: Poller
+) -> None:
+    """Ten thousand jobs would be asked about again and again, though events tell of each change;
+    or a change would be seen half a minute late."""
+    told = Told()
+    batch.states = {"a": "RUNNABLE", "b": "RUNNABLE"}
+    poller.hears(True)
+    poller.watch("a", told)
+    poller.watch("b", told)
+    told.wait(("a", "RUNNABLE"), ("b", "RUNNABLE"))
+    before = len(batch.asked)
+    batch.states |= {"a": "RUNNING", "b": "RUNNING"}
+    assert poller.ring(["a", "other"]) == ["a"]
+    told.wait(("a", "RUNNING"))
+    assert ("b", "RUNNING") not in told.of
+    assert len(batch.asked) > before
+    poller.hears(False)  # the events have ended: it is looked at as before
+    told.wait(("b", "RUNNING"))

@@ -1,4 +1,6 @@
-"""The templates that `runner setup --batch` deploys; ``packaging/iam`` links to them.
+"""The templates for AWS Batch; ``packaging/iam`` links to them.
+
+`runner setup --batch` deploys all but EVENTS, which people deploy who want it.
 
 They are part of the package, so that an installed runner has them.
 """
@@ -10,8 +12,9 @@ from importlib import resources
 PERMISSIONS = "permissions"
 LOGS = "logs"
 COMPUTE = "compute"
+EVENTS = "events"
 
-TEMPLATES = (PERMISSIONS, LOGS, COMPUTE)
+TEMPLATES = (PERMISSIONS, LOGS, COMPUTE, EVENTS)
 
 
 def template(name: str) -> str:
