@@ -37,6 +37,7 @@ from runner.batch.monitor import build_parser  # noqa: E402
 from runner.batch.waiting import REASONS  # noqa: E402
 from runner.cli.main import VERBS, parser_of  # noqa: E402
 from runner.cli.verbs.batch import SUBVERBS  # noqa: E402
+from runner.cli.verbs.schedule import SUBVERBS as SCHEDULE_SUBVERBS  # noqa: E402
 from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
 from runner.core.state_file import StateFile, StateFileArray, StateFileJob  # noqa: E402
 from runner.core.states import JobStatus, QueueStatus  # noqa: E402
@@ -183,7 +184,8 @@ def _verb(verb: str) -> str:
     if verb == "completion":
         about = (parser.description or "").strip().partition("\n")[0]
     if (subverbs := subverbs_of(parser)) is not None:
-        rows = [[f"[`{name}`](#runner-{verb}-{name})", SUBVERBS[name]] for name in subverbs]
+        told = {"batch": SUBVERBS, "schedule": SCHEDULE_SUBVERBS}[verb]
+        rows = [[f"[`{name}`](#runner-{verb}-{name})", told[name]] for name in subverbs]
         parts = [f"### runner {verb}", about, table(["verb", "what it does"], rows)]
         return "\n\n".join([*parts, *(_flags(f"{verb} {n}", p, 4) for n, p in subverbs.items())])
     return _flags(verb, parser, 3, about)
@@ -497,6 +499,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "permissions.machine": _permissions("Role"),
     "permissions.launch": _permissions("Launch"),
     "permissions.look": _permissions("Look"),
+    "permissions.scheduler": _permissions("SchedulerRole", "schedule-permissions"),
+    "permissions.schedule": _permissions("Schedule", "schedule-permissions"),
     "permissions.batch-job": _permissions("JobRole", "batch-permissions"),
     "permissions.batch-execution": _permissions("ExecutionRole", "batch-permissions"),
     "permissions.batch-coordinator": _permissions("CoordinatorRole", "batch-permissions"),

@@ -2,7 +2,8 @@
 
 AWS::NoValue in a list is left out; a list of words is told as it was given; the content of an SSM
 document is JSON; a stack that has only a change set is the next change set's too. A compute
-environment without a service role has Batch's service-linked one. And quotas of EC2 are those of
+environment without a service role has Batch's service-linked one. Schedule groups can be made. And
+quotas of EC2 are those of
 the variable ``EC2_QUOTAS``, JSON by code.
 """
 
@@ -17,6 +18,7 @@ from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.models import ServiceQuotasBackend
 from moto.batch.models import ComputeEnvironment
 from moto.iam.models import iam_backends
+from moto.scheduler.models import scheduler_backends
 from moto.ssm.models import Document
 
 class Words(str):
@@ -76,6 +78,24 @@ def with_linked_role(cls, name, json_of, account_id, region_name, **options):
     properties = {**asked, "ServiceRole": role.arn, "ComputeResources": resources}
     made = {**json_of, "Properties": properties}
     return compute(cls, name, made, account_id, region_name, **options)
+
+class Group(parsing.CloudFormationModel):
+    __module__ = "moto.scheduler.models"  # moto finds the service by it
+
+    @staticmethod
+    def cloudformation_name_type():
+        return "Name"
+
+    @staticmethod
+    def cloudformation_type():
+        return "AWS::Scheduler::ScheduleGroup"
+
+    @classmethod
+    def create_from_cloudformation_json(cls, name, json_of, account_id, region_name, **_):
+        backend = scheduler_backends[account_id][region_name]
+        made = backend.create_schedule_group(json_of["Properties"]["Name"], [])
+        made.physical_resource_id, made.type = made.name, cls.cloudformation_type()
+        return made
 
 ComputeEnvironment.create_from_cloudformation_json = classmethod(with_linked_role)
 CloudFormationBackend.create_change_set = change_again

@@ -31,6 +31,7 @@ ARNS = {
     "CoordinatorRole.Arn": "arn:aws:iam::123456789012:role/runner-batch-coordinator",
     "Notices.Arn": "arn:aws:iam::123456789012:role/runner-notices",
     "Network.GroupId": "sg-1",
+    "SchedulerRole.Arn": "arn:aws:iam::123456789012:role/runner-scheduler",
 }
 
 BATCH = "batch-"
@@ -167,6 +168,16 @@ def policies(**more: str) -> dict[str, dict[str, Any]]:
     if (notices := made.get("Notices")) is not None:
         found["notices"] = notices["Policies"][0]["PolicyDocument"]
     return found
+
+
+def schedule_policies() -> dict[str, dict[str, Any]]:
+    """The same of schedules: ``scheduler``, the service's, and ``schedule``, people's."""
+    made = resources(iam.SCHEDULE_PERMISSIONS)
+    (role,) = made["SchedulerRole"]["Policies"]
+    return {
+        "scheduler": role["PolicyDocument"],
+        "schedule": made["Schedule"]["PolicyDocument"],
+    }
 
 
 def batch_policies(**more: str) -> dict[str, dict[str, Any]]:

@@ -180,12 +180,7 @@ class Ec2:
 
     def machines(self, tags: Mapping[str, str | None], states: Sequence[str] = ()) -> list[Machine]:
         """All with these tags (None: any value) in these states (none named: any), oldest first."""
-        filters = [
-            {"Name": "tag-key", "Values": [key]}
-            if value is None
-            else {"Name": f"tag:{key}", "Values": [value]}
-            for key, value in tags.items()
-        ]
+        filters = filters_of(tags)
         if states:
             filters.append({"Name": "instance-state-name", "Values": list(states)})
         return self._machines(Filters=filters)
@@ -234,6 +229,16 @@ class Ec2:
     def terminate(self, instance_id: str) -> None:
         """Begin its end. Its spot request is to be cancelled before, or EC2 launches another."""
         self.call("terminate_instances", InstanceIds=[instance_id])
+
+
+def filters_of(tags: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """EC2's filters for what has all of these tags; None is any value."""
+    return [
+        {"Name": "tag-key", "Values": [key]}
+        if value is None
+        else {"Name": f"tag:{key}", "Values": [value]}
+        for key, value in tags.items()
+    ]
 
 
 def machine_of(instance: Mapping[str, Any], region: str) -> Machine:

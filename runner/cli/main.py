@@ -26,6 +26,7 @@ VERBS = {
     "validate": "check a document and print the order of its jobs",
     "schema": "print the JSON Schema of the document",
     "launch": "launch an EC2 instance that runs a queue",
+    "schedule": "launch a queue again and again, at set times",
     "resume": "resume a queue on another EC2 instance, or on AWS Batch",
     "daemon": "run the service that works on submitted queues",
     "submit": "submit a queue to the daemon",

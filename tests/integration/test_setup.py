@@ -73,6 +73,26 @@ def test_all_is_made_once(account: World, cloud: Endpoint) -> None:
     assert "CREATE" not in again.stderr and "UPDATE" not in again.stderr
 
 
+def test_what_schedules_need_is_made_beside_it(account: World, cloud: Endpoint) -> None:
+    """`schedule create` would name a command that doesn't make what it misses."""
+    words = ("--create-bucket", "nights", "--schedules", "--yes")
+    done = account.call("setup", *words, "--json")
+    assert done.returncode == 0, done
+    assert [each["stack"] for each in json.loads(done.stdout)["stacks"]][-2:] == [
+        "runner-schedule-permissions",
+        "runner-schedules",
+    ]
+    roles = {role["RoleName"] for role in client(cloud, "iam").list_roles()["Roles"]}
+    assert {"runner-instance", "runner-scheduler"} <= roles
+    assert client(cloud, "scheduler").get_schedule_group(Name="runner")["State"] == "ACTIVE"
+    assert client(cloud, "sqs").get_queue_url(QueueName="runner-schedules")
+    again = account.call("setup", *words)
+    assert again.returncode == 0 and again.stdout.endswith("nothing to do\n"), again
+    other = account.call("setup", "--region", "eu-west-1", "--schedules", "--yes")
+    assert other.returncode == 0, other
+    assert client(cloud, "scheduler", "eu-west-1").get_schedule_group(Name="runner")
+
+
 def test_a_second_region_adds_to_the_one_role(account: World, cloud: Endpoint) -> None:
     """A role of the same name can't be made twice, and machines of the first would lose theirs."""
     first = account.call("setup", "--create-bucket", "one", "--yes")
@@ -105,7 +125,7 @@ def test_a_look_makes_nothing(account: World, cloud: Endpoint) -> None:
     assert client(cloud, "cloudformation").describe_stacks()["Stacks"] == []
     shown = account.call("setup", "--show")
     assert shown.returncode == 0
-    assert shown.stdout.count("AWSTemplateFormatVersion") == 3
+    assert shown.stdout.count("AWSTemplateFormatVersion") == 5
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,18 @@ import botocore.session
 import pytest
 from botocore import xform_name
 from moto.iam.aws_managed_policies import aws_managed_policies_data
-from templates import GIVEN, actions, batch_policies, loaded, policies, resources, words
+from templates import (
+    GIVEN,
+    actions,
+    batch_policies,
+    loaded,
+    policies,
+    resources,
+    schedule_policies,
+    words,
+)
 
+from runner.aws.scheduler import DEAD_LETTERS, GROUP, ROLE
 from runner.results.layout import Layout
 from runner.targets.ec2 import names
 from runner.targets.ec2.account import iam
@@ -23,7 +33,7 @@ from runner.targets.ec2.account.stack_plans import bucket_stack
 from runner.targets.ec2.launch.launch_options import NAME as RECIPE
 
 ROOT = Path(__file__).parents[2]
-POLICIES = policies() | batch_policies()
+POLICIES = policies() | batch_policies() | schedule_policies()
 
 READING = ("Describe", "Get", "List")
 
@@ -94,7 +104,11 @@ def test_objects_are_those_of_our_prefixes() -> None:
             "runner/bundles/*",
             *(f"runner/launches/*/{name}" for name in _TO_MACHINES),
             "runner/launches/*/bootstrap.*",
+            "runner/schedules/*/queue.json",
+            "runner/schedules/*/workdir.tar.gz",
         },
+        "scheduler": set(),
+        "schedule": set(),
         "launch": {"queues/*", "team-a/*", "runner/*"},
         "look": {
             f"{prefix}/{name}"
@@ -137,6 +151,7 @@ def test_a_job_writes_nothing_that_a_launch_goes_by() -> None:
 
     of_launches = [RECIPE, "queue.json", "workdir.tar.gz", "submit-0123.json"]
     decide = [names.launch_key("l", name) for name in of_launches]
+    decide += [names.schedule_key("l", name) for name in of_launches]
     decide += [names.index_key("q"), names.bundle_key("0" * 64, "x86_64"), "runner/.probe"]
     decide += [f"{names.ending_folder('i-1')}a.json", names.machine_line("i-1", "q", "s3://b/q")]
     for action in ("s3:PutObject", "s3:DeleteObject"):
@@ -282,6 +297,7 @@ _SERVICES = (
     "logs",
     "sns",
     "events",
+    "scheduler",
 )
 """Those of which each action is a call. CloudFormation and the rest of IAM are `setup`'s, whose
 caller is an administrator."""
@@ -311,7 +327,7 @@ def test_each_call_in_the_code_is_in_a_policy() -> None:
 def test_policies_are_as_large_as_iam_takes() -> None:
     """CloudFormation would refuse them after a minute (IAM quotas: whitespace doesn't count)."""
     for who in POLICIES:
-        limit = 6144 if who in ("launch", "look", "batch") else 10_240
+        limit = 6144 if who in ("launch", "look", "batch", "schedule") else 10_240
         text = json.dumps(POLICIES[who], separators=(",", ":"))
         assert len(text) < limit * 0.95, f"{who}: {len(text)}"
 
@@ -420,3 +436,43 @@ def test_another_partition_has_other_arns() -> None:
 def test_a_buckets_stack_has_a_name_that_may_be() -> None:
     """CloudFormation refuses dots."""
     assert bucket_stack("a.b-c") == "runner-bucket-a-b-c"
+
+
+def test_the_scheduler_launches_machines_of_ours_and_no_more() -> None:
+    """Whoever may make a schedule could have the Scheduler do what they may not."""
+    made = resources(iam.SCHEDULE_PERMISSIONS)["SchedulerRole"]
+    assert made["RoleName"] == ROLE
+    (trust,) = made["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    group = f"arn:aws:scheduler:*:123456789012:schedule-group/{GROUP}"
+    assert trust["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": "123456789012"},
+        "ArnLike": {"aws:SourceArn": group},
+    }
+    policy = POLICIES["scheduler"]
+    assert actions(policy) == {
+        "ec2:RunInstances",
+        "ec2:CreateTags",
+        "iam:PassRole",
+        "iam:CreateServiceLinkedRole",
+        "sqs:SendMessage",
+    }
+    launch = {s["Sid"]: s for s in POLICIES["launch"]["Statement"]}
+    for each in policy["Statement"]:
+        if each["Sid"] in launch:
+            assert each == launch[each["Sid"]], "it may not more than who launches by hand"
+    (give,) = [s for s in policy["Statement"] if s["Action"] == "iam:PassRole"]
+    assert give["Resource"] == "arn:aws:iam::123456789012:role/runner-instance"
+    (give,) = [s for s in POLICIES["schedule"]["Statement"] if s["Action"] == "iam:PassRole"]
+    assert give["Resource"] == f"arn:aws:iam::123456789012:role/{ROLE}"
+    assert give["Condition"] == {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+
+
+def test_what_schedules_name_is_what_setup_makes() -> None:
+    """A schedule would be made in a group that isn't there, or its failures be lost."""
+    made = resources(iam.SCHEDULES)
+    assert made["Group"]["Name"] == GROUP
+    assert made["DeadLetters"]["QueueName"] == DEAD_LETTERS
+    assert resources(iam.SCHEDULE_PERMISSIONS)["Schedule"]["ManagedPolicyName"] == (
+        names.SCHEDULE_POLICY
+    )

@@ -109,7 +109,7 @@ def test_the_lifetime_guard_comes_before_all_that_can_fail() -> None:
     text = script(BOOT)
     armed = text.index("\narm $((patience + keep))")
     assert all(text.index(f"\n{word} ") > armed for word in ("rm", "mkdir", "for"))
-    assert "expires=1900000000\n" in text and "calendar='2030-03-17 17:46:40 UTC'" in text
+    assert "expires=1900000000\n" in text and "calendar='at 2030-03-17 17:46:40 UTC'" in text
     assert "OnCalendar" not in text, "a clock that is set would end it"
 
 

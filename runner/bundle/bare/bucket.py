@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+import re
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.client import HTTPException
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from .aws import Aws
+from .aws import Aws, tag
 from .disks import full_disks
 from .patience import Again, Failed, Missing, patiently
 
@@ -59,6 +61,47 @@ class Bucket:
                 return bytes(answer.read())
         except Missing:
             return b""
+        except (OSError, HTTPException) as error:
+            raise Again("broken off", f"broken off: {error}")
+
+    def aged(self, key: str) -> tuple[bytes, float]:
+        """The same, and how many seconds ago it was stored, by S3's clock. Raises Failed."""
+        body, date, stored = patiently(f"s3://{self._name}/{key}", lambda: self._aged(key))
+        if not date or not stored:
+            return bytes(body), 0.0
+        ago = parsedate_to_datetime(date) - parsedate_to_datetime(stored)
+        return bytes(body), ago.total_seconds()
+
+    def _aged(self, key: str) -> tuple[bytes, str, str]:
+        try:
+            with self._aws.open("s3", "GET", self._url(key)) as answer:
+                headers = answer.headers
+                return answer.read(), headers.get("Date", ""), headers.get("Last-Modified", "")
+        except Missing:
+            return b"", "", ""
+        except (OSError, HTTPException) as error:
+            raise Again("broken off", f"broken off: {error}")
+
+    def folders(self, prefix: str) -> list[str]:
+        """What begins so and goes on to a slash, each once. Raises Failed."""
+        found: list[str] = []
+        after = ""
+        while True:
+            asked = {"list-type": "2", "prefix": prefix, "delimiter": "/"}
+            if after:
+                asked["continuation-token"] = after
+            query = urlencode(sorted(asked.items()), quote_via=quote, safe="-_.~")
+            what = f"s3://{self._name}/{prefix}"
+            told = patiently(what, partial(self._listed, query)).replace("&amp;", "&")
+            found += re.findall("<CommonPrefixes><Prefix>(.*?)</Prefix>", told)
+            after = tag(told, "NextContinuationToken")
+            if not after:
+                return found
+
+    def _listed(self, query: str) -> str:
+        try:
+            with self._aws.open("s3", "GET", self._url("") + "?" + query) as answer:
+                return str(answer.read().decode())
         except (OSError, HTTPException) as error:
             raise Again("broken off", f"broken off: {error}")
 

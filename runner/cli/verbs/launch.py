@@ -127,7 +127,7 @@ def execute(arguments: argparse.Namespace) -> int:
         from runner.cli.launching.onto_machine import launch_onto
 
         return launch_onto(arguments)
-    queue, wanted = _read(arguments)
+    queue, wanted = read_launch(arguments)
     from runner.cli.launching.launch import Launching
     from runner.targets.ec2.launch.local_launches import Launches
 
@@ -146,8 +146,8 @@ def execute(arguments: argparse.Namespace) -> int:
     return wait(done.launch, launching.say)
 
 
-def _read(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest]:
-    """The document and the flags; all that is wrong with both at once."""
+def read_launch(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest]:
+    """The document and the flags. Raises UsageError with all that is wrong with both at once."""
     from runner.targets.ec2.launch.launch_request import launch_request_of
 
     errors: list[str] = []

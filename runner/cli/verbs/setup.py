@@ -19,7 +19,7 @@ from runner.errors import ExitCode, RunnerError, UsageError
 from runner.model.messages import quoted
 from runner.targets.batch.account.names import COORDINATOR_ROLE, EXECUTION_ROLE, JOB_QUEUE, JOB_ROLE
 from runner.targets.batch.account.names import POLICY as BATCH_POLICY
-from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY
+from runner.targets.ec2.names import FOLDER, LAUNCH_POLICY, SCHEDULE_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +77,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--shell", action=argparse.BooleanOptionalAction, default=None,
         help="whether people who launch may open a shell on the machines (default: yes)",
     )  # fmt: skip
+    parser.add_argument(
+        "--schedules", action="store_true", help="also make what `runner schedule` needs"
+    )
     parser.add_argument(
         "--batch", action="store_true", help="make what queues on AWS Batch need instead"
     )
@@ -199,6 +202,8 @@ def _check_company(arguments: argparse.Namespace) -> None:
             raise UsageError(f"--{flag.replace('_', '-')} goes with --batch --compute")
     if arguments.max_vcpus is not None and arguments.max_vcpus < 1:
         raise UsageError(f"--max-vcpus: {arguments.max_vcpus} is no number of vCPUs")
+    if arguments.batch and arguments.schedules:
+        raise UsageError("--schedules is about machines on EC2: not with --batch")
     if arguments.batch and arguments.shell is not None:
         raise UsageError("--shell is about machines on EC2: on Batch there are none to open one on")
     if arguments.versioning and not arguments.create_bucket:
@@ -257,6 +262,7 @@ def _wanted(arguments: argparse.Namespace) -> SetupRequest:
         kms_key=arguments.kms_key,
         shell=arguments.shell,
         versioning=arguments.versioning,
+        schedules=arguments.schedules,
     )
 
 
@@ -339,6 +345,8 @@ def _report(plan: SetupPlan, done: Sequence[Done], arguments: argparse.Namespace
     print(f"\nFor people {who} (administrators need no policy):", file=sys.stderr)
     attach = "aws iam attach-user-policy --user-name NAME --policy-arn"
     print(f"  {attach} {plan.policy(policy)}", file=sys.stderr)
+    if arguments.schedules:
+        print(f"  {attach} {plan.policy(SCHEDULE_POLICY)}", file=sys.stderr)
     if arguments.batch:
         print("\n".join(_settings(plan, arguments)), file=sys.stderr)
     print(f"`{doctor}` says whether all is well", file=sys.stderr)

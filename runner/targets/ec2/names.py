@@ -7,6 +7,7 @@ what launch has written. Nothing else spells a tag or a key.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 QUEUE = "runner:queue"
 """The queue_id. Every instance, volume, network interface and spot request of ours has it; `ls`
@@ -27,6 +28,19 @@ TERMINATES = "runner:on-complete"
 PRICE = "runner:price-per-hour"
 """US dollars, a decimal number: what the launch expected to pay. Absent where nobody knew."""
 
+FIRING = "runner:firing"
+"""RFC 3339, as EventBridge Scheduler writes it: which firing of a schedule launched the machine.
+The tags QUEUE, LAUNCH and STORE have the schedule's part then, see ``machine_tags``."""
+
+LIFETIME = "runner:lifetime"
+"""Seconds that a machine of a schedule may live: the schedule can't know when it ends."""
+
+OPTIONS = "runner:options"
+"""The sha256 of how a schedule's machines are asked for: no index says it of them."""
+
+OVERLAP = "runner:overlap"
+"""``allow`` or ``skip``: what a firing does while one before it runs."""
+
 PROFILE = "runner-instance"
 """The role of the machines, and the instance profile that holds it; `runner setup` makes both."""
 
@@ -35,6 +49,7 @@ HOME = "runner:home-region"
 
 LAUNCH_POLICY = "runner-launch"
 LOOK_POLICY = "runner-look"
+SCHEDULE_POLICY = "runner-schedule"
 """The managed policies for people."""
 
 LOOK_DOCUMENT = "Runner-Look"
@@ -50,10 +65,20 @@ def bundle_key(sha256: str, arch: str) -> str:
     return f"{FOLDER}/bundles/runner-{arch}-{sha256[:32]}.tar.gz"
 
 
+_SHIPPED = ("queue.json", "launch.json", "workdir.tar.gz")
+
+
 def launch_key(launch: str, name: str) -> str:
     """What one launch has shipped, or its machine has said: ``queue.json``, ``launch.json``,
-    ``workdir.tar.gz``, ``bootstrap.log``."""
+    ``workdir.tar.gz``, ``bootstrap.log``. All firings of a schedule have what it shipped."""
+    if name in _SHIPPED and (fired := split_firing(launch)) is not None:
+        return schedule_key(fired[0], name)
     return f"{FOLDER}/launches/{launch}/{name}"
+
+
+def schedule_key(launch: str, name: str) -> str:
+    """What a schedule has shipped. Not below ``launches``: what is there expires some day."""
+    return f"{FOLDER}/schedules/{launch}/{name}"
 
 
 def index_key(queue_id: str, prefix: str | None = None) -> str:
@@ -105,3 +130,43 @@ _INSTANCE = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 def is_instance(word: str) -> bool:
     """Whether it has the form of an instance's id, which no queue should have."""
     return _INSTANCE.fullmatch(word) is not None
+
+
+# -- the firings of a schedule -----------------------------------------------------------------
+
+_FIRED = re.compile(r"(.+)-(\d{4}-\d\d-\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
+
+
+def fired(word: str, when: str) -> str:
+    """``word`` of a schedule's firing at an RFC 3339 time: a queue_id has no colon."""
+    return f"{word}-{when.replace(':', '')}"
+
+
+def split_firing(word: str) -> tuple[str, str] | None:
+    """The schedule's word, and the time in RFC 3339; None for what has not the form of a firing's
+    queue_id or launch."""
+    found = _FIRED.fullmatch(word)
+    return (found[1], f"{found[2]}T{found[3]}:{found[4]}:{found[5]}Z") if found else None
+
+
+def machine_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What the tags of a machine or a spot request say: of one that a schedule launched, which
+    queue, launch and store its firing is."""
+    told = dict(tags)
+    when = tags.get(FIRING)
+    if when is None or QUEUE not in tags:
+        return told
+    told[QUEUE] = fired(tags[QUEUE], when)
+    if LAUNCH in tags:
+        told[LAUNCH] = fired(tags[LAUNCH], when)
+    if STORE in tags:
+        told[STORE] = f"{tags[STORE]}/{told[QUEUE]}"
+    return told
+
+
+def tags_of(queue_id: str) -> list[dict[str, str | None]]:
+    """By which tags, each of them, machines of a queue are found."""
+    found: list[dict[str, str | None]] = [{QUEUE: queue_id}]
+    if (of_schedule := split_firing(queue_id)) is not None:
+        found.append({QUEUE: of_schedule[0], FIRING: of_schedule[1]})
+    return found

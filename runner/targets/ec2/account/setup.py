@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from runner.aws.clients import make_client
 from runner.aws.errors import calling
+from runner.aws.scheduler import ROLE
 from runner.aws.stacks import Stack, Stacks
 from runner.errors import UsageError
 from runner.targets.ec2 import names
@@ -31,6 +32,8 @@ from runner.targets.ec2.account.stack_plans import (
 
 PERMISSIONS_STACK = "runner-permissions"
 DOCUMENTS_STACK = "runner-documents"
+SCHEDULE_PERMISSIONS_STACK = "runner-schedule-permissions"
+SCHEDULES_STACK = "runner-schedules"
 
 DEFAULT_PREFIX = "queues"
 
@@ -51,6 +54,16 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "Look": "SSM document Runner-Look: asks a machine how its queues stand",
         "Act": "SSM document Runner-Act: cancel, retry, pause, submit",
     },
+    iam.SCHEDULE_PERMISSIONS: {
+        "SchedulerRole": "role runner-scheduler, for EventBridge Scheduler: launches machines that "
+        "are tagged as runner's and have the role runner-instance; writes to the queue below",
+        "Schedule": "policy runner-schedule, for people, beside runner-launch: make, change and "
+        "delete schedules of the group runner",
+    },
+    iam.SCHEDULES: {
+        "Group": "schedule group runner: `runner schedule` knows no others",
+        "DeadLetters": "queue runner-schedules: firings that came to nothing, for 14 days",
+    },
 }
 """What each resource of the templates is, in words."""
 
@@ -68,6 +81,7 @@ class SetupRequest:
     kms_key: str | None = None
     shell: bool | None = None
     versioning: bool = False
+    schedules: bool = False
 
 
 _INSTEAD = ", or give another with `runner launch --iam-role`"
@@ -108,9 +122,23 @@ def make_plan(wanted: SetupRequest) -> SetupPlan:
     steps.append(_step(DOCUMENTS_STACK, wanted.region, iam.DOCUMENTS, {}, documents))
     left = [] if holds(there) else leftovers.of_permissions(str(caller["Account"]), partition)
     leftovers.refuse(left + ([] if holds(documents) else leftovers.of_documents(wanted.region)))
+    if wanted.schedules:
+        steps += _schedule_steps(wanted.region)
     if home != wanted.region:
         notes.append(f"role and policies are those that were made from {home}; IAM has no regions")
     return SetupPlan(str(caller["Account"]), partition, wanted.region, steps, notes)
+
+
+def _schedule_steps(region: str) -> list[SetupStep]:
+    """What schedules need besides. Raises UsageError for a role of that name that isn't ours,
+    AwsError."""
+    home = home_region(ROLE, "") or region
+    there = Stacks(home).find(SCHEDULE_PERMISSIONS_STACK)
+    here = Stacks(region).find(SCHEDULES_STACK)
+    return [
+        _step(SCHEDULE_PERMISSIONS_STACK, home, iam.SCHEDULE_PERMISSIONS, {}, there),
+        _step(SCHEDULES_STACK, region, iam.SCHEDULES, {}, here),
+    ]
 
 
 def _step(

@@ -18,16 +18,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from runner.core.machine_lifetime import Moment
 from runner.errors import RunnerError
 from runner.files import replace_file, sync_folder
 from runner.host.machine_file import this_moment
+from runner.model.document import dump_document, parse_stored
 from runner.model.records import Name, WallTime, parse
 from runner.model.settings import load_settings
 from runner.service.job_user import JobUser, check_folders, job_user
 from runner.store.paths import StatePaths, make_owned, prepare_folders
+from runner.targets.ec2.launch.firing_document import of_firing
 from runner.targets.ec2.launch.workdir import unpack
 
 SETTINGS = Path("/etc/runner/runner.toml")
@@ -60,6 +62,7 @@ class Provision:
     expires: WallTime
     workdir: Mapping[str, str] | None
     again: tuple[str, ...] = ()
+    firing: Mapping[str, Any] | None = None
 
 
 def provision_machine(boot: Provision, folder: Path) -> None:
@@ -74,7 +77,16 @@ def provision_machine(boot: Provision, folder: Path) -> None:
         lay_out(boot.queue_id, folder / "workdir", StatePaths(settings.state_dir), user)
     _call("systemctl", "enable", "--quiet", *_UNITS)
     _call("systemctl", "restart", *_UNITS)
+    if boot.firing:
+        name_firing(folder / "document", boot.queue_id)
     _call(_RUNNER, "submit", str(folder / "document"), *boot.again)
+
+
+def name_firing(document: Path, queue_id: str) -> None:
+    """Make a schedule's document that of one firing. Twice is the same. Raises UsageError."""
+    queue = parse_stored(document.read_bytes())
+    if queue.queue_id != queue_id:
+        replace_file(document, [dump_document(of_firing(queue, queue_id)).encode()])
 
 
 def _expires(expires: float, now: Moment) -> float:

@@ -25,7 +25,9 @@ VERSION = 1
 LARGEST = 64 * 1024
 """Bytes; a command line of all flags has some hundred."""
 
-_PACKED = matching(r"runner/launches/[0-9a-z-]+/workdir\.tar\.gz", "a work folder's key")
+_PACKED = matching(
+    r"runner/(?:launches|schedules)/[0-9a-z-]+/workdir\.tar\.gz", "a work folder's key"
+)
 _SHA256 = matching(r"[0-9a-f]{64}", "a sha256")
 
 

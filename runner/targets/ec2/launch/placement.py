@@ -197,8 +197,7 @@ class _Placing:
         self._launches.remember(self._record(self._queue))
 
     def _list(self, queue: QueueRef | None, unnamed: str) -> None:
-        tags = self._found.machine.tags if self._found.machine is not None else {}
-        name = bucket_of(tags.get(names.STORE)) or self._bucket
+        name = bucket_of(self._tags.get(names.STORE)) or self._bucket
         if not name:
             return
         key = (
@@ -237,7 +236,9 @@ class _Placing:
         ]
         if own:
             return own[-1]
-        tags = self._found.machine.tags if self._found.machine is not None else {}
+        tags = self._tags
+        if names.OPTIONS in tags:
+            return tags[names.OPTIONS]
         if not tags.get(names.STORE) or names.QUEUE not in tags:
             return None
         queue = QueueRef(tags[names.QUEUE], tags[names.STORE])
@@ -247,3 +248,8 @@ class _Placing:
             if first is not None and first.launch == self._found.launch
             else None
         )
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        machine = self._found.machine
+        return names.machine_tags(machine.tags) if machine is not None else {}

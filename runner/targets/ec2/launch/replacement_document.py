@@ -19,6 +19,7 @@ from runner.results.layout import Layout
 from runner.results.stores import parse_s3
 from runner.targets.ec2 import names
 from runner.targets.ec2.bucket import LaunchBucket
+from runner.targets.ec2.launch.firing_document import of_firing
 from runner.targets.ec2.launch.submitted_document import submitted_key
 
 
@@ -38,6 +39,8 @@ def document_of(
     if last is not None:
         _check_id(last, f"s3://{bucket.name}/{key}", queue_id)
     # A machine that was launched for another queue has got this one by a submit.
+    if launched is not None and names.split_firing(launch) is not None:
+        launched = _of_schedule(launched, queue_id)
     if launched is not None and launched.queue_id not in (None, queue_id):
         launched = None
     if last is None and launched is None and launch and submitted:
@@ -59,6 +62,12 @@ def document_of(
         f"{differs}\njobs can write there: nothing was ended or launched\n"
         "say what is meant: --batch-queue FILE --update"
     )
+
+
+def _of_schedule(queue: QueueSpec, queue_id: str) -> QueueSpec | None:
+    """A schedule's document as that firing has it; None for another schedule's."""
+    found = names.split_firing(queue_id)
+    return of_firing(queue, queue_id) if found and found[0] == queue.queue_id else None
 
 
 def _read(bucket: LaunchBucket, key: str) -> QueueSpec | None:

@@ -40,6 +40,18 @@ class Shipped:
 
 
 @dataclass(frozen=True, slots=True)
+class BootFiring:
+    """What a firing's machine is told beside the rest. ``name``: the schedule's; ``parent``: the
+    key prefix below which each firing has its own; ``overlap``: ``allow`` or ``skip``;
+    ``lifetime``: seconds from its first boot."""
+
+    name: str
+    parent: str
+    overlap: str
+    lifetime: int
+
+
+@dataclass(frozen=True, slots=True)
 class BootConfig:
     """All that a machine has to know. ``region`` is the bucket's, as far as the laptop knows.
 
@@ -48,6 +60,9 @@ class BootConfig:
     that a machine stays for a look when it could not be set up. ``state_key``: the queue's state in
     the bucket; if that says that it has ended since the launch, the machine ends at once.
     ``again``: the flags of its `submit`, for a queue that is to be mended.
+
+    ``firing``: of a schedule's machines, which have no ``expires``: ``launch`` and ``queue_id``
+    have the schedule's part then, and the machine adds the time of its firing.
     """
 
     region: str
@@ -62,6 +77,7 @@ class BootConfig:
     keep_on_failure: int
     state_key: str | None = None
     again: Sequence[str] = ()
+    firing: BootFiring | None = None
 
 
 def user_data(boot: BootConfig) -> bytes:
@@ -95,9 +111,10 @@ def _script(boot: BootConfig) -> str:
     told = asdict(replace(boot, settings=dict(boot.settings)))
     told["log_key"] = names.launch_key(boot.launch, "bootstrap.log")
     told["report_key"] = names.launch_key(boot.launch, "bootstrap.json")
+    at = time.strftime("at %Y-%m-%d %H:%M:%S UTC", time.gmtime(boot.expires))
     parts = {
-        "@EXPIRES@": str(int(boot.expires)),
-        "@CALENDAR@": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(boot.expires)),
+        "@EXPIRES@": f"+{boot.firing.lifetime}" if boot.firing else str(int(boot.expires)),
+        "@CALENDAR@": f"{boot.firing.lifetime} s after its first boot" if boot.firing else at,
         "@KEEP@": str(math.ceil(max(0, boot.keep_on_failure))),
         "@PATIENCE@": str(PATIENCE),
         "@PROGRAM@": "\n".join(

@@ -63,7 +63,8 @@ class ThroughBoot:
         if (machine := found.machine) is None:
             told = f"EC2 doesn't show {found.instance_id or 'the machine'} yet"
             return BootProgress(told) if seen is None and found.unseen(time.time()) else None
-        first = machine.tags.get(names.QUEUE) == self._there.queue_id
+        tags = names.machine_tags(machine.tags)
+        first = tags.get(names.QUEUE) == self._there.queue_id
         if not first or not comes_before(machine, seen.stored if seen is not None else None):
             return None
         if self._boots is None or self._boots.launch != found.launch:

@@ -18,6 +18,7 @@ from runner.targets.ec2.bucket import LaunchBucket
 from runner.targets.ec2.index import Index
 from runner.targets.ec2.launch.local_launches import Launches
 from runner.targets.ec2.launch_record import LaunchRecord
+from runner.targets.ec2.observe.of_schedule import of_schedule
 from runner.targets.ec2.queue_ref import QueueRef, store_of
 from runner.targets.port import AmbiguousError
 
@@ -63,18 +64,20 @@ def recorded(queue_id: str, launches: Launches) -> list[Trace]:
 
 def tagged(ec2: Ec2, queue_id: str) -> list[Trace]:
     """By the tags of a region's machines, also of those that have ended. Raises AwsError."""
-    return [trace_of(machine) for machine in ec2.machines({names.QUEUE: queue_id})]
+    kinds = names.tags_of(queue_id)
+    return [trace_of(machine) for tags in kinds for machine in ec2.machines(tags)]
 
 
 def trace_of(machine: Machine) -> Trace:
     """What a machine's tags tell of the queue that it was launched for."""
-    tags = machine.tags
+    tags = names.machine_tags(machine.tags)
     record = LaunchRecord(
         tags.get(names.QUEUE, ""),
         store_of(tags.get(names.STORE)),
         machine.region,
         machine.instance_id,
         tags.get(names.LAUNCH),
+        options_sha256=tags.get(names.OPTIONS),
     )
     source = f"{machine.instance_id} in {machine.region}, {machine.state}"
     return Trace(record, source, machine)
@@ -152,6 +155,8 @@ def locate(
         traces += tagged(Ec2(looked), queue_id)
     except AwsError as error:
         trouble = error
+    if not traces and (record := of_schedule(queue_id, looked)) is not None:
+        traces.append(Trace(record, "a firing of a schedule"))
     found = [one for one in of_one_queue(queue_id, traces, place) if one.record.store]
     index: list[Trace] = []
     for name in _buckets(place, found):

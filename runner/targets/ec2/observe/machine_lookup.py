@@ -30,6 +30,7 @@ from runner.targets.ec2.observe.locate import (
     recorded,
     tagged,
 )
+from runner.targets.ec2.observe.of_schedule import of_schedule
 from runner.targets.ec2.observe.queue_machines import RECENT
 from runner.targets.ec2.queue_ref import is_queue_id
 
@@ -118,6 +119,8 @@ def find(target: Target, record: LaunchRecord | None) -> ResolvedTarget:
     if machine is None and record is None and (record := _indexed(target, ec2.region)) is not None:
         ec2 = Ec2(record.region)
         machine = _by_id(ec2, record)
+    if machine is None and record is None and target.queue_id is not None:
+        record = of_schedule(target.queue_id, target.region)
     if machine is None and record is None:
         if trouble is not None:
             raise trouble
@@ -200,7 +203,7 @@ def _joined(
     machine: Machine | None,
     trouble: AwsError | None,
 ) -> ResolvedTarget:
-    tags = machine.tags if machine is not None else {}
+    tags = names.machine_tags(machine.tags) if machine is not None else {}
     # The tag is about the machine's first queue; a record may be about a later one.
     queue_id = target.queue_id or (record.queue_id if record else None) or tags.get(names.QUEUE)
     store = tags.get(names.STORE) if tags.get(names.QUEUE) == queue_id else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from runner.aws.ec2 import ALIVE, Ec2, Machine, SpotRequest
+from runner.aws.ec2 import ALIVE, Ec2, Machine, SpotRequest, filters_of
 from runner.targets.ec2 import names
 from runner.targets.ec2.observe.cost import BILLED, NOTHING, Cost, cost_of, price_in
 from runner.timestamps import parse_rfc3339
@@ -41,7 +41,8 @@ class Owned:
     def tags(self) -> dict[str, str]:
         """The instance's, and its request's: EC2 need not tag what it launches again."""
         of_request = self.request.tags if self.request is not None else {}
-        return {**of_request, **(self.machine.tags if self.machine is not None else {})}
+        of_machine = self.machine.tags if self.machine is not None else {}
+        return names.machine_tags({**of_request, **of_machine})
 
     @property
     def queue(self) -> str | None:
@@ -117,9 +118,17 @@ class Owned:
     def expires(self) -> float | None:
         """When its lifetime is over, by its tag, or by the request's own end; None if never."""
         tagged = _moment(self.tags.get(names.EXPIRES))
+        if tagged is None and (lifetime := self._lifetime) is not None and self.began is not None:
+            return self.began + lifetime
         if tagged is None and self.machine is None and self.request is not None:
             return self.request.valid_until
         return tagged
+
+    @property
+    def _lifetime(self) -> float | None:
+        """Seconds, of a machine that a schedule launched."""
+        told = self.tags.get(names.LIFETIME, "")
+        return float(told) if told.isascii() and told.isdigit() else None
 
     @property
     def price(self) -> float | None:
@@ -136,13 +145,11 @@ def look(ec2: Ec2, *, ended: bool = False, queue: str | None = None) -> list[Own
 
     ``queue``: only what was launched for it. Three calls at most. Raises AwsError.
     """
-    machines = ec2.machines({names.QUEUE: queue}, () if ended else ALIVE)
-    tag = (
-        {"Name": "tag-key", "Values": [names.QUEUE]}
-        if queue is None
-        else {"Name": f"tag:{names.QUEUE}", "Values": [queue]}
-    )
-    requests = ec2.spot_requests(Filters=[tag])
+    kinds = [{names.QUEUE: None}] if queue is None else names.tags_of(queue)
+    machines, requests = [], []
+    for tags in kinds:
+        machines += ec2.machines(tags, () if ended else ALIVE)
+        requests += ec2.spot_requests(Filters=filters_of(tags))
     return _with_machines(ec2, join(ec2.region, machines, requests))
 
 

@@ -14,6 +14,7 @@ from runner.targets.ec2.account.doctor.permissions import check_end, check_launc
 from runner.targets.ec2.account.doctor.quota import check_quota
 from runner.targets.ec2.account.doctor.reach import check_documents, check_endpoints, check_plugin
 from runner.targets.ec2.account.doctor.role import check_role
+from runner.targets.ec2.account.doctor.scheduling import check_schedules
 from runner.targets.ec2.account.setup import PERMISSIONS_STACK, buckets_of, home_of_role
 
 DEFAULT_TYPE = "t3.medium"
@@ -41,6 +42,7 @@ def examine_laptop(region: str, bucket: str | None, instance_type: str | None) -
         "quota": partial(check_quota, region, kind),
         "SSM documents": partial(check_documents, region),
         "session plugin": check_plugin,
+        "schedules": partial(check_schedules, region),
     }
     return [*found, ok("region", region), *examine(checks, left)]
 

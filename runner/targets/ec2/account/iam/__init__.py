@@ -10,8 +10,10 @@ from importlib import resources
 PERMISSIONS = "permissions"
 DOCUMENTS = "documents"
 BUCKET = "bucket"
+SCHEDULE_PERMISSIONS = "schedule-permissions"
+SCHEDULES = "schedules"
 
-TEMPLATES = (BUCKET, PERMISSIONS, DOCUMENTS)
+TEMPLATES = (BUCKET, PERMISSIONS, DOCUMENTS, SCHEDULE_PERMISSIONS, SCHEDULES)
 
 
 def template(name: str) -> str:

@@ -20,10 +20,9 @@ from runner.bundle.bare.disks import full_disks
 from runner.bundle.bare.patience import Failed, Over, patiently
 from runner.bundle.bare.telling import Story, keep, read_log, say
 
+from .firing import ENDED, see_that_none_runs, settle
 from .machine import install, need_python, run, stop_upgrades
 from .spot import cancel_spot_request
-
-ENDED = ("completed", "failed", "cancelled")
 
 
 def fetch(boot: Dict[str, Any], bucket: Bucket) -> None:
@@ -58,11 +57,13 @@ def boot_up() -> None:
     """All of it. Raises Failed, Over."""
     with open(telling.PLACE + "/boot.json") as file:
         boot = json.load(file)
-    story = Story.begun(boot)
     metadata = Metadata()
+    boot = settle(boot, metadata)
+    story = Story.begun(boot)
     aws = Aws(metadata, boot["region"])
     patiently("the role's credentials", aws.keys)
-    story.tell(instance_id=patiently("the instance's id", lambda: metadata.get("instance-id")))
+    own = patiently("the instance's id", lambda: metadata.get("instance-id"))
+    story.tell(instance_id=own)
     story.over("credentials")
     bucket = Bucket(aws, boot["bucket"])
     # A role that may not write would cost hours of work: said now, and not at its end.
@@ -75,6 +76,7 @@ def boot_up() -> None:
 
     try:
         see_that_there_is_work(boot, bucket)
+        see_that_none_runs(boot, aws, bucket, own)
     except Over as over:
         story.tell(outcome="over", error=str(over), ended=round(time.time(), 2))
         bucket.store(boot["report_key"], story.text())

@@ -19,6 +19,16 @@ say() {
     echo "runner boot: $*" >> $log
 }
 
+# The number of seconds that a machine of a schedule may live is told as +SECONDS: from its first boot.
+case $expires in
++*)
+    kept=$(cat $place/expires 2> /dev/null)
+    expires=${kept:-$(($(date +%s) $expires))}
+    mkdir -p $place && echo "$expires" > $place/expires.new && mv $place/expires.new $place/expires &&
+        sync $place/expires
+    ;;
+esac
+
 # Seconds of this boot, suspension included: a wall clock that is set changes nothing.
 uptime() {
     cut -d. -f1 /proc/uptime
@@ -162,10 +172,10 @@ if ! lay_out $place; then
 fi
 mkdir -p $volatile
 echo "runner boot: $(date)" >> $log || log=$volatile/log
-export RUNNER_BOOT_PLACE=$place RUNNER_BOOT_LOG=$log
+export RUNNER_BOOT_PLACE=$place RUNNER_BOOT_LOG=$log RUNNER_BOOT_EXPIRES="$expires"
 # A spot request that opens again boots a new machine with the old user-data.
 [ "$(date +%s)" -lt "$expires" ] || end_now "its time was over before it began"
-say "armed: the machine ends at $calendar at the latest"
+say "armed: the machine ends $calendar at the latest"
 again || say "a power cut from here on would not be made up for"
 
 python=

@@ -1,4 +1,4 @@
-"""The spot request of this machine."""
+"""Calls to EC2, and the spot request of this machine."""
 
 from urllib.parse import urlencode
 
@@ -12,19 +12,20 @@ def cancel_spot_request(metadata: Metadata) -> None:
         return
     instance = metadata.get("instance-id")
     aws = Aws(metadata, metadata.get("placement/region"))
-    told = _ec2(aws, Action="DescribeInstances", **{"InstanceId.1": instance})
+    told = ask_ec2(aws, Action="DescribeInstances", **{"InstanceId.1": instance})
     request = tag(told, "spotInstanceRequestId")
     if not request:
         own = {"Filter.1.Name": "instance-id", "Filter.1.Value.1": instance}
         request = tag(
-            _ec2(aws, Action="DescribeSpotInstanceRequests", **own), "spotInstanceRequestId"
+            ask_ec2(aws, Action="DescribeSpotInstanceRequests", **own), "spotInstanceRequestId"
         )
     if request:
-        _ec2(aws, Action="CancelSpotInstanceRequests", **{"SpotInstanceRequestId.1": request})
+        ask_ec2(aws, Action="CancelSpotInstanceRequests", **{"SpotInstanceRequestId.1": request})
         say(f"spot request {request} is cancelled")
 
 
-def _ec2(aws: Aws, **parameters: str) -> str:
+def ask_ec2(aws: Aws, **parameters: str) -> str:
+    """One call to EC2; its XML. Raises Again, Failed."""
     url = aws.endpoint("ec2") or f"https://ec2.{aws.region}.{aws.domain()}"
     body = urlencode(sorted({"Version": "2016-11-15", **parameters}.items())).encode()
     with aws.open("ec2", "POST", url + "/", body, 20) as answer:

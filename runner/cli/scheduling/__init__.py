@@ -1,0 +1,1 @@
+"""The verbs of `runner schedule`: what they ask, show and do."""

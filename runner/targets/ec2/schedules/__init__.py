@@ -1,0 +1,1 @@
+"""Schedules: EventBridge Scheduler launches a machine for a queue, again and again."""
