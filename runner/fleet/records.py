@@ -66,7 +66,8 @@ class JobOptions:
     ``max_attempts`` counts runs that failed by themselves; after the n-th the next one waits for
     ``retry_delay`` · 2^(n-1) seconds. ``terminal_codes``: exit codes after which no attempt helps.
     ``timeout``: seconds of one run of ``command``. ``results``: the store of all its tasks; None is
-    a folder beside the embedded database.
+    a folder beside the embedded database. ``manifest_key``: of each task in the source store, with
+    ``{w_id}`` and ``{i_id}``, or names of its own; None: tasks have none.
     """
 
     template: str | None = None
@@ -76,6 +77,7 @@ class JobOptions:
     terminal_codes: tuple[Annotated[int, Rule(whole(0, 255))], ...] = ()
     timeout: Annotated[float, Rule(number(0.001, 31_536_000))] = 86_400.0
     results: str | None = None
+    manifest_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

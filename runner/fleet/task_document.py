@@ -127,6 +127,8 @@ def environment_of(
         "RUNNER_TASK_METRICS": str(metrics_file(folder)),
         "RUNNER_TASK_JOB": job.name,
     }
+    if job.options.manifest_key is not None:
+        found["RUNNER_TASK_MANIFEST"] = str(manifest_file(folder))
     if model is not None:
         found["RUNNER_MODEL_PATH"] = model
     return found
@@ -135,6 +137,11 @@ def environment_of(
 def config_file(folder: Path) -> Path:
     """The job's configuration, JSON."""
     return folder / "config.json"
+
+
+def manifest_file(folder: Path) -> Path:
+    """The task's manifest, as it was fetched."""
+    return folder / "manifest"
 
 
 def metrics_file(folder: Path) -> Path:

@@ -18,9 +18,16 @@ from runner.core import events as ev
 from runner.core.states import JobStatus, QueueStatus
 from runner.engine.recorded_attempts import end_every_attempt
 from runner.errors import DiskError, RecordError, RunnerError, UsageError
+from runner.fleet.manifests import ManifestSource
 from runner.fleet.protocol import TaskEnd, TaskEndKind
 from runner.fleet.records import FleetJob, FleetTask, Metrics
-from runner.fleet.task_document import config_file, document_of, environment_of, metrics_file
+from runner.fleet.task_document import (
+    config_file,
+    document_of,
+    environment_of,
+    manifest_file,
+    metrics_file,
+)
 from runner.fleet.task_rows import parse_metrics
 from runner.model.document import QueueSpec
 from runner.model.settings import Settings
@@ -42,6 +49,7 @@ class TaskPlace:
     settings: Settings
     environ: Mapping[str, str]
     model: str | None = None
+    manifests: ManifestSource | None = None
 
 
 class TaskRun:
@@ -51,13 +59,11 @@ class TaskRun:
         self,
         job: FleetJob,
         task: FleetTask,
-        results: str,
         place: TaskPlace,
         say: Callable[[str], None],
     ) -> None:
         self._job = job
         self._task = task
-        self._results = results
         self._place = place
         self._say = say
         self._folder = place.folder / f"{task.id}-{task.epoch}"
@@ -89,8 +95,11 @@ class TaskRun:
 
     # -- in the worker's ---------------------------------------------------------------------
 
-    def run(self) -> TaskEnd:
-        """Run it to its end. Never raises what may concern this task alone."""
+    def run(self, results: str, manifest: bytes | None = None) -> TaskEnd:
+        """Run it to its end. Never raises what may concern this task alone.
+
+        ``results``: the address of the run's own store.
+        """
         began = time.monotonic()
         try:
             document = document_of(self._job, self._task)
@@ -99,7 +108,9 @@ class TaskRun:
         try:
             self._folder.mkdir(parents=True)
             config_file(self._folder).write_text(self._job.config)
-            end = asyncio.run(self._work(document))
+            if manifest is not None:
+                manifest_file(self._folder).write_bytes(manifest)
+            end = asyncio.run(self._work(document, results))
         except UsageError as error:
             end = TaskEnd(TaskEndKind.INVALID, str(error))
         except (RunnerError, OSError) as error:
@@ -119,7 +130,7 @@ class TaskRun:
         """Remove what it leaves here: all of it that counts is in the store."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _work(self, document: QueueSpec) -> TaskEnd:
+    async def _work(self, document: QueueSpec, results: str) -> TaskEnd:
         assert document.queue_id is not None
         queue_id, folder = document.queue_id, self._folder
         settings = replace(
@@ -128,7 +139,7 @@ class TaskRun:
             log_dir=folder / "logs",
             run_dir=folder / "run",
         )
-        wanted = StoreRequest(self._results, named=True)
+        wanted = StoreRequest(results, named=True)
         store = await asyncio.to_thread(prepared, wanted, settings, self._say)
         environment = environment_of(
             self._job, self._task, folder, self._place.environ, self._place.model

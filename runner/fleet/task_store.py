@@ -8,10 +8,12 @@ done the task, and every other adopts what it says.
     <work>/<image group>/success.json       of a volume
     <work>/<image group>/<run>/…            a run's results, laid out as a queue's are
     _items/<key>/…                          the same of any other item
+    …/_v<digest>/…                          the same, of one version of the task's manifest
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import uuid
@@ -62,10 +64,13 @@ class TaskLog:
 
 
 def folder_of(task: FleetTask) -> str:
-    """The task's folder in the store of its job; no two tasks share one."""
+    """The task's folder in the store of its job; no two tasks share one, nor two manifests."""
+    folder = f"_items/{_word(task.key)}"
     if task.w_id is not None and task.i_id is not None:
-        return f"{_word(task.w_id)}/{_word(task.i_id)}"
-    return f"_items/{_word(task.key)}"
+        folder = f"{_word(task.w_id)}/{_word(task.i_id)}"
+    if task.etag is None:
+        return folder
+    return f"{folder}/_v{hashlib.sha256(task.etag.encode()).hexdigest()[:16]}"
 
 
 def _word(text: str) -> str:

@@ -137,6 +137,22 @@ class TaskTable:
             )
         )
 
+    def note_etag(self, task: FleetTask, etag: str) -> bool:
+        """The version of the manifest that it runs with. False: another holds it."""
+        values = {"task": task.id, "epoch": task.epoch, "etag": etag}
+        self._sql.change(
+            """UPDATE volumes SET s3_etag = :etag WHERE id =
+                (SELECT volume_id FROM task_executions WHERE id = :task)""",
+            {"task": task.id, "etag": etag},
+        )
+        return bool(
+            self._sql.change(
+                """UPDATE task_executions SET s3_etag = :etag
+                WHERE id = :task AND epoch = :epoch AND state = 'running'""",
+                values,
+            )
+        )
+
     # -- ends --------------------------------------------------------------------------------
 
     def finish(self, task: FleetTask, metrics: Metrics) -> bool:
@@ -291,6 +307,16 @@ class TaskTable:
             {**values, **named, "limit": limit},
         )
         return [row[0] for row in rows]
+
+    def reopen(self, task: FleetTask) -> bool:
+        """What was done with another manifest is pending again."""
+        return bool(
+            self._reset(
+                "id = :task AND state = 'done' AND s3_etag = :etag",
+                {"task": task.id, "etag": task.etag},
+                1,
+            )
+        )
 
     def cancel(self, job: int, keys: Sequence[str] = (), *, running: bool = False) -> int:
         """Tasks that wait (all of them, or these) are cancelled; how many.

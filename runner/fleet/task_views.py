@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from runner.fleet.connection import Row, SqlConnection
 from runner.fleet.records import Backlog, FleetTask, StateTotals, TaskState
@@ -26,6 +26,19 @@ class TaskViews:
             values,
         )
         return map(task_of, rows)
+
+    def done_with_manifest(self, job: int, keys: Sequence[str]) -> list[FleetTask]:
+        """Those of the tasks that are done, and with which version of their manifests."""
+        found = []
+        for start in range(0, len(keys), 500):
+            named = {f"key{at}": key for at, key in enumerate(keys[start : start + 500])}
+            found += self._sql.query(
+                f"""SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
+                WHERE t.job_id = :job AND t.state = 'done' AND t.s3_etag IS NOT NULL
+                  AND t.task_key IN ({", ".join(f":{name}" for name in named)})""",
+                {"job": job, **named},
+            )
+        return [task_of(row) for row in found]
 
     def totals(self, job: int) -> list[StateTotals]:
         """What ``jobs stats`` shows: exact, of all tasks, by state."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
-from runner.errors import RecordError
+from runner.errors import RecordError, UsageError
 from runner.fleet.connection import DatabaseAwayError
 from runner.fleet.database import FleetDatabase
 from runner.fleet.lease_keeper import LeaseKeeper
+from runner.fleet.manifests import Manifest, MissingManifestError, key_of
 from runner.fleet.protocol import (
     FAILED_IN_A_ROW,
     RetryLater,
@@ -165,7 +166,7 @@ class Worker:
         what = "volume" if task.w_id is not None else "item"
         self._say(f"Processing message: {taken.message} for {what} {task.key}")
         job = self._patiently(lambda: self._database.job(self._job.name))
-        run = TaskRun(job, task, self._store.run_store(task), self._place, self._say)
+        run = TaskRun(job, task, self._place, self._say)
         lost = threading.Event()
 
         def lose(reason: str) -> None:
@@ -175,7 +176,7 @@ class Worker:
         keeper.hold(task, taken.since, lose, self._source.keeper(taken))
         self._step("held")
         try:
-            end = self._end_of(task, run)
+            end = self._end_of(job, task, run)
             if lost.is_set() and end.kind is not TaskEndKind.SUCCEEDED:
                 end = TaskEnd(TaskEndKind.LOST, "its lease was over")
             self._settle(taken, job, end)
@@ -184,13 +185,30 @@ class Worker:
         self._step("settled")
         run.clean_up()
 
-    def _end_of(self, task: FleetTask, run: TaskRun) -> TaskEnd:
+    def _manifest(self, job: FleetJob, task: FleetTask) -> Manifest | None:
+        """The task's, if its job has such. Raises StoreError, MissingManifestError."""
+        pattern, source = job.options.manifest_key, self._place.manifests
+        if pattern is None:
+            return None
+        if source is None:
+            raise MissingManifestError("this worker has no --s3-source-bucket")
+        key = key_of(pattern, task)
+        found = source.fetch(key)
+        if found is None:
+            raise MissingManifestError(f"the manifest {source.describe(key)} is missing")
+        self._patiently(lambda: self._database.tasks.note_etag(task, found.etag))
+        return found
+
+    def _end_of(self, job: FleetJob, task: FleetTask, run: TaskRun) -> TaskEnd:
         """How it ended: as its marker says, else as the run that is made now does."""
+        data: bytes | None = None
         try:
+            if (manifest := self._manifest(job, task)) is not None:
+                task, data = replace(task, etag=manifest.etag), manifest.data
             marker = self._store.read(task)
             self._step("marker_read")
             if marker is None:
-                end = self._run(run)
+                end = self._run(run, self._store.run_store(task), data)
                 self._step("ran")
                 if end.kind is not TaskEndKind.SUCCEEDED:
                     return end
@@ -200,16 +218,18 @@ class Worker:
                     return end
             self._say(f"Run {marker.run} of {task.key} had succeeded: its results count")
             return TaskEnd(TaskEndKind.SUCCEEDED, metrics=marker.measured())
+        except UsageError as error:
+            return TaskEnd(TaskEndKind.INVALID, str(error))
         except (StoreError, RecordError, OSError) as error:
             return TaskEnd(TaskEndKind.FAILED, str(error))
 
-    def _run(self, run: TaskRun) -> TaskEnd:
+    def _run(self, run: TaskRun, results: str, manifest: bytes | None) -> TaskEnd:
         with self._lock:
             if self._stopping.is_set():
                 return TaskEnd(TaskEndKind.INTERRUPTED, self._stop_reason)
             self._running = run
         try:
-            return run.run()
+            return run.run(results, manifest)
         finally:
             with self._lock:
                 self._running = None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from runner.errors import LockedError
 from runner.fleet.database import FleetDatabase
+from runner.fleet.manifests import ManifestSource
 from runner.fleet.message_source import MessageSource
 from runner.fleet.records import FleetJob
 from runner.fleet.sources import DatabaseSource, TaskSource
@@ -38,7 +39,8 @@ Step = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
     """How a process of workers works. ``environ``: what its tasks inherit; ``region``: of the
-    queues, None: as AWS's own settings say; ``model``: the path of a model, told to the tasks."""
+    queues, None: as AWS's own settings say; ``model``: the path of a model, told to the tasks;
+    ``source``: the store of their manifests."""
 
     settings: Settings
     environ: Mapping[str, str]
@@ -46,6 +48,7 @@ class WorkerSetup:
     concurrency: int = 1
     region: str | None = None
     model: str | None = None
+    source: str | None = None
 
 
 def run_workers(
@@ -117,7 +120,11 @@ def _made(
         source = DatabaseSource(own, job.id, row, options.lease)
     else:
         source = MessageSource(queue, own, job.id, row, options.lease, say)
-    place = TaskPlace(folder, settings, setup.environ, setup.model)
+    manifests: ManifestSource | None = None
+    if setup.source is not None and job.options.manifest_key is not None:
+        manifests = ManifestSource(setup.source)
+        stack.callback(manifests.close)
+    place = TaskPlace(folder, settings, setup.environ, setup.model, manifests)
     return Worker(own, job, row, name, source, store, place, options, say, step)
 
 

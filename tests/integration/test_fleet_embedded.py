@@ -128,3 +128,36 @@ def test_a_job_is_looked_at_and_single_tasks_acted_on(
     call("jobs", "resume", "j")
     assert database.tasks.claim_next(job.id, worker, "c", 60) is not None
     database.close()
+
+
+@pytest.mark.long
+def test_a_manifest_is_part_of_what_a_task_is(tmp_path: Path) -> None:
+    """A volume whose images have changed would stay as it was done; one without would be tried
+    for ever."""
+    source = tmp_path / "source"
+    (source / "works/W1").mkdir(parents=True)
+    manifest = source / "works/W1/I1.json"
+    manifest.write_text("one")
+    fleet = Commands(tmp_path)
+    fleet.env["BEC_SOURCE_S3_BUCKET"] = str(source)
+    command = 'cp "$RUNNER_TASK_MANIFEST" out.txt'
+    fleet.call(
+        "jobs", "create", "--name", "j", "--command", command, "--manifest-key",
+        "works/{w_id}/{i_id}.json",
+    )  # fmt: skip
+    enqueue = ("queue", "enqueue", "--job-name", "j", "--volume", "W1,I1")
+    fleet.call(*enqueue, "--volume", "W1,I2")
+    work = ("worker", "--job-name", "j", "--poll-wait", "0.1", "--shutdown-after-empty", "1")
+    told = fleet.call(*work)
+    assert f"Source bucket: {source}\n" in told
+    missing, done = fleet.data("jobs", "tasks", "j")
+    assert (done["status"], missing["status"]) == ("done", "terminal_failed")
+    assert missing["reason"] == f"the manifest {source}/works/W1/I2.json is missing"
+    assert fleet.data(*enqueue)["reopened"] == 0
+    manifest.write_text("two")
+    assert fleet.data(*enqueue)["reopened"] == 1
+    fleet.call(*work)
+    stored = tmp_path / "state/fleet/results/j/W1/I1"
+    found = [path.read_text() for path in stored.glob("_v*/[0-9]*/jobs/task/out.txt")]
+    assert sorted(found) == ["one", "two"]
+    assert len(list(stored.glob("_v*/success.json"))) == 2

@@ -23,6 +23,9 @@ from runner.store.paths import home_folder
 DATABASE = "RUNNER_FLEET"
 """The variable that names the database: a folder, or ``postgresql://…``."""
 
+SOURCE_BUCKET = "archive.tbrc.org"
+"""As the guide has it."""
+
 READ = ("BEC_", "RUNNER_", "AWS_")
 """What is taken from ``.env``: nothing else of it concerns runner."""
 
@@ -83,6 +86,21 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         help=f"the fleet's database (default: {DATABASE}, else BEC_SQL_HOST and so on, else a "
         "folder of this machine)",
     )
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Where the manifests of volumes are."""
+    parser.add_argument(
+        "--s3-source-bucket",
+        metavar="B",
+        help="the bucket of images and manifests, told to tasks as S3_SOURCE_BUCKET (default: "
+        f"BEC_SOURCE_S3_BUCKET, else {SOURCE_BUCKET})",
+    )
+
+
+def source_bucket(arguments: argparse.Namespace, found: FleetEnvironment) -> str:
+    """The one that is meant."""
+    return arguments.s3_source_bucket or found.get("SOURCE_S3_BUCKET") or SOURCE_BUCKET
 
 
 def settings(**overrides: str | None) -> Settings:

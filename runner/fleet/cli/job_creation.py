@@ -16,6 +16,7 @@ from runner.aws.sqs import Sqs
 from runner.errors import ExitCode, RecordError, UsageError
 from runner.fleet.cli.fleet_settings import FleetEnvironment, environment, opened
 from runner.fleet.cli.tables import print_json
+from runner.fleet.manifests import check_pattern
 from runner.fleet.records import FleetJob, JobOptions
 from runner.fleet.task_document import document_of
 from runner.fleet.task_queue import TaskQueue
@@ -68,6 +69,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--terminal-on-codes", metavar="N,…", help="exit codes after which no attempt can help"
     )
+    parser.add_argument(
+        "--manifest-key",
+        metavar="PATTERN",
+        help="fetch this from the source bucket for each task: works/{w_id}/{i_id}/manifest.json",
+    )
     parser.add_argument("--timeout", metavar="DURATION", help="of one run of --command")
 
 
@@ -116,6 +122,9 @@ def _changed(options: JobOptions, arguments: argparse.Namespace) -> JobOptions:
                 new[name] = parse_duration(text)
             except ValueError as error:
                 raise UsageError(f"--{name.replace('_', '-')}: {error}") from None
+    if arguments.manifest_key is not None:
+        check_pattern(arguments.manifest_key)
+        new["manifest_key"] = arguments.manifest_key
     if arguments.terminal_on_codes is not None:
         codes = arguments.terminal_on_codes.split(",")
         if not all(code.strip().isdecimal() and int(code) < 256 for code in codes):
@@ -216,4 +225,5 @@ def describe_job(job: FleetJob) -> dict[str, Any]:
         "command": options.command,
         "template": options.template,
         "results": options.results,
+        "manifest_key": options.manifest_key,
     }

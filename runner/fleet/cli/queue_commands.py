@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ExitCode, UsageError
-from runner.fleet.cli.fleet_settings import add_database, environment, opened
+from runner.fleet.cli.fleet_settings import (
+    add_database,
+    add_source,
+    environment,
+    opened,
+    source_bucket,
+)
 from runner.fleet.cli.items import item, read_items, volume
 from runner.fleet.cli.tables import confirmed, print_json, print_table
 from runner.fleet.database import FleetDatabase
+from runner.fleet.manifests import ManifestSource, source_address
 from runner.fleet.records import FleetJob, TaskItem, TaskState
 from runner.fleet.task_queue import of_job, send_unsent
 from runner.timestamps import rfc3339
@@ -38,6 +45,7 @@ def configure(nouns: Any) -> None:
         default=[],
         help="a task that is no volume, by its variables; may be repeated",
     )
+    add_source(enqueue)
     _verb(verbs, "stats", "show what is in a job's task queue", _stats)
     purge = _verb(verbs, "purge", "cancel every task that waits", _purge)
     purge.add_argument("--yes", "-y", action="store_true", help="don't ask")
@@ -74,21 +82,40 @@ def _enqueue(arguments: argparse.Namespace) -> int:
     with opened(arguments, environment()) as database:
         job = database.job(arguments.job_name)
         done = database.tasks.enqueue(job.id, items)
+        changed = 0
+        if done.known and job.options.manifest_key is not None:
+            keys = [each.key for each in items]
+            source = source_address(source_bucket(arguments, environment()))
+            changed = _reopen_changed(database, job, keys, source)
         queue = of_job(job, environment().region)
         sent = None if queue is None else send_unsent(database, queue, job)
         doubled = len(items) - done.new - done.known
     if arguments.json:
         told = {"enqueued": done.new, "known": done.known, "given_twice": doubled, "sent": sent}
-        print_json(told)
+        print_json({**told, "reopened": changed})
         return ExitCode.DONE
     print(f"✓ Enqueued {done.new} tasks")
     if done.known:
-        print(f"  {done.known} were there before, and stay as they are")
+        print(f"  {done.known - changed} were there before, and stay as they are")
+    if changed:
+        print(f"  {changed} have another manifest than they were done with: pending again")
     if doubled:
         print(f"  {doubled} were given twice")
     if sent is not None and sent < done.new:
         print(f"  SQS accepted {sent} messages; a worker sends the others")
     return ExitCode.DONE
+
+
+def _reopen_changed(database: FleetDatabase, job: FleetJob, keys: Sequence[str], where: str) -> int:
+    """Tasks that were done with another manifest are pending again; how many."""
+    assert job.options.manifest_key is not None
+    done = database.views.done_with_manifest(job.id, keys)
+    source = ManifestSource(where)
+    try:
+        found = source.changed(done, job.options.manifest_key, lambda text: print(text))
+    finally:
+        source.close()
+    return sum(database.tasks.reopen(task) for task in found)
 
 
 def _stats(arguments: argparse.Namespace) -> int:

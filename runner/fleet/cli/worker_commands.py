@@ -12,6 +12,7 @@ from runner.fleet.cli import fleet_settings
 from runner.fleet.cli.fleet_settings import FleetEnvironment, add_database, environment, opened
 from runner.fleet.cli.tables import print_json, print_table
 from runner.fleet.database import FleetDatabase, open_database
+from runner.fleet.manifests import source_address
 from runner.fleet.records import FleetJob, WorkerRecord
 from runner.fleet.task_document import document_of
 from runner.fleet.task_store import store_address
@@ -41,7 +42,7 @@ def configure(nouns: Any) -> None:
             help=f"{told} (default: {default:g})",
         )
     worker.add_argument("--model-path", metavar="FILE", help="(default: BEC_LD_MODEL_PATH)")
-    worker.add_argument("--s3-source-bucket", metavar="B", help="told to tasks as S3_SOURCE_BUCKET")
+    fleet_settings.add_source(worker)
     worker.add_argument("--s3-dest-bucket", metavar="B", help="results go there, not to the job's")
     worker.add_argument("--region", metavar="R", help="(default: BEC_REGION)")
     worker.add_argument("--state-dir", metavar="DIR", help="the state folder")
@@ -84,6 +85,7 @@ def _worker(arguments: argparse.Namespace) -> int:
         _say("Starting BEC Worker")
         _say(f"Job: {job.name}")
         _say(f"Region: {region or '-'}")
+        _say(f"Source bucket: {fleet_settings.source_bucket(arguments, found)}")
         _say(f"Dest bucket: {where}")
         run_workers(database, job, where, _setup(arguments, found), _say)
     _say("Worker completed successfully")
@@ -94,7 +96,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 def _setup(arguments: argparse.Namespace, found: FleetEnvironment) -> WorkerSetup:
     environ = dict(found.own)
     region = arguments.region or found.region
-    source = arguments.s3_source_bucket or found.get("SOURCE_S3_BUCKET")
+    source = fleet_settings.source_bucket(arguments, found)
     for name, value in (("S3_SOURCE_BUCKET", source), ("AWS_REGION", region)):
         if value:
             environ[name] = value
@@ -105,7 +107,8 @@ def _setup(arguments: argparse.Namespace, found: FleetEnvironment) -> WorkerSetu
         arguments.poll_wait, arguments.visibility_timeout, arguments.shutdown_after_empty
     )
     settings = fleet_settings.settings(state_dir=arguments.state_dir)
-    return WorkerSetup(settings, environ, options, arguments.concurrency, region, model)
+    where = source_address(source)
+    return WorkerSetup(settings, environ, options, arguments.concurrency, region, model, where)
 
 
 def _results(arguments: argparse.Namespace, job: FleetJob, database: FleetDatabase) -> str:
