@@ -13,7 +13,7 @@ import pytest
 
 from runner.fleet.cli.main import run_command
 from runner.fleet.database import open_database
-from runner.fleet.records import Metrics
+from runner.fleet.records import JobOptions, Metrics, TaskItem
 
 PROGRAM = [sys.executable, "-c", "from runner.fleet.cli.main import main; main()"]
 
@@ -161,3 +161,28 @@ def test_a_manifest_is_part_of_what_a_task_is(tmp_path: Path) -> None:
     found = [path.read_text() for path in stored.glob("_v*/[0-9]*/jobs/task/out.txt")]
     assert sorted(found) == ["one", "two"]
     assert len(list(stored.glob("_v*/success.json"))) == 2
+
+
+def test_workers_are_listed_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody could tell which machine a stuck task is on."""
+    monkeypatch.setenv("RUNNER_FLEET", str(tmp_path / "fleet"))
+    database = open_database(str(tmp_path / "fleet"))
+    database.migrate()
+    job = database.create_job("j", "{}", JobOptions(command="true"))
+    database.tasks.enqueue(job.id, [TaskItem.volume("W1", "I1")])
+    first, second = database.register(job.id, "one"), database.register(job.id, "two")
+    assert database.tasks.claim_next(job.id, first, "c", 60) is not None
+    database.stop_worker(second)
+
+    def call(*words: str) -> str:
+        capsys.readouterr()
+        assert run_command(list(words), "runner-fleet") == 0
+        return capsys.readouterr().out
+
+    (found,) = json.loads(call("workers", "list", "--job-name", "j", "--json"))
+    assert (found["name"], found["task"], found["pid"]) == ("one", "W1/I1", os.getpid())
+    assert "stopped" in call("workers", "list", "--all")
+    assert f"id: {first}\nname: one\n" in call("workers", "show", str(first))
+    database.close()

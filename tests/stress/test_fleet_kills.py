@@ -61,8 +61,10 @@ class KillFleet:
         if self.queue is not None:
             send_unsent(self.database, self.queue, job)
 
-    def worker(self, step: str = "-", number: int = 1, machine: str = "m1") -> Any:
-        words = [self.address, "kills", str(self.folder / machine), LEASE, step, str(number)]
+    def worker(
+        self, step: str = "-", number: int = 1, machine: str = "m1", lease: str = LEASE
+    ) -> Any:
+        words = [self.address, "kills", str(self.folder / machine), lease, step, str(number)]
         started = subprocess.Popen(
             [sys.executable, str(PROGRAM), *words], env=self.env, cwd=self.folder, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -259,3 +261,56 @@ def test_a_stopped_worker_gives_its_task_back_uncounted(embedded: KillFleet) -> 
     embedded.check()
     done = embedded.database.tasks.find(task.id)
     assert done is not None and done.run == 1, "it goes on in the same run"
+
+
+def test_a_database_that_was_away_costs_nothing(servers: KillFleet, postgres: Any) -> None:
+    """Each failover would end all tasks that run, or all workers."""
+    (servers.folder / "hold").touch()
+    servers.begin("slow", "good")
+    worker = servers.worker(lease="60")
+    pids = servers.folder / "slow"
+    waits_for(lambda: pids.exists() and pids.read_text().strip())
+    postgres.kill()
+    (servers.folder / "hold").unlink()  # it ends while nobody can be told
+    waits_for(lambda: list((servers.folder / "results").glob("W/slow/success.json")))
+    postgres.start()
+    told = worker.communicate(timeout=PATIENCE)[0]
+    assert worker.returncode == 0 and "The database is away" in told, told
+    assert len(pids.read_text().split()) == 1, "it ran once"
+    servers.database.close()  # what was open to the former server
+    servers.check()
+
+
+def test_a_task_goes_on_while_sqs_is_away(servers: KillFleet, rude: SqsServer) -> None:
+    """A task of hours would be ended because its message can't be kept for a while."""
+    (servers.folder / "hold").touch()
+    servers.begin("slow")
+    worker = servers.worker()
+    pids = servers.folder / "slow"
+    waits_for(lambda: pids.exists() and pids.read_text().strip())
+    rude.go_away()
+
+    def lease() -> float:
+        found = servers.database.tasks.named(servers.database.job("kills").id, "W/slow")
+        return (found and found.lease_until) or 0.0
+
+    before = lease()
+    waits_for(lambda: lease() > before + 1.5 * float(LEASE))
+    rude.go_away(False)
+    (servers.folder / "hold").unlink()
+    told = worker.communicate(timeout=PATIENCE)[0]
+    assert worker.returncode == 0 and "could not be kept from others" in told, told
+    assert len(pids.read_text().split()) == 1, "it ran once"
+    servers.check()
+
+
+def test_two_workers_share_the_tasks_of_one_job(embedded: KillFleet) -> None:
+    """Workers would wait for each other, run a task twice, or end before all is done."""
+    items = [f"n{number}" for number in range(12)]
+    embedded.begin(*items, "once")
+    workers = [embedded.worker(machine=f"m{number}") for number in (1, 2)]
+    told = [each.communicate(timeout=PATIENCE)[0] for each in workers]
+    assert [each.returncode for each in workers] == [0, 0], told
+    counts = [text.count("Successfully processed") for text in told]
+    assert sum(counts) == 13 and min(counts) > 0, told
+    embedded.check()

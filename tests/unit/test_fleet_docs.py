@@ -1,0 +1,59 @@
+"""The fleet's page: its commands parse, and the tests that it names are there."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from runner.fleet.cli.main import parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = [page for page in (ROOT / "docs").rglob("*.md") if "runner-fleet" in page.read_text()]
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of code blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    lines = "\n".join(blocks).splitlines()
+    return [line for line in lines if re.match(r"(runner-fleet|bec) ", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_fleet_parse(page: Path) -> None:
+    """A reader would type a command that is refused."""
+    for line in commands(page.read_text()):
+        if "…" in line:
+            continue
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said), redirect_stdout(said):
+                parser().parse_args(shlex.split(line)[1:])
+        except SystemExit:
+            raise AssertionError(f"{line}\n{said.getvalue()}") from None
+
+
+def test_every_command_names_a_test_that_is_there() -> None:
+    """The table would promise what nobody checks."""
+    page = (ROOT / "docs/guides/fleet.md").read_text()
+    assert len(commands(page)) > 10
+    named = set(re.findall(r"test_\w+", page))
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_fleet_*.py"))
+    assert named
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+
+
+def test_every_command_is_on_the_page() -> None:
+    """A command would be known to its --help only."""
+    page = (ROOT / "docs/guides/fleet.md").read_text()
+    made = parser()
+    (nouns,) = [each for each in made._actions if each.dest == "command" or each.choices]
+    assert nouns.choices is not None
+    for noun, below in dict(nouns.choices).items():  # type: ignore[arg-type]
+        verbs = [each.choices for each in below._actions if each.metavar == "VERB"]
+        for verb in verbs[0] if verbs else [""]:
+            assert f"{noun} {verb}".strip() in page, f"{noun} {verb}"
