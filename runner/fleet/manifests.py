@@ -28,7 +28,7 @@ class MissingManifestError(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class VolumeManifest:
     """What is there of a task: the bytes, and the store's name for this version of them."""
 
     data: bytes
@@ -66,10 +66,10 @@ class ManifestSource:
         """Where a manifest is."""
         return f"{self._store.describe()}/{key}"
 
-    def fetch(self, key: str) -> Manifest | None:
+    def fetch(self, key: str) -> VolumeManifest | None:
         """None: there is none. Raises StoreError."""
         found = self._store.get_versioned(key)
-        return None if found is None else Manifest(found.data, found.version)
+        return None if found is None else VolumeManifest(found.data, found.version)
 
     def changed(
         self, tasks: Iterable[FleetTask], pattern: str, told: Callable[[str], None]

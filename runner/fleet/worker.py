@@ -17,7 +17,7 @@ from runner.errors import RecordError, UsageError
 from runner.fleet.connection import DatabaseAwayError
 from runner.fleet.database import FleetDatabase
 from runner.fleet.lease_keeper import LeaseKeeper
-from runner.fleet.manifests import Manifest, MissingManifestError, key_of
+from runner.fleet.manifests import MissingManifestError, VolumeManifest, key_of
 from runner.fleet.protocol import (
     FAILED_IN_A_ROW,
     RetryLater,
@@ -185,7 +185,7 @@ class Worker:
         self._step("settled")
         run.clean_up()
 
-    def _manifest(self, job: FleetJob, task: FleetTask) -> Manifest | None:
+    def _manifest(self, job: FleetJob, task: FleetTask) -> VolumeManifest | None:
         """The task's, if its job has such. Raises StoreError, MissingManifestError."""
         pattern, source = job.options.manifest_key, self._place.manifests
         if pattern is None:
