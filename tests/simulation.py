@@ -14,7 +14,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,10 +152,11 @@ class Scenario:
             upload_timeout=120.0,
         )
         self.queue = self._document()
-        self.units = in_units(self.queue).jobs
+        self.units: Sequence[JobSpec] = in_units(self.queue).jobs
+        self.added = 0
         stores = self.random.random() < 0.7 or self.always_stores
         self.store = FickleStore(folder / "store", self.fate) if stores else None
-        self.failing = {i: self.random.choice((0, 0, 0, 1, 2, 9)) for i in range(len(self.jobs))}
+        self.failing: dict[int, int] = {}
         self.ends: Counter[int] = Counter()
         self.ran: Counter[tuple[int, int]] = Counter()
         self.wrote: dict[int, str] = {}
@@ -168,8 +169,9 @@ class Scenario:
     # -- what there is -----------------------------------------------------------------------
 
     @property
-    def jobs(self) -> tuple[JobSpec, ...]:
-        """The units: an array's elements are jobs, too."""
+    def jobs(self) -> Sequence[JobSpec]:
+        """The units as the newest session has them: an array's elements are jobs, too, and what
+        was added."""
         return self.units
 
     def _named(self, name: str) -> list[int]:
@@ -182,6 +184,7 @@ class Scenario:
 
     def _document(self) -> QueueSpec:
         draw, jobs = self.random, []
+        self.fans: dict[str, list[dict[str, Any]]] = {}
         sizes: dict[str, int] = {}
         for number in range(draw.randint(1, 6)):
             earlier = [f"j{n}" for n in range(number) if draw.random() < 0.4]
@@ -190,6 +193,10 @@ class Scenario:
             array = self._array(earlier, sizes)
             name = f"out{number}" if array is None else f"out{number}.{INDEX}"
             results = (ResultSpec(name),) if draw.random() < 0.5 else ()
+            expands = None
+            if array is None and draw.random() < 0.3:
+                expands = f"fan{number}.json"
+                self.fans[expands] = self._fan(number)
             jobs.append(
                 JobSpec(
                     f"j{number}",
@@ -200,6 +207,7 @@ class Scenario:
                     retry=retry if draw.random() < 0.5 else None,
                     result_paths=results,
                     array=array,
+                    expands=expands,
                 )
             )
             if array is not None:
@@ -214,6 +222,19 @@ class Scenario:
             term_grace=5.0,
         )
 
+    def _fan(self, number: int) -> list[dict[str, Any]]:
+        """What a job leaves, as in its file; the same each time."""
+        draw, jobs = self.random, []
+        for part in range(draw.randint(0, 3)):
+            job: dict[str, Any] = {"job_id": f"p{part}", "command": "true", "timeout": "20s"}
+            job["depends_on"] = [f"p{n}" for n in range(part) if draw.random() < 0.4]
+            if draw.random() < 0.5:
+                job["result_paths"] = [f"out{number}.p{part}"]
+            if draw.random() < 0.2:
+                job["allow_failure"] = True
+            jobs.append(job)
+        return jobs
+
     def _array(self, earlier: list[str], sizes: dict[str, int]) -> ArraySpec | None:
         draw = self.random
         if draw.random() < 0.7:
@@ -224,7 +245,8 @@ class Scenario:
         return ArraySpec(size, draw.choice((None, None, 1, 2)), draw.random() < 0.2, elementwise)
 
     def _plan(self, job: int, attempt: int) -> AttemptPlan:
-        fails = self.ends[job] < self.failing[job]
+        failing = self.failing.setdefault(job, self.random.choice((0, 0, 0, 1, 2, 9)))
+        fails = self.ends[job] < failing
         seconds = self.random.choice((0.01, 1.0, 10.0, 30.0))
         grace = self.random.choice((0.0, 1.0, 60.0))
         return AttemptPlan(seconds, ev.Exited(1) if fails else DONE, grace)
@@ -258,6 +280,8 @@ class Scenario:
             self.wrote[tree.job] = f"{tree.job}/{tree.attempt}"
             if self.jobs[tree.job].result_paths:
                 self._out(tree.job).write_text(self.wrote[tree.job])
+            if (fan := self.jobs[tree.job].expands) is not None:
+                (self.work / fan).write_text(json.dumps({"jobs": self.fans[fan]}))
 
     def say(self, what: str) -> None:
         """Note it for whoever has to find out why."""
@@ -360,6 +384,7 @@ class Scenario:
     def _watch(self, session: Session) -> None:
         """Count the effects on this machine: a commit, and a start."""
         database, backend, fate = session.database, session.engine.backend, self.fate
+        self.units = session.scheduler.document.jobs
         commit, start = database.commit, backend.start
 
         def committing(*arguments: Any) -> None:
@@ -390,29 +415,44 @@ class Scenario:
                 lambda now: ev.PauseRequested(now, False),
                 lambda now: ev.InterruptRequested(now, "asked to"),
                 ev.RetryRequested,
+                lambda now: ev.JobsAdded(now, (self._another(),)),
             )
         )
         event = wanted(engine.now())
         self.say(f"asked: {event}")
         engine.post(event)
 
+    def _another(self) -> JobSpec:
+        self.added += 1
+        after = tuple(job.job_id for job in self.queue.jobs if self.random.random() < 0.2)
+        return JobSpec(f"added{self.added}", "true", 20.0, depends_on=after)
+
     # -- what must hold ----------------------------------------------------------------------
 
     def _check_end(self) -> None:
         database = Database(self.repository.queue_paths("q").database)
         try:
-            loaded = database.load(len(self.jobs))
+            document, loaded = database.read_document(), database.load()
         finally:
             database.close()
-        core = Scheduler(self.queue, Graph(self.queue.jobs), loaded.queue, loaded.jobs)
+        core = Scheduler(document, Graph(document.jobs), loaded.queue, loaded.jobs)
+        self.units = core.document.jobs
         assert loaded.queue.status in QUEUE_ENDED, loaded.queue.status
         check(core)
         check_verdict(core)
         for index, state in enumerate(core.jobs):
             if state.status is JobStatus.COMPLETED:
                 assert self.ran[index, state.attempt] == 1, f"j{index} completed and never ran"
+                self._check_family(core, index)
         if self.store is not None and not loaded.queue.incomplete:
             self._check_store(core)
+
+    def _check_family(self, core: Scheduler, index: int) -> None:
+        job = core.document.jobs[index]
+        if job.expands is not None:
+            left = [f"{job.job_id}.{part['job_id']}" for part in self.fans[job.expands]]
+            added = [name for name, parent in core.document.added.items() if parent == job.job_id]
+            assert added == left, f"{job.job_id} has left {left}, and the queue has {added}"
 
     def _check_store(self, states: Scheduler) -> None:
         assert self.store is not None

@@ -14,6 +14,7 @@ from runner.core.state_file import StateFile, StateFileJob, StateFileNotice
 from runner.core.states import (
     ENDED,
     LOST,
+    PENDING,
     JobState,
     JobStatus,
     Live,
@@ -33,15 +34,19 @@ def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dic
     """
     told = {job.job_id: job for job in stored.units()}
     units = in_units(document).jobs
-    if told.keys() != {job.job_id for job in units}:
+    known = {job.job_id for job in units}
+    # What was added may be known before the state tells of it.
+    if not (told.keys() <= known and known - told.keys() <= _added(document)):
         raise StateError("its jobs are not those of its document")
     updated = stored.updated_at or 0.0
     jobs = {
         index: _job(job, told[job.job_id], stored.run_id, index, updated)
         for index, job in enumerate(units)
+        if job.job_id in told
     }
-    failed = failed_jobs(document, list(jobs.values()))
-    halts = failed and document.stops_after(failures(document, list(jobs.values())))
+    states = [jobs.get(index, PENDING) for index in range(len(units))]
+    failed = failed_jobs(document, states)
+    halts = failed and document.stops_after(failures(document, states))
     queue = QueueState(
         run_id=stored.run_id,
         status=stored.status,
@@ -64,6 +69,14 @@ def _notice(told: StateFileNotice) -> NoticeState:
 
 
 _NOTICE = tuple(each.name for each in fields(StateFileNotice))
+
+
+def _added(document: QueueSpec) -> set[str]:
+    """The names of the units of all jobs that were added."""
+    if not document.added:
+        return set()
+    jobs = [job for job in document.jobs if job.job_id in document.added]
+    return {unit.job_id for unit in in_units(replace(document, jobs=jobs)).jobs}
 
 
 def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: float) -> JobState:

@@ -26,8 +26,9 @@ from runner.core.states import (
     QueueStatus,
 )
 from runner.errors import ConflictError
-from runner.model.document import QueueSpec, job_difference
+from runner.model.document import JobSpec, QueueSpec, job_difference
 from runner.model.elements import size_of, split_name
+from runner.model.growth import grown
 from runner.model.units import in_units, unit_graph
 
 _TOLD = 20
@@ -48,10 +49,38 @@ class _Change:
     what: str
 
 
+def carry_growth(old: QueueSpec, new: QueueSpec) -> QueueSpec:
+    """The new document with what was added to the old one, as far as it stays.
+
+    What a job has expanded to goes with it, and goes if that is another job now: then it is to
+    expand again. A job that was asked for goes if one that it depends on does.
+    """
+    if not old.added:
+        return new
+    before = {job.job_id: job for job in old.jobs}
+    after = {job.job_id: job for job in new.jobs}
+    given = frozenset(after)
+    parents: list[str | None] = []
+    jobs: list[JobSpec] = []
+    for job in old.jobs[len(old.jobs) - len(old.added) :]:
+        parent = old.added[job.job_id]
+        stays = job.job_id not in given and all(name in after for name in job.depends_on)
+        if stays and parent in given:
+            assert parent is not None
+            was, now = before[parent], after[parent]
+            stays = now.expands is not None and job_difference(old, was, new, now) is None
+        if stays:
+            after[job.job_id] = job
+            jobs.append(job)
+            parents.append(parent)
+    return grown(new, jobs, parents)
+
+
 def carry_over(
     old: QueueSpec, new: QueueSpec, queue: QueueState, jobs: Mapping[int, JobState], again: RunMode
 ) -> tuple[QueueState, dict[int, JobState]]:
-    """The records for the units of ``new``, with what is to run again pending.
+    """The records for the units of ``new`` (see ``carry_growth``), with what is to run again
+    pending.
 
     ``jobs`` are those of the units of ``old``: an element of an array is what a job is. Raises
     ConflictError naming each job that may not change so, why, and what accepts it.

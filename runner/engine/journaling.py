@@ -17,7 +17,7 @@ from runner.core.states import PENDING, JobState, QueueState
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.model.growth import AddedJob, added_job
+from runner.model.growth import AddedJob, added_job, added_to
 from runner.results.claim import SucceededError
 from runner.results.journal import (
     WHOLE_EVERY,
@@ -28,7 +28,6 @@ from runner.results.journal import (
 )
 from runner.results.layout import Layout
 from runner.results.store import StoreError
-from runner.store.database import pristine
 
 FIRST_RETRY = 0.5
 LONGEST_RETRY = 10.0
@@ -67,11 +66,7 @@ class Journaling:
         self._requests = dict(requests)
         self._changed: set[int] = set()
         self._scheduler = scheduler
-        first = len(scheduler.given.jobs) - len(scheduler.given.added)
-        self._added = [
-            (first + at, added_job(scheduler.given.jobs[first + at], parent))
-            for at, parent in enumerate(scheduler.given.added.values())
-        ]
+        self._added = added_to(scheduler.given)
         self._new_added: list[tuple[int, AddedJob]] = []
         self._new_requests: dict[str, float] = {}
         self._waiting: list[Callable[[], None]] = []
@@ -123,7 +118,7 @@ class Journaling:
         told = {
             index: state
             for index in indexes
-            if not (pristine(state := self._jobs[index]) and whole)
+            if not ((state := self._jobs[index]) == PENDING and whole)
         }
         requests = self._requests if whole else self._new_requests
         self._added += self._new_added

@@ -16,6 +16,7 @@ from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
 from runner.engine.event_uploads import EventUploads
+from runner.engine.growth_uploads import GrowthUploads
 from runner.errors import RunnerError
 from runner.model.queue import GIVEN_PREFIX
 from runner.model.serialization import given_part
@@ -61,6 +62,7 @@ class StateUploads:
         self._claimed_until = 0.0
         self._succeeded: SucceededError | None = None
         self._events = EventUploads(context, queue.run_id)
+        self._growth = GrowthUploads(context, queue.run_id)
         self._document: bytes | None = None
         self._unstored: bytes | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -181,11 +183,14 @@ class StateUploads:
         try:
             self.own()
             self._put_document()
+            self._growth.put()
             with self._claiming, self._looking():
                 self._claim.put_state(state)
             if self._claim.emptied:
                 self._claim.emptied, self._unstored = False, self._document
                 self._put_document()
+                self._growth.forget()
+                self._growth.put()
                 self._events.forget()
             self._events.put(last=self._settled)
         except RunnerError as error:

@@ -63,6 +63,15 @@ def with_added(queue: QueueSpec, parents: Sequence[str | None]) -> QueueSpec:
     return replace(queue, added=dict(zip(names, parents, strict=True)))
 
 
+def added_to(queue: QueueSpec) -> list[tuple[int, AddedJob]]:
+    """What was added to a queue, each with its number among all jobs."""
+    first = len(queue.jobs) - len(queue.added)
+    return [
+        (at, added_job(queue.jobs[at], parent))
+        for at, parent in enumerate(queue.added.values(), first)
+    ]
+
+
 def children_of(queue: QueueSpec, parent: str) -> list[JobSpec]:
     """The jobs that a job expanded to."""
     first = len(queue.jobs) - len(queue.added)

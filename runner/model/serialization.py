@@ -35,7 +35,9 @@ def dump_document(queue: QueueSpec) -> str:
     microseconds, as all that were parsed are.
     """
     head = _encode(_plain(queue, _QUEUE_DEFAULTS))[1:-1]
-    jobs = ",\n".join([_encode(_plain(job, _JOB_DEFAULTS)) for job in queue.jobs])
+    # What was added to it is kept beside it, see ``growth``.
+    given_jobs = queue.jobs[: len(queue.jobs) - len(queue.added)]
+    jobs = ",\n".join([_encode(_plain(job, _JOB_DEFAULTS)) for job in given_jobs])
     text = f'{head},"jobs":[\n{jobs}\n]}}\n'
     if OPEN in text:
         text = escaped(text)

@@ -8,6 +8,7 @@ Pure text; must not know any store, and never looks at a file.
     lease.json                         which machine works on it now
     coordinator.json                   how it was launched on AWS Batch, and which job drives it
     journal/<run_id>/<number>.json.gz  the records that steps have changed, where no disk lasts
+    added/<run_id>.jsonl               the jobs that were added while it ran, a line a job
     documents/<sha256>.json            a document as it was corrected, until a driver goes by it
     control/<id>.json                  a request to its driver, and <id>.answer.json its answer
     events/<run_id>/<holder>/<first>-<last>.jsonl
@@ -107,6 +108,10 @@ class Layout:
     def corrected_key(self, digest: str) -> str:
         """A corrected document, by its content."""
         return f"documents/{digest}.json"
+
+    def added_key(self, run_id: str) -> str:
+        """The jobs that a run has got besides those of its document."""
+        return f"added/{run_id}.jsonl"
 
     def control_request_key(self, request_id: str) -> str:
         """A request to the queue's driver."""

@@ -6,10 +6,11 @@ Nobody works on the queue meanwhile: the caller holds its lock.
 from __future__ import annotations
 
 from runner.core.run_mode import RunMode
-from runner.core.update import accepting, carry_over
+from runner.core.update import accepting, carry_growth, carry_over
 from runner.errors import ConflictError
 from runner.model.document import QueueSpec, dump_document, first_difference
 from runner.model.elements import unit_count
+from runner.model.growth import added_to, as_given
 from runner.service.queue_repository import QueueRepository
 from runner.store.database import Database
 
@@ -20,7 +21,8 @@ def is_same(repository: QueueRepository, document: QueueSpec) -> bool:
     text = repository.stored_text(document.queue_id)
     # Mostly it is, letter by letter; to read the stored one costs three times as much.
     return (
-        text == dump_document(document) or repository.stored_document(document.queue_id) == document
+        text == dump_document(document)
+        or as_given(repository.stored_document(document.queue_id)) == document
     )
 
 
@@ -35,7 +37,8 @@ def check_same(repository: QueueRepository, document: QueueSpec) -> None:
         loaded = opened.load(unit_count(stored.jobs))
     finally:
         opened.close()
-    difference = first_difference(stored, document) or "it differs"
+    difference = first_difference(as_given(stored), document) or "it differs"
+    document = carry_growth(stored, document)
     flags = accepting(stored, document, loaded.queue, loaded.jobs)
     told = f"queue '{document.queue_id}' was started with another document: {difference}\n"
     if flags is not None:
@@ -59,15 +62,17 @@ def mend(repository: QueueRepository, document: QueueSpec, again: RunMode) -> bo
     opened = Database(repository.queue_paths(document.queue_id).database)
     try:
         stored = opened.read_document()
-        if stored == document:
+        if as_given(stored) == document:
             return False
+        document = carry_growth(stored, document)
         loaded = opened.load(unit_count(stored.jobs))
         try:
             queue, jobs = carry_over(stored, document, loaded.queue, loaded.jobs, again)
         except ConflictError as error:
             told = f"queue '{document.queue_id}': {again.flags} doesn't accept this document:"
             raise ConflictError(f"{told}\n{error}") from None
-        opened.replace_all(dump_document(document), queue, sorted(jobs.items()))
+        records, added = sorted(jobs.items()), added_to(document)
+        opened.replace_all(dump_document(document), queue, records, added)
         return True
     finally:
         opened.close()

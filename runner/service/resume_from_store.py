@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -19,15 +19,17 @@ from runner.core.events import Now
 from runner.core.resume_from_store import from_stored
 from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import ENDED, JobState, QueueState, QueueStatus
-from runner.core.update import carry_over
+from runner.core.update import carry_growth, carry_over
 from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
 from runner.model.document import QueueSpec, dump_document, parse_stored
 from runner.model.elements import unit_count
+from runner.model.growth import AddedJob, added_to, grown_text, with_added
 from runner.model.units import in_units
 from runner.results.download.stored_log import get_log
 from runner.results.journal import JournalState, digest_of, read_journal
 from runner.results.layout import Layout, Stream
 from runner.results.store import ResultStore, StoreError
+from runner.results.stored_growth import read_added
 from runner.results.stored_queue import StoredQueue, read_queue
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import AGAIN, QueueRepository
@@ -41,13 +43,16 @@ _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A stored run, and the records that go on with it here; of a ``journal``, where it stands."""
+    """A stored run, and the records that go on with it here; of a ``journal``, where it stands.
+
+    ``document``: what they are of, with all that was added."""
 
     stored: StoredQueue
     queue: QueueState
     jobs: dict[int, JobState]
     where: str
-    journal: JournalState | None = None
+    journal: JournalState | None
+    document: QueueSpec
 
 
 def is_new(entry: QueueEntry) -> bool:
@@ -115,6 +120,8 @@ def look(
             told = f"{where} holds an unfinished run of another document"
             _unusable(told, again, say, journal)
             return None
+        added = list(found.added) if found else read_added(store, layout, stored.state)
+        before = _grown(before, added)
         if found is None:
             queue, jobs = from_stored(before, stored.state)
         else:
@@ -131,12 +138,21 @@ def look(
         _unusable(f"the run in {where} can't be resumed: {error}", again, say, journal)
         return None
     if again.mends:
+        document = carry_growth(before, document)
         try:
             queue, jobs = carry_over(before, document, queue, jobs, again)
         except ConflictError as error:
             told = f"{where} has a run of '{stored.queue_id}', and {again.flags} doesn't accept"
             raise ConflictError(f"{told} this document for it:\n{error}") from None
-    return StoredRun(stored, queue, jobs, where, found)
+    return StoredRun(stored, queue, jobs, where, found, document if again.mends else before)
+
+
+def _grown(document: QueueSpec, added: Sequence[AddedJob]) -> QueueSpec:
+    """Raises DocumentError for a job that can't be read."""
+    if not added:
+        return document
+    text = grown_text(dump_document(document), added)
+    return with_added(parse_stored(text.encode()), [each.parent for each in added])
 
 
 def stored_document(store: ResultStore, digest: str | None) -> QueueSpec | None:
@@ -185,7 +201,8 @@ def take_over(
                 carried_out[request_id] = found.queue.updated_at or 0.0
             meta |= {JOURNAL_AFTER: str(found.journal.last), **request_rows(carried_out)}
         database.write_meta(meta)
-        database.replace_all(database.document(), found.queue, sorted(found.jobs.items()))
+        records, added = sorted(found.jobs.items()), added_to(found.document)
+        database.replace_all(database.document(), found.queue, records, added)
     finally:
         database.close()
 
@@ -199,7 +216,7 @@ def _fetch_logs(
     """
     logs = repository.log_paths(entry.name)
     logs.jobs.mkdir(parents=True, exist_ok=True)
-    for index, job in enumerate(in_units(repository.stored_document(entry.name)).jobs):
+    for index, job in enumerate(in_units(found.document).jobs):
         state, described = found.jobs.get(index), found.stored.jobs.get(job.job_id)
         if state is None or described is None or not state.attempt or state.status in ENDED:
             continue

@@ -94,7 +94,13 @@ def durations_of(state: StateFile) -> dict[str, float]:
 def simulate(document: QueueSpec, assumptions: Assumptions) -> Simulated:
     """Let the queue run to its end. Raises RunnerError where even a temporary folder can't be."""
     # Nobody is there to release a job: it is taken to be released at once.
-    jobs = tuple([replace(job, hold=False) if job.hold else job for job in document.jobs])
+    # What a job would leave to expand to nobody knows.
+    jobs = tuple(
+        [
+            replace(job, hold=False, expands=None) if job.hold or job.expands else job
+            for job in document.jobs
+        ]
+    )
     document = replace(document, jobs=jobs)
     units = in_units(document)
     machine = SimulatedMachine(lambda job, attempt: assumptions.plan(units, job, attempt))

@@ -16,10 +16,22 @@ CREATE TABLE IF NOT EXISTS added (place INTEGER PRIMARY KEY, parent TEXT, job TE
 """
 
 
+def _is_there(connection: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'added'"
+    return connection.execute(query).fetchone() is not None
+
+
+def count_rows(connection: sqlite3.Connection) -> int:
+    """How many jobs there are."""
+    if not _is_there(connection):
+        return 0
+    (count,) = connection.execute("SELECT count(*) FROM added").fetchone()
+    return int(count)
+
+
 def read_added(connection: sqlite3.Connection) -> Iterable[tuple[Any, ...]]:
     """The parent and the text of each, in order."""
-    query = "SELECT 1 FROM sqlite_master WHERE name = 'added'"
-    if connection.execute(query).fetchone() is None:
+    if not _is_there(connection):
         return ()
     return connection.execute("SELECT parent, job FROM added ORDER BY place")
 

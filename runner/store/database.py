@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from runner.core.states import (
-    PENDING,
     JobState,
     QueueState,
     to_record,
@@ -31,7 +30,7 @@ from runner.errors import (
 )
 from runner.files import sync_folder
 from runner.model.growth import AddedJob, added_job, grown_text, with_added
-from runner.store.added_rows import add_rows, read_added, remove_added
+from runner.store.added_rows import add_rows, count_rows, read_added, remove_added
 from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths
 from runner.store.reserved_space import keep_room
@@ -158,6 +157,11 @@ class Database:
         """The jobs that were added since, in order."""
         with translated(self.path):
             return [added_of(row, self.path) for row in read_added(self._connection)]
+
+    def count_added(self) -> int:
+        """How many these are."""
+        with translated(self.path):
+            return count_rows(self._connection)
 
     def document(self) -> str:
         """The document as it was accepted, in canonical form."""
@@ -393,8 +397,3 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-def pristine(state: JobState) -> bool:
-    """Whether a record needs no row."""
-    return state is PENDING or state == PENDING
