@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostless import Elsewhere
 
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
 from runner.core.states import JobStatus, QueueStatus
-from runner.errors import DocumentError, StateError
+from runner.engine.added_jobs import read_fan_out
+from runner.errors import ConflictError, DocumentError, StateError
 from runner.model.document import JobSpec, QueueSpec
 from runner.model.settings import Settings
+from runner.service import resume_from_store
+from runner.service.documents import check_same, mend
 from runner.service.queue_repository import QueueRepository
 from runner.service.session import RunContext, Session
 from runner.store.database import Database
@@ -24,9 +29,10 @@ from runner.store.database import Database
 class Place:
     """A state folder with one queue."""
 
-    def __init__(self, folder: Path, *jobs: JobSpec) -> None:
+    def __init__(self, folder: Path, *jobs: JobSpec, store: Path | None = None) -> None:
         self.work = folder / "work"
-        self.work.mkdir()
+        self.work.mkdir(parents=True)
+        self.store = store
         self.repository = QueueRepository(folder / "state", folder / "logs")
         self.settings = Settings(
             state_dir=folder / "state",
@@ -39,7 +45,8 @@ class Place:
         self.repository.create(queue, "run", anonymous=False, again=RunMode())
 
     def open(self) -> Session:
-        context = RunContext({"PATH": os.environ["PATH"]}, str(self.work))
+        results = None if self.store is None else Elsewhere(self.store)
+        context = RunContext({"PATH": os.environ["PATH"]}, str(self.work), results=results)
         return Session(self.repository, self.settings, "q", context)
 
     @property
@@ -164,3 +171,115 @@ def test_a_crash_around_the_expansion_loses_and_doubles_nothing(tmp_path: Path, 
     asyncio.run(dies())
     assert asyncio.run(resumes()) is QueueStatus.COMPLETED
     assert (place.work / "ran").read_text().split() == ["fan", "p"]
+
+
+FAN = """echo '{"jobs": [
+ {"job_id": "a", "command": "echo a >> ran", "timeout": "9s"},
+ {"job_id": "b", "command": "echo b >> ran; test -e go", "timeout": "9s", "depends_on": ["a"]}
+]}' > fan.json; echo fan >> ran"""
+
+
+async def run(place: Place) -> QueueStatus:
+    session = place.open()
+    try:
+        return await session.run()
+    finally:
+        session.close()
+
+
+def test_another_machine_goes_on_with_all_that_was_added(tmp_path: Path) -> None:
+    """A spot machine's end would cost what the queue had grown by, or refuse the run."""
+    jobs = (job("fan", FAN, expands="fan.json"), job("m", "echo m >> ran", "fan"))
+    first = Place(tmp_path / "1", *jobs, store=tmp_path / "store")
+
+    async def interrupted() -> None:
+        session = first.open()
+        running = asyncio.create_task(session.run())
+        while session.scheduler.units_of("fan.b") is None:
+            await asyncio.sleep(0.01)
+        await until(session, "fan.a")
+        session.tell(lambda now: ev.InterruptRequested(now, "away"))
+        await running
+        session.close()
+
+    asyncio.run(interrupted())
+    second = Place(tmp_path / "2", *jobs, store=tmp_path / "store")
+    (second.work / "go").touch()
+    store, entry = Elsewhere(tmp_path / "store"), second.repository.find("q")
+    found = resume_from_store.find(second.repository, entry, store, print)
+    assert found is not None
+    resume_from_store.take_over(second.repository, entry, found, store)
+    assert asyncio.run(run(second)) is QueueStatus.COMPLETED
+    assert (second.work / "ran").read_text().split() == ["b", "m"]
+    assert [each["job_id"] for each in second.state()["jobs"]] == ["fan", "m", "fan.a", "fan.b"]
+
+
+def test_a_grown_queue_takes_its_own_document_and_a_corrected_one(tmp_path: Path) -> None:
+    """The same command again would be refused for jobs that the queue itself had added."""
+    jobs = (job("fan", FAN, expands="fan.json"), job("m", "false", "fan"), job("n"))
+    place = Place(tmp_path, *jobs)
+    (place.work / "go").touch()
+    assert asyncio.run(run(place)) is QueueStatus.FAILED
+    queue = QueueSpec("q", "q", jobs, 3600.0, "continue", max_parallel_jobs=4)
+    check_same(place.repository, queue)
+    corrected = replace(queue, jobs=(jobs[0], job("m", "echo m >> ran", "fan")))
+    with pytest.raises(ConflictError, match='job "n" was removed'):
+        check_same(place.repository, corrected)
+    assert mend(place.repository, corrected, RunMode(update=True))
+    assert asyncio.run(run(place)) is QueueStatus.COMPLETED
+    assert (place.work / "ran").read_text().split() == ["fan", "a", "b", "m"]
+    # Another fan is to expand again, and its jobs are no longer those of the former one.
+    again = replace(corrected, jobs=(replace(jobs[0], timeout=20.0), corrected.jobs[1]))
+    assert mend(place.repository, again, RunMode(rerun_changed=True))
+    assert place.database.outline().units == ["fan", "m"]
+    assert asyncio.run(run(place)) is QueueStatus.COMPLETED
+    assert (place.work / "ran").read_text().split()[4:] == ["fan", "a", "b", "m"]
+
+
+BAD = {
+    '{"jobs": [{"job_id": "a", "command": "x"}]}': "jobs[0].timeout: is required",
+    '{"jobs": [{"job_id": "a", "comand": "x", "timeout": "1s"}]}': "jobs[0].comand: unknown key",
+    '{"jobs": [], "env": {}}': 'env: only "jobs"',
+    '{"job": []}': "jobs: is missing",
+    "[]": "line 1, column 1",
+    '{"jobs": [{"job_id": "' + "a" * 128 + '", "command": "x", "timeout": "1s"}]}': "its id is too",
+    '{"jobs": [{"job_id": "a", "command": "x", "timeout": "1s", "depends_on": ["fan"]}]}': (
+        'jobs[0].depends_on[0]: there is no job "fan"'
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BAD.items(), ids=range(len(BAD)))
+def test_a_bad_file_fails_the_job_and_says_where(tmp_path: Path, text: str, told: str) -> None:
+    """Nobody would know what is wrong with a file that a program has written."""
+    (tmp_path / "fan.json").write_text(text)
+    queue = QueueSpec("q", "q", (), 3600.0, "stop")
+    found = read_fan_out(str(tmp_path / "fan.json"), job("fan", expands="fan.json"), queue, None)
+    assert found.fault is not None and found.fault.startswith("fan.json: "), found
+    assert told in found.fault
+
+
+def test_what_is_no_file_fails_the_job_at_once(tmp_path: Path) -> None:
+    """A pipe would hold the queue for ever."""
+    queue, described = QueueSpec("q", "q", (), 3600.0, "stop"), job("fan", expands="f")
+    os.mkfifo(tmp_path / "f")
+    for path, told in (("f", "is no regular file"), ("g", "no such file"), (".", "irectory")):
+        found = read_fan_out(str(tmp_path / path), described, queue, None)
+        assert told in (found.fault or ""), found
+
+
+def test_a_file_may_say_it_in_short(tmp_path: Path) -> None:
+    """What a person may write in a document a program would have to write out."""
+    fan = {
+        "defaults": {"timeout": "5s"},
+        "jobs": [
+            {"job_id": "f", "matrix": {"n": ["1", "2"]}, "command": "echo ${{n}}"},
+            {"job_id": "all", "command": "true", "depends_on": ["f"]},
+        ],
+    }
+    (tmp_path / "fan.json").write_text(json.dumps(fan))
+    queue = QueueSpec("q", "q", (), 3600.0, "stop")
+    found = read_fan_out(str(tmp_path / "fan.json"), job("x"), queue, None)
+    assert [each.job_id for each in found.jobs] == ["x.f.1", "x.f.2", "x.all"]
+    assert found.jobs[0].command == "echo 1"
+    assert found.jobs[2].depends_on == ("x", "x.f.1", "x.f.2")
