@@ -55,6 +55,7 @@ def from_stored(document: QueueSpec, stored: StateFile) -> tuple[QueueState, dic
         updated_at=updated,
         worked=stored.worked_seconds,
         paused=stored.paused,
+        accepts_jobs=stored.accepts_jobs,
         halted=failure_of(failed[0]) if halts else None,
         epoch=stored.epoch,
         starts=sum(state.attempt for state in jobs.values()),
@@ -102,6 +103,7 @@ def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: flo
         logs_uploaded=told.logs_uploaded,
         result_error=told.result_error,
         stale_results=told.stale_results,
+        released=told.released,
     )
     if told.status is JobStatus.RUNNING:
         return replace(state, live=Live(f"{run_id[:8]}-stored-{index:x}", index, told.attempt))
@@ -111,6 +113,7 @@ def _job(job: JobSpec, told: StateFileJob, run_id: str, index: int, updated: flo
             first_started_at=state.first_start,
             interruptions=told.interruptions,
             reason=LOST,
+            released=told.released,
         )
     due = told.next_attempt_at
     if due is not None and told.status not in ENDED:

@@ -71,6 +71,7 @@ class StateFileElements:
     logs_uploaded: bool | None = None
     result_error: str | None = None
     stale_results: tuple[str, ...] = ()
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class StateFileJob:
     logs_uploaded: bool | None = None
     result_error: str | None = None
     stale_results: tuple[str, ...] = ()
+    released: bool = False
     array: StateFileArray | None = None
 
     @property
@@ -171,6 +173,7 @@ class StateFile:
     completed_at: Time | None = None
     results_incomplete: bool = False
     paused: bool = False
+    accepts_jobs: bool = False
     resumed: str | None = None
     worked_seconds: Duration = 0.0
     notified: tuple[StateFileNotice, ...] = ()

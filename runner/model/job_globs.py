@@ -1,13 +1,18 @@
 """Patterns that stand for several jobs on a command line: ``align.*``, ``call.?-I``.
 
-`*`, `?` and `[…]` as in a shell; ``ID[17]`` is an element of an array and no pattern.
+`*`, `?` and `[…]` as in a shell; ``ID[17]`` is an element of an array and no pattern, ``ID[*]`` and
+``ID[1?]`` are patterns of elements.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from runner.model.elements import split_name
+
+_OF_ELEMENTS = re.compile(r"(.+)\[([0-9*?]+)\]")
+"""What a job is called, and which of its elements are meant."""
 
 
 def is_glob(word: str) -> bool:
@@ -24,10 +29,12 @@ def matching(word: str, names: Iterable[str]) -> list[str]:
     """
     if not is_glob(word):
         return [name for name in names if name == word]
-    import re
     from fnmatch import translate
 
-    matches = re.compile(translate(word)).match
+    patterns = [translate(word)]
+    if found := _OF_ELEMENTS.fullmatch(word):
+        patterns.append(translate(found[1] + "[[]" + found[2] + "]"))
+    matches = re.compile("|".join(patterns)).match
     return [name for name in names if matches(name)]
 
 

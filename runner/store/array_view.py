@@ -34,8 +34,19 @@ _ALIKE = (
     "logs_uploaded",
     "result_error",
     "stale_results",
+    "released",
 )
 """What elements that are told of together have in common."""
+
+_SELDOM = (
+    "timed_out",
+    "oom_killed",
+    "interruptions",
+    "unannounced",
+    "stale_results",
+    "released",
+)
+"""What says something only where it is not false, empty or 0."""
 
 _values_of = attrgetter(*_ALIKE)
 _Key = tuple[Any, ...]
@@ -267,6 +278,6 @@ def _first_of(whole: ArrayPart, keys: Iterable[_Key]) -> tuple[int, _Key] | None
 def _alike_view(key: _Key) -> dict[str, Any]:
     view = dict(zip(_ALIKE, key, strict=True))
     view["status"] = view["status"].value
-    for name in ("timed_out", "oom_killed", "interruptions", "unannounced", "stale_results"):
+    for name in _SELDOM:
         view[name] = view[name] or None
     return {name: value for name, value in view.items() if value is not None}

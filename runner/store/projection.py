@@ -55,6 +55,7 @@ def job_view(job_id: str, state: JobState) -> dict[str, Any]:
         "logs_uploaded": state.logs_uploaded,
         "result_error": state.result_error,
         "stale_results": state.stale_results or None,
+        "released": state.released or None,
     }
     return {name: value for name, value in view.items() if value is not None}
 
@@ -73,6 +74,7 @@ def queue_view(queue_id: str, queue_name: str, queue: QueueState) -> dict[str, A
         "completed_at": rfc3339(queue.completed_at),
         "results_incomplete": queue.incomplete or None,
         "paused": queue.paused or None,
+        "accepts_jobs": queue.accepts_jobs or None,
         "resumed": queue.resumed,
         "worked_seconds": round(queue.worked, 3) or None,
         "notified": [notice_view(notice) for notice in queue.notices] or None,

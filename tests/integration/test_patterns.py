@@ -37,7 +37,7 @@ EXPECTED: dict[str, tuple[ExitCode, dict[str, int], str, str]] = {
         "checks failed\n",
     ),
     "fan-out": (ExitCode.DONE, {"completed": 3}, "total.txt", "200 samples, sum 40504500\n"),
-    "found": (ExitCode.DONE, {"completed": 3}, "report.txt", "a.csv\nb.csv\nc.csv\n"),
+    "found": (ExitCode.DONE, {"completed": 5}, "report.txt", "a.csv\nb.csv\nc.csv\n"),
     "sweep": (ExitCode.QUEUE_FAILED, {}, "best.txt", "sweep is over\n"),
 }
 

@@ -13,6 +13,7 @@ from runner.core.state_file import read_state
 from runner.core.states import LOST, JobStatus, QueueStatus
 from runner.errors import StateError
 from runner.model.document import QueueSpec, ResultSpec
+from runner.model.growth import grown
 
 HOUR = "2026-01-22T14:00:00Z"
 
@@ -108,3 +109,25 @@ def test_what_was_missing_elsewhere_is_missing_and_not_made_again() -> None:
     described[0]["logs_uploaded"] = False
     _, jobs = from_stored(queue, read_state(stored(*described), "it"))
     assert (jobs[0].status, jobs[0].reason) == (JobStatus.PENDING, LOST)
+
+
+def test_a_release_and_an_open_queue_go_with_the_state() -> None:
+    """What a person has released would be held again on the next machine, over a weekend."""
+    jobs = (job("a", hold=True), job("b", "a", hold=True))
+    state = stored(told("a", "running", released=True), told("b", "pending", 0), accepts_jobs=True)
+    q = taken(document(*jobs), state)
+    assert q.states == "a:running b:pending"
+    q.ok("a")
+    assert (q["b"].released, q["b"].status.value) == (False, "pending")
+    assert q.core.queue.accepts_jobs
+
+
+def test_what_was_added_and_is_not_told_of_yet_has_not_begun() -> None:
+    """A state that was stored just before would make the whole run unusable."""
+    queue = grown(document(job("a")), [job("b", "a"), job("c")], [None, None])
+    q = taken(
+        queue, stored(told("a", "completed", exit_code=0), told("b", "completed", exit_code=0))
+    )
+    assert q.states == "a:completed b:completed c:running"
+    with pytest.raises(StateError, match="not those of its document"):
+        taken(queue, stored(told("b", "completed")))

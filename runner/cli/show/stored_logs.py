@@ -14,6 +14,7 @@ from runner.cli.show.log_output import LogOutput
 from runner.cli.show.text import clean
 from runner.errors import ExitCode, NotFoundError, UsageError
 from runner.model.elements import which_element
+from runner.model.job_globs import is_glob, matching
 from runner.model.messages import did_you_mean, quoted
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def execute(arguments: argparse.Namespace, streams: Sequence[str], since: float 
     part = Range(arguments.lines, arguments.bytes, since)
     try:
         queue = read_queue(store, Layout())
+        if is_glob(arguments.job):
+            return _show_each(store, queue, part, arguments, streams)
         job = queue.jobs.get(arguments.job)
         if (elements := queue.arrays.get(arguments.job)) is not None:
             raise UsageError(which_element(arguments.job, len(elements)))
@@ -54,6 +57,35 @@ def execute(arguments: argparse.Namespace, streams: Sequence[str], since: float 
         return shown.print_json(streams) if arguments.json else shown.show(streams)
     finally:
         store.close()
+
+
+def _show_each(
+    store: ResultStore,
+    queue: StoredQueue,
+    part: Range,
+    arguments: argparse.Namespace,
+    streams: Sequence[str],
+) -> int:
+    """The logs of all jobs and elements that the pattern matches, one after the other; those of an
+    array whose name it matches."""
+    names = matching(arguments.job, [*queue.jobs, *queue.arrays])
+    code, begun = int(ExitCode.DONE), 0
+    for job in queue.named(names):
+        if not job.attempt:
+            continue
+        shown = _Stored(store, queue, job, part, arguments)
+        if not arguments.json:
+            print(f"==> {job.job_id} <==", flush=True)
+        try:
+            code = (shown.print_json(streams) if arguments.json else shown.show(streams)) or code
+        except NotFoundError as error:
+            print(f"runner logs: {clean(str(error))}", file=sys.stderr)
+            code = ExitCode.RESULTS_INCOMPLETE
+        begun += 1
+    if not begun:
+        which = f"in '{queue.queue_id}' that has started"
+        raise NotFoundError(f"no job {which} matches {quoted(arguments.job)}")
+    return code
 
 
 class _Stored:

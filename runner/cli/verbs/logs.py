@@ -16,6 +16,7 @@ from runner.cli.show.wait_loop import AGAIN
 from runner.cli.streams import has_reader
 from runner.cli.verbs.status import fetch
 from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.model.elements import element_name
 from runner.model.job_globs import is_glob, matching
 from runner.model.messages import quoted
 from runner.targets.port import HOLD_SECONDS, QueueConnection
@@ -30,14 +31,15 @@ Answer = dict[str, Any]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "job", metavar="JOB", nargs="?", help="the job; or a pattern of several (align.*)"
+        "job", metavar="JOB", nargs="?", help="the job; or a pattern of several (align.*, x[*])"
     )
     options.add_queue(parser)
     parser.add_argument(
         "-f",
         "--follow",
         action="store_true",
-        help="wait for the job to start, and follow its attempts until it has ended",
+        help="wait for the job to start, and follow its attempts until it has ended; of several "
+        "jobs one after the other",
     )
     parser.add_argument(
         "--events",
@@ -94,25 +96,44 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _show_each(there: QueueConnection, arguments: argparse.Namespace, since: float | None) -> int:
-    """The logs of all jobs that the pattern matches, one after the other."""
-    if arguments.follow:
-        raise UsageError("--follow follows one job: give its id, not a pattern")
+    """The logs of all jobs that the pattern matches, one after the other; of an array those of its
+    elements. Those that have not started are passed over, or waited for by ``--follow``."""
     rows = fetch(there, None)
-    names = [row["job_id"] for row in rows["jobs"] if row.get("attempt")]
-    meant = matching(arguments.job, names)
-    if not meant:
-        raise NotFoundError(
-            f"no job in '{rows['queue']['queue_id']}' that has started matches "
-            f"{quoted(arguments.job)}"
-        )
-    for name in meant:
+    some = [row for row in rows["jobs"] if arguments.follow or row.get("attempt")]
+    begun, code = 0, int(ExitCode.DONE)
+    for name in _meant(arguments.job, some):
         logs = _Logs(there, argparse.Namespace(**{**vars(arguments), "job": name}), since)
-        if arguments.json:
-            logs.print_json()
+        logs.heading = None if arguments.json else f"==> {name} <=="
+        try:
+            ended = (
+                logs.print_json()
+                if arguments.json
+                else logs.follow()
+                if arguments.follow
+                else logs.show()
+            )
+        except NotFoundError:
             continue
-        print(f"==> {name} <==", flush=True)
-        logs.show()
-    return ExitCode.DONE
+        begun, code = begun + 1, code or ended
+        if not has_reader(sys.stdout):
+            break
+    if not begun:
+        which = f"in '{rows['queue']['queue_id']}' that has started"
+        raise NotFoundError(f"no job {which} matches {quoted(arguments.job)}")
+    return code
+
+
+def _meant(pattern: str, rows: list[Answer]) -> list[str]:
+    """The jobs, and elements of arrays, that a pattern matches, in order."""
+    found: list[str] = []
+    for row in rows:
+        job_id, array = row["job_id"], row.get("array")
+        if array is None:
+            found += matching(pattern, [job_id])
+            continue
+        elements = [element_name(job_id, index) for index in range(array["size"])]
+        found += elements if matching(pattern, [job_id]) else matching(pattern, elements)
+    return found
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -150,6 +171,7 @@ class _Logs:
         if not arguments.bytes and there.traits.log_tail is not None:
             first = -there.traits.log_tail
         self._first = first
+        self.heading: str | None = None
         self._part = {"lines": arguments.lines, "since": since}
 
     def print_json(self) -> int:
@@ -168,7 +190,7 @@ class _Logs:
             # The attempt that was the newest at first: a retry must not mix into it.
             attempt, piece = answer["attempt"], answer["streams"][name]
             if first:
-                self._tell_where_from()
+                self._begin()
                 first = False
             self._tell_what_is_left_out(name, piece)
             end = piece["size"]
@@ -190,7 +212,9 @@ class _Logs:
         self._out.put(name, attempt, base64.b64decode(piece["data"]))
         return int(piece["offset"])
 
-    def _tell_where_from(self) -> None:
+    def _begin(self) -> None:
+        if self.heading is not None:
+            print(self.heading, flush=True)
         for line in self._there.diagnosis[:1]:
             self._out.tell(f"{line}: this is from S3")
 
@@ -246,7 +270,7 @@ class _Following:
         if not 0 < attempt <= answer["newest"]:
             return False
         if not self._begun:
-            self._logs._tell_where_from()
+            self._logs._begin()
             for name, piece in answer["streams"].items():
                 self._logs._tell_what_is_left_out(name, piece)
         self._begun = True
