@@ -7,6 +7,7 @@ as `python3 batch_stand_in.py`, with runner's own modules beside it.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import signal
@@ -171,6 +172,12 @@ def main() -> int:
     return end.code if end.kind is EndKind.EXIT and end.code is not None else 1
 
 
+def _go_with_container() -> None:
+    """What is in a container is killed with it, in whichever session it is."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def _run(told: object, entry: object, work: Path, folder: Path) -> object:
     from runner.batch.records import BatchEnd, EndKind, Writer
 
@@ -191,6 +198,7 @@ def _run(told: object, entry: object, work: Path, folder: Path) -> object:
             stdout=out,
             stderr=err,
             start_new_session=True,
+            preexec_fn=_go_with_container,
         )
     asked = False
 

@@ -97,6 +97,7 @@ class OnBatch:
         commands: Callable[[Any], Any] = batch_stand_in.commands,
     ) -> None:
         self._commands = commands
+        self.target = BatchDefaults("queue", image="local/deb", job_role=ROLE)
         self.account = account
         self.bucket = bucket
         self.folder = folder
@@ -139,8 +140,7 @@ class OnBatch:
 
     def options(self, max_parallel: int | None = None) -> BatchRunOptions:
         """How a queue runs there."""
-        target = BatchDefaults("queue", image="local/deb", job_role=ROLE)
-        return BatchRunOptions(target, self._commands, max_parallel, every=0.05)
+        return BatchRunOptions(self.target, self._commands, max_parallel, every=0.05)
 
     def whole_state(self) -> dict[str, Any]:
         """queue-state.json."""

@@ -61,7 +61,7 @@ class Commands:
 @dataclass(frozen=True, slots=True)
 class JobNeeds:
     """What an attempt needs where it runs. ``memory``, ``shm``, ``ephemeral``: bytes; ``grace``:
-    seconds between SIGTERM and SIGKILL; ``shared``: a file system, ``efs:fs-…[:/path]``."""
+    seconds between SIGTERM and SIGKILL; ``shared``: a file system, ``efs:fs-…[:/path]…``."""
 
     image: str
     agent_image: str
@@ -136,7 +136,7 @@ def _plain(needs: JobNeeds) -> Document:
         found["jobRoleArn"] = needs.job_role
     if needs.shared is not None:
         found["volumes"] = _volumes(needs)
-        found["mountPoints"] = [_shared_mount(needs.shared)]
+        found["mountPoints"] = _shared_mounts(needs.shared)
     return found
 
 
@@ -194,8 +194,10 @@ def _container(
     mounts = [{"sourceVolume": "runner", "containerPath": VOLUME}]
     variables = {"RUNNER_VOLUME": VOLUME}
     if needs.shared is not None:
-        mounts.append(_shared_mount(needs.shared))
-        variables["RUNNER_SHARED"] = mounts[-1]["containerPath"]
+        mounts += _shared_mounts(needs.shared)
+        variables["RUNNER_SHARED"] = ":".join(_shared_paths(needs.shared))
+        if name != MAIN:
+            variables["TMPDIR"] = VOLUME  # /tmp may be all jobs' now
     made: Document = {
         "name": name,
         "image": image,
@@ -254,10 +256,23 @@ def _volumes(needs: JobNeeds) -> list[Document]:
     if needs.shared is None:
         return []
     identifier = needs.shared.removeprefix("efs:").partition(":")[0]
-    efs = {"fileSystemId": identifier, "transitEncryption": "ENABLED"}
-    return [{"name": "shared", "efsVolumeConfiguration": efs}]
+    efs: Document = {"fileSystemId": identifier, "transitEncryption": "ENABLED"}
+    paths = _shared_paths(needs.shared)
+    if len(paths) == 1:
+        return [{"name": "shared0", "efsVolumeConfiguration": efs}]
+    return [
+        {"name": f"shared{number}", "efsVolumeConfiguration": {**efs, "rootDirectory": path}}
+        for number, path in enumerate(paths)
+    ]
 
 
-def _shared_mount(shared: str) -> Document:
-    path = shared.removeprefix("efs:").partition(":")[2] or "/shared"
-    return {"sourceVolume": "shared", "containerPath": path}
+def _shared_mounts(shared: str) -> list[Document]:
+    return [
+        {"sourceVolume": f"shared{number}", "containerPath": path}
+        for number, path in enumerate(_shared_paths(shared))
+    ]
+
+
+def _shared_paths(shared: str) -> list[str]:
+    """Where it is mounted: one path has all of it, several have a folder of their own each."""
+    return shared.split(":")[2:] or ["/shared"]

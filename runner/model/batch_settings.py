@@ -107,7 +107,8 @@ READERS: dict[str, Callable[[Any], str]] = {
         "the URL of a queue, such as https://sqs.eu-central-1.amazonaws.com/123456789012/NAME",
     ),
     "shared": _text(
-        r"efs:fs-[0-9a-f]{8,40}(:/\S*)?", "a file system such as efs:fs-0123456789abcdef0"
+        r"efs:fs-[0-9a-f]{8,40}(:/[^:\s]+){0,10}",
+        "a file system such as efs:fs-0123456789abcdef0, with paths such as :/data behind it",
     ),
 }
 """How the value of each key is read. Each raises ValueError with words for the user."""

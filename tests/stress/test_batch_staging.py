@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import batch_task
+import docker_host
 import pytest
 from batch_account import BatchAccount
 from batch_server import CloudWatchLogs, Fault, MotoServices, Processes, Settings
@@ -17,7 +15,6 @@ from batch_server.dockerd import DockerDaemon
 from on_batch import OnBatch, Reacting, instant, job, real_commands
 from s3_endpoint import Endpoint
 
-from runner.batch import definitions
 from runner.core import events as ev
 from runner.engine.batch import backend, files, survivors
 from runner.errors import ExitCode
@@ -169,32 +166,8 @@ def in_docker(
     account = BatchAccount(docker, settings, MotoServices(endpoint.url))
     for name, value in {**endpoint.env, **account.env}.items():
         monkeypatch.setenv(name, value)
-    daemon.import_image("local/python", ())
+    docker_host.lend_python(daemon, monkeypatch, endpoint.env)
     daemon.import_image("local/bare", ("/bin/sh", "/usr/bin/head", "/usr/bin/tail", "/bin/sleep"))
-    container = definitions._container
-
-    def mounted(name: str, needs: Any, *more: Any) -> dict[str, Any]:
-        made = container(name, needs, *more)
-        made["mountPoints"] += [
-            {"sourceVolume": f"host{n}", "containerPath": each, "readOnly": True}
-            for n, each in enumerate(batch_task.HOST)
-        ]
-        path = os.pathsep.join([os.path.dirname(sys.executable), os.defpath])
-        told = {**endpoint.env, "PATH": path}
-        made["environment"] += [{"name": n, "value": v} for n, v in told.items()]
-        return made
-
-    volumes = definitions._volumes
-
-    def with_host(needs: Any) -> list[dict[str, Any]]:
-        host = enumerate(batch_task.HOST)
-        return [
-            *volumes(needs),
-            *({"name": f"host{n}", "host": {"sourcePath": each}} for n, each in host),
-        ]
-
-    monkeypatch.setattr(definitions, "_container", mounted)
-    monkeypatch.setattr(definitions, "_volumes", with_host)
     monkeypatch.setattr(files, "LOG_SETTLES", 7.0)
     yield OnBatch(account, endpoint.bucket(), tmp_path, real_commands)
     account.close()

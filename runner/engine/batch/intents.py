@@ -40,7 +40,7 @@ class BatchDefaults:
     """Where a queue's attempts run in AWS Batch, and with what; roles are ARNs.
 
     ``image``: of jobs that name none; ``agent_image``: of the containers that carry files;
-    ``shared``: a file system that every job mounts, ``efs:fs-…[:/path]``.
+    ``shared``: a file system that every job mounts, ``efs:fs-…[:/path]…``.
     """
 
     job_queue: str
