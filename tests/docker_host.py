@@ -28,13 +28,14 @@ def lend_python(
     folders: Mapping[str, str] | None = None,
     first: Sequence[str] = (),
 ) -> None:
-    """``variables``: of every container that has it; ``folders``: more of this machine's, by their
-    paths in the containers; ``first``: in front of PATH. Of the containers all have it whose image
-    is ``IMAGE``, and those that carry files."""
+    """The containers have it that carry files, and COMMAND's where its image is ``IMAGE``.
+
+    ``variables``: of each of them; ``folders``: more of this machine's, by their paths there;
+    ``first``: in front of COMMAND's PATH.
+    """
     daemon.import_image(IMAGE, ())
     host = {each: each for each in batch_task.HOST} | dict(folders or {})
-    path = os.pathsep.join([*first, os.path.dirname(sys.executable), os.defpath])
-    told = {**variables, "PATH": path}
+    usual = [os.path.dirname(sys.executable), os.defpath]
     container, volumes = definitions._container, definitions._volumes
 
     def mounted(name: str, needs: Any, image: str, *more: Any) -> dict[str, Any]:
@@ -45,6 +46,8 @@ def lend_python(
                 {"sourceVolume": f"host{n}", "containerPath": inside, "readOnly": True}
                 for n, inside in enumerate(host)
             ]
+            path = [*first, *usual] if name == definitions.MAIN else usual
+            told = {**variables, "PATH": os.pathsep.join(path)}
             made["environment"] += [{"name": n, "value": v} for n, v in told.items()]
         return made
 
