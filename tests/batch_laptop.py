@@ -109,10 +109,13 @@ class Laptop:
                 continue
         return False
 
-    def kill_after(self, job: str, kills: list[tuple[float, int]]) -> None:
-        """Send its attempts signals, each after so many seconds, while the queue hasn't ended."""
+    def kill_after(self, job: str, kills: list[tuple[float, int]]) -> int:
+        """Send its attempts signals, each after so many seconds, while the queue hasn't ended; how
+        many were sent."""
+        sent = 0
         for wait, number in kills:
             time.sleep(wait)  # reason: the instants are the test
             if self.connect().query("status", limit=0)["queue"]["status"] in ENDED:
-                return
-            self.kill_coordinator(job, number)
+                break
+            sent += self.kill_coordinator(job, number)
+        return sent

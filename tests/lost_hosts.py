@@ -32,14 +32,19 @@ class LosesHosts:
 
     def _lose(self) -> None:
         for pause in self._instants:
+            while not self._running():
+                if self._over.wait(0.02):
+                    return
             if self._over.wait(pause):
                 return
             self.lose_one()
 
+    def _running(self) -> list[str]:
+        return [job.id for job in self._server.jobs() if job.state in RUNS and not job.children]
+
     def lose_one(self) -> None:
         """The host of some job that runs now; nothing where none does."""
-        running = [job.id for job in self._server.jobs() if job.state in RUNS and not job.children]
-        if not running:
+        if not (running := self._running()):
             return
         try:
             self._server.lose_host_of(self._dice.choice(running))

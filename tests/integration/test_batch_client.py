@@ -8,7 +8,7 @@ import pytest
 from batch_account import BatchAccount, container
 from batch_server import Delays, Fault, KeptLogs, Processes, Settings
 
-from runner.aws.batch import Batch, may_have_happened
+from runner.aws.batch import Batch, _read_jobs, may_have_happened
 from runner.aws.errors import AwsError, ErrorKind
 
 INSTANT = Delays(submitted=(0, 1), runnable=(0, 1), starting=(0, 1), ended=(0, 1))
@@ -120,3 +120,25 @@ def test_definitions_are_registered(batch: Batch) -> None:
         "containerProperties": container(),
     }
     assert [batch.register(definition) for _ in range(2)] == ["new:1", "new:2"]
+
+
+def test_jobs_are_read_as_botocore_reads_them(account: BatchAccount, batch: Batch) -> None:
+    """A quicker way through the answer would tell of other jobs, or take a broken one for none."""
+    ids = [account.submit("exit 3"), account.submit("true", arrayProperties={"size": 2})]
+    account.wait(ids[0])
+    asked = [*ids, f"{ids[1]}:0", "unknown"]
+    theirs = {each["jobId"]: each for each in account.client.describe_jobs(jobs=asked)["jobs"]}
+    assert batch.describe(asked) == theirs and len(theirs) == 3
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"jobs": 1}', b'{"jobs": [1]}'])
+def test_what_is_no_answer_is_left_to_botocore(body: bytes) -> None:
+    """A broken answer would end the poller instead of being asked for again."""
+    told: dict[str, object] = {"status_code": 200, "body": body}
+    own: dict[str, object] = {}
+    _read_jobs(told, own)
+    assert (told["body"], own) == (body, {})
+    nulls = b'{"jobs": [{"jobId": "a", "statusReason": null}]}'
+    told = {"status_code": 200, "body": nulls}
+    _read_jobs(told, own)
+    assert (told["body"], own) == (nulls, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from s3_endpoint import Endpoint
 
 from runner.aws.batch import Batch
 from runner.aws.errors import AwsError, ErrorKind
+from runner.batch import poller, rate
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
+from runner.engine import backoff
 from runner.engine.batch import backend, calls, survivors
 from runner.errors import ConflictError, ExitCode
 from runner.service.attempt_place import check_place
@@ -108,6 +111,50 @@ def test_throttling_fails_nothing(on_batch: OnBatch) -> None:
         on_batch.account.server.faults.add(operation, Fault.THROTTLED, 2)
     ended = on_batch.run(job("a"), job("b"), max_parallel_jobs=2)
     assert ended.exit_code is ExitCode.DONE
+
+
+def test_ten_minutes_of_throttling_fail_nothing(
+    on_batch: OnBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storm of 429 in a busy account would fail jobs, or have them run twice; and a driver that
+    asks ever more often would keep it up."""
+    scale = 0.01  # of a second: ten minutes are 6 s
+    monkeypatch.setattr(poller, "FIRST_RETRY", poller.FIRST_RETRY * scale)
+    monkeypatch.setattr(poller, "LONGEST_RETRY", poller.LONGEST_RETRY * scale)
+    monkeypatch.setattr(rate, "SLOWEST", rate.SLOWEST / scale)
+    monkeypatch.setattr(backoff, "FIRST_RETRY", backoff.FIRST_RETRY * scale)
+    server = on_batch.account.server
+    operations = (
+        "SubmitJob", "DescribeJobs", "ListJobs", "DescribeJobDefinitions", "TerminateJob",
+        "RegisterJobDefinition",
+    )  # fmt: skip
+    over = threading.Event()
+
+    def storm() -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < 600 * scale and not over.is_set():
+            for operation in operations:
+                server.faults.add(operation, Fault.THROTTLED)
+            over.wait(0.02)
+
+    proof = on_batch.folder / "ran"
+    thread = threading.Thread(target=storm)
+    thread.start()
+    try:
+        ended = on_batch.run(
+            job("a", f"echo a >> {proof}"),
+            job("x", f"echo x$RUNNER_ARRAY_INDEX >> {proof}", array=3),
+            job("b", f"echo b >> {proof}", depends_on=["a"]),
+            max_parallel_jobs=9,
+        )
+    finally:
+        over.set()
+        thread.join()
+    assert ended.exit_code is ExitCode.DONE
+    assert sorted(proof.read_text().split()) == ["a", "b", "x0", "x1", "x2"]
+    assert {each["attempt"] for each in on_batch.state().values()} == {1}
+    throttled = sum(each.error == "TooManyRequestsException" for each in server.seen)
+    assert throttled > 10
 
 
 def test_an_image_that_is_missing_fails_at_once_with_words(on_batch: OnBatch) -> None:

@@ -131,10 +131,10 @@ def _one_queue(
                 stderr=subprocess.PIPE,
             ) as driver,
         ):
+            _has_asked(account, driver)
             try:
-                _, told = driver.communicate(
-                    timeout=240 if turn == KILLS else dice.uniform(0.5, 6.0)
-                )
+                patience = 240 if turn == KILLS else dice.uniform(0.0, 3.0)
+                _, told = driver.communicate(timeout=patience)
             except subprocess.TimeoutExpired:
                 driver.kill()
                 assert turn < KILLS, "it hangs"
@@ -146,6 +146,15 @@ def _one_queue(
     _comes_to_what_it_would_have(folder, proof)
     _nothing_is_left(account)
     return counts
+
+
+def _has_asked(account: BatchAccount, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until it is at work: on a busy machine it takes seconds to begin."""
+    seen = account.server.seen
+    before, until = len(seen), time.monotonic() + 120
+    while len(seen) == before and driver.poll() is None:
+        assert time.monotonic() < until, "it never begins"
+        time.sleep(0.02)
 
 
 def _comes_to_what_it_would_have(folder: Path, proof: Path) -> None:
