@@ -125,7 +125,8 @@ def test_definitions_are_registered(batch: Batch) -> None:
 def test_jobs_are_read_as_botocore_reads_them(account: BatchAccount, batch: Batch) -> None:
     """A quicker way through the answer would tell of other jobs, or take a broken one for none."""
     ids = [account.submit("exit 3"), account.submit("true", arrayProperties={"size": 2})]
-    account.wait(ids[0])
+    for each in ids:
+        account.wait(each)
     asked = [*ids, f"{ids[1]}:0", "unknown"]
     theirs = {each["jobId"]: each for each in account.client.describe_jobs(jobs=asked)["jobs"]}
     assert batch.describe(asked) == theirs and len(theirs) == 3
