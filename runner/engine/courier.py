@@ -24,3 +24,7 @@ class Courier(Protocol):
 
         ``queue``: the queue's folder. What is on its way already is not sent twice at once.
         """
+
+    def ended(self, queue: str, results: str) -> None:
+        """The queue has ended, and its results are stored there: nothing is to tell any more that
+        it was lost with its machine, once it has told that itself. Returns at once."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from runner.core import events as ev
 from runner.core.notice_forms import Message
 from runner.core.scheduler import Scheduler, StoryEntry
-from runner.core.states import NoticeState
+from runner.core.states import QUEUE_ENDED, NoticeState, QueueStatus
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
 
@@ -90,13 +90,15 @@ class Notices:
             self._waited_for.discard(key)
             self._changed.set()
 
-    async def settle(self) -> None:
+    async def settle(self, status: QueueStatus) -> None:
         """Wait for receivers, not for long; what is told afterwards is not this session's."""
         until = self._loop.time() + (0.0 if self._courier is None else self._courier.wait)
         while self._waited_for and not self._impatient and (left := until - self._loop.time()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
+        if self._courier is not None and status in QUEUE_ENDED and self._context.results:
+            self._courier.ended(self._context.paths.root.name, self._context.results.describe())
         with self._closing:
             self._closed = True
         # What was told just before comes into the inbox now.

@@ -59,7 +59,8 @@ class Settings:
     ``control_interval``: how often a coordinator on AWS Batch looks for requests in its store.
     ``max_parallel_queues``: how many submitted queues a daemon works on at once. ``notify``: whom
     every queue tells, beside those that its document names; ``notify_wait``: how long a machine, or
-    a run in the foreground, waits at its end for who doesn't answer.
+    a run in the foreground, waits at its end for who doesn't answer; ``lost_notice``: the launch
+    has placed what tells of the machine's death, and it is removed once its queue has ended.
     ``machine_run_dir``: where the machine's own daemon listens, for who isn't root and has chosen
     no folders; else None. ``batch``: of jobs on AWS Batch.
     """
@@ -88,6 +89,7 @@ class Settings:
     max_parallel_queues: int = 1
     notify: tuple[NotifySpec, ...] = ()
     notify_wait: float = 60.0
+    lost_notice: bool = False
     machine_run_dir: Path | None = None
     batch: BatchSettings = _NO_BATCH
 
@@ -199,6 +201,14 @@ def _count(value: Any) -> int:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if value in ("true", "false"):
+        return bool(value == "true")
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
 def _notify(value: Any) -> tuple[NotifySpec, ...]:
     from runner.model.notify import read_setting
 
@@ -229,6 +239,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "max_parallel_queues": _count,
     "notify": _notify,
     "notify_wait": parse_duration,
+    "lost_notice": _flag,
 }
 
 _BATCH = "batch_"

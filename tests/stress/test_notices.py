@@ -19,6 +19,10 @@ from receiver import Receiver
 from s3_endpoint import Endpoint
 from world import World
 
+from runner.model.document import read_document
+from runner.targets.ec2.launch.local_launches import Launch
+from runner.targets.ec2.launch.lost_notice import place
+
 SECRET = "T0verysecretB0"
 
 
@@ -397,3 +401,62 @@ def test_a_program_runs_as_the_job_user(tmp_path: Path) -> None:
         assert told.read_text() == "65534\n"
     finally:
         world.close()
+
+
+# -- a machine that died -------------------------------------------------------------------------
+
+
+def test_a_machine_that_died_is_told_of_and_one_that_ended_well_is_not(
+    world: World, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would hear of a spot machine that is gone; or of each that ended well a day later."""
+    for name, value in endpoint.env.items():
+        monkeypatch.setenv(name, value)
+    world.env |= endpoint.env
+    scheduler = client(endpoint, "scheduler")
+    sns, sqs = client(endpoint, "sns"), client(endpoint, "sqs")
+    topic = sns.create_topic(Name="lost")["TopicArn"]
+    mails = sqs.create_queue(QueueName="lost")["QueueUrl"]
+    sns.subscribe(
+        TopicArn=topic, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:123456789012:lost"
+    )
+    bucket = endpoint.bucket()
+    waits = f"cd {world.home}; touch began; until [ -e go ]; do sleep 0.05; done"
+    path = world.document(
+        job("a", waits), notify=queue_notify(topic), result_s3_bucket=bucket
+    )  # fmt: skip
+    queue = read_document(world.home / path)
+    launch = Launch("q", f"s3://{bucket}/queues/q", "us-east-1", "launch1", 0.0, time.time() + 60)
+    names = place(queue, launch, "us-east-1", print)
+    assert len(names) == 2
+    assert place(queue, launch, "us-east-1", print) == names, "again is the same"
+
+    def placed() -> list[str]:
+        found = scheduler.list_schedules(GroupName="default")["Schedules"]
+        return sorted(each["Name"] for each in found if each["Name"] in names)
+
+    assert placed() == names
+    told = [scheduler.get_schedule(Name=name, GroupName="default") for name in names]
+    assert {each["ActionAfterCompletion"] for each in told} == {"DELETE"}
+    event, mail = (json.loads(each["Target"]["Input"]) for each in told)
+    # What the scheduler calls when it fires.
+    assert client(endpoint, "events").put_events(**event)["FailedEntryCount"] == 0
+    sns.publish(**mail)
+    body = json.loads(sqs.receive_message(QueueUrl=mails)["Messages"][0]["Body"])
+    assert body["Subject"] == "Queue q was lost with its machine"
+    with world.config.open("a") as config:
+        config.write("lost_notice = true\n")
+    daemon = world.daemon()
+    submit(world, job("a", waits), notify=queue_notify(topic), result_s3_bucket=bucket)
+    world.until_file("began")
+    daemon.kill()
+    daemon.wait()
+    assert placed() == names, "it died: it is told of"
+    (world.home / "go").touch()
+    world.daemon()
+    world.until(lambda: placed() == [])
+    assert stored(world)["status"] == "completed"
+
+
+def queue_notify(topic: str) -> list[dict[str, Any]]:
+    return [{"to": "eventbridge:default", "on": ["failed"]}, {"to": topic, "on": ["failed"]}]

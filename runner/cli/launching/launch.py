@@ -109,6 +109,7 @@ class Launching:
     def _run(self, packed: Path | None) -> Launched | None:
         self._before = self._launches.unfinished(self._digest)
         if (done := self._taken_up()) is not None:
+            self._tell_if_lost(done)
             self._tell(done, None)
             return done
         self._queue = self._queue.with_id(self._queue.queue_id or self._new_id())
@@ -120,8 +121,17 @@ class Launching:
             self.say("nothing was launched")
             return None
         done = self._launch(facts, tried, packed)
+        self._tell_if_lost(done)
         self._tell(done, self._plan(facts, tried))
         return done
+
+    def _tell_if_lost(self, done: Launched) -> None:
+        """Repeated for a launch that was cut off: what is there already stays."""
+        if self._wanted.notify_if_lost:
+            from runner.targets.ec2.launch.lost_notice import place
+
+            queue = self._queue.with_id(done.launch.queue_id)
+            place(queue, done.launch, self._ec2.region, self.say)
 
     def _taken_up(self) -> Launched | None:
         """What a cut-off launch of the same command has come to."""

@@ -63,6 +63,8 @@ def create(arguments: argparse.Namespace) -> int:
     """Raises UsageError with all that is wrong, before anything was touched."""
     if arguments.wait:
         raise UsageError("--wait: is for a launch; a schedule's machines come when it fires")
+    if arguments.notify_if_lost:
+        raise UsageError("--notify-if-lost: is for a launch; `schedule ls` shows what came of each")
     when, zone = timing(arguments)
     queue, wanted = read_launch(arguments)
     _refuse_choices(wanted)

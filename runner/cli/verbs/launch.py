@@ -100,6 +100,12 @@ def _configure_place(group: Any) -> None:
 
 def _configure_end(group: Any) -> None:
     group.add_argument(
+        "--notify-if-lost",
+        action="store_true",
+        help="tell the topics and buses of `notify`, by EventBridge Scheduler after the machine's "
+        "lifetime, if it died before its queue ended",
+    )
+    group.add_argument(
         "--on-complete",
         choices=("terminate", "stop", "none"),
         help="what happens to the machine when the queue has ended (default: terminate)",
@@ -148,6 +154,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def read_launch(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest]:
     """The document and the flags. Raises UsageError with all that is wrong with both at once."""
+    from runner.core.lost_notices import told_if_lost
     from runner.targets.ec2.launch.launch_request import launch_request_of
 
     errors: list[str] = []
@@ -163,6 +170,11 @@ def read_launch(arguments: argparse.Namespace) -> tuple[QueueSpec, LaunchRequest
         wanted = launch_request_of(vars(arguments), queue.global_timeout if queue else 1.0)
     except UsageError as error:
         errors.append(str(error))
+    if queue is not None and arguments.notify_if_lost and not told_if_lost(queue):
+        errors.append(
+            "--notify-if-lost: `notify` of the document names no SNS topic and no event bus, and "
+            "these are all that can be told without a machine"
+        )
     if errors:
         raise UsageError("\n".join(errors))
     assert queue is not None

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from runner.aws.errors import AwsError
 from runner.aws.timeouts import within
 from runner.core.notice_forms import Message
 from runner.engine.courier import Courier, Tried
+from runner.model.notify import EXEC
 from runner.service.notices.delivery import TRY, Attempt, Sender
 
 FIRST_RETRY = 1.0
@@ -68,6 +70,7 @@ class RetryingCourier(Courier):
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ended: dict[str, str] = {}
 
     @property
     def wait(self) -> float:
@@ -89,11 +92,24 @@ class RetryingCourier(Courier):
                 self._thread.start()
             self._changed.notify_all()
 
-    def forget(self, queue: str) -> None:
-        """The queue is gone, or begins anew."""
+    def ended(self, queue: str, results: str) -> None:
+        """See engine.courier.Courier."""
+        if self._sender.lost_notice:
+            with self._changed:
+                self._ended[queue] = results
+            self._withdraw_if_told(queue)
+
+    def _withdraw_if_told(self, queue: str) -> None:
+        """Once an ended queue has told all whom its loss would be told to, that isn't told."""
         with self._changed:
-            for key in [key for key in self._parcels if key[0] == queue]:
-                del self._parcels[key]
+            waiting = any(
+                parcel.queue == queue and not parcel.target.startswith((EXEC, "http"))
+                for parcel in self._parcels.values()
+            )
+            results = None if waiting or self._closed else self._ended.pop(queue, None)
+        if results is not None:
+            withdraw = partial(self._sender.withdraw, results)
+            threading.Thread(target=withdraw, name="lost-notice", daemon=True).start()
 
     def waits(self, seconds: float) -> bool:
         """Whether there are events no older than this, whose targets may still answer."""
@@ -162,3 +178,5 @@ class RetryingCourier(Courier):
             if done:
                 self._parcels.pop((parcel.queue, notice.id, notice.to), None)
             self._changed.notify_all()
+        if done:
+            self._withdraw_if_told(parcel.queue)

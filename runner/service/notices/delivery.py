@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.platform import on_ec2
+from runner.core.lost_notices import GROUP, schedule_names
 from runner.core.notice_forms import Message, body, encoded, subject, text, webhook_body
 from runner.engine.secret_fetches import find_region
 from runner.model.notify import EVENTBRIDGE, EXEC, is_reference, is_topic, url_fault
@@ -22,10 +25,14 @@ TRY = 10.0
 USER_AGENT = "queue-runner"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
+log = structlog.get_logger()
+
 _PASSING = frozenset(
     {ErrorKind.PASSING, ErrorKind.CONFLICT, ErrorKind.EXPIRED, ErrorKind.QUOTA, ErrorKind.CAPACITY}
 )
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
+WITHDRAW_TRIES = 4
+
 _SAID = 120
 """Characters of a receiver's own words that are repeated."""
 
@@ -47,10 +54,30 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Sender:
     """As whom notices are sent. ``environment``: of a program's, and where the region is found;
-    ``rights`` are asked at each try: a job's user may be made later."""
+    ``rights`` are asked at each try: a job's user may be made later. ``lost_notice``: as the
+    setting says."""
 
     environment: Mapping[str, str] = field(repr=False)
     rights: Callable[[], Rights | None]
+    lost_notice: bool = False
+
+    def withdraw(self, results: str) -> None:
+        """Remove what would tell that the queue was lost. Blocks, for a minute at worst; what can't
+        be removed tells in vain, and is told here."""
+        from runner.aws.scheduler import Schedules
+
+        for tries in range(1, WITHDRAW_TRIES + 1):
+            try:
+                schedules = Schedules(find_region(self.environment))
+                for name in schedule_names(results):
+                    if not schedules.delete(name, GROUP):
+                        return
+                return
+            except AwsError as error:
+                log.warning("lost_notice_stays", results=results, why=str(error))
+                if error.kind not in _PASSING:
+                    return
+            time.sleep(2.0**tries)
 
     def deliver(self, target: str, message: Message) -> Attempt:
         """Tell a target once. Blocks for TRY seconds, or while a host's name is looked up."""

@@ -15,9 +15,10 @@ def courier_for(settings: Settings, context: RunContext) -> RetryingCourier:
     )
 
 
-def daemons_courier(context: RunContext, late: Late) -> RetryingCourier:
+def daemons_courier(settings: Settings, context: RunContext, late: Late) -> RetryingCourier:
     """Of a service: what isn't told when a queue has ended is told later, with ``late``."""
-    return RetryingCourier(Sender(context.environment, lambda: context.rights), LINGER, late)
+    sender = Sender(context.environment, lambda: context.rights, settings.lost_notice)
+    return RetryingCourier(sender, LINGER, late)
 
 
 LINGER = 1.0

@@ -38,7 +38,7 @@ class LateNotices:
     def __init__(
         self, repository: QueueRepository, settings: Settings, context: RunContext
     ) -> None:
-        self.courier: RetryingCourier = daemons_courier(context, self._on_told)
+        self.courier: RetryingCourier = daemons_courier(settings, context, self._on_told)
         self._repository = repository
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -57,6 +57,7 @@ class LateNotices:
             if ours and entry.ended and entry.queue is not None:
                 waiting = [notice for notice in entry.queue.notices if notice.waits]
                 if not waiting:
+                    self._withdraw(entry)
                     continue
                 try:
                     document = self._repository.stored_document(entry.name)
@@ -76,6 +77,11 @@ class LateNotices:
                             results,
                         )
                         self.courier.send(entry.name, target, message, None)
+                self._withdraw(entry)
+
+    def _withdraw(self, entry: QueueEntry) -> None:
+        if (results := entry.meta.get("results")) is not None:
+            self.courier.ended(entry.name, results)
 
     def close(self) -> None:
         """Tell nothing more."""

@@ -118,7 +118,12 @@ def write_settings(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def _toml(value: object) -> str:
-    """A setting is a text or a number; JSON's are TOML's too, but for DEL (TOML 1.0, "String")."""
+    """JSON's texts and numbers are TOML's too, but for DEL (TOML 1.0, "String"); tables are not."""
+    if isinstance(value, dict):
+        pairs = (f"{_toml(key)} = {_toml(each)}" for key, each in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value).replace("\x7f", "\\u007f")
 
 

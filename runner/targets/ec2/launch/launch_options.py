@@ -50,6 +50,7 @@ class _Flags:
     on_complete: str | None = None
     keep_on_failure: str | None = None
     max_lifetime: str | None = None
+    notify_if_lost: bool | None = None
 
 
 FLAGS = tuple(each.name for each in fields(_Flags))

@@ -52,6 +52,7 @@ class LaunchRequest:
 
     ``lifetime_why``: words on where ``max_lifetime`` comes from. ``public_ip``: None is what the
     subnet says. ``keep_on_failure``: None is no longer than after a success.
+    ``notify_if_lost``: a schedule is to tell of the machine if it dies.
     """
 
     types: tuple[str, ...]
@@ -71,6 +72,7 @@ class LaunchRequest:
     on_complete: str = "terminate"
     keep_on_failure: float | None = None
     public_ip: bool | None = None
+    notify_if_lost: bool = False
 
     @property
     def markets(self) -> tuple[str, ...]:
@@ -116,6 +118,7 @@ def launch_request_of(flags: Mapping[str, Any], global_timeout: float) -> Launch
         on_complete=on_complete,
         keep_on_failure=reader.one("keep_on_failure", parse_duration),
         public_ip=False if flags.get("no_public_ip") else None,
+        notify_if_lost=bool(flags.get("notify_if_lost")),
     )
     if not wanted.types and not any("--instance-type" in error for error in reader.errors):
         reader.errors.append(

@@ -91,6 +91,8 @@ def boot_config(
         settings["keep_on_failure"] = format_duration(wanted.keep_on_failure)
     if wanted.job_user is not None:
         settings["job_user"] = wanted.job_user
+    if wanted.notify_if_lost:
+        settings["lost_notice"] = "true"
     return BootConfig(
         region=bucket.region or launch.region,
         bucket=bucket.name,
