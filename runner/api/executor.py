@@ -18,21 +18,18 @@ from typing import Any
 import cloudpickle
 
 from runner.api.capabilities import NOTHING_SAID, parse_capabilities
+from runner.api.executor_metrics import ExecutorFigures
 from runner.api.executor_session import ON_EXIT, ExecutorSession
 from runner.api.future import JobFuture
 from runner.api.job_errors import PayloadError
-from runner.api.job_target import JobTarget
-from runner.api.local_target import LocalTarget
 from runner.api.payload import pickled
+from runner.api.target_registry import ExecutorPlace, check_targets, open_targets
 from runner.api.tasks import CommandTask, FunctionTask, InputFile
 from runner.api.unpicklable import describe_unpicklable, name_of
 from runner.model.fields import ID_PATTERN, JOB_FIELDS
 from runner.model.messages import did_you_mean, one_of, quoted
 from runner.model.settings import load_settings
 from runner.model.validation_errors import InvalidError
-
-TARGETS = ("local",)
-LATER_TARGETS = ("daemon", "batch", "fleet")
 
 DEFAULT_NAME = "executor"
 
@@ -44,6 +41,8 @@ class Executor(futures.Executor):
     """Runs functions and commands as jobs of a queue; ``submit`` gives Futures.
 
     ``target``: where they run; `local`: processes of this machine, driven by the calling process.
+    ``targets``: several of them with their options, `{"local": {"max_workers": 4}}`: a call goes to
+    the first that its options fit, or to the one that the option ``target`` names.
     ``state_dir``: where its queue is kept; it then outlives the process, and an Executor with the
     same folder and ``name`` goes on with it. Without one it is in a temporary folder that is
     removed at the end. ``max_workers``: how many jobs run at once, by default one for each
@@ -60,14 +59,18 @@ class Executor(futures.Executor):
         max_workers: int | None = None,
         *,
         target: str = "local",
+        targets: Mapping[str, Mapping[str, Any]] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
         name: str = DEFAULT_NAME,
         modules: Iterable[ModuleType] = (),
         code: str | os.PathLike[str] | None = None,
         on_exit: str = "wait",
     ) -> None:
-        _check_target(target)
-        workers = _check_workers(max_workers)
+        if targets is None:
+            targets = {target: {"max_workers": max_workers}}
+        elif max_workers is not None or target != "local":
+            raise ValueError("targets: has the options of each; give no target or max_workers")
+        checked = check_targets(targets)
         if on_exit not in ON_EXIT:
             near = did_you_mean(str(on_exit), ON_EXIT)
             raise ValueError(f"on_exit: must be {one_of(ON_EXIT)}, not {on_exit!r}{near}")
@@ -90,13 +93,10 @@ class Executor(futures.Executor):
             )
             self._path = _copied(code, settings.state_dir / "code") if code is not None else []
 
-            def open_targets(session: ExecutorSession) -> list[JobTarget]:
-                local = LocalTarget(
-                    settings, name, session, max_workers=workers, durable=root is None
-                )
-                return [local]
-
-            self._session = ExecutorSession(open_targets, on_exit, root)
+            place = ExecutorPlace(settings, name, durable=root is None)
+            self._session = ExecutorSession(
+                lambda session: open_targets(checked, place, session), on_exit, root
+            )
         except BaseException:
             if root is not None:
                 shutil.rmtree(root, ignore_errors=True)
@@ -215,6 +215,10 @@ class Executor(futures.Executor):
             raise TypeError(f"job_id must be a str, not {type(job_id).__name__}")
         return self._session.attach(job_id)
 
+    def metrics(self) -> ExecutorFigures:
+        """What this executor has done so far; its ``openmetrics()`` is text for Prometheus."""
+        return self._session.metrics.figures()
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs. ``wait``: until all have ended; ``cancel_futures``: those that
         haven't started don't."""
@@ -242,27 +246,6 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
     calls = iter(calls)
     while chunk := list(itertools.islice(calls, size)):
         yield chunk
-
-
-def _check_target(target: object) -> None:
-    if target in TARGETS:
-        return
-    if target in LATER_TARGETS:
-        raise ValueError(f'target: "{target}" is not supported yet: only {one_of(TARGETS)}')
-    near = did_you_mean(str(target), (*TARGETS, *LATER_TARGETS))
-    raise ValueError(f"target: must be {one_of(TARGETS)}, not {target!r}{near}")
-
-
-def _check_workers(count: int | None) -> int:
-    if count is None:
-        from runner.host.processors import usable_processors
-
-        return usable_processors()
-    if not isinstance(count, int) or isinstance(count, bool):
-        raise TypeError(f"max_workers must be a whole number, not {count!r}")
-    if count <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    return count
 
 
 def _check_command(command: object) -> tuple[str | None, tuple[str, ...] | None]:

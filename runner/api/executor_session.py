@@ -8,9 +8,11 @@ Future's callbacks are the user's, so both happen in one thread of the session's
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import InvalidStateError, thread
@@ -20,15 +22,19 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from runner.api.capabilities import Capabilities
+from runner.api.executor_metrics import ExecutorMetrics
 from runner.api.future import JobFuture
 from runner.api.job_errors import JobError
 from runner.api.job_target import JobEnd, JobTarget
-from runner.api.outcomes import value_of
-from runner.api.tasks import Task
+from runner.api.outcomes import failure_of, value_of
+from runner.api.tasks import COMMAND, FUNCTION, FunctionTask, Task
 from runner.errors import NotFoundError
 
 ON_EXIT = ("wait", "cancel", "detach")
 """What becomes of the jobs when the interpreter ends before ``shutdown``."""
+
+
+_log = logging.getLogger("runner.executor")
 
 
 @dataclass(slots=True)
@@ -53,6 +59,7 @@ class ExecutorSession:
         self._temporary = temporary
         self.closed = False
         self._pid = os.getpid()
+        self.metrics = ExecutorMetrics()
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -106,6 +113,8 @@ class ExecutorSession:
         with self._lock:
             self.check_open()
             self._held[task.id] = _Held(future, target)
+            kind = FUNCTION if isinstance(task, FunctionTask) else COMMAND
+            self.metrics.submitted(task.id, kind, time.monotonic())
             target.add(task)
         return future
 
@@ -135,6 +144,7 @@ class ExecutorSession:
 
     def started(self, job_id: str) -> None:
         """See JobListener."""
+        self.metrics.started(job_id, time.monotonic())
         self._news.put(lambda: self._start(job_id))
 
     def ended(self, end: JobEnd) -> None:
@@ -175,20 +185,30 @@ class ExecutorSession:
         future, target = held.future, held.target
         unstarted = end.attempt == 0 and not future.running()
         if future.cancelled() or (end.status == "cancelled" and unstarted):
+            outcome = "cancelled"
             future.mark_cancelled()
         else:
             future.mark_running()
             try:
                 value = value_of(target, end, check=future.check)
             except BaseException as error:
+                outcome = failure_of(end, error)
                 # Its frames hold the Future, which would hold it; the remote ones are its cause.
                 _fail(future, error.with_traceback(None))
             else:
+                outcome = failure_of(end, None)
                 with suppress(InvalidStateError):
                     future.set_result(value)
                 del value
+        self._count(end.job_id, outcome, end.message)
         target.forget(end)
         self._drop(end.job_id)
+
+    def _count(self, job_id: str, outcome: str, message: object) -> None:
+        self.metrics.ended(job_id, outcome, time.monotonic())
+        if outcome not in ("completed", "cancelled"):
+            fields = {"job_id": job_id, "outcome": outcome}
+            _log.info("job_failed job=%s outcome=%s: %s", job_id, outcome, message, extra=fields)
 
     def _fail(self, job_id: str, error: BaseException) -> None:
         held = self._held.get(job_id)
@@ -200,6 +220,7 @@ class ExecutorSession:
         else:
             future.mark_running()
             _fail(future, error)
+        self._count(job_id, "infrastructure", error)
         self._drop(job_id)
 
     def _fail_all(self) -> None:

@@ -252,8 +252,7 @@ class LocalTarget:
                     self._followed.discard(job_id)
                     self._listener.ended(JobEnd(job_id, JobStatus.CANCELLED.value))
                     return True
-            if self._adding is not None and not self._adding.done():
-                await asyncio.shield(self._adding)
+            await self._all_added()
             number = self._number(job_id)
             if number is None:
                 return False
@@ -272,8 +271,7 @@ class LocalTarget:
                 self._followed.discard(job.job_id)
                 self._listener.ended(JobEnd(job.job_id, JobStatus.CANCELLED.value))
             self._incoming.clear()
-            if self._adding is not None and not self._adding.done():
-                await asyncio.shield(self._adding)
+            await self._all_added()
             states = self._session.scheduler.jobs
             waiting = tuple(
                 number
@@ -342,16 +340,24 @@ class LocalTarget:
         """See JobTarget."""
 
         async def close() -> None:
-            while self._adding is not None and not self._adding.done():
-                await asyncio.shield(self._adding)
+            await self._all_added()
             with suppress(StateError):
                 await self._session.set_intake(False)
 
         self._soon(lambda: self._keep(asyncio.ensure_future(close())))
 
     def detach(self) -> None:
-        """See JobTarget."""
-        self._session.detach()
+        """See JobTarget. What was submitted is durable first."""
+
+        async def detach() -> None:
+            await self._all_added()
+            self._session.detach()
+
+        self._soon(lambda: self._keep(asyncio.ensure_future(detach())))
+
+    async def _all_added(self) -> None:
+        while self._adding is not None and not self._adding.done():
+            await asyncio.shield(self._adding)
 
     def join(self, timeout: float | None = None) -> bool:
         """See JobTarget."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runner.api.command_result import COMPLETED, FAILED, TIMED_OUT, CommandResult
+from runner.api.command_result import CANCELLED, COMPLETED, FAILED, TIMED_OUT, CommandResult
 from runner.api.job_errors import JobError, PayloadError, RemoteTraceback
 from runner.api.job_target import JobEnd, JobTarget
 from runner.api.payload import RESULT
@@ -15,7 +15,7 @@ from runner.api.payload import RESULT
 SHOWN = 2000
 """Characters of a process's stderr that are in the error for it."""
 
-COMMAND_ENDS = (COMPLETED, FAILED, TIMED_OUT, "cancelled")
+COMMAND_ENDS = (COMPLETED, FAILED, TIMED_OUT, CANCELLED)
 
 
 def value_of(target: JobTarget, end: JobEnd, *, check: bool) -> Any:
@@ -67,7 +67,7 @@ def _command_value(target: JobTarget, end: JobEnd, check: bool) -> CommandResult
 
 def _ended_itself(end: JobEnd) -> bool:
     """Whether it is the command's end, and not the infrastructure's failure."""
-    return end.signal is not None or end.status in (TIMED_OUT, "cancelled")
+    return end.signal is not None or end.status in (TIMED_OUT, CANCELLED)
 
 
 def job_error(end: JobEnd, stderr: str = "") -> JobError:
@@ -80,6 +80,22 @@ def job_error(end: JobEnd, stderr: str = "") -> JobError:
     if last := stderr.strip()[-SHOWN:]:
         why = f"{why}\nits last words on stderr:\n{last}"
     return JobError(f"job '{end.job_id}' {_how(end)}: {why}", end.job_id, end.status, end.exit_code)
+
+
+def failure_of(end: JobEnd, error: BaseException | None) -> str:
+    """What metrics call this end: `completed`, `cancelled`, or one of FAILURES. ``error``: what its
+    Future raises."""
+    if isinstance(error, PayloadError):
+        return "payload"
+    if error is not None and not isinstance(error, JobError):
+        return "exception"
+    if end.status == CANCELLED or (end.status == COMPLETED and error is None):
+        return end.status
+    if end.status == TIMED_OUT:
+        return "timeout"
+    if end.signal is not None:
+        return "signal"
+    return "infrastructure" if end.exit_code is None else "exit"
 
 
 def _how(end: JobEnd) -> str:

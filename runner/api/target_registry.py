@@ -1,0 +1,104 @@
+"""The kinds of targets that an Executor can have. Whoever adds one adds a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.api.job_target import JobListener, JobTarget
+from runner.model.messages import did_you_mean, one_of
+from runner.model.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorPlace:
+    """Where an Executor keeps what it has. ``durable``: it outlives the process."""
+
+    settings: Settings
+    queue_id: str
+    durable: bool
+
+
+OpenTarget = Callable[[ExecutorPlace, Mapping[str, Any], JobListener], JobTarget]
+"""Opens a target with checked options. Raises what opening it raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetKind:
+    """``check`` makes checked options of those that were given; raises ValueError or TypeError,
+    naming one; ``open``: see OpenTarget."""
+
+    check: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    open: OpenTarget
+
+
+def _check_local(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    known = ("max_workers",)
+    for name in options:
+        if name not in known:
+            near = did_you_mean(name, known) or f"; there is {one_of(known)}"
+            raise TypeError(f'"{name}" is not an option of target "local"{near}')
+    count = options.get("max_workers")
+    if count is None:
+        from runner.host.processors import usable_processors
+
+        return {"max_workers": usable_processors()}
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"max_workers must be a whole number, not {count!r}")
+    if count <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    return {"max_workers": count}
+
+
+def _open_local(
+    place: ExecutorPlace, options: Mapping[str, Any], listener: JobListener
+) -> JobTarget:
+    from runner.api.local_target import LocalTarget
+
+    return LocalTarget(
+        place.settings,
+        place.queue_id,
+        listener,
+        max_workers=options["max_workers"],
+        durable=place.durable,
+    )
+
+
+TARGETS: dict[str, TargetKind] = {"local": TargetKind(_check_local, _open_local)}
+
+LATER = ("daemon", "batch", "fleet")
+"""Names that are reserved for kinds that are not there yet."""
+
+
+def check_targets(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The options of each, checked, before anything is opened. Raises ValueError, TypeError."""
+    if not targets:
+        raise ValueError("targets: must name at least one")
+    checked: dict[str, Mapping[str, Any]] = {}
+    for kind, options in targets.items():
+        if kind in LATER:
+            raise ValueError(f'target: "{kind}" is not supported yet: only {one_of(TARGETS)}')
+        if not isinstance(kind, str) or kind not in TARGETS:
+            near = did_you_mean(str(kind), (*TARGETS, *LATER))
+            raise ValueError(f"target: must be {one_of(TARGETS)}, not {kind!r}{near}")
+        if not isinstance(options, Mapping):
+            raise TypeError(f"targets: {kind}: must be a dict of options, not {options!r}")
+        checked[kind] = TARGETS[kind].check(options)
+    return checked
+
+
+def open_targets(
+    targets: Mapping[str, Mapping[str, Any]], place: ExecutorPlace, listener: JobListener
+) -> list[JobTarget]:
+    """All of them, in their order; if one can't be opened those before it are closed again."""
+    opened: list[JobTarget] = []
+    try:
+        for kind, options in targets.items():
+            opened.append(TARGETS[kind].open(place, options, listener))
+    except BaseException:
+        for target in opened:
+            target.close()
+            target.join()
+        raise
+    return opened
