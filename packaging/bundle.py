@@ -36,7 +36,8 @@ def main() -> int:
     try:
         if given.verb == "lock":
             project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-            lock(project["dependencies"])
+            fleet = project["optional-dependencies"]["fleet"]
+            lock([*project["dependencies"], *fleet])
             return 0
         source = of_commit(REPOSITORY, given.version)
         for arch in given.arch or ARCHES:

@@ -190,6 +190,7 @@ class FleetDatabase:
         with self._sql.transaction():
             count = self._sql.change("DELETE FROM task_executions WHERE job_id = :job", values)
             self._sql.change("DELETE FROM workers WHERE job_id = :job", values)
+            self._sql.change("DELETE FROM drains WHERE job_id = :job", values)
             self._sql.change("DELETE FROM jobs WHERE id = :job", values)
         return count
 
@@ -212,11 +213,34 @@ class FleetDatabase:
         )
         return int(rows[0][0])
 
-    def beat(self, worker: int) -> None:
-        """It lives."""
-        self._sql.change(
-            "UPDATE workers SET last_heartbeat_at = {now} WHERE id = :worker", {"worker": worker}
+    def beat(self, worker: int) -> bool:
+        """It lives; whether it is to take no task any more."""
+        values = {"worker": worker}
+        self._sql.change("UPDATE workers SET last_heartbeat_at = {now} WHERE id = :worker", values)
+        return bool(
+            self._sql.query(
+                """SELECT 1 FROM workers AS w JOIN drains AS d ON d.job_id = w.job_id
+                WHERE w.id = :worker AND (d.name = w.worker_name
+                    OR d.name || '-' = substr(w.worker_name, 1, length(d.name) + 1)) LIMIT 1""",
+                values,
+            )
         )
+
+    def drain(self, job: int, name: str) -> None:
+        """The worker of this name, and those of the machine of this name, now or later, end what
+        they do and take no task any more."""
+        self._sql.change(
+            """INSERT INTO drains (job_id, name, asked_at) VALUES (:job, :name, {now})
+            ON CONFLICT (job_id, name) DO NOTHING""",
+            {"job": job, "name": name},
+        )
+
+    def draining(self, job: int) -> list[str]:
+        """The names that were asked for, in order."""
+        rows = self._sql.query(
+            "SELECT name FROM drains WHERE job_id = :job ORDER BY name", {"job": job}
+        )
+        return [str(row[0]) for row in rows]
 
     def stop_worker(self, worker: int) -> None:
         """It has ended in an orderly way."""

@@ -38,12 +38,15 @@ class LeaseKeeper:
         worker: int,
         lease: float,
         say: Callable[[str], None],
+        drained: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``drained``: called, more than once, when the worker is to take no task any more."""
         self._database = database
         self._worker = worker
         self._lease = lease
         self._say = say
+        self._drained = drained
         self._clock = clock
         self._held: _Held | None = None
         self._changed = threading.Condition()
@@ -94,7 +97,8 @@ class LeaseKeeper:
         """Extend once and beat; returns the seconds until the next turn."""
         every = extends_every(self._lease)
         try:
-            self._database.beat(self._worker)
+            if self._database.beat(self._worker):
+                self._drained()
             if held is not None:
                 before = self._clock()
                 if not self._database.tasks.extend(held.task, self._lease):

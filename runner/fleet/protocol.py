@@ -35,13 +35,15 @@ class TaskEndKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TaskEnd:
-    """``resumable``: what an interrupted run has stored is complete, and the next may go on."""
+    """``resumable``: what an interrupted run has stored is complete, and the next may go on.
+    ``signalled``: a signal ended its command, which nobody of ours had sent."""
 
     kind: TaskEndKind
     reason: str = ""
     metrics: Metrics = field(default_factory=Metrics)
     resumable: bool = False
     exit_code: int | None = None
+    signalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

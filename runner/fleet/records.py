@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Annotated, Any
 
+from runner.fleet.machine_setup import MachineSetup
 from runner.model.records import Rule, number, parse, whole
 
 DEFAULT_ATTEMPTS = 3
@@ -67,7 +68,8 @@ class JobOptions:
     ``retry_delay`` · 2^(n-1) seconds. ``terminal_codes``: exit codes after which no attempt helps.
     ``timeout``: seconds of one run of ``command``. ``results``: the store of all its tasks; None is
     a folder beside the embedded database. ``manifest_key``: of each task in the source store, with
-    ``{w_id}`` and ``{i_id}``, or names of its own; None: tasks have none.
+    ``{w_id}`` and ``{i_id}``, or names of its own; None: tasks have none. ``machines``: how its
+    machines were launched last.
     """
 
     template: str | None = None
@@ -78,6 +80,7 @@ class JobOptions:
     timeout: Annotated[float, Rule(number(0.001, 31_536_000))] = 86_400.0
     results: str | None = None
     manifest_key: str | None = None
+    machines: MachineSetup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +199,7 @@ def parse_options(raw: str, job: str) -> JobOptions:
 
 def dump_options(options: JobOptions) -> str:
     """As they are stored."""
-    given = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name in JobOptions.__dataclass_fields__
-        if (value := getattr(options, name)) is not None
-    }
+    given = {name: value for name, value in asdict(options).items() if value is not None}
     return json.dumps(given, ensure_ascii=False, sort_keys=True)
 
 

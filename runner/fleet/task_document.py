@@ -26,7 +26,7 @@ from runner.service.runs_here import check_runs_here
 ENTRY_POINTS = "runner.fleet.jobs"
 """The group of entry points in which a package offers a job, under the job's name."""
 
-_SECRET = re.compile(r"(BEC_SQL_|PG[A-Z]|DATABASE_URL$|RUNNER_FLEET)")
+_SECRET = re.compile(r"(BEC_SQL_|BEC_DATABASE$|PG[A-Z]|DATABASE_URL$|RUNNER_FLEET)")
 """Variables that say how the fleet's database is reached."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

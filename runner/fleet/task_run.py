@@ -194,7 +194,12 @@ def _end_of(session: Session, status: QueueStatus) -> TaskEnd:
             for name, state in zip(session.names, scheduler.jobs, strict=False):
                 if state.status is JobStatus.FAILED:
                     told = state.error_message or state.reason or "failed"
-                    return TaskEnd(TaskEndKind.FAILED, f"{name}: {told}", exit_code=state.exit_code)
+                    return TaskEnd(
+                        TaskEndKind.FAILED,
+                        f"{name}: {told}",
+                        exit_code=state.exit_code,
+                        signalled=state.signal is not None and not state.timed_out,
+                    )
             return TaskEnd(TaskEndKind.FAILED, why)
         case _:
             return TaskEnd(TaskEndKind.FAILED, why)

@@ -38,6 +38,9 @@ LONGEST_PAUSE = 15.0
 LAST_PATIENCE = 30.0
 """Seconds for which a worker that is to stop still tries to tell the database."""
 
+SIGNALLED_TOGETHER = 2.0
+"""Seconds: whoever stops this worker may signal the whole tree at once, its tasks first."""
+
 _T = TypeVar("_T")
 
 
@@ -81,6 +84,7 @@ class Worker:
         self._say = say
         self._step = step
         self._stopping = threading.Event()
+        self._takes_none = threading.Event()
         self._stop_reason = ""
         self._stopped_at: float | None = None
         self._running: TaskRun | None = None
@@ -92,21 +96,29 @@ class Worker:
             if self._stopped_at is None:
                 self._stopped_at, self._stop_reason = time.monotonic(), reason
             self._stopping.set()
+            self._takes_none.set()
             if self._running is not None:
                 self._running.interrupt(self._stop_reason)
 
+    def drain(self) -> None:
+        """Take no task any more, and end after the one that runs."""
+        if not self._takes_none.is_set():
+            self._takes_none.set()
+            self._say("The worker is drained: it takes no task any more")
+
     def run(self) -> None:
         """Work until nothing is left, or it is stopped. Raises RunnerError."""
-        keeper = LeaseKeeper(self._database.another(), self._id, self._options.lease, self._say)
+        lease, own = self._options.lease, self._database.another()
+        keeper = LeaseKeeper(own, self._id, lease, self._say, self.drain)
         empty = 0
         try:
-            while not self._stopping.is_set():
+            while not self._takes_none.is_set():
                 taken = self._patiently(self._take)
                 if taken is not None:
                     empty = 0
                     self._step("claimed")
                     self._attend(taken, keeper)
-                elif not self._stopping.is_set():
+                elif not self._takes_none.is_set():
                     empty += 1
                     self._patiently(self._sweep)
                     if 0 < self._options.shutdown_after_empty <= empty:
@@ -122,7 +134,7 @@ class Worker:
     # -- between tasks -----------------------------------------------------------------------
 
     def _take(self) -> Taken | None:
-        return self._source.take(self._options.poll_wait, self._stopping)
+        return self._source.take(self._options.poll_wait, self._takes_none)
 
     def _sweep(self) -> None:
         job = self._database.job(self._job.name)
@@ -177,6 +189,8 @@ class Worker:
         self._step("held")
         try:
             end = self._end_of(job, task, run)
+            if end.signalled and self._stopping.wait(SIGNALLED_TOGETHER):
+                end = replace(end, kind=TaskEndKind.INTERRUPTED, reason=self._stop_reason)
             if lost.is_set() and end.kind is not TaskEndKind.SUCCEEDED:
                 end = TaskEnd(TaskEndKind.LOST, "its lease was over")
             self._settle(taken, job, end)

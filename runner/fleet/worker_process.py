@@ -40,7 +40,8 @@ Step = Callable[[str], None]
 class WorkerSetup:
     """How a process of workers works. ``environ``: what its tasks inherit; ``region``: of the
     queues, None: as AWS's own settings say; ``model``: the path of a model, told to the tasks;
-    ``source``: the store of their manifests."""
+    ``source``: the store of their manifests; ``name``: how the names of its workers begin, None:
+    with the host's name and the process id."""
 
     settings: Settings
     environ: Mapping[str, str]
@@ -49,6 +50,7 @@ class WorkerSetup:
     region: str | None = None
     model: str | None = None
     source: str | None = None
+    name: str | None = None
 
 
 def run_workers(
@@ -111,7 +113,7 @@ def _made(
         say(note)
     own = database.another()
     stack.callback(own.close)
-    name = f"{socket.gethostname()}-{os.getpid()}-{number}"
+    name = f"{setup.name or f'{socket.gethostname()}-{os.getpid()}'}-{number}"
     row = own.register(job.id, name)
     say(f"Worker initialized: worker_id={row}, job_id={job.id}")
     queue = of_job(job, setup.region)

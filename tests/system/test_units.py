@@ -29,9 +29,10 @@ def units(tmp_path: Path) -> list[str]:
     made = []
     for unit in sorted(path for path in UNITS.iterdir() if path.is_file()):
         copy = tmp_path / unit.name
-        copy.write_text(unit.read_text().replace(DAEMON, sys.executable))
+        text = unit.read_text().replace(f"{DAEMON}-fleet", sys.executable)
+        copy.write_text(text.replace(DAEMON, sys.executable))
         made.append(str(copy))
-    assert len(made) == 5
+    assert len(made) == 6
     return made
 
 

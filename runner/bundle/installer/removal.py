@@ -71,8 +71,14 @@ def stop(units: list[Path]) -> None:
     now = ["--now"] if booted() else []
     # Timers first: one that fires meanwhile would start its service again, and fail the stop.
     for kind in (".timer", ".service"):
-        if active := [unit.name for unit in units if unit.suffix == kind and unit.exists()]:
+        there = [unit.name for unit in units if unit.suffix == kind and unit.exists()]
+        if active := [name for name in there if "@." not in name]:
             call("systemctl", "disable", "--quiet", *now, *active)
+        # A template has instances, which systemd stops by a pattern alone.
+        for template in (name for name in there if "@." in name):
+            if booted():
+                call("systemctl", "stop", template.replace("@.", "@*."))
+            call("systemctl", "disable", "--quiet", template)
     if booted() and (slices := [unit.name for unit in units if unit.suffix == ".slice"]):
         call("systemctl", "stop", *slices)
 

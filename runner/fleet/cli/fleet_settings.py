@@ -117,7 +117,7 @@ def address(arguments: argparse.Namespace, found: FleetEnvironment) -> str:
     """Which database is meant. Raises UsageError."""
     if arguments.database is not None:
         return str(arguments.database)
-    if given := found.all.get(DATABASE):
+    if given := found.all.get(DATABASE) or found.get("DATABASE"):
         return given
     if host := found.get("SQL_HOST"):
         return postgres_address(host, found)

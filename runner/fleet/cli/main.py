@@ -10,7 +10,13 @@ from typing import NoReturn
 
 from runner import __version__
 from runner.errors import ExitCode, RunnerError
-from runner.fleet.cli import job_commands, queue_commands, task_commands, worker_commands
+from runner.fleet.cli import (
+    job_commands,
+    machine_commands,
+    queue_commands,
+    task_commands,
+    worker_commands,
+)
 from runner.model.printable import clean
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
@@ -79,4 +85,5 @@ def parser(prog: str = "runner-fleet") -> FleetParser:
     queue_commands.configure(nouns)
     worker_commands.configure(nouns)
     task_commands.configure(nouns)
+    machine_commands.configure(nouns)
     return made

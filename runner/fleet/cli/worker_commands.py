@@ -45,6 +45,7 @@ def configure(nouns: Any) -> None:
     fleet_settings.add_source(worker)
     worker.add_argument("--s3-dest-bucket", metavar="B", help="results go there, not to the job's")
     worker.add_argument("--region", metavar="R", help="(default: BEC_REGION)")
+    worker.add_argument("--name", metavar="NAME", help="names its workers: NAME-1, NAME-2 …")
     worker.add_argument("--state-dir", metavar="DIR", help="the state folder")
     add_database(worker)
     workers = nouns.add_parser("workers", help="look at the workers")
@@ -107,8 +108,9 @@ def _setup(arguments: argparse.Namespace, found: FleetEnvironment) -> WorkerSetu
         arguments.poll_wait, arguments.visibility_timeout, arguments.shutdown_after_empty
     )
     settings = fleet_settings.settings(state_dir=arguments.state_dir)
-    where = source_address(source)
-    return WorkerSetup(settings, environ, options, arguments.concurrency, region, model, where)
+    where, name = source_address(source), arguments.name
+    count = arguments.concurrency
+    return WorkerSetup(settings, environ, options, count, region, model, where, name)
 
 
 def _results(arguments: argparse.Namespace, job: FleetJob, database: FleetDatabase) -> str:
