@@ -116,6 +116,16 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         job("y", "cat x$RUNNER_ARRAY_INDEX", "x[]", array=2),
     ),
     "global_timeout": queue(job("a", "sleep 60"), job("b", "true", "a"), global_timeout="20s"),
+    "input_missing": queue(
+        job(
+            "a",
+            "cat x",
+            input_paths=[{"s3": "s3://BUCKET/no/such/key", "path": "x"}],
+            retry=again(3),
+        ),
+        job("b", "true", "a", run_if="failure"),
+        **GO_ON,
+    ),
     "leftovers": queue(job("a", "sleep 60 & echo started")),
     "one_by_one": queue(job("a", "echo a"), job("b", "echo b"), max_parallel_jobs=1),
 }

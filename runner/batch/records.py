@@ -212,13 +212,15 @@ class EndKind(StrEnum):
     """How COMMAND ended, or why a driver has it ended.
 
     ``killed``: its container went without a word, as for want of memory; ``stopped``: Batch asked
-    for it (SIGTERM), and nobody had said why.
+    for it (SIGTERM), and nobody had said why; ``unstaged``: an input can't be had, so there was no
+    attempt, and nothing of one is stored.
     """
 
     EXIT = "exit"
     SIGNAL = "signal"
     TIMED_OUT = "timed_out"
     NOT_RUNNABLE = "not_runnable"
+    UNSTAGED = "unstaged"
     KILLED = "killed"
     STOPPED = "stopped"
     REASON = "reason"

@@ -23,7 +23,7 @@ from runner.core.consequences import (
 )
 from runner.core.disk_space import IN_RESERVE, show_shortage
 from runner.core.growth import expand, fault_of, judge
-from runner.core.inputs import begin_fetches
+from runner.core.inputs import begin_fetches, fail_for_good
 from runner.core.queue_records import QueueRecords
 from runner.core.rerun import as_new, behind
 from runner.core.states import (
@@ -218,6 +218,8 @@ def on_voided(records: QueueRecords, event: ev.AttemptVoided) -> None:
         end(records, now.wall, [(index, job_ends.cancelled(before))])
     elif (after := forbidden(records, index, before)) is not None:
         end(records, now.wall, [(index, after)])
+    elif event.error is not None:
+        fail_for_good(records, now.wall, index, replace(before, error_message=event.error))
     else:
         _put_waiting(records, now, index, _delayed(before, event))
 

@@ -87,7 +87,8 @@ class AttemptStarted:
 class AttemptVoided:
     """The start never came about, and never will: it costs no attempt.
 
-    With ``delay`` seconds (and the reason why) it is tried again no sooner.
+    With ``delay`` seconds (and the reason why) it is tried again no sooner. ``error``: it can never
+    be started, for this: its job has failed, as for want of an input here.
     """
 
     now: Now
@@ -95,6 +96,7 @@ class AttemptVoided:
     token: str
     reason: str | None = None
     delay: float = 0.0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def on_inputs_fetched(records: QueueRecords, event: InputsFetched) -> None:
     job = records.document.jobs[index]
     state = replace(state, fetching=False, reason=None)
     if event.error is not None:
-        _fail(records, wall, index, replace(state, error_message=event.error))
+        fail_for_good(records, wall, index, replace(state, error_message=event.error))
         return
     if job.input_paths:
         records.tell(wall, index, "inputs_fetched", seconds=round(event.seconds, 3))
@@ -70,14 +70,14 @@ def on_inputs_fetched(records: QueueRecords, event: InputsFetched) -> None:
     counted = event.seconds if job.inputs_in_timeout else 0.0
     if counted >= job.timeout:
         message = f"timed out after {format_duration(job.timeout)}, still {FETCHING}"
-        _fail(records, wall, index, replace(state, timed_out=True, error_message=message))
+        fail_for_good(records, wall, index, replace(state, timed_out=True, error_message=message))
         return
     records.put(index, replace(state, fetched=True, input_seconds=counted))
     records.changes.urgent = True
     reconsider(records, wall, (index,))
 
 
-def _fail(records: QueueRecords, wall: float, index: int, state: JobState) -> None:
+def fail_for_good(records: QueueRecords, wall: float, index: int, state: JobState) -> None:
     """For good: another attempt would lack them as well."""
     records.tell(wall, index, "inputs_failed", error=state.error_message)
     end(records, wall, [(index, replace(state, status=JobStatus.FAILED, completed_at=wall))])

@@ -237,9 +237,10 @@ def test_what_cannot_be_run_is_told(queue: Attempts, fields: dict[str, object], 
     attempt = queue.submit("echo never", **fields)
     assert attempt.run() in (1, stage.NOT_RUNNABLE)
     assert attempt.end is not None and attempt.stored is not None
-    assert attempt.end.kind is EndKind.NOT_RUNNABLE
     assert told in (attempt.end.message or "")
-    assert attempt.log() == b""
+    unstaged = "input_paths" in fields  # as on one machine that is no attempt, and has no logs
+    assert attempt.end.kind is (EndKind.UNSTAGED if unstaged else EndKind.NOT_RUNNABLE)
+    assert unstaged or attempt.log() == b""
 
 
 def test_a_container_that_is_killed_is_told_by_the_other(queue: Attempts) -> None:

@@ -104,7 +104,8 @@ def test_a_queue_comes_to_the_same_here_and_there(
     name: str, on_batch: OnBatch, endpoint: Endpoint, tmp_path: Path
 ) -> None:
     """The same document would mean one thing on a machine, and another on AWS Batch."""
-    here, there, coordinated = everywhere(DOCUMENTS[name], on_batch, endpoint, tmp_path)
+    text = json.dumps(DOCUMENTS[name]).replace("BUCKET", on_batch.bucket)
+    here, there, coordinated = everywhere(json.loads(text), on_batch, endpoint, tmp_path)
     assert there == here
     assert coordinated == here
 

@@ -7,7 +7,8 @@ from core_driver import drive, job
 
 from runner.core import events as ev
 from runner.core.events import Exited, Lost, NotRunnable, Outcome, Signalled
-from runner.core.states import StopReason
+from runner.core.states import JobStatus, QueueStatus, StopReason
+from runner.model.document import RetrySpec
 
 ENDS = [
     # outcome, status, exit_code, signal, error_message
@@ -202,6 +203,17 @@ def test_a_stop_of_what_has_not_been_claimed_yet() -> None:
     q.void("a")
     assert (q["a"].status.value, q["a"].attempt, q["a"].counted) == ("cancelled", 0, 0)
     assert q.finish is not None
+
+
+def test_a_start_that_can_never_be_is_no_attempt_and_fails_its_job() -> None:
+    """An input that is missing would count an attempt where inputs are fetched elsewhere."""
+    q = drive(job("a", retry=RetrySpec(3)), job("b", "a", run_if="failure"), on_failure="continue")
+    q.send(ev.AttemptVoided(q.now(), q.at("a"), q.token("a"), error="there is no such key"))
+    a = q["a"]
+    assert (a.status, a.attempt, a.counted) == (JobStatus.FAILED, 0, 0)
+    assert a.error_message == "there is no such key"
+    q.ok("b")
+    assert q.core.queue.status is QueueStatus.FAILED
 
 
 def test_events_of_an_attempt_that_is_history_change_nothing() -> None:

@@ -33,7 +33,7 @@ from runner.batch.container.staged import Staged
 from runner.batch.container.storing import store_attempt
 from runner.batch.container.task import OvertakenError, Task, load_task, patiently, say
 from runner.batch.container.volume import Volume
-from runner.batch.records import BatchEnd, EndKind, Writer, to_bytes
+from runner.batch.records import BatchEnd, BatchStored, EndKind, Writer, to_bytes
 from runner.errors import RunnerError
 from runner.files import replace_file
 from runner.results.download.inputs import InputError
@@ -73,14 +73,15 @@ def stage(environment: Mapping[str, str], volume: Volume, *, in_image: bool = Fa
     replace_file(volume.root / "submission.json", [to_bytes(task.submission)], mode=0o600)
     staged.write(volume)
     if staged.refused is not None:
-        end = BatchEnd(
-            Writer.CONTAINER,
-            task.entry.token,
-            EndKind.NOT_RUNNABLE,
-            time.time(),
-            message=staged.refused,
-        )
-        store_attempt(task, volume, end, say)
+        kind = EndKind.UNSTAGED if staged.unstaged else EndKind.NOT_RUNNABLE
+        token = task.entry.token
+        end = BatchEnd(Writer.CONTAINER, token, kind, time.time(), message=staged.refused)
+        if staged.unstaged:
+            # As on one machine it is no attempt, so it has no logs either.
+            patiently(lambda: task.put_end(end), say)
+            patiently(lambda: task.put_stored(BatchStored(token, end, True)), say)
+        else:
+            store_attempt(task, volume, end, say)
         return NOT_RUNNABLE
     return READY
 
@@ -123,7 +124,9 @@ def _prepare(
         took = time.monotonic() - begun if task.submission.input_paths else 0.0
         found = patiently(lambda: place_checkpoint(task, work, paths), say)
         secrets = _secrets(environment, task)
-    except (NotPlacedError, InputError) as error:
+    except InputError as error:
+        return Staged(refused=str(error), unstaged=True)
+    except NotPlacedError as error:
         return Staged(refused=str(error))
     except SecretError as error:
         return Staged(refused=f"secret {error}")

@@ -14,13 +14,14 @@ from runner.model.records import Count, Seconds, parse
 class Staged:
     """``input_seconds``: what inputs took; ``restored``: files of other jobs that came;
     ``checkpoint_files``: those of the checkpoint, ``checkpoint_lost``: why there is no going on
-    from it; ``refused``: why COMMAND can't be run."""
+    from it; ``refused``: why COMMAND can't be run, ``unstaged``: for want of an input."""
 
     input_seconds: Seconds = 0.0
     restored: Count = 0
     checkpoint_files: Count = 0
     checkpoint_lost: str | None = None
     refused: str | None = None
+    unstaged: bool = False
 
     def write(self, volume: Volume) -> None:
         """Raises OSError."""

@@ -267,10 +267,16 @@ class BatchBackend:
         )
         self._survivors.accounted(attempt)
 
-    def voided(self, attempt: BatchAttempt, reason: str | None, delay: float = 0.0) -> None:
+    def voided(
+        self,
+        attempt: BatchAttempt,
+        reason: str | None,
+        delay: float = 0.0,
+        error: str | None = None,
+    ) -> None:
         """Tell that a start never came about, once."""
         if self._close_attempt(attempt):
-            self._post(ev.AttemptVoided(now(), attempt.job, attempt.token, reason, delay))
+            self._post(ev.AttemptVoided(now(), attempt.job, attempt.token, reason, delay, error))
             self._survivors.accounted(attempt)
 
     def insist(

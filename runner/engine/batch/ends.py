@@ -88,5 +88,7 @@ class PlainEnds:
 
 
 def _void(backend: BatchBackend, attempt: BatchAttempt, verdict: VoidVerdict) -> None:
-    asked = attempt.asked is not None
-    backend.voided(attempt, None if asked else verdict.reason, 0.0 if asked else verdict.delay)
+    if attempt.asked is not None:
+        backend.voided(attempt, None)
+    else:
+        backend.voided(attempt, verdict.reason, verdict.delay, verdict.error)

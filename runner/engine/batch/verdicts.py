@@ -43,10 +43,11 @@ class EndVerdict:
 
 @dataclass(frozen=True, slots=True)
 class VoidVerdict:
-    """The command never began, and never will: it costs no attempt."""
+    """The command never began, and never will: it costs no attempt. ``error``: no other one can."""
 
     reason: str | None = None
     delay: float = 0.0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ def judge(facts: AttemptFacts, job_id: str | None, detail: JobDetail | None) -> 
         return _without_end(detail)
     if facts.end.by is Writer.DRIVER:
         return _ended_by_us(facts, facts.end, detail)
+    if facts.end.kind is EndKind.UNSTAGED:
+        return VoidVerdict(error=facts.end.message or "an input can't be had")
     return _by_itself(facts, facts.end, detail)
 
 
