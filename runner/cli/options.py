@@ -114,10 +114,20 @@ def add_batch_launch(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--config", metavar="FILE", help="the settings file (TOML)")
 
 
+def add_fresh_on_batch(parser: argparse.ArgumentParser) -> None:
+    """To launch a queue there once more from its beginning."""
+    group = parser.add_argument_group("a queue that has been on AWS Batch")
+    group.add_argument(
+        "--fresh",
+        action="store_true",
+        help="with --target batch: end what runs of it, set its state aside, and begin anew",
+    )
+
+
 def check_no_batch_launch(arguments: argparse.Namespace) -> None:
     """Raise UsageError for flags of a queue on AWS Batch where a machine is meant."""
-    for name in ("job_queue", "image", "max_parallel", "config"):
-        if getattr(arguments, name) is not None:
+    for name in ("job_queue", "image", "max_parallel", "config", "fresh"):
+        if getattr(arguments, name, None) not in (None, False):
             raise UsageError(f"--{name.replace('_', '-')} goes with --target batch")
 
 

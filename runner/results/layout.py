@@ -113,6 +113,10 @@ class Layout:
         """The jobs that a run has got besides those of its document."""
         return f"added/{run_id}.jsonl"
 
+    def former_state_key(self, run_id: str) -> str:
+        """The state of a run that another one has taken the place of, where nothing is moved."""
+        return f"runs/{run_id}/{self.state_key}"
+
     def control_request_key(self, request_id: str) -> str:
         """A request to the queue's driver."""
         return f"{self.control_prefix}{request_id}.json"

@@ -6,24 +6,31 @@ session closes the one that it was given.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from runner.batch.definitions import Commands
 from runner.batch.document_check import BatchFacts, check_for_batch, notes
+from runner.batch.job_detail import ENDED
+from runner.batch.names import job_prefix
 from runner.core.scheduler import Scheduler
 from runner.engine.batch.backend import backend_of
 from runner.engine.batch.intents import BatchDefaults
 from runner.engine.batch.place import BatchPlace, of_job_queue
 from runner.engine.batch.region import BatchRegion
 from runner.engine.context import MakeBackend
-from runner.errors import UsageError
+from runner.errors import StateError, UsageError
 from runner.model.document import FIT, QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore
 from runner.results.stores import is_s3
 from runner.service.result_stores import StoreRequest, opened, wanted
 from runner.service.session import RunContext
+
+END_WITHIN = 300.0
+LOOK_AGAIN = 2.0
+"""Seconds in which jobs that are ended have to be gone, and between two looks."""
 
 UNLIMITED = 1_000_000
 """Jobs at once where the document says "fit", or the flag: Batch itself waits for room."""
@@ -122,6 +129,32 @@ class BatchRun:
         self._places.append(place)
         place.prepare(run_id)
         return backend_of(place)
+
+    def end_jobs(self, run_id: str, document: QueueSpec, why: str) -> int:
+        """End all jobs of a run, and return once they have ended; how many there were. Blocks.
+
+        Raises StateError where they don't end, AwsError.
+        """
+        batch, target = self._region().batch, self.options.target
+        own = {document.placed(job).batch for job in document.jobs}
+        names = {target.job_queue, *(each.queue for each in own if each and each.queue)}
+        ended: set[str] = set()
+        deadline = time.monotonic() + END_WITHIN
+        while True:
+            live = [
+                str(job["jobId"])
+                for name in sorted(names)
+                for job in batch.named(name, job_prefix(run_id))
+                if job.get("status") not in ENDED
+            ]
+            if not live:
+                return len(ended)
+            for job_id in set(live) - ended:
+                batch.terminate(job_id, why)
+                ended.add(job_id)
+            if time.monotonic() >= deadline:
+                raise StateError(f"{len(live)} jobs of the run {run_id} do not end on AWS Batch")
+            time.sleep(LOOK_AGAIN)  # reason: Batch tells of no end
 
     def _region(self) -> BatchRegion:
         if self._shared is not None:

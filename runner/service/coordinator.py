@@ -39,6 +39,7 @@ from runner.service.read_throttle import ReadThrottle
 from runner.service.result_stores import StoreRequest, opened, prepared
 from runner.service.session import RunContext, Session
 from runner.service.views import StoredViews
+from runner.store.rows import request_rows
 
 if TYPE_CHECKING:
     # Imported where it is made: it brings boto3.
@@ -209,17 +210,38 @@ class _Coordinator(requests.Host):
             digest = None if journal is None else journal.document
             if journal is not None and wanted.launch in journal.requests:
                 self._again = RESUMED
+            if self._again.fresh:
+                self._set_former_aside(store, stored)
+                return resume_from_store.stored_document(store, None)
             if not self._again.mends and left_for_good(store, stored, journal):
                 raise ended_elsewhere(stored, store.describe())
         if self._again.mends and wanted.document is not None:
             digest = wanted.document
         return resume_from_store.stored_document(store, digest)
 
+    def _set_former_aside(self, store: ResultStore, stored: StoredQueue) -> None:
+        """End what still runs of the run that is there, and keep its state: what follows is as for
+        a new queue. Each step may be done again. Raises StoreError, StateError, AwsError."""
+        say = self._watcher.say
+        former = resume_from_store.stored_document(store, None)
+        if self._wanted.batch is not None and former is not None:
+            count = self._wanted.batch.end_jobs(stored.run_id, former, "--fresh")
+            if count:
+                say(f"{count} jobs of the former run were ended")
+        key = Layout().former_state_key(stored.run_id)
+        store.put_bytes(key, stored.raw, durable=True)
+        store.delete(Layout.state_key)
+        say(f"the state of the former run is kept as {key}")
+
     def _take_up(self, document: QueueSpec, store: ResultStore) -> None:
         """Go on from what is stored. Blocks."""
         repository, queue_id = self.repository, str(document.queue_id)
         if not repository.exists(queue_id):
-            repository.create(document, "run", anonymous=False, again=self._again)
+            fresh = self._again.fresh
+            # It is begun anew once, however often this coordinator is started.
+            carried_out = request_rows({self._wanted.launch: time.time()}) if fresh else {}
+            again = RESUMED if fresh else self._again
+            repository.create(document, "run", anonymous=False, again=again, notes=carried_out)
         entry = repository.find(queue_id)
         moment = ev.Now(time.time(), time.monotonic())
         say = self._watcher.say

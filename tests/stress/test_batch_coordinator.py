@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from on_batch import job
 from s3_endpoint import Endpoint
 
 from runner.cli.main import run_command
+from runner.core.run_mode import RunMode
 from runner.errors import (
     ConflictError,
     EndedElsewhereError,
@@ -92,6 +94,39 @@ def test_a_queue_is_driven_to_its_end_with_the_laptop_closed(laptop: Laptop) -> 
             check_launchable(queue, store, look_into(store))
     with pytest.raises(UnreachableError, match="has ended: it is failed"):
         there.act("cancel")
+
+
+def test_a_queue_that_is_launched_afresh_begins_anew_once(laptop: Laptop) -> None:
+    """What has ended would stay as it is; or each coordinator that is lost would begin anew."""
+    proof, go = laptop.folder / "ran", laptop.folder / "go"
+    first = laptop.launch(laptop.document(job("a", f"echo first >> {proof}; sleep 600")))
+    laptop.until(lambda queue: queue["counts"].get("running") == 1)
+    deadline = time.monotonic() + 30
+    while not proof.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    former = laptop.connect().query("status", limit=0)["queue"]["run_id"]
+    laptop.account.client.terminate_job(jobId=str(first.job), reason="its computer is needed")
+    laptop.account.wait(str(first.job))
+    (left,) = [each.id for each in laptop.account.server.jobs() if each.id != first.job]
+    assert laptop.account.job(left)["status"] == "RUNNING"
+
+    command = f"echo again >> {proof}; until [ -e {go} ]; do sleep 0.05; done"
+    document = laptop.document(job("a", command), job("b", depends_on=["a"]))
+    second = laptop.launch(document, RunMode(fresh=True))
+    deadline = time.monotonic() + 60
+    while "again" not in proof.read_text():
+        assert time.monotonic() < deadline, laptop.said()
+        time.sleep(0.05)
+    assert laptop.account.job(left)["status"] == "FAILED"
+    assert laptop.kill_coordinator(str(second.job))
+    go.touch()
+    assert laptop.wait()["status"] == "completed"
+    assert proof.read_text() == "first\nagain\n"
+    queue = laptop.connect().query("status", limit=0)["queue"]
+    assert queue["run_id"] != former and queue["counts"]["completed"] == 2
+    with closing(open_store(laptop.store)) as store:
+        assert store.get_bytes(Layout().former_state_key(former)) is not None
 
 
 def test_what_can_be_refused_is_refused_before_anything_is_written(

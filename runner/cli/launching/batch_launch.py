@@ -45,9 +45,11 @@ from runner.targets.ec2.launch.launcher import new_queue_id
 
 _LAUNCH = frozenset(
     {"batch_queue", "target", "job_queue", "image", "max_parallel", "region", "wait", "dry_run",
-     "json", "yes", "config", "bundle", "retry_failed", "update", "rerun_changed"}
+     "json", "yes", "config", "bundle", "fresh", "retry_failed", "update", "rerun_changed"}
 )  # fmt: skip
-_RESUME = _LAUNCH | {"queue_id", "queue", "bucket"}
+_RESUME = _LAUNCH - {"fresh"} | {"queue_id", "queue", "bucket"}
+
+_FILES = "no machine is there that a folder could be shipped to: input_paths bring files from S3"
 
 _MOST = 1_000_000
 
@@ -74,7 +76,9 @@ def launch_on_batch(arguments: argparse.Namespace) -> int:
             if new_id and found.document is not None:
                 now += 1  # another launch has this second's id
                 continue
-            if found.document is not None and options.again(arguments).mends:
+            if found.document is not None and options.again(arguments).fresh:
+                check_undriven(found.launch)
+            elif found.document is not None and options.again(arguments).mends:
                 _check_mendable(queue, found, store, options.again(arguments))
             else:
                 check_launchable(queue, store, found)
@@ -208,6 +212,8 @@ def _check_flags(arguments: argparse.Namespace, known: frozenset[str]) -> None:
     for name, value in vars(arguments).items():
         if name not in known and value not in (None, False):
             flag = f"--{name.replace('_', '-')}"
+            if name in ("workdir", "include"):
+                raise UsageError(f"{flag}: {_FILES}, and an image has the program")
             raise UsageError(f"{flag} is about a machine: not with a queue on AWS Batch")
 
 

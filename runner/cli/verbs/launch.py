@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_mending(parser.add_argument_group("a queue that exists already"))
     configure_machine(parser)
     options.add_batch_launch(parser)
+    options.add_fresh_on_batch(parser)
     parser.add_argument("--yes", action="store_true", help="accepted and ignored: it doesn't ask")
 
 

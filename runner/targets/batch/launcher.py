@@ -156,11 +156,15 @@ class CoordinatorLauncher:
         *,
         new_id: bool = False,
     ) -> BatchLaunch:
-        """Submit the coordinator of a queue; what is there is mended so. ``new_id``: the queue's id
-        was made for it. Raises IdTakenError if another launch has made the same one."""
+        """Submit the coordinator of a queue; what is there is mended so, or begun anew.
+
+        ``new_id``: the queue's id was made for it. Raises IdTakenError if another launch has made
+        the same one."""
         digest = None
         if again.mends:
             digest = self._put_corrected(queue)
+        elif again.fresh and not new_id:
+            self._store.put_bytes(Layout.document_key, dump_document(queue).encode())
         else:
             self._put_document(queue, new_id=new_id)
         command, bundle = self._command_of(self._store)
