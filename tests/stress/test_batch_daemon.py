@@ -98,6 +98,7 @@ def test_what_kills_the_daemon_ends_no_job_and_runs_none_twice(served: Served) -
     assert served.submitted() == 1
 
 
+@pytest.mark.share
 def test_it_holds_up_no_queue_of_this_machine_and_can_be_acted_on(served: Served) -> None:
     """One long queue on AWS Batch would take the only place of the queues that run here."""
     world = served.world
@@ -123,6 +124,7 @@ def test_it_holds_up_no_queue_of_this_machine_and_can_be_acted_on(served: Served
     assert {served.account.wait(each)["status"] for each in states} <= {"SUCCEEDED", "FAILED"}
 
 
+@pytest.mark.share
 def test_what_is_left_there_can_be_ended_without_a_daemon(served: Served) -> None:
     """`cancel` would take jobs on AWS Batch for ended, for they have no process here."""
     served.submit(job("a", "sleep 600", timeout="1h"))
@@ -139,6 +141,7 @@ def test_what_is_left_there_can_be_ended_without_a_daemon(served: Served) -> Non
     assert served.world.jobs()["a"]["status"] == "cancelled"
 
 
+@pytest.mark.share
 def test_fresh_ends_what_runs_there_first(served: Served) -> None:
     """The jobs of the run before would go on beside those of the new one."""
     document = job("a", "sleep 600", timeout="1h")
@@ -153,6 +156,7 @@ def test_fresh_ends_what_runs_there_first(served: Served) -> None:
     assert served.wait() == 103
 
 
+@pytest.mark.share
 def test_what_can_not_be_is_refused_and_nothing_is_kept(served: Served) -> None:
     """A queue would be accepted that can't run there, or in two places at once."""
     world = served.world
@@ -172,6 +176,7 @@ def test_what_can_not_be_is_refused_and_nothing_is_kept(served: Served) -> None:
     world.call("cancel", "--all")
 
 
+@pytest.mark.share
 def test_what_batch_waits_for_is_explained(served: Served) -> None:
     """A job that AWS Batch can't place would only be `running`, for hours."""
     served.account.server.set_placing(served.account.environment, False)
