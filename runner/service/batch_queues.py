@@ -23,6 +23,7 @@ from runner.model.document import QueueSpec
 from runner.model.records import Rule, parse, read, whole
 from runner.model.settings import Settings
 from runner.results.store import ResultStore
+from runner.results.stores import is_s3
 from runner.service.batch_place import (
     UNLIMITED,
     BatchRun,
@@ -42,6 +43,9 @@ ON_BATCH_KEY = "on_batch"
 MakeCommands = Callable[[str | None, ResultStore], Commands]
 """What the containers of a queue run, with runner from this bundle (None: the usual one); blocks,
 for it may be built and stored first."""
+
+IN_IMAGE = "image"
+"""In place of a bundle: the image of the containers has runner."""
 
 NO_COMMANDS = Commands([], [], [], [])
 """Of a session that starts nothing."""
@@ -164,6 +168,12 @@ class BatchQueues:
         """Where a submitted queue runs. Raises UsageError."""
         if self._commands is None:
             raise UsageError("queues on AWS Batch are submitted to a daemon")
+        if given.bundle is not None and given.bundle != IN_IMAGE and not is_s3(given.bundle):
+            # The daemon may read files that whoever submits may not.
+            raise UsageError(
+                f"--bundle: a daemon takes no file: {IN_IMAGE}, an address (s3://…#sha256), or "
+                "`bundle` in its own settings"
+            )
         return placement(given, self._settings.batch)
 
     def stored_in(self, queue: QueueSpec) -> QueueSpec:

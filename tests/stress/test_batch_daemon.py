@@ -167,6 +167,8 @@ def test_what_can_not_be_is_refused_and_nothing_is_kept(served: Served) -> None:
     assert nowhere.returncode == 2 and "there is no job queue none" in nowhere.stderr
     folder = served.submit(job("a"), flags=("--workdir", "."))
     assert folder.returncode == 2 and "--workdir" in folder.stderr
+    secret = served.submit(job("a"), flags=("--bundle", "/etc/hostname"))
+    assert secret.returncode == 2 and "a daemon takes no file" in secret.stderr
     lonely = world.call("submit", world.document(job("a")), "--job-queue", "queue")
     assert lonely.returncode == 2 and "--target batch" in lonely.stderr
     assert world.data("queues") == []
