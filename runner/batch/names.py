@@ -59,6 +59,11 @@ def start_of(run_id: str, name: str) -> int:
     return int(number, 16)
 
 
+def is_of_run(run_id: str, detail: Mapping[str, Any]) -> bool:
+    """Whether a JobDetail is of a job that a driver of this run has submitted."""
+    return start_of(run_id, str(detail.get("jobName", ""))) > 0
+
+
 def submission_token(run_id: str, start: int) -> str:
     """What a submission is called: the token of its first attempt."""
     return token_of(run_id, start)

@@ -89,10 +89,13 @@ class Operations:
                 {**answers.detail(job, self._world.settings), "tags": dict(tags[job.arn])}
                 for job in found.values()
             ]
+            + [shown for each in ids if (shown := self._world.shown.get(each)) is not None]
         }
 
     def _list(self, request: Document, _: int) -> Document:
         listing.check(request)
+        if (whole := request.get("multiNodeJobId")) is not None:
+            return {"jobSummaryList": self._nodes(whole, request.get("jobStatus", "RUNNING"))}
         jobs: list[Job]
         if "jobQueue" in request:
             queue = self._world.queue(request["jobQueue"]).name
@@ -102,13 +105,21 @@ class Operations:
                 if job.queue == queue and job.parent is None
             ]
         else:
-            chosen = request.get("arrayJobId") or request["multiNodeJobId"]
-            parent = self._world.visible(chosen)
-            jobs = parent.children if parent is not None and "arrayJobId" in request else []
+            parent = self._world.visible(request["arrayJobId"])
+            jobs = parent.children if parent is not None else []
         visible = [job for job in jobs if self._world.visible(job.id) is not None]
         shown, token = listing.page(request, listing.select(request, visible))
         answer: Document = {"jobSummaryList": [answers.summary(job) for job in shown]}
         return answer if token is None else {**answer, "nextToken": token}
+
+    def _nodes(self, whole: str, status: str) -> list[Document]:
+        """The nodes of a job on several, of those that are only shown."""
+        kept = ("jobId", "jobName", "status", "nodeProperties")
+        return [
+            {name: each[name] for name in kept if name in each}
+            for job_id, each in sorted(self._world.shown.items())
+            if job_id.startswith(f"{whole}#") and each["status"] == status
+        ]
 
     def _cancel(self, request: Document, _: int) -> Document:
         check_reason(request["reason"])

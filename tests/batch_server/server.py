@@ -113,6 +113,12 @@ class BatchServer:
         with self._world.lock:
             self._progress.interrupt(self._world.jobs[job_id])
 
+    def show(self, *details: Document) -> None:
+        """Have jobs be told that aren't run here, by their JobDetails: those on EKS, and those on
+        several nodes, which are jobs with ids `id#n`."""
+        with self._world.lock:
+            self._world.shown |= {str(each["jobId"]): each for each in details}
+
     def jobs(self) -> list[Job]:
         """Every job there is, whoever may see it yet."""
         with self._world.lock:

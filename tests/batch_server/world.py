@@ -38,6 +38,8 @@ class World:
         self.inactive: set[str] = set()
         self.tags: dict[str, dict[str, str]] = {}
         """By ARN, those of TagResource and of the request that made it."""
+        self.shown: dict[str, Document] = {}
+        """Jobs of kinds that aren't run here, as they are told: several nodes, EKS."""
         self.jobs: dict[str, Job] = {}
         self.visibility: Range = settings.visible_after_s
         self._shares: dict[str, set[str]] = defaultdict(set)

@@ -7,6 +7,7 @@ and where it would be measured too it is said. The rates are Batch's own (50 sub
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from batch_account import BatchAccount
 from batch_server import Delays, KeptLogs, MotoServices, Processes, Settings
 from s3_endpoint import Endpoint
 
+from runner.aws.batch import Batch
+from runner.batch.poller import Poller
+
 ROLE = "arn:aws:iam::123456789012:role/jobs"
 INSTANT = Delays(submitted=(0, 0), runnable=(0, 0), starting=(0, 0), ended=(0, 0))
 MANY, FLEET = 1_000, 10_000
@@ -32,6 +36,8 @@ SUBMITS_PER_SECOND = 40.0
 """The driver's own rate, below AWS's 50 (Batch User Guide, "Service quotas")."""
 
 WATCHED_S = 60.0
+AGE_S, SPREAD_S, ENDS = 120.0, 60.0, 200
+"""How old jobs are before some end, in which time, and how many."""
 MIB = 1 << 20
 RESULT = 256 * MIB
 ROUNDS = 3
@@ -113,6 +119,48 @@ def fleet(report: Report, root: Path) -> None:
     report.add("batch: 10,000 in flight, DescribeJobs a second", looks / took, 2.0, "/s")
 
 
+def ends(report: Report, root: Path) -> None:
+    """How late an end is known: of jobs that have been as they are for two minutes."""
+    for count, bound in ((500, 10.0), (FLEET, 60.0)):
+        late = sorted(_lateness(count))
+        p95 = late[int(len(late) * 0.95)]
+        detail = f"p50 {late[len(late) // 2]:.1f} s, of {len(late)} ends"
+        report.add(f"batch: an end is known with {count:,} in flight, p95", p95, bound, "s", detail)
+
+
+def _lateness(count: int) -> list[float]:
+    """Seconds from the end of each of ENDS jobs until the poller has told of it."""
+    with cloud() as there:
+        account = there.account
+        account.server.set_placing(account.environment, False)
+        account.register()
+        array = account.submit("true", arrayProperties={"size": count})
+        ids = [f"{array}:{n}" for n in range(count)]
+        ended, known = dict[str, float](), dict[str, float]()
+        looked = set[str]()
+
+        def told(job: str, detail: Mapping[str, Any] | None) -> None:
+            looked.add(job)
+            if detail is not None and detail["status"] == "FAILED":
+                known.setdefault(job, time.monotonic())
+
+        os.environ.update(account.env)
+        poller = Poller(Batch("us-east-1").describe)
+        for job in ids:
+            poller.watch(job, told)
+        until(lambda: len(looked) == count, 300, 0.1)
+        time.sleep(AGE_S)
+        dice = random.Random(1)
+        for job in dice.sample(ids, ENDS):
+            time.sleep(dice.uniform(0, 2 * SPREAD_S / ENDS))
+            account.client.terminate_job(jobId=job, reason="bench")
+            ended[job] = time.monotonic()
+        until(lambda: len(known) == ENDS, 300, 0.1)
+        poller.close()
+        poller.join(5)
+        return [known[job] - ended[job] for job in ended]
+
+
 def staged(report: Report, root: Path) -> None:
     """A result of 256 MiB, from COMMAND's end until all of it is stored, beside `aws s3 cp`."""
     aws = aws_command(Path(".bench/awscli").absolute())
@@ -192,5 +240,6 @@ def _peak(process: subprocess.Popen[bytes]) -> int:
 CASES: dict[str, Any] = {
     "batch-many": many,
     "batch-fleet": fleet,
+    "batch-ends": ends,
     "batch-staged": staged,
 }

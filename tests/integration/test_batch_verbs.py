@@ -308,3 +308,30 @@ def test_requests_can_be_looked_at_first(call: Call, account: BatchAccount) -> N
     assert code == 0 and len(account.server.jobs()) == jobs
     assert shown["submit"]["arrayProperties"] == {"size": 2}
     assert shown["register"]["containerProperties"]["command"] == ["true"]
+
+
+def test_nodes_and_pods_are_looked_at(account: BatchAccount, call: Call) -> None:
+    """Jobs of other kinds could not be looked at, though their ids are taken."""
+    base = {
+        "jobQueue": "arn:aws:batch:us-east-1:123456789012:job-queue/queue",
+        "jobDefinition": "arn:aws:batch:us-east-1:123456789012:job-definition/d:1",
+        "startedAt": 1_700_000_001_000,
+        "createdAt": 1_700_000_000_000,
+    }
+    ends = {"exitCode": 3, "reason": "Essential container in task exited"}
+    account.server.show(
+        {**base, "jobId": "4c4a0b3e", "jobName": "wide", "status": "RUNNING",
+         "nodeProperties": {"numNodes": 2, "mainNode": 0, "nodeRangeProperties": []}},
+        {**base, "jobId": "4c4a0b3e#0", "jobName": "wide", "status": "FAILED",
+         "stoppedAt": 1_700_000_002_000,
+         "container": {"image": "i", "exitCode": 3, "logStreamName": "d/default/0"}},
+        {**base, "jobId": "5d5b1c4f", "jobName": "pod", "status": "FAILED",
+         "stoppedAt": 1_700_000_002_000,
+         "eksProperties": {"podProperties": {"containers": [{"name": "main", **ends}]}}},
+    )  # fmt: skip
+    code, out, _ = call("status", "4c4a0b3e")
+    assert code == 0 and "2; the main one is 4c4a0b3e#0" in out
+    code, out, _ = call("status", "4c4a0b3e#0", "--json")
+    assert code == 0 and json.loads(out)[0]["exit_code"] == 3
+    code, out, _ = call("explain", "5d5b1c4f")
+    assert code == 0 and "exited with 3" in out

@@ -17,11 +17,14 @@ from s3_endpoint import Endpoint
 from runner.aws.batch import Batch
 from runner.aws.errors import AwsError, ErrorKind
 from runner.batch import poller, rate
+from runner.batch.records import BatchClaim, Writer, to_bytes
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
 from runner.engine import backoff
 from runner.engine.batch import backend, calls, survivors
 from runner.errors import ConflictError, ExitCode
+from runner.results.layout import Layout
+from runner.results.s3.store import S3Store
 from runner.service.attempt_place import check_place
 from runner.service.session import Session
 from runner.service.views import StoredViews
@@ -201,6 +204,28 @@ def test_a_cancel_ends_the_job_and_keeps_its_reason(on_batch: OnBatch) -> None:
     assert ended.exit_code is ExitCode.CANCELLED
     assert (a["status"], a["exit_code"], b["status"]) == ("cancelled", 0, "cancelled")
     assert on_batch.submitted == 1
+
+
+def test_a_forged_claim_leads_to_no_other_job(on_batch: OnBatch) -> None:
+    """A command could have its driver follow, or end, any job of the account."""
+    on_batch.account.register(name="theirs")
+    theirs = on_batch.account.start(
+        "theirs", containerOverrides={"command": ["sh", "-c", "sleep 1000"]}
+    )
+    store = S3Store(on_batch.bucket, "queues/q")
+
+    def forge(session: Session) -> None:
+        live = session.scheduler.jobs[0].live
+        assert live is not None
+        claim = BatchClaim(Writer.CONTAINER, live.token, time.time(), "n", theirs, 1)
+        store.put_bytes(Layout().claim_key("a", 1, live.token), to_bytes(claim))
+
+    on_batch.run(job("a", "exit $((JOB_ATTEMPT - 2))"), watcher=Reacting("attempt_intended", forge))
+    store.close()
+    a = on_batch.state()["a"]
+    assert (a["status"], a["attempt"], a["interruptions"]) == ("completed", 2, 1)
+    assert on_batch.account.job(theirs)["status"] == "RUNNING"
+    on_batch.account.client.terminate_job(jobId=theirs, reason="over")
 
 
 def test_a_start_that_still_waits_is_voided(on_batch: OnBatch) -> None:

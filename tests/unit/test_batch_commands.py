@@ -92,6 +92,15 @@ def test_wheels_for_another_python_are_left_out() -> None:
     assert not bootstrap.suits("a-1-cp399-abi3-manylinux_2_17_x86_64.whl")
 
 
+def test_a_bundle_for_another_processor_is_refused_with_words() -> None:
+    """On Graviton a job would fail with a traceback of an import."""
+    wheel = "a-1-cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+    bootstrap.check_processor(wheel, "x86_64")
+    bootstrap.check_processor("a-1-py3-none-any.whl", "aarch64")
+    with pytest.raises(bootstrap.Failed, match=r"for x86_64, and this host's processor is aarch64"):
+        bootstrap.check_processor(wheel, "aarch64")
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "signal", "expected"),
     [

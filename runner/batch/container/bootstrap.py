@@ -106,6 +106,7 @@ def unpack(archive: str, folder: str) -> None:
             name = os.path.basename(member.name)
             if not (member.isfile() and name.endswith(".whl") and suits(name)):
                 continue
+            check_processor(name, os.uname().machine)
             content = bundle.extractfile(member)
             assert content is not None
             with zipfile.ZipFile(content) as wheel:
@@ -123,6 +124,20 @@ def suits(wheel: str) -> bool:
         if compiled and (own == (3, int(compiled.group(1))) or "abi3" in abi.split(".")):
             return own >= (3, int(compiled.group(1)))
     return False
+
+
+def check_processor(wheel: str, own: str) -> None:
+    """Raise Failed for a wheel that is for another processor than this host's."""
+    platform = wheel[: -len(".whl")].split("-")[-1]
+    if platform == "any" or own in platform:
+        return
+    other = next((each for each in ("x86_64", "aarch64") if each in platform), platform)
+    told = (
+        "this bundle of runner is for {}, and this host's processor is {}: have `bundle` of "
+        "[batch] name one for it, as s3://bucket/key#sha256, or use an agent_image that has runner "
+        '(`bundle = "image"`)'
+    )
+    raise Failed(told.format(other, own))
 
 
 def main(words: list[str]) -> None:

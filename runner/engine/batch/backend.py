@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from runner.batch.attempt_records import AttemptFacts, AttemptKey
 from runner.batch.job_detail import ENDED, JobDetail, read_job
+from runner.batch.names import is_of_run
 from runner.batch.records import BatchClaim, Writer
 from runner.batch.staging import Staging, staging_of
 from runner.batch.submission import (
@@ -185,6 +186,10 @@ class BatchBackend:
                 self._ends_of(attempt).judge(attempt, None)
             return
         attempt.missing_since = None
+        if not is_of_run(self._scheduler.queue.run_id, detail):
+            why = f"its claim names the job {job_id} of AWS Batch, which is not one of its queue's"
+            self.ended(attempt, EndVerdict(ev.Lost(machine=False, why=why)))
+            return
         if detail.get("status") in ENDED:
             self._ends_of(attempt).judge(attempt, detail)
         elif detail.get("status") == "RUNNING":

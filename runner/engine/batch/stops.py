@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runner.batch.names import is_of_run
 from runner.batch.records import Writer
 from runner.core.scheduler import Scheduler
 from runner.engine.batch.attempts import BatchAttempt
@@ -65,7 +66,10 @@ class BatchStops:
             if claim.by is Writer.DRIVER:
                 return True
             if records.put_end(attempt.key, reason).by is Writer.DRIVER:
-                batch.terminate(claim.batch_job_id or str(attempt.batch_job), reason)
+                claimed = claim.batch_job_id or str(attempt.batch_job)
+                # A command could have written the claim of any job: whose it is, Batch knows.
+                if claimed == attempt.batch_job or self._is_ours(claimed):
+                    batch.terminate(claimed, reason)
             return False
 
         def asked(void: bool) -> None:
@@ -75,6 +79,10 @@ class BatchStops:
                 self.end_void(attempt)
 
         self._backend.insist(attempt, ask, asked)
+
+    def _is_ours(self, job_id: str) -> bool:
+        detail = self._place.batch.describe([job_id]).get(job_id)
+        return detail is not None and is_of_run(self._scheduler.queue.run_id, detail)
 
     def end_void(self, attempt: BatchAttempt) -> None:
         """Have the job go that will find no claim to take: it may wait for hours, and be paid for
