@@ -170,6 +170,10 @@ def may_have_happened(error: AwsError) -> bool:
     return error.kind is ErrorKind.PASSING and error.code not in THROTTLED | NOT_SENT
 
 
+_NULLS = (b":null", b": null")
+"""What botocore leaves out. A command in an answer may well hold the word itself."""
+
+
 def _read_jobs(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
 ) -> None:
@@ -180,7 +184,7 @@ def _read_jobs(
     date or base64. Of what isn't as it should be, botocore itself makes an error.
     """
     body = response_dict["body"]
-    if response_dict["status_code"] != 200 or b"null" in body:  # which botocore leaves out
+    if response_dict["status_code"] != 200 or any(null in body for null in _NULLS):
         return
     try:
         jobs = json.loads(body)["jobs"]
