@@ -11,19 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runner.core.states import NoticeState
+from runner.model.notify import SLACK_HOSTS, TEAMS_HOSTS
 from runner.timestamps import rfc3339
 
 VERSION = 1
 
 TEST = "test"
 """The event of a notice that somebody asked for to see it come."""
-
-# Slack: "Sending messages using incoming webhooks"; the second is of Slack's GovSlack.
-SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
-
-# Microsoft Teams: "Create incoming webhooks with Workflows". Until 2025 their addresses were of
-# logic.azure.com; webhook.office.com is that of connectors, which take the same cards.
-TEAMS_HOSTS = (".webhook.office.com", ".logic.azure.com", ".api.powerplatform.com")
 
 CARD = "application/vnd.microsoft.card.adaptive"
 CARD_SCHEMA = "http://adaptivecards.io/schemas/adaptive-card.json"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from runner.core.notice_forms import Message
+from runner.core.states import QueueStatus
 
 Tried = Callable[[str | None, bool, bool], bool]
 """Told of each try: why it failed (None: it didn't), whether for good, and whether it is worth
@@ -13,11 +14,10 @@ waiting for the next. False: the session is over, and nobody has noted it. In an
 
 
 class Courier(Protocol):
-    """Who sends notices. ``wait``: seconds that the end of a session waits for receivers."""
+    """Who sends notices."""
 
-    @property
-    def wait(self) -> float:
-        """See above."""
+    def wait(self, status: QueueStatus) -> float:
+        """Seconds that a session which ends so waits for receivers."""
 
     def send(self, queue: str, target: str, message: Message, tried: Tried) -> None:
         """Tell a target, however often it has to be tried. Returns at once.

@@ -118,7 +118,7 @@ class Engine:
         timeout, away = self.context.upload_timeout, self.files.gave_up
         until = end_of_patience(status, self.scheduler.gone_at, timeout, away)
         await self.files.finish(status, until)
-        await self.notices.settle(status)
+        await self.notices.settle(status, until)
         await self._last_words(status, until)
         await self.files.let_go()
         return status

@@ -90,9 +90,11 @@ class Notices:
             self._waited_for.discard(key)
             self._changed.set()
 
-    async def settle(self, status: QueueStatus) -> None:
-        """Wait for receivers, not for long; what is told afterwards is not this session's."""
-        until = self._loop.time() + (0.0 if self._courier is None else self._courier.wait)
+    async def settle(self, status: QueueStatus, until: float) -> None:
+        """Wait for receivers, not for long, and until then (the loop's time) at most; what is told
+        afterwards is not this session's."""
+        if self._courier is not None:
+            until = min(until, self._loop.time() + self._courier.wait(status))
         while self._waited_for and not self._impatient and (left := until - self._loop.time()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):

@@ -14,9 +14,15 @@ from runner.model.durations import format_duration
 from runner.model.elements import INDEX
 from runner.model.lint_fresh import cleared_for_others
 from runner.model.messages import quoted, step, whose
+from runner.model.notify import is_chat
 from runner.model.queue import JobSpec, QueueSpec
 
 _FOLDER = ".working_directory"
+
+_CHAT = (
+    "whoever reads the document can write to the channel: keep the URL in SSM or Secrets Manager, "
+    "and name it as ssm:NAME or secretsmanager:NAME"
+)
 
 _Found = Iterator[tuple[str, str]]
 """Where inside a job, and what."""
@@ -55,6 +61,9 @@ def warnings(queue: QueueSpec) -> list[str]:
 def _in_queue(queue: QueueSpec) -> Iterator[tuple[str, str]]:
     for inside, message in (*_env(queue.env), *_path(_FOLDER, queue.working_directory)):
         yield inside.removeprefix("."), message
+    for index, target in enumerate(queue.notify):
+        if is_chat(target.to):
+            yield f"notify[{index}].to", _CHAT
 
 
 def _in_job(queue: QueueSpec, job: JobSpec) -> _Found:

@@ -46,6 +46,13 @@ _TOPIC = re.compile(TOPIC_PATTERN)
 _BUS = re.compile(BUS_PATTERN)
 _URL = re.compile(rf"{URL_PATTERN}|{LOOPBACK_PATTERN}")
 
+# Slack: "Sending messages using incoming webhooks"; the second is of Slack's GovSlack.
+SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
+
+# Microsoft Teams: "Create incoming webhooks with Workflows". Until 2025 their addresses were of
+# logic.azure.com; webhook.office.com is that of connectors, which take the same cards.
+TEAMS_HOSTS = (".webhook.office.com", ".logic.azure.com", ".api.powerplatform.com")
+
 _FORMS = (
     "an SNS topic's ARN, eventbridge:BUS, an https:// URL, or ssm:NAME or secretsmanager:NAME "
     "where such a URL is kept"
@@ -76,6 +83,12 @@ def label_of(target: str) -> str:
     scheme, host = urlsplit(target)[:2]
     digest = hashlib.sha256(target.encode()).hexdigest()
     return f"{scheme}://{host.rpartition('@')[2]}/…{digest[:8]}"
+
+
+def is_chat(target: str) -> bool:
+    """Whether it is the URL of a channel of Slack or Teams."""
+    host = (urlsplit(target).hostname or "").lower() if _URL.fullmatch(target) else ""
+    return host in SLACK_HOSTS or host.endswith(TEAMS_HOSTS)
 
 
 def is_topic(target: str) -> bool:

@@ -307,6 +307,7 @@ class _Coordinator(requests.Host):
         self._left = True
         self._watcher.say(f"{number.name}: leaves the queue; its jobs go on")
         if self._session is not None:
+            self._session.engine.notices.give_up_waiting()
             self._session.detach()
 
     def _on_story(self, entries: list[StoryEntry]) -> None:

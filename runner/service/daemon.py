@@ -109,7 +109,7 @@ class Daemon(SessionListener):
             repository, settings, lambda: self._context, batch, self._candidates,
             self._supervisor, self._spot, self._end, self._stop, self._changes,
         )  # fmt: skip
-        self._notices.note_in(self.host, self._candidates)
+        self._notices.note_in(self.host)
         self._prune_at = 0.0
         self._instance: str | None = None
         if on_ec2(os.environ):

@@ -175,6 +175,11 @@ class DaemonHost(requests.Host):
         """Apply an event that is no work: the machine's end stays as it was planned."""
         await self._act(entry, make, calls_off=False)
 
+    def store_again(self, name: str) -> None:
+        """Have an ended queue taken up for its last state, which has changed since."""
+        self._candidates.finishing.add(name)
+        self._changes.wake.set()
+
     async def _act(
         self, entry: QueueEntry, make: Callable[[ev.Now], ev.Event], *, calls_off: bool
     ) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from receiver import Receiver
 
 from runner.errors import ExitCode
 
@@ -32,9 +33,9 @@ EXPECTED: dict[str, tuple[ExitCode, dict[str, int], str, str]] = {
     ),
     "checks": (
         ExitCode.QUEUE_FAILED,
-        {"completed": 3, "failed": 2, "skipped": 1},
-        "notice.txt",
-        "checks failed\n",
+        {"completed": 2, "failed": 2, "skipped": 1},
+        "told.txt",
+        "job 'test.3.12-postgres' failed",
     ),
     "fan-out": (ExitCode.DONE, {"completed": 3}, "total.txt", "200 samples, sum 40504500\n"),
     "found": (ExitCode.DONE, {"completed": 5}, "report.txt", "a.csv\nb.csv\nc.csv\n"),
@@ -48,8 +49,10 @@ def test_a_pattern_does_what_it_says(name: str, tmp_path: Path) -> None:
     code, counts, file, text = EXPECTED[name]
     (tmp_path / "q.yaml").write_bytes((PATTERNS / f"{name}.yaml").read_bytes())
     command = Path(sys.executable).parent
+    receiver = Receiver()
+    sets = ["--set", f"hook={receiver.url()}"] if name == "checks" else []
     done = subprocess.run(
-        [sys.executable, "-m", "runner", "run", "q.yaml", "--json"],
+        [sys.executable, "-m", "runner", "run", "q.yaml", "--json", *sets],
         cwd=tmp_path,
         env={
             **os.environ,
@@ -61,7 +64,12 @@ def test_a_pattern_does_what_it_says(name: str, tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
+    receiver.close()
     assert done.returncode == code, done.stderr
+    if name == "checks":
+        told = {came.body["event"]: came.body["reason"] for came in receiver.received}
+        assert told.keys() == {"first_failure", "failed"}
+        (tmp_path / file).write_text(told["failed"])
     assert (tmp_path / file).read_text() == text
     found = Counter(job["status"] for job in json.loads(done.stdout)["jobs"])
     if name == "sweep":

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from s3_endpoint import Endpoint
 from world import World
 
 from runner.model.document import read_document
+from runner.model.notify import EVENTS
 from runner.targets.ec2.launch.local_launches import Launch
 from runner.targets.ec2.launch.lost_notice import place
 
@@ -97,6 +100,7 @@ def test_ctrl_c_ends_the_wait(world: World, receiver: Receiver) -> None:
     assert run.wait(20) == 0
 
 
+@pytest.mark.share
 def test_what_is_refused_is_not_waited_for(world: World, receiver: Receiver) -> None:
     """Each run with an old address would take a minute longer."""
     receiver.manner = lambda *_: 404
@@ -136,6 +140,7 @@ def test_results_that_are_missing_are_told(world: World, receiver: Receiver) -> 
     assert "none.txt" in came.body["reason"]
 
 
+@pytest.mark.share
 def test_another_machine_tells_nothing_again(
     world: World, receiver: Receiver, endpoint: Endpoint, tmp_path: Path
 ) -> None:
@@ -209,6 +214,7 @@ def test_a_daemon_that_was_killed_tells_after_its_restart(
     assert stored(world)["status"] == "completed"
 
 
+@pytest.mark.share
 def test_the_machine_waits_for_receivers(world: World, receiver: Receiver) -> None:
     """A machine would end before it has told anybody; or never, for one who doesn't answer."""
     receiver.manner = lambda *_: "hang"
@@ -225,6 +231,7 @@ def test_the_machine_waits_for_receivers(world: World, receiver: Receiver) -> No
     assert time.mktime(time.gmtime()) - ended_at >= 3, line
 
 
+@pytest.mark.share
 def test_a_cancel_without_a_daemon_is_told(world: World, receiver: Receiver) -> None:
     """Who waits for a queue would wait for one that somebody has cancelled."""
     path = world.document(job("a", "touch began; sleep 1000"), notify=[to(receiver)])
@@ -236,6 +243,7 @@ def test_a_cancel_without_a_daemon_is_told(world: World, receiver: Receiver) -> 
     assert [came.body["event"] for came in receiver.received] == ["cancelled"]
 
 
+@pytest.mark.share
 def test_settings_tell_for_every_queue(world: World, tmp_path: Path) -> None:
     """An administrator would have to change each document."""
     told = tmp_path / "told"
@@ -257,6 +265,7 @@ def test_settings_tell_for_every_queue(world: World, tmp_path: Path) -> None:
 # -- a coordinator -----------------------------------------------------------------------------
 
 
+@pytest.mark.share
 def test_a_coordinator_tells_and_the_next_one_knows(
     endpoint: Endpoint, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -306,13 +315,14 @@ def until(true: Any, seconds: float = 30.0) -> None:
 # -- AWS ---------------------------------------------------------------------------------------
 
 
-def client(endpoint: Endpoint, service: str) -> Any:
+def client(endpoint: Endpoint, service: str, region: str = "us-east-1") -> Any:
     return boto3.client(
-        service, endpoint_url=endpoint.url, region_name="us-east-1",
+        service, endpoint_url=endpoint.url, region_name=region,
         aws_access_key_id="test", aws_secret_access_key="test",
     )  # fmt: skip
 
 
+@pytest.mark.share
 def test_sns_and_eventbridge(world: World, endpoint: Endpoint) -> None:
     """What they take is not what was sent."""
     world.env |= endpoint.env
@@ -381,31 +391,34 @@ def command_lines() -> str:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs a program as another user")
-def test_a_program_runs_as_the_job_user(tmp_path: Path) -> None:
+def test_a_program_runs_as_the_job_user() -> None:
     """Programs of the settings would run as root when a queue says so."""
-    for folder in (tmp_path, *tmp_path.parents):
-        folder.chmod(folder.stat().st_mode | 0o5)
-    world = World(tmp_path / "w", job_user="nobody")
-    try:
-        told = tmp_path / "told"
-        told.touch()
-        told.chmod(0o666)
-        program = tmp_path / "tell"
-        program.write_text(f"#!/bin/sh\nid -u > {told}\n")
-        program.chmod(0o755)
-        with world.config.open("a") as config:
-            config.write(f'[[notify]]\nto = "exec:{program}"\n')
-        world.daemon()
-        submit(world, job("a"))
-        world.until(lambda: all_told(world))
-        assert told.read_text() == "65534\n"
-    finally:
-        world.close()
+    # Not below pytest's folders: those are root's alone.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        world = World(folder / "w", job_user="nobody")
+        try:
+            told = folder / "told"
+            told.touch()
+            told.chmod(0o666)
+            program = folder / "tell"
+            program.write_text(f"#!/bin/sh\nid -u > {told}\n")
+            program.chmod(0o755)
+            with world.config.open("a") as config:
+                config.write(f'[[notify]]\nto = "exec:{program}"\n')
+            world.daemon()
+            submit(world, job("a"))
+            world.until(lambda: all_told(world))
+            assert told.read_text() == "65534\n"
+        finally:
+            world.close()
 
 
 # -- a machine that died -------------------------------------------------------------------------
 
 
+@pytest.mark.share
 def test_a_machine_that_died_is_told_of_and_one_that_ended_well_is_not(
     world: World, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,3 +473,35 @@ def test_a_machine_that_died_is_told_of_and_one_that_ended_well_is_not(
 
 def queue_notify(topic: str) -> list[dict[str, Any]]:
     return [{"to": "eventbridge:default", "on": ["failed"]}, {"to": topic, "on": ["failed"]}]
+
+
+# -- the guide ---------------------------------------------------------------------------------
+
+
+def test_the_guide_works_as_printed(world: World, receiver: Receiver, endpoint: Endpoint) -> None:
+    """A reader would copy what doesn't do what the page says."""
+    page = (Path(__file__).parents[2] / "docs/guides/notices.md").read_text()
+    assert {event for event in EVENTS if f"`{event}`" in page} == {*EVENTS}
+    given = json.loads(re.findall(r"```json\n(.*?)```", page, re.S)[0])
+    region = "eu-central-1"
+    world.env |= {**endpoint.env, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    there = {name: client(endpoint, name, region) for name in ("ssm", "sns", "events")}
+    there["ssm"].put_parameter(Name="/slack/hook", Value=receiver.url(), Type="SecureString")
+    topic = there["sns"].create_topic(Name="nightly")["TopicArn"]
+    there["events"].create_event_bus(Name="ops")
+    assert [each["to"] for each in given["notify"]] == ["ssm:/slack/hook", topic, "eventbridge:ops"]
+    (world.home / "queue.json").write_text(json.dumps({**given, "queue_id": "q"}))
+    (world.home / "train.py").write_text("raise SystemExit(1)")
+    listed = world.call("notify", "queue.json")
+    assert listed.stdout.splitlines()[-1] == "eventbridge:ops  stuck after 2h0m0s"
+    tested = world.call("notify", "queue.json", "--test")
+    assert tested.returncode == 0, tested.stdout
+    assert tested.stdout.startswith("ssm:/slack/hook  told: HTTP 200: ok\n")
+    assert world.call("run", "queue.json").returncode == 100
+    came = {each.body["event"]: each.body for each in receiver.received}
+    assert came.keys() == {"test", "first_failure", "failed"}
+    # The page shows a stored one, in full.
+    shown = json.loads(re.findall(r"```text\n(\{.*?\})\n```", page, re.S)[0])
+    assert shown.keys() - came["failed"].keys() == {"results"}
+    assert came["failed"].keys() <= shown.keys()
+    assert "notified" in world.call("status", "--json").stdout

@@ -10,6 +10,7 @@ import pytest
 
 from runner.errors import DocumentError, UsageError
 from runner.model.comparison import first_difference
+from runner.model.lint import warnings
 from runner.model.notify import NotifySpec, joined, label_of
 from runner.model.parser import parse_document
 from runner.model.serialization import dump_document
@@ -132,3 +133,11 @@ def test_document_and_settings_join() -> None:
         NotifySpec(TOPIC, ("completed", "failed", "stuck"), 60.0),
         NotifySpec("exec:/x"),
     )
+
+
+def test_a_chats_address_in_the_document_is_warned_of() -> None:
+    """Whoever may read the bucket could write to the channel."""
+    found = warnings(parse_document(document({"to": HOOK}, {"to": "ssm:/hook"})))
+    assert [line.partition(": ")[0] for line in found] == ["notify[0].to"]
+    assert "verysecret" not in found[0]
+    assert warnings(parse_document(document({"to": "https://example.com/x"}))) == []

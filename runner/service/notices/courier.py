@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from runner.aws.errors import AwsError
 from runner.aws.timeouts import within
 from runner.core.notice_forms import Message
+from runner.core.states import QueueStatus
 from runner.engine.courier import Courier, Tried
 from runner.model.notify import EXEC
 from runner.service.notices.delivery import TRY, Attempt, Sender
@@ -59,12 +60,14 @@ def retry_after(tries: int, wanted: float | None = None) -> float:
 
 
 class RetryingCourier(Courier):
-    """``wait``: how long the end of a session waits; ``late``: None where a process ends with its
-    session. Close it."""
+    """``waits``: how long a session that ends so waits, where that isn't not at all; ``late``: None
+    where a process ends with its session. Close it."""
 
-    def __init__(self, sender: Sender, wait: float, late: Late | None = None) -> None:
+    def __init__(
+        self, sender: Sender, waits: Mapping[QueueStatus, float], late: Late | None = None
+    ) -> None:
         self._sender = sender
-        self._wait = wait
+        self._waits = waits
         self._late = late
         self._parcels: dict[Key, _Parcel] = {}
         self._changed = threading.Condition()
@@ -72,10 +75,9 @@ class RetryingCourier(Courier):
         self._closed = False
         self._ended: dict[str, str] = {}
 
-    @property
-    def wait(self) -> float:
+    def wait(self, status: QueueStatus) -> float:
         """See engine.courier.Courier."""
-        return self._wait
+        return self._waits.get(status, 0.0)
 
     def send(self, queue: str, target: str, message: Message, tried: Tried | None) -> None:
         """See engine.courier.Courier. ``tried`` None: ``late`` is told."""

@@ -17,7 +17,7 @@ from runner.core.notice_forms import Message
 from runner.errors import DocumentError, RunnerError
 from runner.model.notify import joined
 from runner.model.settings import Settings
-from runner.service.candidates import Candidates, error_text
+from runner.service.candidates import error_text
 from runner.service.daemon_host import DaemonHost
 from runner.service.notices.courier import RetryingCourier
 from runner.service.notices.hosts import daemons_courier
@@ -44,11 +44,10 @@ class LateNotices:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._host: DaemonHost | None = None
-        self._candidates: Candidates | None = None
 
-    def note_in(self, host: DaemonHost, candidates: Candidates) -> None:
-        """Who applies what came of it, and stores the states of ended queues."""
-        self._host, self._candidates = host, candidates
+    def note_in(self, host: DaemonHost) -> None:
+        """Who applies what came of it, and has the states of ended queues stored."""
+        self._host = host
 
     def tell_again(self, entries: Iterable[QueueEntry]) -> None:
         """What ended queues have not told. Those that go on tell it themselves. Blocks."""
@@ -104,8 +103,8 @@ class LateNotices:
             log.info("notice_told", queue=queue, to=to)
         else:
             log.warning("notice_given_up", queue=queue, to=to, why=error)
-        host, candidates = self._host, self._candidates
-        if host is None or candidates is None or not self._repository.exists(queue):
+        host = self._host
+        if host is None or not self._repository.exists(queue):
             return
         try:
             entry = await asyncio.to_thread(self._repository.find, queue)
@@ -114,7 +113,7 @@ class LateNotices:
             )
             if entry.ended and entry.meta.get("results"):
                 await asyncio.to_thread(self._store_again, queue)
-                candidates.finishing.add(queue)
+                host.store_again(queue)
         except (RunnerError, OSError) as error_:
             # It is told again, under the same id, after the next start.
             log.warning("notice_not_noted", queue=queue, to=to, why=error_text(error_))
