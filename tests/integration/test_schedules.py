@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 from account import Account, Laptop, tags_of
 from firing_clock import FiringClock, make_account
+from imds import Imds
 
+from runner.bundle.bare import telling
+from runner.bundle.bare.aws import Aws, Metadata
+from runner.bundle.bare.bucket import Bucket
+from runner.bundle.bare.patience import Over
+from runner.targets.ec2.boot.first_boot import firing
 from runner.timestamps import rfc3339_seconds
 
 WHEN = "2026-11-29T02:00:00Z"
@@ -365,3 +371,106 @@ def test_a_firing_is_found_when_ec2_has_forgotten_its_machine(
     laptop.store(f"{place}/queue.json", {**own, "queue_name": "another"})
     other = laptop.command("resume", queue_id, *words)
     assert other.returncode != 0
+
+
+@pytest.fixture
+def booting(
+    ready: Account, laptop: Laptop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Any]:
+    """The part of a first boot that decides about an overlap, as instance i-…1 of NEXT."""
+    imds = Imds()
+    keys = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": ""}
+    imds.data = {
+        "iam/security-credentials/r": json.dumps(keys),
+        "tags/instance/runner:firing": NEXT,
+    }
+    for name, value in {**imds.env, "AWS_ENDPOINT_URL": ready.url}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RUNNER_BOOT_EXPIRES", "1900000000")
+    monkeypatch.setattr(telling, "PLACE", str(tmp_path))
+    monkeypatch.setattr(telling, "LOG", str(tmp_path / "log"))
+    boot = {
+        "queue_id": "n",
+        "launch": "0-abc",
+        "log_key": "runner/launches/0-abc/bootstrap.log",
+        "report_key": "runner/launches/0-abc/bootstrap.json",
+        "firing": {"name": "n", "parent": "queues", "overlap": "skip", "lifetime": 3600},
+    }
+
+    def decide(own: str = "i-00000000000000001") -> dict[str, Any]:
+        metadata = Metadata()
+        aws = Aws(metadata, "us-east-1")
+        told = firing.settle(dict(boot), metadata)
+        firing.see_that_none_runs(told, aws, Bucket(aws, laptop.bucket), own)
+        return told
+
+    yield decide
+    imds.close()
+
+
+def instance(ready: Account, queue: str, when: str | None) -> str:
+    """A running machine of a schedule's firing, or of a queue by its id."""
+    ec2 = ready.client("ec2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    tags = [{"Key": "runner:queue", "Value": queue}]
+    tags += [{"Key": "runner:firing", "Value": when}] if when else []
+    made = ec2.run_instances(
+        MinCount=1,
+        MaxCount=1,
+        ImageId=image,
+        InstanceType="t3.medium",
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+    )
+    return str(made["Instances"][0]["InstanceId"])
+
+
+RUNNING = {"queue_id": "n", "status": "running"}
+ENDED = {"queue_id": "n", "status": "failed"}
+EARLIER, LATER = "n-2026-11-29T020000Z", "n-2026-12-01T020000Z"
+
+
+@pytest.mark.long
+def test_a_firing_is_skipped_while_another_is_worked_on(
+    booting: Any, laptop: Laptop, ready: Account
+) -> None:
+    """Two would write the same things at once; or none would run, each waiting for the other."""
+    told = booting()
+    assert told["queue_id"] == "n-2026-11-30T020000Z"
+    assert told["report_key"] == "runner/launches/0-abc-2026-11-30T020000Z/bootstrap.json"
+    assert json.loads(Path(telling.PLACE, "boot.json").read_text()) == told
+    ec2 = ready.client("ec2")
+    # An earlier firing boots: it goes first. Of a later one that has not begun we go first.
+    earlier = instance(ready, "n", WHEN)
+    booting(own=earlier)
+    with pytest.raises(Over, match=f"skipped: {EARLIER} runs on {earlier}"):
+        booting()
+    # Its queue has ended, and the machine is kept for a look: nothing runs.
+    laptop.store(f"queues/{EARLIER}/queue-state.json", ENDED)
+    booting()
+    laptop.store(f"queues/{EARLIER}/queue-state.json", RUNNING)
+    with pytest.raises(Over, match="skipped"):
+        booting()
+    ec2.terminate_instances(InstanceIds=[earlier])
+    # A state that says running for ever is a machine's that died.
+    booting()
+    # Somebody works on it elsewhere: on another machine, in another region, on a laptop.
+    lease = {"run_id": "r", "epoch": 1, "holder": "h", "valid_for_seconds": 600.0}
+    laptop.store(f"queues/{EARLIER}/lease.json", lease)
+    with pytest.raises(Over, match=f"skipped: {EARLIER} is being worked on"):
+        booting()
+    laptop.store(f"queues/{EARLIER}/lease.json", {**lease, "released": True})
+    booting()
+    resumed = instance(ready, EARLIER, None)
+    with pytest.raises(Over, match=f"skipped: {EARLIER} runs on {resumed}"):
+        booting()
+    ec2.terminate_instances(InstanceIds=[resumed])
+    later = instance(ready, "n", "2026-12-01T02:00:00Z")
+    booting()
+    laptop.store(f"queues/{LATER}/queue-state.json", RUNNING)
+    with pytest.raises(Over, match=f"skipped: {LATER} runs on {later}"):
+        booting()
+    ec2.terminate_instances(InstanceIds=[later])
+    # Another schedule's name may begin like ours.
+    other = instance(ready, "n-two", WHEN)
+    booting()
+    ec2.terminate_instances(InstanceIds=[other])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -29,6 +30,7 @@ class Administrator:
     """Somebody who may all, in a folder with a document."""
 
     def __init__(self, cloud: Cloud, root: Path) -> None:
+        self._cloud = cloud
         keys = cloud._admin
         own = {name: text for name, text in os.environ.items() if not name.startswith("RUNNER_")}
         self.root = root
@@ -42,12 +44,24 @@ class Administrator:
         }
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """moto reckons other signatures than boto3 for the Scheduler: nobody looks meanwhile."""
         command = [sys.executable, "-m", "runner", *words]
+        self._cloud._enforce("inf")
         done = subprocess.run(
             command, env=self.env, cwd=self.root, capture_output=True, text=True, timeout=300
         )
+        self._cloud._enforce("0")
         print(f"{words} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
+
+    def stored(self, name: str) -> Callable[[str], Any]:
+        """A Scheduler that knows one schedule, as it is stored."""
+        self._cloud._enforce("inf")
+        client = self._cloud._client("scheduler")
+        found = client.get_schedule(GroupName="runner", Name=name)
+        client.close()
+        self._cloud._enforce("0")
+        return lambda _: SimpleNamespace(get_schedule=lambda **_: found)
 
 
 @pytest.fixture
@@ -73,7 +87,7 @@ def scheduler_role(cloud: Cloud, policy: dict[str, Any]) -> Callable[[str], Any]
     iam = cloud._client("iam")
     iam.put_role_policy(RoleName=ROLE, PolicyName="p", PolicyDocument=json.dumps(policy))
     arn = iam.get_role(RoleName=ROLE)["Role"]["Arn"]
-    keys = cloud._client("sts").assume_role(RoleArn=arn, RoleSessionName="s")["Credentials"]
+    keys = cloud._client("sts").assume_role(RoleArn=arn, RoleSessionName="firing")["Credentials"]
     cloud._enforce("0")
     return lambda service: boto3.client(
         service,
@@ -106,11 +120,12 @@ def test_a_firing_runs_the_queue_and_its_results_are_fetched(
     made = administrator.call("schedule", "create", "params.json", "--cron", "0 2 * * *")
     assert made.returncode == 0
 
+    store = administrator.stored("nightly")
     policy = widened(schedule_policies()["scheduler"])
-    refused = FiringClock(cloud.admin, scheduler_role(cloud, without(policy, "ec2:RunInstances")))
+    refused = FiringClock(store, scheduler_role(cloud, without(policy, "ec2:RunInstances")))
     with pytest.raises(ClientError, match=r"AccessDenied|UnauthorizedOperation|not authorized"):
         refused.fire("nightly", WHEN)
-    clock = FiringClock(cloud.admin, scheduler_role(cloud, policy))
+    clock = FiringClock(store, scheduler_role(cloud, policy))
     instance = clock.fire("nightly", WHEN, times=2)
     assert instance is not None
 
@@ -173,6 +188,8 @@ def test_the_timer_of_here_is_what_systemd_takes_and_fires(
         )
         shown[cron] = json.loads(done.stdout)
     machine = user_machine.boot()
+    machine.run("systemctl", "start", "user@0.service")
+    user = ("env", "XDG_RUNTIME_DIR=/run/user/0", "HOME=/root")
     for made in shown.values():
         place = "/root/.config/systemd/user"
         machine.run("mkdir", "-p", place)
@@ -180,7 +197,7 @@ def test_the_timer_of_here_is_what_systemd_takes_and_fires(
             text = made[suffix].replace(sys.executable, "/bin/echo").replace(str(tmp_path), "/tmp")
             machine.write(f"{place}/runner-night.{suffix}", text)
         machine.run(
-            "systemd-analyze", "--user", "verify", f"{place}/runner-night.timer",
+            *user, "systemd-analyze", "--user", "verify", f"{place}/runner-night.timer",
             f"{place}/runner-night.service",
         )  # fmt: skip
     # One that fires in a moment, as the script installs it, under the user's own manager.
@@ -189,6 +206,5 @@ def test_the_timer_of_here_is_what_systemd_takes_and_fires(
     script = script.replace(str(tmp_path), "/root")
     script = script.replace('"-m" "runner" "run" "/root/queue.json" "--fresh"', '"/root/fired"')
     machine.write("/root/timer.sh", script)
-    machine.run("systemctl", "start", "user@0.service")
-    machine.run("env", "XDG_RUNTIME_DIR=/run/user/0", "HOME=/root", "sh", "/root/timer.sh")
+    machine.run(*user, "sh", "/root/timer.sh")
     machine.wait_for(lambda: machine.exists("/root/fired"), "the timer's firing")

@@ -7,11 +7,12 @@ import json
 import os
 import re
 from typing import Any, Dict, List, Tuple
+from xml.etree import ElementTree
 
 from runner.bundle.bare import telling
 from runner.bundle.bare.aws import Aws, Metadata
 from runner.bundle.bare.bucket import Bucket
-from runner.bundle.bare.patience import Failed, Over, patiently
+from runner.bundle.bare.patience import Again, Failed, Over, patiently
 
 from .spot import ask_ec2
 
@@ -72,16 +73,17 @@ def machines(aws: Aws, name: str) -> List[Tuple[str, str]]:
     resumed on another machine is among them."""
     told = patiently("what EC2 has of " + name, lambda: _asked(aws, name))
     found = []
-    for item in re.split("<instanceId>", told)[1:]:
-        tags = dict(re.findall(r"<key>([^<]*)</key>\s*<value>([^<]*)</value>", item))
+    for item in told.iterfind("reservationSet/item/instancesSet/item"):
+        pairs = item.iterfind("tagSet/item")
+        tags = {tag.findtext("key"): tag.findtext("value") or "" for tag in pairs}
         queue_id = tags.get("runner:queue", "")
         if TAG in tags:
             queue_id += "-" + tags[TAG].replace(":", "")
-        found.append((item.split("<")[0], queue_id))
+        found.append((item.findtext("instanceId"), queue_id))
     return found
 
 
-def _asked(aws: Aws, name: str) -> str:
+def _asked(aws: Aws, name: str) -> Any:
     filters = {
         "Filter.1.Name": "tag:runner:queue",
         "Filter.1.Value.1": name,
@@ -90,7 +92,11 @@ def _asked(aws: Aws, name: str) -> str:
         "Filter.2.Value.1": "pending",
         "Filter.2.Value.2": "running",
     }
-    return ask_ec2(aws, Action="DescribeInstances", **filters)
+    told = ask_ec2(aws, Action="DescribeInstances", **filters)
+    try:
+        return ElementTree.fromstring(re.sub(' xmlns="[^"]*"', "", told, count=1))
+    except ElementTree.ParseError as error:
+        raise Again("away", f"EC2 doesn't speak XML: {error}")
 
 
 def _unfinished(bucket: Bucket, key: str) -> Any:
