@@ -17,6 +17,7 @@ from account import Account, Laptop, tags_of
 from firing_clock import FiringClock, make_account
 from imds import Imds
 
+from runner.aws.scheduler import Schedules
 from runner.bundle.bare import telling
 from runner.bundle.bare.aws import Aws, Metadata
 from runner.bundle.bare.bucket import Bucket
@@ -474,3 +475,29 @@ def test_a_firing_is_skipped_while_another_is_worked_on(
     other = instance(ready, "n-two", WHEN)
     booting()
     ec2.terminate_instances(InstanceIds=[other])
+
+
+@pytest.mark.long
+def test_a_create_or_a_delete_that_was_cut_is_finished_by_the_same_command(
+    laptop: Laptop, clock: FiringClock, ready: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was shipped would be left for ever, or a schedule fire with nothing to fetch."""
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Schedules, "create", cut)
+        assert create(laptop, "--name", "n").returncode == 130
+    shipped = laptop.stored()
+    assert [key for key in shipped if key.startswith("runner/schedules/")]
+    assert create(laptop, "--name", "n").returncode == 0
+    assert laptop.stored() == shipped, "the same goes to the same place"
+    assert clock.fire("n", WHEN)
+    for name in ("update", "delete"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Schedules, name, cut)
+            assert laptop.command("schedule", "delete", "n", "--yes").returncode == 130
+    assert clock.schedule("n")["State"] == "DISABLED", "it would fire with nothing to fetch"
+    assert laptop.command("schedule", "delete", "n", "--yes").returncode == 0
+    assert ready.client("scheduler").list_schedules(GroupName="runner")["Schedules"] == []

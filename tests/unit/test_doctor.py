@@ -11,10 +11,11 @@ import pytest
 
 from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import UsageError
-from runner.targets.ec2.account.doctor import permissions
+from runner.targets.ec2.account.doctor import permissions, scheduling
 from runner.targets.ec2.account.doctor.account import Caller, _clock
 from runner.targets.ec2.account.doctor.findings import Finding, Grade, examine, ok
 from runner.targets.ec2.account.doctor.role import trusts
+from runner.targets.ec2.schedules.schedule_account import ScheduleAccount
 
 
 def test_one_check_that_hangs_holds_nobody_up() -> None:
@@ -132,3 +133,27 @@ def test_who_may_not_simulate_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(permissions, "simulate", denied)
     assert permissions.check_simulated(USER, "eu-west-1") == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "notes", "grade", "says"),
+    [
+        ((), (), "ok", "are there"),
+        (("a", "b", "c"), (), "ok", "not set up"),
+        (("the role runner-scheduler",), (), "warn", "there is not the role runner-scheduler"),
+        ((), ("x", "y", "z"), "ok", "not to be seen"),
+        ((), ("whether there is a can't be seen",), "warn", "can't be seen"),
+    ],
+)
+def test_schedules_are_set_up_or_not_and_half_of_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    missing: tuple[str, ...],
+    notes: tuple[str, ...],
+    grade: str,
+    says: str,
+) -> None:
+    """Half a setup would be found by the first schedule; an account without would be warned of."""
+    there = ScheduleAccount("role", "queue", missing, notes)
+    monkeypatch.setattr(scheduling, "look_at_account", lambda _: there)
+    (found,) = scheduling.check_schedules("us-east-1")
+    assert (found.grade.value, says in found.says) == (grade, True)

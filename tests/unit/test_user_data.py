@@ -16,7 +16,13 @@ import pytest
 import runner.targets.ec2
 from runner.bundle.bare_files import bare_files
 from runner.errors import UsageError
-from runner.targets.ec2.launch.user_data import LIMIT, BootConfig, Shipped, user_data
+from runner.targets.ec2.launch.user_data import (
+    LIMIT,
+    BootConfig,
+    BootFiring,
+    Shipped,
+    user_data,
+)
 
 PROGRAM = Path(runner.targets.ec2.__file__).parent / "boot" / "first_boot"
 HOSTILE = '\'; rm -rf / #\n`id` $(id) "x" ${IFS}\nEND_OF_BOOT_JSON\nEND_OF_PROGRAM\n\\ é \x7f'
@@ -67,6 +73,9 @@ def test_the_longest_names_fit() -> None:
     )
     assert len(user_data(long)) < LIMIT
     assert told(long)["queue_id"] == "q" * 128
+    fired = BootFiring("n" * 64, "p" * 200, "skip", 10**7)
+    assert len(user_data(replace(long, firing=fired))) < LIMIT
+    assert "\nexpires=+10000000\n" in script(replace(long, firing=fired))
 
 
 def test_what_is_too_large_is_refused_here() -> None:
