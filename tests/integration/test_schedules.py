@@ -378,7 +378,8 @@ def test_a_firing_is_found_when_ec2_has_forgotten_its_machine(
 def booting(
     ready: Account, laptop: Laptop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Any]:
-    """The part of a first boot that decides about an overlap, as instance i-…1 of NEXT."""
+    """The part of a first boot that decides about an overlap, as instance i-…1 of NEXT,
+    of a schedule that no other test has."""
     imds = Imds()
     keys = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": ""}
     imds.data = {
@@ -391,11 +392,11 @@ def booting(
     monkeypatch.setattr(telling, "PLACE", str(tmp_path))
     monkeypatch.setattr(telling, "LOG", str(tmp_path / "log"))
     boot = {
-        "queue_id": "n",
+        "queue_id": "s",
         "launch": "0-abc",
         "log_key": "runner/launches/0-abc/bootstrap.log",
         "report_key": "runner/launches/0-abc/bootstrap.json",
-        "firing": {"name": "n", "parent": "queues", "overlap": "skip", "lifetime": 3600},
+        "firing": {"name": "s", "parent": "queues", "overlap": "skip", "lifetime": 3600},
     }
 
     def decide(own: str = "i-00000000000000001") -> dict[str, Any]:
@@ -425,9 +426,9 @@ def instance(ready: Account, queue: str, when: str | None) -> str:
     return str(made["Instances"][0]["InstanceId"])
 
 
-RUNNING = {"queue_id": "n", "status": "running"}
-ENDED = {"queue_id": "n", "status": "failed"}
-EARLIER, LATER = "n-2026-11-29T020000Z", "n-2026-12-01T020000Z"
+RUNNING = {"queue_id": "s", "status": "running"}
+ENDED = {"queue_id": "s", "status": "failed"}
+EARLIER, LATER = "s-2026-11-29T020000Z", "s-2026-12-01T020000Z"
 
 
 @pytest.mark.long
@@ -436,12 +437,12 @@ def test_a_firing_is_skipped_while_another_is_worked_on(
 ) -> None:
     """Two would write the same things at once; or none would run, each waiting for the other."""
     told = booting()
-    assert told["queue_id"] == "n-2026-11-30T020000Z"
+    assert told["queue_id"] == "s-2026-11-30T020000Z"
     assert told["report_key"] == "runner/launches/0-abc-2026-11-30T020000Z/bootstrap.json"
     assert json.loads(Path(telling.PLACE, "boot.json").read_text()) == told
     ec2 = ready.client("ec2")
     # An earlier firing boots: it goes first. Of a later one that has not begun we go first.
-    earlier = instance(ready, "n", WHEN)
+    earlier = instance(ready, "s", WHEN)
     booting(own=earlier)
     with pytest.raises(Over, match=f"skipped: {EARLIER} runs on {earlier}"):
         booting()
@@ -465,14 +466,14 @@ def test_a_firing_is_skipped_while_another_is_worked_on(
     with pytest.raises(Over, match=f"skipped: {EARLIER} runs on {resumed}"):
         booting()
     ec2.terminate_instances(InstanceIds=[resumed])
-    later = instance(ready, "n", "2026-12-01T02:00:00Z")
+    later = instance(ready, "s", "2026-12-01T02:00:00Z")
     booting()
     laptop.store(f"queues/{LATER}/queue-state.json", RUNNING)
     with pytest.raises(Over, match=f"skipped: {LATER} runs on {later}"):
         booting()
     ec2.terminate_instances(InstanceIds=[later])
     # Another schedule's name may begin like ours.
-    other = instance(ready, "n-two", WHEN)
+    other = instance(ready, "s-two", WHEN)
     booting()
     ec2.terminate_instances(InstanceIds=[other])
 
