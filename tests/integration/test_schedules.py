@@ -106,7 +106,15 @@ def test_the_guides_command_line_works_as_printed(
     spot = raw["InstanceMarketOptions"]["SpotOptions"]
     assert spot == {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
 
-    # A firing's queue is found by its id, as any other.
+
+@pytest.mark.long
+def test_a_firing_is_listed_reaped_and_ended_by_its_queues_id(
+    laptop: Laptop, clock: FiringClock
+) -> None:
+    """Its machine would be nobody's, and cost until somebody sees the bill."""
+    assert create(laptop, "--name", "nightly", "--max-lifetime", "9h").returncode == 0
+    first, second = clock.fire("nightly", WHEN), clock.fire("nightly", NEXT)
+    assert first and second
     queue_id = "nightly-2026-11-29T020000Z"
     told = laptop.command("ls", "--json")
     mine = {each["id"]: each for each in json.loads(told.stdout)["found"]}
