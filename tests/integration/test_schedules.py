@@ -112,10 +112,10 @@ def test_a_firing_is_listed_reaped_and_ended_by_its_queues_id(
     laptop: Laptop, clock: FiringClock
 ) -> None:
     """Its machine would be nobody's, and cost until somebody sees the bill."""
-    assert create(laptop, "--name", "nightly", "--max-lifetime", "9h").returncode == 0
-    first, second = clock.fire("nightly", WHEN), clock.fire("nightly", NEXT)
+    assert create(laptop, "--name", "listed", "--max-lifetime", "9h").returncode == 0
+    first, second = clock.fire("listed", WHEN), clock.fire("listed", NEXT)
     assert first and second
-    queue_id = "nightly-2026-11-29T020000Z"
+    queue_id = "listed-2026-11-29T020000Z"
     told = laptop.command("ls", "--json")
     mine = {each["id"]: each for each in json.loads(told.stdout)["found"]}
     assert mine[first]["queue"] == queue_id
