@@ -59,7 +59,7 @@ class TaskTable:
             if any(item.w_id is not None for item in by_key.values()):
                 self._sql.change(
                     """INSERT INTO volumes (w_id, i_id)
-                    SELECT w_id, i_id FROM incoming WHERE w_id IS NOT NULL
+                    SELECT w_id, i_id FROM incoming WHERE w_id IS NOT NULL ORDER BY w_id, i_id
                     ON CONFLICT (w_id, i_id) DO NOTHING"""
                 )
             new = self._sql.change(

@@ -221,7 +221,7 @@ def test_totals_are_right_to_the_row(fleet: Fleet) -> None:
     }  # fmt: skip
     done = totals["done"]
     assert (done.total_images, done.nb_errors, done.mean_ms) == (40, 1, 200.0)
-    assert next(fleet.database.views.recent(fleet.job, 2)).state is TaskState.RUNNING
+    assert fleet.database.views.recent(fleet.job, 2)[0].state is TaskState.RUNNING
     assert [
         t.key for t in fleet.database.views.recent(fleet.job, 9, TaskState.TERMINAL_FAILED)
     ] == ["W1/I3"]

@@ -32,7 +32,7 @@ READ = ("BEC_", "RUNNER_", "AWS_")
 
 @dataclass(frozen=True, slots=True)
 class FleetEnvironment:
-    """The variables, those of ``.env`` among them. ``own``: of the process alone."""
+    """The variables, those of ``.env`` among them. ``own``: as tasks have them, less secrets."""
 
     own: Mapping[str, str]
     all: Mapping[str, str]
@@ -50,7 +50,16 @@ class FleetEnvironment:
 def environment() -> FleetEnvironment:
     """As of now. Raises UsageError for a ``.env`` that can't be read."""
     own = dict(os.environ)
-    return FleetEnvironment(own, {**_dotenv(Path(".env")), **own})
+    file = _dotenv(Path(".env"))
+    for name, value in file.items():
+        if name.startswith("AWS_"):
+            os.environ.setdefault(name, value)  # boto3 reads no other place
+    return FleetEnvironment({**_for_tasks(file), **own}, {**file, **own})
+
+
+def _for_tasks(file: Mapping[str, str]) -> dict[str, str]:
+    """What of ``.env`` is for tasks, too, as if it had been exported."""
+    return {name: value for name, value in file.items() if not name.startswith("RUNNER_")}
 
 
 def _dotenv(path: Path) -> dict[str, str]:
