@@ -57,6 +57,8 @@ def document_of(job: FleetJob, task: FleetTask | None = None) -> QueueSpec:
         work = JobSpec("task", command, options.timeout, result_paths=(ResultSpec("**", True),))
         document = QueueSpec(None, job.name, (work,), options.timeout, "stop")
     check_runs_here(document)
+    if any(work.hold for work in document.jobs):
+        raise UsageError("a template can't hold jobs: nobody could release one of each task")
     if task is None:
         return document
     name = f"task-{task.id}-{task.run}"

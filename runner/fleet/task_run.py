@@ -41,6 +41,11 @@ LARGEST_METRICS = 1 << 20
 """Bytes of a task's file of metrics."""
 
 
+class WorkerUnableError(RunnerError):
+    """This machine can't run a task, and mostly not the next one either. The worker ends; its task
+    is another's when its lease is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskPlace:
     """Where tasks run. ``folder``: their state, one folder each; ``environ``: the worker's own."""
@@ -70,6 +75,7 @@ class TaskRun:
         self._session: Session | None = None
         self._lost: str | None = None
         self._interrupted: str | None = None
+        self._hurry = False
 
     # -- from any thread ---------------------------------------------------------------------
 
@@ -79,7 +85,8 @@ class TaskRun:
         self._tell()
 
     def interrupt(self, reason: str) -> None:
-        """End it in an orderly way; it is given back, to be gone on with."""
+        """End it in an orderly way; it is given back, to be gone on with. Again: kill it now."""
+        self._hurry = self._interrupted is not None
         self._interrupted = self._interrupted or reason
         self._tell()
 
@@ -92,11 +99,13 @@ class TaskRun:
             session.tell(ev.KillRequested)
         elif interrupted is not None:
             session.tell(lambda now: ev.InterruptRequested(now, interrupted))
+            if self._hurry:
+                session.tell(ev.KillRequested)
 
     # -- in the worker's ---------------------------------------------------------------------
 
     def run(self, results: str, manifest: bytes | None = None) -> TaskEnd:
-        """Run it to its end. Never raises what may concern this task alone.
+        """Run it to its end. Raises WorkerUnableError, and nothing that concerns the task alone.
 
         ``results``: the address of the run's own store.
         """
@@ -111,10 +120,9 @@ class TaskRun:
             if manifest is not None:
                 manifest_file(self._folder).write_bytes(manifest)
             end = asyncio.run(self._work(document, results))
-        except UsageError as error:
-            end = TaskEnd(TaskEndKind.INVALID, str(error))
         except (RunnerError, OSError) as error:
-            end = TaskEnd(TaskEndKind.FAILED, f"this worker could not run it: {error}")
+            # A disk that is full, a store that denies: it says nothing against the task.
+            raise WorkerUnableError(f"this worker can't run {self._task.key}: {error}") from error
         if self._lost is not None:
             return TaskEnd(TaskEndKind.LOST, self._lost)
         duration = (time.monotonic() - began) * 1000.0

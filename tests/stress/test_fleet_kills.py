@@ -314,3 +314,35 @@ def test_two_workers_share_the_tasks_of_one_job(embedded: KillFleet) -> None:
     counts = [text.count("Successfully processed") for text in told]
     assert sum(counts) == 13 and min(counts) > 0, told
     embedded.check()
+
+
+def test_a_worker_that_cant_run_tasks_ends_and_fails_none(embedded: KillFleet) -> None:
+    """A machine with a full disk would go through all tasks, and each would have failed."""
+    embedded.begin("good", "once")
+    work = embedded.folder / "m1/fleet-work/1"
+    work.mkdir(parents=True)
+    (work / "1-1").touch()  # the folder of the first task's state can't be made
+    broken = embedded.worker()
+    told = broken.communicate(timeout=PATIENCE)[0]
+    assert broken.returncode == 1 and "this worker can't run W/good" in told, told
+    assert embedded.states()["good"] is TaskState.RUNNING, "until its lease is over"
+    embedded.works_to_the_end(machine="m2")
+    embedded.check()
+
+
+def test_beats_go_on_while_a_task_runs(embedded: KillFleet) -> None:
+    """A worker with a long task would be taken for stuck, or for dead."""
+    (embedded.folder / "hold").touch()
+    embedded.begin("slow")
+    worker = embedded.worker()
+    pids = embedded.folder / "slow"
+    waits_for(lambda: pids.exists() and pids.read_text().strip())
+
+    def beat() -> float:
+        return embedded.database.workers()[0].beat_at or 0.0
+
+    before = beat()
+    waits_for(lambda: beat() > before + float(LEASE) / 2)
+    (embedded.folder / "hold").unlink()
+    worker.communicate(timeout=PATIENCE)
+    embedded.check()

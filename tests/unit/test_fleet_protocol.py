@@ -163,6 +163,16 @@ def test_a_job_that_says_nothing_is_refused() -> None:
         document_of(FleetJob(1, "nobody", "{}", JobOptions()))
 
 
+def test_a_template_that_waits_for_a_person_is_refused() -> None:
+    """Its tasks would never end, and their workers never be free."""
+    from runner.fleet.records import FleetJob
+
+    text = """{"queue_name": "t", "global_timeout": "1m", "on_failure": "stop",
+        "jobs": [{"job_id": "a", "timeout": "1m", "command": "true", "hold": true}]}"""
+    with pytest.raises(UsageError, match="can't hold jobs"):
+        document_of(FleetJob(1, "j", "{}", JobOptions(template=text)))
+
+
 def test_the_seeds_variables_make_an_address() -> None:
     """A password with a slash would name another host."""
     names = {"BEC_SQL_PASSWORD": "p/@:", "BEC_SQL_USER": "u", "RUNNER_FLEET_SQL_USER": "v"}

@@ -108,7 +108,7 @@ def _delete(arguments: argparse.Namespace) -> int:
         print_json({"deleted": job.name, "tasks": count, "results": kept})
     else:
         print(f"✓ Deleted job: {job.name}, with the records of {count} tasks")
-        print(f"  Results stay in {kept}")
+        print(f"  Results stay in {kept}: a new job of this name finds there what is done")
     return ExitCode.DONE
 
 
