@@ -81,6 +81,11 @@ class PostgresServer:
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(20)
 
+    @property
+    def data(self) -> Path:
+        """Its data folder."""
+        return self._home / "data"
+
     def url(self, database: str = "postgres") -> str:
         """Of a database of it."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.fleet.cli.main import parser
+from runner.fleet.connection import schema_text
 
 ROOT = Path(__file__).parents[2]
 PAGES = [page for page in (ROOT / "docs").rglob("*.md") if "runner-fleet" in page.read_text()]
@@ -47,9 +48,15 @@ def test_every_command_names_a_test_that_is_there() -> None:
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
 
 
+def test_the_schema_is_what_the_migrations_make() -> None:
+    """`psql -f schema.sql` would make other tables than `migrate`."""
+    shipped = (ROOT / "runner/fleet/schema.sql").read_text()
+    assert shipped == schema_text(), "run `runner-fleet migrate --sql > runner/fleet/schema.sql`"
+
+
 def test_every_command_is_on_the_page() -> None:
     """A command would be known to its --help only."""
-    page = (ROOT / "docs/guides/fleet.md").read_text()
+    page = "\n".join(each.read_text() for each in (ROOT / "docs/guides").glob("fleet*.md"))
     made = parser()
     (nouns,) = [each for each in made._actions if each.dest == "command" or each.choices]
     assert nouns.choices is not None

@@ -11,6 +11,7 @@ from runner.errors import ExitCode, NotFoundError, UsageError
 from runner.fleet.cli import fleet_settings
 from runner.fleet.cli.fleet_settings import FleetEnvironment, add_database, environment, opened
 from runner.fleet.cli.tables import print_json, print_table
+from runner.fleet.connection import schema_text
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.manifests import source_address
 from runner.fleet.records import FleetJob, WorkerRecord
@@ -56,6 +57,9 @@ def configure(nouns: Any) -> None:
     show = verbs.add_parser("show", help="show a worker")
     show.add_argument("id", type=int, metavar="ID")
     migrate = nouns.add_parser("migrate", help="make the database's schema, or bring it up to date")
+    migrate.add_argument(
+        "--sql", action="store_true", help="print schema.sql for psql instead, and change nothing"
+    )
     for each, execute in ((listing, _list), (show, _show), (migrate, _migrate)):
         each.set_defaults(execute=execute)
         each.add_argument("--json", action="store_true", help="print JSON")
@@ -181,6 +185,9 @@ def _told(worker: WorkerRecord) -> dict[str, Any]:
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
+    if arguments.sql:
+        print(schema_text(), end="")
+        return ExitCode.DONE
     database = open_database(fleet_settings.address(arguments, environment()))
     try:
         done = database.migrate()
