@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ echo "{\\"total_images\\": 1, \\"token\\": \\"$token\\"}" > "$RUNNER_TASK_METRIC
 case "$I_ID" in
   terminal) exit 3;;
   once) mkdir "$SCRATCH/once" 2>/dev/null && exit 4;;
+  n*) sleep 0.$((RANDOM % 4));;
   slow) echo $$ >> "$SCRATCH/slow"; while [ -e "$SCRATCH/hold" ]; do sleep 0.1; done;;
 esac
 exit 0
@@ -346,3 +348,53 @@ def test_beats_go_on_while_a_task_runs(embedded: KillFleet) -> None:
     (embedded.folder / "hold").unlink()
     worker.communicate(timeout=PATIENCE)
     embedded.check()
+
+
+def chaos(fleet: KillFleet, seed: int, faults: int) -> int:
+    """Kill, freeze and stop three workers at any moment until all is done; how often that was."""
+    dice, count = random.Random(seed), 0
+    fleet.begin(*(f"n{number}" for number in range(2 * faults)), "terminal", "once")
+    workers = {name: fleet.worker(machine=name) for name in ("m1", "m2", "m3")}
+    frozen: dict[str, float] = {}
+    until = time.monotonic() + PATIENCE + 4 * faults
+    while set(fleet.states().values()) - {TaskState.DONE, TaskState.TERMINAL_FAILED}:
+        assert time.monotonic() < until, fleet.states()
+        time.sleep(dice.uniform(0.05, 0.5))  # reason: faults come at any moment
+        for name, since in list(frozen.items()):
+            if time.monotonic() > since + dice.uniform(0.5, 2) * float(LEASE):
+                workers[name].send_signal(signal.SIGCONT)
+                del frozen[name]
+        name = dice.choice([*workers])
+        if count < faults and name not in frozen and workers[name].poll() is None:
+            count += 1
+            fault = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+            workers[name].send_signal(fault)
+            if fault is signal.SIGSTOP:
+                frozen[name] = time.monotonic()
+        for name, worker in workers.items():
+            if worker.poll() is not None:
+                told = worker.communicate()[0]
+                assert "Traceback" not in told, told
+                workers[name] = fleet.worker(machine=name)
+    for name in frozen:
+        workers[name].send_signal(signal.SIGCONT)
+    for worker in workers.values():
+        worker.communicate(timeout=PATIENCE)
+    fleet.works_to_the_end()
+    fleet.check()
+    return count
+
+
+def test_kills_and_freezes_at_any_moment(
+    embedded: KillFleet, seed: int, scaled: Callable[[int], int]
+) -> None:
+    """What no list of steps holds would lose a task, or do it twice in effect."""
+    print(chaos(embedded, seed, scaled(160)), "faults")
+
+
+def test_kills_and_freezes_with_postgresql_and_a_rude_sqs(
+    servers: KillFleet, rude: SqsServer, seed: int, scaled: Callable[[int], int]
+) -> None:
+    """The same; messages are lost, doubled and late meanwhile."""
+    print(chaos(servers, seed, scaled(160)), "faults")
+    servers.check_letters(rude)
