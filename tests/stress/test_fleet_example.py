@@ -23,12 +23,15 @@ W1KG13780,I1KG15541
 """
 
 
-@pytest.fixture
-def bec(postgres: Any, endpoint: Endpoint, tmp_path: Path) -> Any:
+@pytest.fixture(params=["calm", "moto"])
+def bec(request: pytest.FixtureRequest, postgres: Any, endpoint: Endpoint, tmp_path: Path) -> Any:
+    """The command; its queues are in the tests' own SQS, or in moto's."""
     server = SqsServer()
     bucket = endpoint.bucket()
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("RUNNER", "BEC", "AWS"))}
-    env = {**kept, **endpoint.env, **server.env, "HOME": str(tmp_path)}
+    env = {**kept, **endpoint.env, "HOME": str(tmp_path)}
+    if request.param == "calm":
+        env |= server.env
     name = postgres.database().rpartition("/")[2]
     (tmp_path / ".env").write_text(
         f"BEC_SQL_HOST=127.0.0.1\nBEC_SQL_PORT={postgres.port}\nBEC_SQL_USER=postgres\n"
@@ -48,6 +51,7 @@ def bec(postgres: Any, endpoint: Endpoint, tmp_path: Path) -> Any:
     server.close()
 
 
+@pytest.mark.share
 def test_the_guides_quick_start(bec: Callable[..., str], postgres: Any, endpoint: Endpoint) -> None:
     """Whoever follows it would be stopped at one of its steps."""
     folder: Path = bec.folder  # type: ignore[attr-defined]
