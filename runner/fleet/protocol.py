@@ -17,6 +17,9 @@ FAILED_IN_A_ROW = 10
 LEASE_PARTS = 4
 """A lease is extended that often before it is over."""
 
+LONGEST_BEAT = 60.0
+"""Seconds: one that is silent for longer is told as stuck, however long its lease is."""
+
 GRACE = 30.0
 """Seconds before a lease is over, by our clock, until when a tree must have been ended."""
 
@@ -80,8 +83,8 @@ def pause_reason(newest: Sequence[TaskState], reason: str) -> str | None:
 
 
 def extends_every(lease: float) -> float:
-    """Seconds between two extensions of a lease."""
-    return lease / LEASE_PARTS
+    """Seconds between two extensions of a lease, which are the worker's beats, too."""
+    return min(lease / LEASE_PARTS, LONGEST_BEAT)
 
 
 def ends_before(lease: float) -> float:
