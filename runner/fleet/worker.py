@@ -110,7 +110,7 @@ class Worker:
         """Work until nothing is left, or it is stopped. Raises RunnerError."""
         lease, own = self._options.lease, self._database.another()
         keeper = LeaseKeeper(own, self._id, lease, self._say, self.drain)
-        empty = 0
+        empty, idle_since = 0, time.monotonic()
         try:
             while not self._takes_none.is_set():
                 taken = self._patiently(self._take)
@@ -118,11 +118,13 @@ class Worker:
                     empty = 0
                     self._step("claimed")
                     self._attend(taken, keeper)
+                    idle_since = time.monotonic()
                 elif not self._takes_none.is_set():
                     empty += 1
                     self._patiently(self._sweep)
                     if 0 < self._options.shutdown_after_empty <= empty:
-                        if self._patiently(self._nothing_left):
+                        since = idle_since
+                        if self._patiently(lambda: self._nothing_left(since)):  # noqa: B023
                             break
         finally:
             keeper.close()
@@ -143,8 +145,11 @@ class Worker:
         self._job = job
         self._source.sweep(job)
 
-    def _nothing_left(self) -> bool:
-        """One idle worker stays while tasks run elsewhere or wait for their next attempt."""
+    def _nothing_left(self, idle_since: float) -> bool:
+        """One idle worker stays while tasks run elsewhere or wait for their next attempt.
+
+        Another counts only if it was heard of since this one is idle: it may have been killed.
+        """
         backlog = self._database.views.backlog(self._job.id)
         if self._job.paused:
             return True
@@ -152,7 +157,8 @@ class Worker:
             return False
         if not backlog.waiting and not backlog.running:
             return True
-        return not self._database.is_first_idle(self._job.id, self._id, self._options.lease)
+        idle = time.monotonic() - idle_since
+        return not self._database.is_first_idle(self._job.id, self._id, idle)
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
         """What ``call`` returns, once the database answers. Raises DatabaseAwayError when it is
