@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runner.batch.container
@@ -23,6 +23,7 @@ ROOM = Path(runner.batch.container.__file__).parent
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,9}\Z"), TEXT), TEXT)
 def test_no_value_leaves_its_quotes(variables: dict[str, str], command: str) -> None:
     """A value with a quote or a newline in it would be run as a command."""
