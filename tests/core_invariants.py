@@ -98,7 +98,7 @@ def check_records(scheduler: Scheduler) -> None:
             assert state.slot is not None
             slots.append(state.slot)
         if state.fetching:
-            assert job.input_paths or job.checkpoint_paths
+            assert job.input_paths or job.checkpoint_paths or job.inputs
             assert state.status in WAITING and (state.needs_check or not state.fetched)
         if state.live is not None and job.input_paths and not state.live.over:
             assert state.live.before.fetched, "it runs without its inputs"
@@ -108,10 +108,10 @@ def check_records(scheduler: Scheduler) -> None:
         if state.results_uploaded is not None and state.logs_uploaded is not None:
             assert job.kept_paths and state.status is JobStatus.COMPLETED
             assert state.logs_uploaded or not state.results_uploaded
-        assert state.logs_uploaded is None or state.attempt
+        assert state.logs_uploaded is None or state.has_files
         assert state.first_started_at is None or state.attempt
         if state.status is JobStatus.COMPLETED:
-            assert state.exit_code == 0
+            assert state.exit_code == (0 if state.taken_from is None else None)
             assert not state.timed_out
     assert len(set(slots)) == len(slots), "two trees share a slot"
     assert len(scheduler.live) <= scheduler.most

@@ -48,9 +48,7 @@ FARGATE_LIFE = 14 * 86_400.0
 FARGATE_GRACE = float(MOST_STOP_SECONDS - STOP_SPARE)
 """Seconds: Fargate waits 120 at most after SIGTERM, and logs have to be stored in them."""
 
-NAMED = 20
-"""Jobs behind another one that are named."""
-
+NAMED = 20  # jobs behind another one that are named
 _NO_CONTAINER = "AWS Batch runs every command in a container"
 
 
@@ -69,9 +67,7 @@ class BatchFacts:
     fair_share: bool | None = None
 
 
-HONOURED = ""
-"""In a table: the field means there what it means here."""
-
+HONOURED = ""  # in a table: the field means there what it means here
 QUEUE_TABLE: dict[str, str] = {
     "queue_id": HONOURED,
     "queue_name": HONOURED,
@@ -124,6 +120,7 @@ JOB_TABLE: dict[str, str] = {
     "hold": HONOURED,
     "expands": "what a job leaves in a container is not read on AWS Batch before it counts as "
     "completed: an array, or a job that submits a queue of its own, fans out there",
+    "inputs": HONOURED,
     "output_paths": HONOURED,
     "array": HONOURED,
     "array_parallel": HONOURED,
@@ -365,10 +362,12 @@ def _manners(queue: QueueSpec, job: JobSpec, facts: BatchFacts) -> Iterator[tupl
         grace = format_duration(queue.grace(job))
         least = format_duration(FARGATE_GRACE)
         yield ".term_grace", f"{grace} are {least} on Fargate, which waits no longer"
+    if job.inputs:
+        yield ".inputs", "what a container finds is not known before: there the job always runs"
     for number, result in enumerate(job.result_paths):
         if result.fresh == "clear" and result.path.startswith("/") and not facts.shared:
-            told = "is cleared where the job's containers share it: files of the image stay"
-            yield f".result_paths[{number}]", f"{quoted(result.path)} {told}, and are told"
+            told = f"{quoted(result.path)} is cleared where the job's containers share it"
+            yield f".result_paths[{number}]", f"{told}: files of the image stay"
     folder = job.working_directory or queue.working_directory
     if folder and folder.startswith("/") and not facts.shared:
         own = ".working_directory" if job.working_directory else ""

@@ -54,6 +54,9 @@ def check_flags(arguments: argparse.Namespace, *, region: bool = False) -> None:
     if arguments.target is not None:
         if getattr(arguments, "simulate", False):
             raise UsageError("--simulate runs nothing, on AWS Batch neither: leave out --target")
+        if getattr(arguments, "reuse", False):
+            why = "what a container finds is not known before it runs"
+            raise UsageError(f"--reuse: on AWS Batch every job is run: {why}")
         return
     for name, flag in _FLAGS.items():
         if getattr(arguments, name, None) and not (region and name == "region"):

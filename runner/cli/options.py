@@ -209,6 +209,11 @@ def add_again(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--fresh", action="store_true", help="set the former run aside and begin anew"
     )
+    group.add_argument(
+        "--reuse",
+        action="store_true",
+        help="with --fresh: take jobs with `inputs` as completed for which nothing has changed",
+    )
     add_mending(group)
 
 

@@ -80,6 +80,13 @@ class SendNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepFingerprint:
+    """Keep what a completed job depended on, and made, so that a later run may leave it out."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
 class FinishQueue:
     """Nothing is left to do: the queue has ended, or is interrupted and may be resumed."""
 
@@ -95,5 +102,6 @@ Action = (
     | FetchInputs
     | SaveCheckpoint
     | SendNotice
+    | KeepFingerprint
     | FinishQueue
 )

@@ -23,7 +23,7 @@ from runner.core.consequences import (
 )
 from runner.core.disk_space import IN_RESERVE, show_shortage
 from runner.core.growth import expand, fault_of, judge
-from runner.core.inputs import begin_fetches, fail_for_good
+from runner.core.inputs import DIFFERS, begin_fetches, fail_for_good
 from runner.core.queue_records import QueueRecords
 from runner.core.rerun import as_new, behind
 from runner.core.states import (
@@ -159,7 +159,7 @@ def _waiting_for(records: QueueRecords, index: int) -> Iterator[int]:
 
 
 def _reason(records: QueueRecords, index: int, before: JobState, *, in_reserve: bool) -> str | None:
-    if before.reason in (LOST, GONE):
+    if before.reason in (LOST, GONE) or (before.reason or "").startswith(DIFFERS):
         # Why a job that had completed runs at all is asked for as long as it does.
         return before.reason
     if in_reserve:
@@ -247,7 +247,11 @@ def on_ended(records: QueueRecords, event: ev.AttemptEnded) -> None:
     document = records.document
     after = conclude(document.jobs[index], records.jobs[index], event, document.global_timeout)
     _tell_end(records, event, live, after)
-    rerun = records.jobs[index].rerun
+    before = records.jobs[index]
+    rerun = before.rerun
+    if after.status is JobStatus.COMPLETED and (before.reason or "").startswith(DIFFERS):
+        # Why it ran at all is asked for afterwards, too.
+        after = replace(after, reason=before.reason)
     added = range(0)
     if after.status is JobStatus.COMPLETED and event.fan_out is not None and not rerun:
         added = expand(records, now, index, event.fan_out)

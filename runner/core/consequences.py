@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from runner.core import job_ends
-from runner.core.actions import CollectResults, EndBackground
+from runner.core.actions import CollectResults, EndBackground, KeepFingerprint
 from runner.core.arrays import ArrayState
 from runner.core.queue_records import QueueRecords
 from runner.core.readiness import Readiness, Skip
@@ -49,7 +49,7 @@ def end(records: QueueRecords, wall: float, ends: Sequence[tuple[int, JobState]]
 
 
 def _record(records: QueueRecords, wall: float, index: int, state: JobState) -> None:
-    if records.collects and state.attempt:
+    if records.collects and state.has_files:
         state = job_ends.to_be_stored(records.document.jobs[index], state)
     old = records.jobs[index]
     if old.live is None:
@@ -62,6 +62,8 @@ def _record(records: QueueRecords, wall: float, index: int, state: JobState) -> 
     records.changes.urgent = True
     if state.collecting and not old.collecting:
         records.act(CollectResults(index))
+    if state.status is JobStatus.COMPLETED and records.document.jobs[index].inputs:
+        records.act(KeepFingerprint(index))
 
 
 def _has_failed(array: ArrayState) -> bool:

@@ -24,6 +24,7 @@ _Status = TypeVar("_Status", JobStatus, QueueStatus)
 
 JOB_CAUSES: dict[tuple[JobStatus, JobStatus], str] = {
     (_J.PENDING, _J.RUNNING): "started",
+    (_J.PENDING, _J.COMPLETED): "unchanged",
     (_J.PENDING, _J.SKIPPED): "run_if not met, or stopped before it",
     (_J.PENDING, _J.CANCELLED): "cancel",
     (_J.PENDING, _J.FAILED): "inputs or secrets missing, or no time for a retry",

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.core.input_events import InputsChanged as InputsChanged
+from runner.core.input_events import InputsDelayed as InputsDelayed
+from runner.core.input_events import InputsFetched as InputsFetched
 from runner.core.intake import FanOut as FanOut
 from runner.core.intake import IntakeChanged as IntakeChanged
 from runner.core.intake import JobsAdded as JobsAdded
@@ -195,31 +198,6 @@ class OutputsChecked:
 
 
 @dataclass(frozen=True, slots=True)
-class InputsFetched:
-    """A job's inputs are there after so many seconds; or never will be, for this ``error``.
-
-    ``restored``: so many files of its checkpoint had to be brought back. ``lost``: why it has to
-    do without one.
-    """
-
-    now: Now
-    job: int
-    seconds: float
-    error: str | None = None
-    restored: int = 0
-    lost: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class InputsDelayed:
-    """A job's inputs aren't there yet: ``error`` says why, and it is tried again."""
-
-    now: Now
-    job: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
 class CheckpointSaved:
     """What an interrupted attempt had saved is stored, as so many files; or isn't, and why."""
 
@@ -375,6 +353,7 @@ Event = (
     | ResultsDelayed
     | OutputsChecked
     | InputsFetched
+    | InputsChanged
     | InputsDelayed
     | CheckpointSaved
     | StoreClaimed

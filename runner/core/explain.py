@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.core.consequences import HELD
+from runner.core.inputs import DIFFERS
+from runner.core.states import UNCHANGED
 from runner.model.elements import split_name
 
 NAMED = 5
@@ -98,7 +100,8 @@ def of_queue(now: Situation) -> list[Reason]:
 
 
 def of_job(now: Situation, row: Row) -> list[Reason]:
-    """Why a job stands as it does; nothing of one that runs or has gone well."""
+    """Why a job stands as it does; of one that runs or has gone well only whether its inputs have
+    changed."""
     match row["status"]:
         case "pending":
             return list(_pending(now, row))
@@ -112,7 +115,18 @@ def of_job(now: Situation, row: Row) -> list[Reason]:
         case "cancelled":
             retry = now.command(f"retry {row['job_id']}")
             return [Reason("cancelled", row.get("reason") or "it was cancelled", (retry,))]
-    return list(_results(now, row))
+    return [*_changes(now, row), *_results(now, row)]
+
+
+def _changes(now: Situation, row: Row) -> Iterator[Reason]:
+    """Why a job with `inputs` runs, has run, or was not run."""
+    reason = str(row.get("reason") or "")
+    if reason == UNCHANGED:
+        again = now.command(f"retry --completed {row['job_id']}")
+        text = "it was not run: nothing that it depends on has changed since its last run"
+        yield Reason(reason, text, (f"{again} runs it",))
+    elif reason.startswith(DIFFERS):
+        yield Reason("changed", f"it was run again, for this has {reason}")
 
 
 # -- waiting -------------------------------------------------------------------------------------

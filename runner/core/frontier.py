@@ -320,7 +320,10 @@ class Frontier:
 
     def _lacks_inputs(self, index: int) -> bool:
         state = self._jobs[index]
-        return state.needs_check or (bool(self._document[index].input_paths) and not state.fetched)
+        if state.needs_check:
+            return True
+        job = self._document[index]
+        return not state.fetched and bool(job.input_paths or job.inputs)
 
     def is_free(self, index: int) -> bool:
         """Nothing holds it: no wait, no fetch, no former attempt's tree or files to be stored."""

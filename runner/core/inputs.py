@@ -13,11 +13,14 @@ from runner.core.actions import FetchInputs
 from runner.core.consequences import end, reconsider
 from runner.core.events import InputsDelayed, InputsFetched, Now
 from runner.core.queue_records import QueueRecords
-from runner.core.states import ENDED, JobState, JobStatus
+from runner.core.states import ENDED, UNCHANGED, JobState, JobStatus
 from runner.model.durations import format_duration
 
 FETCHING = "fetching inputs"
 RESTORING = "looking for its checkpoint"
+LOOKING = "looking for changes"
+DIFFERS = "changed: "
+"""How the reason begins of a job that runs for what has changed since its last run."""
 
 AHEAD = 1
 """So many jobs more than may run at once have inputs on the disk, or on their way, and don't run:
@@ -40,7 +43,10 @@ def begin_fetches(records: QueueRecords, now: Now) -> None:
 
 
 def _doing(records: QueueRecords, index: int) -> str:
-    return FETCHING if records.document.jobs[index].input_paths else RESTORING
+    job = records.document.jobs[index]
+    if job.input_paths:
+        return FETCHING
+    return LOOKING if job.inputs and not records.jobs[index].needs_check else RESTORING
 
 
 def _held(records: QueueRecords) -> int:
@@ -72,9 +78,33 @@ def on_inputs_fetched(records: QueueRecords, event: InputsFetched) -> None:
         message = f"timed out after {format_duration(job.timeout)}, still {FETCHING}"
         fail_for_good(records, wall, index, replace(state, timed_out=True, error_message=message))
         return
+    if event.unchanged is not None and state.status is JobStatus.PENDING:
+        _take_over(records, event, event.unchanged, state)
+        return
+    if event.why is not None:
+        records.tell(wall, index, "runs_again", why=event.why)
+        state = replace(state, reason=f"{DIFFERS}{event.why}")
     records.put(index, replace(state, fetched=True, input_seconds=counted))
     records.changes.urgent = True
     reconsider(records, wall, (index,))
+
+
+def _take_over(
+    records: QueueRecords, event: InputsFetched, unchanged: tuple[str, str], state: JobState
+) -> None:
+    """Nothing has changed since its last run: what that has left is this one's."""
+    taken_from, origin = unchanged
+    if event.results:
+        records.tell(event.now.wall, event.job, "outputs_restored", files=event.results)
+    after = replace(
+        state,
+        status=JobStatus.COMPLETED,
+        completed_at=event.now.wall,
+        reason=UNCHANGED,
+        taken_from=taken_from,
+        origin=origin,
+    )
+    end(records, event.now.wall, [(event.job, after)])
 
 
 def fail_for_good(records: QueueRecords, wall: float, index: int, state: JobState) -> None:

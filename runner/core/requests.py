@@ -69,7 +69,11 @@ def on_retry(records: QueueRecords, event: ev.RetryRequested) -> None:
     if queue.status in QUEUE_ENDED:
         resumed = records.queue.resumed if records.open else RETRIED
         records.set_status(now.wall, QueueStatus.RUNNING, None, completed_at=None, resumed=resumed)
+    asked = set(range(len(records.jobs)) if event.jobs is None else event.jobs)
+    completed = [i for i in again if i in asked and records.jobs[i].status is JobStatus.COMPLETED]
     run_again(records, now.wall, again)
+    for index in completed:
+        records.put(index, replace(records.jobs[index], forced=True))
     doubt_needed(records, again)
     reconsider(records, now.wall, again)
 

@@ -78,7 +78,7 @@ def collect_again(records: QueueRecords, wall: float) -> None:
     before = [i for i, s in enumerate(records.jobs) if s.status in ENDED or s.collecting]
     for index in before:
         state = records.jobs[index]
-        ran = state.status in ENDED and state.attempt > 0
+        ran = state.status in ENDED and state.has_files
         if state.restoring:
             continue  # first it has to be seen whether there is anything left to be stored
         if ran and records.collects and (state.collecting or not state.uploaded):

@@ -16,7 +16,8 @@ RESUME = "resume"
 
 @dataclass(frozen=True, slots=True)
 class RunMode:
-    """``fresh``: set aside and begun anew. The others go together.
+    """``fresh``: set aside and begun anew, with all jobs; with ``reuse`` without those for which
+    nothing has changed. The others go together.
 
     ``retry_failed``: what failed, was skipped or cancelled runs again, as the given document has
     it. ``update``: jobs that are new, gone, or changed before they started are accepted.
@@ -28,10 +29,13 @@ class RunMode:
     retry_failed: bool = False
     update: bool = False
     rerun_changed: bool = False
+    reuse: bool = False
 
     def __post_init__(self) -> None:
+        if self.reuse and not self.fresh:
+            raise UsageError("--reuse: is for --fresh, which otherwise runs every job again")
         if self.fresh and self.mends:
-            others = replace(self, fresh=False).flags
+            others = replace(self, fresh=False, reuse=False).flags
             raise UsageError(f"--fresh: begins anew, so it doesn't go with {others}")
 
     @property

@@ -115,6 +115,8 @@ class Scheduler(QueueRecords):
                 on_outputs_checked(self, event)
             case ev.InputsFetched():
                 on_inputs_fetched(self, event)
+            case ev.InputsChanged(now, job, why):
+                self.tell(now.wall, job, "inputs_changed", why=why)
             case ev.InputsDelayed():
                 on_inputs_delayed(self, event)
             case ev.CheckpointSaved():

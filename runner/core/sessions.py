@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runner.core import checkpoints, termination
+from runner.core.actions import KeepFingerprint
 from runner.core.clocks import catch_up
 from runner.core.consequences import end_background, end_halted, give_up, reconsider
 from runner.core.events import Now, SessionOpened, StateWentBack
@@ -106,6 +107,9 @@ def on_survivors_told(records: QueueRecords, now: Now) -> None:
     tell_again(records)
     collect_again(records, now.wall)
     check_doubted(records, now.wall)
+    for index, job in enumerate(records.document.jobs):
+        if job.inputs and records.jobs[index].status is JobStatus.COMPLETED:
+            records.act(KeepFingerprint(index))
     if records.queue.status in QUEUE_ENDED:
         return
     _tell_resumed(records, now)

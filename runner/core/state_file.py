@@ -133,8 +133,8 @@ class StateFileJob:
 
     @property
     def should_be_stored(self) -> bool:
-        """Whether it ran and has ended: an upload was due."""
-        return self.attempt > 0 and self.status in ENDED
+        """Whether it ran, or stands as it ran before, and has ended: an upload was due."""
+        return self.status is JobStatus.COMPLETED or (self.attempt > 0 and self.status in ENDED)
 
 
 @dataclass(frozen=True, slots=True)

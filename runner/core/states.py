@@ -56,7 +56,7 @@ _J = JobStatus
 _Q = QueueStatus
 
 JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    _J.PENDING: frozenset({_J.RUNNING, _J.SKIPPED, _J.CANCELLED, _J.FAILED}),
+    _J.PENDING: frozenset({_J.RUNNING, _J.COMPLETED, _J.SKIPPED, _J.CANCELLED, _J.FAILED}),
     _J.RUNNING: frozenset({_J.COMPLETED, _J.FAILED, _J.CANCELLED, _J.INTERRUPTED, _J.PENDING}),
     _J.INTERRUPTED: frozenset({_J.RUNNING, _J.FAILED, _J.CANCELLED}),
     _J.FAILED: frozenset({_J.PENDING}),
@@ -65,7 +65,11 @@ JOB_TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _J.COMPLETED: frozenset({_J.PENDING}),
 }
 """An ended job runs again by a request to retry, by a changed document, or because one that it
-depends on does; ``completed`` also when what it made is lost and another job needs that."""
+depends on does; ``completed`` also when what it made is lost and another job needs that. A pending
+job completes without a run where nothing has changed since its last one."""
+
+UNCHANGED = "unchanged"
+"""The reason of a job that has completed so."""
 
 QUEUE_TRANSITIONS: dict[QueueStatus, frozenset[QueueStatus]] = {
     _Q.PENDING: frozenset({_Q.RUNNING, _Q.CANCELLED}),
@@ -129,6 +133,9 @@ class JobState:
     known yet. ``rerun``: what it depends on runs again, so it will, too, once the attempt under
     way has ended.
     ``released``: a person has let a job start that the document holds.
+    ``forced``: a person wants it to run, also if nothing has changed. ``taken_from``: the run and
+    attempt (``run/attempt``) in whose name the results that it has taken over are stored,
+    ``origin``: the ones that made them; None where it ran itself.
     ``space_failures``: how often in a row it failed in the reserve of a full disk, uncounted.
     """
 
@@ -170,6 +177,14 @@ class JobState:
     slot: Slot | None = None
     token: Token | None = None
     released: bool = False
+    forced: bool = False
+    taken_from: str | None = None
+    origin: str | None = None
+
+    @property
+    def has_files(self) -> bool:
+        """Whether it may have left any: it has run, or has taken over what a former run left."""
+        return self.attempt > 0 or self.status is JobStatus.COMPLETED
 
     @property
     def first_start(self) -> float | None:

@@ -58,6 +58,10 @@ class AttemptFiles(Protocol):
         """See that what an interrupted attempt has saved is in the store: one CheckpointSaved.
         Nothing without a store."""
 
+    def keep_fingerprint(self, job: int) -> None:
+        """See that it is known of a completed job what it depended on, and made. Nothing where
+        that can't be looked at."""
+
     def bring_log(self, job: int, attempt: int) -> None:
         """Have here what an attempt has written, as far as it can be had by now. Blocks; in any
         thread. Nothing where jobs write their logs here."""

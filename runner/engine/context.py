@@ -32,7 +32,8 @@ class EngineContext:
     are the files and folders of runner's, as real paths: no job's patterns mean them;
     ``backend`` makes what attempts run in (None: processes of this machine);
     ``journal``: a step is acted upon only once its records are in the store, for the state folder
-    may be lost; ``journal_after`` is the number of the part that is gone on from, None where this
+    may be lost; ``reuse``: what an earlier run has made may stand for what this one would;
+    ``journal_after`` is the number of the part that is gone on from, None where this
     state folder has stored the newest itself;
     ``courier`` sends notices (None: nobody does);
     ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
@@ -56,6 +57,7 @@ class EngineContext:
     own: frozenset[str] = frozenset()
     folder_id: bytes = b""
     backend: MakeBackend | None = None
+    reuse: bool = True
     journal: bool = False
     journal_after: int | None = None
     courier: Courier | None = None

@@ -20,6 +20,7 @@ from runner.core.actions import (
     EndBackground,
     FetchInputs,
     FinishQueue,
+    KeepFingerprint,
     RestoreOutputs,
     SaveCheckpoint,
     SendNotice,
@@ -335,8 +336,6 @@ class Engine:
         self._timer.stop()
         self._commits.stop_timer()
 
-    # -- actions -----------------------------------------------------------------------------
-
     def _act(self, action: Action) -> None:
         match action:
             case StartAttempt():
@@ -355,6 +354,8 @@ class Engine:
                 self.files.save_checkpoint(job)
             case SendNotice(notice):
                 self.notices.send(notice)
+            case KeepFingerprint(job):
+                self.files.keep_fingerprint(job)
             case FinishQueue(status):
                 if not self._finished.done():
                     self._finished.set_result(status)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner.core import events as ev
@@ -18,6 +18,7 @@ from runner.engine.backoff import backoff
 from runner.engine.call_threads import CallThreads
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
+from runner.engine.fingerprints import Fingerprints
 from runner.model.elements import split_name
 from runner.results.layout import Layout
 from runner.results.store import StoreError
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     # the start of a `run`.
     from runner.results.checkpoint import BroughtBack, JobCheckpoint
     from runner.results.download.inputs import InputsWanted
+    from runner.results.fingerprint.examination import Examined, Subject
     from runner.results.s3.store import S3Store
+
+    _Found = tuple[BroughtBack, Examined | None]
 
 JOBS_AT_ONCE = 2
 """Jobs whose inputs are fetched at once; of each several files are."""
@@ -55,8 +59,13 @@ class InputFetches:
     """The fetches of one session. ``post`` takes the events that come of them."""
 
     def __init__(
-        self, context: EngineContext, scheduler: Scheduler, post: Callable[[ev.Event], None]
+        self,
+        context: EngineContext,
+        scheduler: Scheduler,
+        post: Callable[[ev.Event], None],
+        fingerprints: Fingerprints | None,
     ) -> None:
+        self._fingerprints = fingerprints
         self._context = context
         self._scheduler = scheduler
         self._post = post
@@ -82,8 +91,11 @@ class InputFetches:
     def _start(self, job: int, fetch: _Fetch) -> None:
         fetch.timer = None
         inputs, checkpoint = self._describe(job, fetch), self._checkpoint(job)
+        subject: Subject | None = None
+        if self._fingerprints is not None and self._scheduler.document.jobs[job].inputs:
+            subject = self._fingerprints.subject(job)
         work = self._loop.run_in_executor(
-            self._call_threads, self._work, job, fetch, inputs, checkpoint
+            self._call_threads, self._work, job, fetch, inputs, checkpoint, subject
         )
         work.add_done_callback(lambda future: self._ended(job, fetch, future))
 
@@ -121,18 +133,25 @@ class InputFetches:
         )
 
     def _work(
-        self, job: int, fetch: _Fetch, wanted: InputsWanted, checkpoint: JobCheckpoint | None
-    ) -> BroughtBack:
+        self,
+        job: int,
+        fetch: _Fetch,
+        wanted: InputsWanted,
+        checkpoint: JobCheckpoint | None,
+        subject: Subject | None,
+    ) -> _Found:
         from runner.results.checkpoint import BroughtBack, restore_checkpoint
         from runner.results.download.inputs import fetch_inputs
 
         self._loop.call_soon_threadsafe(self._begun, job, fetch)
         if wanted.paths:
             fetch_inputs(self._store_of, wanted)
-        store = self._context.results
-        if checkpoint is None or store is None:
-            return BroughtBack()
-        return restore_checkpoint(store, Layout(), checkpoint, fetch.check)
+        store, back = self._context.results, BroughtBack()
+        if checkpoint is not None and store is not None:
+            back = restore_checkpoint(store, Layout(), checkpoint, fetch.check)
+        if subject is None or self._fingerprints is None:
+            return back, None
+        return back, self._fingerprints.examine(job, subject, fetch.tries, fetch.check)
 
     def _store_of(self, bucket: str) -> S3Store:
         from runner.results.s3.store import S3Store
@@ -157,7 +176,7 @@ class InputFetches:
             self._call_off(job)
             self._post(ev.InputsFetched(now(), job, timeout))
 
-    def _ended(self, job: int, fetch: _Fetch, future: asyncio.Future[BroughtBack]) -> None:
+    def _ended(self, job: int, fetch: _Fetch, future: asyncio.Future[_Found]) -> None:
         if future.cancelled() or self._closed or self._jobs.get(job) is not fetch:
             if not future.cancelled():
                 future.exception()  # seen: nobody is interested
@@ -175,9 +194,15 @@ class InputFetches:
         told = str(error) if error is not None else None
         if error is not None and not isinstance(error, InputError):
             told = f"input: {error!r}"  # a bug: better told than waited for
-        found = future.result() if error is None else BroughtBack()
+        found, examined = future.result() if error is None else (BroughtBack(), None)
         self._call_off(job)
-        self._post(ev.InputsFetched(now(), job, seconds, told, found.files, found.lost))
+        event = ev.InputsFetched(now(), job, seconds, told, found.files, found.lost)
+        if examined is not None:
+            event = replace(event, why=examined.why, results=examined.restored)
+            if (former := examined.unchanged) is not None:
+                names = f"{former.run_id}/{former.attempt}", former.origin
+                event = replace(event, unchanged=names)
+        self._post(event)
 
     def _call_off(self, job: int) -> None:
         fetch = self._jobs.pop(job, None)

@@ -10,6 +10,7 @@ from runner.core.scheduler import Scheduler
 from runner.core.states import QueueStatus
 from runner.engine.backend import StoreOwnership
 from runner.engine.context import EngineContext
+from runner.engine.fingerprints import Fingerprints
 from runner.engine.input_fetches import InputFetches
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class LocalFiles:
-    """See AttemptFiles. ``ownership`` None: nothing is stored, only inputs are fetched."""
+    """See AttemptFiles. ``ownership`` None: nothing is stored, only inputs are fetched.
+    ``fingerprints`` are this object's own from then on; None: no job is taken as unchanged."""
 
     def __init__(
         self,
@@ -25,8 +27,12 @@ class LocalFiles:
         scheduler: Scheduler,
         post: Callable[[ev.Event], None],
         ownership: StoreOwnership | None,
+        fingerprints: Fingerprints | None = None,
     ) -> None:
-        self._input_fetches = InputFetches(context, scheduler, post)
+        self._fingerprints = fingerprints
+        if fingerprints is not None:
+            fingerprints.ownership = ownership
+        self._input_fetches = InputFetches(context, scheduler, post, fingerprints)
         self._uploads: Uploads | None = None
         if ownership is not None:
             # Imported here: without a store a `run` starts in less time.
@@ -64,6 +70,11 @@ class LocalFiles:
         if self._uploads is not None:
             self._uploads.checkpoints.add(job)
 
+    def keep_fingerprint(self, job: int) -> None:
+        """See AttemptFiles."""
+        if self._fingerprints is not None:
+            self._fingerprints.keep(job)
+
     def bring_log(self, job: int, attempt: int) -> None:
         """See AttemptFiles. It is here."""
 
@@ -71,6 +82,8 @@ class LocalFiles:
         """See AttemptFiles."""
         if self._uploads is not None:
             await self._uploads.finish(status, until)
+        if self._fingerprints is not None:
+            await self._fingerprints.finish(until)
 
     async def let_go(self) -> None:
         """See AttemptFiles. A read may hang for a minute."""
@@ -79,11 +92,15 @@ class LocalFiles:
     def stop(self) -> None:
         """See AttemptFiles."""
         self._input_fetches.stop()
+        if self._fingerprints is not None:
+            self._fingerprints.stop()
         if self._uploads is not None:
             self._uploads.stop()
 
     def join(self) -> None:
         """See AttemptFiles."""
         self._input_fetches.join()
+        if self._fingerprints is not None:
+            self._fingerprints.join()
         if self._uploads is not None:
             self._uploads.join()

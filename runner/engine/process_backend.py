@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TYPE_CHECKING
 
 from runner.core import events as ev
 from runner.core.actions import StartAttempt
@@ -19,6 +20,7 @@ from runner.engine.backend import AttemptFiles, StoreOwnership
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
 from runner.engine.file_sync import sync_for
+from runner.engine.fingerprints import Fingerprints
 from runner.engine.local_files import LocalFiles
 from runner.engine.secret_fetches import Delayed, Fetched, Ready, SecretRefused
 from runner.engine.signals import end_background, signal_attempt
@@ -28,6 +30,9 @@ from runner.process.adoption import FoundAttempt, Survivors, examine
 from runner.process.identity import Process, boot_id
 from runner.process.shim_records import Exit, ShimRecordFile, Work
 from runner.process.spawner import Request, Spawner
+
+if TYPE_CHECKING:
+    from runner.results.fingerprint.examination import Subject
 
 STRAY_GRACE = 10.0
 """Seconds at most between SIGTERM and SIGKILL for an attempt that the state knows nothing of."""
@@ -70,6 +75,7 @@ class ProcessBackend:
         base = {**context.environment, **scheduler.document.env}
         self._spawner = Spawner(self._shim_records, self, base, context.user, context.jobs_unit)
         self._survivors = Survivors(self._shim_records, self._spawner, self)
+        self._fingerprints = Fingerprints(context, scheduler, post)
         self._preparation = StartPreparation(context, scheduler, post, self._on_prepared)
         self._enders = ThreadPoolExecutor(ENDERS, thread_name_prefix="ender")
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="syncer")
@@ -80,7 +86,8 @@ class ProcessBackend:
 
     def files(self, ownership: StoreOwnership | None) -> AttemptFiles:
         """See AttemptBackend."""
-        return LocalFiles(self._context, self._scheduler, self._post, ownership)
+        post, prints = self._post, self._fingerprints
+        return LocalFiles(self._context, self._scheduler, post, ownership, prints)
 
     def warm_up(self) -> None:
         """Have a shim ready before the first job needs it."""
@@ -209,22 +216,30 @@ class ProcessBackend:
             usage=ev.Usage(*end.usage) if end is not None and end.usage is not None else None,
             short_of_space=outcome != _DONE and self._short_of_space(),
         )
-        if outcome == _DONE and duration is not None and duration >= DURABLE_AFTER:
-            document = self._scheduler.document
-            described = document.jobs[job]
+        synced = outcome == _DONE and duration is not None and duration >= DURABLE_AFTER
+        inputs = outcome == _DONE and bool(self._scheduler.document.jobs[job].inputs)
+        if not (synced or inputs):
+            self._report(token, event)
+            return
+        subject = self._fingerprints.subject(job) if inputs else None
+        work = self._loop.run_in_executor(self._syncers, self._before_end, job, subject, synced)
+
+        def done(_: asyncio.Future[None]) -> None:
+            if not self._closed:
+                self._report(token, event)
+
+        work.add_done_callback(done)
+
+    def _before_end(self, job: int, subject: Subject | None, sync: bool) -> None:
+        """What is done before a job is called completed. In a thread."""
+        document = self._scheduler.document
+        described = document.jobs[job]
+        if subject is not None:
+            self._fingerprints.seal(job, self._scheduler.jobs[job].attempt, subject)
+        if sync:
             folder = self._context.working_directory(document, described)
             paths = [result.path for result in described.kept_paths]
-            work = self._loop.run_in_executor(
-                self._syncers, sync_for, folder, paths, self._context.rights
-            )
-
-            def synced(_: asyncio.Future[None]) -> None:
-                if not self._closed:
-                    self._report(token, event)
-
-            work.add_done_callback(synced)
-        else:
-            self._report(token, event)
+            sync_for(folder, paths, self._context.rights)
 
     def voided(self, token: str, reason: str | None) -> None:
         """See SpawnerListener."""

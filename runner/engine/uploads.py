@@ -212,7 +212,10 @@ class Uploads:
             checked=frozenset(described.fresh_paths("check")),
             own=self._context.own,
             ended_at=state.completed_at,
-            first_start=state.first_start,
+            # What was taken over is older than the job, and is what it is.
+            first_start=state.first_start if state.taken_from is None else None,
+            logs=state.attempt > 0,
+            former=_former(state.taken_from),
         )
 
     def wake(self) -> None:
@@ -363,3 +366,8 @@ def _outcome(future: asyncio.Future[UploadOutcome]) -> UploadOutcome:
 
 def _as_trouble(error: BaseException) -> str:
     return f"internal error: {type(error).__name__}: {error}"
+
+
+def _former(taken_from: str | None) -> tuple[str, int] | None:
+    run, _, attempt = (taken_from or "").rpartition("/")
+    return (run, int(attempt)) if run else None

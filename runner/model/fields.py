@@ -357,6 +357,7 @@ JOB_FIELDS: dict[str, Check] = {
     "allow_failure": check_boolean,
     "hold": check_boolean,
     "expands": check_text,
+    "inputs": each(_glob, _GLOBS),
     "output_paths": each(_result(RESULT_FIELDS), _GLOBS),
     **ARRAY_FIELDS,
     **JOB_PLACEMENT,

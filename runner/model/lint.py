@@ -74,6 +74,8 @@ def _in_job(queue: QueueSpec, job: JobSpec) -> _Found:
         yield from _path(f".input_paths[{number}].path", source.path)
     yield from _results(job)
     yield from _shared(job)
+    if job.inputs and job.keep_background:
+        yield ".inputs", "with keep_background the job is run each time: what it leaves is needed"
     if job.timeout > queue.global_timeout:
         limit = format_duration(queue.global_timeout)
         told = f"is longer than the whole queue may take (global_timeout, {limit})"

@@ -189,6 +189,12 @@ class Job(JobInShort):
         description="What is fetched from S3 before the first attempt.",
         examples=[[{"s3": "s3://bucket/data/", "path": "/data/in/"}]],
     )
+    inputs: list[Glob] = Field(
+        default_factory=list,
+        description="Globs of the files that it reads: while these, its command, env, image and "
+        "what it depends on are as they were, its last results stand and it isn't run.",
+        examples=[["src/**/*.py", "data/raw.csv"]],
+    )
     inputs_in_timeout: bool = Field(
         default=False, description="Count the time that the inputs take as the attempt's."
     )

@@ -96,7 +96,9 @@ class JobSpec:
     files for the jobs that depend on this one, which are no results. ``array`` None: one command.
     ``allow_failure``: a failure is tolerated, and dependants take it for success.
     ``hold``: it starts when a person releases it. ``expands``: the file in which it leaves further
-    jobs, which are added to the queue when it has completed.
+    jobs, which are added to the queue when it has completed. ``inputs``: globs of the
+    files that it reads: as long as they and all else that it depends on are as they were it is not
+    run again.
     """
 
     job_id: str
@@ -121,6 +123,7 @@ class JobSpec:
     allow_failure: bool = False
     hold: bool = False
     expands: str | None = None
+    inputs: tuple[str, ...] = ()
 
     @property
     def kept_paths(self) -> tuple[ResultSpec, ...]:

@@ -59,6 +59,7 @@ def _filled(job: JobSpec) -> dict[str, Any]:
         "checkpoint_paths": job.checkpoint_paths,
         "input_paths": job.input_paths,
         "output_paths": job.output_paths,
+        "inputs": job.inputs,
     }
     return {name: value for name, value in texts.items() if _has_index(value)}
 

@@ -23,6 +23,7 @@ Pure text; must not know any store, and never looks at a file.
     jobs/<job_id>/_abs/<whole path>    the same, of one that isn't below the working directory
     jobs/<job_id>/_abs/sha256/<hex>    a result whose path is too long; the manifest has the path
     jobs/<job_id>/manifest.json        what is there; written last
+    jobs/<job_id>/fingerprint.json.gz  what its last completed run depended on, and made
     jobs/<job_id>/checkpoint/<epoch>-<attempt>/<file>
                                        what an interrupted attempt had saved for the next
     jobs/<job_id>/checkpoint/manifest.json
@@ -73,13 +74,14 @@ _CHECKPOINT = "checkpoint"
 _JOURNAL = re.compile(r"([0-9]{12})\.json\.gz")
 _EVENTS = re.compile(r"[0-9]{12}-([0-9]{12})\.jsonl")
 _LOGS = frozenset({"stdout.log", "stderr.log"})
+_FINGERPRINT = "fingerprint.json.gz"
 _MANIFEST = "manifest.json"
 _PART = re.compile(r"([1-9][0-9]{0,8})/(stdout|stderr)\.log\.parts/([0-9]{20})")
 _RECORD = re.compile(r"[1-9][0-9]{0,8}/([0-9a-z-]{1,64})\.(claim|end|stored)\.json")
 _RELATIVE = "_rel"
 _SUBMISSION = re.compile(r"submissions/([0-9a-z-]{1,64})\.json")
 _UP = "_up"
-_RESERVED = _LOGS | {_MANIFEST, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
+_RESERVED = _LOGS | {_MANIFEST, _FINGERPRINT, _ATTEMPTS, _ABSOLUTE, _RELATIVE, _CHECKPOINT}
 
 
 def element(job_id: str, index: int | None) -> str:
@@ -233,6 +235,10 @@ class Layout:
     def manifest_key(self, job_id: str) -> str:
         """The list of what the job stored; nothing counts that it doesn't name."""
         return f"{self.job_prefix(job_id)}{_MANIFEST}"
+
+    def fingerprint_key(self, job_id: str) -> str:
+        """What the job's last completed run depended on, and made; it outlives that run."""
+        return f"{self.job_prefix(job_id)}{_FINGERPRINT}"
 
     def file_key(self, job_id: str, name: str) -> str:
         """The key of a result; `name` is one of `assign_names`."""

@@ -47,6 +47,15 @@ def set_former_run_aside(root: Path, layout: Layout, run_id: str) -> str | None:
     return str(target)
 
 
+def former_runs(root: Path) -> list[Path]:
+    """The folders of former runs, the last one first."""
+    try:
+        found = [(each.stat().st_mtime_ns, each) for each in (root / FORMER).iterdir()]
+    except OSError:
+        return []
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
 def run_of(state: Path) -> str | None:
     """The run that a folder's state names; None if there is no such state."""
     try:

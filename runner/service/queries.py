@@ -271,6 +271,9 @@ def _locate(
 
 
 def _check_attempt(job_id: str, state: JobState, attempt: int) -> None:
+    if state.status is JobStatus.COMPLETED and not state.attempt:
+        where = "the log of its last run is with its results: --from results"
+        raise NotFoundError(f"job '{job_id}' did not run, for nothing had changed: {where}")
     if not state.attempt:
         why = f" ({state.reason})" if state.reason else ""
         raise NotFoundError(f"job '{job_id}' has not started: it is {state.status.value}{why}")

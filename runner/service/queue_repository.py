@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from runner.model.document import QueueSpec
 
 AGAIN = "again"
+NO_REUSE = "no_reuse"
+"""In a queue's meta: its run takes nothing from the runs before it."""
 """The key under which it is kept how a run that another machine has stored is to be mended."""
 
 
@@ -213,6 +215,8 @@ class QueueRepository:
             meta["anonymous"] = "1"
         if again.fresh:
             meta["anew"] = "1"
+            if not again.reuse:
+                meta[NO_REUSE] = "1"
         elif again.mends:
             meta[AGAIN] = again.word
         self.log_folders.forget(queue_id)

@@ -37,7 +37,7 @@ from runner.results.runs import set_former_run_aside
 from runner.results.store import ResultStore
 from runner.rights import Rights
 from runner.service.lost_steps import make_good
-from runner.service.queue_repository import QueueRepository
+from runner.service.queue_repository import NO_REUSE, QueueRepository
 from runner.service.state_files import write_state_file
 from runner.store.database import Database, Loaded
 from runner.store.folder_id import folder_id
@@ -156,6 +156,7 @@ class _Opened:
                 folder_id=folder_id(repository.paths.folder_id) if context.results else b"",
                 own=_own(repository.paths, paths, logs, settings.run_dir),
                 backend=context.backend,
+                reuse=NO_REUSE not in loaded.meta,
                 journal=context.journal,
                 journal_after=int(journal_after) if journal_after else None,
                 courier=context.courier,

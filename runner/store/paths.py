@@ -137,11 +137,26 @@ class QueuePaths:
         """What is known of the inputs that were fetched for a job."""
         return self.root / "inputs" / f"{job_id}.json"
 
+    def fingerprint(self, job_id: str) -> Path:
+        """What a job that runs depended on when it was about to start."""
+        return self.root / "fingerprints" / f"{job_id}.json.gz"
+
+    @property
+    def hashes(self) -> Path:
+        """Of all queues: what files held when they were hashed."""
+        return self.root.parent.parent / "fingerprints" / "hashes.db"
+
+    def completed_runs(self, queue_id: str) -> Path:
+        """What the last completed runs depended on, of a queue without a result store. Not in the
+        queue's folder, for it outlives a run."""
+        return self.root.parent.parent / "fingerprints" / "queues" / queue_id
+
     @property
     def own(self) -> tuple[Path, ...]:
         """What is ours alone, the folder itself among it, which the work folder is in."""
         database = [self.database.with_name(f"state.db{more}") for more in ("", "-wal", "-shm")]
-        others = (self.shim_records, self.projection, self.socket, self.spool, self.root / "inputs")
+        noted = (self.root / "inputs", self.root / "fingerprints")
+        others = (self.shim_records, self.projection, self.socket, self.spool, *noted)
         shown = (self.document, self.given)
         return (self.root, *database, *others, *shown, self.spot_notice)
 

@@ -17,6 +17,7 @@ from runner.core.actions import (
     EndBackground,
     FetchInputs,
     FinishQueue,
+    KeepFingerprint,
     RestoreOutputs,
     SignalTree,
     StartAttempt,
@@ -37,7 +38,9 @@ from runner.model.growth import grown
 
 EPOCH = 1_700_000_000.0
 BOOT = "boot-1"
-_JobAction = type[StartAttempt | EndBackground | CollectResults | RestoreOutputs | FetchInputs]
+_JobAction = type[
+    StartAttempt | EndBackground | CollectResults | RestoreOutputs | FetchInputs | KeepFingerprint
+]
 
 
 def job(name: str, after: str = "", run_if: str = "success", **more: Any) -> JobSpec:

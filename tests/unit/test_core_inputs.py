@@ -7,10 +7,11 @@ from typing import Any
 from core_driver import Driver, drive, job
 from core_driver import document as queue_of
 
-from runner.core.actions import FetchInputs
-from runner.core.events import Exited, RetryRequested
+from runner.core.actions import CollectResults, FetchInputs, KeepFingerprint
+from runner.core.events import Exited, InputsFetched, RetryRequested
+from runner.core.explain import Situation, of_job
 from runner.core.states import QueueStatus
-from runner.model.document import InputSpec, JobSpec
+from runner.model.document import InputSpec, JobSpec, ResultSpec
 
 INPUTS = (InputSpec("s3://bucket/key", "in/"),)
 
@@ -246,3 +247,70 @@ def test_a_fetch_longer_than_the_timeout_is_the_end() -> None:
     q.fetched("a", 10.0)
     assert (q["a"].status.value, q["a"].timed_out, q["a"].attempt) == ("failed", True, 0)
     assert q["a"].error_message == "timed out after 10s, still fetching inputs"
+
+
+def looked(q: Driver, name: str, **more: Any) -> None:
+    """What it reads was looked at."""
+    q.send(InputsFetched(q.now(), q.at(name), 0.0, **more))
+
+
+def test_an_unchanged_job_completes_without_a_start() -> None:
+    """It would run for hours again; or its dependants wait for it for ever."""
+    q = drive(job("a", inputs=("in",)), job("b", "a"))
+    assert (q.fetches, q.starts, q["a"].reason) == (["a"], [], "looking for changes")
+    looked(q, "a", unchanged=("run/1", "first/1"))
+    state = q["a"]
+    assert (state.status.value, state.reason, state.attempt) == ("completed", "unchanged", 0)
+    assert (state.taken_from, state.origin, state.exit_code) == ("run/1", "first/1", None)
+    assert q.names(KeepFingerprint, q.all) == ["a"]
+    assert q.starts == ["b"]
+    q.ok("b")
+    assert q.finish is QueueStatus.COMPLETED
+
+
+def test_a_changed_job_says_why_as_long_as_it_runs() -> None:
+    """Nobody would know why the job runs again."""
+    q = drive(job("a", inputs=("in",), retry=2))
+    looked(q, "a", why='"in" changed')
+    assert (q.starts, q["a"].reason) == (["a"], 'changed: "in" changed')
+    q.fail("a")
+    q.tick(10)
+    assert q.fetches == [] and q.starts == ["a"], "a retry goes on with what it began with"
+    q.ok("a")
+    assert q.names(KeepFingerprint, q.all) == ["a"]
+
+
+def test_explain_names_what_has_changed() -> None:
+    """`runner explain JOB` would say nothing of a job that ran for hours for a changed file."""
+    rows = [
+        {"job_id": "a", "status": "completed", "reason": 'changed: "in" changed'},
+        {"job_id": "b", "status": "completed", "reason": "unchanged"},
+        {"job_id": "c", "status": "running", "reason": "changed: command differs"},
+    ]
+    now = Situation({"status": "running"}, rows, {})
+    told = [[(reason.code, reason.text) for reason in of_job(now, row)] for row in rows]
+    assert told[0] == [("changed", 'it was run again, for this has changed: "in" changed')]
+    assert told[1][0][0] == "unchanged" and told[2][0][0] == "changed"
+
+
+def test_what_a_person_wants_to_run_is_run() -> None:
+    """`retry --completed` would be answered, and nothing be done."""
+    q = drive(job("a", inputs=("in",)), job("b", "a", inputs=("in",)))
+    for name in ("a", "b"):
+        looked(q, name)
+        q.ok(name)
+    q.crash()
+    q.open(lambda now: RetryRequested(now, (0,), completed=True, dependants=True))
+    assert (q["a"].forced, q["b"].forced) == (True, False)
+    looked(q, "a")
+    assert q.starts == ["a"] and not q["a"].forced
+
+
+def test_what_was_taken_over_is_stored_for_this_run() -> None:
+    """The results of an unchanged job would be in no store of the new run."""
+    q = Driver(queue_of(job("a", inputs=("in",), result_paths=(ResultSpec("r"),))))
+    q.open(collects=True)
+    looked(q, "a", unchanged=("run/1", "first/1"))
+    assert q.names(CollectResults, q.did) == ["a"] and q["a"].results_uploaded is False
+    q.stored("a")
+    assert q["a"].results_uploaded is True and q.finish is QueueStatus.COMPLETED

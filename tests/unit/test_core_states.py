@@ -27,7 +27,7 @@ from runner.core.states import (
 from runner.errors import IllegalTransition, RecordError
 
 JOB_TABLE = """
-    pending -> running skipped cancelled failed
+    pending -> running completed skipped cancelled failed
     running -> completed failed cancelled interrupted pending
     interrupted -> running failed cancelled
     failed -> pending
@@ -128,6 +128,9 @@ FULL = JobState(
     logs_uploaded=True,
     result_error="e",
     stale_results=("old.pt",),
+    forced=True,
+    taken_from="r/1",
+    origin="r/0",
     first_started_at=0.5,
     collecting=True,
     spooled=True,

@@ -82,6 +82,7 @@ FULL: dict[str, Any] = {
             "term_grace": "500ms",
             "allow_failure": True,
             "hold": True,
+            "inputs": ["src/**/*.py", "{array_index}.csv"],
             "output_paths": ["parts/*", {"path": "extra/*", "optional": True, "fresh": "clear"}],
             "array": 200,
             "array_parallel": 20,
@@ -173,6 +174,7 @@ def test_reads_every_field() -> None:
                 create_working_directory=False,
                 allow_failure=True,
                 hold=True,
+                inputs=("src/**/*.py", "{array_index}.csv"),
                 term_grace=0.5,
                 output_paths=(ResultSpec("parts/*"), ResultSpec("extra/*", True, "clear")),
                 array=ArraySpec(200, 20, True),
@@ -862,9 +864,9 @@ HOSTILE: list[tuple[bytes, str]] = [
 @pytest.mark.parametrize(("document", "message"), HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_documents_end_soon(document: bytes, message: str) -> None:
     """A document could take the process down, or keep it busy for minutes."""
-    started = time.perf_counter()
+    started = time.process_time()
     errors = errors_of(document)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert message in errors[0] and len(errors) <= 101
 
 

@@ -31,7 +31,7 @@ COLUMNS = (
     Column("REASON", Cut.WRAP, soft=30, least=16, leave_out=3),
 )
 
-MEANINGLESS = ("results", "fresh", "retry_failed", "update", "rerun_changed", "kms_key",
+MEANINGLESS = ("results", "fresh", "reuse", "retry_failed", "update", "rerun_changed", "kms_key",
                "storage_class")  # fmt: skip
 """What concerns a run that leaves something behind."""
 

@@ -20,6 +20,9 @@ from runner.model.job_globs import chosen
 from runner.model.messages import did_you_mean, quoted
 from runner.targets.port import QueueConnection
 
+OF_CHANGES = ("changed", "unchanged")
+"""Reasons of jobs that have gone well: told of those that were named."""
+
 SHOWN = 50
 """Jobs that are shown to people where none were named."""
 
@@ -43,6 +46,9 @@ def execute(arguments: argparse.Namespace) -> int:
             found[name].append(reason)
     about = of_queue(now)
     if not arguments.jobs:
+        found = {
+            name: [r for r in told if r.code not in OF_CHANGES] for name, told in found.items()
+        }
         rows = [row for row in rows if found[row["job_id"]]]
     if arguments.json:
         print(json.dumps(_view(now, about, rows, found)))

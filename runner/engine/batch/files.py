@@ -106,6 +106,9 @@ class BatchFiles:
             self._looked[job, attempt] = WHOLE
         return whole
 
+    def keep_fingerprint(self, job: int) -> None:
+        """See AttemptFiles. What a container has found can't be looked at from here."""
+
     def bring_log(self, job: int, attempt: int) -> None:
         """See AttemptFiles. Of what runs not more often than its containers store more of it."""
         looked, moment = self._looked.get((job, attempt), 0.0), time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from runner.core.states import JobStatus
 from runner.errors import StateError
 from runner.results.download.log_parts import LogParts, find_parts
 from runner.results.escape import shown
@@ -72,7 +73,8 @@ class Planner:
     def plan(self, job: StoredJob) -> JobPlan:
         """What to have of a job. Raises StoreError."""
         plan = JobPlan(job.job_id)
-        if not (job.attempt or self._queue.unfinished):
+        taken_over = job.status is JobStatus.COMPLETED
+        if not (job.attempt or taken_over or self._queue.unfinished):
             return plan  # it never ran
         try:
             plan.manifest = self.manifest(job.job_id)

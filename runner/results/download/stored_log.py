@@ -79,7 +79,7 @@ def get_log(
 
 
 def _check(job: StoredJob, asked: int, newest: int) -> None:
-    if not newest:
+    if not newest and job.status is not JobStatus.COMPLETED:
         why = f" ({job.reason})" if job.reason else ""
         raise NotFoundError(f"job '{job.job_id}' has not started: it is {job.status.value}{why}")
     if asked > newest:

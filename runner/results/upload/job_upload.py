@@ -55,7 +55,8 @@ class JobUpload:
     `longest_name`: bytes of the longest name that the result store takes. `results`: so many of the
     patterns are of results, None: all; those behind them are of outputs, for other jobs only.
     `paths`: where the job's files are here. `checked`: those of the patterns whose files count as
-    missing where they are older than `first_start`.
+    missing where they are older than `first_start`. `former`: the run and attempt that the results
+    were stored for, where this run has taken them over: what is stored and is as it was stays.
     """
 
     job_id: str
@@ -84,6 +85,7 @@ class JobUpload:
     results: int | None = None
     paths: PathMap = SAME
     checked: frozenset[str] = frozenset()
+    former: tuple[str, int] | None = None
 
     def of_epoch(self, epoch: int) -> JobUpload:
         """The same upload, by the store's owner of this epoch."""
@@ -213,6 +215,9 @@ class _Upload:
         except StateError:
             return None  # this upload replaces it
         if manifest.run_id != self.spec.run_id:
+            if self.spec.former == (manifest.run_id, manifest.attempt) and manifest.completed:
+                kept = (file for file in manifest.files if self._is_there(file))
+                self.known = {file.key: replace(file, attempt=self.spec.attempt) for file in kept}
             return None
         if manifest.epoch > self.spec.epoch:
             raise StoreError(f"a later start of this run (epoch {manifest.epoch}) has stored {key}")

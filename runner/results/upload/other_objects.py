@@ -22,6 +22,7 @@ def remove_others(
     """Remove what is ``there`` of a job and no part of its manifest. Raises StoreError."""
     named = {file.key for file in manifest.files}
     named.add(layout.manifest_key(manifest.job_id))
+    named.add(layout.fingerprint_key(manifest.job_id))
     whole = whole_logs(layout, manifest, there)
     keys = {entry.key for entry in there}
     left = sorted(key for key in keys - named if not _is_kept(layout, manifest, key, whole))
