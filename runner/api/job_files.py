@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 
+from runner.api.command_result import COMPLETED
 from runner.api.job_errors import PayloadError
 from runner.api.job_target import CommandOutput, JobEnd
 from runner.api.payload import (
@@ -27,12 +29,13 @@ OUTPUT_KEPT = 1024 * 1024
 
 
 class JobFiles:
-    """``payloads``: the folder of calls and results. ``durable``: a power cut loses nothing, and
+    """``payloads``: the folder of calls and results; ``work_dir``: what jobs run in. ``durable``: a power cut loses nothing, and
     results stay, so that another session may attach to their jobs."""
 
-    def __init__(self, payloads: Path, logs: LogPaths, *, durable: bool) -> None:
+    def __init__(self, payloads: Path, logs: LogPaths, work_dir: str, *, durable: bool) -> None:
         self._payloads = payloads
         self._logs = logs
+        self._work_dir = work_dir
         self._durable = durable
 
     def store_call(self, job_id: str, body: bytes, path: Sequence[str]) -> PayloadReference:
@@ -75,7 +78,18 @@ class JobFiles:
         """The end of what a job's newest attempt has printed."""
         stdout, more_out = self._tail(end.job_id, "stdout")
         stderr, more_err = self._tail(end.job_id, "stderr")
-        return CommandOutput(stdout, stderr, more_out or more_err)
+        results = self.matching(end.result_paths) if end.status == COMPLETED else ()
+        return CommandOutput(stdout, stderr, more_out or more_err, results)
+
+    def matching(self, patterns: Sequence[str]) -> tuple[str, ...]:
+        """The files that match a command's `result_paths`, sorted; relative ones are meant from the
+        folder that the jobs run in. Dotfiles match like all others."""
+        found = {
+            os.path.join(self._work_dir, path)
+            for pattern in patterns
+            for path in glob(pattern, root_dir=self._work_dir, recursive=True, include_hidden=True)
+        }
+        return tuple(sorted(path for path in found if os.path.isfile(path)))
 
     def _tail(self, job_id: str, stream: str) -> tuple[str, bool]:
         try:

@@ -20,7 +20,7 @@ from runner.api.tasks import PayloadReference, Task
 class JobEnd:
     """How a job ended for good. ``status``: a job's, or `timed_out`; ``attempt``: the number of
     its last one, 0 if it never started; ``function``: whether it is a call of a function.
-    ``started_at``, ``ended_at``: wall seconds, None where not known.
+    ``started_at``, ``ended_at``: wall seconds, None where not known. ``result_paths``: of a command.
     """
 
     job_id: str
@@ -32,6 +32,7 @@ class JobEnd:
     function: bool = False
     started_at: float | None = None
     ended_at: float | None = None
+    result_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,4 +75,5 @@ def end_of(job_id: str, job: JobSpec, state: JobState) -> JobEnd:
         function=is_function(job),
         started_at=state.started_at,
         ended_at=state.completed_at,
+        result_paths=tuple(each.path for each in job.result_paths),
     )

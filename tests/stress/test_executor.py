@@ -202,6 +202,26 @@ def test_what_is_asked_for_is_done_or_refused(ex: Executor, tmp_path: Path) -> N
             Executor(target=target)
 
 
+def test_files_that_a_command_made_are_in_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`result_paths` would be taken and forgotten."""
+    monkeypatch.chdir(tmp_path)
+    with Executor(1) as ex:
+        made = ex.submit_command(
+            "mkdir -p out/a; touch out/1.txt out/a/2.txt out/.3.txt",
+            result_paths=["out/**/*.txt", f"{tmp_path}/out/1.*"],
+        )
+        names = ["out/.3.txt", "out/1.txt", "out/a/2.txt"]
+        assert made.result(PATIENCE).results == tuple(f"{tmp_path}/{name}" for name in names)
+        failed = ex.submit_command("touch x.txt; false", result_paths=["*.txt"])
+        assert failed.result(PATIENCE).results == ()
+        with pytest.raises(ValueError, match=r"result_paths\[0\]"):
+            ex.submit_command("true", result_paths=["~/x"])
+        with pytest.raises(ValueError, match="must be a list of globs"):
+            ex.submit_command("true", result_paths="x")
+
+
 # -- cancel ------------------------------------------------------------------------------------
 
 
