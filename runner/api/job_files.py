@@ -29,8 +29,8 @@ OUTPUT_KEPT = 1024 * 1024
 
 
 class JobFiles:
-    """``payloads``: the folder of calls and results; ``work_dir``: what jobs run in. ``durable``: a power cut loses nothing, and
-    results stay, so that another session may attach to their jobs."""
+    """``payloads``: the folder of calls and results; ``work_dir``: the folder that jobs run in.
+    ``durable``: a power cut loses nothing, and results stay: other sessions may attach to them."""
 
     def __init__(self, payloads: Path, logs: LogPaths, work_dir: str, *, durable: bool) -> None:
         self._payloads = payloads

@@ -20,7 +20,7 @@ from runner.api.tasks import PayloadReference, Task
 class JobEnd:
     """How a job ended for good. ``status``: a job's, or `timed_out`; ``attempt``: the number of
     its last one, 0 if it never started; ``function``: whether it is a call of a function.
-    ``started_at``, ``ended_at``: wall seconds, None where not known. ``result_paths``: of a command.
+    ``started_at``, ``ended_at``: wall seconds, None where not known. ``result_paths``: a command's.
     """
 
     job_id: str

@@ -65,7 +65,8 @@ class LocalTarget:
         self._repository = QueueRepository(settings.state_dir, settings.log_dir)
         self._payloads = self._repository.queue_paths(queue_id).payloads
         logs = self._repository.log_paths(queue_id)
-        self._files = JobFiles(self._payloads, logs, durable=durable)
+        work_dir = os.getcwd()
+        self._files = JobFiles(self._payloads, logs, work_dir, durable=durable)
         self._context = RunContext(
             callers(given(os.environ)), os.getcwd(), max_parallel=max_workers
         )
