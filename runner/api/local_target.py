@@ -67,9 +67,7 @@ class LocalTarget:
         logs = self._repository.log_paths(queue_id)
         work_dir = os.getcwd()
         self._files = JobFiles(self._payloads, logs, work_dir, durable=durable)
-        self._context = RunContext(
-            callers(given(os.environ)), os.getcwd(), max_parallel=max_workers
-        )
+        self._context = RunContext(callers(given(os.environ)), work_dir, max_parallel=max_workers)
         self._incoming: deque[JobSpec] = deque()
         self._adding: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

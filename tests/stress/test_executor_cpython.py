@@ -18,6 +18,8 @@ import pytest
 
 from runner import Executor, JobError, JobFuture, PayloadError
 
+pytestmark = pytest.mark.share
+
 CANDIDATES = (
     Path(futures.__file__).parents[2] / "test/test_concurrent_futures.py",
     Path(
