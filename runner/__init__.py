@@ -2,7 +2,7 @@
 
 The models to build a queue document with in Python come from here: `Queue`, `Job`, `Retry`,
 `InputPath`, `ResultPath`, `BatchOptions`, `Notify`; and `Executor`, which runs functions and
-commands, with what its Futures give: `JobFuture`, `CommandResult`, `JobError`, `PayloadError`. They
+commands, with what its Futures give: `JobFuture`, `CommandResult` and errors. They
 are imported when first asked for, since they need pydantic or cloudpickle, and no verb that reports
 a status should wait for them.
 """
@@ -17,6 +17,7 @@ __all__ = [
     "Job",
     "JobError",
     "JobFuture",
+    "JobLimitError",
     "Notify",
     "PayloadError",
     "Queue",
@@ -29,6 +30,7 @@ _HOMES = {
     "CommandResult": "runner.api.command_result",
     "Executor": "runner.api.executor",
     "JobError": "runner.api.job_errors",
+    "JobLimitError": "runner.api.job_errors",
     "JobFuture": "runner.api.future",
     "PayloadError": "runner.api.job_errors",
 }
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from runner.api.command_result import CommandResult
     from runner.api.executor import Executor
     from runner.api.future import JobFuture
-    from runner.api.job_errors import JobError, PayloadError
+    from runner.api.job_errors import JobError, JobLimitError, PayloadError
     from runner.model.pydantic_models import (
         BatchOptions,
         InputPath,

@@ -19,7 +19,7 @@ import cloudpickle
 
 from runner.api.capabilities import NOTHING_SAID, parse_capabilities
 from runner.api.executor_metrics import ExecutorFigures
-from runner.api.executor_session import ON_EXIT, ExecutorSession
+from runner.api.executor_session import ON_EXIT, ExecutorSession, JobLimit
 from runner.api.future import JobFuture
 from runner.api.job_errors import PayloadError
 from runner.api.payload import pickled
@@ -50,6 +50,8 @@ class Executor(futures.Executor):
     ``code``: a folder of modules, a copy of which the jobs import from. ``on_exit``: what becomes
     of the jobs if the interpreter ends before ``shutdown``: `wait` for them, `cancel` them, or
     `detach` (with a ``state_dir`` only): those that run go on, the next Executor goes on with all.
+    ``max_jobs``: how many that have not ended it may have; one more than that waits in ``submit``,
+    or with ``when_full="refuse"`` raises JobLimitError.
 
     Raises ValueError for a wrong argument, LockedError if another process works on the queue.
     """
@@ -65,6 +67,8 @@ class Executor(futures.Executor):
         modules: Iterable[ModuleType] = (),
         code: str | os.PathLike[str] | None = None,
         on_exit: str = "wait",
+        max_jobs: int | None = None,
+        when_full: str = "wait",
     ) -> None:
         if targets is None:
             targets = {target: {"max_workers": max_workers}}
@@ -79,6 +83,7 @@ class Executor(futures.Executor):
                 'on_exit: "detach" needs a state_dir: without one the jobs\' files are removed '
                 "with the process"
             )
+        limit = _check_limit(max_jobs, when_full)
         if not isinstance(name, str) or not re.fullmatch(ID_PATTERN, name):
             raise ValueError(f"name: {name!r} is not an id: letters, digits, '.', '_' and '-'")
         for module in modules:
@@ -95,7 +100,7 @@ class Executor(futures.Executor):
 
             place = ExecutorPlace(settings, name, durable=root is None)
             self._session = ExecutorSession(
-                lambda session: open_targets(checked, place, session), on_exit, root
+                lambda session: open_targets(checked, place, session), on_exit, root, limit
             )
         except BaseException:
             if root is not None:
@@ -246,6 +251,16 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
     calls = iter(calls)
     while chunk := list(itertools.islice(calls, size)):
         yield chunk
+
+
+def _check_limit(most: int | None, when_full: str) -> JobLimit | None:
+    if when_full not in ("wait", "refuse"):
+        raise ValueError(f'when_full: must be "wait" or "refuse", not {when_full!r}')
+    if most is None:
+        return None
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise ValueError(f"max_jobs: must be a whole number from 1, not {most!r}")
+    return JobLimit(most, when_full == "wait")
 
 
 def _check_command(command: object) -> tuple[str | None, tuple[str, ...] | None]:

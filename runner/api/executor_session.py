@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from runner.api.capabilities import Capabilities
 from runner.api.executor_metrics import ExecutorMetrics
 from runner.api.future import JobFuture
-from runner.api.job_errors import JobError
+from runner.api.job_errors import JobError, JobLimitError
 from runner.api.job_target import JobEnd, JobTarget
 from runner.api.outcomes import failure_of, value_of
 from runner.api.tasks import COMMAND, FUNCTION, FunctionTask, Task
@@ -37,6 +37,14 @@ ON_EXIT = ("wait", "cancel", "detach")
 _log = logging.getLogger("runner.executor")
 
 
+@dataclass(frozen=True, slots=True)
+class JobLimit:
+    """``most`` jobs that have not ended; one more waits, or is refused."""
+
+    most: int
+    waits: bool = True
+
+
 @dataclass(slots=True)
 class _Held:
     """A Future that isn't done, and the target that its job is on."""
@@ -47,20 +55,24 @@ class _Held:
 
 class ExecutorSession:
     """Of one Executor and all its views. ``open_targets`` makes the targets, which tell this
-    session of their jobs; raises what they raise. ``temporary``: a folder to remove at the end."""
+    session of their jobs; raises what they raise. ``temporary``: a folder to remove at the end.
+    ``limit`` None: as many jobs as are submitted."""
 
     def __init__(
         self,
         open_targets: Callable[[ExecutorSession], list[JobTarget]],
         on_exit: str,
         temporary: Path | None,
+        limit: JobLimit | None = None,
     ) -> None:
         self.on_exit = on_exit
+        self._limit = limit
         self._temporary = temporary
         self.closed = False
         self._pid = os.getpid()
         self.metrics = ExecutorMetrics()
         self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         self._held: dict[str, _Held] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._broken: BaseException | None = None
@@ -108,15 +120,29 @@ class ExecutorSession:
         return f"{name}-{next(self._numbers)}"
 
     def submit(self, target: JobTarget, task: Task, *, check: bool = False) -> JobFuture:
-        """Hand a task to a target. Raises RuntimeError after shutdown."""
+        """Hand a task to a target, once there is room. Raises RuntimeError after shutdown,
+        JobLimitError where the limit says so."""
         future = JobFuture(task.id, target, check=check)
         with self._lock:
             self.check_open()
+            self._wait_for_room()
             self._held[task.id] = _Held(future, target)
             kind = FUNCTION if isinstance(task, FunctionTask) else COMMAND
             self.metrics.submitted(task.id, kind, time.monotonic())
             target.add(task)
         return future
+
+    def _wait_for_room(self) -> None:
+        limit = self._limit
+        if limit is None or threading.current_thread() is self._settler:
+            return  # a callback of a Future: until it returns no other job can end
+        while len(self._held) >= limit.most:
+            if not limit.waits:
+                raise JobLimitError(
+                    f"{len(self._held)} jobs have not ended: max_jobs is {limit.most}"
+                )
+            self._room.wait()
+            self.check_open()
 
     def attach(self, job_id: str) -> JobFuture:
         """A Future for a job of this queue, whoever submitted it. Raises NotFoundError."""
@@ -158,6 +184,8 @@ class ExecutorSession:
     def failed(self, error: BaseException) -> None:
         """See JobListener."""
         self._broken = error
+        with self._lock:
+            self._room.notify_all()
         self._news.put(self._fail_all)
 
     # -- the thread that settles Futures -----------------------------------------------------
@@ -232,6 +260,7 @@ class ExecutorSession:
     def _drop(self, job_id: str) -> None:
         with self._lock:
             self._held.pop(job_id, None)
+            self._room.notify()
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -241,6 +270,7 @@ class ExecutorSession:
             return
         with self._lock:
             self.closed = True
+            self._room.notify_all()
         if cancel_futures:
             for target in self.targets:
                 target.cancel_waiting()

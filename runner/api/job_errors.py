@@ -26,6 +26,10 @@ class JobError(RunnerError):
         return type(self), (str(self), self.job_id, self.status, self.exit_status)
 
 
+class JobLimitError(RunnerError):
+    """A job was not taken: the executor has as many as it may have."""
+
+
 class PayloadError(RunnerError, PicklingError):
     """A function, an argument, a result or an exception can't be packed, or not be unpacked here.
 

@@ -11,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,9 @@ def test_what_is_asked_for_is_done_or_refused(ex: Executor, tmp_path: Path) -> N
             ex.submit_command(command)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='did you mean "memory"'):
         ex.options(memroy="1GiB")
+    for limit in ({"max_jobs": 0}, {"max_jobs": True}, {"when_full": "drop"}):
+        with pytest.raises(ValueError, match=next(iter(limit))):
+            Executor(1, **limit)
     for target in ("batch", "fleet", "lokal"):
         with pytest.raises(ValueError, match="target"):
             Executor(target=target)
@@ -245,6 +248,27 @@ def test_cancel_at_every_state() -> None:
         assert [each.exception(PATIENCE) for each in waiting[9:]] == [None] * 11
         assert not waiting[9].cancel()
     assert waiting[8].cancelled()
+
+
+def test_thousands_of_futures_need_no_threads_of_their_own(scaled: Callable[[int], int]) -> None:
+    """A thread, a timer or a poll for each would end a session of 100,000."""
+    import asyncio
+
+    with Executor(1) as ex:
+        before = threading.active_count()
+        running = ex.submit_command("sleep 600")
+        many = [ex.submit_command("sleep 600") for _ in range(scaled(20_000))]
+        until(running.running)
+        assert threading.active_count() <= before + 2
+        ex.shutdown(wait=False, cancel_futures=True)
+        running.terminate()
+        assert not wait(many, PATIENCE).not_done and all(each.cancelled() for each in many)
+
+    async def through_asyncio() -> int:
+        with Executor(1) as ex:
+            return await asyncio.get_running_loop().run_in_executor(ex, pow, 2, 5)
+
+    assert asyncio.run(through_asyncio()) == 32
 
 
 # -- how it ends -------------------------------------------------------------------------------

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 
 from runner.api.capabilities import Capabilities, parse_capabilities
 from runner.api.executor_metrics import BUCKETS, ExecutorMetrics
-from runner.api.executor_session import ExecutorSession
-from runner.api.job_errors import JobError
+from runner.api.executor_session import ExecutorSession, JobLimit
+from runner.api.job_errors import JobError, JobLimitError
 from runner.api.job_target import CommandOutput, JobEnd
 from runner.api.target_registry import check_targets
 from runner.api.tasks import CommandTask, PayloadReference, Task
@@ -74,8 +75,8 @@ def session_of() -> Iterator[Make]:
     """Makes sessions, and ends them: at its end the interpreter would wait for one that is open."""
     made: list[ExecutorSession] = []
 
-    def make(*targets: StubTarget) -> ExecutorSession:
-        made.append(ExecutorSession(lambda _: list(targets), "wait", None))
+    def make(*targets: StubTarget, limit: JobLimit | None = None) -> ExecutorSession:
+        made.append(ExecutorSession(lambda _: list(targets), "wait", None, limit))
         return made[-1]
 
     yield make
@@ -153,6 +154,36 @@ def test_cancelled_is_what_never_ran(session_of: Make) -> None:
         submitted(session)
     with pytest.raises(CancelledError):
         waiting.result(0)
+
+
+def test_no_more_jobs_than_the_limit(session_of: Make) -> None:
+    """A loop that submits faster than jobs end would fill the memory."""
+    refusing = session_of(StubTarget("x"), limit=JobLimit(2, waits=False))
+    first, _ = submitted(refusing), submitted(refusing)
+    with pytest.raises(JobLimitError, match="2 jobs have not ended: max_jobs is 2"):
+        submitted(refusing)
+    refusing.ended(JobEnd(first.job_id, "completed", 1, 0))
+    wait([first], 10)
+    while refusing._held.keys() >= {first.job_id}:
+        time.sleep(0.001)
+    submitted(refusing)
+
+    waiting = session_of(target := StubTarget("x"), limit=JobLimit(1))
+    one = submitted(waiting)
+    with ThreadPoolExecutor(1) as pool:
+        two = pool.submit(submitted, waiting)
+        one.add_done_callback(lambda _: submitted(waiting))  # in the thread that makes room
+        assert not wait([two], 0.05).done
+        waiting.ended(JobEnd(one.job_id, "completed", 1, 0))
+        while len(target.tasks) < 2:
+            time.sleep(0.001)
+        waiting.ended(JobEnd(target.tasks[1].id, "completed", 1, 0))
+        assert two.result(10).job_id == target.tasks[2].id
+        three = pool.submit(submitted, waiting)
+        assert not wait([three], 0.05).done
+        waiting.shutdown(wait=False, cancel_futures=False)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            three.result(10)
 
 
 def test_attach_asks_every_target(session_of: Make) -> None:
