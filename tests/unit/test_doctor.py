@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import UsageError
+from runner.model.settings import load_settings
 from runner.targets.ec2.account.doctor import permissions, scheduling
 from runner.targets.ec2.account.doctor.account import Caller, _clock
 from runner.targets.ec2.account.doctor.findings import Finding, Grade, examine, ok
+from runner.targets.ec2.account.doctor.notices import check_targets
 from runner.targets.ec2.account.doctor.role import trusts
 from runner.targets.ec2.schedules.schedule_account import ScheduleAccount
 
@@ -157,3 +161,23 @@ def test_schedules_are_set_up_or_not_and_half_of_it_is_told(
     monkeypatch.setattr(scheduling, "look_at_account", lambda _: there)
     (found,) = scheduling.check_schedules("us-east-1")
     assert (found.grade.value, says in found.says) == (grade, True)
+
+
+def test_programs_that_are_told_can_be_run(tmp_path: Path) -> None:
+    """A machine would tell nobody of its queues, and nobody would know before the first failure."""
+    program = tmp_path / "tell"
+
+    def told(*targets: str) -> list[tuple[str, str]]:
+        given = json.dumps([{"to": each} for each in targets])
+        settings = load_settings({"RUNNER_NOTIFY": given}, root=False, home=tmp_path)
+        return [(each.grade.value, each.says) for each in check_targets(settings)]
+
+    to = f"exec:{program}"
+    assert told() == []
+    assert told(to) == [("fail", f"{to}: No such file or directory")]
+    program.touch()
+    assert told(to) == [("fail", f"{to}: can't be run: nobody may (chmod +x)")]
+    program.chmod(0o755)
+    ((grade, says),) = told(to, "https://example.com/secret")
+    assert grade == "ok"
+    assert to in says and "/secret" not in says

@@ -10,6 +10,7 @@ from runner.errors import RunnerError
 from runner.targets.ec2.account.doctor.account import Caller, learn_who
 from runner.targets.ec2.account.doctor.bucket import check_bucket
 from runner.targets.ec2.account.doctor.findings import PATIENCE, Check, Finding, examine, ok, warn
+from runner.targets.ec2.account.doctor.notices import check_rights
 from runner.targets.ec2.account.doctor.permissions import check_end, check_launch, check_simulated
 from runner.targets.ec2.account.doctor.quota import check_quota
 from runner.targets.ec2.account.doctor.reach import check_documents, check_endpoints, check_plugin
@@ -43,6 +44,7 @@ def examine_laptop(region: str, bucket: str | None, instance_type: str | None) -
         "SSM documents": partial(check_documents, region),
         "session plugin": check_plugin,
         "schedules": partial(check_schedules, region),
+        "notices": partial(check_rights, region),
     }
     return [*found, ok("region", region), *examine(checks, left)]
 

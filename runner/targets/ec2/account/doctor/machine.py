@@ -22,6 +22,7 @@ from runner.service.job_user import check_folders, job_user
 from runner.service.queue_repository import QueueRepository
 from runner.service.result_stores import opened, wanted
 from runner.targets.ec2.account.doctor.findings import Check, Finding, examine, fail, ok, warn
+from runner.targets.ec2.account.doctor.notices import check_targets
 
 INSTALLED = Path("/opt/runner")
 
@@ -66,6 +67,7 @@ def examine_machine(load: Callable[[], Settings]) -> list[Finding]:
         "job user": partial(_job_user, settings),
         "disk": partial(_disk, settings),
         "results": partial(_results, settings),
+        "notices": partial(check_targets, settings),
     }
     file = settings.config_file
     read = f"{file} is readable" if file else "no file: there is no home folder to look for one in"
