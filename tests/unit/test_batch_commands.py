@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from old_python import new_annotations
 
 import runner.batch.container
 from runner.batch import names
@@ -69,6 +70,7 @@ def test_commands_fit_a_definition_and_are_the_same_each_time() -> None:
 def test_the_bootstrap_runs_on_an_old_python() -> None:
     """An image with a Python that is too old for runner would show a traceback, not say so."""
     tree = ast.parse((ROOM / "bootstrap.py").read_text(), feature_version=(3, 6))
+    assert new_annotations(tree) == [], "3.9, 3.10: the import would fail"
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {
         alias.name

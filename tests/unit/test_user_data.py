@@ -12,7 +12,9 @@ from random import Random
 from types import MappingProxyType
 
 import pytest
+from old_python import interpreters, new_annotations
 
+import runner
 import runner.targets.ec2
 from runner.bundle.bare_files import bare_files
 from runner.errors import UsageError
@@ -122,6 +124,21 @@ def test_the_lifetime_guard_comes_before_all_that_can_fail() -> None:
     assert "OnCalendar" not in text, "a clock that is set would end it"
 
 
+def test_an_old_python_takes_the_first_program(tmp_path: Path) -> None:
+    """It would end at its first line on Amazon Linux 2023, and no machine ever run a job."""
+    if not (found := interpreters()):
+        pytest.skip("there is no Python older than 3.10 here")
+    for path in [*bare_files(), *sorted(PROGRAM.glob("*.py"))]:
+        copy = tmp_path / path.relative_to(Path(runner.__file__).parents[1])
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    names = [str(path.relative_to(tmp_path).with_suffix("")) for path in tmp_path.rglob("*.py")]
+    words = "; ".join(f"import {name.replace('/', '.')}" for name in names if "__" not in name)
+    for python in found:
+        done = subprocess.run([python, "-c", words], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), python
+
+
 @pytest.mark.parametrize(
     "path", [*bare_files(), *sorted(PROGRAM.glob("*.py"))], ids=lambda path: path.name
 )
@@ -132,6 +149,8 @@ def test_the_first_program_runs_on_the_oldest_python_of_an_image(path: Path) -> 
     assert text in script(BOOT) and "END_OF_PROGRAM" not in text
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert "__future__" not in modules, "annotations of the future came with 3.7"
+    assert "collections.abc" not in modules, "its classes take no [] before 3.9"
+    assert new_annotations(tree) == [], "3.9, 3.10: the import would fail"
     for node in ast.walk(tree):
         assert not isinstance(node, ast.NamedExpr | ast.Match), "3.8, 3.10"
         if isinstance(node, ast.keyword):

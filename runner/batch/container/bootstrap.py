@@ -13,6 +13,7 @@ import tarfile
 import urllib.request
 import zipfile
 from http.client import HTTPException
+from typing import Dict, List
 
 from runner.bundle.bare.aws import DIRECT, Aws, Metadata
 from runner.bundle.bare.bucket import Bucket
@@ -39,7 +40,7 @@ RUN = (
 class TaskAws(Aws):
     """Signed calls with the credentials of the task's role, or those of the environment."""
 
-    def keys(self) -> dict[str, str]:
+    def keys(self) -> Dict[str, str]:
         """Raises Again as long as there are none."""
         if not self._keys:
             own = {name: os.environ.get("AWS_" + name, "") for name in _OWN}
@@ -49,7 +50,7 @@ class TaskAws(Aws):
                 self._keys = self._of_task()
         return self._keys
 
-    def _of_task(self) -> dict[str, str]:
+    def _of_task(self) -> Dict[str, str]:
         path = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
         url = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
         headers = {}
@@ -140,7 +141,7 @@ def check_processor(wheel: str, own: str) -> None:
     raise Failed(told.format(other, own))
 
 
-def main(words: list[str]) -> None:
+def main(words: List[str]) -> None:
     """Become ``words``: a module of runner's, and its arguments."""
     folder = os.environ["RUNNER_VOLUME"] + "/package"
     bundle = os.environ.get("RUNNER_BUNDLE")

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Dict, Optional
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -55,7 +55,7 @@ class Metadata:
             self._token = ""
             raise Again("metadata", f"the metadata service: {error}")
 
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> str:
+    def _ask(self, method: str, path: str, headers: Dict[str, str]) -> str:
         request = urllib.request.Request(self._base + path, headers=headers, method=method)
         with DIRECT.open(request, timeout=3) as answer:
             return str(answer.read().decode())
@@ -67,10 +67,10 @@ class Aws:
     def __init__(self, metadata: Metadata, region: str) -> None:
         self.metadata = metadata
         self.region = region
-        self._keys: dict[str, str] = {}
+        self._keys: Dict[str, str] = {}
         self._skew = 0.0
 
-    def keys(self) -> dict[str, str]:
+    def keys(self) -> Dict[str, str]:
         """Raises Again as long as there are none."""
         if not self._keys:
             path = "iam/security-credentials/"
@@ -91,7 +91,7 @@ class Aws:
         service: str,
         method: str,
         url: str,
-        body: bytes | None = None,
+        body: Optional[bytes] = None,
         patience: float = 60,
     ) -> Any:
         """The answer of one call, to be read and closed. Raises Again, Failed."""
@@ -128,7 +128,7 @@ class Aws:
             raise Again("away", why)
         raise Missing(why) if error.code == 404 else Failed(why)
 
-    def _learn_time(self, date: str | None) -> bool:
+    def _learn_time(self, date: Optional[str]) -> bool:
         """Whether the clock turns out to be another one than was thought."""
         try:
             theirs = parsedate_to_datetime(date or "").timestamp()
@@ -142,7 +142,7 @@ class Aws:
         say(f"this machine's clock is {abs(skew):.0f} s {way} the server's")
         return True
 
-    def _signed(self, service: str, method: str, url: str, body: bytes) -> dict[str, str]:
+    def _signed(self, service: str, method: str, url: str, body: bytes) -> Dict[str, str]:
         """AWS Signature Version 4 (AWS General Reference, "Signing AWS API requests")."""
         keys, parts = self.keys(), urlsplit(url)
         now = time.gmtime(time.time() + self._skew)
@@ -174,7 +174,7 @@ class Aws:
         del headers["host"]  # urllib writes the same one
         return headers
 
-    def endpoint(self, service: str) -> str | None:
+    def endpoint(self, service: str) -> Optional[str]:
         """What stands in for AWS's own endpoint."""
         own = os.environ.get("AWS_ENDPOINT_URL_" + service.upper())
         told = own or os.environ.get("AWS_ENDPOINT_URL")

@@ -7,6 +7,7 @@ import re
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPException
+from typing import List, Tuple
 from urllib.parse import quote, urlencode
 
 from .aws import Aws, tag
@@ -64,7 +65,7 @@ class Bucket:
         except (OSError, HTTPException) as error:
             raise Again("broken off", f"broken off: {error}")
 
-    def aged(self, key: str) -> tuple[bytes, float]:
+    def aged(self, key: str) -> Tuple[bytes, float]:
         """The same, and how many seconds ago it was stored, by S3's clock. Raises Failed."""
         body, date, stored = patiently(f"s3://{self._name}/{key}", lambda: self._aged(key))
         if not date or not stored:
@@ -72,7 +73,7 @@ class Bucket:
         ago = parsedate_to_datetime(date) - parsedate_to_datetime(stored)
         return bytes(body), ago.total_seconds()
 
-    def _aged(self, key: str) -> tuple[bytes, str, str]:
+    def _aged(self, key: str) -> Tuple[bytes, str, str]:
         try:
             with self._aws.open("s3", "GET", self._url(key)) as answer:
                 headers = answer.headers
@@ -82,9 +83,9 @@ class Bucket:
         except (OSError, HTTPException) as error:
             raise Again("broken off", f"broken off: {error}")
 
-    def folders(self, prefix: str) -> list[str]:
+    def folders(self, prefix: str) -> List[str]:
         """What begins so and goes on to a slash, each once. Raises Failed."""
-        found: list[str] = []
+        found: List[str] = []
         after = ""
         while True:
             asked = {"list-type": "2", "prefix": prefix, "delimiter": "/"}

@@ -1,6 +1,7 @@
 """How much room the disks have left."""
 
 import os
+from typing import Dict, Tuple
 
 PLACES = ("/", "/var/lib/runner-boot", "/var/log", "/opt", "/tmp")
 LITTLE = 16 << 20
@@ -9,7 +10,7 @@ LITTLE = 16 << 20
 
 def full_disks() -> str:
     """Words for who reads why something failed; "" when there is room."""
-    found: dict[int, tuple[str, int, int]] = {}
+    found: Dict[int, Tuple[str, int, int]] = {}
     for place in PLACES:
         try:
             there = os.statvfs(place)

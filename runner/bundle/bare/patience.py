@@ -5,8 +5,7 @@ kind has its own time: what one has cost isn't taken from another's.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Callable, Dict
 
 from .telling import say
 
@@ -56,8 +55,8 @@ class Again(Exception):
 
 def patiently(what: str, act: Callable[[], Any]) -> Any:
     """Try until it is done, or one kind of refusal has lasted too long in all. Raises Failed."""
-    spent: dict[str, float] = {}
-    pauses: dict[str, float] = {}
+    spent: Dict[str, float] = {}
+    pauses: Dict[str, float] = {}
     said = ""
     while True:
         began = time.monotonic()

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, Dict
 
 PLACE = os.environ.get("RUNNER_BOOT_PLACE", "/var/lib/runner-boot")
 """What was launched; it outlives a reboot."""
@@ -56,11 +56,11 @@ def keep(name: str, text: str) -> None:
 class Story:
     """The phases of this boot and when each was over, for who launched the machine."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
+    def __init__(self, told: Dict[str, Any]) -> None:
         self._told = told
 
     @classmethod
-    def begun(cls, boot: dict[str, Any]) -> "Story":
+    def begun(cls, boot: Dict[str, Any]) -> "Story":
         about = {"version": 1, "outcome": "booting", "error": None, "instance_id": None}
         about.update({name: boot[name] for name in ("launch", "queue_id", "expires")})
         about.update({"booted": booted(), "phases": []})
