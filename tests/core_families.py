@@ -43,3 +43,18 @@ def seen(scheduler: Scheduler, node: int, by: int | None = None) -> JobStatus:
         if trouble in statuses and not job.allow_failure:
             return trouble
     return status
+
+
+def all_behind(scheduler: Scheduler, started: list[int]) -> set[int]:
+    """All that waits for these, directly or not: what waits for a job waits for its family."""
+    names, index, added = scheduler.names, scheduler.graph.index, scheduler.document.added
+    todo, found = set(started), set()
+    while todo:
+        behind = scheduler.graph.descendants(todo)
+        members = {at for at in todo | behind if at < len(names)}
+        found |= behind
+        owners = {added.get(names[at].partition("[")[0]) for at in members}
+        todo = {index[owner] for owner in owners if owner is not None} - found - todo
+        # The owner itself has not begun again: only what waits for it counts.
+        todo = {at for at in todo if not scheduler.graph.descendants([at]) <= found}
+    return found

@@ -14,7 +14,7 @@ from core_arrays import (
     status_of,
     units_of,
 )
-from core_families import is_inside, members_of, seen
+from core_families import all_behind, is_inside, members_of, seen
 
 from runner.core.actions import (
     Action,
@@ -347,7 +347,7 @@ def check_changes(
 ) -> None:
     """Terminal stays terminal; nobody is skipped or cancelled for nothing."""
     started = [action.job for action in actions if isinstance(action, StartAttempt)]
-    behind = scheduler.graph.descendants(started)
+    behind = all_behind(scheduler, started)
     undone = any(
         before[i] is JobStatus.FAILED is not scheduler.jobs[i].status
         for i in behind

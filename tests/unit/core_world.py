@@ -26,6 +26,7 @@ from runner.core.actions import (
     SignalTree,
     StartAttempt,
 )
+from runner.core.history import Added
 from runner.core.run_mode import RunMode
 from runner.core.scheduler import Scheduler
 from runner.core.states import (
@@ -37,10 +38,11 @@ from runner.core.states import (
     queue_from_record,
     to_record,
 )
-from runner.core.update import carry_over
+from runner.core.update import carry_growth, carry_over
 from runner.errors import ConflictError
-from runner.model.document import QueueSpec
+from runner.model.document import ArraySpec, JobSpec, QueueSpec, ResultSpec
 from runner.model.graph import Graph
+from runner.model.growth import grown
 from runner.model.units import in_units
 
 
@@ -58,6 +60,32 @@ class Tree:
     told: bool = False
 
 
+DONE = ev.Exited(0)
+
+
+def left_by(job: JobSpec) -> ev.FanOut | None:
+    """What a job leaves that expands: the name of its file says it. So many jobs; c: one after the
+    other, r: with results, a: the first is an array, n: it expands itself, t: it may fail."""
+    if job.expands is None:
+        return None
+    found: list[JobSpec] = []
+    for number in range(int(job.expands[0])):
+        after = found[-1:] if "c" in job.expands else []
+        found.append(
+            JobSpec(
+                f"{job.job_id}.p{number}",
+                "true",
+                timeout=20.0,
+                depends_on=(job.job_id, *[each.job_id for each in after]),
+                result_paths=(ResultSpec("out"),) if "r" in job.expands else (),
+                array=ArraySpec(2) if "a" in job.expands and not number else None,
+                expands="1r" if "n" in job.expands and not number else None,
+                allow_failure="t" in job.expands and not number,
+            )
+        )
+    return ev.FanOut(tuple(found))
+
+
 class World:
     """One queue, its disk and its processes, over as many sessions and boots as it takes.
 
@@ -67,8 +95,8 @@ class World:
 
     core: Scheduler
     document: QueueSpec
-    graph: Graph
     held_jobs: set[int]
+    held_added: list[Added]
     held_actions: list[Action]
     urgent: bool
     voids: list[str]
@@ -80,7 +108,7 @@ class World:
 
     def __init__(self, document: QueueSpec, *, collects: bool) -> None:
         self.document = document
-        self.graph = Graph(document.jobs)
+        self.disk_added: list[Added] = []
         self.mono, self.boot = 100.0, 0
         self.trees: dict[str, Tree] = {}
         self.claims: set[tuple[str, int]] = set()
@@ -92,6 +120,12 @@ class World:
         self.open(collects=collects)
 
     @property
+    def grown(self) -> QueueSpec:
+        """The document with what is on the disk of what was added to it."""
+        added = self.disk_added
+        return grown(self.document, [e.job for e in added], [e.parent for e in added])
+
+    @property
     def now(self) -> ev.Now:
         return ev.Now(EPOCH + self.mono, self.mono)
 
@@ -101,6 +135,9 @@ class World:
         before = [state.status for state in self.core.jobs]
         was_finished = self.core.finished
         actions = self.core.handle(event)
+        before += [JobStatus.PENDING] * (len(self.core.jobs) - len(before))
+        if self.core.queue.cancelling:
+            self.cancelled.update(range(len(before)))
         self.fetches = [job for job in self.fetches if self.core.jobs[job].fetching]
         self.checks = [job for job in self.checks if self.core.jobs[job].restoring]
         check(self.core, event, actions)
@@ -110,6 +147,7 @@ class World:
             assert not actions, "a command's end alone lets nothing start"
         changes = self.core.take_changes()
         self.held_jobs |= changes.jobs
+        self.held_added += changes.added
         self.held_actions += actions
         self.urgent = self.urgent or changes.urgent
         if commit:
@@ -119,6 +157,8 @@ class World:
         """One transaction, then (unless it dies in between) the effects."""
         if not self.urgent:
             return
+        self.disk_added += self.held_added
+        self.held_added = []
         for job in self.held_jobs:
             self.disk_jobs[job] = json.dumps(to_record(self.core.jobs[job]))
         self.disk_queue = json.loads(json.dumps(to_record(self.core.queue)))
@@ -171,8 +211,10 @@ class World:
             job: job_from_record(json.loads(text), "it") for job, text in self.disk_jobs.items()
         }
         queue = queue_from_record(self.disk_queue, "it")
-        self.core = Scheduler(self.document, self.graph, queue, jobs)
+        document = self.grown
+        self.core = Scheduler(document, Graph(document.jobs), queue, jobs)
         self.held_jobs = set()
+        self.held_added = []
         self.held_actions = []
         self.urgent = False
         for token in self.unsure:
@@ -220,10 +262,11 @@ class World:
         before = self.core
         kept = {at: state for at, state in enumerate(before.jobs) if state != PENDING}
         try:
-            queue, jobs = carry_over(self.document, new, before.queue, kept, again)
+            more = carry_growth(self.grown, new)
+            queue, jobs = carry_over(self.grown, more, before.queue, kept, again)
         except ConflictError:
             return False
-        numbers = {unit.job_id: at for at, unit in enumerate(in_units(new).jobs)}
+        numbers = {unit.job_id: at for at, unit in enumerate(in_units(more).jobs)}
         units = before.document.jobs
         places = {at: numbers.get(unit.job_id) for at, unit in enumerate(units)}
         self.cancelled = {at for old in self.cancelled if (at := places[old]) is not None}
@@ -233,7 +276,12 @@ class World:
             tree.job = at
         if queue.cancelling:
             self.cancelled = set(numbers.values())
-        self.document, self.graph = new, Graph(new.jobs)
+        self.document = new
+        first = len(new.jobs)
+        self.disk_added = [
+            Added(first + at, more.jobs[first + at], parent)
+            for at, parent in enumerate(more.added.values())
+        ]
         self.disk_queue = json.loads(json.dumps(to_record(queue)))
         self.disk_jobs = {at: json.dumps(to_record(state)) for at, state in jobs.items()}
         self.load()
@@ -333,6 +381,7 @@ class World:
             duration=tree.at - tree.claimed,
             draw=0.5,
             background=tree.kept,
+            fan_out=left_by(self.core.document.jobs[tree.job]) if tree.end == DONE else None,
             short_of_space=self.core.short_of_space,
         )
         self.send(ended, commit=False)

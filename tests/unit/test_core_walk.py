@@ -51,7 +51,7 @@ def documents(draw: st.DrawFn) -> QueueSpec:
     return QueueSpec(
         "q",
         "a queue",
-        tuple(_sound(jobs)),
+        tuple(_expanding(draw, _sound(jobs))),
         global_timeout=draw(st.sampled_from([90.0, 10_000.0])),
         on_failure=draw(st.sampled_from(["stop", "continue"])),
         max_failures=draw(st.sampled_from([None, None, 1, 2])),
@@ -112,6 +112,14 @@ def _sound(jobs: list[JobSpec]) -> list[JobSpec]:
     ]
 
 
+EXPANDS = st.sampled_from([None] * 9 + ["0", "1", "2c", "2r", "3t", "1a", "2n"])
+
+
+def _expanding(draw: st.DrawFn, jobs: list[JobSpec]) -> list[JobSpec]:
+    """With some that expand to others."""
+    return [job if job.array is not None else replace(job, expands=draw(EXPANDS)) for job in jobs]
+
+
 AGAIN = st.builds(
     RunMode, retry_failed=st.booleans(), update=st.booleans(), rerun_changed=st.booleans()
 ).filter(lambda again: again.mends)
@@ -131,10 +139,13 @@ def amended(draw: st.DrawFn, old: QueueSpec) -> QueueSpec:
                     {"array": None},
                     {"array": ArraySpec(2)},
                     {"array": ArraySpec(4, 1)},
+                    {"array": None, "expands": "1"},
                 ]
             )
         )
         jobs[at] = replace(jobs[at], **changes)
+        if jobs[at].array is not None:
+            jobs[at] = replace(jobs[at], expands=None)
     if len(jobs) > 1 and draw(st.integers(0, 3)) == 0:
         gone = jobs.pop(draw(st.integers(0, len(jobs) - 1))).job_id
         jobs = [_without(job, gone) for job in jobs]

@@ -6,11 +6,10 @@ is no shared disk: what isn't declared isn't handed on.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from runner.batch.records import OutputsOf
 from runner.core.scheduler import Scheduler
 from runner.core.states import JobStatus
+from runner.model.elements import size_of
 from runner.model.graph import Graph
 
 
@@ -19,26 +18,26 @@ class OutputsBefore:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        jobs = scheduler.given.jobs
-        self._declares = any(job.result_paths or job.output_paths for job in jobs)
-
-    @cached_property
-    def _graph(self) -> Graph:
-        """An array is one job in it."""
-        return Graph(self._scheduler.given.jobs)
-
-    @cached_property
-    def _firsts(self) -> list[int]:
+        self._graph = Graph(())
+        self._firsts: list[int] = []
         """The number of each job's first unit."""
-        firsts, count = [], 0
-        for job in self._scheduler.given.jobs:
-            firsts.append(count)
-            count += 1 if job.array is None else job.array.size
-        return firsts
+        self._units = 0
+        self._declares = False
+
+    def _keep_up(self) -> None:
+        """With what was added to the queue. An array is one job in the graph."""
+        new = self._scheduler.given.jobs[len(self._firsts) :]
+        for job in new:
+            self._firsts.append(self._units)
+            self._units += size_of(job)
+            self._declares = self._declares or bool(job.result_paths or job.output_paths)
+        if new:
+            self._graph.grow(new)
 
     def of(self, job_id: str) -> tuple[OutputsOf, ...]:
         """For a job as the document gives it, in the order in which its ancestors ended: of two
         files with one path the later stands."""
+        self._keep_up()
         if not self._declares:
             return ()
         found = []
