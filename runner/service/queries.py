@@ -358,8 +358,9 @@ def live_snapshot(who: str, session: Session) -> Snapshot:
         queue_id=session.queue_id,
         queue_name=scheduler.document.queue_name,
         queue=scheduler.queue,
-        names=session.names,
-        timeouts=session.timeouts,
+        # Copies, as of the jobs: a queue may get more.
+        names=list(session.names),
+        timeouts=list(session.timeouts),
         jobs=list(scheduler.jobs),
         counts=scheduler.counts.copy(),
         worker=who,
