@@ -88,8 +88,9 @@ def write_state_file(paths: QueuePaths) -> None:
     """
     database = Database(paths.database, read_only=True)
     try:
-        outline = database.outline()
-        loaded = database.load(len(outline.units))
+        with database.one_moment():
+            outline = database.outline()
+            loaded = database.load(len(outline.units))
     finally:
         database.close()
     names = outline.units

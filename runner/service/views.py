@@ -254,8 +254,9 @@ def read_snapshot(paths: StatePaths, name: str) -> Snapshot:
     """The queue as the disk has it, without the cost of validating its document again."""
     database = Database(paths.queue(name).database, read_only=True)
     try:
-        outline = database.outline()
-        loaded = database.load(len(outline.units))
+        with database.one_moment():
+            outline = database.outline()
+            loaded = database.load(len(outline.units))
     finally:
         database.close()
     jobs = [PENDING] * len(outline.units)

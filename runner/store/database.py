@@ -44,9 +44,11 @@ from runner.store.rows import (
     outline_of,
     queue_id_of,
     queue_of,
+    record_text,
     request_rows,
     requests_of,
     text_of,
+    text_of_value,
 )
 from runner.store.sqlite_errors import ADVICE, judged, translated
 
@@ -74,9 +76,6 @@ CREATE TABLE jobs (idx INTEGER PRIMARY KEY, record TEXT NOT NULL);
 CREATE TABLE events (seq INTEGER PRIMARY KEY, wall REAL NOT NULL, job TEXT, event TEXT NOT NULL,
                      detail TEXT);
 """
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +184,26 @@ class Database:
 
         ``total``: how many units the document has; it is read for that where nobody knows.
         """
-        if total is None:
-            total = len(self.outline().units)
+        with self.one_moment():
+            (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise judged(self.path, str(verdict))
+            total = len(self.outline().units) if total is None else total
+            rows = self._connection.execute("SELECT idx, record FROM jobs")
+            jobs = {index: job_of(index, record, total, self.path) for index, record in rows}
+            meta = self.meta()
+            return Loaded(queue_id_of(meta, self.path), meta, self.queue(), jobs)
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is read in this block is of one moment: another process may add jobs."""
         with translated(self.path):
-            self._connection.execute("BEGIN")
+            if begun := not self._connection.in_transaction:
+                self._connection.execute("BEGIN")
             try:
-                (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-                if verdict != "ok":
-                    raise judged(self.path, str(verdict))
-                rows = self._connection.execute("SELECT idx, record FROM jobs")
-                jobs = {index: job_of(index, record, total, self.path) for index, record in rows}
-                meta = self.meta()
-                return Loaded(queue_id_of(meta, self.path), meta, self.queue(), jobs)
+                yield
             finally:
-                if self._connection.in_transaction:
+                if begun and self._connection.in_transaction:
                     self._connection.execute("COMMIT")
 
     def missing_events(self, run_id: str) -> int:
@@ -281,15 +286,15 @@ class Database:
             if added:
                 self._add((each.place, added_job(each.job, each.parent)) for each in added)
             for idx, state in jobs:
-                execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, _record(state)))
+                execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, record_text(state)))
             for entry in story:
                 job = None if entry.job is None else names[entry.job]
-                detail = _dumps(entry.detail) if entry.detail else None
+                detail = text_of_value(entry.detail) if entry.detail else None
                 newest = execute(
                     "INSERT INTO events (wall, job, event, detail) VALUES (?, ?, ?, ?)",
                     (entry.wall, job, entry.event, detail),
                 ).lastrowid
-            execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
+            execute("UPDATE queue SET record = ?", (text_of_value(to_record(queue)),))
             if requests:
                 self.set_meta(request_rows(requests))
         if newest is not None:
@@ -320,8 +325,8 @@ class Database:
                     self._add(added)
             execute("DELETE FROM jobs")
             for idx, state in jobs:
-                execute("INSERT INTO jobs VALUES (?, ?)", (idx, _record(state)))
-            execute("UPDATE queue SET record = ?", (_dumps(to_record(queue)),))
+                execute("INSERT INTO jobs VALUES (?, ?)", (idx, record_text(state)))
+            execute("UPDATE queue SET record = ?", (text_of_value(to_record(queue)),))
             self.set_meta({"document": document})
 
     def requests(self) -> dict[str, float]:
@@ -351,16 +356,6 @@ class Database:
                 raise
 
 
-def _dumps(value: Any) -> str:
-    """JSON. A record's words are for people: what isn't UTF-8 in a file's name becomes ``?``."""
-    told = _encode(value)
-    return told if told.isascii() else told.encode("utf-8", "replace").decode()
-
-
-def _record(state: JobState) -> str:
-    return _dumps(to_record(state))
-
-
 def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, str]) -> None:
     """Make a queue's folder with its database: it is there whole, or not at all.
 
@@ -381,7 +376,9 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
             try:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(f"BEGIN; {_TABLES}")
-                connection.execute("INSERT INTO queue VALUES (1, ?)", (_dumps(to_record(queue)),))
+                connection.execute(
+                    "INSERT INTO queue VALUES (1, ?)", (text_of_value(to_record(queue)),)
+                )
                 rows = {**meta, "document": document, "schema_version": _FIRST_VERSION}
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", meta_rows(rows))
                 connection.execute("COMMIT")

@@ -7,6 +7,7 @@ nothing is taken for granted but that a row has its columns.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from runner.model.placement import ArraySpec
 from runner.model.queue import JobSpec
 from runner.model.records import WallTime, decode, identifier, read, text
 from runner.model.validation_errors import InvalidError
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +189,14 @@ def event_of(row: tuple[Any, ...], path: Path) -> dict[str, Any]:
     if not isinstance(more, dict):
         raise RecordError(f"{name}: its detail is no object")
     return {"wall": told.wall, "job": told.job, "event": told.event, **more}
+
+
+def text_of_value(value: Any) -> str:
+    """JSON. A record's words are for people: what isn't UTF-8 in a file's name becomes ``?``."""
+    told = _encode(value)
+    return told if told.isascii() else told.encode("utf-8", "replace").decode()
+
+
+def record_text(state: JobState) -> str:
+    """A job's record as it is stored."""
+    return text_of_value(to_record(state))

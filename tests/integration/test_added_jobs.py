@@ -283,3 +283,25 @@ def test_a_file_may_say_it_in_short(tmp_path: Path) -> None:
     assert [each.job_id for each in found.jobs] == ["x.f.1", "x.f.2", "x.all"]
     assert found.jobs[0].command == "echo 1"
     assert found.jobs[2].depends_on == ("x", "x.f.1", "x.f.2")
+
+
+def test_a_look_at_a_queue_that_grows_is_of_one_moment(tmp_path: Path) -> None:
+    """`status` would call a state damaged in which jobs came between two of its questions."""
+    place = Place(tmp_path, job("a"))
+
+    async def grows() -> None:
+        session = place.open()
+        running = asyncio.create_task(session.run(lambda now: ev.IntakeChanged(now, True)))
+        await until(session, "a")
+        looking = place.database
+        with looking.one_moment():
+            outline = looking.outline()
+            await session.add_jobs([job("b")])
+            await until(session, "b")
+            assert looking.load(len(outline.units)).jobs.keys() == {0}
+        assert looking.load().jobs.keys() == {0, 1}
+        await session.set_intake(False)
+        await running
+        session.close()
+
+    asyncio.run(grows())
