@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.core.states import JobState, QueueState, job_from_record, queue_from_record
+from runner.core.states import (
+    JobState,
+    QueueState,
+    job_from_record,
+    queue_from_record,
+    to_record,
+)
 from runner.errors import RecordError
 from runner.model.elements import ArrayUnits, arrays_of, element_name
 from runner.model.growth import AddedJob
