@@ -63,7 +63,9 @@ def check_explained(scheduler: Scheduler) -> None:
     if seen_to or scheduler.background or out_of_time or scheduler.frontier.chosen is not None:
         return  # files, processes and a part of the queue that `status` doesn't tell of
     plan = {
-        job.job_id: PlannedJob(job.job_id, tuple(job.depends_on), job.run_if)
+        job.job_id: PlannedJob(
+            job.job_id, tuple(job.depends_on), job.run_if, document.added.get(job.job_id)
+        )
         for job in document.jobs
     }
     names = [job.job_id for job in document.jobs]

@@ -25,11 +25,13 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """What of the document a reason goes by. ``depends_on``: ids of jobs, without indices."""
+    """What of the document a reason goes by. ``depends_on``: ids of jobs, without indices;
+    ``parent``: the job that has expanded to it."""
 
     job_id: str
     depends_on: tuple[str, ...] = ()
     run_if: str = "success"
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,26 @@ class Situation:
     word: str = ""
     by_id: Mapping[str, Row] = field(init=False)
     running: Sequence[str] = field(init=False)
+    families: Mapping[str, Sequence[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_id", {row["job_id"]: row for row in self.jobs})
         running = [row["job_id"] for row in self.jobs if row["status"] == "running"]
         object.__setattr__(self, "running", running)
+        families: dict[str, list[str]] = {}
+        for job in self.plan.values():
+            if job.parent is not None:
+                families.setdefault(job.parent, []).append(job.job_id)
+        object.__setattr__(self, "families", families)
+
+    def before(self, job: PlannedJob | None) -> Iterator[str]:
+        """What a job waits for: of a job that has expanded to others, those, too."""
+        for name in job.depends_on if job is not None else ():
+            yield name
+            todo = [*self.families.get(name, ())]
+            while todo and job is not None and job.parent != name:
+                yield (member := todo.pop(0))
+                todo += self.families.get(member, ())
 
     def command(self, text: str) -> str:
         """A command about this queue."""
@@ -134,7 +151,7 @@ def _changes(now: Situation, row: Row) -> Iterator[Reason]:
 
 def _pending(now: Situation, row: Row) -> Iterator[Reason]:
     job = now.plan.get(split_name(row["job_id"])[0])
-    waits = [name for name in (job.depends_on if job else ()) if not _ended(now, name)]
+    waits = [name for name in now.before(job) if not _ended(now, name)]
     if waits:
         yield _dependency(now, waits)
         return
@@ -142,7 +159,7 @@ def _pending(now: Situation, row: Row) -> Iterator[Reason]:
         text = f"whether something before it fails isn't known yet: {_names(before)}"
         yield Reason("dependency", text, (), tuple(before[:NAMED]))
         return
-    unstored = [name for name in (job.depends_on if job else ()) if _unstored(now, name)]
+    unstored = [name for name in now.before(job) if _unstored(now, name)]
     if unstored:
         text = f"waits until the results of {_names(unstored)} are stored"
         yield Reason("collecting", text, (), tuple(unstored[:NAMED]))
@@ -164,13 +181,13 @@ def _pending(now: Situation, row: Row) -> Iterator[Reason]:
 
 def _unended_before(now: Situation, job: PlannedJob) -> list[str]:
     """All jobs before it that have not ended."""
-    found, seen, todo = [], set(job.depends_on), list(job.depends_on)
+    todo = list(now.before(job))
+    found, seen = [], set(todo)
     while todo:
         name = todo.pop()
         if not _ended(now, name):
             found.append(name)
-        planned = now.plan.get(name)
-        new = [each for each in (planned.depends_on if planned else ()) if each not in seen]
+        new = [each for each in now.before(now.plan.get(name)) if each not in seen]
         seen.update(new)
         todo += new
     return found
@@ -249,7 +266,7 @@ def _roots(now: Situation, name: str) -> list[str]:
     found, seen, todo = [], {name}, [name]
     while todo:
         job = now.plan.get(todo.pop(0))
-        for before in job.depends_on if job is not None else ():
+        for before in now.before(job):
             row = now.by_id.get(before)
             if before in seen or row is None:
                 continue

@@ -7,6 +7,7 @@ neither. Where there are no arrays a job costs the same however many there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from runner.core.consequences import end, forbidden, reconsider
 from runner.core.events import FanOut, IntakeChanged, JobsAdded, Now
@@ -90,6 +91,7 @@ def _append(records: QueueRecords, now: Now, jobs: Sequence[JobSpec], parent: in
     first = len(records.given.jobs)
     by = None if parent is None else records.document.jobs[parent].job_id
     units = records.append(jobs, parent)
+    _number_on(records, units)
     records.changes.added += [Added(first + at, job, by) for at, job in enumerate(jobs)]
     names = {"first": jobs[0].job_id, "last": jobs[-1].job_id}
     records.tell(now.wall, parent, "jobs_added", jobs=len(jobs), **names)
@@ -100,9 +102,20 @@ def _append(records: QueueRecords, now: Now, jobs: Sequence[JobSpec], parent: in
     return units
 
 
+def _number_on(records: QueueRecords, units: range) -> None:
+    """Attempts of a job that was there before, and is there again, go on from its numbers."""
+    former = dict(records.queue.former or {})
+    for unit in units if former else ():
+        if (attempt := former.pop(records.names[unit], None)) is not None:
+            records.put(unit, replace(PENDING, attempt=attempt))
+    if len(former) < len(records.queue.former or ()):
+        records.queue = replace(records.queue, former=former or None)
+
+
 def judge(records: QueueRecords, now: Now, units: range) -> None:
     """See whether new jobs may start, or never will as the queue stands."""
-    ends = [(at, over) for at in units if (over := forbidden(records, at, PENDING)) is not None]
+    found = ((at, forbidden(records, at, records.jobs[at])) for at in units)
+    ends = [(at, over) for at, over in found if over is not None]
     end(records, now.wall, ends)
     if records.open and not records.ending:
         reconsider(records, now.wall, units)

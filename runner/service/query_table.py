@@ -56,18 +56,21 @@ def plan(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
 
 def page_of(document: QueueSpec, after: int = 0, limit: int | None = None) -> Answer:
     """``{"plan": [[job_id, run_if, depends_on…], …], "most": N, "job_queues": […], "after": N}``:
-    ``most`` jobs run at once, null where that is the machine's; ``after`` where more jobs follow.
+    ``most`` jobs run at once, null where that is the machine's; ``after`` where more jobs follow;
+    ``parents``: of those that others have expanded to.
     """
     from runner.model.document import FIT
 
     jobs: Sequence[JobSpec] = document.jobs
-    some = islice(jobs, after, None if limit is None else after + limit)
+    some = list(islice(jobs, after, None if limit is None else after + limit))
     most = document.max_parallel_jobs
     answer: dict[str, Any] = {
         "plan": [[each.job_id, each.run_if, *_before(each)] for each in some],
         "most": None if most == FIT else most,
         "job_queues": sorted({name for each in jobs if (name := _queue_of(document, each))}),
     }
+    if parents := {e.job_id: by for e in some if (by := document.added.get(e.job_id))}:
+        answer["parents"] = parents
     if limit is not None and after + limit < len(jobs):
         answer["after"] = after + limit
     return answer

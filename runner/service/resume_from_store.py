@@ -121,7 +121,7 @@ def look(
             _unusable(told, again, say, journal)
             return None
         added = list(found.added) if found else read_added(store, layout, stored.state)
-        before = _grown(before, added)
+        before = with_growth(before, added)
         if found is None:
             queue, jobs = from_stored(before, stored.state)
         else:
@@ -147,8 +147,8 @@ def look(
     return StoredRun(stored, queue, jobs, where, found, document if again.mends else before)
 
 
-def _grown(document: QueueSpec, added: Sequence[AddedJob]) -> QueueSpec:
-    """Raises DocumentError for a job that can't be read."""
+def with_growth(document: QueueSpec, added: Sequence[AddedJob]) -> QueueSpec:
+    """The document with what was added to it, read. Raises DocumentError."""
     if not added:
         return document
     text = grown_text(dump_document(document), added)

@@ -303,20 +303,24 @@ def plan(where: str | None, fields: Mapping[str, Any]) -> Answer:
     if where is None:
         raise NotFoundError("it is not known where the queue's results are, and its document")
     from runner.results.journal import read_journal
+    from runner.results.stored_growth import read_added
     from runner.results.stored_queue import read_queue
     from runner.service.query_table import page_of
-    from runner.service.resume_from_store import stored_document
+    from runner.service.resume_from_store import stored_document, with_growth
 
     store = open_store(where)
     try:
         try:
-            run_id = read_queue(store, Layout()).run_id
+            stored = read_queue(store, Layout())
         except NotFoundError:
-            journal = None  # nothing has begun
+            stored = journal = None  # nothing has begun
         else:
-            journal = read_journal(store, Layout(), run_id)
+            journal = read_journal(store, Layout(), stored.run_id)
         # Of a queue on AWS Batch that was mended it is the corrected one.
         document = stored_document(store, None if journal is None else journal.document)
+        if document is not None and stored is not None:
+            added = journal.added if journal else read_added(store, Layout(), stored.state)
+            document = with_growth(document, added)
     finally:
         store.close()
     if document is None:

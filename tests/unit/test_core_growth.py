@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from core_driver import Driver, document, drive, job
 
 from runner.core import events as ev
+from runner.core.explain import PlannedJob, Situation, of_job
 from runner.core.states import QueueStatus
 from runner.model.document import JobSpec
 from runner.model.placement import ArraySpec
@@ -240,3 +243,37 @@ def test_a_job_that_is_added_is_judged_by_what_has_ended() -> None:
     q.ok("b", "d")
     q.add(job("e"))
     assert "e" not in q.core.graph.index, "an ended queue takes none"
+
+
+def test_a_job_that_was_there_before_goes_on_with_its_numbers() -> None:
+    """Its logs and stored files would be taken for those of the former one."""
+    q = Driver(document(fan()))
+    queue = replace(q.core.queue, former={"fan.a": 3, "gone": 2})
+    q.load(queue, {}, q.document)
+    q.open()
+    q.expands("fan", job("a"))
+    assert q["fan.a"].attempt == 4
+    assert q.core.queue.former == {"gone": 2}
+
+
+def test_why_a_job_waits_names_what_was_expanded_to() -> None:
+    """`explain` would say that a job waits for nothing, or for one that has completed."""
+    plan = {
+        "fan": PlannedJob("fan"),
+        "fan.a": PlannedJob("fan.a", ("fan",), parent="fan"),
+        "merge": PlannedJob("merge", ("fan",)),
+    }
+    rows = [
+        {"job_id": "fan", "status": "completed"},
+        {"job_id": "fan.a", "status": "running"},
+        {"job_id": "merge", "status": "pending"},
+    ]
+    queue = {"status": "running", "worker": "w"}
+    (why,) = of_job(Situation(queue, rows, plan, 4), rows[2])
+    assert (why.code, why.text) == ("dependency", "waits for 'fan.a' (running)")
+    rows[1:] = [
+        {"job_id": "fan.a", "status": "failed"},
+        {"job_id": "merge", "status": "skipped", "reason": "dependency 'fan.a' failed"},
+    ]
+    (why,) = of_job(Situation(queue, rows, plan, 4), rows[2])
+    assert why.holders == ("fan.a",)

@@ -65,15 +65,20 @@ def _situation(
 
     answer = fetch(there, None)
     pages: list[list[str]] = []
+    parents: dict[str, str] = {}
     plan: Mapping[str, Any] = {"after": 0, "most": None}
     try:
         while (after := plan.get("after")) is not None:
             plan = there.query("plan", after=after, limit=2_000)
             pages += plan["plan"]
+            parents |= plan.get("parents", {})
     except RunnerError as error:
         # A role that only looks may not read documents: their jobs' env is in them.
         print(f"runner explain: what waits for what can't be told: {error}", file=sys.stderr)
-    jobs = {name: PlannedJob(name, tuple(before), run_if) for name, run_if, *before in pages}
+    jobs = {
+        name: PlannedJob(name, tuple(before), run_if, parents.get(name))
+        for name, run_if, *before in pages
+    }
     word = f"--on {arguments.on}" if arguments.on else f"--queue {answer['queue']['queue_id']}"
     return Situation(answer["queue"], answer["jobs"], jobs, plan["most"], word), plan
 
