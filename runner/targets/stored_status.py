@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -310,11 +311,10 @@ def plan(where: str | None, fields: Mapping[str, Any]) -> Answer:
 
     store = open_store(where)
     try:
-        try:
+        stored = journal = None  # where nothing has begun
+        with suppress(NotFoundError):
             stored = read_queue(store, Layout())
-        except NotFoundError:
-            stored = journal = None  # nothing has begun
-        else:
+        if stored is not None:
             journal = read_journal(store, Layout(), stored.run_id)
         # Of a queue on AWS Batch that was mended it is the corrected one.
         document = stored_document(store, None if journal is None else journal.document)
