@@ -175,7 +175,8 @@ def test_a_crash_around_the_expansion_loses_and_doubles_nothing(tmp_path: Path, 
 
 FAN = """echo '{"jobs": [
  {"job_id": "a", "command": "echo a >> ran", "timeout": "9s"},
- {"job_id": "b", "command": "echo b >> ran; test -e go || sleep 60", "timeout": "90s", "depends_on": ["a"]}
+ {"job_id": "b", "command": "echo b >> ran; test -e go || sleep 60", "timeout": "90s",
+  "depends_on": ["a"]}
 ]}' > fan.json; echo fan >> ran"""
 
 
