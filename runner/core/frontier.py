@@ -143,13 +143,17 @@ class Frontier:
 
     # -- growth ------------------------------------------------------------------------------
 
-    def grow(self, units: range) -> None:
-        """The graph and the records have these units at their end now. There are no arrays."""
+    def grow(self, units: range, parent: int | None) -> None:
+        """The graph and the records have these units at their end now. There are no arrays.
+
+        ``parent``: whose family they will be of: they wait for it, and not for the others of it.
+        """
         self._units = units.stop
         for index in units:
             self.settled.append(0)
             before = self._dependencies[index]
-            self.remaining.append(sum(not self.settled[other] for other in before))
+            families = sum(self._families.is_open(other) for other in before if other != parent)
+            self.remaining.append(families + sum(not self.settled[other] for other in before))
 
     def expanded(self, parent: int, units: Sequence[int]) -> None:
         """A job has expanded to these: who waits for it waits for them."""

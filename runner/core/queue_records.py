@@ -215,7 +215,7 @@ class QueueRecords:
             self._number_anew()
         else:
             self.graph.grow(jobs)
-            self.frontier.grow(numbers)
+            self.frontier.grow(numbers, parent)
             if parent is not None:
                 self.frontier.expanded(parent, numbers)
         if parent is not None:

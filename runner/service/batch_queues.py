@@ -255,9 +255,13 @@ def noted(place: BatchPlacement | None) -> Mapping[str, str]:
     return {ON_BATCH_KEY: "" if place is None else place.encoded()}
 
 
-def placement_of(options: BatchRunOptions) -> BatchPlacement:
+def noted_run(run: BatchRun | None) -> Mapping[str, str]:
     """The same of a foreground run, for who acts on its queue when it has gone."""
-    target = options.target
-    return BatchPlacement(
-        target.job_queue, target.region, target.image, options.bundle, options.max_parallel
+    if run is None:
+        return noted(None)
+    options, target = run.options, run.options.target
+    return noted(
+        BatchPlacement(
+            target.job_queue, target.region, target.image, options.bundle, options.max_parallel
+        )
     )

@@ -29,7 +29,7 @@ from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
 from runner.service import requests
 from runner.service.attempt_place import check_place
-from runner.service.batch_queues import noted, placement_of
+from runner.service.batch_queues import noted_run
 from runner.service.documents import check_same, mend
 from runner.service.environment_notes import compare_environment
 from runner.service.notices.hosts import courier_for
@@ -263,10 +263,10 @@ class _Foreground(requests.Host):
         """Have the run's attempts found, and started, where they run. Blocks."""
         entry, batch = self.repository.find(queue_id), self._batch
         check_place(entry, on_batch=batch is not None)
-        place = None if batch is None else placement_of(batch.options)
-        self.repository.note(queue_id, noted(place))
-        if batch is not None and entry.queue is not None:
-            self._context = batch.placed(self._context, self._want, entry.queue.run_id)
+        if entry.queue is not None:  # else it can't be read: --fresh sets it aside
+            self.repository.note(queue_id, noted_run(batch))
+            if batch is not None:
+                self._context = batch.placed(self._context, self._want, entry.queue.run_id)
 
     async def _work(self, queue_id: str, document: QueueSpec) -> RunOutcome:
         session = Session(

@@ -32,6 +32,8 @@ def as_collected(monkeypatch: pytest.MonkeyPatch) -> None:
 class Open:
     """An open session, as far as a watch needs one."""
 
+    elsewhere = False
+
     def __init__(self, folder: Path) -> None:
         self.spot_notice = folder / "spot-notice"
         self.posted: list[SpotNotice] = []

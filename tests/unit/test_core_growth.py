@@ -245,6 +245,17 @@ def test_a_job_that_is_added_is_judged_by_what_has_ended() -> None:
     assert "e" not in q.core.graph.index, "an ended queue takes none"
 
 
+def test_a_job_that_is_added_waits_for_a_family_that_is_under_way() -> None:
+    """It would begin with half of the parts, or never."""
+    q = drive(fan(), parallel=3)
+    q.expands("fan", job("a"), job("b"))
+    q.ok("fan.a")
+    q.add(job("late", "fan"))
+    assert q["late"].status.value == "pending"
+    q.ok("fan.b", "late")
+    assert q.status == "completed"
+
+
 def test_a_job_that_was_there_before_goes_on_with_its_numbers() -> None:
     """Its logs and stored files would be taken for those of the former one."""
     q = Driver(document(fan()))
