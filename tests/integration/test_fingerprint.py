@@ -146,7 +146,10 @@ def test_what_cannot_be_read_is_never_unchanged(job: Job) -> None:
     assert "can't be read: Too many levels" in (job.look().why or "")
 
 
-@pytest.mark.parametrize("kind", ["garbage", "cut", "empty", "locked", "read-only"])
+@pytest.mark.parametrize(
+    "kind",
+    ["garbage", "cut", "empty", pytest.param("locked", marks=pytest.mark.long), "read-only"],
+)
 def test_a_damaged_cache_costs_time_only(job: Job, kind: str) -> None:
     """A cache that can't be read would end the queue, or be believed."""
     job.cache.close()
