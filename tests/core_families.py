@@ -36,13 +36,28 @@ def seen(scheduler: Scheduler, node: int, by: int | None = None) -> JobStatus:
         return status
     if by is not None and is_inside(scheduler, by, node):
         return status
-    statuses = {seen(scheduler, member) for member in members}
-    if not statuses <= ENDED:
+    if not all(has_ended(scheduler, member) for member in members):
+        # Also while what one has made is looked for: it runs again if that is gone.
         return JobStatus.PENDING
+    statuses = {seen(scheduler, member) for member in members}
     for trouble in (JobStatus.FAILED, JobStatus.CANCELLED):
         if trouble in statuses and not job.allow_failure:
             return trouble
     return status
+
+
+def has_ended(scheduler: Scheduler, index: int, by: int | None = None) -> bool:
+    """With all that it has expanded to, for those outside, and what it is to leave behind."""
+    members = members_of(scheduler, index)
+    if members and not (by is not None and is_inside(scheduler, by, index)):
+        if not all(has_ended(scheduler, member) for member in members):
+            return False
+    if index >= len(scheduler.jobs):
+        return all(has_ended(scheduler, unit) for unit in units_of(scheduler, index))
+    state = scheduler.jobs[index]
+    waits = state.collecting and not state.spooled
+    stored = not (waits and scheduler.document.jobs[index].kept_paths) and not state.restoring
+    return state.status in ENDED and (stored or state.status is not JobStatus.COMPLETED)
 
 
 def all_behind(scheduler: Scheduler, started: list[int]) -> set[int]:

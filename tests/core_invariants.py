@@ -14,7 +14,7 @@ from core_arrays import (
     status_of,
     units_of,
 )
-from core_families import all_behind, is_inside, members_of, seen
+from core_families import all_behind, has_ended, seen
 
 from runner.core.actions import (
     Action,
@@ -162,7 +162,7 @@ def rule_for(scheduler: Scheduler, index: int) -> str:
     before = [scheduler.graph.index[name] for name in job.depends_on]
     if job.run_if == "success" and any(seen(scheduler, i, index) in NOT_DONE for i in before):
         return "skip"
-    if not all(_has_ended(scheduler, i, index) for i in before):
+    if not all(has_ended(scheduler, i, index) for i in before):
         return "wait"
     if job.run_if == "failure" and (verdict := _failure_before(scheduler, index)) != "ready":
         return verdict
@@ -206,19 +206,6 @@ def _was_skipped(scheduler: Scheduler, index: int) -> bool:
     skipped = status_of(scheduler, index) is JobStatus.SKIPPED
     first = units_of(scheduler, index)[0]
     return skipped and scheduler.document.jobs[first].run_if == "success"
-
-
-def _has_ended(scheduler: Scheduler, index: int, by: int | None = None) -> bool:
-    members = members_of(scheduler, index)
-    if members and not (by is not None and is_inside(scheduler, by, index)):
-        if not all(_has_ended(scheduler, member) for member in members):
-            return False
-    if index >= len(scheduler.jobs):
-        return all(_has_ended(scheduler, unit) for unit in units_of(scheduler, index))
-    state = scheduler.jobs[index]
-    waits = state.collecting and not state.spooled
-    stored = not (waits and scheduler.document.jobs[index].kept_paths) and not state.restoring
-    return state.status in ENDED and (stored or state.status is not JobStatus.COMPLETED)
 
 
 def _free(state: JobState) -> bool:
@@ -295,14 +282,14 @@ def _waits_for_release(scheduler: Scheduler, index: int) -> bool:
     job, state = scheduler.document.jobs[index], scheduler.jobs[index]
     before = [scheduler.graph.index[name] for name in job.depends_on]
     held = job.hold and not state.released and state.status in WAITING
-    return held and all(_has_ended(scheduler, i, index) for i in before)
+    return held and all(has_ended(scheduler, i, index) for i in before)
 
 
 def check_start(scheduler: Scheduler, index: int, before: JobState) -> None:
     """Its dependencies have ended, it is its turn, and nobody before it in the document waits."""
     job = scheduler.document.jobs[index]
     needed = [scheduler.graph.index[name] for name in job.depends_on]
-    assert all(_has_ended(scheduler, i, index) for i in needed), "a job before its dependencies"
+    assert all(has_ended(scheduler, i, index) for i in needed), "a job before its dependencies"
     assert before.status in WAITING and _free(before) and not _lacks(scheduler, index, before)
     assert before.counted < (job.retry.max_attempts if job.retry else 1)
     if before.status is JobStatus.PENDING:

@@ -23,7 +23,7 @@ class Families:
         self.members: dict[int, list[int]] = {}
         self._open: dict[int, int] = {}
         self._over: set[int] = set()
-        self._trouble: dict[int, dict[int, JobStatus]] = {}
+        self._trouble: dict[int, dict[int, tuple[int, JobStatus]]] = {}
         arrays = {array.job.job_id: array.units for array in graph.arrays} if added else {}
         for job_id, parent in added.items():
             if parent is not None:
@@ -46,13 +46,14 @@ class Families:
         """Whether the job has expanded to others that have not ended."""
         return bool(self._open.get(unit))
 
-    def ended(self, unit: int, status: JobStatus) -> int | None:
-        """A member, with its own family, has ended so. The family that has ended with it."""
+    def ended(self, unit: int, by: int, status: JobStatus) -> int | None:
+        """A member, with its own family, has ended so: ``by`` itself, or one of that family. The
+        family that has ended with it."""
         if unit in self._over or self.is_open(unit) or (parent := self.of.get(unit)) is None:
             return None
         self._over.add(unit)
         if status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            self._trouble.setdefault(parent, {})[unit] = status
+            self._trouble.setdefault(parent, {})[unit] = by, status
         self._open[parent] -= 1
         return parent if not self._open[parent] else None
 
@@ -67,13 +68,10 @@ class Families:
         return parent if self._open[parent] == 1 else None
 
     def trouble(self, parent: int) -> tuple[int, JobStatus] | None:
-        """The first member that has failed, or else was cancelled, and how."""
-        found = self._trouble.get(parent)
-        if not found:
-            return None
-        failed = [unit for unit, status in found.items() if status is JobStatus.FAILED]
-        unit = min(failed or found)
-        return unit, found[unit]
+        """The first job, of the family or those in it, that failed, or else was cancelled; how."""
+        found = list(self._trouble.get(parent, {}).values())
+        failed = [each for each in found if each[1] is JobStatus.FAILED]
+        return min(failed or found, default=None)
 
     def outside(self, parent: int, dependents: Sequence[int]) -> list[int]:
         """Those of a job's dependents that wait for its family, too: all that are not in it."""

@@ -124,8 +124,7 @@ class Frontier:
         """With an ended member its family may have ended, and with that the one it belongs to."""
         families = self._families
         while self.settled[index]:
-            _, status = self._seen_from(-1, index)
-            parent = families.ended(index, status)
+            parent = families.ended(index, *self._seen_from(-1, index))
             if parent is None:
                 return
             for other in self.outside(parent):

@@ -9,8 +9,9 @@ from core_driver import Driver, document, drive, job
 
 from runner.core import events as ev
 from runner.core.explain import PlannedJob, Situation, of_job
+from runner.core.readiness import Skip
 from runner.core.states import QueueStatus
-from runner.model.document import JobSpec
+from runner.model.document import JobSpec, ResultSpec
 from runner.model.placement import ArraySpec
 from runner.model.queue import MAX_JOBS
 
@@ -93,6 +94,30 @@ def test_families_in_families() -> None:
     assert q["fan.after"].status.value == "pending"
     q.ok("fan.inner.y", "fan.after", "merge")
     assert q.status == "completed"
+
+
+def test_what_is_skipped_for_a_family_in_a_family_names_what_failed() -> None:
+    """The reason would send people to the log of a job that completed."""
+    q = drive(fan(), job("merge", "fan"))
+    q.expands("fan", fan("inner"))
+    q.expands("fan.inner", job("x"))
+    q.fail("fan.inner.x")
+    assert q["merge"].reason == "dependency 'fan.inner.x' failed"
+    q.crash()
+    q.session()
+    q.told()
+    assert q.core.frontier.judge(q.at("merge")) == Skip("dependency 'fan.inner.x' failed")
+
+
+def test_a_family_has_not_ended_while_results_of_it_are_stored() -> None:
+    """A job behind would be judged before all that the family has made is there."""
+    q = drive(fan(), job("merge", "fan"), parallel=2, collects=True)
+    q.expands("fan", job("a", result_paths=(ResultSpec("out"),)), job("b"))
+    q.ok("fan.a")
+    q.fail("fan.b")
+    assert q["merge"].status.value == "pending"
+    q.stored("fan.a")
+    assert q["merge"].reason == "dependency 'fan.b' failed"
 
 
 @pytest.mark.parametrize("boot", [False, True])
