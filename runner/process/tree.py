@@ -56,13 +56,21 @@ class _Entry(NamedTuple):
 
 
 class _Table:
-    """One look at all processes that are not dead, by pid."""
+    """One look at all processes that are not dead, by pid.
 
-    def __init__(self) -> None:
+    It is not one moment: who forks and ends between the listing and its own turn is not in it, and
+    neither is its child. ``before``: what is listed there already is passed over.
+    """
+
+    def __init__(self, before: _Table | None = None) -> None:
         self.entries: dict[int, _Entry] = {}
+        self.listed: set[int] = set()
         self._children: dict[int, list[int]] = {}
         for name in os.listdir("/proc"):
-            if not name.isdigit() or (found := named_fields(name)) is None:
+            if not name.isdigit() or (before is not None and int(name) in before.listed):
+                continue
+            self.listed.add(int(name))
+            if (found := named_fields(name)) is None:
                 continue
             called, fields = found
             if fields[0] not in "ZX":
@@ -72,6 +80,16 @@ class _Table:
                 forker = called == FORKER_NAME
                 self.entries[pid] = _Entry(parent, int(fields[3]), process, kernel, forker)
                 self._children.setdefault(parent, []).append(pid)
+
+    def joined(self, newer: _Table) -> _Table:
+        """This one and what has turned up since."""
+        both = _Table.__new__(_Table)
+        both.entries = {**self.entries, **newer.entries}
+        both.listed = self.listed | newer.listed
+        both._children = {pid: [*below] for pid, below in self._children.items()}
+        for pid, below in newer._children.items():
+            both._children.setdefault(pid, []).extend(below)
+        return both
 
     def tree(self, roots: list[int]) -> list[Process]:
         """Those and all below them, parents before their children."""
@@ -155,18 +173,28 @@ def orphans(lost: LostTree) -> list[Process]:
 
     The command's session is believed only while its pid has not been given to another: the kernel
     keeps a number reserved as long as a session bears it.
+
+    Nobody is missed who lives at the last listing: each that it names has been looked at itself.
     """
     deadline = time.monotonic() + BLANK_FOR
     while True:
         table = _looks.take()
-        mine, blank = _roots(table, lost)
+        mine, blank = _roots(table, lost, table)
+        # Whoever was listed may have forked, and ended, before it was asked whose it is. Our own
+        # among the new ones come first: until the caller has stopped them they go on forking.
+        found: list[int] = []
+        while not found and (newer := _Table(table)).listed and time.monotonic() <= deadline:
+            table = table.joined(newer)
+            found, unclear = _roots(newer, lost, table)
+            mine += found
+            blank |= unclear
         if not blank or time.monotonic() > deadline:
             return [member for member in table.tree(mine) if member.pid != os.getpid()]
         time.sleep(LOOK_AGAIN_AFTER)  # reason: of another process's exec nobody is told
 
 
-def _roots(table: _Table, lost: LostTree) -> tuple[list[int], bool]:
-    """The processes that are the attempt's for sure; and whether some can't be told yet."""
+def _roots(some: _Table, lost: LostTree, table: _Table) -> tuple[list[int], bool]:
+    """Who among some of the table is the attempt's for sure; and whether some can't be told yet."""
     session = lost.command.pid if lost.command else None
     holder = table.entries.get(session) if session is not None else None
     if holder is not None and holder.process != lost.command:
@@ -179,7 +207,7 @@ def _roots(table: _Table, lost: LostTree) -> tuple[list[int], bool]:
     mark = f"{TOKEN_VARIABLE}={lost.token}".encode()
     mine = []
     blank = False
-    for pid, entry in table.entries.items():
+    for pid, entry in some.entries.items():
         if entry.kernel:
             continue
         carries = _carries(pid, mark)

@@ -147,6 +147,38 @@ def test_orphans_are_known_by_session_or_token(
     assert alive(pids[2])
 
 
+@pytest.mark.parametrize("ends", ["named_fields", "_carries"])
+def test_who_forks_and_ends_during_a_look_hides_nobody(
+    started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """A child forked after the listing, by who ended before its turn, would live on unseen."""
+    parent = subprocess.Popen(
+        ["/bin/bash", "-c", "read line; sleep 60 >/dev/null & echo $!"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={"PATH": os.defpath, tree.TOKEN_VARIABLE: "mine"},
+    )
+    started.append(parent)
+    assert parent.stdin is not None and parent.stdout is not None
+    stdin, stdout = parent.stdin, parent.stdout
+    child: list[int] = []
+    real = getattr(tree, ends)
+
+    def asked(pid: int | str, *more: object) -> object:
+        if int(pid) == parent.pid and not child:
+            stdin.close()
+            child.append(int(stdout.readline()))
+            os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
+        return real(pid, *more)
+
+    monkeypatch.setattr(tree, ends, asked)
+    # Its command is not on record: nothing but the token tells whose the child is.
+    tree.kill_orphans(tree.LostTree("mine", None, "1:2", OURS))
+    stdout.close()
+    assert child and not alive(child[0])
+
+
 def test_a_session_of_another_with_this_pid_is_left_alone(
     started: list[subprocess.Popen[bytes]],
 ) -> None:

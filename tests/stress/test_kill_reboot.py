@@ -92,7 +92,9 @@ def test_waits_and_numbers_after_a_boot(tmp_path: Path, clock: float) -> None:
         until("it runs again", lambda: killed.said("runs", "end-0"))
         assert not killed.said("waits", "end-0"), "the wait was forgotten, or held up the others"
         until("the wait is over", lambda: killed.said("waits", "end-0"))
-        assert 1.0 < time.monotonic() - booted < 10
+        # Taken for a time of this boot it would be over at once, or in a quarter of an hour, which
+        # is past anybody's patience; a slow disk may hold it up for seconds.
+        assert time.monotonic() - booted > 1.0
         assert machine.wait() == 0
         told = verdict(killed)
         assert told["waits"] == ("completed", 0, None, False, 1, 2)
