@@ -68,8 +68,8 @@ def _may_be_gone(records: QueueRecords, index: int) -> bool:
     state = records.jobs[index]
     if state.restoring or not records.document.jobs[index].kept_paths:
         return False
-    if records.open and state.collecting:
-        return False  # the upload looks itself
+    if records.open and state.collecting and not records.rebooted:
+        return False  # the upload looks itself; after a boot it would only find too little
     # Of what was not complete when it was stored nobody knows what there should be.
     return records.rebooted or state.collecting or bool(state.results_uploaded)
 

@@ -34,7 +34,7 @@ def test_a_machine_is_looked_at(server: Callable[..., Server]) -> None:
         assert found[name]["grade"] == "warn" and words in found[name]["says"], found
     assert found["jobs' unit"]["grade"] in ("ok", "warn")
     shown = here.run(RUNNER, "setup", "--show").stdout
-    assert shown.count("AWSTemplateFormatVersion") == 3, "the bundle has no templates"
+    assert shown.count("AWSTemplateFormatVersion") == 5, "the bundle lacks templates"
 
     here.run("systemctl", "stop", "runner-lifetime.timer")
     here.write("/etc/runner/runner.toml", 'job_user = "nobody-we-know"\ndisk_reserve = "999TiB"\n')

@@ -181,3 +181,16 @@ def test_what_was_incomplete_when_it_was_stored_is_not_made_again() -> None:
     q.crash()
     q.open(collects=True)
     assert looks(q) == []
+
+
+def test_what_a_boot_took_before_it_was_stored_is_looked_for_when_it_is_needed_again() -> None:
+    """A retried job would run without what the job before it had made: its upload looks itself,
+    but after a boot it only finds too little."""
+    q = drive(job("a", result_paths=OUT), job("x"), job("b", "a x"), collects=True, parallel=2)
+    q.ok("a")
+    q.fail("x")
+    assert q.states == "a:completed x:failed b:skipped"
+    q.crash(boot=True)
+    q.open(collects=True)
+    q.retry("x")
+    assert ("a", True) in looks(q)
