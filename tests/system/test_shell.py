@@ -55,7 +55,7 @@ WHAT = [
     ("release ok --queue none", 102),
     ("explain --json", 0),
     ("explain none", 102),
-    ("notify --json", 2),
+    ("notify", 2),
     ("schedule --nope", 2),
     ("stop", 106),
     ("prune --dry-run --json", 0),
