@@ -1,8 +1,10 @@
 """Whether a database has changed since it was read, told by its files without opening them.
 
 SQLite changes a database in WAL mode by writing to one of two files, and each write changes that
-file's ctime, which nothing can set back. What is shown of 500 kept queues costs 1,000 calls of
-stat(2) so, and not 500 databases opened.
+file's times: ctime, which nothing can set back, of the database. Of the log it is mtime, for root's
+SQLite gives a log to the database's owner each time it opens one, which changes its ctime alone: a
+log that a look has left behind would never settle. What is shown of 500 kept queues costs 1,000
+calls of stat(2) so, and not 500 databases opened.
 """
 
 from __future__ import annotations
@@ -35,13 +37,14 @@ class Stamp(NamedTuple):
 
 def stamp_of(database: str | Path) -> Stamp:
     """The stamp as it is now. Take it before the database is read."""
-    return Stamp(_file(f"{database}"), _file(f"{database}-wal"))
+    return Stamp(_file(f"{database}", log=False), _file(f"{database}-wal", log=True))
 
 
-def _file(path: str) -> _File:
+def _file(path: str, *, log: bool) -> _File:
     try:
         found = os.stat(path)
     except OSError:
         return _ABSENT
     # A log without content is as good as none: who only looks may leave one.
-    return (found.st_ino, found.st_size, found.st_ctime_ns) if found.st_size else _ABSENT
+    changed = found.st_mtime_ns if log else found.st_ctime_ns
+    return (found.st_ino, found.st_size, changed) if found.st_size else _ABSENT
