@@ -7,6 +7,7 @@ tests/stress/test_s3_faults.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -40,6 +41,17 @@ def test_what_is_tried_before_the_first_job_leaves_nothing(
     assert (endpoint.keys(bucket), endpoint.open_uploads(bucket)) == ({}, [])
     with pytest.raises(UsageError, match="s3://no-such-bucket-here: there is no such bucket"):
         S3Store("no-such-bucket-here", "x").prepare()
+
+
+def test_many_may_try_one_place_at_once(endpoint: Endpoint, bucket: str) -> None:
+    """Of the workers of a fleet that begin together one would be told that its store is broken."""
+    stores = [S3Store(bucket, "queues/q") for _ in range(6)]
+    with ThreadPoolExecutor(len(stores)) as pool:
+        for _ in range(3):
+            assert list(pool.map(S3Store.prepare, stores)) == [[]] * len(stores)
+    for each in stores:
+        each.close()
+    assert (endpoint.keys(bucket), endpoint.open_uploads(bucket)) == ({}, [])
 
 
 def test_open_uploads_of_killed_processes_are_aborted(

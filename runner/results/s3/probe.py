@@ -16,6 +16,9 @@ _BODY = b"probe"
 _KEY = ".runner-probe"
 """Always the same: what a start that was killed left there is removed by the next."""
 
+_READS = 20
+"""Times that it is looked for: others who probe the same place just now remove it."""
+
 _FOR_PEOPLE = (
     ErrorKind.DENIED,
     ErrorKind.MISSING,
@@ -38,7 +41,7 @@ def probe(calls: Calls, parts: PartUploads, extra: dict[str, str]) -> list[str]:
         notes = [
             _try(calls, lambda: _put(calls, parts, extra), optional=False),
             _try(calls, lambda: calls.call("ListObjectsV2", Prefix=calls.prefix, MaxKeys=1)),
-            _try(calls, lambda: _read(calls, key), optional=False),
+            _try(calls, lambda: _read_back(calls, parts, extra), optional=False),
             _try(calls, lambda: _discard_leftovers(calls, parts, key)),
             _try(calls, lambda: _abort(parts)),
             _try(calls, lambda: calls.call("DeleteObject", Key=key)),
@@ -55,6 +58,17 @@ def _put(calls: Calls, parts: PartUploads, extra: dict[str, str]) -> None:
         "PutObject", Key=calls.key(_KEY), Body=_BODY, **parts.checksum(_BODY), **extra
     )
     calls.field(answer, "ETag", "PutObject")
+
+
+def _read_back(calls: Calls, parts: PartUploads, extra: dict[str, str]) -> None:
+    for left in reversed(range(_READS)):
+        try:
+            _read(calls, calls.key(_KEY))
+            return
+        except S3Error as error:
+            if error.kind is not ErrorKind.MISSING or not left:
+                raise
+        _put(calls, parts, extra)
 
 
 def _read(calls: Calls, key: str) -> None:
