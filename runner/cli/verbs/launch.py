@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.cli import options
+from runner.cli.sub_verbs import LOGIN
 from runner.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from runner.model.document import QueueSpec
     from runner.targets.ec2.launch.launch_request import LaunchRequest
-
-_LOGIN = "`aws sts get-caller-identity` says who you are; `aws configure` or `aws sso login` helps"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +143,7 @@ def execute(arguments: argparse.Namespace) -> int:
         done = launching.run()
     except AwsError as error:
         if error.kind in (ErrorKind.NO_CREDENTIALS, ErrorKind.EXPIRED):
-            raise AwsError(error.kind, error.code, f"{error}\n{_LOGIN}") from error
+            raise AwsError(error.kind, error.code, f"{error}\n{LOGIN}") from error
         raise
     if done is None or not arguments.wait:
         return ExitCode.DONE

@@ -6,11 +6,10 @@ A job here is one of Batch's own, and not one of a queue document.
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from typing import Any
 
 from runner.cli.parser import Parser
-from runner.errors import RunnerError
+from runner.cli.sub_verbs import add_sub_verbs, execute_sub_verb
 
 SUBVERBS = {
     "register": "register a job definition, once for the same content",
@@ -52,29 +51,10 @@ class BatchParser(Parser):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(
-        dest="subverb", metavar="VERB", required=True, parser_class=BatchParser, title="verbs"
-    )
-    for name, what in SUBVERBS.items():
-        # A module `list` in this package would hide the builtin here.
-        module = import_module(f"runner.cli.verbs.batch.{'list_jobs' if name == 'list' else name}")
-        made = verbs.add_parser(name, help=what, description=module.__doc__)
-        module.configure(made)
-        made.set_defaults(execute_subverb=module.execute)
+    # A module `list` in this package would hide the builtin here.
+    other = {"list": "list_jobs"}
+    add_sub_verbs(parser, __name__, SUBVERBS, parser_class=BatchParser, modules=other)
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from runner.aws.errors import AwsError, ErrorKind
-
-    try:
-        return int(arguments.execute_subverb(arguments))
-    except AwsError as error:
-        if error.kind in (ErrorKind.NO_CREDENTIALS, ErrorKind.EXPIRED):
-            hint = (
-                "`aws sts get-caller-identity` says who you are; `aws configure` or `aws sso login`"
-            )
-            raise RunnerError(f"{error}\n{hint} helps") from error
-        if error.kind is ErrorKind.DENIED:
-            hint = "`runner setup --batch` makes a policy with the permissions that people need"
-            raise RunnerError(f"{error}\n{hint}") from error
-        raise
+    return execute_sub_verb(arguments, "runner setup --batch")
