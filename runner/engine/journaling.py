@@ -17,7 +17,8 @@ from runner.core.states import PENDING, JobState, QueueState
 from runner.engine.call_threads import GRACE, CallThreads, patience_with
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.model.growth import AddedJob, added_job, added_to
+from runner.model.growth import added_job, added_to
+from runner.model.queue import AddedJob
 from runner.results.claim import SucceededError
 from runner.results.journal import (
     WHOLE_EVERY,

@@ -35,7 +35,7 @@ from runner.model.elements import INDEX
 from runner.model.in_short import DEFAULTS, MATRIX_KEYS, PARAMS
 from runner.model.json_reader import is_ignored
 from runner.model.messages import kind, one_of, quoted, step
-from runner.model.notify import check_notify
+from runner.model.notify_rule import check_notify
 from runner.model.placement_fields import (
     ARRAY_FIELDS,
     JOB_PLACEMENT,

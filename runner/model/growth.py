@@ -7,25 +7,17 @@ job made them. Pure. Numbers of jobs that are there never change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from runner.errors import DocumentError
 from runner.model.graph import find_cycle
 from runner.model.messages import did_you_mean, quoted
-from runner.model.queue import JobSpec, QueueSpec
+from runner.model.queue import AddedJob, JobSpec, QueueSpec
 from runner.model.relations import spell_cycle
 from runner.model.serialization import dump_job
 
 _END = "\n]}\n"
 """What a document ends with, as it is stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddedJob:
-    """A job in its stored form. ``parent``: the job that expanded to it; None: it was asked for."""
-
-    text: str
-    parent: str | None = None
 
 
 def added_job(job: JobSpec, parent: str | None) -> AddedJob:

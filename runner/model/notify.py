@@ -1,4 +1,5 @@
-"""Whom a queue tells of what: the rule of ``notify`` in a document and in the settings.
+"""Whom a queue tells of what: ``notify`` of a document and of the settings. Its rule is
+``notify_rule``'s.
 
 A target is an SNS topic's ARN, ``eventbridge:BUS``, an https URL, a reference to where such a URL
 is kept (as in ``secret_env``), or, in the settings only, ``exec:PATH``. A URL is a secret: whoever
@@ -7,18 +8,13 @@ has it can write to the channel behind it. So what is shown of one is its host a
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner.model.checks import Check, check_duration, check_object, check_text, choice, each
 from runner.model.durations import format_duration
-from runner.model.messages import one_of
-from runner.model.secrets import SECRETS_MANAGER, SSM, parse_reference
-from runner.model.validation_errors import Faults, InvalidError
+from runner.model.secrets import SECRETS_MANAGER, SSM
 
 DEFAULT_EVENTS = ("completed", "failed", "cancelled")
 """How a queue ends; told of where a target names no events."""
@@ -42,9 +38,7 @@ BUS_PATTERN = (
 URL_PATTERN = r"https://[!-~]{1,2040}"
 LOOPBACK_PATTERN = r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?(?:/[!-~]*)?"
 
-_TOPIC = re.compile(TOPIC_PATTERN)
-_BUS = re.compile(BUS_PATTERN)
-_URL = re.compile(rf"{URL_PATTERN}|{LOOPBACK_PATTERN}")
+_URL = rf"{URL_PATTERN}|{LOOPBACK_PATTERN}"
 
 # Slack: "Sending messages using incoming webhooks"; the second is of Slack's GovSlack.
 SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
@@ -52,11 +46,6 @@ SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 # Microsoft Teams: "Create incoming webhooks with Workflows". Until 2025 their addresses were of
 # logic.azure.com; webhook.office.com is that of connectors, which take the same cards.
 TEAMS_HOSTS = (".webhook.office.com", ".logic.azure.com", ".api.powerplatform.com")
-
-_FORMS = (
-    "an SNS topic's ARN, eventbridge:BUS, an https:// URL, or ssm:NAME or secretsmanager:NAME "
-    "where such a URL is kept"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +67,23 @@ class NotifySpec:
 
 def label_of(target: str) -> str:
     """A target as it may be shown: of a URL the host, and a digest of the rest."""
-    if not _URL.fullmatch(target):
+    if not is_url(target):
         return target
+    import hashlib
+
     scheme, host = urlsplit(target)[:2]
     digest = hashlib.sha256(target.encode()).hexdigest()
     return f"{scheme}://{host.rpartition('@')[2]}/…{digest[:8]}"
 
 
+def is_url(target: str) -> bool:
+    """Whether it is a URL to which a notice may be sent."""
+    return re.fullmatch(_URL, target) is not None
+
+
 def is_chat(target: str) -> bool:
     """Whether it is the URL of a channel of Slack or Teams."""
-    host = (urlsplit(target).hostname or "").lower() if _URL.fullmatch(target) else ""
+    host = (urlsplit(target).hostname or "").lower() if is_url(target) else ""
     return host in SLACK_HOSTS or host.endswith(TEAMS_HOSTS)
 
 
@@ -105,7 +101,7 @@ def url_fault(url: str) -> str | None:
     """Why nothing can be sent to a URL, without a word of it; None if it can be."""
     if len(url) > MAX_URL:
         return f"is longer than {MAX_URL:,} characters"
-    if not _URL.fullmatch(url):
+    if not is_url(url):
         return "is not an https:// URL"
     try:
         parts = urlsplit(url)
@@ -117,115 +113,6 @@ def url_fault(url: str) -> str | None:
     if "@" in parts.netloc:
         return "holds a user's name before its host, which is not sent"
     return None
-
-
-def _target(*, settings: bool) -> Check:
-    def check(value: Any) -> str:
-        text = check_text(value)
-        if text.startswith(EXEC):
-            path = text.removeprefix(EXEC)
-            if not settings:
-                raise InvalidError(
-                    "exec: is for the settings only (`notify` in runner.toml): a document must not "
-                    "run programs on who tells of it"
-                )
-            if not path.startswith("/") or "\0" in path or path.endswith("/"):
-                raise InvalidError('must be exec:PATH, PATH a program\'s, beginning with "/"')
-            return text
-        if is_reference(text):
-            try:
-                parse_reference(text)
-            except ValueError as error:
-                raise InvalidError(str(error)) from None
-            return text
-        if text.startswith("http"):
-            if text.startswith("http://") and not _URL.fullmatch(text):
-                raise InvalidError("must be an https:// URL: http:// is for this machine only")
-            if fault := url_fault(text):
-                raise InvalidError(fault)
-            return text
-        if is_topic(text) and not _TOPIC.fullmatch(text):
-            raise InvalidError("is not the ARN of an SNS topic, arn:aws:sns:REGION:ACCOUNT:NAME")
-        if text.startswith(EVENTBRIDGE) and not _BUS.fullmatch(text):
-            raise InvalidError("must be eventbridge:BUS, the name or ARN of an event bus")
-        if not _TOPIC.fullmatch(text) and not _BUS.fullmatch(text):
-            also = ", or exec:PATH" if settings else ""
-            # Never the text itself: it may be a URL with a slip in it.
-            raise InvalidError(f"must be {_FORMS}{also}")
-        return text
-
-    return check
-
-
-def _events(value: Any) -> tuple[str, ...]:
-    words: tuple[str, ...] = each(choice(EVENTS), "events")(value)
-    if not words:
-        raise InvalidError(f"must hold at least one of {one_of(EVENTS)}")
-    return tuple(word for word in EVENTS if word in words)
-
-
-def _one(fields: dict[str, Check]) -> Check:
-    def check(value: Any) -> NotifySpec:
-        faults = Faults()
-        values = check_object(value, fields, NOTIFY_REQUIRED, faults)
-        stuck = STUCK in values.get("on", ())
-        if stuck and isinstance(value, dict) and "stuck_after" not in value:
-            faults.add(".stuck_after", 'is required with the event "stuck": after what time')
-        if not stuck and "stuck_after" in values and "on" not in faults.kept:
-            faults.add(".stuck_after", 'has a meaning only with the event "stuck" in "on"')
-        if faults:
-            raise InvalidError(faults=list(faults.kept.items()))
-        return NotifySpec(**values)
-
-    return check
-
-
-def _all(fields: dict[str, Check]) -> Callable[[Any], tuple[NotifySpec, ...]]:
-    every = each(_one(fields), 'objects with "to" and "on"')
-
-    def check(value: Any) -> tuple[NotifySpec, ...]:
-        found: tuple[NotifySpec, ...] = every(value)
-        if len(found) > MAX_TARGETS:
-            raise InvalidError(f"has too many targets: {len(found):,}, at most {MAX_TARGETS}")
-        seen: dict[str, int] = {}
-        for index, spec in enumerate(found):
-            if (first := seen.setdefault(spec.to, index)) != index:
-                raise InvalidError(faults=[(f"[{index}].to", f"is also that of [{first}]")])
-        return found
-
-    return check
-
-
-NOTIFY_REQUIRED = frozenset({"to"})
-NOTIFY_FIELDS: dict[str, Check] = {
-    "to": _target(settings=False),
-    "on": _events,
-    "stuck_after": check_duration,
-}
-
-check_notify = _all(NOTIFY_FIELDS)
-"""The rule of a document's ``notify``."""
-
-_check_settings = _all({**NOTIFY_FIELDS, "to": _target(settings=True)})
-
-
-def read_setting(value: Any) -> tuple[NotifySpec, ...]:
-    """The setting ``notify``: tables of the file, or in a variable their JSON.
-
-    Raises ValueError with words for the user.
-    """
-    if isinstance(value, str):
-        import json
-
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError('must be JSON: [{"to": …, "on": [...]}]') from None
-    try:
-        return _check_settings(value)
-    except InvalidError as error:
-        place, message = error.faults[0]
-        raise ValueError(f"{place.removeprefix('.')}: {message}" if place else message) from None
 
 
 def plain_notify(specs: tuple[NotifySpec, ...]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Whom a queue tells of what, as the models of documents have it.
 
-Owns the types, descriptions and JSON Schema of ``notify``; its rule is in ``notify``.
+Owns the types, descriptions and JSON Schema of ``notify``; its rule is in ``notify_rule``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from runner.model import notify, secrets
+from runner.model import notify, notify_rule, secrets
 from runner.model.pydantic_base import DocumentPart, document_part
 from runner.model.pydantic_types import END, Duration, Schema
 
@@ -43,8 +43,8 @@ def _ends() -> list[Event]:
 
 
 @document_part(
-    notify.NOTIFY_FIELDS,
-    notify.NOTIFY_REQUIRED,
+    notify_rule.NOTIFY_FIELDS,
+    notify_rule.NOTIFY_REQUIRED,
     {
         "if": _STUCK,
         "then": {"required": ["to", "stuck_after"]},

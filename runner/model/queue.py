@@ -247,3 +247,11 @@ def _longest(job: JobSpec) -> float:
         return job.timeout
     attempts = job.retry.max_attempts
     return attempts * job.timeout + (attempts - 1) * job.retry.max_delay
+
+
+@dataclass(frozen=True, slots=True)
+class AddedJob:
+    """A job in its stored form. ``parent``: the job that expanded to it; None: it was asked for."""
+
+    text: str
+    parent: str | None = None

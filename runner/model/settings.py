@@ -210,7 +210,7 @@ def _flag(value: Any) -> bool:
 
 
 def _notify(value: Any) -> tuple[NotifySpec, ...]:
-    from runner.model.notify import read_setting
+    from runner.model.notify_rule import read_setting
 
     return read_setting(value)
 

@@ -26,7 +26,7 @@ from runner.core.states import (
     to_record,
 )
 from runner.errors import StateError
-from runner.model.growth import AddedJob
+from runner.model.queue import AddedJob
 from runner.model.records import Count, Name, Rule, WallTime, decode, each_named, number, read
 from runner.results.claim import SucceededError
 from runner.results.escape import shown

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from runner.core.state_file import StateFile
 from runner.errors import StateError
-from runner.model.growth import AddedJob
+from runner.model.queue import AddedJob
 from runner.model.records import read
 from runner.results.escape import shown
 from runner.results.layout import Layout

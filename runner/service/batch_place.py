@@ -25,15 +25,13 @@ from runner.model.document import FIT, QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore
 from runner.results.stores import is_s3
+from runner.service.batch_placement import UNLIMITED
 from runner.service.result_stores import StoreRequest, opened, wanted
 from runner.service.session import RunContext
 
 END_WITHIN = 300.0
 LOOK_AGAIN = 2.0
 """Seconds in which jobs that are ended have to be gone, and between two looks."""
-
-UNLIMITED = 1_000_000
-"""Jobs at once where the document says "fit", or the flag: Batch itself waits for room."""
 
 
 @dataclass(frozen=True, slots=True)

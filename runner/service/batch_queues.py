@@ -1,17 +1,15 @@
-"""The queues of a state folder whose attempts run on AWS Batch: which they are, and where there.
+"""The queues of a state folder whose attempts run on AWS Batch, and where there.
 
-Owns the note that a queue's database keeps of it, and what a daemon's sessions there share: each
-region once.
+Owns what a daemon's sessions there share: each region once.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from runner.aws.errors import AwsError, ErrorKind
 from runner.batch.definitions import Commands
@@ -20,25 +18,22 @@ from runner.engine.batch.region import BatchRegion
 from runner.errors import ConflictError, RecordError, UsageError
 from runner.model.batch_settings import BatchSettings
 from runner.model.document import QueueSpec
-from runner.model.records import Rule, parse, read, whole
+from runner.model.records import read
 from runner.model.settings import Settings
 from runner.results.store import ResultStore
 from runner.results.stores import is_s3
 from runner.service.batch_place import (
-    UNLIMITED,
     BatchRun,
     BatchRunOptions,
     in_bucket,
     parallel_of,
     region_of,
 )
+from runner.service.batch_placement import BatchPlacement, placed_on_batch
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.result_stores import wanted
 from runner.service.session import RunContext
-
-ON_BATCH_KEY = "on_batch"
-"""The key of ``meta`` under which it is kept that a queue's attempts run on AWS Batch."""
 
 MakeCommands = Callable[[str | None, ResultStore], Commands]
 """What the containers of a queue run, with runner from this bundle (None: the usual one); blocks,
@@ -49,28 +44,6 @@ IN_IMAGE = "image"
 
 NO_COMMANDS = Commands([], [], [], [])
 """Of a session that starts nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchPlacement:
-    """Where a queue's attempts run on AWS Batch. ``image``: of jobs that name none; ``bundle``: as
-    of the flag; ``max_parallel``: how many at once, whatever the document says."""
-
-    job_queue: str
-    region: str | None = None
-    image: str | None = None
-    bundle: str | None = None
-    max_parallel: Annotated[int, Rule(whole(1, UNLIMITED))] | None = None
-
-    def encoded(self) -> str:
-        """As it is kept."""
-        told = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps(told, sort_keys=True)
-
-    @property
-    def where(self) -> str:
-        """In words."""
-        return f"job queue {self.job_queue}" + (f" in {self.region}" if self.region else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +80,6 @@ def placement(given: BatchRequest, settings: BatchSettings) -> BatchPlacement:
         given.bundle or settings.bundle,
         None if given.max_parallel is None else parallel_of(given.max_parallel),
     )
-
-
-def placed_on_batch(entry: QueueEntry) -> BatchPlacement | None:
-    """Where on AWS Batch a queue's attempts run; None: on this machine. Raises RecordError."""
-    kept = entry.meta.get(ON_BATCH_KEY)
-    return parse(BatchPlacement, kept, f"{entry.name}: {ON_BATCH_KEY}") if kept else None
 
 
 def check_same_place(entry: QueueEntry, given: BatchPlacement | None) -> None:
@@ -248,20 +215,3 @@ class BatchQueues:
         """Ask AWS nothing more."""
         for region in self._regions.values():
             region.close()
-
-
-def noted(place: BatchPlacement | None) -> Mapping[str, str]:
-    """What a queue's database keeps of it."""
-    return {ON_BATCH_KEY: "" if place is None else place.encoded()}
-
-
-def noted_run(run: BatchRun | None) -> Mapping[str, str]:
-    """The same of a foreground run, for who acts on its queue when it has gone."""
-    if run is None:
-        return noted(None)
-    options, target = run.options, run.options.target
-    return noted(
-        BatchPlacement(
-            target.job_queue, target.region, target.image, options.bundle, options.max_parallel
-        )
-    )

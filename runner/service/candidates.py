@@ -20,7 +20,7 @@ from runner.errors import RunnerError, StateError, UsageError
 from runner.host.machine_file import this_moment
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
-from runner.service.batch_queues import ON_BATCH_KEY
+from runner.service.batch_placement import ON_BATCH_KEY
 from runner.service.known_elsewhere import check_not_ended
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import AGAIN, QueueRepository

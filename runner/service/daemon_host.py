@@ -18,12 +18,8 @@ from runner.errors import ConflictError, EndedElsewhereError, ExitCode, UsageErr
 from runner.model.document import QueueSpec, parse_document
 from runner.model.settings import Settings
 from runner.service import requests
-from runner.service.batch_queues import (
-    ON_BATCH_KEY,
-    BatchPlacement,
-    BatchQueues,
-    read_request,
-)
+from runner.service.batch_placement import ON_BATCH_KEY, BatchPlacement
+from runner.service.batch_queues import BatchQueues, read_request
 from runner.service.candidates import Candidates
 from runner.service.garbage_collection import lastingly
 from runner.service.machine_end import MachineEnd

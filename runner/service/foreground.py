@@ -29,7 +29,7 @@ from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
 from runner.service import requests
 from runner.service.attempt_place import check_place
-from runner.service.batch_queues import noted_run
+from runner.service.batch_placement import noted_run
 from runner.service.documents import check_same, mend
 from runner.service.environment_notes import compare_environment
 from runner.service.notices.hosts import courier_for

@@ -15,7 +15,6 @@ from runner.core.run_mode import RunMode
 from runner.errors import ConflictError, LockedError, UnreachableError
 from runner.model.settings import Settings
 from runner.service import requests
-from runner.service.batch_queues import BatchQueues
 from runner.service.environment import callers
 from runner.service.job_user import job_user
 from runner.service.notices.hosts import courier_for
@@ -87,6 +86,8 @@ class _Resting(requests.Host):
         """See Host."""
         if entry.queue is None:
             raise ConflictError(f"queue '{entry.name}' can't be read")
+        from runner.service.batch_queues import BatchQueues
+
         batch = BatchQueues(self._settings, None, _say)
         try:
             plain = run_context_of(self._settings, entry)
@@ -117,6 +118,8 @@ async def finish_uploads(
 
     Raises UsageError if that store can't be used, or if it never had one.
     """
+
+    from runner.service.batch_queues import BatchQueues
 
     lock = repository.lock(entry.queue_id, "runner upload")
     try:

@@ -41,7 +41,7 @@ def plan(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
     most = None if session is None else session.scheduler.most
 
     def read() -> Answer:
-        from runner.service.batch_queues import placed_on_batch
+        from runner.service.batch_placement import placed_on_batch
 
         entry = context.repository.find(name)
         answer = page_of(context.repository.stored_document(name), after, limit)

@@ -23,7 +23,8 @@ from runner.core.update import carry_growth, carry_over
 from runner.errors import ConflictError, NotFoundError, RunnerError, StateError
 from runner.model.document import QueueSpec, dump_document, parse_stored
 from runner.model.elements import unit_count
-from runner.model.growth import AddedJob, added_to, grown_text, with_added
+from runner.model.growth import added_to, grown_text, with_added
+from runner.model.queue import AddedJob
 from runner.model.units import in_units
 from runner.results.download.stored_log import get_log
 from runner.results.journal import JournalState, digest_of, read_journal

@@ -19,13 +19,8 @@ from runner.errors import ConflictError, UsageError
 from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.results.store import ResultStore, StoreError
-from runner.service.batch_queues import (
-    BatchPlacement,
-    BatchQueues,
-    check_same_place,
-    noted,
-    placed_on_batch,
-)
+from runner.service.batch_placement import BatchPlacement, noted, placed_on_batch
+from runner.service.batch_queues import BatchQueues, check_same_place
 from runner.service.documents import check_same, is_same, mend
 from runner.service.garbage_collection import lastingly
 from runner.service.known_elsewhere import check_not_ended, reserve

@@ -25,7 +25,8 @@ from runner.errors import LockedError, RunnerError
 from runner.model.settings import Settings
 from runner.service import resume_from_store
 from runner.service.batch_place import BatchRun
-from runner.service.batch_queues import ON_BATCH_KEY, BatchQueues, placed_on_batch
+from runner.service.batch_placement import ON_BATCH_KEY, placed_on_batch
+from runner.service.batch_queues import BatchQueues
 from runner.service.candidates import Candidates
 from runner.service.garbage_collection import keep_from_collection, sweep
 from runner.service.job_user import job_user

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from runner.model.growth import AddedJob
+from runner.model.queue import AddedJob, JobSpec
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS added (place INTEGER PRIMARY KEY, parent TEXT, job TEXT NOT NULL)
@@ -46,3 +46,19 @@ def add_rows(connection: sqlite3.Connection, added: Iterable[tuple[int, AddedJob
 def remove_added(connection: sqlite3.Connection) -> None:
     """As if there had never been any."""
     connection.execute("DROP TABLE IF EXISTS added")
+
+
+def grown(document: str, added: list[AddedJob]) -> str:
+    """A stored document with these at its end. A look at a queue that hasn't grown imports less."""
+    if not added:
+        return document
+    from runner.model.growth import grown_text
+
+    return grown_text(document, added)
+
+
+def stored_form(job: JobSpec, parent: str | None) -> AddedJob:
+    """A job as it is kept."""
+    from runner.model.growth import added_job
+
+    return added_job(job, parent)

@@ -29,8 +29,8 @@ from runner.errors import (
     disk_error,
 )
 from runner.files import sync_folder
-from runner.model.growth import AddedJob, added_job, grown_text, with_added
-from runner.store.added_rows import add_rows, count_rows, read_added, remove_added
+from runner.model.queue import AddedJob
+from runner.store import added_rows
 from runner.store.last_event import LastEvent
 from runner.store.paths import QueuePaths
 from runner.store.reserved_space import keep_room
@@ -155,12 +155,12 @@ class Database:
     def added(self) -> list[AddedJob]:
         """The jobs that were added since, in order."""
         with translated(self.path):
-            return [added_of(row, self.path) for row in read_added(self._connection)]
+            return [added_of(row, self.path) for row in added_rows.read_added(self._connection)]
 
     def count_added(self) -> int:
         """How many these are."""
         with translated(self.path):
-            return count_rows(self._connection)
+            return added_rows.count_rows(self._connection)
 
     def document(self) -> str:
         """The document as it was accepted, in canonical form."""
@@ -215,16 +215,17 @@ class Database:
     def outline(self) -> Outline:
         """What there is to see of the document, without the cost of validating it again."""
         with translated(self.path):
-            return outline_of(grown_text(self.document(), self.added()), self.path)
+            return outline_of(added_rows.grown(self.document(), self.added()), self.path)
 
     def read_document(self) -> QueueSpec:
         """The document with what was added to it, validated. Raises DamagedError."""
         from runner.model.document import parse_stored
+        from runner.model.growth import with_added
 
         with translated(self.path):
             added = self.added()
             try:
-                document = parse_stored(grown_text(self.document(), added).encode())
+                document = parse_stored(added_rows.grown(self.document(), added).encode())
                 return with_added(document, [each.parent for each in added])
             except (DocumentError, UnicodeEncodeError) as error:
                 raise RecordError(f"{self.path}: the document: {error}") from None
@@ -284,7 +285,9 @@ class Database:
         newest = None
         with self._transaction():
             if added:
-                self._add((each.place, added_job(each.job, each.parent)) for each in added)
+                self._add(
+                    (each.place, added_rows.stored_form(each.job, each.parent)) for each in added
+                )
             for idx, state in jobs:
                 execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (idx, record_text(state)))
             for entry in story:
@@ -302,7 +305,7 @@ class Database:
 
     def _add(self, added: Iterable[tuple[int, AddedJob]]) -> None:
         """Within a transaction."""
-        add_rows(self._connection, added)
+        added_rows.add_rows(self._connection, added)
         self.set_meta({"schema_version": str(SCHEMA_VERSION)})
 
     def replace_all(
@@ -319,7 +322,7 @@ class Database:
         execute = self._connection.execute
         with self._transaction():
             if added is not None:
-                remove_added(self._connection)
+                added_rows.remove_added(self._connection)
                 self.set_meta({"schema_version": _FIRST_VERSION})
                 if added:
                     self._add(added)

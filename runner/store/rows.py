@@ -23,9 +23,8 @@ from runner.core.states import (
 )
 from runner.errors import RecordError
 from runner.model.elements import ArrayUnits, arrays_of, element_name
-from runner.model.growth import AddedJob
 from runner.model.placement import ArraySpec
-from runner.model.queue import JobSpec
+from runner.model.queue import AddedJob, JobSpec
 from runner.model.records import WallTime, decode, identifier, read, text
 from runner.model.validation_errors import InvalidError
 

@@ -616,6 +616,26 @@ def test_what_looks_imports_little(ended: World, command: str, heavy: list[str])
     assert done.returncode == 0, done.stderr.decode()
 
 
+ELSEWHERE = [
+    *("rich", "structlog", "boto3", "pydantic", "urllib.request"),
+    *("runner.engine.batch", "runner.service.batch_queues", "runner.results.s3.store"),
+]
+
+
+def test_a_run_here_imports_nothing_of_other_places(world: World) -> None:
+    """Each run on this machine would pay for AWS Batch, S3 and the terminal's tables: it did, and
+    took 1.7 times as long."""
+    code = (
+        "import sys; from runner.cli.main import run_command\n"
+        "assert run_command(['run', 'q.json']) == 0\n"
+        f"assert not {set(ELSEWHERE)} & set(sys.modules), {set(ELSEWHERE)} & set(sys.modules)"
+    )
+    world.document(OK)
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=world.home, env=world.env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_a_document_may_come_from_a_pipe(world: World) -> None:
     """`make-queue | runner run /dev/stdin` would fail at a second look."""
     text = Path(world.home / world.document(OK)).read_bytes()

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import structlog
-
 from runner.aws.errors import AwsError, ErrorKind
 from runner.aws.platform import on_ec2
 from runner.core.lost_notices import GROUP, schedule_names
@@ -25,7 +23,6 @@ TRY = 10.0
 USER_AGENT = "queue-runner"
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
-log = structlog.get_logger()
 
 _PASSING = frozenset(
     {ErrorKind.PASSING, ErrorKind.CONFLICT, ErrorKind.EXPIRED, ErrorKind.QUOTA, ErrorKind.CAPACITY}
@@ -74,6 +71,9 @@ class Sender:
                         return
                 return
             except AwsError as error:
+                import structlog
+
+                log = structlog.get_logger()
                 log.warning("lost_notice_stays", results=results, why=str(error))
                 if error.kind not in _PASSING:
                     return
