@@ -122,7 +122,7 @@ def test_a_firing_is_listed_reaped_and_ended_by_its_queues_id(
     assert mine[first]["store"] == f"s3://{laptop.bucket}/queues/{queue_id}"
     left = (json_time(mine[first]["expires_at"]) - json_time(mine[first]["began_at"])) / 3600
     assert left == pytest.approx(9, abs=0.01)
-    late = laptop.command("reap", "--older-than", "1s", "--dry-run", "--json")
+    late = laptop.command("reap", "--older-than", "1ms", "--dry-run", "--json")
     assert first in late.stdout
     gone = laptop.command("terminate", queue_id, "--yes")
     assert gone.returncode == 0
