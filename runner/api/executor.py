@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import re
@@ -41,6 +42,7 @@ class Executor(futures.Executor):
     """Runs functions and commands as jobs of a queue; ``submit`` gives Futures.
 
     ``target``: where they run; `local`: processes of this machine, driven by the calling process.
+    Keywords that are none of those below are that target's options.
     ``targets``: several of them with their options, `{"local": {"max_workers": 4}}`: a call goes to
     the first that its options fit, or to the one that the option ``target`` names.
     ``state_dir``: where its queue is kept; it then outlives the process, and an Executor with the
@@ -53,7 +55,8 @@ class Executor(futures.Executor):
     ``max_jobs``: how many that have not ended it may have; one more than that waits in ``submit``,
     or with ``when_full="refuse"`` raises JobLimitError.
 
-    Raises ValueError for a wrong argument, LockedError if another process works on the queue.
+    Raises ValueError for a wrong argument, TypeError for an unknown one, LockedError if another
+    process works on the queue.
     """
 
     def __init__(
@@ -69,12 +72,16 @@ class Executor(futures.Executor):
         on_exit: str = "wait",
         max_jobs: int | None = None,
         when_full: str = "wait",
+        **options: Any,
     ) -> None:
+        if max_workers is not None:
+            options["max_workers"] = max_workers
         if targets is None:
-            targets = {target: {"max_workers": max_workers}}
-        elif max_workers is not None or target != "local":
-            raise ValueError("targets: has the options of each; give no target or max_workers")
-        checked = check_targets(targets)
+            targets = {target: options}
+        elif options or target != "local":
+            given = ", ".join(sorted(options)) or "target"
+            raise ValueError(f"targets: has the options of each, so give no {given} beside it")
+        checked = check_targets(targets, _KEYWORDS)
         if on_exit not in ON_EXIT:
             near = did_you_mean(str(on_exit), ON_EXIT)
             raise ValueError(f"on_exit: must be {one_of(ON_EXIT)}, not {on_exit!r}{near}")
@@ -228,6 +235,9 @@ class Executor(futures.Executor):
         """Take no more jobs. ``wait``: until all have ended; ``cancel_futures``: those that
         haven't started don't."""
         self._session.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+_KEYWORDS = tuple(inspect.signature(Executor).parameters)[:-1]
 
 
 class _Handle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +26,16 @@ OpenTarget = Callable[[ExecutorPlace, Mapping[str, Any], JobListener], JobTarget
 
 @dataclass(frozen=True, slots=True)
 class TargetKind:
-    """``check`` makes checked options of those that were given; raises ValueError or TypeError,
-    naming one; ``open``: see OpenTarget."""
+    """``options``: the names of those it has. ``check`` makes checked options of those that were
+    given, all of known names; raises ValueError or TypeError, naming one. ``open``: see OpenTarget.
+    """
 
+    options: tuple[str, ...]
     check: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     open: OpenTarget
 
 
 def _check_local(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    known = ("max_workers",)
-    for name in options:
-        if name not in known:
-            near = did_you_mean(name, known) or f"; there is {one_of(known)}"
-            raise TypeError(f'"{name}" is not an option of target "local"{near}')
     count = options.get("max_workers")
     if count is None:
         from runner.host.processors import usable_processors
@@ -65,14 +62,19 @@ def _open_local(
     )
 
 
-TARGETS: dict[str, TargetKind] = {"local": TargetKind(_check_local, _open_local)}
+TARGETS: dict[str, TargetKind] = {"local": TargetKind(("max_workers",), _check_local, _open_local)}
 
 LATER = ("daemon", "batch", "fleet")
 """Names that are reserved for kinds that are not there yet."""
 
 
-def check_targets(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The options of each, checked, before anything is opened. Raises ValueError, TypeError."""
+def check_targets(
+    targets: Mapping[str, Mapping[str, Any]], keywords: Iterable[str] = ()
+) -> dict[str, Mapping[str, Any]]:
+    """The options of each, checked, before anything is opened. Raises ValueError, TypeError.
+
+    ``keywords``: other names that an unknown option may have been meant to be.
+    """
     if not targets:
         raise ValueError("targets: must name at least one")
     checked: dict[str, Mapping[str, Any]] = {}
@@ -84,8 +86,18 @@ def check_targets(targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping
             raise ValueError(f"target: must be {one_of(TARGETS)}, not {kind!r}{near}")
         if not isinstance(options, Mapping):
             raise TypeError(f"targets: {kind}: must be a dict of options, not {options!r}")
+        _check_names(kind, options, keywords)
         checked[kind] = TARGETS[kind].check(options)
     return checked
+
+
+def _check_names(kind: str, options: Mapping[str, Any], keywords: Iterable[str]) -> None:
+    known = TARGETS[kind].options
+    for name in options:
+        if name not in known:
+            near = did_you_mean(str(name), (*known, *keywords))
+            told = near or f"; there is {one_of(known)}"
+            raise TypeError(f'"{name}" is not an option of target "{kind}"{told}')
 
 
 def open_targets(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runner import Executor
 from runner.api.capabilities import Capabilities, parse_capabilities
 from runner.api.executor_metrics import BUCKETS, ExecutorMetrics
 from runner.api.executor_session import ExecutorSession, JobLimit
@@ -235,3 +236,19 @@ def test_wrong_targets_are_refused_before_anything_is_opened(targets: Any, told:
     """Half of an executor would be there."""
     with pytest.raises((ValueError, TypeError), match=told):
         check_targets(targets)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"max_worker": 2}, '"max_worker" is not an option of target "local"; did you mean "max_w'),
+        ({"on_exti": "wait"}, 'did you mean "on_exit"'),
+        ({"zzz": 1}, 'there is "max_workers"'),
+        ({"targets": {"local": {}}, "job_queue": "q"}, "give no job_queue beside it"),
+        ({"targets": {"local": {}}, "target": "batch"}, "give no target beside it"),
+    ],
+)
+def test_keywords_of_an_executor_are_options_of_its_target(given: Any, told: str) -> None:
+    """A misspelt option would be dropped, or its error would name nothing near."""
+    with pytest.raises((ValueError, TypeError), match=told):
+        Executor(**given)
