@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 import scale
 from batch_server.dockerd import IMAGE, DockerDaemon, what_is_missing
+from executor_targets import ex, opened_target, patience, shared_executor, target
 from scale import SCALE, SEED
+
+__all__ = ["ex", "opened_target", "patience", "shared_executor", "target"]
 
 FOLDER = Path(__file__).parent
 
