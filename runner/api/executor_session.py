@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from runner.api.admission import Admission
 from runner.api.capabilities import Capabilities
 from runner.api.executor_metrics import ExecutorMetrics
 from runner.api.future import JobFuture
-from runner.api.job_errors import JobError, JobLimitError
+from runner.api.job_errors import JobError
 from runner.api.job_target import JobEnd, JobTarget
+from runner.api.limits import Demand, ExecutorLimits
 from runner.api.outcomes import failure_of, value_of
 from runner.api.tasks import COMMAND, FUNCTION, FunctionTask, Task
 from runner.errors import NotFoundError
@@ -37,42 +39,36 @@ ON_EXIT = ("wait", "cancel", "detach")
 _log = logging.getLogger("runner.executor")
 
 
-@dataclass(frozen=True, slots=True)
-class JobLimit:
-    """``most`` jobs that have not ended; one more waits, or is refused."""
-
-    most: int
-    waits: bool = True
-
-
 @dataclass(slots=True)
 class _Held:
-    """A Future that isn't done, and the target that its job is on."""
+    """A Future that isn't done, and the target that its job is on. ``demand``: what it counts for;
+    None: it isn't counted."""
 
     future: JobFuture
     target: JobTarget
+    demand: Demand | None = None
 
 
 class ExecutorSession:
     """Of one Executor and all its views. ``open_targets`` makes the targets, which tell this
     session of their jobs; raises what they raise. ``temporary``: a folder to remove at the end.
-    ``limit`` None: as many jobs as are submitted."""
+    ``limits`` None: as many jobs as are submitted."""
 
     def __init__(
         self,
         open_targets: Callable[[ExecutorSession], list[JobTarget]],
         on_exit: str,
         temporary: Path | None,
-        limit: JobLimit | None = None,
+        limits: ExecutorLimits | None = None,
     ) -> None:
         self.on_exit = on_exit
-        self._limit = limit
+        self._limits = limits
+        self._admission = None if limits is None else Admission(limits, self.check_open)
         self._temporary = temporary
         self.closed = False
         self._pid = os.getpid()
         self.metrics = ExecutorMetrics()
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
         self._held: dict[str, _Held] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._broken: BaseException | None = None
@@ -122,27 +118,36 @@ class ExecutorSession:
     def submit(self, target: JobTarget, task: Task, *, check: bool = False) -> JobFuture:
         """Hand a task to a target, once there is room. Raises RuntimeError after shutdown,
         JobLimitError where the limit says so."""
+        demand = self._admit(target, task)
         future = JobFuture(task.id, target, check=check)
-        with self._lock:
-            self.check_open()
-            self._wait_for_room()
-            self._held[task.id] = _Held(future, target)
-            kind = FUNCTION if isinstance(task, FunctionTask) else COMMAND
-            self.metrics.submitted(task.id, kind, time.monotonic())
-            target.add(task)
+        try:
+            with self._lock:
+                self.check_open()
+                self._held[task.id] = _Held(future, target, demand)
+                kind = FUNCTION if isinstance(task, FunctionTask) else COMMAND
+                self.metrics.submitted(task.id, kind, time.monotonic())
+                target.add(task)
+        except RuntimeError:
+            self._leave(demand)
+            raise
         return future
 
-    def _wait_for_room(self) -> None:
-        limit = self._limit
-        if limit is None or threading.current_thread() is self._settler:
-            return  # a callback of a Future: until it returns no other job can end
-        while len(self._held) >= limit.most:
-            if not limit.waits:
-                raise JobLimitError(
-                    f"{len(self._held)} jobs have not ended: max_jobs is {limit.most}"
-                )
-            self._room.wait()
-            self.check_open()
+    def _admit(self, target: JobTarget, task: Task) -> Demand | None:
+        """Wait for room, and have it counted."""
+        if self._limits is None or self._admission is None:
+            return None
+        demand = self._limits.demand(task.capabilities, free=target.region is None)
+        # A callback of a Future can't wait: until it returns no other job can end.
+        self._admission.enter(demand, at_once=threading.current_thread() is self._settler)
+        return demand
+
+    def _leave(self, demand: Demand | None) -> None:
+        if self._admission is not None and demand is not None:
+            self._admission.leave(demand)
+
+    def _wake(self) -> None:
+        if self._admission is not None:
+            self._admission.wake()
 
     def attach(self, job_id: str) -> JobFuture:
         """A Future for a job of this queue, whoever submitted it. Raises NotFoundError."""
@@ -184,8 +189,7 @@ class ExecutorSession:
     def failed(self, error: BaseException) -> None:
         """See JobListener."""
         self._broken = error
-        with self._lock:
-            self._room.notify_all()
+        self._wake()
         self._news.put(self._fail_all)
 
     # -- the thread that settles Futures -----------------------------------------------------
@@ -259,8 +263,9 @@ class ExecutorSession:
 
     def _drop(self, job_id: str) -> None:
         with self._lock:
-            self._held.pop(job_id, None)
-            self._room.notify()
+            held = self._held.pop(job_id, None)
+        if held is not None:
+            self._leave(held.demand)
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -270,7 +275,7 @@ class ExecutorSession:
             return
         with self._lock:
             self.closed = True
-            self._room.notify_all()
+        self._wake()
         if cancel_futures:
             for target in self.targets:
                 target.cancel_waiting()
@@ -304,6 +309,7 @@ class ExecutorSession:
     def _end_all(self) -> None:
         with self._lock:
             self.closed = True
+        self._wake()
         for target in self.targets:
             target.cancel_waiting()
             target.terminate_all()
