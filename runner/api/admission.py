@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from runner.api.job_errors import JobLimitError
-from runner.api.limits import Demand, ExecutorLimits, Usage
+from runner.api.limits import Demand, ExecutorLimits, LimitUsage
 
 
 class Admission:
@@ -16,7 +16,7 @@ class Admission:
     def __init__(self, limits: ExecutorLimits, check: Callable[[], None]) -> None:
         self._waits = limits.waits
         self._check = check
-        self._usage = Usage(limits)
+        self._usage = LimitUsage(limits)
         self._changed = threading.Condition()
         self._line: deque[object] = deque()
 

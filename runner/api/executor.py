@@ -20,9 +20,10 @@ import cloudpickle
 
 from runner.api.capabilities import NOTHING_SAID, parse_capabilities
 from runner.api.executor_metrics import ExecutorFigures
-from runner.api.executor_session import ON_EXIT, ExecutorSession, JobLimit
+from runner.api.executor_session import ON_EXIT, ExecutorSession
 from runner.api.future import JobFuture
 from runner.api.job_errors import PayloadError
+from runner.api.limits import check_limits
 from runner.api.payload import pickled
 from runner.api.target_registry import ExecutorPlace, check_targets, open_targets
 from runner.api.tasks import CommandTask, FunctionTask, InputFile
@@ -52,8 +53,10 @@ class Executor(futures.Executor):
     ``code``: a folder of modules, a copy of which the jobs import from. ``on_exit``: what becomes
     of the jobs if the interpreter ends before ``shutdown``: `wait` for them, `cancel` them, or
     `detach` (with a ``state_dir`` only): those that run go on, the next Executor goes on with all.
-    ``max_jobs``: how many that have not ended it may have; one more than that waits in ``submit``,
-    or with ``when_full="refuse"`` raises JobLimitError.
+    ``max_jobs``, ``max_cpus``, ``max_cost_per_hour``: how many jobs that have not ended it may
+    have, of how many processors, and for how many US dollars an hour by ``prices`` (of `cpus`,
+    `memory` in GiB, `gpus`) where it is paid for them; one more than that waits in ``submit``, or
+    with ``when_full="refuse"`` raises JobLimitError.
 
     Raises ValueError for a wrong argument, TypeError for an unknown one, LockedError if another
     process works on the queue.
@@ -71,6 +74,9 @@ class Executor(futures.Executor):
         code: str | os.PathLike[str] | None = None,
         on_exit: str = "wait",
         max_jobs: int | None = None,
+        max_cpus: float | None = None,
+        max_cost_per_hour: float | None = None,
+        prices: Mapping[str, float] | None = None,
         when_full: str = "wait",
         **options: Any,
     ) -> None:
@@ -90,7 +96,13 @@ class Executor(futures.Executor):
                 'on_exit: "detach" needs a state_dir: without one the jobs\' files are removed '
                 "with the process"
             )
-        limit = _check_limit(max_jobs, when_full)
+        limits = check_limits(
+            max_jobs=max_jobs,
+            max_cpus=max_cpus,
+            max_cost_per_hour=max_cost_per_hour,
+            prices=prices,
+            when_full=when_full,
+        )
         if not isinstance(name, str) or not re.fullmatch(ID_PATTERN, name):
             raise ValueError(f"name: {name!r} is not an id: letters, digits, '.', '_' and '-'")
         for module in modules:
@@ -107,7 +119,7 @@ class Executor(futures.Executor):
 
             place = ExecutorPlace(settings, name, durable=root is None)
             self._session = ExecutorSession(
-                lambda session: open_targets(checked, place, session), on_exit, root, limit
+                lambda session: open_targets(checked, place, session), on_exit, root, limits
             )
         except BaseException:
             if root is not None:
@@ -261,16 +273,6 @@ def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
     calls = iter(calls)
     while chunk := list(itertools.islice(calls, size)):
         yield chunk
-
-
-def _check_limit(most: int | None, when_full: str) -> JobLimit | None:
-    if when_full not in ("wait", "refuse"):
-        raise ValueError(f'when_full: must be "wait" or "refuse", not {when_full!r}')
-    if most is None:
-        return None
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise ValueError(f"max_jobs: must be a whole number from 1, not {most!r}")
-    return JobLimit(most, when_full == "wait")
 
 
 def _check_command(command: object) -> tuple[str | None, tuple[str, ...] | None]:

@@ -127,8 +127,8 @@ class ExecutorSession:
                 kind = FUNCTION if isinstance(task, FunctionTask) else COMMAND
                 self.metrics.submitted(task.id, kind, time.monotonic())
                 target.add(task)
-        except RuntimeError:
-            self._leave(demand)
+        except BaseException:
+            self._drop(task.id)
             raise
         return future
 

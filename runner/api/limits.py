@@ -74,7 +74,7 @@ class ExecutorLimits:
         return sum(self.prices.get(name, 0.0) * amount for name, amount in amounts.items())
 
 
-class Usage:
+class LimitUsage:
     """What an Executor has of what it may have. Not for two threads."""
 
     def __init__(self, limits: ExecutorLimits) -> None:

@@ -12,9 +12,10 @@ import pytest
 from runner import Executor
 from runner.api.capabilities import Capabilities, parse_capabilities
 from runner.api.executor_metrics import BUCKETS, ExecutorMetrics
-from runner.api.executor_session import ExecutorSession, JobLimit
+from runner.api.executor_session import ExecutorSession
 from runner.api.job_errors import JobError, JobLimitError
 from runner.api.job_target import CommandOutput, JobEnd
+from runner.api.limits import ExecutorLimits
 from runner.api.target_registry import check_targets
 from runner.api.tasks import CommandTask, PayloadReference, Task
 from runner.errors import NotFoundError
@@ -76,8 +77,8 @@ def session_of() -> Iterator[Make]:
     """Makes sessions, and ends them: at its end the interpreter would wait for one that is open."""
     made: list[ExecutorSession] = []
 
-    def make(*targets: StubTarget, limit: JobLimit | None = None) -> ExecutorSession:
-        made.append(ExecutorSession(lambda _: list(targets), "wait", None, limit))
+    def make(*targets: StubTarget, limits: ExecutorLimits | None = None) -> ExecutorSession:
+        made.append(ExecutorSession(lambda _: list(targets), "wait", None, limits))
         return made[-1]
 
     yield make
@@ -159,7 +160,7 @@ def test_cancelled_is_what_never_ran(session_of: Make) -> None:
 
 def test_no_more_jobs_than_the_limit(session_of: Make) -> None:
     """A loop that submits faster than jobs end would fill the memory."""
-    refusing = session_of(StubTarget("x"), limit=JobLimit(2, waits=False))
+    refusing = session_of(StubTarget("x"), limits=ExecutorLimits(2, waits=False))
     first, _ = submitted(refusing), submitted(refusing)
     with pytest.raises(JobLimitError, match="2 jobs have not ended: max_jobs is 2"):
         submitted(refusing)
@@ -167,9 +168,9 @@ def test_no_more_jobs_than_the_limit(session_of: Make) -> None:
     wait([first], 10)
     while refusing._held.keys() >= {first.job_id}:
         time.sleep(0.001)
-    submitted(refusing)
+    assert submitted(refusing)
 
-    waiting = session_of(target := StubTarget("x"), limit=JobLimit(1))
+    waiting = session_of(target := StubTarget("x"), limits=ExecutorLimits(1))
     one = submitted(waiting)
     with ThreadPoolExecutor(1) as pool:
         two = pool.submit(submitted, waiting)
