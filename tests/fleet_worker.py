@@ -1,6 +1,6 @@
 """A worker that kills itself between two steps, as `runner-fleet worker` would be killed there.
 
-    python fleet_worker.py ADDRESS JOB STATE LEASE STEP NUMBER
+    python fleet_worker.py ADDRESS JOB STATE LEASE STEP NUMBER [CONCURRENCY]
 
 Its process gets SIGKILL when it has come to STEP for the NUMBER-th time; with STEP ``-`` it works
 until nothing is left.
@@ -20,7 +20,9 @@ from runner.fleet.worker_process import WorkerSetup, run_workers
 from runner.model.settings import load_settings
 
 
-def main(address: str, name: str, state: str, lease: str, step: str, number: str) -> None:
+def main(
+    address: str, name: str, state: str, lease: str, step: str, number: str, concurrency: str = "1"
+) -> None:
     left = int(number)
 
     def on_step(reached: str) -> None:
@@ -39,7 +41,7 @@ def main(address: str, name: str, state: str, lease: str, step: str, number: str
     job = database.job(name)
     results = store_address(job, database.folder)
     assert results is not None
-    setup = WorkerSetup(settings, environ, options)
+    setup = WorkerSetup(settings, environ, options, int(concurrency))
     run_workers(database, job, results, setup, lambda text: print(text, flush=True), on_step)
     database.close()
 

@@ -2,7 +2,8 @@
 SQLite and for PostgreSQL.
 
 Statements name their values ``:name`` and say ``{now}`` for the database's own clock, ``{after:x}``
-for ``:x`` seconds later, ``{skip_locked}`` after what is locked. Owns no statement.
+for ``:x`` seconds later, ``{skip_locked}`` after what is locked, ``{lock_row}`` after a row that
+stays as it is until the transaction ends. Owns no statement.
 """
 
 from __future__ import annotations
@@ -67,9 +68,16 @@ class SqlConnection(Protocol):
 class Dialect:
     """How the macros are written in one kind of database."""
 
-    def __init__(self, name: str, now: str, after: str, skip_locked: str, value: str) -> None:
+    def __init__(
+        self, name: str, now: str, after: str, skip_locked: str, lock_row: str, value: str
+    ) -> None:
         self.name = name
-        self._words = {"now": now, "after": after, "skip_locked": skip_locked}
+        self._words = {
+            "now": now,
+            "after": after,
+            "skip_locked": skip_locked,
+            "lock_row": lock_row,
+        }
         self._value = value
         self.written = cache(self._written)
 
@@ -86,6 +94,7 @@ SQLITE = Dialect(
     "((julianday('now') - 2440587.5) * 86400.0)",
     "((julianday('now') - 2440587.5) * 86400.0 + VALUE)",
     "",
+    "",
     r":\1",
 )
 POSTGRESQL = Dialect(
@@ -95,6 +104,8 @@ POSTGRESQL = Dialect(
     "statement_timestamp()",
     "(clock_timestamp() + make_interval(secs => VALUE))",
     "FOR UPDATE SKIP LOCKED",
+    # Rows that refer to this one may be added meanwhile.
+    "FOR NO KEY UPDATE",
     r"%(\1)s",
 )
 

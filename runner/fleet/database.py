@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ BUSY = """task_executions AS t
     ON t.job_id = w.job_id AND t.worker_id = w.id AND t.state = 'running'"""
 """Of a worker, what it is busy with."""
 
-JOB_COLUMNS = "id, name, config, options, queue_url, dlq_url, paused, created_at"
+JOB_COLUMNS = "id, name, config, options, queue_url, dlq_url, paused, created_at, max_running"
 
 
 def open_database(address: str) -> FleetDatabase:
@@ -124,6 +123,7 @@ class FleetDatabase:
         options: JobOptions,
         queue_url: str | None = None,
         dlq_url: str | None = None,
+        max_running: int | None = None,
     ) -> FleetJob:
         """A new job. Raises ConflictError if there is one of this name."""
         values = {
@@ -132,10 +132,12 @@ class FleetDatabase:
             "options": dump_options(options),
             "queue": queue_url,
             "dlq": dlq_url,
+            "most": max_running,
         }
         made = self._sql.query(
-            f"""INSERT INTO jobs (name, config, options, queue_url, dlq_url, created_at, updated_at)
-            VALUES (:name, :config, :options, :queue, :dlq, {{now}}, {{now}})
+            f"""INSERT INTO jobs
+                (name, config, options, queue_url, dlq_url, max_running, created_at, updated_at)
+            VALUES (:name, :config, :options, :queue, :dlq, :most, {{now}}, {{now}})
             ON CONFLICT (name) DO NOTHING RETURNING {JOB_COLUMNS}""",
             values,
         )
@@ -157,16 +159,26 @@ class FleetDatabase:
         return _job(rows[0])
 
     def update_job(
-        self, job: FleetJob, *, config: str | None = None, options: JobOptions | None = None
-    ) -> FleetJob:
-        """Change what is given; tasks that run go on as they began."""
-        changed = replace(job, config=config or job.config, options=options or job.options)
+        self,
+        job: int,
+        *,
+        config: str | None = None,
+        options: JobOptions | None = None,
+        max_running: int | None = None,
+    ) -> None:
+        """Change what is given; tasks that run go on as they began. ``max_running`` 0: no limit."""
         self._sql.change(
-            """UPDATE jobs SET config = :config, options = :options, updated_at = {now}
+            """UPDATE jobs SET config = COALESCE(:config, config),
+                options = COALESCE(:options, options),
+                max_running = NULLIF(COALESCE(:most, max_running), 0), updated_at = {now}
             WHERE id = :job""",
-            {"job": job.id, "config": changed.config, "options": dump_options(changed.options)},
+            {
+                "job": job,
+                "config": config,
+                "options": None if options is None else dump_options(options),
+                "most": max_running,
+            },
         )
-        return changed
 
     def pause(self, job: int, reason: str | None) -> None:
         """Start nothing of it any more, for this reason; None: go on."""
@@ -249,11 +261,13 @@ class FleetDatabase:
         )
 
     def is_first_idle(self, job: int, worker: int, silent: float) -> bool:
-        """Whether no older worker of the job is idle; one that was silent so long doesn't count."""
+        """Whether no older worker of the job is idle, those of its own process left out: they cost
+        nothing more. One that was silent so long doesn't count."""
         rows = self._sql.query(
-            f"""SELECT 1 FROM workers AS w LEFT JOIN {BUSY}
+            f"""SELECT 1 FROM workers AS w JOIN workers AS me ON me.id = :worker LEFT JOIN {BUSY}
             WHERE w.job_id = :job AND w.id < :worker AND w.stopped_at IS NULL
-                AND t.id IS NULL AND w.last_heartbeat_at > {{after:silent}} LIMIT 1""",
+                AND t.id IS NULL AND w.last_heartbeat_at > {{after:silent}}
+                AND (w.host <> me.host OR w.pid <> me.pid) LIMIT 1""",
             {"job": job, "worker": worker, "silent": -silent},
         )
         return not rows
@@ -279,10 +293,9 @@ class FleetDatabase:
 
 
 def _job(row: Row) -> FleetJob:
-    id, name, config, options, queue_url, dlq_url, paused, created = row
-    return FleetJob(
-        id, name, config, parse_options(options, name), queue_url, dlq_url, paused, moment(created)
-    )
+    id, name, config, options, queue_url, dlq_url, paused, created, most = row
+    found = parse_options(options, name)
+    return FleetJob(id, name, config, found, queue_url, dlq_url, paused, moment(created), most)
 
 
 def _worker(row: Row) -> WorkerRecord:

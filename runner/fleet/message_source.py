@@ -26,6 +26,10 @@ SENT_LONG_AGO = 2.0
 PAUSED = 60.0
 """Seconds until a message of a paused job is looked at again."""
 
+AT_LIMIT = 1.0
+"""Seconds until a job of which as many tasks run as may is looked at again, and until the message
+of a task that was one too many is."""
+
 AWAY = 5.0
 """Seconds until a queue that is away is asked again."""
 
@@ -52,17 +56,26 @@ class MessageSource:
         self._lease = lease
         self._say = say
         self._clock = clock
+        self._seems_empty = False
+        self._limited = False
 
     def take(self, wait: float, stopping: threading.Event) -> Taken | None:
         """See TaskSource. A poll isn't cut off: it may be given a message at its last moment."""
-        until = self._clock() + wait
+        until, self._seems_empty = self._clock() + wait, False
         while not stopping.is_set():
             left = until - self._clock()
+            if self._limited and self._database.tasks.at_limit(self._job):
+                # A message that is received now could only be put off.
+                stopping.wait(max(0.0, min(AT_LIMIT, left)))
+                if left <= AT_LIMIT:
+                    break
+                continue
             try:
                 since = self._clock()
                 message = self._queue.receive(
                     max(0, min(LONGEST_POLL, round(left))), max(1, round(self._lease))
                 )
+                self._seems_empty = message is None
                 if message is not None:
                     if (taken := self._attend(message, since, stopping)) is not None:
                         return taken
@@ -119,7 +132,10 @@ class MessageSource:
                 self._queue.delete(message.handle)
             case TaskState.PENDING | TaskState.RETRYABLE_FAILED:
                 due = (task.not_before or 0.0) - self._database.now()
-                self._queue.keep(message.handle, due + 1 if due > 0 else PAUSED)
+                if at_limit := self._database.tasks.at_limit(self._job):
+                    self._limited = True
+                late = AT_LIMIT if at_limit else PAUSED
+                self._queue.keep(message.handle, due + 1 if due > 0 else late)
             case TaskState.RUNNING:
                 pass  # hidden for a lease: by then it has ended, or its lease has
 
@@ -166,7 +182,8 @@ class MessageSource:
             return
         try:
             send_unsent(self._database, self._queue, job)
-            send_unsent(self._database, self._queue, job, SENT_LONG_AGO * self._lease)
+            if self._seems_empty:
+                send_unsent(self._database, self._queue, job, SENT_LONG_AGO * self._lease)
         except AwsError as error:
             self._say(f"Messages could not be sent: {error}")
 

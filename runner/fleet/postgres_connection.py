@@ -55,6 +55,8 @@ class PostgresConnection:
                 keepalives_count=3,
                 tcp_user_timeout=30_000,
             )
+            # Each statement sees what it has waited for, whatever the server's own default is.
+            self._connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         return self._connection
 
     @contextmanager

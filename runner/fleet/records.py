@@ -86,7 +86,8 @@ class JobOptions:
 @dataclass(frozen=True, slots=True)
 class FleetJob:
     """A job of the fleet. ``config``: JSON text, given to each task. ``queue_url`` None: the
-    database itself hands out the tasks. ``paused``: why nothing of it is started."""
+    database itself hands out the tasks. ``paused``: why nothing of it is started. ``max_running``:
+    tasks that run at once, over all workers; None: as many as there are workers for."""
 
     id: int
     name: str
@@ -96,6 +97,7 @@ class FleetJob:
     dlq_url: str | None = None
     paused: str | None = None
     created_at: float | None = None
+    max_running: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,4 +90,8 @@ CREATE TABLE drains (
     PRIMARY KEY (job_id, name)
 );
 INSERT INTO schema_migrations VALUES (2, '0002_drains', now());
+-- 0003_max_running
+-- How many tasks of a job may run at once, over all workers; NULL: as many as there are workers for.
+ALTER TABLE jobs ADD COLUMN max_running bigint;
+INSERT INTO schema_migrations VALUES (3, '0003_max_running', now());
 COMMIT;

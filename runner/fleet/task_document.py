@@ -68,37 +68,48 @@ def document_of(job: FleetJob, task: FleetTask | None = None) -> QueueSpec:
 
 
 def _from_template(text: str, task: FleetTask | None) -> QueueSpec:
+    """JSON begins with a brace; anything else is YAML."""
     values = {} if task is None else parameters(task)
     if text.lstrip().startswith("{"):
-        sets = _declared(json.loads(text) if text.strip() else {}, values)
-        return parse_document(text.encode(), sets=sets, now=time.time())
+        try:
+            params = json.loads(text).get("params")
+        except (ValueError, RecursionError):
+            params = None  # told by the parser below
+        return parse_document(text.encode(), sets=_declared(params, values), now=time.time())
     import tempfile
 
     from runner.model.document import read_document
     from runner.model.expansion.yaml_reader import read_yaml
 
-    sets = _declared(read_yaml(text, "the template")[0], values)
+    members = read_yaml(text, "the template")[0]
+    params = next((value for name, _, value in members if name == "params"), None)
+    sets = _declared(params, values)
     with tempfile.TemporaryDirectory(prefix="runner-template-") as folder:
         path = Path(folder) / "template.yaml"
         path.write_text(text)
         return read_document(path, sets=sets, now=time.time())
 
 
-def _declared(document: Any, values: Mapping[str, str]) -> dict[str, str]:
+def _declared(params: Any, values: Mapping[str, str]) -> dict[str, str]:
     """Those of the values that the template has parameters for."""
-    names = document.get("params") if isinstance(document, dict) else None
-    if not isinstance(names, dict):
+    if not isinstance(params, dict):
         return {}
-    return {name: value for name, value in values.items() if name in names}
+    return {name: value for name, value in values.items() if name in params}
 
 
 def _installed(name: str) -> str:
-    """The command of a package that offers this job."""
+    """The command of a package that offers this job: its function is called without arguments, and
+    what it returns is the exit code, as of a console script."""
     from importlib.metadata import entry_points
 
-    for found in entry_points(group=ENTRY_POINTS, name=name):
-        module, _, function = found.value.partition(":")
-        code = f"import sys; from {module} import {function} as job; sys.exit(job())"
+    found = {(each.module, each.attr) for each in entry_points(group=ENTRY_POINTS, name=name)}
+    if len(found) > 1:
+        told = " and ".join(sorted(f"{module}:{attr}" for module, attr in found))
+        raise UsageError(f"job {quoted(name)} is offered by several installed packages: {told}")
+    for module, attr in found:
+        if not attr:
+            raise UsageError(f"job {quoted(name)}: the entry point {module} names no function")
+        code = f"import pkgutil, sys; sys.exit(pkgutil.resolve_name({f'{module}:{attr}'!r})())"
         return shlex.join([sys.executable, "-c", code])
     raise UsageError(
         f"job {quoted(name)} has no --template and no --command, and no installed package offers it"

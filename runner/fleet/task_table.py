@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.fleet.connection import SqlConnection
 from runner.fleet.records import (
     LOST_LIMIT,
     FleetTask,
@@ -21,13 +20,8 @@ from runner.fleet.records import (
     TaskItem,
     TaskState,
 )
+from runner.fleet.task_claims import TaskClaims
 from runner.fleet.task_rows import TASK_COLUMNS, TASK_TABLES, WAITS, metric_values, task_of
-
-CLAIMED = """
-    state = 'running', epoch = epoch + 1, run = COALESCE(resume_run, epoch + 1), resume_run = NULL,
-    worker_id = :worker, claim_key = :claim, lease_until = {after:lease}, started_at = {now},
-    done_at = NULL
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +32,8 @@ class Enqueued:
     known: int
 
 
-class TaskTable:
+class TaskTable(TaskClaims):
     """See the module."""
-
-    def __init__(self, connection: SqlConnection) -> None:
-        self._sql = connection
 
     # -- enqueue -----------------------------------------------------------------------------
 
@@ -76,55 +67,7 @@ class TaskTable:
             )
         return Enqueued(new, len(by_key) - new)
 
-    # -- claims ------------------------------------------------------------------------------
-
-    def claim_next(self, job: int, worker: int, claim: str, lease: float) -> FleetTask | None:
-        """Take the task that has been due longest; None if none is, or the job is paused.
-
-        ``claim`` names this very call: made again after a lost answer, it gives the same task.
-        """
-        rows = self._sql.query(
-            f"""WITH due AS MATERIALIZED (
-                SELECT id AS due_id FROM task_executions
-                WHERE job_id = :job AND {WAITS} AND not_before <= {{now}}
-                  AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = :job AND paused IS NULL)
-                ORDER BY not_before, id LIMIT 1 {{skip_locked}}
-            )
-            UPDATE task_executions SET {CLAIMED} FROM due
-            WHERE task_executions.id = due.due_id RETURNING id""",
-            {"job": job, "worker": worker, "claim": claim, "lease": lease},
-        )
-        return self.find(rows[0][0]) if rows else None
-
-    def claim(self, task: int, job: int, worker: int, claim: str, lease: float) -> FleetTask | None:
-        """Take this task if it is due, or its holder's lease is over; None: not now."""
-        rows = self._sql.query(
-            f"""UPDATE task_executions SET
-                lost = CASE WHEN state = 'running' THEN lost + 1 ELSE lost END, {CLAIMED}
-            WHERE id = :task AND job_id = :job AND (
-                ({WAITS} AND not_before <= {{now}})
-                OR (state = 'running' AND lease_until < {{now}} AND lost + 1 < :limit)
-            ) AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = :job AND paused IS NULL)
-            RETURNING id""",
-            {
-                "task": task,
-                "job": job,
-                "worker": worker,
-                "claim": claim,
-                "lease": lease,
-                "limit": LOST_LIMIT,
-            },
-        )
-        return self.find(task) if rows else None
-
-    def held(self, worker: int, claim: str) -> FleetTask | None:
-        """What a claim whose answer was lost has taken, if anything."""
-        rows = self._sql.query(
-            f"""SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
-            WHERE t.worker_id = :worker AND t.claim_key = :claim AND t.state = 'running'""",
-            {"worker": worker, "claim": claim},
-        )
-        return task_of(rows[0]) if rows else None
+    # -- while it runs -----------------------------------------------------------------------
 
     def extend(self, task: FleetTask, lease: float) -> bool:
         """Hold it for ``lease`` seconds from now. False: it is held no more, and never will be."""
@@ -333,13 +276,6 @@ class TaskTable:
         )
 
     # -- looking -----------------------------------------------------------------------------
-
-    def find(self, task: int) -> FleetTask | None:
-        """A task by its id."""
-        rows = self._sql.query(
-            f"SELECT {TASK_COLUMNS} FROM {TASK_TABLES} WHERE t.id = :task", {"task": task}
-        )
-        return task_of(rows[0]) if rows else None
 
     def named(self, job: int, key: str) -> FleetTask | None:
         """A task by what it is for."""

@@ -146,7 +146,7 @@ class Worker:
         self._source.sweep(job)
 
     def _nothing_left(self, idle_since: float) -> bool:
-        """One idle worker stays while tasks run elsewhere or wait for their next attempt.
+        """One idle process stays while tasks run elsewhere or wait for their next attempt.
 
         Another counts only if it was heard of since this one is idle: it may have been killed.
         """

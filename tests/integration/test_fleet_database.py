@@ -77,7 +77,7 @@ def test_jobs_are_made_once_found_changed_and_deleted(fleet: Fleet) -> None:
     with pytest.raises(ConflictError, match="jobs update ldv1"):
         database.create_job("ldv1", "{}", JobOptions())
     options = JobOptions(command="false", terminal_codes=(3, 4), max_attempts=7)
-    database.update_job(database.job("ldv1"), config='{"a": "ü"}', options=options)
+    database.update_job(fleet.job, config='{"a": "ü"}', options=options)
     assert (database.job("ldv1").config, database.job("ldv1").options) == ('{"a": "ü"}', options)
     fleet.add("I1")
     assert database.delete_job(fleet.job) == 1
@@ -234,6 +234,8 @@ def test_totals_are_right_to_the_row(fleet: Fleet) -> None:
 def test_one_idle_worker_is_the_first(fleet: Fleet) -> None:
     """All would stay for one task that runs, or none."""
     second = fleet.database.register(fleet.job, "w2")
+    assert fleet.database.is_first_idle(fleet.job, second, LEASE), "both are of this process"
+    fleet.database._sql.change("UPDATE workers SET pid = pid + 1 WHERE id = :id", {"id": second})
     assert fleet.database.is_first_idle(fleet.job, fleet.worker, LEASE)
     assert not fleet.database.is_first_idle(fleet.job, second, LEASE)
     assert fleet.database.is_first_idle(fleet.job, second, 0.0), "the other may have been killed"
@@ -269,3 +271,49 @@ def test_the_seeds_sql_runs(postgres: object) -> None:
         ).fetchall()
         assert len(rows) == 1
         database.close()
+
+
+def test_no_more_of_a_job_run_than_may(address: str, fleet: Fleet) -> None:
+    """Claims at the same moment would each find one place left: a licence would be overdrawn."""
+    fleet.database.update_job(fleet.job, max_running=3)
+    fleet.add(*map(str, range(24)))
+    most: list[int] = []
+
+    def work(number: int) -> int:
+        database, done = open_database(address), 0
+        worker = database.register(fleet.job, str(number))
+        while database.views.backlog(fleet.job).due:
+            task = database.tasks.claim_next(fleet.job, worker, f"{number}-{done}", LEASE)
+            if task is None:
+                task_id = done + 1  # by a message: the same limit
+                task = database.tasks.claim(task_id, fleet.job, worker, f"m{done}", LEASE)
+            if task is not None:
+                most.append(database.views.backlog(fleet.job).running)
+                assert database.tasks.finish(task, Metrics())
+                done += 1
+        database.close()
+        return done
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(work, range(6))) == 24
+    assert max(most) <= 3
+
+
+def test_a_limit_can_be_changed_while_tasks_run(fleet: Fleet) -> None:
+    """A limit would hold for workers only that began after it; or one could never be rid of it."""
+    tasks, fleet_job = fleet.database.tasks, fleet.job
+    fleet.add("I1", "I2", "I3", "I4")
+    held = fleet.take()
+    fleet.database.update_job(fleet_job, max_running=1)
+    assert fleet.database.job("ldv1").max_running == 1
+    assert tasks.at_limit(fleet_job)
+    assert tasks.claim_next(fleet_job, fleet.worker, "b", LEASE) is None
+    assert tasks.claim(held.id + 1, fleet_job, fleet.worker, "b", LEASE) is None
+    fleet.database.update_job(fleet_job, max_running=2)
+    second = tasks.claim_next(fleet_job, fleet.worker, "b", OVER)
+    assert second is not None
+    again = tasks.claim(second.id, fleet_job, fleet.worker, "c", LEASE)
+    assert again is not None, "it takes the place of its own lost holder"
+    fleet.database.update_job(fleet_job, max_running=0)
+    assert (fleet.database.job("ldv1").max_running, tasks.at_limit(fleet_job)) == (None, False)
+    assert tasks.claim_next(fleet_job, fleet.worker, "d", LEASE) is not None

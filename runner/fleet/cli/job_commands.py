@@ -87,6 +87,8 @@ def _show(arguments: argparse.Namespace) -> int:
     print(f"Results: {results or '-'}")
     if job.paused:
         print(f"Paused: {job.paused}")
+    if job.max_running is not None:
+        print(f"Max running: {job.max_running}")
     print(f"Configuration:\n{json.dumps(json.loads(job.config), ensure_ascii=False, indent=2)}")
     return ExitCode.DONE
 

@@ -75,6 +75,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="fetch this from the source bucket for each task: works/{w_id}/{i_id}/manifest.json",
     )
     parser.add_argument("--timeout", metavar="DURATION", help="of one run of --command")
+    parser.add_argument(
+        "--max-running",
+        type=int,
+        metavar="K",
+        help="run at most K of its tasks at once, over all workers; 0: no limit (default: 0)",
+    )
 
 
 def _config(arguments: argparse.Namespace) -> str | None:
@@ -107,6 +113,8 @@ def _changed(options: JobOptions, arguments: argparse.Namespace) -> JobOptions:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UsageError(f"{arguments.template}: can't be read: {reason}") from None
+        if arguments.template.endswith((".yaml", ".yml")) and text.lstrip().startswith("{"):
+            text = f"--- {text}"  # what begins with a brace is taken for JSON
         new |= {"template": text, "command": None}
     if arguments.command is not None:
         new |= {"command": arguments.command, "template": None}
@@ -135,6 +143,14 @@ def _changed(options: JobOptions, arguments: argparse.Namespace) -> JobOptions:
     return replace(options, **new)
 
 
+def _max_running(arguments: argparse.Namespace) -> int | None:
+    """None: it wasn't given; 0: no limit. Raises UsageError."""
+    found: int | None = arguments.max_running
+    if found is not None and not 0 <= found <= 1_000_000:
+        raise UsageError("--max-running: must be 0 to 1000000")
+    return found
+
+
 def _results(where: str) -> str:
     from runner.results.stores import check_folder_word, is_s3, parse_s3
 
@@ -151,14 +167,14 @@ def create(arguments: argparse.Namespace) -> int:
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name: {quoted(name)} is not 1 to 70 letters, digits, - and _")
     config = _config(arguments) or "{}"
-    options = _changed(JobOptions(), arguments)
+    options, limit = _changed(JobOptions(), arguments), _max_running(arguments)
     document_of(FleetJob(0, name, config, options))
     with opened(arguments, found) as database:
         options = replace(options, results=_bucket(options, name, found))
         if store_address(FleetJob(0, name, config, options), database.folder) is None:
             raise UsageError("--results, or BEC_DEST_S3_BUCKET, says where results are stored")
         urls = _queues(arguments, found, embedded=database.folder is not None)
-        job = database.create_job(name, config, options, *urls)
+        job = database.create_job(name, config, options, *urls, max_running=limit or None)
     if arguments.json:
         print_json(describe_job(job))
     else:
@@ -197,14 +213,16 @@ def _bucket(options: JobOptions, name: str, found: FleetEnvironment) -> str | No
 
 def update(arguments: argparse.Namespace) -> int:
     """``jobs update``."""
-    config = _config(arguments)
+    config, limit = _config(arguments), _max_running(arguments)
     with opened(arguments, environment()) as database:
         job = database.job(arguments.name)
         options = _changed(job.options, arguments)
-        if config is None and options == job.options:
+        if config is None and limit is None and options == job.options:
             raise UsageError("nothing to change was given: --config, --command, …")
         document_of(replace(job, options=options))
-        job = database.update_job(job, config=config, options=options)
+        changed = None if options == job.options else options
+        database.update_job(job.id, config=config, options=changed, max_running=limit)
+        job = database.job(job.name)
     print_json(describe_job(job)) if arguments.json else print(f"✓ Updated job: {job.name}")
     return ExitCode.DONE
 
@@ -218,6 +236,7 @@ def describe_job(job: FleetJob) -> dict[str, Any]:
         "queue_url": job.queue_url,
         "dlq_url": job.dlq_url,
         "paused": job.paused,
+        "max_running": job.max_running,
         "config": json.loads(job.config),
         "max_attempts": options.max_attempts,
         "retry_delay": options.retry_delay,

@@ -141,7 +141,7 @@ def _up(arguments: argparse.Namespace) -> int:
         setup = _setup(arguments, found, database, job)
         # Before the first launch: whoever scales a fleet whose `up` was cut off needs it.
         if not arguments.dry_run:
-            database.update_job(job, options=replace(job.options, machines=setup))
+            database.update_job(job.id, options=replace(job.options, machines=setup))
         there = [] if arguments.dry_run else _working(database, job, setup)
         count = arguments.workers - len(there)
         if there:

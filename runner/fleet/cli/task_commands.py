@@ -69,6 +69,8 @@ def _show(found: JobProgress) -> None:
     print(f"Job {job.name}: {counts}")
     if job.paused:
         print(f"  Paused: {job.paused}")
+    if job.max_running is not None:
+        print(f"  At most {job.max_running} run at once: {backlog.running} do")
     left = backlog.due + backlog.waiting + backlog.running
     if left:
         eta = "-" if found.eta is None else format_duration(float(round(found.eta)))
@@ -88,6 +90,7 @@ def _told(found: JobProgress) -> dict[str, Any]:
     return {
         "job": found.job.name,
         "paused": found.job.paused,
+        "max_running": found.job.max_running,
         "states": {each.state.value: each.count for each in found.totals},
         "due": backlog.due,
         "waiting": backlog.waiting,
