@@ -13,6 +13,7 @@ from runner.engine.courier import Courier
 from runner.model.document import JobSpec, QueueSpec
 from runner.model.elements import split_name
 from runner.process.cgroup import Group
+from runner.process.forker_client import ForkerHolder
 from runner.process.shim_protocol import User
 from runner.process.tree import TOKEN_VARIABLE
 from runner.results.store import ResultStore
@@ -35,7 +36,7 @@ class EngineContext:
     may be lost; ``reuse``: what an earlier run has made may stand for what this one would;
     ``journal_after`` is the number of the part that is gone on from, None where this
     state folder has stored the newest itself;
-    ``courier`` sends notices (None: nobody does);
+    ``courier`` sends notices (None: nobody does); ``forkers``: see ForkerHolder;
     ``disk_reserve`` is in bytes; all times are in seconds, as in Settings.
     """
 
@@ -61,6 +62,7 @@ class EngineContext:
     journal: bool = False
     journal_after: int | None = None
     courier: Courier | None = None
+    forkers: ForkerHolder | None = None
 
     def holder(self, run_id: str) -> str:
         """How a result store names who works on the queue here."""

@@ -73,7 +73,9 @@ class ProcessBackend:
         self._loop = asyncio.get_running_loop()
         self._shim_records = ShimRecordFile.open(str(context.paths.shim_records))
         base = {**context.environment, **scheduler.document.env}
-        self._spawner = Spawner(self._shim_records, self, base, context.user, context.jobs_unit)
+        self._spawner = Spawner(
+            self._shim_records, self, base, context.user, context.jobs_unit, context.forkers
+        )
         self._survivors = Survivors(self._shim_records, self._spawner, self)
         self._fingerprints = Fingerprints(context, scheduler, post)
         self._preparation = StartPreparation(context, scheduler, post, self._on_prepared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from runner.core.scheduler import Scheduler
 from runner.engine.context import EngineContext
@@ -75,13 +76,14 @@ class StateFileWriter:
     async def _write(self) -> list[bytes]:
         self._stale = False
         scheduler = self._scheduler
+        write = partial(write_projection, durable=self._context.paths.durable)
         path = self._context.paths.projection
         for pieces in self._projection.render(scheduler.queue, list(scheduler.jobs)):
             if pieces is None:
                 await asyncio.sleep(0)
                 continue
             try:
-                await self._loop.run_in_executor(None, write_projection, path, pieces)
+                await self._loop.run_in_executor(None, write, path, pieces)
                 self.error = None
             except DiskError as error:
                 # The truth is in the database; this is written again with the next change.

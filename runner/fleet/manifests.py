@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runner.errors import UsageError
@@ -85,6 +84,8 @@ class ManifestSource:
                 told(f"the manifest of {task.key} is gone; what was done with it stays")
                 return None
             return task if found.etag != task.etag else None
+
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(PARALLEL) as threads:
             return [task for task in threads.map(look, tasks) if task is not None]

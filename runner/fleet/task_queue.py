@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runner.aws.errors import AwsError, ErrorKind
@@ -118,6 +117,8 @@ class TaskQueue:
 
         if batches:
             send(batches[0])
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(PARALLEL) as threads:
             list(threads.map(send, batches[1:]))
         if failed and not accepted:

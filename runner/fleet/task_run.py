@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.core import events as ev
@@ -31,10 +31,11 @@ from runner.fleet.task_document import (
 from runner.fleet.task_rows import parse_metrics
 from runner.model.document import QueueSpec
 from runner.model.settings import Settings
-from runner.results.store import StoreError
+from runner.process.forker_client import ForkerHolder
+from runner.results.store import ResultStore, StoreError
 from runner.service import resume_from_store
 from runner.service.queue_repository import QueueRepository
-from runner.service.result_stores import StoreRequest, prepared
+from runner.service.result_stores import StoreRequest, opened
 from runner.service.session import RunContext, Session
 
 LARGEST_METRICS = 1 << 20
@@ -48,13 +49,15 @@ class WorkerUnableError(RunnerError):
 
 @dataclass(frozen=True, slots=True)
 class TaskPlace:
-    """Where tasks run. ``folder``: their state, one folder each; ``environ``: the worker's own."""
+    """Where tasks run, one after the other. ``folder``: their state, one folder each; ``environ``:
+    the worker's own; ``forkers``: what their processes are started by."""
 
     folder: Path
     settings: Settings
     environ: Mapping[str, str]
     model: str | None = None
     manifests: ManifestSource | None = None
+    forkers: ForkerHolder = field(default_factory=ForkerHolder)
 
 
 class TaskRun:
@@ -147,13 +150,14 @@ class TaskRun:
             log_dir=folder / "logs",
             run_dir=folder / "run",
         )
-        wanted = StoreRequest(results, named=True)
-        store = await asyncio.to_thread(prepared, wanted, settings, self._say)
+        # The worker has tried its store; what denies now is asked why when results are missing.
+        store = opened(StoreRequest(results, named=True), settings)
         environment = environment_of(
             self._job, self._task, folder, self._place.environ, self._place.model
         )
-        context = RunContext(environment, None, results=store)
-        repository = QueueRepository(settings.state_dir, settings.log_dir)
+        context = RunContext(environment, None, results=store, forkers=self._place.forkers)
+        # After a power cut nothing here is looked at: the task begins anew, or from its store.
+        repository = QueueRepository(settings.state_dir, settings.log_dir, durable=False)
         repository.create(document, "run", anonymous=False)
         entry = repository.find(queue_id)
         if self._task.run != self._task.epoch and store is not None:
@@ -161,15 +165,25 @@ class TaskRun:
                 found = resume_from_store.find(repository, entry, store, self._say)
                 if found is not None:
                     resume_from_store.take_over(repository, entry, found, store)
+        records = repository.queue_paths(queue_id).shim_records
+        self._place.forkers.lay_out(self._place.folder / "attempts", records)
         session = Session(repository, settings, queue_id, context, None, document)
         try:
             self._session = session
             self._tell()
             status = await session.run()
-            return _end_of(session, status)
+            end = _end_of(session, status)
+            if end.kind is TaskEndKind.FAILED and session.engine.exit_incomplete and store:
+                await asyncio.to_thread(self._check, store)
+            return end
         finally:
             self._session = None
             session.close()
+
+    def _check(self, store: ResultStore) -> None:
+        """Raise UsageError where it is the store that can't be written to."""
+        with suppress(StoreError):
+            store.prepare()
 
     def _metrics(self, duration_ms: float) -> Metrics:
         """What the task has written. Raises RecordError."""

@@ -127,6 +127,7 @@ def _made(
         manifests = ManifestSource(setup.source)
         stack.callback(manifests.close)
     place = TaskPlace(folder, settings, setup.environ, setup.model, manifests)
+    stack.callback(place.forkers.close)
     return Worker(own, job, row, name, source, store, place, options, say, step)
 
 

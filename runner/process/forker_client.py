@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import runner
@@ -30,7 +31,7 @@ _CODE = (
 
 
 class ForkerClient:
-    """Makes shims for one record file. ``base`` is under the environment of every command.
+    """Makes shims for one record file at a time. ``base``: under the environment of each command.
 
     ``user``: as whom commands run, None for our own. ``unit``: the folder of the control groups
     that they, their shims and the forker live in, None for the daemon's own.
@@ -47,6 +48,7 @@ class ForkerClient:
         self._opening = shim_protocol.encode_base(base) + shim_protocol.encode_user(user)
         self._unit = unit
         self._control: socket.socket | None = None
+        self._alive_as = ""
         self._pid = 0
 
     def open_channel(self) -> socket.socket:
@@ -100,9 +102,35 @@ class ForkerClient:
         finally:
             theirs.close()
         self._control = ours
+        self._alive_as = self._shim_records.mark
         ours.settimeout(SEND_TIMEOUT)
-        socket.send_fds(ours, [b"="], [self._shim_records.fd])
-        ours.sendall(self._opening + shim_protocol.encode_unit(self._moved()))
+        self._send_opening(ours)
+
+    def _send_opening(self, control: socket.socket) -> None:
+        socket.send_fds(control, [b"="], [self._shim_records.fd])
+        control.sendall(self._opening + shim_protocol.encode_unit(self._moved()))
+
+    def serve(
+        self,
+        shim_records: ShimRecordFile,
+        base: Mapping[str, str],
+        user: User | None,
+        unit: str | None,
+    ) -> None:
+        """Make shims for these from now on, by the process that runs already if it can.
+
+        Its command line names the record file: a process serves no other.
+        """
+        self._shim_records = shim_records
+        self._opening = shim_protocol.encode_base(base) + shim_protocol.encode_user(user)
+        self._unit = unit
+        if self._control is not None and self._alive_as == shim_records.mark:
+            try:
+                self._send_opening(self._control)
+                return
+            except OSError:
+                self.kill()
+        self.close()
 
     def _moved(self) -> str | None:
         """The unit, with the forker in it; None if it is gone: jobs then live where we do."""
@@ -138,6 +166,55 @@ class ForkerClient:
                 os.kill(self._pid, signal.SIGCONT)
                 _left.add(self._pid)
         _reap_left()
+
+
+class ForkerHolder:
+    """Keeps a forker from one session to the next, for sessions that come one after the other.
+
+    To start one takes 30 ms of processor time. Only sessions whose record file is the same file
+    (``lay_out``) share one. For one thread.
+    """
+
+    def __init__(self) -> None:
+        self._kept: ForkerClient | None = None
+
+    def lay_out(self, shared: Path, own: Path) -> None:
+        """Make the record file of the next session, ``own``, another name of the file ``shared``.
+
+        Where a file can't have two names the session has its own, and its own forker.
+        """
+        with suppress(OSError):
+            if self._kept is None:
+                # A tree of an earlier session may still be on record in the former one.
+                shared.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(shared, flags, 0o600))
+            os.link(shared, own)
+
+    def take(
+        self,
+        shim_records: ShimRecordFile,
+        base: Mapping[str, str],
+        user: User | None,
+        unit: str | None,
+    ) -> ForkerClient:
+        """One for a session, started at need."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return ForkerClient(shim_records, base, user, unit)
+        kept.serve(shim_records, base, user, unit)
+        return kept
+
+    def keep(self, forker: ForkerClient) -> None:
+        """Take one back from a session that has ended, with nothing of it left."""
+        self.close()
+        self._kept = forker
+
+    def close(self) -> None:
+        """Let go of what is kept."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
 
 _left: set[int] = set()

@@ -1,8 +1,9 @@
 """The shim forker: a small process that forks shims, so that one costs 2 ms and not 20.
 
 Started by the daemon as ``python -I -S``, with its socket on descriptor 3 and nothing else open.
-The first message carries the record file, the base of all environments, the user of all commands
-and where their control groups are; each one after it carries the socket of a new shim. It adopts
+A message ``=`` carries the record file, the base of all environments, the user of all commands
+and where their control groups are: the first one, and one for each session that it serves after the
+first. A message ``+`` carries the socket of a new shim. It adopts
 what a shim that was killed leaves behind, so that this can be told from everything else: by the
 daemon that it serves, or by the next. So it outlives its daemon as long as it has children.
 """
@@ -47,16 +48,9 @@ def main(open_files: int) -> None:
     control = socket.socket(fileno=CONTROL_FD)
     control.set_inheritable(False)
     _, fds = _receive(control)
-    base, user, unit = (shim_protocol.read_message(control) for _ in range(3))
-    if base is None or user is None or unit is None:
+    shared = _opening(control, fds)
+    if shared is None:
         return
-    shared = shim.Shared(
-        ShimRecordFile(fds[0]),
-        shim_protocol.decode_base(base),
-        boot_id(),
-        login_for(shim_protocol.decode_user(user)),
-        shim_protocol.decode_unit(unit),
-    )
     # A fork shares pages until they are written; the collector writes to all of them.
     gc.collect()
     gc.freeze()
@@ -65,13 +59,32 @@ def main(open_files: int) -> None:
         data, fds = _receive(control)
         if not data:
             break
-        if fds:
+        if data == b"=":
+            if (opened := _opening(control, fds)) is None:
+                break
+            os.close(shared.shim_records.fd)
+            shared = opened
+        elif fds:
             _fork(libc, control, socket.socket(fileno=fds[0]), shared)
     control.close()
     os.close(shared.shim_records.fd)
     with suppress(ChildProcessError):
         # As SIGCHLD is ignored, this returns when the last child has ended (wait(2), NOTES).
         os.waitpid(-1, 0)
+
+
+def _opening(control: socket.socket, fds: list[int]) -> shim.Shared | None:
+    """What all shims have in common from now on; None where the daemon is gone."""
+    base, user, unit = (shim_protocol.read_message(control) for _ in range(3))
+    if not fds or base is None or user is None or unit is None:
+        return None
+    return shim.Shared(
+        ShimRecordFile(fds[0]),
+        shim_protocol.decode_base(base),
+        boot_id(),
+        login_for(shim_protocol.decode_user(user)),
+        shim_protocol.decode_unit(unit),
+    )
 
 
 def _close_others() -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from runner.process import shim_protocol, tree
 from runner.process.cgroup import Group
-from runner.process.forker_client import ForkerClient
+from runner.process.forker_client import ForkerHolder
 from runner.process.identity import Process
 from runner.process.shim_client import ShimClient
 from runner.process.shim_protocol import Request, User
@@ -49,7 +49,7 @@ class SpawnerListener(Protocol):
 class Spawner:
     """A pool of shims that share one record file, one base environment and one user of commands.
 
-    ``unit``: see ForkerClient.
+    ``unit``: see ForkerClient; ``forkers``: where the forker comes from, None: it has its own.
     """
 
     def __init__(
@@ -59,11 +59,14 @@ class Spawner:
         base: Mapping[str, str],
         user: User | None = None,
         unit: str | None = None,
+        forkers: ForkerHolder | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._shim_records = shim_records
         self._listener = listener
-        self._forker = ForkerClient(shim_records, base, user, unit)
+        self._forkers = forkers or ForkerHolder()
+        self._forker = self._forkers.take(shim_records, base, user, unit)
+        self._keeps_forker = forkers is not None
         self._unit = unit
         self._makers = tree.makers(user)
         self._idle: list[ShimClient] = []
@@ -255,6 +258,8 @@ class Spawner:
     def close(self) -> None:
         """Let go of everything: idle shims end, busy ones go on, and with them their forker."""
         self._closed = True
+        # What is busy is its child for as long as that runs.
+        keep = self._keeps_forker and not self._busy and not self._reaping
         if self._look_timer is not None:
             self._look_timer.cancel()
         for shim in list(self._all):
@@ -262,4 +267,7 @@ class Spawner:
         self._idle.clear()
         self._busy.clear()
         self._unclaimed.clear()
-        self._forker.close()
+        if keep:
+            self._forkers.keep(self._forker)
+        else:
+            self._forker.close()

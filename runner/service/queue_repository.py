@@ -43,10 +43,10 @@ NO_REUSE = "no_reuse"
 
 
 class QueueRepository:
-    """All queues under one state folder."""
+    """All queues under one state folder. ``durable``: see StatePaths."""
 
-    def __init__(self, state_dir: Path, log_dir: Path) -> None:
-        self.paths = StatePaths(state_dir)
+    def __init__(self, state_dir: Path, log_dir: Path, *, durable: bool = True) -> None:
+        self.paths = StatePaths(state_dir, durable)
         self.log_dir = log_dir
         self.log_folders = LogFolders(self.paths, log_dir, self._meta)
         self._kept: dict[str, tuple[Stamp, QueueEntry]] = {}

@@ -30,6 +30,7 @@ from runner.model.elements import unit_count
 from runner.model.graph import Graph
 from runner.model.notify import joined
 from runner.model.settings import Settings
+from runner.process.forker_client import ForkerHolder
 from runner.process.identity import boot_id
 from runner.process.shim_protocol import User
 from runner.results.layout import Layout
@@ -41,7 +42,7 @@ from runner.service.queue_repository import NO_REUSE, QueueRepository
 from runner.service.state_files import write_state_file
 from runner.store.database import Database, Loaded
 from runner.store.folder_id import folder_id
-from runner.store.paths import LogPaths, QueuePaths, StatePaths, make_owned
+from runner.store.paths import StatePaths, make_owned, resolved
 
 LET_GO = "the queue was let go just now; try again"
 
@@ -69,6 +70,7 @@ class RunContext:
     ``max_parallel``: how many whatever the document says.
     ``journal``: each step is in the store before it is acted upon, so that another driver goes on
     from exactly there. ``courier``: who sends notices, None: nobody is told.
+    ``forkers``: see ForkerHolder.
     """
 
     environment: dict[str, str]
@@ -83,6 +85,7 @@ class RunContext:
     max_parallel: int | None = None
     journal: bool = False
     courier: Courier | None = None
+    forkers: ForkerHolder | None = None
 
 
 class _Opened:
@@ -99,7 +102,7 @@ class _Opened:
         paths = repository.queue_paths(name)
         self.name = name
         self.spot_notice = paths.spot_notice
-        self.database = Database(paths.database)
+        self.database = Database(paths.database, durable=paths.durable)
         try:
             if document is None or self.database.added():
                 document = self.database.read_document()
@@ -153,13 +156,14 @@ class _Opened:
                 live_log_interval=settings.live_log_interval,
                 heartbeat=context.heartbeat,
                 instance=context.instance,
-                folder_id=folder_id(repository.paths.folder_id) if context.results else b"",
-                own=_own(repository.paths, paths, logs, settings.run_dir),
+                folder_id=_folder_id(repository.paths) if context.results else b"",
+                own=resolved(*repository.paths.own, *paths.own, *logs.own, settings.run_dir),
                 backend=context.backend,
                 reuse=NO_REUSE not in loaded.meta,
                 journal=context.journal,
                 journal_after=int(journal_after) if journal_after else None,
                 courier=context.courier,
+                forkers=context.forkers,
             )
             # Of an earlier machine, or of one that was not taken away after all.
             paths.spot_notice.unlink(missing_ok=True)
@@ -303,6 +307,10 @@ class Session:
         return answered.result()
 
 
+def _folder_id(paths: StatePaths) -> bytes:
+    return folder_id(paths.folder_id, durable=paths.durable)
+
+
 def _fit(document: QueueSpec, context: RunContext) -> int:
     if document.max_parallel_jobs != FIT:
         return 1
@@ -346,10 +354,6 @@ def _set_aside_former(store: ResultStore | None, run_id: str) -> ResultStore | N
             told = f"{folder}: a former run can't be moved aside: {error.strerror}"
             raise UsageError(told) from None
     return store
-
-
-def _own(state: StatePaths, queue: QueuePaths, logs: LogPaths, run_dir: Path) -> frozenset[str]:
-    return frozenset(map(os.path.realpath, [*state.own, *queue.own, *logs.own, run_dir]))
 
 
 def apply_resting(

@@ -93,10 +93,12 @@ class Database:
 
     Every method raises DiskError for what may pass (nothing of the call took effect, the same call
     may be made again) and StateError for what will not: DamagedError where the content is to blame.
+    ``durable``: a commit survives a power cut; False: it survives the end of this process only.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, durable: bool = True) -> None:
         self.path = path
+        self._synchronous = _synchronous(durable)
         self._read_only = read_only
         self._last_event = LastEvent(QueuePaths(path.parent).last_event)
         try:
@@ -120,7 +122,7 @@ class Database:
         execute = self._connection.execute
         if not self._read_only:
             execute("PRAGMA journal_mode = WAL")
-            execute("PRAGMA synchronous = FULL")
+            execute(self._synchronous)
             # A checkpoint syncs the database as well as the log: seldom, and not too large.
             execute("PRAGMA wal_autocheckpoint = 4000")
         told = self.meta().get("schema_version", "")
@@ -359,6 +361,10 @@ class Database:
                 raise
 
 
+def _synchronous(durable: bool) -> str:
+    return f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}"
+
+
 def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, str]) -> None:
     """Make a queue's folder with its database: it is there whole, or not at all.
 
@@ -377,7 +383,7 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
         with translated(path, writing=True):
             connection = sqlite3.connect(path, isolation_level=None)
             try:
-                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(_synchronous(paths.durable))
                 connection.executescript(f"BEGIN; {_TABLES}")
                 connection.execute(
                     "INSERT INTO queue VALUES (1, ?)", (text_of_value(to_record(queue)),)
@@ -388,9 +394,11 @@ def create(paths: QueuePaths, document: str, queue: QueueState, meta: dict[str, 
                 connection.execute("PRAGMA journal_mode = WAL")
             finally:
                 connection.close()
-        sync_folder(temporary)
+        if paths.durable:
+            sync_folder(temporary)
         os.rename(temporary, paths.root)
-        sync_folder(paths.root.parent)
+        if paths.durable:
+            sync_folder(paths.root.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise disk_error(paths.root, error) from None

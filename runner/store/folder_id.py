@@ -22,18 +22,18 @@ _one_thread = threading.Lock()
 """The name of what is being made is this process's."""
 
 
-def folder_id(path: Path) -> bytes:
+def folder_id(path: Path, *, durable: bool = True) -> bytes:
     """What is in the file at ``path``; it is made if there is none. Raises DiskError.
 
-    Durable before it is used. Of several processes that make it at once all get the same. A file
-    that holds something else is kept: any bytes will do.
+    ``durable``: it survives a power cut, before it is used. Of several processes that make it at
+    once all get the same. A file that holds something else is kept: any bytes will do.
     """
     try:
         with _one_thread:
             remove_stale(path)
             if found := _read(path):
                 return found
-            _make(path)
+            _make(path, durable)
             return _read(path)
     except OSError as error:
         raise disk_error(path, error) from None
@@ -50,14 +50,15 @@ def _read(path: Path) -> bytes:
         os.close(fd)
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, durable: bool) -> None:
     """Whole or not at all: an empty file is what a power cut may have left of another program."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
             os.write(fd, os.urandom(16).hex().encode() + b"\n")
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
         try:
@@ -68,4 +69,5 @@ def _make(path: Path) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)

@@ -17,9 +17,13 @@ SPOT_NOTICE = "spot-notice"
 
 @dataclass(frozen=True, slots=True)
 class StatePaths:
-    """The state folder: queues, their locks, and the link to the current queue's state."""
+    """The state folder: queues, their locks, and the link to the current queue's state.
+
+    ``durable``: what is written survives a power cut. False where the folder is of no use then.
+    """
 
     root: Path
+    durable: bool = True
 
     @property
     def queues(self) -> Path:
@@ -71,14 +75,15 @@ class StatePaths:
         return f"{self.root}/queues/{name}/state.db"
 
     def queue(self, name: str) -> QueuePaths:
-        return QueuePaths(self.queues / name)
+        return QueuePaths(self.queues / name, self.durable)
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePaths:
-    """One queue's folder in the state folder."""
+    """One queue's folder in the state folder. ``durable``: see StatePaths."""
 
     root: Path
+    durable: bool = True
 
     @property
     def database(self) -> Path:
@@ -239,6 +244,19 @@ class LogPaths:
         for stream in ("stdout", "stderr"):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(self.newest(job_id, stream), flags, 0o644))
+
+
+def resolved(*paths: Path) -> frozenset[str]:
+    """Their real paths. The folder of several is resolved once: each step of it costs a call."""
+    folders: dict[Path, str] = {}
+
+    def real(path: Path) -> str:
+        if (folder := folders.get(path.parent)) is None:
+            folder = folders[path.parent] = os.path.realpath(path.parent)
+        whole = os.path.join(folder, path.name)
+        return os.path.realpath(whole) if os.path.islink(whole) else whole
+
+    return frozenset(map(real, paths))
 
 
 def home_folder(environ: Mapping[str, str]) -> Path | None:

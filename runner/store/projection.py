@@ -209,9 +209,9 @@ def _encoded(view: Any) -> bytes:
     return _dumps(view).encode("utf-8", "replace")
 
 
-def write_projection(path: Path, pieces: list[bytes]) -> None:
-    """Replace the file, durably. The caller holds the queue's lock. Raises DiskError."""
+def write_projection(path: Path, pieces: list[bytes], *, durable: bool = True) -> None:
+    """Replace the file. The caller holds the queue's lock. Raises DiskError."""
     try:
-        replace_file(path, pieces)
+        replace_file(path, pieces, durable=durable)
     except OSError as error:
         raise disk_error(path, error) from None

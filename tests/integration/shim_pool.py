@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from runner.process.forker_client import ForkerHolder
 from runner.process.shim_protocol import User
 from runner.process.shim_records import Exit, ShimRecord, ShimRecordFile
 from runner.process.spawner import Request, Spawner
@@ -109,11 +110,12 @@ class Pool:
         base: Mapping[str, str] | None = None,
         user: User | None = None,
         unit: str | None = None,
+        forkers: ForkerHolder | None = None,
     ) -> None:
         self.root = root
         self.slots = ShimRecordFile.open(str(root / "attempts"))
         self.heard = Heard()
-        self.spawner = Spawner(self.slots, self.heard, base or BASE, user, unit)
+        self.spawner = Spawner(self.slots, self.heard, base or BASE, user, unit, forkers)
         self._count = 0
         self._prefix = f"{uuid.uuid4().hex[:12]}-"
 

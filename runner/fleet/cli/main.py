@@ -1,25 +1,33 @@
-"""The front door of ``runner-fleet``: its command line, and errors as exit codes."""
+"""The front door of ``runner-fleet``: imports what a command needs, and turns errors into exit
+codes."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import threading
+from importlib import import_module
 from typing import NoReturn
 
 from runner import __version__
 from runner.errors import ExitCode, RunnerError
-from runner.fleet.cli import (
-    job_commands,
-    machine_commands,
-    queue_commands,
-    task_commands,
-    worker_commands,
-)
 from runner.model.printable import clean
 
 TRACEBACK_VARIABLE = "RUNNER_TRACEBACK"
+
+COMMANDS = {
+    "job_commands": ("jobs",),
+    "queue_commands": ("queue",),
+    "worker_commands": ("worker", "workers", "migrate"),
+    "task_commands": ("status", "logs", "tasks"),
+    "machine_commands": ("up", "scale", "drain"),
+}
+"""Which module of this folder has which commands, in the order of ``--help``."""
+
+COLLECT_EVERY = 10_000
+"""See ``runner.cli.main``."""
 
 
 class FleetParser(argparse.ArgumentParser):
@@ -36,6 +44,7 @@ class FleetParser(argparse.ArgumentParser):
 
 def main() -> NoReturn:
     """The command. Ends at once: a thread may hang in a call to a network that is away."""
+    gc.set_threshold(COLLECT_EVERY)
     code = run_command(sys.argv[1:], os.path.basename(sys.argv[0]) or "runner-fleet")
     if threading.active_count() > 1:
         os._exit(code)
@@ -48,7 +57,7 @@ def run_command(argv: list[str], prog: str) -> int:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:
-            arguments = parser(prog).parse_args(argv)
+            arguments = parser(prog, argv[0] if argv else None).parse_args(argv)
             code = int(arguments.execute(arguments))
         except RunnerError as error:
             if os.environ.get(TRACEBACK_VARIABLE):
@@ -73,17 +82,15 @@ def run_command(argv: list[str], prog: str) -> int:
     return code
 
 
-def parser(prog: str = "runner-fleet") -> FleetParser:
-    """The whole command line."""
+def parser(prog: str = "runner-fleet", command: str | None = None) -> FleetParser:
+    """The command line, as far as this command needs it; all of it for one that is none."""
     made = FleetParser(
         prog=prog,
         description="Many workers take the tasks of a job from one task queue, each task once.",
     )
     made.add_argument("--version", "-V", action="version", version=f"runner {__version__}")
     nouns = made.add_subparsers(metavar="COMMAND", required=True)
-    job_commands.configure(nouns)
-    queue_commands.configure(nouns)
-    worker_commands.configure(nouns)
-    task_commands.configure(nouns)
-    machine_commands.configure(nouns)
+    only = [module for module, commands in COMMANDS.items() if command in commands]
+    for module in only or COMMANDS:
+        import_module(f"runner.fleet.cli.{module}").configure(nouns)
     return made

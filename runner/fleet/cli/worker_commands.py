@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import ExitCode, NotFoundError, UsageError
 from runner.fleet.cli import fleet_settings
@@ -17,10 +17,11 @@ from runner.fleet.manifests import source_address
 from runner.fleet.records import FleetJob, WorkerRecord
 from runner.fleet.task_document import document_of
 from runner.fleet.task_store import store_address
-from runner.fleet.worker import WorkerOptions
-from runner.fleet.worker_process import WorkerSetup, run_workers
 from runner.model.printable import clean
 from runner.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from runner.fleet.worker_process import WorkerSetup
 
 
 def configure(nouns: Any) -> None:
@@ -74,6 +75,8 @@ def _say(text: str) -> None:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    from runner.fleet.worker_process import run_workers  # the whole engine: no other command's
+
     found = environment()
     if sys.platform != "linux":
         raise UsageError(f"tasks run on Linux only, and this is {sys.platform}")
@@ -99,6 +102,9 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 
 def _setup(arguments: argparse.Namespace, found: FleetEnvironment) -> WorkerSetup:
+    from runner.fleet.worker import WorkerOptions
+    from runner.fleet.worker_process import WorkerSetup
+
     environ = dict(found.own)
     region = arguments.region or found.region
     source = fleet_settings.source_bucket(arguments, found)
