@@ -16,18 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from runner.core.states import (
-    JobState,
-    QueueState,
-    to_record,
-)
-from runner.errors import (
-    DamagedError,
-    DocumentError,
-    RecordError,
-    StateError,
-    disk_error,
-)
+from runner.core.states import JobState, QueueState, to_record
+from runner.errors import DamagedError, DocumentError, RecordError, StateError, disk_error
 from runner.files import sync_folder
 from runner.model.queue import AddedJob
 from runner.store import added_rows
