@@ -23,6 +23,7 @@ __all__ = [
     "Queue",
     "ResultPath",
     "Retry",
+    "TargetAwayError",
     "__version__",
 ]
 
@@ -33,6 +34,7 @@ _HOMES = {
     "JobLimitError": "runner.api.job_errors",
     "JobFuture": "runner.api.future",
     "PayloadError": "runner.api.job_errors",
+    "TargetAwayError": "runner.api.job_errors",
 }
 """Where a name is defined that isn't a model."""
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from runner.api.command_result import CommandResult
     from runner.api.executor import Executor
     from runner.api.future import JobFuture
-    from runner.api.job_errors import JobError, JobLimitError, PayloadError
+    from runner.api.job_errors import JobError, JobLimitError, PayloadError, TargetAwayError
     from runner.model.pydantic_models import (
         BatchOptions,
         InputPath,

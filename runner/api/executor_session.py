@@ -25,7 +25,7 @@ from runner.api.admission import Admission
 from runner.api.capabilities import Capabilities
 from runner.api.executor_metrics import ExecutorMetrics
 from runner.api.future import JobFuture
-from runner.api.job_errors import JobError
+from runner.api.job_errors import JobError, TargetAwayError
 from runner.api.job_target import JobEnd, JobTarget
 from runner.api.limits import Demand, ExecutorLimits
 from runner.api.outcomes import failure_of, value_of
@@ -95,15 +95,19 @@ class ExecutorSession:
             raise JobError(f"the executor's queue is not worked on any more: {self._broken}")
 
     def route(self, wanted: Capabilities, *, function: bool) -> JobTarget:
-        """The first target that a call with these fits. Raises ValueError with all reasons."""
+        """The first target that a call with these fits. Raises ValueError with all reasons,
+        TargetAwayError where it takes nothing for now."""
         refusals = []
         for target in self.targets:
             if wanted.target is not None and wanted.target != target.name:
                 continue
             refusal = target.refusal(wanted, function=function)
-            if refusal is None:
-                return target
-            refusals.append(refusal)
+            if refusal is not None:
+                refusals.append(refusal)
+                continue
+            if (why := target.away(wanted, function=function)) is not None:
+                raise TargetAwayError(why)
+            return target
         if not refusals:
             known = ", ".join(each.name for each in self.targets)
             raise ValueError(

@@ -12,7 +12,8 @@ PENDING = "PENDING"
 class JobControl(Protocol):
     """What a Future asks of the target that its job is on. All may be called in any thread."""
 
-    region: str | None
+    def region_of(self, job_id: str) -> str | None:
+        """The region that the job runs in; None where there are none, or not yet."""
 
     def cancel(self, job_id: str) -> bool:
         """End the job if it hasn't started; whether that is so now. Blocks until it is known."""
@@ -42,7 +43,7 @@ class JobFuture(Future[Any]):
     @property
     def region(self) -> str | None:
         """The region that the job runs in; None where there are none."""
-        return self._control.region
+        return self._control.region_of(self.job_id)
 
     def status(self) -> str:
         """Where the job stands: `pending`, `running`, `completed`, `failed`, `cancelled`, …"""

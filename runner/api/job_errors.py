@@ -30,6 +30,10 @@ class JobLimitError(RunnerError):
     """A job was not taken: the executor has as many as it may have."""
 
 
+class TargetAwayError(RunnerError):
+    """A job was not taken: nothing can be submitted for now where it is to run."""
+
+
 class PayloadError(RunnerError, PicklingError):
     """A function, an argument, a result or an exception can't be packed, or not be unpacked here.
 

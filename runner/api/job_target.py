@@ -67,8 +67,14 @@ class JobTarget(JobControl, Protocol):
 
     name: str
 
+    region: str | None
+    """Where an hour of a job is paid for; None: nowhere."""
+
     def refusal(self, capabilities: Capabilities, *, function: bool) -> str | None:
         """Why a call with these can't run here; None: it can."""
+
+    def away(self, capabilities: Capabilities, *, function: bool) -> str | None:
+        """Why such a call is not taken for now, though it could run here; None: it is."""
 
     def first_number(self) -> int:
         """A number above those of all jobs that the queue has had."""

@@ -181,6 +181,10 @@ class LocalTarget:
             return f'"cpus": {cpus:g}, and this machine has {os.cpu_count()}'
         return None
 
+    def away(self, capabilities: Capabilities, *, function: bool) -> str | None:
+        """See JobTarget."""
+        return None
+
     def first_number(self) -> int:
         """See JobTarget."""
         return self._first + 1
@@ -314,6 +318,10 @@ class LocalTarget:
             return self._session.scheduler.jobs[number].status.value
 
         return self._ask(look, "unknown")
+
+    def region_of(self, job_id: str) -> str | None:
+        """See JobControl."""
+        return self.region
 
     # -- files -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from runner import Executor
 from runner.api.capabilities import Capabilities, parse_capabilities
 from runner.api.executor_metrics import BUCKETS, ExecutorMetrics
 from runner.api.executor_session import ExecutorSession
-from runner.api.job_errors import JobError, JobLimitError
+from runner.api.job_errors import JobError, JobLimitError, TargetAwayError
 from runner.api.job_target import CommandOutput, JobEnd
 from runner.api.limits import ExecutorLimits
 from runner.api.target_registry import check_targets
@@ -33,9 +33,16 @@ class StubTarget:
         self.tasks: list[Task] = []
         self.calls: list[str] = []
         self.cancels = True
+        self.is_away: str | None = None
 
     def refusal(self, capabilities: Capabilities, *, function: bool) -> str | None:
         return self.refuses
+
+    def away(self, capabilities: Capabilities, *, function: bool) -> str | None:
+        return self.is_away
+
+    def region_of(self, job_id: str) -> str | None:
+        return self.region
 
     def first_number(self) -> int:
         return 5
@@ -104,6 +111,9 @@ def test_a_call_goes_to_the_first_target_that_it_fits(session_of: Make) -> None:
         submitted(session, target="here")
     with pytest.raises(ValueError, match='no "nowhere" in this Executor, only here, there'):
         submitted(session, target="nowhere")
+    there.is_away = "it doesn't answer"
+    with pytest.raises(TargetAwayError, match="doesn't answer"):
+        submitted(session)
     there.refuses = "nor for there"
     with pytest.raises(ValueError, match="too large for here\nnor for there"):
         submitted(session)
