@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from runner.errors import RunnerError
 from runner.fleet.database import open_database
 from runner.fleet.task_store import store_address
 from runner.fleet.worker import WorkerOptions
@@ -37,7 +38,7 @@ def main(
     settings = load_settings({}, root=False, home=Path(state), overrides=folders)
     environ = {**os.environ, "WORKER_PID": str(os.getpid())}
     options = WorkerOptions(poll_wait=0.3, lease=float(lease), shutdown_after_empty=1)
-    database = open_database(address)
+    database = open_database(address, float(lease))
     job = database.job(name)
     results = store_address(job, database.folder)
     assert results is not None
@@ -47,4 +48,8 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except RunnerError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        os._exit(error.exit_code)

@@ -30,15 +30,16 @@ BUSY = """task_executions AS t
 JOB_COLUMNS = "id, name, config, options, queue_url, dlq_url, paused, created_at, max_running"
 
 
-def open_database(address: str) -> FleetDatabase:
+def open_database(address: str, patience: float | None = None) -> FleetDatabase:
     """The database at ``postgresql://…`` or, embedded, in a folder. Nothing is made or asked yet.
 
+    ``patience``: seconds that a server may take for an answer; None: as long as it is connected.
     Raises UsageError for what can be neither.
     """
     if address.startswith(POSTGRES):
         from runner.fleet.postgres_connection import PostgresConnection
 
-        return FleetDatabase(PostgresConnection(address), None)
+        return FleetDatabase(PostgresConnection(address, patience), None)
     if not address or "://" in address or "\0" in address:
         what = "a folder, or postgresql://USER@HOST/DATABASE"
         raise UsageError(f"the fleet's database: {quoted(address)} is not {what}")

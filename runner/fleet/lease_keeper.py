@@ -1,8 +1,9 @@
-"""Holds a worker's task while it runs: a thread of its own, which nothing of the job can hold up.
+"""Holds a worker's task while it runs: by threads of its own, which nothing of the job can hold up.
 
-Extends the lease in the database first, then whatever else makes the task invisible to others.
-Where the lease is lost, or could not be extended in time by this machine's own clock, the task's
-tree is ended and nothing of it counts. Owns the worker's heartbeat, too.
+One extends the lease in the database first, then whatever else makes the task invisible to others.
+The other watches this machine's own clock: it waits for nobody's answer, so that the task's tree is
+ended, and nothing of it counts, before a lease is over that could not be extended in time. Owns the
+worker's heartbeat, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from runner.fleet.records import FleetTask
 
 AGAIN = 2.0
 """Seconds until an extension that failed is tried again, at most."""
+
+LOOK = 60.0
+"""Seconds between two looks at the clock, at most."""
 
 
 @dataclass(slots=True)
@@ -51,8 +55,13 @@ class LeaseKeeper:
         self._held: _Held | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-        self._thread.start()
+        self._failed = ""
+        self._threads = [
+            threading.Thread(target=target, name="lease", daemon=True)
+            for target in (self._run, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def hold(
         self,
@@ -66,21 +75,22 @@ class LeaseKeeper:
         ``lost``: called once, when it is held no more; ``also``: called after each extension.
         """
         with self._changed:
-            self._held = _Held(task, since + self._lease, lost, also)
-            self._changed.notify()
+            self._held, self._failed = _Held(task, since + self._lease, lost, also), ""
+            self._changed.notify_all()
 
     def let_go(self) -> None:
         """Extend nothing any more."""
         with self._changed:
             self._held = None
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(10.0)
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(10.0)
         self._database.close()
 
     def _run(self) -> None:
@@ -105,8 +115,7 @@ class LeaseKeeper:
                     return self._lose(held, "its lease was over: another worker may have it")
                 held.until = before + self._lease
         except RunnerError as error:
-            if held is not None and self._clock() >= held.until - ends_before(self._lease):
-                return self._lose(held, f"its lease could not be extended: {error}")
+            self._failed = f": {error}"
             return min(AGAIN, every)
         if held is not None and held.also is not None:
             try:
@@ -115,6 +124,22 @@ class LeaseKeeper:
                 # The lease holds: a message that is seen by others is refused by the database.
                 self._say(f"its message could not be kept from others: {error}")
         return every
+
+    def _watch(self) -> None:
+        while not self._closed:
+            with self._changed:
+                held = self._held
+                if (left := self._left(held)) > 0:
+                    self._changed.wait(left)
+                    continue
+            if held is not None:
+                self._lose(held, f"its lease could not be extended in time{self._failed}")
+
+    def _left(self, held: _Held | None) -> float:
+        """Seconds until the work is to be ended, as things are; without any, until a next look."""
+        if held is None:
+            return LOOK
+        return min(LOOK, held.until - ends_before(self._lease) - self._clock())
 
     def _lose(self, held: _Held, reason: str) -> float:
         with self._changed:

@@ -6,6 +6,11 @@ session locks, LISTEN). psycopg is imported when the first connection is made (0
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
+import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,6 +24,9 @@ CONNECT_TIMEOUT = 10
 SCHEMA_LOCK = 0x72756E6E6572
 """The key of the advisory lock that migrations take."""
 
+LOOK = 1.0
+"""Seconds between two looks whether a call has waited too long."""
+
 READ_ONLY = "25006"
 """The SQLSTATE of a server that has become a standby: the connection must be made anew."""
 
@@ -26,14 +34,22 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class PostgresConnection:
-    """``conninfo``: a ``postgresql://`` URL, or keywords of libpq."""
+    """``conninfo``: a ``postgresql://`` URL, or keywords of libpq. ``patience``: seconds until a
+    call without an answer raises DatabaseAwayError; None: as long as the connection lives.
+
+    TCP's own limits find a machine that is gone, but none that acknowledges and says nothing: a
+    server that is frozen, a proxy that swallows all.
+    """
 
     dialect = "postgresql"
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, patience: float | None = None) -> None:
         self._conninfo = conninfo
+        self._patience = patience
         self._connection: Any = None
-        self._inside = False
+        self._socket: socket.socket | None = None
+        self._depth = 0
+        self._waits_since: float | None = None
 
     def _open(self) -> Any:
         if self._connection is None or self._connection.closed:
@@ -57,10 +73,15 @@ class PostgresConnection:
             )
             # Each statement sees what it has waited for, whatever the server's own default is.
             self._connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            # A descriptor of our own: libpq's may be another file's by the time it is shut down.
+            self._socket = socket.socket(fileno=os.dup(self._connection.fileno()))
+            if self._patience is not None:
+                _WATCH.add(self)
         return self._connection
 
     @contextmanager
     def _told(self) -> Iterator[None]:
+        self._depth, self._waits_since = self._depth + 1, time.monotonic()
         try:
             yield
         except RunnerError:
@@ -79,6 +100,9 @@ class PostgresConnection:
                 first = (str(error).splitlines() or [type(error).__name__])[0]
                 raise RunnerError(f"{self.describe()}: {first}") from error
             raise
+        finally:
+            self._depth -= 1
+            self._waits_since = time.monotonic() if self._depth else None
 
     def query(self, sql: str, values: Mapping[str, Any] = _NOTHING) -> list[Row]:
         """See SqlConnection."""
@@ -119,7 +143,16 @@ class PostgresConnection:
 
     def another(self) -> SqlConnection:
         """See SqlConnection."""
-        return PostgresConnection(self._conninfo)
+        return PostgresConnection(self._conninfo, self._patience)
+
+    def abandon(self) -> None:
+        """From the watching thread: a call that has waited longer than ``patience`` fails now."""
+        since, connected = self._waits_since, self._socket
+        if self._patience is None or since is None or connected is None:
+            return
+        if time.monotonic() > since + self._patience:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
     def describe(self) -> str:
         """See SqlConnection."""
@@ -134,6 +167,38 @@ class PostgresConnection:
     def close(self) -> None:
         """See SqlConnection."""
         connection, self._connection = self._connection, None
+        connected, self._socket = self._socket, None
+        if connected is not None:
+            connected.close()
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+
+
+class _Watch:
+    """One thread of the process that looks whether a call has waited too long."""
+
+    def __init__(self) -> None:
+        self._connections = weakref.WeakSet[PostgresConnection]()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, connection: PostgresConnection) -> None:
+        """Look at this one from now on."""
+        with self._lock:
+            self._connections.add(connection)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="patience", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(LOOK)
+            with self._lock:
+                found = list(self._connections)
+            for each in found:
+                each.abandon()
+            del found
+
+
+_WATCH = _Watch()

@@ -20,6 +20,9 @@ LEASE_PARTS = 4
 LONGEST_BEAT = 60.0
 """Seconds: one that is silent for longer is told as stuck, however long its lease is."""
 
+ANSWER = 30.0
+"""Seconds that a call of a worker to its database may take: none of them looks at all tasks."""
+
 GRACE = 30.0
 """Seconds before a lease is over, by our clock, until when a tree must have been ended."""
 
@@ -85,6 +88,11 @@ def pause_reason(newest: Sequence[TaskState], reason: str) -> str | None:
 def extends_every(lease: float) -> float:
     """Seconds between two extensions of a lease, which are the worker's beats, too."""
     return min(lease / LEASE_PARTS, LONGEST_BEAT)
+
+
+def answers_within(lease: float) -> float:
+    """Seconds until a worker asks its database again: an answer after a lease is of no use."""
+    return min(lease, ANSWER)
 
 
 def ends_before(lease: float) -> float:

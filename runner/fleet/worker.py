@@ -127,11 +127,12 @@ class Worker:
                         if self._patiently(lambda: self._nothing_left(since)):  # noqa: B023
                             break
         finally:
-            keeper.close()
             try:
                 self._database.stop_worker(self._id)
             except DatabaseAwayError:
                 pass  # it will be seen to be silent
+            finally:
+                keeper.close()
 
     # -- between tasks -----------------------------------------------------------------------
 

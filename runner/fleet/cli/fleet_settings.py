@@ -146,9 +146,11 @@ def postgres_address(host: str, found: FleetEnvironment) -> str:
 
 
 @contextmanager
-def opened(arguments: argparse.Namespace, found: FleetEnvironment) -> Iterator[FleetDatabase]:
-    """The database that is meant, its schema checked."""
-    database = open_database(address(arguments, found))
+def opened(
+    arguments: argparse.Namespace, found: FleetEnvironment, patience: float | None = None
+) -> Iterator[FleetDatabase]:
+    """The database that is meant, its schema checked; ``patience``: see open_database."""
+    database = open_database(address(arguments, found), patience)
     try:
         database.check_schema()
         yield database

@@ -14,6 +14,7 @@ from runner.fleet.cli.tables import print_json, print_table
 from runner.fleet.connection import schema_text
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.manifests import source_address
+from runner.fleet.protocol import answers_within
 from runner.fleet.records import FleetJob, WorkerRecord
 from runner.fleet.task_document import document_of
 from runner.fleet.task_store import store_address
@@ -85,7 +86,8 @@ def _worker(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')}: must be {least} to 43200")
     if not 1 <= arguments.concurrency <= 256:
         raise UsageError("--concurrency: must be 1 to 256")
-    with opened(arguments, found) as database:
+    patience = answers_within(arguments.visibility_timeout)
+    with opened(arguments, found, patience) as database:
         job = database.job(arguments.job_name)
         document_of(job)
         region = arguments.region or found.region
