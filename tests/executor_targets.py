@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from runner import Executor
@@ -102,8 +103,18 @@ def local_target(folder: Path) -> Iterator[ExecutorTarget]:
     )
 
 
+@contextmanager
+def batch_target(folder: Path) -> Iterator[ExecutorTarget]:
+    """AWS Batch: see executor_on_batch."""
+    import executor_on_batch
+
+    with executor_on_batch.batch_target(folder) as target:
+        yield target
+
+
 OPENERS: dict[str, Opener] = {
     "local": local_target,
+    "batch": batch_target,
 }
 
 
@@ -118,7 +129,11 @@ def opened_target(
     ):
         for name, value in target.environment.items():
             patch.setenv(name, value)
+        if not target.works_here:  # there is no module of the tests
+            cloudpickle.register_pickle_by_value(request.module)
         yield target
+        if not target.works_here:
+            cloudpickle.unregister_pickle_by_value(request.module)
 
 
 @pytest.fixture(scope="module")

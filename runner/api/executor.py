@@ -19,15 +19,19 @@ from typing import Any
 import cloudpickle
 
 from runner.api.capabilities import NOTHING_SAID, parse_capabilities
+from runner.api.chunk_call import ChunkCall
 from runner.api.executor_metrics import ExecutorFigures
+from runner.api.executor_place import ExecutorPlace
 from runner.api.executor_session import ON_EXIT, ExecutorSession
 from runner.api.future import JobFuture
 from runner.api.job_errors import PayloadError
+from runner.api.job_target import ArrayTarget, JobTarget
 from runner.api.limits import check_limits
 from runner.api.payload import pickled
-from runner.api.target_registry import ExecutorPlace, check_targets, open_targets
+from runner.api.target_registry import check_targets, open_targets
 from runner.api.tasks import CommandTask, FunctionTask, InputFile
 from runner.api.unpicklable import describe_unpicklable, name_of
+from runner.model.elements import element_name
 from runner.model.fields import ID_PATTERN, JOB_FIELDS
 from runner.model.messages import did_you_mean, one_of, quoted
 from runner.model.settings import load_settings
@@ -116,8 +120,7 @@ class Executor(futures.Executor):
                 overrides={"state_dir": root or Path(os.path.abspath(os.fspath(state_dir or ".")))},
             )
             self._path = _copied(code, settings.state_dir / "code") if code is not None else []
-
-            place = ExecutorPlace(settings, name, durable=root is None)
+            place = ExecutorPlace(settings, name, durable=root is None, code=tuple(self._path))
             self._session = ExecutorSession(
                 lambda session: open_targets(checked, place, session), on_exit, root, limits
             )
@@ -161,16 +164,25 @@ class Executor(futures.Executor):
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {type(fn).__name__}")
         target = session.route(self._wanted, function=True)
+        job_id = session.next_id(_id_from(name_of(fn), "call"))
+        return session.submit(target, self._call_task(target, job_id, fn, args, kwargs))
+
+    def _call_task(
+        self,
+        target: JobTarget,
+        job_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> FunctionTask:
+        """A call whose payload is kept. Raises PayloadError, naming the object."""
         try:
             body = pickled((fn, args, kwargs))
         except Exception as error:
             where = describe_unpicklable(fn, args, kwargs, pickled)
             raise PayloadError(f"the call can't be pickled: {where}: {error}") from error
-        name = name_of(fn)
-        job_id = session.next_id(_id_from(name, "call"))
         payload = target.store_call(job_id, body, [*self._path, *_import_path()])
-        task = FunctionTask(job_id, self._source, name, payload, self._wanted)
-        return session.submit(target, task)
+        return FunctionTask(job_id, self._source, name_of(fn), payload, self._wanted)
 
     def submit_command(
         self,
@@ -220,15 +232,43 @@ class Executor(futures.Executor):
     ) -> Iterator[Any]:
         """As the standard library's: results in the order of the arguments.
 
-        ``chunksize``: how many calls are one job.
+        ``chunksize``: how many calls are one job. Where the target has arrays the jobs are one.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout)
+            return self._map(fn, iterables, timeout)
         chunks = _chunks(zip(*iterables, strict=False), chunksize)
-        results = super().map(_ChunkCall(fn), chunks, timeout=timeout)
-        return itertools.chain.from_iterable(results)
+        return itertools.chain.from_iterable(self._map(ChunkCall(fn), (chunks,), timeout))
+
+    def _map(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+    ) -> Iterator[Any]:
+        session = self._session
+        session.check_open()
+        target = session.route(self._wanted, function=True)
+        if not isinstance(target, ArrayTarget) or session.limited:
+            return super().map(fn, *iterables, timeout=timeout)
+        calls, ready = zip(*iterables, strict=False), list[JobFuture]()
+        while row := list(itertools.islice(calls, target.largest_array)):
+            ready += self._submit_row(target, fn, row)
+        return _Submitted(ready).map(fn, ready, timeout=timeout)
+
+    def _submit_row(
+        self, target: ArrayTarget, fn: Callable[..., Any], row: list[tuple[Any, ...]]
+    ) -> list[JobFuture]:
+        """Several calls as one array."""
+        if len(row) == 1:
+            return [self.submit(fn, *row[0])]
+        array = self._session.next_id(_id_from(name_of(fn), "call"))
+        tasks = [
+            self._call_task(target, element_name(array, at), fn, args, {})
+            for at, args in enumerate(row)
+        ]
+        return self._session.submit_array(target, array, tasks)
 
     def attach(self, job_id: str) -> JobFuture:
         """A Future for a job of this executor's queue, also one of an earlier session.
@@ -258,15 +298,14 @@ class _Handle:
     __slots__ = ("__weakref__",)
 
 
-class _ChunkCall:
-    """Calls a function for each of several tuples of arguments."""
+class _Submitted(futures.Executor):
+    """Gives Futures that are there, for the standard library's ``map`` to read their results."""
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
-        self.__qualname__ = name_of(fn)
+    def __init__(self, ready: Iterable[JobFuture]) -> None:
+        self._ready = iter(ready)
 
-    def __call__(self, chunk: list[tuple[Any, ...]]) -> list[Any]:
-        return [self._fn(*each) for each in chunk]
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> JobFuture:
+        return next(self._ready)
 
 
 def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import InvalidStateError, thread
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from runner.api.capabilities import Capabilities
 from runner.api.executor_metrics import ExecutorMetrics
 from runner.api.future import JobFuture
 from runner.api.job_errors import JobError, TargetAwayError
-from runner.api.job_target import JobEnd, JobTarget
+from runner.api.job_target import ArrayTarget, JobEnd, JobTarget
 from runner.api.limits import Demand, ExecutorLimits
 from runner.api.outcomes import failure_of, value_of
 from runner.api.tasks import COMMAND, FUNCTION, FunctionTask, Task
@@ -135,6 +135,25 @@ class ExecutorSession:
             self._drop(task.id)
             raise
         return future
+
+    @property
+    def limited(self) -> bool:
+        """Whether jobs wait for room one by one."""
+        return self._limits is not None
+
+    def submit_array(
+        self, target: ArrayTarget, name: str, tasks: Sequence[FunctionTask]
+    ) -> list[JobFuture]:
+        """Hand calls to a target as the elements of one array. Raises RuntimeError after
+        shutdown."""
+        made = [JobFuture(task.id, target) for task in tasks]
+        with self._lock:
+            self.check_open()
+            for future in made:
+                self._held[future.job_id] = _Held(future, target)
+                self.metrics.submitted(future.job_id, FUNCTION, time.monotonic())
+            target.add_array(name, tasks)
+        return made
 
     def _admit(self, target: JobTarget, task: Task) -> Demand | None:
         """Wait for room, and have it counted."""

@@ -78,8 +78,12 @@ class JobFiles:
         """The end of what a job's newest attempt has printed."""
         stdout, more_out = self._tail(end.job_id, "stdout")
         stderr, more_err = self._tail(end.job_id, "stderr")
-        results = self.matching(end.result_paths) if end.status == COMPLETED else ()
+        results = self.results_of(end) if end.status == COMPLETED else ()
         return CommandOutput(stdout, stderr, more_out or more_err, results)
+
+    def results_of(self, end: JobEnd) -> tuple[str, ...]:
+        """Where the files are that a command's `result_paths` matched, sorted."""
+        return self.matching(end.result_paths)
 
     def matching(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """The files that match a command's `result_paths`, sorted; relative ones are meant from the

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from runner.api.capabilities import Capabilities
 from runner.api.future import JobControl
 from runner.api.payload import PickledPayload
-from runner.api.tasks import PayloadReference, Task
+from runner.api.tasks import FunctionTask, PayloadReference, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +111,14 @@ class JobTarget(JobControl, Protocol):
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has let go of everything; whether it has."""
+
+
+@runtime_checkable
+class ArrayTarget(JobTarget, Protocol):
+    """One that takes many calls of a function as one thing: an array of jobs."""
+
+    largest_array: int
+
+    def add_array(self, name: str, tasks: Sequence[FunctionTask]) -> None:
+        """Take these soon, which differ in ids and payloads only; the ids are those of the elements
+        of array ``name``, in their order."""

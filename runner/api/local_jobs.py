@@ -15,6 +15,7 @@ from runner.api.tasks import CommandTask, FunctionTask, Task
 from runner.core.states import JobState
 from runner.model.document import JobSpec
 from runner.model.durations import LONGEST
+from runner.model.elements import element_name
 from runner.model.placement import NO_PLACEMENT, Placement
 from runner.model.queue import InputSpec, ResultSpec
 
@@ -77,3 +78,10 @@ def end_of(job_id: str, job: JobSpec, state: JobState) -> JobEnd:
         ended_at=state.completed_at,
         result_paths=tuple(each.path for each in job.result_paths),
     )
+
+
+def names_of(job: JobSpec) -> list[str]:
+    """The ids of a job's Futures: of an array those of its elements."""
+    if job.array is None:
+        return [job.job_id]
+    return [element_name(job.job_id, index) for index in range(job.array.size)]

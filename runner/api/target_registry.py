@@ -6,19 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.api import batch_options
+from runner.api.executor_place import ExecutorPlace
 from runner.api.job_target import JobListener, JobTarget
 from runner.model.messages import did_you_mean, one_of
-from runner.model.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutorPlace:
-    """Where an Executor keeps what it has. ``durable``: it outlives the process."""
-
-    settings: Settings
-    queue_id: str
-    durable: bool
-
 
 OpenTarget = Callable[[ExecutorPlace, Mapping[str, Any], JobListener], JobTarget]
 """Opens a target with checked options. Raises what opening it raises."""
@@ -62,9 +53,20 @@ def _open_local(
     )
 
 
-TARGETS: dict[str, TargetKind] = {"local": TargetKind(("max_workers",), _check_local, _open_local)}
+def _open_batch(
+    place: ExecutorPlace, options: Mapping[str, Any], listener: JobListener
+) -> JobTarget:
+    from runner.api.batch_target import BatchJobTarget
 
-LATER = ("daemon", "batch", "fleet")
+    return BatchJobTarget(place, options, listener)
+
+
+TARGETS: dict[str, TargetKind] = {
+    "local": TargetKind(("max_workers",), _check_local, _open_local),
+    "batch": TargetKind(batch_options.OPTIONS, batch_options.check_options, _open_batch),
+}
+
+LATER = ("daemon", "fleet")
 """Names that are reserved for kinds that are not there yet."""
 
 

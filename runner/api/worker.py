@@ -1,8 +1,9 @@
 """The process of one function call: ``python -m runner.api.worker "SHA256 NAME.call"``.
 
-Reads a call, runs it, and leaves its result or its exception in the file NAME.result.ATTEMPT, which
-is there as a whole or not at all. Exits 0 after a result, 1 after an exception, 3 where the call
-can't be read here; then the message is in NAME.result.ATTEMPT.refused.
+SHA256 is empty where only the call's own header tells it, as for the elements of an array. Reads a
+call, runs it, and leaves its result or its exception in the file NAME.result.ATTEMPT, which is
+there as a whole or not at all. Exits 0 after a result, 1 after an exception, 3 where the call can't
+be read here; then the message is in NAME.result.ATTEMPT.refused.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     attempt = os.environ.get("JOB_ATTEMPT", "1")
     where = Path(f"{call.removesuffix('.call')}.result.{attempt}")
     try:
-        payload = read_payload(Path(call), (CALL,), sha256)
+        payload = read_payload(Path(call), (CALL,), sha256 or None)
     except (PayloadError, OSError) as error:
         return _refuse(where, str(error))
     sys.path[:0] = [each for each in payload.header.path if each not in sys.path]

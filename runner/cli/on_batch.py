@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runner.cli.batch_commands import bundle_in, commands_with
 from runner.cli.batch_flags import asked
 from runner.model.settings import Settings
+from runner.targets.batch.container_commands import bundle_in, commands_with
 
 if TYPE_CHECKING:
     from runner.batch.definitions import Commands

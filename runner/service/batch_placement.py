@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ON_BATCH_KEY = "on_batch"
 """The key of ``meta`` under which it is kept that a queue's attempts run on AWS Batch."""
 
+IN_IMAGE = "image"
+"""In place of a bundle: the image of the containers has runner."""
+
 UNLIMITED = 1_000_000
 """Jobs at once where the document says "fit", or the flag: Batch itself waits for room."""
 

@@ -29,7 +29,7 @@ from runner.service.batch_place import (
     parallel_of,
     region_of,
 )
-from runner.service.batch_placement import BatchPlacement, placed_on_batch
+from runner.service.batch_placement import IN_IMAGE, BatchPlacement, placed_on_batch
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.result_stores import wanted
@@ -38,9 +38,6 @@ from runner.service.session import RunContext
 MakeCommands = Callable[[str | None, ResultStore], Commands]
 """What the containers of a queue run, with runner from this bundle (None: the usual one); blocks,
 for it may be built and stored first."""
-
-IN_IMAGE = "image"
-"""In place of a bundle: the image of the containers has runner."""
 
 NO_COMMANDS = Commands([], [], [], [])
 """Of a session that starts nothing."""

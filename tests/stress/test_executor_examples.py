@@ -53,6 +53,11 @@ def test_a_session_that_ended_is_attached_to(tmp_path: Path) -> None:
     assert run(FOLDER / "session.py", "state", "fetch", job_id, cwd=tmp_path) == "144\n"
 
 
+def test_the_same_program_runs_on_every_target(tmp_path: Path) -> None:
+    """A program would have to be written for the place where it runs."""
+    assert run(FOLDER / "anywhere.py", cwd=tmp_path) == "3 hello 285\n"
+
+
 def blocks() -> list[str]:
     """The programs of the guide: each that begins with an import."""
     found = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)

@@ -16,7 +16,6 @@ from runner.aws.clients import region_of
 from runner.batch.container.commands import bootstrap_command
 from runner.batch.document_check import BatchFacts, check_for_batch, notes
 from runner.cli import options
-from runner.cli.batch_commands import bundle_in
 from runner.cli.show.text import clean, counted
 from runner.core.events import Now
 from runner.core.run_mode import RunMode
@@ -29,6 +28,7 @@ from runner.results.stores import open_store, parse_s3
 from runner.service.batch_place import in_bucket
 from runner.service.result_stores import wanted
 from runner.service.resume_from_store import look
+from runner.targets.batch.container_commands import bundle_in
 from runner.targets.batch.coordinator_options import CoordinatorOptions, options_of, read_options
 from runner.targets.batch.launch_record import BatchLaunch, BatchLaunches
 from runner.targets.batch.launcher import (

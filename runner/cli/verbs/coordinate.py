@@ -90,12 +90,12 @@ def _launch(where: str) -> BatchLaunch:
 
 
 def _batch_run(launch: BatchLaunch, settings: Settings) -> BatchRun:
-    from runner.cli.batch_commands import bundle_in, commands_with
     from runner.cli.batch_flags import IN_IMAGE
     from runner.cli.connect import note
     from runner.engine.batch.intents import BatchDefaults
     from runner.service.batch_place import BatchRun, BatchRunOptions
     from runner.service.batch_placement import UNLIMITED
+    from runner.targets.batch.container_commands import bundle_in, commands_with
     from runner.targets.batch.coordinator_options import read_options
 
     given = read_options(launch.options, "coordinator.json: options")

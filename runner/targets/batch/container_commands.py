@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cli.batch_flags import IN_IMAGE
 from runner.errors import UsageError
 from runner.results.stores import is_s3
+from runner.service.batch_placement import IN_IMAGE
 
 if TYPE_CHECKING:
     from runner.batch.definitions import Commands
