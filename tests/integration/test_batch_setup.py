@@ -54,6 +54,7 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
     return code, json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.long
 def test_all_is_made_once_and_found_by_doctor(
     here: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,8 @@ from runner.targets.ec2.end.end_marker import EndGuard
 from runner.targets.ec2.launch import placement
 from runner.targets.ec2.observe.machine_lookup import ResolvedTarget, Target
 
+pytestmark = pytest.mark.long
+
 
 class Two:
     """``machine`` was launched for the laptop's queue; 'other' is another queue."""

@@ -9,6 +9,8 @@ import pytest
 from account import Account, Laptop
 from ec2_faults import Hold, LoseAnswer, Pass, RudeEc2, SeeNothing
 
+pytestmark = pytest.mark.long
+
 CLAIM = 3
 """PUTs before the claim of a launch whose bundle is there: probe, document, recipe."""
 

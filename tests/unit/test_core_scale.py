@@ -156,6 +156,7 @@ def test_ten_thousand_dependencies_of_one_job() -> None:
     assert core.jobs[-1].status is JobStatus.RUNNING
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("on_failure", ["stop", "continue"])
 def test_a_chain_of_a_hundred_thousand_is_skipped_in_one_step(on_failure: str) -> None:
     """A long chain would exceed the recursion limit, or take quadratic time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ LEVEL = {folder: level for level, floor in enumerate(FLOORS) for folder in floor
 IMPURE = {"boto3", "subprocess", "socket", "threading", "asyncio", "structlog", "time"}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Every module that a file names, for type checkers and inside functions too."""
     found = set()
