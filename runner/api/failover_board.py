@@ -14,7 +14,7 @@ from dataclasses import replace
 from runner.api.capabilities import Capabilities
 from runner.api.command_result import CANCELLED
 from runner.api.failover import Decision, decide
-from runner.api.failover_places import FailoverJob, JobStage, Place, inner_id
+from runner.api.failover_places import FailoverJob, FailoverPlace, JobStage, inner_id
 from runner.api.job_target import JobEnd, JobListener
 
 
@@ -22,7 +22,7 @@ class FailoverBoard:
     """``listener`` hears what the places tell, under the ids that the jobs have outside."""
 
     def __init__(
-        self, places: Sequence[Place], fallback: Sequence[str], listener: JobListener
+        self, places: Sequence[FailoverPlace], fallback: Sequence[str], listener: JobListener
     ) -> None:
         self.places = tuple(places)
         self.listener = listener
@@ -43,7 +43,7 @@ class FailoverBoard:
             views = [each.view(capabilities, now, function=function) for each in self.places]
         return decide(views, self._fallback)
 
-    def place(self, name: str | None) -> Place | None:
+    def place(self, name: str | None) -> FailoverPlace | None:
         """The place of this name, if there is one."""
         return next((each for each in self.places if each.name == name), None)
 
@@ -66,7 +66,7 @@ class FailoverBoard:
             self.unseen.append(job_id)
             self.changed.notify_all()
 
-    def at(self, job_id: str, job: FailoverJob, place: Place) -> None:
+    def at(self, job_id: str, job: FailoverJob, place: FailoverPlace) -> None:
         """It is there, or is about to be."""
         with self.changed:
             self.kept.pop(job_id, None)
@@ -93,7 +93,7 @@ class FailoverBoard:
 
     # -- what places tell --------------------------------------------------------------------
 
-    def started(self, place: Place, told: str) -> None:
+    def started(self, place: FailoverPlace, told: str) -> None:
         """See JobListener."""
         with self.changed:
             job_id, job = self._told_of(place, told)
@@ -102,7 +102,7 @@ class FailoverBoard:
             self._has_begun(job_id, job)
         self.listener.started(job_id)
 
-    def ended(self, place: Place, end: JobEnd) -> None:
+    def ended(self, place: FailoverPlace, end: JobEnd) -> None:
         """See JobListener. The end of a job that is being taken back is none."""
         with self.changed:
             job_id, job = self._told_of(place, end.job_id)
@@ -116,7 +116,7 @@ class FailoverBoard:
                 self.drop(job_id)
         self.listener.ended(replace(end, job_id=job_id))
 
-    def refused(self, place: Place, told: str, error: Exception) -> None:
+    def refused(self, place: FailoverPlace, told: str, error: Exception) -> None:
         """See JobListener."""
         with self.changed:
             job_id, job = self._told_of(place, told)
@@ -127,7 +127,7 @@ class FailoverBoard:
             self.drop(job_id)
         self.listener.refused(job_id, error)
 
-    def _told_of(self, place: Place, told: str) -> tuple[str, FailoverJob | None]:
+    def _told_of(self, place: FailoverPlace, told: str) -> tuple[str, FailoverJob | None]:
         """The job that a place means, if it is there still."""
         job_id = self._outer.get(told, told)
         job = self.jobs.get(job_id)
@@ -146,7 +146,7 @@ class FailoverBoard:
 class PlaceListener:
     """See JobListener: of one place."""
 
-    def __init__(self, board: FailoverBoard, place: Place) -> None:
+    def __init__(self, board: FailoverBoard, place: FailoverPlace) -> None:
         self._board = board
         self._place = place
 

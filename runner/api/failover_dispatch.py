@@ -16,9 +16,9 @@ from contextlib import suppress
 from runner.api.capabilities import NOTHING_SAID
 from runner.api.failover import Decision, RefuseCall, SendTo
 from runner.api.failover_board import FailoverBoard, PlaceListener
-from runner.api.failover_places import FailoverJob, JobStage, Place, inner_id, may_pass
+from runner.api.failover_places import FailoverJob, FailoverPlace, JobStage, inner_id, may_pass
 from runner.api.job_target import JobTarget
-from runner.api.task_spool import SpooledTask, TaskSpool, TaskState, task_for
+from runner.api.task_spool import SpooledTask, SpoolState, TaskSpool, task_for
 from runner.api.tasks import FunctionTask, Task
 from runner.errors import DiskError, NotFoundError, RunnerError
 
@@ -69,15 +69,15 @@ class FailoverDispatch:
         function = isinstance(row.task, FunctionTask)
         job = FailoverJob(function, row.task.capabilities, turn=row.turn, followed=False)
         place = self._board.place(row.place)
-        if row.state is TaskState.KEPT:
+        if row.state is SpoolState.KEPT:
             self._board.keep(row.job_id, job)
         elif place is None:
             _log.warning("job '%s' may be at %s, which this Executor hasn't", row.job_id, row.place)
         else:
-            job.recalled = row.state is TaskState.RECALLED
+            job.recalled = row.state is SpoolState.RECALLED
             place.waiting[row.job_id] = job
 
-    def _open(self, place: Place) -> Exception | None:
+    def _open(self, place: FailoverPlace) -> Exception | None:
         try:
             target = place.open(PlaceListener(self._board, place))
         except Exception as error:
@@ -92,7 +92,9 @@ class FailoverDispatch:
             self._recover(place, target, job_id, job)
         return None
 
-    def _recover(self, place: Place, target: JobTarget, job_id: str, job: FailoverJob) -> None:
+    def _recover(
+        self, place: FailoverPlace, target: JobTarget, job_id: str, job: FailoverJob
+    ) -> None:
         """Find out whether a place has a job of an earlier session."""
         board, inner = self._board, inner_id(job_id, job.turn)
         if job.recalled and target.status(inner) == "cancelled":
@@ -104,7 +106,7 @@ class FailoverDispatch:
             target.follow(inner)
         except NotFoundError:
             if job.stage is JobStage.SENT:
-                self._spool.mark(job_id, TaskState.KEPT, None, job.turn)
+                self._spool.mark(job_id, SpoolState.KEPT, None, job.turn)
                 board.keep(job_id, job)
 
     # -- one job -----------------------------------------------------------------------------
@@ -133,7 +135,12 @@ class FailoverDispatch:
                 board.changed.notify_all()
 
     def _hand_over(
-        self, job_id: str, job: FailoverJob, place: Place, target: JobTarget, task: Task | None
+        self,
+        job_id: str,
+        job: FailoverJob,
+        place: FailoverPlace,
+        target: JobTarget,
+        task: Task | None,
     ) -> None:
         inner = inner_id(job_id, job.turn)
         if task is None:
@@ -144,10 +151,12 @@ class FailoverDispatch:
         if job.function:
             body, path = self._spool.call(job_id)
             reference = target.store_call(inner, body, path)
-        self._spool.mark(job_id, TaskState.SENT, place.name, job.turn)
+        self._spool.mark(job_id, SpoolState.SENT, place.name, job.turn)
         target.add(task_for(task, inner, reference))
 
-    def _not_sent(self, job_id: str, job: FailoverJob, place: Place, error: Exception) -> None:
+    def _not_sent(
+        self, job_id: str, job: FailoverJob, place: FailoverPlace, error: Exception
+    ) -> None:
         """``add`` has not returned, so the place has nothing."""
         board = self._board
         if not may_pass(error):
@@ -155,7 +164,7 @@ class FailoverDispatch:
             return
         place.failed(error, time.monotonic())
         with suppress(RunnerError):  # else it is looked for at its place after a crash
-            self._spool.mark(job_id, TaskState.KEPT, None, job.turn)
+            self._spool.mark(job_id, SpoolState.KEPT, None, job.turn)
         board.keep(job_id, job)
 
     def recall(self, job_id: str, job: FailoverJob) -> None:
@@ -171,10 +180,10 @@ class FailoverDispatch:
             job.busy = job.recalled = True
         back = False
         try:
-            self._spool.mark(job_id, TaskState.RECALLED, place.name, job.turn)
+            self._spool.mark(job_id, SpoolState.RECALLED, place.name, job.turn)
             back = target.cancel(inner_id(job_id, job.turn))
             if not back:
-                self._spool.mark(job_id, TaskState.SENT, place.name, job.turn)
+                self._spool.mark(job_id, SpoolState.SENT, place.name, job.turn)
         finally:
             with board.changed:
                 job.recalled = False
@@ -190,7 +199,7 @@ class FailoverDispatch:
         job.recalled = False
         self._board.keep(job_id, job)
         with suppress(DiskError):  # after a crash its place would say the same again
-            self._spool.mark(job_id, TaskState.KEPT, None, job.turn)
+            self._spool.mark(job_id, SpoolState.KEPT, None, job.turn)
 
     # -- the thread --------------------------------------------------------------------------
 

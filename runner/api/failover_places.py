@@ -40,7 +40,7 @@ class FailoverJob:
     function: bool
     capabilities: Capabilities = NOTHING_SAID
     stage: JobStage = JobStage.KEPT
-    place: Place | None = None
+    place: FailoverPlace | None = None
     turn: int = 0
     busy: bool = False
     recalled: bool = False
@@ -48,7 +48,7 @@ class FailoverJob:
 
 
 @dataclass(slots=True)
-class Place:
+class FailoverPlace:
     """``open`` makes its target, and raises what that raises; ``reserve``: see PlaceView. Times are
     monotonic seconds."""
 

@@ -16,7 +16,7 @@ from runner.api.command_result import CANCELLED
 from runner.api.failover import RefuseCall
 from runner.api.failover_board import FailoverBoard
 from runner.api.failover_dispatch import FailoverDispatch
-from runner.api.failover_places import FailoverJob, JobStage, Place, inner_id
+from runner.api.failover_places import FailoverJob, FailoverPlace, JobStage, inner_id
 from runner.api.job_errors import TargetAwayError
 from runner.api.job_target import CommandOutput, JobEnd, JobListener, JobTarget
 from runner.api.payload import PickledPayload
@@ -36,7 +36,7 @@ class FailoverTarget:
     def __init__(
         self,
         name: str,
-        places: Sequence[Place],
+        places: Sequence[FailoverPlace],
         fallback: Sequence[str],
         spool: Path,
         listener: JobListener,

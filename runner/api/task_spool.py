@@ -39,7 +39,7 @@ CREATE INDEX IF NOT EXISTS suffixes ON tasks (suffix);
 """
 
 
-class TaskState(Enum):
+class SpoolState(Enum):
     """KEPT: no place has it. SENT: a place has it, or, after a crash, may have it. RECALLED: it may
     have been taken back from its place. STARTED: it runs there, or has run, or was cancelled."""
 
@@ -54,7 +54,7 @@ class SpooledTask:
     """Where a task is. ``turn``: how often it was taken back; ``task`` None: it has started."""
 
     job_id: str
-    state: TaskState
+    state: SpoolState
     place: str | None
     turn: int
     task: Task | None
@@ -137,10 +137,10 @@ class TaskSpool:
         number = int(suffix) if suffix.isdecimal() and len(suffix) < 18 else 0
         self._write(
             "INSERT INTO tasks (job_id, suffix, state, turn, task) VALUES (?, ?, ?, 0, ?)",
-            (task.id, number, TaskState.KEPT.value, task_to_json(task)),
+            (task.id, number, SpoolState.KEPT.value, task_to_json(task)),
         )
 
-    def mark(self, job_id: str, state: TaskState, place: str | None, turn: int) -> None:
+    def mark(self, job_id: str, state: SpoolState, place: str | None, turn: int) -> None:
         """Where it is from now on, or may be."""
         self._write(
             "UPDATE tasks SET state = ?, place = ?, turn = ? WHERE job_id = ?",
@@ -196,7 +196,7 @@ class TaskSpool:
             return [
                 SpooledTask(
                     job_id,
-                    TaskState(state),
+                    SpoolState(state),
                     place,
                     turn,
                     None if text is None else task_from_json(text, f"task {job_id}"),

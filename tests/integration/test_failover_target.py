@@ -13,11 +13,11 @@ import pytest
 
 from runner.api import failover_dispatch, failover_places
 from runner.api.capabilities import Capabilities, parse_capabilities
-from runner.api.failover_places import Place
+from runner.api.failover_places import FailoverPlace
 from runner.api.failover_target import FailoverTarget
 from runner.api.job_errors import TargetAwayError
 from runner.api.job_target import CommandOutput, JobEnd, JobListener
-from runner.api.task_spool import TaskState
+from runner.api.task_spool import SpoolState
 from runner.api.tasks import CommandTask, FunctionTask, PayloadReference, Task
 from runner.aws.errors import AwsError, ErrorKind
 from runner.errors import LockedError, NotFoundError, UsageError
@@ -52,14 +52,14 @@ class StubPlace:
         """Whether it can't say of what waits that it hasn't begun."""
         self.listener: JobListener
 
-    def place(self, *, reserve: bool = False) -> Place:
+    def place(self, *, reserve: bool = False) -> FailoverPlace:
         def open_(listener: JobListener) -> Any:
             if self.open_error is not None:
                 raise self.open_error
             self.listener = listener
             return self
 
-        return Place(self.name, self.region, open_, reserve)
+        return FailoverPlace(self.name, self.region, open_, reserve)
 
     def refusal(self, capabilities: Capabilities, *, function: bool) -> str | None:
         if capabilities.region not in (None, self.region):
@@ -336,7 +336,7 @@ def test_a_crash_while_a_job_is_taken_back(world: World) -> None:
     first = world.target("local")
     back, stays = world.command(first), world.command(first)
     for job_id in (back, stays):
-        first._spool.mark(job_id, TaskState.RECALLED, "us-east-1", 0)
+        first._spool.mark(job_id, SpoolState.RECALLED, "us-east-1", 0)
     world.us.jobs[back] = "cancelled"
     world.close(first)
     world.us.gone = "no answer"
