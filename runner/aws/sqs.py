@@ -34,7 +34,9 @@ STALE = frozenset(
 )  # fmt: skip
 """Refusals of a handle that is of no use any more: the message is gone, or somebody else's."""
 
-EXISTS = frozenset({"QueueAlreadyExists", "QueueNameExists"})
+EXISTS = frozenset(
+    {"QueueAlreadyExists", "QueueNameExists", "AWS.SimpleQueueService.QueueNameExists"}
+)
 PURGING = frozenset({"AWS.SimpleQueueService.PurgeQueueInProgress", "PurgeQueueInProgress"})
 DELETED_RECENTLY = frozenset(
     {"AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"}
