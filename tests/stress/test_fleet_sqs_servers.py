@@ -353,7 +353,11 @@ def test_purge_and_stats(hand: Hand, name: str) -> None:
 
 
 def test_queues_are_used_again(hand: Hand, name: str, tmp_path: Path) -> None:
-    """A job that was deleted could not be made again."""
+    """A job that was deleted could not be made again.
+
+    What a queue with other attributes is called on the wire differs: QueueAlreadyExists of moto and
+    the tests' own, AWS.SimpleQueueService.QueueNameExists of fauxqs.
+    """
     hand.bec("jobs", "delete", name, "--yes")
     Sqs().set_attributes(hand.queue.url, {"VisibilityTimeout": "77"})
     again = ("jobs", "create", "--name", name, "--command", "true", "--results", str(tmp_path))
