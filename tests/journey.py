@@ -115,13 +115,16 @@ class Journey:
 
     # -- EC2 ---------------------------------------------------------------------------------
 
-    def machine(self, instance: str, *, spot: bool = False) -> CloudMachine:
-        """What EC2 makes of a launched instance: it has its user-data, and is not yet booted."""
+    def machine(self, instance: str, *, spot: bool = False, **variables: str) -> CloudMachine:
+        """What EC2 makes of a launched instance: it has its user-data, and is not yet booted.
+
+        ``variables``: of the environment of all its services.
+        """
         told = self.cloud.admin("ec2").describe_instance_attribute(
             InstanceId=instance, Attribute="userData"
         )
         data = base64.b64decode(told["UserData"]["Value"])
-        quick = {"RUNNER_ON_COMPLETE_DELAY": "1s"}
+        quick = {"RUNNER_ON_COMPLETE_DELAY": "1s", **variables}
         made = CloudMachine(self._root, self.cloud, data, spot=spot, instance_id=instance, **quick)
         self._stack.enter_context(made.machine)
         return made

@@ -45,7 +45,9 @@ GIVEN = {
     "NoticeArns": "arn:aws:sns:us-east-1:123456789012:nightly",
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/k",
 }
-"""All that permissions can be told."""
+"""All that permissions can be told of every place."""
+
+GIVEN_ON_EC2 = {**GIVEN, "AllowFleet": "yes"}
 
 GIVEN_ON_BATCH = {
     **GIVEN,
@@ -158,7 +160,7 @@ class Template:
 
 def policies(**more: str) -> dict[str, dict[str, Any]]:
     """The policy documents by who has them: ``role``, ``launch``, ``look``, perhaps ``notices``."""
-    made = resources(iam.PERMISSIONS, {**GIVEN, **more})
+    made = resources(iam.PERMISSIONS, {**GIVEN_ON_EC2, **more})
     (role,) = made["Role"]["Policies"]
     found = {
         "role": role["PolicyDocument"],
@@ -202,6 +204,8 @@ def widened(policy: Mapping[str, Any]) -> dict[str, Any]:
         asked = words(each["Action"])
         if "s3:ListBucket" in asked:
             asked = [*asked, "s3:HeadBucket"]  # which is how moto, not IAM, calls that right
+        if "sqs:SendMessage" in asked:
+            asked = [*asked, "sqs:SendMessageBatch"]  # the same
         made.append({**kept, "Action": asked, "Resource": known or "*"})
     return {"Version": "2012-10-17", "Statement": made}
 

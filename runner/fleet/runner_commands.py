@@ -18,17 +18,22 @@ from typing import Any
 from runner.errors import ExitCode, RecordError, RunnerError
 from runner.fleet.machine_setup import MachineSetup
 from runner.fleet.machines import machine_document
+from runner.model.durations import format_duration
 from runner.model.records import decode
 
 AT_ONCE = 4
-"""MachineLaunches: RunInstances has a rate of its own (EC2 User Guide, "Request throttling")."""
+"""Launches: RunInstances has a rate of its own (EC2 User Guide, "Request throttling")."""
+
+BOOT_AND_END = 3600.0
+"""Seconds beside a machine's lifetime until its lifetime guard ends it: it boots, and stores what
+its worker has said."""
 
 LISTINGS = 3
 """Tries to list the machines that there are: one that isn't seen would be launched again."""
 
 
 class MachineLaunches:
-    """MachineLaunches of one job's machines."""
+    """Launches of one job's machines."""
 
     def __init__(self, job: str, setup: MachineSetup, say: Callable[[str], None]) -> None:
         self._job = job
@@ -71,8 +76,10 @@ class MachineLaunches:
         path = folder / f"{name}.json"
         document = machine_document(self._job, name, self._setup)
         path.write_text(json.dumps(document, ensure_ascii=False))
+        guard = ("--max-lifetime", format_duration(self._setup.lifetime + BOOT_AND_END))
         tag = ("--tag", f"runner-fleet={self._job}")
-        return [*_runner("launch"), "--batch-queue", str(path), *self._setup.flags, *tag]
+        words = ("--batch-queue", str(path), *self._setup.flags, *guard, *tag)
+        return [*_runner("launch"), *words]
 
 
 def list_machines(flags: Sequence[str]) -> list[dict[str, Any]]:

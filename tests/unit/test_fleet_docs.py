@@ -42,8 +42,9 @@ def test_every_command_names_a_test_that_is_there() -> None:
     """The table would promise what nobody checks."""
     page = (ROOT / "docs/guides/fleet.md").read_text()
     assert len(commands(page)) > 10
-    named = set(re.findall(r"test_\w+", page))
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_fleet_*.py"))
+    named = set(re.findall(r"test_\w+", page + (ROOT / "docs/guides/fleet-machines.md").read_text()))
+    files = [*(ROOT / "tests").rglob("test_fleet_*.py"), ROOT / "tests/stress/test_lab_fleet.py"]
+    tests = "\n".join(path.read_text() for path in files)
     assert named
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
 

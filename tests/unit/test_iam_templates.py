@@ -25,6 +25,7 @@ from templates import (
 )
 
 from runner.aws.scheduler import DEAD_LETTERS, GROUP, ROLE
+from runner.fleet.task_queue import queue_names
 from runner.results.layout import Layout
 from runner.targets.ec2 import names
 from runner.targets.ec2.account import iam
@@ -258,6 +259,27 @@ def test_those_are_told_who_were_named() -> None:
     assert "notices" not in policies(NoticeArns="")
 
 
+def test_fleets_are_served_where_it_was_asked_for() -> None:
+    """Machines of a fleet could not take a task with the role that `setup` makes, or any job use
+    the account's queues."""
+    bare = policies(AllowFleet="no")
+    for who, more in (("role", set[str]()), ("launch", _MAKING_QUEUES)):
+        gained = actions(POLICIES[who]) - actions(bare[who])
+        assert gained == _WORKING_QUEUES | more
+        assert not any(action.startswith("sqs:") for action in actions(bare[who]))
+        (each,) = [s for s in POLICIES[who]["Statement"] if s["Sid"] == "TaskQueues"]
+        for name in queue_names("j"):
+            assert fnmatchcase(f"arn:aws:sqs:eu-west-1:123456789012:{name}", each["Resource"])
+
+
+_WORKING_QUEUES = {
+    "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage", "sqs:SendMessage",
+}  # fmt: skip
+_MAKING_QUEUES = {
+    "sqs:CreateQueue", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:PurgeQueue",
+    "sqs:SetQueueAttributes",
+}  # fmt: skip
+
 _NO_CALL = {
     "iam:PassRole",
     "s3:GetEncryptionConfiguration",
@@ -417,12 +439,14 @@ def test_a_second_bucket_is_added() -> None:
         "NoticeArns": "",
         "KmsKeyArn": "",
         "AllowShell": "yes",
+        "AllowFleet": "no",
     }
-    second = permissions(first, wanted(bucket="two", prefix="/team-a/", shell=False), "aws")
+    flags = {"prefix": "/team-a/", "shell": False, "fleet": True}
+    second = permissions(first, wanted(bucket="two", **flags), "aws")
     assert second["BucketArns"] == "arn:aws:s3:::one,arn:aws:s3:::two"
     assert second["ResultArns"] == "arn:aws:s3:::one/queues/*,arn:aws:s3:::two/team-a/*"
     assert second["ResultPrefixes"] == "queues/*,team-a/*"
-    assert second["AllowShell"] == "no"
+    assert (second["AllowShell"], second["AllowFleet"]) == ("no", "yes")
     assert permissions(second, wanted(), "aws") == second
     assert permissions(second, wanted(bucket="two", prefix="team-a"), "aws") == second
 

@@ -81,6 +81,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--schedules", action="store_true", help="also make what `runner schedule` needs"
     )
     parser.add_argument(
+        "--fleet", action="store_true",
+        help="machines may also work for fleets: the task queues bec_* in SQS",
+    )  # fmt: skip
+    parser.add_argument(
         "--batch", action="store_true", help="make what queues on AWS Batch need instead"
     )
     batch = parser.add_argument_group("with --batch")
@@ -204,6 +208,8 @@ def _check_company(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--max-vcpus: {arguments.max_vcpus} is no number of vCPUs")
     if arguments.batch and arguments.schedules:
         raise UsageError("--schedules is about machines on EC2: not with --batch")
+    if arguments.batch and arguments.fleet:
+        raise UsageError("--fleet is about machines on EC2: not with --batch")
     if arguments.batch and arguments.shell is not None:
         raise UsageError("--shell is about machines on EC2: on Batch there are none to open one on")
     if arguments.versioning and not arguments.create_bucket:
@@ -263,6 +269,7 @@ def _wanted(arguments: argparse.Namespace) -> SetupRequest:
         shell=arguments.shell,
         versioning=arguments.versioning,
         schedules=arguments.schedules,
+        fleet=arguments.fleet,
     )
 
 

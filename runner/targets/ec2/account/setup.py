@@ -47,7 +47,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "tells them of a machine that died",
         "Profile": "instance profile runner-instance, which gives that role to a machine",
         "Launch": "policy runner-launch, for people: launch machines that are tagged as "
-        "runner's, ask them over SSM{shell}, end them; read and write the same places",
+        "runner's, ask them over SSM{shell}, end them; read and write the same places{fleet}",
         "Look": "policy runner-look, for people: see machines, queues and results; no more",
     },
     iam.DOCUMENTS: {
@@ -82,6 +82,7 @@ class SetupRequest:
     shell: bool | None = None
     versioning: bool = False
     schedules: bool = False
+    fleet: bool = False
 
 
 _INSTEAD = ", or give another with `runner launch --iam-role`"
@@ -151,6 +152,9 @@ def _step(
         if parameters.get("NoticeArns")
         else "",
         "shell": " or in a shell" if parameters.get("AllowShell") == "yes" else "",
+        "fleet": "; uses the task queues of fleets"
+        if parameters.get("AllowFleet") == "yes"
+        else "",
     }
     words = [text.format(**told) for text in WORDS[name].values()]
     return make_step(stack, region, iam.template(name), parameters, words, there)
@@ -170,4 +174,5 @@ def permissions(old: Mapping[str, str], wanted: SetupRequest, partition: str) ->
         "AllowShell": old.get("AllowShell", "yes")
         if wanted.shell is None
         else ("yes" if wanted.shell else "no"),
+        "AllowFleet": "yes" if wanted.fleet else old.get("AllowFleet", "no"),
     }
