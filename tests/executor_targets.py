@@ -7,12 +7,14 @@ test_executor_ends_on_targets.py run one list of behaviours on every kind.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -112,9 +114,27 @@ def batch_target(folder: Path) -> Iterator[ExecutorTarget]:
         yield target
 
 
+@contextmanager
+def fleet_target(folder: Path) -> Iterator[ExecutorTarget]:
+    """Tasks of a fleet job in an embedded database, run by workers that the Executor starts."""
+    yield ExecutorTarget(
+        kind="fleet",
+        arguments=lambda workers: {
+            "target": "fleet",
+            "database": str(folder / "fleet"),
+            "job": f"job-{uuid.uuid4().hex[:12]}",
+            "workers": workers,
+        },
+        durable=lambda where: {"job": f"job-{hashlib.sha256(bytes(where)).hexdigest()[:12]}"},
+        environment={"RUNNER_STATE_DIR": str(folder / "state")},
+        patience=120,
+    )
+
+
 OPENERS: dict[str, Opener] = {
     "local": local_target,
     "batch": batch_target,
+    "fleet": fleet_target,
 }
 
 

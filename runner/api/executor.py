@@ -28,7 +28,7 @@ from runner.api.job_errors import PayloadError
 from runner.api.job_target import ArrayTarget, JobTarget
 from runner.api.limits import check_limits
 from runner.api.payload import pickled
-from runner.api.target_registry import check_targets, open_targets
+from runner.api.target_registry import are_durable, check_targets, open_targets
 from runner.api.tasks import CommandTask, FunctionTask, InputFile
 from runner.api.unpicklable import describe_unpicklable, name_of
 from runner.model.elements import element_name
@@ -95,7 +95,7 @@ class Executor(futures.Executor):
         if on_exit not in ON_EXIT:
             near = did_you_mean(str(on_exit), ON_EXIT)
             raise ValueError(f"on_exit: must be {one_of(ON_EXIT)}, not {on_exit!r}{near}")
-        if on_exit == "detach" and state_dir is None:
+        if on_exit == "detach" and state_dir is None and not are_durable(checked):
             raise ValueError(
                 'on_exit: "detach" needs a state_dir: without one the jobs\' files are removed '
                 "with the process"

@@ -75,6 +75,7 @@ class ExecutorSession:
         self._settler = threading.Thread(target=self._settle, name="runner-futures", daemon=True)
         self.targets = open_targets(self)
         self._numbers = itertools.count(max(each.first_number() for each in self.targets))
+        self._prefix = "".join(each.id_prefix for each in self.targets)
         self._settler.start()
         _living.add(self)
 
@@ -117,7 +118,7 @@ class ExecutorSession:
 
     def next_id(self, name: str) -> str:
         """An id that no job of this executor's queues has had."""
-        return f"{name}-{next(self._numbers)}"
+        return f"{name}-{self._prefix}{next(self._numbers)}"
 
     def submit(self, target: JobTarget, task: Task, *, check: bool = False) -> JobFuture:
         """Hand a task to a target, once there is room. Raises RuntimeError after shutdown,
@@ -320,6 +321,8 @@ class ExecutorSession:
                 target.detach()
             for target in self.targets:
                 target.join()
+            if self._temporary is not None:
+                shutil.rmtree(self._temporary, ignore_errors=True)
             return
         if self.on_exit == "cancel":
             self._end_all()

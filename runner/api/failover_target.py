@@ -33,6 +33,8 @@ class FailoverTarget:
     Raises what opening a place raises, where it won't pass or nothing else is there; LockedError.
     """
 
+    id_prefix = ""
+
     def __init__(
         self,
         name: str,

@@ -70,6 +70,10 @@ class JobTarget(JobControl, Protocol):
     region: str | None
     """Where an hour of a job is paid for; None: nowhere."""
 
+    id_prefix: str
+    """What stands before the number in ids of its jobs: `""`, or, where several sessions may add
+    to the queue at once, what no other session has."""
+
     def refusal(self, capabilities: Capabilities, *, function: bool) -> str | None:
         """Why a call with these can't run here; None: it can."""
 

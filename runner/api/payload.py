@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cloudpickle
 
@@ -109,18 +109,24 @@ def read_payload(where: Path, kinds: Sequence[str], sha256: str | None = None) -
     ``sha256``: what the sender said that it is, if the reader knows.
     """
     with open(where, "rb") as file:
-        line = file.readline(_LONGEST_HEADER)
-        header = parse_header(line, str(where))
-        if header.kind not in kinds:
-            raise PayloadError(f"{where}: holds a {header.kind}, not a {' or '.join(kinds)}")
-        check_versions(header, str(where))
-        body = file.read(header.size + 1)
+        return read_stream(file, str(where), kinds, sha256)
+
+
+def read_stream(
+    file: BinaryIO, name: str, kinds: Sequence[str], sha256: str | None = None
+) -> PickledPayload:
+    """The same of an open file, or of bytes from a store, called ``name``."""
+    header = parse_header(file.readline(_LONGEST_HEADER), name)
+    if header.kind not in kinds:
+        raise PayloadError(f"{name}: holds a {header.kind}, not a {' or '.join(kinds)}")
+    check_versions(header, name)
+    body = file.read(header.size + 1)
     if len(body) != header.size:
         more = "more" if len(body) > header.size else f"{len(body):,}"
-        raise PayloadError(f"{where}: is damaged: {more} bytes, {header.size:,} were written")
+        raise PayloadError(f"{name}: is damaged: {more} bytes, {header.size:,} were written")
     found = hashlib.sha256(body).hexdigest()
     if found != header.sha256 or (sha256 is not None and found != sha256):
-        raise PayloadError(f"{where}: is damaged: its sha256 is not the one that was sent")
+        raise PayloadError(f"{name}: is damaged: its sha256 is not the one that was sent")
     return PickledPayload(header, body)
 
 

@@ -46,6 +46,7 @@ class SessionTarget:
     """
 
     region: str | None = None
+    id_prefix = ""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.api import batch_options
+from runner.api import batch_options, fleet_options
 from runner.api.executor_place import ExecutorPlace
 from runner.api.job_target import JobListener, JobTarget
 from runner.model.messages import did_you_mean, one_of
@@ -19,11 +19,13 @@ OpenTarget = Callable[[ExecutorPlace, Mapping[str, Any], JobListener], JobTarget
 class TargetKind:
     """``options``: the names of those it has. ``check`` makes checked options of those that were
     given, all of known names; raises ValueError or TypeError, naming one. ``open``: see OpenTarget.
+    ``durable``: its jobs outlive the process without a ``state_dir``, too.
     """
 
     options: tuple[str, ...]
     check: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     open: OpenTarget
+    durable: bool = False
 
 
 def _check_local(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -61,12 +63,21 @@ def _open_batch(
     return BatchJobTarget(place, options, listener)
 
 
+def _open_fleet(
+    place: ExecutorPlace, options: Mapping[str, Any], listener: JobListener
+) -> JobTarget:
+    from runner.api.fleet_setup import open_fleet
+
+    return open_fleet(place, options, listener)
+
+
 TARGETS: dict[str, TargetKind] = {
     "local": TargetKind(("max_workers",), _check_local, _open_local),
     "batch": TargetKind(batch_options.OPTIONS, batch_options.check_options, _open_batch),
+    "fleet": TargetKind(fleet_options.OPTIONS, fleet_options.check_options, _open_fleet, True),
 }
 
-LATER = ("daemon", "fleet")
+LATER = ("daemon",)
 """Names that are reserved for kinds that are not there yet."""
 
 
@@ -116,3 +127,8 @@ def open_targets(
             target.join()
         raise
     return opened
+
+
+def are_durable(kinds: Iterable[str]) -> bool:
+    """Whether the jobs of all of these outlive the process without a ``state_dir``."""
+    return all(TARGETS[kind].durable for kind in kinds)

@@ -45,12 +45,13 @@ def main(arguments: list[str]) -> int:
     try:
         payload = read_payload(Path(call), (CALL,), sha256 or None)
     except (PayloadError, OSError) as error:
-        return _refuse(where, str(error))
+        return refuse(where, str(error))
+    return run_call(payload, where)
+
+
+def run_call(payload: PickledPayload, where: Path) -> int:
+    """Call the function, and leave what it gave in a file; the exit status of the process."""
     sys.path[:0] = [each for each in payload.header.path if each not in sys.path]
-    return _run(payload, where)
-
-
-def _run(payload: PickledPayload, where: Path) -> int:
     try:
         function, args, kwargs = payload.load()
     except BaseException as error:
@@ -105,7 +106,8 @@ def _text_of(error: BaseException) -> str:
         return "(its text can't be shown)"
 
 
-def _refuse(where: Path, message: str) -> int:
+def refuse(where: Path, message: str) -> int:
+    """The call can't be read here: leave why; the exit status of the process."""
     print(message, file=sys.stderr)
     replace_file(Path(f"{where}{REFUSED_SUFFIX}"), [message.encode("utf-8", "replace")])
     return REFUSED

@@ -16,6 +16,7 @@ from runner.errors import ConflictError, NotFoundError, UsageError
 from runner.fleet.connection import VERSIONS, Row, SqlConnection, migrations
 from runner.fleet.records import FleetJob, JobOptions, WorkerRecord, dump_options, parse_options
 from runner.fleet.sqlite_connection import SqliteConnection
+from runner.fleet.task_news import TaskNews
 from runner.fleet.task_rows import moment
 from runner.fleet.task_table import TaskTable
 from runner.fleet.task_views import TaskViews
@@ -55,6 +56,7 @@ class FleetDatabase:
         self.folder = folder
         self.tasks = TaskTable(connection)
         self.views = TaskViews(connection)
+        self.news = TaskNews(connection)
 
     def another(self) -> FleetDatabase:
         """The same database over a connection of its own."""
@@ -179,6 +181,17 @@ class FleetDatabase:
                 "options": None if options is None else dump_options(options),
                 "most": max_running,
             },
+        )
+
+    def replace_config(self, job: FleetJob, config: str) -> bool:
+        """The same, if it is still as ``job`` has it; whether it was."""
+        values = {"job": job.id, "old": job.config, "new": config}
+        return bool(
+            self._sql.change(
+                """UPDATE jobs SET config = :new, updated_at = {now}
+                WHERE id = :job AND config = :old""",
+                values,
+            )
         )
 
     def pause(self, job: int, reason: str | None) -> None:

@@ -69,7 +69,8 @@ class JobOptions:
     ``timeout``: seconds of one run of ``command``. ``results``: the store of all its tasks; None is
     a folder beside the embedded database. ``manifest_key``: of each task in the source store, with
     ``{w_id}`` and ``{i_id}``, or names of its own; None: tasks have none. ``machines``: how its
-    machines were launched last.
+    machines were launched last. ``keeps_outcomes``: a task whose commands have come to an end of
+    their own is done, however they ended; see ``task_outcome``.
     """
 
     template: str | None = None
@@ -81,6 +82,7 @@ class JobOptions:
     results: str | None = None
     manifest_key: str | None = None
     machines: MachineSetup | None = None
+    keeps_outcomes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,10 @@ from runner.service.runs_here import check_runs_here
 ENTRY_POINTS = "runner.fleet.jobs"
 """The group of entry points in which a package offers a job, under the job's name."""
 
+ITEM_FIELDS = "RUNNER_TASK_FIELDS"
+"""An item's parameter that is no variable: fields of the template's first job, JSON, in place of
+those that it has. No item of the command line has it."""
+
 _SECRET = re.compile(r"(BEC_SQL_|BEC_DATABASE$|PG[A-Z]|DATABASE_URL$|RUNNER_FLEET)")
 """Variables that say how the fleet's database is reached."""
 
@@ -75,7 +79,10 @@ def _from_template(text: str, task: FleetTask | None) -> QueueSpec:
             params = json.loads(text).get("params")
         except (ValueError, RecursionError):
             params = None  # told by the parser below
-        return parse_document(text.encode(), sets=_declared(params, values), now=time.time())
+        sets = _declared(params, values)
+        if task is not None and (fields := task.params.get(ITEM_FIELDS)) is not None:
+            text = _with_fields(text, fields)
+        return parse_document(text.encode(), sets=sets, now=time.time())
     import tempfile
 
     from runner.model.document import read_document
@@ -88,6 +95,16 @@ def _from_template(text: str, task: FleetTask | None) -> QueueSpec:
         path = Path(folder) / "template.yaml"
         path.write_text(text)
         return read_document(path, sets=sets, now=time.time())
+
+
+def _with_fields(text: str, fields: str) -> str:
+    """The template with an item's own fields of its first job. Raises UsageError."""
+    try:
+        document = json.loads(text)
+        document["jobs"][0].update(json.loads(fields))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"the item's fields don't fit the template: {error}") from None
+    return json.dumps(document)
 
 
 def _declared(params: Any, values: Mapping[str, str]) -> dict[str, str]:
@@ -120,17 +137,24 @@ def _installed(name: str) -> str:
 def parameters(task: FleetTask) -> dict[str, str]:
     """What tells one task from another, as variables."""
     found = {"TASK_ID": str(task.id), **task.params}
+    found.pop(ITEM_FIELDS, None)
     if task.w_id is not None and task.i_id is not None:
         found |= {"W_ID": task.w_id, "I_ID": task.i_id}
     return found
 
 
 def environment_of(
-    job: FleetJob, task: FleetTask, folder: Path, environ: Mapping[str, str], model: str | None
+    job: FleetJob,
+    task: FleetTask,
+    folder: Path,
+    environ: Mapping[str, str],
+    model: str | None,
+    results: str,
 ) -> dict[str, str]:
     """What its commands find: the worker's own, less what is secret, and the task's.
 
-    ``folder``: where its configuration is written, and its metrics are read.
+    ``folder``: where its configuration is written, and its metrics are read. ``results``: the
+    address of the run's own store.
     """
     base = callers(given(environ))
     found = {name: value for name, value in base.items() if not _SECRET.match(name)}
@@ -139,6 +163,8 @@ def environment_of(
         "RUNNER_TASK_CONFIG": str(config_file(folder)),
         "RUNNER_TASK_METRICS": str(metrics_file(folder)),
         "RUNNER_TASK_JOB": job.name,
+        "RUNNER_TASK_RESULTS": results,
+        "RUNNER_PYTHON": sys.executable,
     }
     if job.options.manifest_key is not None:
         found["RUNNER_TASK_MANIFEST"] = str(manifest_file(folder))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from runner.core import events as ev
 from runner.core.states import JobStatus, QueueStatus
@@ -28,6 +29,8 @@ from runner.fleet.task_document import (
     manifest_file,
     metrics_file,
 )
+from runner.fleet.task_outcome import KEY as OUTCOME
+from runner.fleet.task_outcome import outcome_of
 from runner.fleet.task_rows import parse_metrics
 from runner.model.document import QueueSpec
 from runner.model.settings import Settings
@@ -40,6 +43,10 @@ from runner.service.session import RunContext, Session
 
 LARGEST_METRICS = 1 << 20
 """Bytes of a task's file of metrics."""
+
+
+_OWN_ENDS = (QueueStatus.COMPLETED, QueueStatus.FAILED)
+"""Nobody has ended it before its time."""
 
 
 class WorkerUnableError(RunnerError):
@@ -79,6 +86,7 @@ class TaskRun:
         self._lost: str | None = None
         self._interrupted: str | None = None
         self._hurry = False
+        self._outcome: dict[str, Any] | None = None
 
     # -- from any thread ---------------------------------------------------------------------
 
@@ -135,6 +143,8 @@ class TaskRun:
             metrics = Metrics(duration_ms=duration)
             if end.kind is TaskEndKind.SUCCEEDED:
                 end = TaskEnd(TaskEndKind.FAILED, str(error))
+        if self._outcome is not None:
+            metrics = replace(metrics, more={**metrics.more, OUTCOME: self._outcome})
         return replace(end, metrics=metrics)
 
     def clean_up(self) -> None:
@@ -153,7 +163,7 @@ class TaskRun:
         # The worker has tried its store; what denies now is asked why when results are missing.
         store = opened(StoreRequest(results, named=True), settings)
         environment = environment_of(
-            self._job, self._task, folder, self._place.environ, self._place.model
+            self._job, self._task, folder, self._place.environ, self._place.model, results
         )
         context = RunContext(environment, None, results=store, forkers=self._place.forkers)
         # After a power cut nothing here is looked at: the task begins anew, or from its store.
@@ -173,6 +183,10 @@ class TaskRun:
             self._tell()
             status = await session.run()
             end = _end_of(session, status)
+            if self._job.options.keeps_outcomes and status in _OWN_ENDS:
+                self._outcome = outcome_of(self._task.run, session.scheduler.jobs)
+                if not session.engine.exit_incomplete:
+                    end = replace(end, kind=TaskEndKind.SUCCEEDED)
             if end.kind is TaskEndKind.FAILED and session.engine.exit_incomplete and store:
                 await asyncio.to_thread(self._check, store)
             return end

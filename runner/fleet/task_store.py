@@ -65,12 +65,17 @@ class TaskLog:
 
 def folder_of(task: FleetTask) -> str:
     """The task's folder in the store of its job; no two tasks share one, nor two manifests."""
-    folder = f"_items/{_word(task.key)}"
+    folder = item_folder(task.key)
     if task.w_id is not None and task.i_id is not None:
         folder = f"{_word(task.w_id)}/{_word(task.i_id)}"
     if task.etag is None:
         return folder
     return f"{folder}/_v{hashlib.sha256(task.etag.encode()).hexdigest()[:16]}"
+
+
+def item_folder(key: str) -> str:
+    """The folder of a task that is no volume."""
+    return f"_items/{_word(key)}"
 
 
 def _word(text: str) -> str:

@@ -196,8 +196,6 @@ class Worker:
         self._step("held")
         try:
             end = self._end_of(job, task, run)
-            if end.signalled and self._stopping.wait(SIGNALLED_TOGETHER):
-                end = replace(end, kind=TaskEndKind.INTERRUPTED, reason=self._stop_reason)
             if lost.is_set() and end.kind is not TaskEndKind.SUCCEEDED:
                 end = TaskEnd(TaskEndKind.LOST, "its lease was over")
             self._settle(taken, job, end)
@@ -250,10 +248,13 @@ class Worker:
                 return TaskEnd(TaskEndKind.INTERRUPTED, self._stop_reason)
             self._running = run
         try:
-            return run.run(results, manifest)
+            end = run.run(results, manifest)
         finally:
             with self._lock:
                 self._running = None
+        if end.signalled and self._stopping.wait(SIGNALLED_TOGETHER):
+            return replace(end, kind=TaskEndKind.INTERRUPTED, reason=self._stop_reason)
+        return end
 
     def _settle(self, taken: Taken, job: FleetJob, end: TaskEnd) -> None:
         """Tell the database, then the queue."""

@@ -200,7 +200,7 @@ def test_what_is_asked_for_is_done_or_refused(ex: Executor, tmp_path: Path) -> N
     for limit in ({"max_jobs": 0}, {"max_jobs": True}, {"when_full": "drop"}):
         with pytest.raises(ValueError, match=next(iter(limit))):
             Executor(1, **limit)
-    for target in ("fleet", "lokal"):
+    for target in ("daemon", "lokal"):
         with pytest.raises(ValueError, match="target"):
             Executor(target=target)
 

@@ -26,6 +26,7 @@ class StubTarget:
     twice, of jobs it never had, and in any order."""
 
     region = None
+    id_prefix = ""
 
     def __init__(self, name: str, refuses: str | None = None) -> None:
         self.name = name
