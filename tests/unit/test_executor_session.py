@@ -238,7 +238,7 @@ def test_metrics_count_each_job_once() -> None:
     [
         ({}, "at least one"),
         ({"lokal": {}}, 'did you mean "local"'),
-        ({"fleet": {}}, "not supported yet"),
+        ({"daemon": {}}, "not supported yet"),
         ({"local": {"max_worker": 1}}, 'did you mean "max_workers"'),
         ({"local": {"max_workers": True}}, "must be a whole number"),
         ({"local": 3}, "must be a dict"),
