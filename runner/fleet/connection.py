@@ -29,6 +29,10 @@ class DatabaseAwayError(RunnerError):
     """
 
 
+class TablesLockedError(DatabaseAwayError):
+    """Others hold the tables that a migration changes."""
+
+
 class SqlConnection(Protocol):
     """One connection, for one thread. A statement outside ``transaction`` is one by itself.
 

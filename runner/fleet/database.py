@@ -13,8 +13,9 @@ from typing import Any
 
 import runner
 from runner.errors import ConflictError, NotFoundError, UsageError
-from runner.fleet.connection import VERSIONS, Row, SqlConnection, migrations
+from runner.fleet.connection import Row, SqlConnection
 from runner.fleet.records import FleetJob, JobOptions, WorkerRecord, dump_options, parse_options
+from runner.fleet.schema_steps import FleetSchema
 from runner.fleet.sqlite_connection import SqliteConnection
 from runner.fleet.task_news import TaskNews
 from runner.fleet.task_rows import moment
@@ -48,11 +49,11 @@ def open_database(address: str, patience: float | None = None) -> FleetDatabase:
     return FleetDatabase(SqliteConnection(folder), folder)
 
 
-class FleetDatabase:
+class FleetDatabase(FleetSchema):
     """For one thread; ``another`` is for another one. ``folder``: of the embedded one."""
 
     def __init__(self, connection: SqlConnection, folder: Path | None) -> None:
-        self._sql = connection
+        super().__init__(connection)
         self.folder = folder
         self.tasks = TaskTable(connection)
         self.views = TaskViews(connection)
@@ -69,53 +70,6 @@ class FleetDatabase:
     def close(self) -> None:
         """Give its connection back."""
         self._sql.close()
-
-    # -- schema ------------------------------------------------------------------------------
-
-    def migrate(self) -> list[str]:
-        """Bring the schema up to date; the names of the steps that were missing.
-
-        Safe beside workers of the version before, and beside another who migrates.
-        """
-        steps = migrations(self._sql.dialect)
-        with self._sql.transaction():
-            self._sql.lock_schema()
-            self._sql.script(VERSIONS[self._sql.dialect])
-            there = {row[0] for row in self._sql.query("SELECT version FROM schema_migrations")}
-            missing = [step for step in steps if step[0] not in there]
-            for number, name, text in missing:
-                self._sql.script(text)
-                self._sql.change(
-                    "INSERT INTO schema_migrations VALUES (:number, :name, {now})",
-                    {"number": number, "name": name},
-                )
-        return [name for _, name, _ in missing]
-
-    def check_schema(self) -> None:
-        """Raise UsageError where the schema is missing or older than this runner needs.
-
-        The embedded one is simply made.
-        """
-        if self._sql.dialect == "sqlite":
-            if self._version() < migrations("sqlite")[-1][0]:
-                self.migrate()
-            return
-        newest = migrations(self._sql.dialect)[-1][0]
-        if (version := self._version()) < newest:
-            what = "has no tables of the fleet" if not version else f"has schema {version}"
-            raise UsageError(
-                f"{self.describe()} {what}, and this runner needs {newest}: `runner-fleet migrate`"
-            )
-
-    def _version(self) -> int:
-        there = (
-            "SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'"
-            if self._sql.dialect == "sqlite"
-            else "SELECT CASE WHEN to_regclass('schema_migrations') IS NULL THEN 0 ELSE 1 END"
-        )
-        if not self._sql.query(there)[0][0]:
-            return 0
-        return int(self._sql.query("SELECT COALESCE(max(version), 0) FROM schema_migrations")[0][0])
 
     # -- jobs --------------------------------------------------------------------------------
 

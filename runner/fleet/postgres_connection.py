@@ -16,7 +16,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from runner.errors import RunnerError, UsageError
-from runner.fleet.connection import POSTGRESQL, DatabaseAwayError, Row, SqlConnection
+from runner.fleet.connection import (
+    POSTGRESQL,
+    DatabaseAwayError,
+    Row,
+    SqlConnection,
+    TablesLockedError,
+)
 
 CONNECT_TIMEOUT = 10
 """Seconds."""
@@ -24,8 +30,14 @@ CONNECT_TIMEOUT = 10
 SCHEMA_LOCK = 0x72756E6E6572
 """The key of the advisory lock that migrations take."""
 
+LOCK_TIMEOUT = 2_000
+"""Milliseconds that a migration waits for a table, and others behind it."""
+
 LOOK = 1.0
 """Seconds between two looks whether a call has waited too long."""
+
+LOCKED = ("55P03", "40P01")
+"""The SQLSTATEs of a lock that wasn't had in time, and of a deadlock."""
 
 READ_ONLY = "25006"
 """The SQLSTATE of a server that has become a standby: the connection must be made anew."""
@@ -93,7 +105,8 @@ class PostgresConnection:
             if isinstance(error, OperationalError | InterfaceError) or state == READ_ONLY:
                 self.close()
                 told = " ".join(str(error).split()) or type(error).__name__
-                raise DatabaseAwayError(f"{self.describe()}: {told}") from error
+                kind = TablesLockedError if state in LOCKED else DatabaseAwayError
+                raise kind(f"{self.describe()}: {told}") from error
             if isinstance(error, ProgrammingError) and self._connection is None:
                 raise UsageError(f"the database's address: {error}") from None
             if isinstance(error, Error):
@@ -138,8 +151,12 @@ class PostgresConnection:
                 yield
 
     def lock_schema(self) -> None:
-        """See SqlConnection. Until the transaction's end: PgBouncer has no sessions."""
+        """See SqlConnection. Until the transaction's end: PgBouncer has no sessions.
+
+        A lock on a table that isn't had soon is given up: every claim would queue behind it.
+        """
         self.query("SELECT pg_advisory_xact_lock(:key)", {"key": SCHEMA_LOCK})
+        self.script(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
 
     def another(self) -> SqlConnection:
         """See SqlConnection."""

@@ -231,6 +231,15 @@ def test_totals_are_right_to_the_row(fleet: Fleet) -> None:
     ]
 
 
+def test_two_workers_of_one_machine_have_a_row_each(fleet: Fleet) -> None:
+    """One's beats would hide that the other is stuck, and its end that the other lives."""
+    ids = [fleet.database.register(fleet.job, "host-1") for _ in range(2)]
+    assert len({*ids, fleet.worker}) == 3
+    fleet.database.stop_worker(ids[0])
+    stopped = {each.id: each.stopped_at is not None for each in fleet.database.workers(fleet.job)}
+    assert stopped == {fleet.worker: False, ids[0]: True, ids[1]: False}
+
+
 def test_one_idle_worker_is_the_first(fleet: Fleet) -> None:
     """All would stay for one task that runs, or none."""
     second = fleet.database.register(fleet.job, "w2")

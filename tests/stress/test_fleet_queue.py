@@ -193,6 +193,20 @@ def test_a_retryable_failure_that_is_redelivered_early_is_not_lost(
     assert again.task.attempts == 1
 
 
+def test_a_task_that_is_interrupted_again_and_again_is_no_poison(
+    bec: Bec, hand: Hand, server: SqsServer
+) -> None:
+    """Three spot notices, each a receive, would put a good task among the dead letters."""
+    bec("queue", "enqueue", "--job-name", "ldv1", "--volume", "W1,I1")
+    for _ in range(30):
+        taken = hand.take(5)
+        assert hand.tasks.give_back(taken.task, "spot notice", resume=True)
+        hand.source.later(taken, 0)
+    assert server.bodies("bec_ldv1_dlq") == []
+    last = hand.take(5).task
+    assert (last.attempts, last.lost, last.run, last.epoch) == (0, 0, 1, 31)
+
+
 def test_a_live_task_is_not_stolen(bec: Bec, hand: Hand, server: SqsServer) -> None:
     """A message that is delivered twice, or too early, would run a task beside itself."""
     bec("queue", "enqueue", "--job-name", "ldv1", "--volume", "W1,I1")

@@ -198,7 +198,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     database = open_database(fleet_settings.address(arguments, environment()))
     try:
-        done = database.migrate()
+        done = database.migrate(lambda text: print(text, file=sys.stderr, flush=True))
         where = database.describe()
     finally:
         database.close()
