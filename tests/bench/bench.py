@@ -13,6 +13,9 @@ from pathlib import Path
 import batch
 import batch_queues
 import cases
+import fleet
+import fleet_parts
+import fleet_peers
 import launch
 import machine
 import processor
@@ -27,6 +30,9 @@ CASES = {
     **launch.CASES,
     **batch.CASES,
     **batch_queues.CASES,
+    **fleet.CASES,
+    **fleet_parts.CASES,
+    **fleet_peers.CASES,
 }
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from runner.errors import ConflictError, NotFoundError
-from runner.fleet.connection import migrations, schema_text
+from runner.fleet.connection import Row, migrations, schema_text
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.records import LOST_LIMIT, FleetTask, JobOptions, Metrics, TaskItem, TaskState
 
 LEASE = 60.0
+SMALL = ("CONSTANT", "due", "CTE", "(subquery")
+"""What may be scanned: what a statement itself has made."""
+
 OVER = -1.0
 """A lease that is over when it begins."""
 
@@ -65,7 +70,8 @@ def test_migrations_are_made_once(address: str) -> None:
         done = list(threads.map(FleetDatabase.migrate, several))
     for each in several:
         each.close()
-    assert sorted(map(len, done)) == [0, 0, len(migrations("sqlite"))]
+    dialect = "postgresql" if address.startswith("postgresql") else "sqlite"
+    assert sorted(map(len, done)) == [0, 0, len(migrations(dialect))]
     assert database.migrate() == []
     database.check_schema()
     database.close()
@@ -238,6 +244,38 @@ def test_two_workers_of_one_machine_have_a_row_each(fleet: Fleet) -> None:
     fleet.database.stop_worker(ids[0])
     stopped = {each.id: each.stopped_at is not None for each in fleet.database.workers(fleet.job)}
     assert stopped == {fleet.worker: False, ids[0]: True, ids[1]: False}
+
+
+def test_no_look_at_a_job_reads_its_whole_table(tmp_path: Path) -> None:
+    """A claim, or a look at a job of a million tasks, would take longer with each task."""
+    database = open_database(str(tmp_path))
+    database.migrate()
+    job = database.create_job("ldv1", "{}", JobOptions(command="true")).id
+    database.tasks.enqueue(job, [TaskItem.volume("W1", f"I{number}") for number in range(3)])
+    sql, asked = database._sql, list[tuple[str, Mapping[str, Any]]]()
+    query = sql.query
+
+    def noted(text: str, values: Mapping[str, Any] = MappingProxyType({})) -> list[Row]:
+        asked.append((text, values))
+        return query(text, values)
+
+    worker = database.register(job, "w")
+    sql.query = noted  # type: ignore[method-assign]
+    held = database.tasks.claim_next(job, worker, "c", LEASE)
+    assert held is not None
+    database.views.totals(job)
+    database.views.backlog(job)
+    database.views.newest_ends(job, 10)
+    database.views.failure_reasons(job, 10)
+    plans = [
+        row[3] for text, values in asked for row in query(f"EXPLAIN QUERY PLAN {text}", values)
+    ]
+    database.close()
+    whole = [plan for plan in plans if plan.startswith("SCAN") and plan.split()[1] not in SMALL]
+    assert not whole, whole
+    used = " ".join(plans)
+    assert "USING COVERING INDEX task_executions_totals (job_id=?)" in used
+    assert "INDEX task_executions_due (job_id=? AND not_before<?)" in used
 
 
 def test_one_idle_worker_is_the_first(fleet: Fleet) -> None:

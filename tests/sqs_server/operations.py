@@ -90,7 +90,7 @@ class Operations:
                 return
             del queue.messages[each.id]
             each.source, each.handle = queue.arn, None
-            target.messages[each.id] = each
+            target.add(each)
 
     def _do_create_queue(self, request: Document) -> Document:
         name, given = request["QueueName"], dict(request.get("Attributes") or {})
@@ -329,7 +329,7 @@ class Operations:
             del source.messages[each.id]
             made = self._message(target, {"MessageBody": each.body})
             made.attributes = each.attributes
-            target.messages[made.id] = made
+            target.add(made)
             moved += 1
         handle = uuid.UUID(int=self.rng.getrandbits(128)).hex
         self._moves[handle] = {

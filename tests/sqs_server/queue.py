@@ -10,6 +10,7 @@ import json
 import random
 import uuid
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from .refusals import Refused, invalid
@@ -60,6 +61,9 @@ class Queue:
     purged: float | None = None
     handles: dict[str, str] = field(default_factory=dict)
     """Every handle there ever was → the id of its message."""
+    oldest: float = float("inf")
+    most_receives: int = 0
+    """No message was sent before, or received more often: most looks need not pass over all."""
 
     def attribute(self, name: str) -> str:
         return {**DEFAULTS, **self.attributes}[name]
@@ -76,16 +80,25 @@ class Queue:
         """A purge that goes on may take it as well."""
         purging = self.purged is not None and now - self.purged < PURGE_S
         if not (purging and rng.random() < rude.purged):
-            self.messages[message.id] = message
+            self.add(message)
+
+    def add(self, message: Message) -> None:
+        """Put it in, whatever it was before."""
+        self.messages[message.id] = message
+        self.oldest = min(self.oldest, message.sent)
+        self.most_receives = max(self.most_receives, message.receives)
 
     def expire(self, now: float) -> None:
         """What is older than the retention period is gone, whoever has it."""
         kept = float(self.attribute("MessageRetentionPeriod"))
+        if now - self.oldest < kept:
+            return
         for each in [m for m in self.messages.values() if now - m.sent >= kept]:
             del self.messages[each.id]
 
-    def visible(self, now: float) -> list[Message]:
-        return [each for each in self.messages.values() if each.visible_at <= now]
+    def visible(self, now: float, most: int | None = None) -> list[Message]:
+        found = (each for each in self.messages.values() if each.visible_at <= now)
+        return list(islice(found, most))
 
     def in_flight(self, now: float) -> int:
         return sum(m.visible_at > now and m.handle is not None for m in self.messages.values())
@@ -95,7 +108,7 @@ class Queue:
 
     def dead(self, now: float) -> list[Message]:
         """Those that were received too often: they leave instead of being received again."""
-        if (redrive := self.redrive) is None:
+        if (redrive := self.redrive) is None or self.most_receives < redrive[1]:
             return []
         return [each for each in self.visible(now) if each.receives >= redrive[1]]
 
@@ -103,7 +116,7 @@ class Queue:
         self, most: int, visibility: float, now: float, rude: Rudeness, rng: random.Random
     ) -> list[Message]:
         """Each with a new handle; the old one is stale."""
-        found = self.visible(now)
+        found = self.visible(now, None if rude.shuffled else most)
         if rude.shuffled:
             rng.shuffle(found)
         taken = found[:most]
@@ -111,6 +124,7 @@ class Queue:
             taken = taken[: rng.randrange(1, len(taken))]
         for each in taken:
             each.receives += 1
+            self.most_receives = max(self.most_receives, each.receives)
             each.first_received = each.first_received or now
             each.handle = uuid.UUID(int=rng.getrandbits(128)).hex
             each.received = now
