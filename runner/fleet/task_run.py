@@ -38,7 +38,6 @@ from runner.process.forker_client import ForkerHolder
 from runner.results.store import ResultStore, StoreError
 from runner.service import resume_from_store
 from runner.service.queue_repository import QueueRepository
-from runner.service.result_stores import StoreRequest, opened
 from runner.service.session import RunContext, Session
 
 LARGEST_METRICS = 1 << 20
@@ -115,10 +114,10 @@ class TaskRun:
 
     # -- in the worker's ---------------------------------------------------------------------
 
-    def run(self, results: str, manifest: bytes | None = None) -> TaskEnd:
+    def run(self, store: ResultStore, manifest: bytes | None = None) -> TaskEnd:
         """Run it to its end. Raises WorkerUnableError, and nothing that concerns the task alone.
 
-        ``results``: the address of the run's own store.
+        ``store``: of this run alone, in one that the worker has tried.
         """
         began = time.monotonic()
         try:
@@ -130,7 +129,7 @@ class TaskRun:
             config_file(self._folder).write_text(self._job.config)
             if manifest is not None:
                 manifest_file(self._folder).write_bytes(manifest)
-            end = asyncio.run(self._work(document, results))
+            end = asyncio.run(self._work(document, store))
         except (RunnerError, OSError) as error:
             # A disk that is full, a store that denies: it says nothing against the task.
             raise WorkerUnableError(f"this worker can't run {self._task.key}: {error}") from error
@@ -151,7 +150,7 @@ class TaskRun:
         """Remove what it leaves here: all of it that counts is in the store."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _work(self, document: QueueSpec, results: str) -> TaskEnd:
+    async def _work(self, document: QueueSpec, store: ResultStore) -> TaskEnd:
         assert document.queue_id is not None
         queue_id, folder = document.queue_id, self._folder
         settings = replace(
@@ -160,17 +159,15 @@ class TaskRun:
             log_dir=folder / "logs",
             run_dir=folder / "run",
         )
-        # The worker has tried its store; what denies now is asked why when results are missing.
-        store = opened(StoreRequest(results, named=True), settings)
         environment = environment_of(
-            self._job, self._task, folder, self._place.environ, self._place.model, results
+            self._job, self._task, folder, self._place.environ, self._place.model, store.describe()
         )
         context = RunContext(environment, None, results=store, forkers=self._place.forkers)
         # After a power cut nothing here is looked at: the task begins anew, or from its store.
         repository = QueueRepository(settings.state_dir, settings.log_dir, durable=False)
         repository.create(document, "run", anonymous=False)
         entry = repository.find(queue_id)
-        if self._task.run != self._task.epoch and store is not None:
+        if self._task.run != self._task.epoch:
             with suppress(StoreError):  # it begins anew then, in the same folder
                 found = resume_from_store.find(repository, entry, store, self._say)
                 if found is not None:
@@ -187,7 +184,7 @@ class TaskRun:
                 self._outcome = outcome_of(self._task.run, session.scheduler.jobs)
                 if not session.engine.exit_incomplete:
                     end = replace(end, kind=TaskEndKind.SUCCEEDED)
-            if end.kind is TaskEndKind.FAILED and session.engine.exit_incomplete and store:
+            if end.kind is TaskEndKind.FAILED and session.engine.exit_incomplete:
                 await asyncio.to_thread(self._check, store)
             return end
         finally:

@@ -88,8 +88,7 @@ class TaskStore:
     """The store of one job's tasks, for any thread."""
 
     def __init__(self, where: str, settings: Settings) -> None:
-        self._where = where.rstrip("/")
-        store = opened(StoreRequest(self._where), settings)
+        store = opened(StoreRequest(where.rstrip("/")), settings)
         assert store is not None
         self._store: ResultStore = store
 
@@ -101,9 +100,9 @@ class TaskStore:
         """Try whether it can be written to. Raises UsageError."""
         return self._store.prepare()
 
-    def run_store(self, task: FleetTask) -> str:
-        """The address of the store of the task's run, in one word."""
-        return f"{self._where}/{folder_of(task)}/{task.run}"
+    def run_store(self, task: FleetTask) -> ResultStore:
+        """The store of the task's run, to be closed by who runs it."""
+        return self._store.below(f"{folder_of(task)}/{task.run}")
 
     def read(self, task: FleetTask) -> SuccessMarker | None:
         """The task's marker, if it is done. Raises StoreError, RecordError."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
@@ -30,7 +31,7 @@ from runner.fleet.records import FleetJob, FleetTask
 from runner.fleet.sources import Taken, TaskSource
 from runner.fleet.task_run import TaskPlace, TaskRun
 from runner.fleet.task_store import TaskStore
-from runner.results.store import StoreError
+from runner.results.store import ResultStore, StoreError
 
 LONGEST_PAUSE = 15.0
 """Seconds between two tries of what the database did not answer."""
@@ -227,7 +228,8 @@ class Worker:
             marker = self._store.read(task)
             self._step("marker_read")
             if marker is None:
-                end = self._run(run, self._store.run_store(task), data)
+                with closing(self._store.run_store(task)) as results:
+                    end = self._run(run, results, data)
                 self._step("ran")
                 if end.kind is not TaskEndKind.SUCCEEDED:
                     return end
@@ -242,7 +244,7 @@ class Worker:
         except (StoreError, RecordError, OSError) as error:
             return TaskEnd(TaskEndKind.FAILED, str(error))
 
-    def _run(self, run: TaskRun, results: str, manifest: bytes | None) -> TaskEnd:
+    def _run(self, run: TaskRun, results: ResultStore, manifest: bytes | None) -> TaskEnd:
         with self._lock:
             if self._stopping.is_set():
                 return TaskEnd(TaskEndKind.INTERRUPTED, self._stop_reason)

@@ -57,6 +57,9 @@ class FolderStore:
     def local_folder(self) -> str:
         return os.path.realpath(os.fsdecode(self._root))
 
+    def below(self, folder: str) -> FolderStore:
+        return FolderStore(Path(os.fsdecode(self._path(folder))))
+
     def describe(self) -> str:
         return os.fsdecode(self._root)
 

@@ -98,6 +98,12 @@ class ResultStore(Protocol):
     def local_folder(self) -> str | None:
         """The real path of the folder that the keys are in, if it is on this machine."""
 
+    def below(self, folder: str) -> ResultStore:
+        """The store of the keys in a folder of this one, to be closed by itself.
+
+        It shares what takes long to make: a client of S3 takes 0.1 s of processor time.
+        """
+
     def describe(self) -> str:
         """Where this is, for people: `s3://bucket/prefix` or a path."""
 

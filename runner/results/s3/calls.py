@@ -55,6 +55,9 @@ _PASSING = frozenset({ErrorKind.PASSING, ErrorKind.CONFLICT, ErrorKind.EXPIRED})
 
 T = TypeVar("T")
 
+Clients = tuple[S3Client, S3Client]
+"""For most calls, and for those that take long to answer."""
+
 
 class S3Error(StoreError):
     """A StoreError that knows what S3 meant."""
@@ -72,12 +75,14 @@ class S3RefusedError(S3Error, RefusedError):
 class Calls:
     """The calls below ``s3://bucket/prefix/``, from any thread. Once ``closed`` there are none."""
 
-    def __init__(self, bucket: str, prefix: str, connections: int) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, connections: int, clients: Clients | None = None
+    ) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
         self.closed = False
-        self._s3 = S3Client(connections)
-        self._s3_for_long = S3Client(1, long_reads=True)
+        self.clients = clients or (S3Client(connections), S3Client(1, long_reads=True))
+        self._s3, self._s3_for_long = self.clients
 
     @property
     def compatible_only(self) -> bool:

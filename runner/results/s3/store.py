@@ -16,7 +16,7 @@ from typing import Any
 
 from runner.aws.errors import ErrorKind
 from runner.results.s3 import multipart_upload
-from runner.results.s3.calls import Calls, S3Error
+from runner.results.s3.calls import Calls, Clients, S3Error
 from runner.results.s3.object_versions import Versions
 from runner.results.s3.probe import probe
 from runner.results.store import (
@@ -59,14 +59,20 @@ class S3Store:
     local_folder = None
     parallel = PARALLEL
 
-    def __init__(self, bucket: str, prefix: str = "", options: S3Options | None = None) -> None:
-        options = options or S3Options()
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        options: S3Options | None = None,
+        clients: Clients | None = None,
+    ) -> None:
+        self._options = options = options or S3Options()
         self._extra: dict[str, str] = {}
         if options.kms_key:
             self._extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": options.kms_key}
         # What is written again and again, and read by us, is never put into an archive.
         self._class = {"StorageClass": options.storage_class} if options.storage_class else {}
-        self._calls = Calls(bucket, prefix, connections=2 * PARALLEL + 2)
+        self._calls = Calls(bucket, prefix, 2 * PARALLEL + 2, clients)
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="s3-part")
         self._parts = multipart_upload.PartUploads(
             self._calls, {**self._extra, **self._class}, self._threads
@@ -77,6 +83,10 @@ class S3Store:
     @property
     def key_bytes(self) -> int:
         return MAX_KEY_BYTES - len(self._calls.prefix.encode())
+
+    def below(self, folder: str) -> S3Store:
+        prefix = self._calls.key(folder.removesuffix("/"))
+        return S3Store(self._calls.bucket, prefix, self._options, self._calls.clients)
 
     def describe(self) -> str:
         return self._calls.describe()
