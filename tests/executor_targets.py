@@ -7,14 +7,12 @@ test_executor_ends_on_targets.py run one list of behaviours on every kind.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -116,25 +114,27 @@ def batch_target(folder: Path) -> Iterator[ExecutorTarget]:
 
 @contextmanager
 def fleet_target(folder: Path) -> Iterator[ExecutorTarget]:
-    """Tasks of a fleet job in an embedded database, run by workers that the Executor starts."""
-    yield ExecutorTarget(
-        kind="fleet",
-        arguments=lambda workers: {
-            "target": "fleet",
-            "database": str(folder / "fleet"),
-            "job": f"job-{uuid.uuid4().hex[:12]}",
-            "workers": workers,
-        },
-        durable=lambda where: {"job": f"job-{hashlib.sha256(bytes(where)).hexdigest()[:12]}"},
-        environment={"RUNNER_STATE_DIR": str(folder / "state")},
-        patience=120,
-    )
+    """An embedded fleet: see executor_on_fleet."""
+    import executor_on_fleet
+
+    with executor_on_fleet.fleet_target(folder) as target:
+        yield target
+
+
+@contextmanager
+def fleet_sqs_target(folder: Path) -> Iterator[ExecutorTarget]:
+    """A fleet of PostgreSQL, SQS and S3: see executor_on_fleet."""
+    import executor_on_fleet
+
+    with executor_on_fleet.fleet_sqs_target(folder) as target:
+        yield target
 
 
 OPENERS: dict[str, Opener] = {
     "local": local_target,
     "batch": batch_target,
     "fleet": fleet_target,
+    "fleet-sqs": fleet_sqs_target,
 }
 
 
