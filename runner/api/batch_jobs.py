@@ -8,7 +8,6 @@ for the next one: its checkpoint. Both are stored by the containers that carry f
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runner.api.capabilities import Capabilities
@@ -76,10 +75,10 @@ def batch_job_of(task: Task, manner: BatchManner) -> JobSpec:
     )
 
 
-def array_of(name: str, tasks: Sequence[FunctionTask], manner: BatchManner) -> JobSpec:
-    """The array whose elements carry these out, which differ in nothing but their payloads."""
-    job = _call(name, "", f"{CALLS}/{name}/{INDEX}.call", tasks[0], manner)
-    return replace(job, array=ArraySpec(len(tasks)))
+def array_of(name: str, first: FunctionTask, size: int, manner: BatchManner) -> JobSpec:
+    """The array of so many calls, which differ from the first in nothing but their payloads."""
+    job = _call(name, "", f"{CALLS}/{name}/{INDEX}.call", first, manner)
+    return replace(job, array=ArraySpec(size))
 
 
 def _call(name: str, sha256: str, key: str, task: FunctionTask, manner: BatchManner) -> JobSpec:

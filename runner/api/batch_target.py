@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from runner.api.batch_definition import capabilities_of
 from runner.api.batch_files import BatchJobFiles
 from runner.api.batch_jobs import LARGEST_ARRAY, BatchManner, array_of, batch_job_of
 from runner.api.batch_options import SETTINGS
@@ -28,6 +29,7 @@ from runner.api.local_jobs import names_of
 from runner.api.session_target import SessionTarget
 from runner.api.tasks import CommandTask, FunctionTask, Task
 from runner.api.worker_archive import code_archive, worker_archive
+from runner.aws.batch import Batch
 from runner.aws.clients import region_of
 from runner.batch.definitions import Commands
 from runner.batch.document_check import FARGATE_LIFE, BatchFacts, refused
@@ -91,6 +93,7 @@ class BatchJobTarget(SessionTarget):
         self._placement = placement(BatchRequest(region=self.region), batch)
         self._defaults = target_of(self._placement, batch)
         self._facts = BatchFacts(True, batch.image, batch.shared)
+        self._definitions: dict[str, Capabilities] = {}
         self._manner: BatchManner
         self._store: ResultStore | None = None
         self._place: BatchRun | None = None
@@ -159,18 +162,35 @@ class BatchJobTarget(SessionTarget):
             self._store.close()
 
     def _job(self, task: Task) -> JobSpec:
-        return batch_job_of(task, self._manner)
+        whole = replace(task, capabilities=self._whole(task.capabilities))
+        return batch_job_of(whole, self._manner)
+
+    def _whole(self, capabilities: Capabilities) -> Capabilities:
+        """These, with what the job definition says that they name; it is asked for once. Blocks.
+
+        Raises ValueError, AwsError.
+        """
+        name = capabilities.job_definition
+        if name is None:
+            return capabilities
+        if (said := self._definitions.get(name)) is None:
+            found = Batch(self.region).definition(name)
+            if found is None:
+                raise ValueError(f'"job_definition": there is no {name} in {self.region}')
+            own = self._defaults
+            roles = {"jobRoleArn": own.job_role, "executionRoleArn": own.execution_role}
+            said = self._definitions[name] = capabilities_of(name, found, roles)
+        return replace(capabilities.over(said), job_definition=None)
 
     def refusal(self, capabilities: Capabilities, *, function: bool) -> str | None:
         """See JobTarget."""
         if capabilities.region not in (None, self.region):
             return f'"region": target "{self.name}" is in {self.region}, not {capabilities.region}'
-        if capabilities.job_definition is not None:
-            return (
-                f'"job_definition": target "{self.name}" registers definitions of its own: give '
-                "image, cpus, memory, gpus, timeout and retry as options"
-            )
-        probe = batch_job_of(CommandTask("x", "", "true", capabilities=capabilities), self._manner)
+        try:
+            wanted = self._whole(capabilities)
+        except ValueError as error:
+            return str(error)
+        probe = batch_job_of(CommandTask("x", "", "true", capabilities=wanted), self._manner)
         queue = QueueSpec("x", "x", (probe,), LONGEST, "continue")
         faults = refused(queue, self._facts)
         if not faults:
@@ -191,7 +211,9 @@ class BatchJobTarget(SessionTarget):
     def add_array(self, name: str, tasks: Sequence[FunctionTask]) -> None:
         """See ArrayTarget."""
         self._followed.update(task.id for task in tasks)
-        self._send(array_of(name, tasks, self._manner))
+        whole = self._whole(tasks[0].capabilities)
+        first = replace(tasks[0], capabilities=whole)
+        self._send(array_of(name, first, len(tasks), self._manner))
 
     def _send(self, job: JobSpec) -> None:
         self._coming[job.job_id] = job

@@ -148,12 +148,17 @@ class ExecutorSession:
         """Hand calls to a target as the elements of one array. Raises RuntimeError after
         shutdown."""
         made = [JobFuture(task.id, target) for task in tasks]
-        with self._lock:
-            self.check_open()
+        try:
+            with self._lock:
+                self.check_open()
+                for future in made:
+                    self._held[future.job_id] = _Held(future, target)
+                    self.metrics.submitted(future.job_id, FUNCTION, time.monotonic())
+                target.add_array(name, tasks)
+        except BaseException:
             for future in made:
-                self._held[future.job_id] = _Held(future, target)
-                self.metrics.submitted(future.job_id, FUNCTION, time.monotonic())
-            target.add_array(name, tasks)
+                self._drop(future.job_id)
+            raise
         return made
 
     def _admit(self, target: JobTarget, task: Task) -> Demand | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runner import Executor
+from runner.api.batch_definition import capabilities_of
 from runner.api.batch_jobs import BatchManner, array_of, batch_job_of, call_key
 from runner.api.batch_options import check_options
 from runner.api.capabilities import parse_capabilities
@@ -68,7 +69,7 @@ def test_a_command_is_as_in_a_document() -> None:
 
 def test_calls_of_map_are_the_elements_of_one_array() -> None:
     """A thousand calls would be a thousand submissions, or all run the first one's call."""
-    job = array_of("f-9", [call(f"f-9[{at}]") for at in range(3)], MANNER)
+    job = array_of("f-9", call("f-9[0]"), 3, MANNER)
     assert job.array is not None and job.array.size == 3
     assert names_of(job) == ["f-9[0]", "f-9[1]", "f-9[2]"]
     assert job.input_paths[-1].s3 == "s3://bucket/p/calls/f-9/{array_index}.call"
@@ -81,6 +82,62 @@ def test_its_jobs_are_such_as_a_document_may_hold(task: Any) -> None:
     queue = QueueSpec("q", "q", (batch_job_of(task, MANNER),), LONGEST, "continue")
     assert not refused(queue, BatchFacts(True, "image"))
     assert parse_document(dump_document(queue).encode()).jobs[0] == queue.jobs[0]
+
+
+CONTAINER = {
+    "image": "i:2",
+    "command": ["x"],
+    "jobRoleArn": "arn:role",
+    "resourceRequirements": [
+        {"type": "VCPU", "value": "0.5"},
+        {"type": "MEMORY", "value": "2048"},
+        {"type": "GPU", "value": "1"},
+    ],
+    "environment": [{"name": "A", "value": "1"}],
+    "linuxParameters": {"initProcessEnabled": True, "devices": []},
+    "volumes": [],
+    "privileged": False,
+    "runtimePlatform": {"cpuArchitecture": "X86_64"},
+}
+ROLES = {"jobRoleArn": "arn:role", "executionRoleArn": None}
+
+
+def test_a_job_definition_says_what_its_jobs_need() -> None:
+    """A command that names one would run in another image, or with other memory."""
+    definition = {
+        "type": "container",
+        "containerProperties": CONTAINER,
+        "timeout": {"attemptDurationSeconds": 90},
+        "retryStrategy": {"attempts": 3},
+    }
+    found = capabilities_of("d:1", definition, ROLES)
+    assert (found.image, found.cpus, found.memory, found.gpus) == ("i:2", 0.5, 2 << 30, 1)
+    assert (dict(found.env), found.timeout) == ({"A": "1"}, 90.0)
+    assert found.retry is not None and found.retry.max_attempts == 3
+    old = {"image": "i", "vcpus": 2, "memory": 512}
+    found = capabilities_of("d", {"type": "container", "containerProperties": old}, ROLES)
+    assert (found.cpus, found.memory) == (2, 512 << 20)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"volumes": [{"name": "v"}]}, "d has volumes"),
+        ({"privileged": True}, "d has privileged"),
+        ({"user": "me"}, "d has user"),
+        ({"linuxParameters": {"sharedMemorySize": 3}}, "d has linuxParameters"),
+        ({"runtimePlatform": {"cpuArchitecture": "ARM64"}}, "d has runtimePlatform"),
+        ({"jobRoleArn": "arn:other"}, "jobRoleArn arn:other: .* its option job_role"),
+        ({"executionRoleArn": "arn:e"}, "its option execution_role"),
+    ],
+)
+def test_what_can_not_be_taken_over_of_it_is_refused(more: dict[str, Any], told: str) -> None:
+    """A job would run without its volumes, or with other rights, in silence."""
+    definition = {"type": "container", "containerProperties": {**CONTAINER, **more}}
+    with pytest.raises(ValueError, match=told):
+        capabilities_of("d", definition, ROLES)
+    with pytest.raises(ValueError, match="not of one container"):
+        capabilities_of("d", {"type": "multinode"}, ROLES)
 
 
 @pytest.mark.parametrize(
