@@ -21,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from world import World
 
 from runner import Executor
 
@@ -130,8 +131,29 @@ def fleet_sqs_target(folder: Path) -> Iterator[ExecutorTarget]:
         yield target
 
 
+@contextmanager
+def daemon_target(folder: Path) -> Iterator[ExecutorTarget]:
+    """A daemon of its own, reached by its socket."""
+    world = World(folder)
+    try:
+        world.daemon()
+        socket = str(world.run_dir / "runner.sock")
+        yield ExecutorTarget(
+            kind="daemon",
+            arguments=lambda workers: {
+                "target": "daemon",
+                "socket": socket,
+                "max_workers": workers,
+            },
+            durable=lambda where: {"name": where.name},
+        )
+    finally:
+        world.close()
+
+
 OPENERS: dict[str, Opener] = {
     "local": local_target,
+    "daemon": daemon_target,
     "batch": batch_target,
     "fleet": fleet_target,
     "fleet-sqs": fleet_sqs_target,

@@ -19,8 +19,8 @@ from runner.api.job_files import JobFiles
 from runner.api.job_target import JobEnd
 from runner.api.payload import remove
 from runner.api.tasks import PayloadReference
-from runner.api.worker import REFUSED_SUFFIX
 from runner.api.worker_archive import CodeArchive
+from runner.model.call_names import REFUSED_SUFFIX
 from runner.results.download.restore import readable_manifest
 from runner.results.escape import unescape
 from runner.results.layout import Layout

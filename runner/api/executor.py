@@ -21,14 +21,20 @@ import cloudpickle
 from runner.api.capabilities import NOTHING_SAID, parse_capabilities
 from runner.api.chunk_call import ChunkCall
 from runner.api.executor_metrics import ExecutorFigures
-from runner.api.executor_place import ExecutorPlace
+from runner.api.executor_place import ExecutorPlace, check_found_again
 from runner.api.executor_session import ON_EXIT, ExecutorSession
 from runner.api.future import JobFuture
 from runner.api.job_errors import PayloadError
 from runner.api.job_target import ArrayTarget, JobTarget
 from runner.api.limits import check_limits
 from runner.api.payload import pickled
-from runner.api.target_registry import are_durable, check_targets, open_targets
+from runner.api.target_registry import (
+    are_durable,
+    are_served,
+    check_targets,
+    code_folder,
+    open_targets,
+)
 from runner.api.tasks import CommandTask, FunctionTask, InputFile
 from runner.api.unpicklable import describe_unpicklable, name_of
 from runner.model.elements import element_name
@@ -46,7 +52,8 @@ _NAMED = 40
 class Executor(futures.Executor):
     """Runs functions and commands as jobs of a queue; ``submit`` gives Futures.
 
-    ``target``: where they run; `local`: processes of this machine, driven by the calling process.
+    ``target``: where they run; `local`: processes of this machine, driven by the calling process;
+    `daemon`: the same, driven by the machine's daemon, under ``name``, or in a queue of its own.
     Keywords that are none of those below are that target's options.
     ``targets``: several of them with their options, `{"local": {"max_workers": 4}}`: a call goes to
     the first that its options fit, or to the one that the option ``target`` names.
@@ -56,7 +63,8 @@ class Executor(futures.Executor):
     processor. ``modules``: their functions and classes travel by value, as those of `__main__` do.
     ``code``: a folder of modules, a copy of which the jobs import from. ``on_exit``: what becomes
     of the jobs if the interpreter ends before ``shutdown``: `wait` for them, `cancel` them, or
-    `detach` (with a ``state_dir`` only): those that run go on, the next Executor goes on with all.
+    `detach` (with a ``state_dir``, on a daemon with a ``name``): those that run go on, the next
+    Executor goes on with all.
     ``max_jobs``, ``max_cpus``, ``max_cost_per_hour``: how many jobs that have not ended it may
     have, of how many processors, and for how many US dollars an hour by ``prices`` (of `cpus`,
     `memory` in GiB, `gpus`) where it is paid for them; one more than that waits in ``submit``, or
@@ -73,7 +81,7 @@ class Executor(futures.Executor):
         target: str = "local",
         targets: Mapping[str, Mapping[str, Any]] | None = None,
         state_dir: str | os.PathLike[str] | None = None,
-        name: str = DEFAULT_NAME,
+        name: str | None = None,
         modules: Iterable[ModuleType] = (),
         code: str | os.PathLike[str] | None = None,
         on_exit: str = "wait",
@@ -95,11 +103,9 @@ class Executor(futures.Executor):
         if on_exit not in ON_EXIT:
             near = did_you_mean(str(on_exit), ON_EXIT)
             raise ValueError(f"on_exit: must be {one_of(ON_EXIT)}, not {on_exit!r}{near}")
-        if on_exit == "detach" and state_dir is None and not are_durable(checked):
-            raise ValueError(
-                'on_exit: "detach" needs a state_dir: without one the jobs\' files are removed '
-                "with the process"
-            )
+        served = are_served(checked)
+        if on_exit == "detach":
+            check_found_again(state_dir is not None or are_durable(checked), name, served=served)
         limits = check_limits(
             max_jobs=max_jobs,
             max_cpus=max_cpus,
@@ -107,20 +113,27 @@ class Executor(futures.Executor):
             prices=prices,
             when_full=when_full,
         )
-        if not isinstance(name, str) or not re.fullmatch(ID_PATTERN, name):
+        queue_id = DEFAULT_NAME if name is None else name
+        if not isinstance(queue_id, str) or not re.fullmatch(ID_PATTERN, queue_id):
             raise ValueError(f"name: {name!r} is not an id: letters, digits, '.', '_' and '-'")
+        folder = None if state_dir is None else Path(os.path.abspath(os.fspath(state_dir)))
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
-        root = Path(tempfile.mkdtemp(prefix="runner-executor-")) if state_dir is None else None
+        own = folder is None and not served
+        root = Path(tempfile.mkdtemp(prefix="runner-executor-")) if own else None
         try:
             settings = load_settings(
                 os.environ,
                 root=os.geteuid() == 0,
                 home=Path(os.path.expanduser("~")),
-                overrides={"state_dir": root or Path(os.path.abspath(os.fspath(state_dir or ".")))},
+                overrides={"state_dir": root or folder},
             )
-            self._path = _copied(code, settings.state_dir / "code") if code is not None else []
-            place = ExecutorPlace(settings, name, durable=root is None, code=tuple(self._path))
+            self._path = []
+            if code is not None:
+                into = code_folder(checked, settings, folder)
+                self._path = _copied(code, into, for_others=served)
+            durable, shipped = root is None, tuple(self._path)
+            place = ExecutorPlace(settings, queue_id, durable, shipped, folder, name is not None)
             self._session = ExecutorSession(
                 lambda session: open_targets(checked, place, session), on_exit, root, limits
             )
@@ -358,13 +371,16 @@ def _import_path() -> list[str]:
     return [os.path.abspath(each) for each in sys.path if isinstance(each, str)]
 
 
-def _copied(code: str | os.PathLike[str], into: Path) -> list[str]:
-    """A copy of a folder of code as it is now, to import from. Raises ValueError, OSError."""
+def _copied(code: str | os.PathLike[str], into: Path, *, for_others: bool) -> list[str]:
+    """A copy of a folder of code as it is now, to import from; ``for_others``: also for jobs of
+    another user. Raises ValueError, OSError."""
     source = Path(code)
     if not source.is_dir():
         raise ValueError(f"code: {source} is not a folder")
     into.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(prefix="", dir=into))
+    if for_others:
+        copy.chmod(0o755)
     package = (source / "__init__.py").is_file()
     shutil.copytree(
         source,

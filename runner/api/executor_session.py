@@ -72,6 +72,7 @@ class ExecutorSession:
         self._held: dict[str, _Held] = {}
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._broken: BaseException | None = None
+        self._over = threading.Event()
         self._settler = threading.Thread(target=self._settle, name="runner-futures", daemon=True)
         self.targets = open_targets(self)
         self._numbers = itertools.count(max(each.first_number() for each in self.targets))
@@ -224,15 +225,18 @@ class ExecutorSession:
     # -- the thread that settles Futures -----------------------------------------------------
 
     def _settle(self) -> None:
-        while not (self.closed and not self._held):
-            news = self._news.get()
-            news()
-            del news  # it may hold the last reference to a result
-        for target in self.targets:
-            target.join()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-        _living.discard(self)
+        try:
+            while not (self.closed and not self._held):
+                news = self._news.get()
+                news()
+                del news  # it may hold the last reference to a result
+            for target in self.targets:
+                target.join()
+            if self._temporary is not None:
+                shutil.rmtree(self._temporary, ignore_errors=True)
+            _living.discard(self)
+        finally:
+            self._over.set()
 
     def _start(self, job_id: str) -> None:
         held = self._held.get(job_id)
@@ -317,7 +321,9 @@ class ExecutorSession:
     def join(self) -> None:
         """Wait for all Futures and for the targets, after ``shutdown``."""
         if threading.current_thread() is not self._settler:
-            self._settler.join()
+            # Not Thread.join: one that Ctrl-C has interrupted takes the thread for ended ever after
+            # (python/cpython, Lib/threading.py of 3.11, _wait_for_tstate_lock).
+            self._over.wait()
 
     def leave(self) -> None:
         """The interpreter ends: wait for the jobs, end them, or let go of them."""

@@ -31,9 +31,9 @@ from runner.api.payload import (
     read_stream,
 )
 from runner.api.tasks import PayloadReference
-from runner.api.worker import REFUSED_SUFFIX
 from runner.errors import NotFoundError
 from runner.fleet.task_store import item_folder
+from runner.model.call_names import REFUSED_SUFFIX
 from runner.model.settings import Settings
 from runner.results.layout import Layout
 from runner.results.manifest import parse_manifest

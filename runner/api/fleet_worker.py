@@ -18,8 +18,9 @@ from pathlib import Path
 from runner.api.job_errors import PayloadError
 from runner.api.payload import CALL as CALL_KIND
 from runner.api.payload import PickledPayload, read_payload, read_stream
-from runner.api.worker import REFUSED_SUFFIX, refuse, run_call
+from runner.api.worker import refuse, run_call
 from runner.errors import RunnerError
+from runner.model.call_names import REFUSED_SUFFIX
 
 CALL = "RUNNER_CALL"
 """The variable with a call's sha256 and address."""

@@ -20,8 +20,8 @@ from runner.api.payload import (
     write_payload,
 )
 from runner.api.tasks import PayloadReference
-from runner.api.worker import REFUSED_SUFFIX
 from runner.errors import NotFoundError
+from runner.model.call_names import REFUSED_SUFFIX, call_name, result_name
 from runner.store.paths import LogPaths
 
 OUTPUT_KEPT = 1024 * 1024
@@ -40,7 +40,7 @@ class JobFiles:
 
     def store_call(self, job_id: str, body: bytes, path: Sequence[str]) -> PayloadReference:
         """Keep a call's payload until its job has ended. Raises OSError."""
-        where = self._payloads / f"{job_id}.call"
+        where = self._payloads / call_name(job_id)
         header = write_payload(where, CALL, body, path, durable=self._durable)
         return PayloadReference(str(where), header.sha256, header.size)
 
@@ -59,12 +59,12 @@ class JobFiles:
 
     def forget(self, end: JobEnd) -> None:
         """The job is over, and its result was taken."""
-        remove(self._payloads / f"{end.job_id}.call")
+        remove(self._payloads / call_name(end.job_id))
         if not self._durable:
             remove(self._result(end))
 
     def _result(self, end: JobEnd) -> Path:
-        return self._payloads / f"{end.job_id}.result.{end.attempt}"
+        return self._payloads / result_name(end.job_id, end.attempt)
 
     def log(self, job_id: str, stream: str) -> str:
         """All that the newest attempt has printed. Raises NotFoundError, OSError."""

@@ -6,9 +6,11 @@ started for it, and its record alone tells that it is one.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 
+from runner.api.capabilities import Capabilities
 from runner.api.command_result import TIMED_OUT
 from runner.api.job_target import JobEnd
 from runner.api.tasks import CommandTask, FunctionTask, Task
@@ -26,6 +28,19 @@ def worker_shell() -> tuple[str, ...]:
     """What a call is given to, as its last argument. -P: the folder it is called in is no place
     to import from."""
     return (sys.executable, "-P", "-m", WORKER_MODULE)
+
+
+def refusal_here(name: str, capabilities: Capabilities) -> str | None:
+    """Why a call with these can't run on this machine, which is target ``name``; None: it can."""
+    for each in ("queue", "job_definition", "region"):
+        if getattr(capabilities, each) is not None:
+            return f'"{each}" is of AWS Batch, and target "{name}" is this machine'
+    if capabilities.image:
+        return f'"image": target "{name}" runs no containers'
+    cpus = capabilities.cpus
+    if cpus is not None and cpus > max(1, os.cpu_count() or 1):
+        return f'"cpus": {cpus:g}, and this machine has {os.cpu_count()}'
+    return None
 
 
 def job_of(task: Task) -> JobSpec:

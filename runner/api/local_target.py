@@ -7,7 +7,7 @@ import os
 from runner.api.capabilities import Capabilities
 from runner.api.job_files import JobFiles
 from runner.api.job_target import JobListener
-from runner.api.local_jobs import job_of
+from runner.api.local_jobs import job_of, refusal_here
 from runner.api.session_target import SessionTarget
 from runner.api.tasks import Task
 from runner.model.document import JobSpec
@@ -49,12 +49,4 @@ class LocalTarget(SessionTarget):
 
     def refusal(self, capabilities: Capabilities, *, function: bool) -> str | None:
         """See JobTarget."""
-        for name in ("queue", "job_definition", "region"):
-            if getattr(capabilities, name) is not None:
-                return f'"{name}" is of AWS Batch, and target "{self.name}" is this machine'
-        if capabilities.image:
-            return f'"image": target "{self.name}" runs no containers'
-        cpus = capabilities.cpus
-        if cpus is not None and cpus > max(1, os.cpu_count() or 1):
-            return f'"cpus": {cpus:g}, and this machine has {os.cpu_count()}'
-        return None
+        return refusal_here(self.name, capabilities)

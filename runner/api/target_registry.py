@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from runner.api import batch_options, fleet_options
+from runner.api import batch_options, daemon_options, fleet_options
 from runner.api.executor_place import ExecutorPlace
 from runner.api.job_target import JobListener, JobTarget
 from runner.model.messages import did_you_mean, one_of
+from runner.model.settings import Settings
 
 OpenTarget = Callable[[ExecutorPlace, Mapping[str, Any], JobListener], JobTarget]
 """Opens a target with checked options. Raises what opening it raises."""
@@ -20,12 +22,15 @@ class TargetKind:
     """``options``: the names of those it has. ``check`` makes checked options of those that were
     given, all of known names; raises ValueError or TypeError, naming one. ``open``: see OpenTarget.
     ``durable``: its jobs outlive the process without a ``state_dir``, too.
+    ``served``: another process of this machine keeps its queue: that needs no folder of the
+    Executor's, and a name to be found again.
     """
 
     options: tuple[str, ...]
     check: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     open: OpenTarget
     durable: bool = False
+    served: bool = False
 
 
 def _check_local(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -71,14 +76,25 @@ def _open_fleet(
     return open_fleet(place, options, listener)
 
 
+def _open_daemon(
+    place: ExecutorPlace, options: Mapping[str, Any], listener: JobListener
+) -> JobTarget:
+    name = place.queue_id if place.named else None
+    return daemon_options.open_daemon(options, name, place.state_dir, listener)
+
+
 TARGETS: dict[str, TargetKind] = {
     "local": TargetKind(("max_workers",), _check_local, _open_local),
+    "daemon": TargetKind(
+        daemon_options.OPTIONS,
+        daemon_options.check_options,
+        _open_daemon,
+        durable=True,
+        served=True,
+    ),
     "batch": TargetKind(batch_options.OPTIONS, batch_options.check_options, _open_batch),
     "fleet": TargetKind(fleet_options.OPTIONS, fleet_options.check_options, _open_fleet, True),
 }
-
-LATER = ("daemon",)
-"""Names that are reserved for kinds that are not there yet."""
 
 
 def check_targets(
@@ -92,10 +108,8 @@ def check_targets(
         raise ValueError("targets: must name at least one")
     checked: dict[str, Mapping[str, Any]] = {}
     for kind, options in targets.items():
-        if kind in LATER:
-            raise ValueError(f'target: "{kind}" is not supported yet: only {one_of(TARGETS)}')
         if not isinstance(kind, str) or kind not in TARGETS:
-            near = did_you_mean(str(kind), (*TARGETS, *LATER))
+            near = did_you_mean(str(kind), TARGETS)
             raise ValueError(f"target: must be {one_of(TARGETS)}, not {kind!r}{near}")
         if not isinstance(options, Mapping):
             raise TypeError(f"targets: {kind}: must be a dict of options, not {options!r}")
@@ -132,3 +146,17 @@ def open_targets(
 def are_durable(kinds: Iterable[str]) -> bool:
     """Whether the jobs of all of these outlive the process without a ``state_dir``."""
     return all(TARGETS[kind].durable for kind in kinds)
+
+
+def are_served(kinds: Iterable[str]) -> bool:
+    """Whether other processes of this machine keep the queues of all of these."""
+    return all(TARGETS[kind].served for kind in kinds)
+
+
+def code_folder(
+    targets: Mapping[str, Mapping[str, Any]], settings: Settings, state_dir: Path | None
+) -> Path:
+    """Where copies of code are kept, so that jobs can import from them. Raises ValueError."""
+    if are_served(targets):
+        return daemon_options.code_folder(targets["daemon"], state_dir)
+    return settings.state_dir / "code"

@@ -27,11 +27,10 @@ from runner.api.payload import (
 )
 from runner.api.unpicklable import describe_part
 from runner.files import replace_file
+from runner.model.call_names import REFUSED_SUFFIX
 
 RAISED = 1
 REFUSED = 3
-
-REFUSED_SUFFIX = ".refused"
 
 Raised = tuple[BaseException | None, str, str]
 """An exception, or None if it can't travel; its type's name and text; its traceback."""

@@ -24,6 +24,8 @@ WORKER_FILES = (
     "__init__.py",
     "errors.py",
     "files.py",
+    "model/__init__.py",
+    "model/call_names.py",
     "api/__init__.py",
     "api/chunk_call.py",
     "api/job_errors.py",

@@ -42,6 +42,7 @@ VERBS = {
     "release": "let jobs start that the document holds",
     "pause": "start no new jobs",
     "unpause": "end a pause",
+    "close": "have an open queue take no more jobs",
     "stop": "interrupt the running jobs and stop the service",
     "keep": "hold a machine that would end because its queues have ended",
     "coordinate": "drive a queue on AWS Batch (called in its coordinator's job)",

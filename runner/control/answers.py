@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from runner.core.state_file import Duration, Time, Told
 from runner.core.states import JobStatus, QueueStatus
 from runner.errors import RecordError, UnreachableError
-from runner.model.records import Count, Rule, read, text, whole
+from runner.model.records import Count, Rule, choice, read, text, whole
 from runner.model.validation_errors import InvalidError
 
 
@@ -42,6 +42,7 @@ class _Summary:
     completed_at: Time | None = None
     worked_seconds: Duration = 0.0
     paused: bool = False
+    accepts_jobs: bool = False
     resumed: str | None = None
     worker: str | None = None
     queued: str | None = None
@@ -137,6 +138,8 @@ class _Entry:
     started_at: Time | None = None
     completed_at: Time | None = None
     paused: bool = False
+    accepts_jobs: bool = False
+    counts: Mapping[str, Count] = field(default_factory=dict)
     owner: str | None = None
 
 
@@ -145,11 +148,57 @@ class _Queues:
     queues: tuple[_Entry, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenQueue:
+    queue_id: str
+    created: bool
+    jobs_total: Count
+    after: Count
+    run_id: str
+    payloads: str
+    work_dir: str
+    job_user: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed(_Job):
+    result_paths: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    changes: tuple[_Changed, ...]
+    after: Count
+    run_id: str
+    status: QueueStatus
+
+
+@dataclass(frozen=True, slots=True)
+class _ResultPiece(_Piece):
+    kind: Annotated[str, Rule(choice(("result", "refused", "none")))] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _EndedJobs:
+    jobs: Mapping[str, JobStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    files: tuple[str, ...]
+
+
 _SHAPES: dict[str, type[Any]] = {
     "status": _Status,
     "wait": _Status,
     "job": _OneJob,
     "queues": _Queues,
+    "open_queue": _OpenQueue,
+    "changes": _Changes,
+    "read_result": _ResultPiece,
+    "end_jobs": _EndedJobs,
+    "result_files": _Files,
 }
 
 

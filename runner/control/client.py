@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def interrupt(self) -> None:
+        """Have a call of ``ask`` in another thread, and every later one, raise UnreachableError."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Hang up."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runner.errors import (
+    ConflictError,
     ExitCode,
+    LockedError,
     NotFoundError,
     RecordError,
     RunnerError,
@@ -28,12 +30,16 @@ MAX_SUBMIT_LINE = 64 * 1024 * 1024
 HEAD = 200
 """So many first bytes of a line decide how long it may become."""
 
-_SUBMIT = re.compile(
-    rb'\s*\{\s*("v"\s*:\s*1\s*,\s*)?"request"\s*:\s*"submit"\s*,'
-    rb'\s*("again"\s*:\s*"[a-z_,]{1,60}"\s*,\s*)?"document"\s*:\s*"'
+MAX_ADD_LINE = 8 * 1024 * 1024
+
+_LONG = re.compile(
+    rb'\s*\{\s*("v"\s*:\s*1\s*,\s*)?"request"\s*:\s*"'
+    rb'(submit"\s*,\s*("again"\s*:\s*"[a-z_,]{1,60}"\s*,\s*)?"document"'
+    rb'|(?P<add>add_jobs)"\s*,\s*"jobs")\s*:\s*"'
 )
-"""A long line is a submit's, says so at its start, and is one long string: nothing else is read
-past 64 KiB. To build millions of values out of rubbish would hold up the queue for seconds."""
+"""A long line says at its start that it is a submit's, or one of jobs that are added, and is one
+long string: nothing else is read past 64 KiB. To build millions of values out of rubbish would hold
+up the queue for seconds."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -55,7 +61,10 @@ class Peer:
 
 def line_limit(head: bytes, *, may_act: bool) -> int:
     """How long the line that begins with ``head`` (HEAD bytes) may become, in bytes."""
-    return MAX_SUBMIT_LINE if may_act and _SUBMIT.match(head) else MAX_LINE
+    found = _LONG.match(head) if may_act else None
+    if found is None:
+        return MAX_LINE
+    return MAX_ADD_LINE if found["add"] else MAX_SUBMIT_LINE
 
 
 def encode_request(request: str, /, **fields: Any) -> bytes:
@@ -96,7 +105,14 @@ def encode_error(error: RunnerError) -> bytes:
         "message": str(error),
         "exit_code": int(error.exit_code),
     }
+    for kind, raised in _KINDS.items():
+        if isinstance(error, raised):
+            body["kind"] = kind
     return _encode({"v": VERSION, "ok": False, "error": body}).encode() + b"\n"
+
+
+_KINDS: dict[str, type[RunnerError]] = {"locked": LockedError, "conflict": ConflictError}
+"""Errors that a program may want to tell from others of the same exit code."""
 
 
 def decode_answer(line: bytes) -> dict[str, Any]:
@@ -130,6 +146,10 @@ def carried(body: Any) -> RunnerError:
     except (ValueError, TypeError):
         # A later version's: a failure is all that this one can say of it.
         code = ExitCode.ERROR
-    error = _CLASSES.get(code, RunnerError)(str(told.get("message", "refused without a reason")))
+    kind = told.get("kind")
+    raised = _KINDS.get(kind) if isinstance(kind, str) else None
+    error = (raised or _CLASSES.get(code, RunnerError))(
+        str(told.get("message", "refused without a reason"))
+    )
     error.exit_code = code
     return error

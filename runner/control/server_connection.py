@@ -115,7 +115,7 @@ class ServerConnection(asyncio.Protocol):
         end = self._buffer.find(b"\n", self._scanned)
         length = end if end >= 0 else len(self._buffer)
         if length > MAX_LINE and (why := self._why_too_long(length)):
-            self._refuse(UsageError(why))
+            self._refuse(why)
         elif end < 0:
             self._scanned = len(self._buffer)
         else:
@@ -126,20 +126,20 @@ class ServerConnection(asyncio.Protocol):
             self._timer.cancel()
             self._task = self._loop.create_task(self._answer(line))
 
-    def _why_too_long(self, length: int) -> str | None:
+    def _why_too_long(self, length: int) -> RunnerError | None:
         if not self._context.may_act:
-            return (
+            return UsageError(
                 "the request is too long: at most 64 KiB; permission denied for documents: root "
                 "and the members of the group 'runner' may submit"
             )
         if length > line_limit(bytes(self._buffer[:HEAD]), may_act=self._context.may_act):
-            return (
+            return UsageError(
                 "the request is too long: at most 64 KiB, or 64 MiB for a line that begins "
                 '{"v":1,"request":"submit","document":"'
             )
         self._context.long_lines.add(self)
         if len(self._context.long_lines) > MAX_LONG_LINES:
-            return "too many large documents at once; try again later"
+            return UnreachableError("too many large documents at once; try again later")
         return None
 
     async def _answer(self, line: bytes) -> None:

@@ -30,8 +30,11 @@ def on_jobs_added(records: QueueRecords, event: JobsAdded) -> None:
 
 def on_intake_changed(records: QueueRecords, event: IntakeChanged) -> None:
     """From now on the queue stays when nothing is left to do, or ends then. One that has ended is
-    opened again, with a fresh clock."""
-    if event.accepts and records.queue.status in QUEUE_ENDED and not records.finished:
+    opened again, with a fresh clock; a session that has finished stays finished: the next one
+    does it."""
+    if records.finished:
+        return
+    if event.accepts and records.queue.status in QUEUE_ENDED:
         _open_again(records, event.now)
     if event.accepts is not records.queue.accepts_jobs:
         records.queue = changed(records.queue, accepts_jobs=event.accepts)

@@ -21,13 +21,16 @@ from runner.core.scheduler import Scheduler
 from runner.core.states import QUEUE_ENDED
 from runner.engine.clock import now
 from runner.engine.context import EngineContext
-from runner.errors import DocumentError, StateError
+from runner.errors import ConflictError, DocumentError, StateError
 from runner.model.growth import check_added
 from runner.model.queue import JobSpec, QueueSpec
 from runner.rights import Rights, acting_as
 
 _TOLD = 5
 """So many errors of a file are in its job's message."""
+
+MOST_JOBS = 1_000_000
+"""Jobs of a queue that others may add to: each takes 2 KB of the process that works on it."""
 
 
 class AddedJobs:
@@ -46,6 +49,8 @@ class AddedJobs:
         self._post = post
         self._request = request
         self._announced: dict[str, Any] = {}
+        self._places: dict[str, int] = {}
+        self._turn = asyncio.Lock()
         self._reading: set[str] = set()
         self._threads = ThreadPoolExecutor(1, "expansion")
         self._stopped = False
@@ -74,6 +79,28 @@ class AddedJobs:
         if first is None or last is None:
             raise self._ended()
         return range(first.start, last.stop)
+
+    async def add_once(self, jobs: tuple[JobSpec, ...]) -> int:
+        """Add those of these that are not there yet, as ``add`` does; how many these were.
+
+        A job that is there as it is given was added before: a request whose answer was lost is
+        made again. Raises ConflictError for another job of the same id, or too many jobs.
+        """
+        async with self._turn:  # the one before may be on its way to the disk
+            given = self._scheduler.given.jobs
+            for at in range(len(self._places), len(given)):
+                self._places[given[at].job_id] = at
+            new = []
+            for job in jobs:
+                at_place = self._places.get(job.job_id)
+                if at_place is None:
+                    new.append(job)
+                elif given[at_place] != job:
+                    raise ConflictError(f"the queue has another job '{job.job_id}' already")
+            if (total := len(given) + len(new)) > MOST_JOBS:
+                raise ConflictError(f"the queue would have {total:,} jobs: at most {MOST_JOBS:,}")
+            await self.add(tuple(new))
+            return len(new)
 
     def _ended(self) -> StateError:
         return StateError(f"queue '{self._context.queue_id}' has ended: it takes no more jobs")

@@ -57,7 +57,9 @@ class Settings:
     long. ``max_lifetime``: how long the machine may live in all; None is for ever.
     ``heartbeat``: how often a machine in EC2 tells the result store that it works on a queue.
     ``control_interval``: how often a coordinator on AWS Batch looks for requests in its store.
-    ``max_parallel_queues``: how many submitted queues a daemon works on at once. ``notify``: whom
+    ``max_parallel_queues``: how many submitted queues a daemon works on at once;
+    ``open_queue_idle``: how long an Executor's queue has nothing to do before it is closed.
+    ``notify``: whom
     every queue tells, beside those that its document names; ``notify_wait``: how long a machine, or
     a run in the foreground, waits at its end for who doesn't answer; ``lost_notice``: the launch
     has placed what tells of the machine's death, and it is removed once its queue has ended.
@@ -87,6 +89,7 @@ class Settings:
     heartbeat: float = 30.0
     control_interval: float = 5.0
     max_parallel_queues: int = 1
+    open_queue_idle: float = 3600.0
     notify: tuple[NotifySpec, ...] = ()
     notify_wait: float = 60.0
     lost_notice: bool = False
@@ -237,6 +240,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "heartbeat": parse_duration,
     "control_interval": parse_duration,
     "max_parallel_queues": _count,
+    "open_queue_idle": parse_duration,
     "notify": _notify,
     "notify_wait": parse_duration,
     "lost_notice": _flag,

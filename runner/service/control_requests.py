@@ -19,14 +19,17 @@ from runner.errors import ConflictError, RunnerError, UsageError
 from runner.model.messages import did_you_mean, quoted
 from runner.results.control_channel import MOST_BYTES, ControlChannel, WaitingRequest
 from runner.results.store import StoreError
-from runner.service import requests
+from runner.service import request_table, requests
 from runner.service.session import Session
 
 ANSWERS_STAY = 600.0
 """Seconds that an answer is left for its client, which removes it when it has read it."""
 
+_ONLY_SOCKETS = frozenset(
+    {"submit", "upload", "open_queue", "add_jobs", "end_jobs", "store_call", "forget_calls"}
+)
 LOOKING = frozenset({"ping", "status", "job"})
-CHANNEL_REQUESTS = LOOKING | (requests.ACTING - {"submit", "upload"})
+CHANNEL_REQUESTS = LOOKING | (request_table.ACTING - _ONLY_SOCKETS)
 """What may be asked here: what is held open, and whole documents, are not for a store."""
 
 _PEER = Peer(0, 0, may_act=True)
@@ -116,17 +119,17 @@ class ControlRequests:
         if name not in CHANNEL_REQUESTS:
             hint = did_you_mean(name, CHANNEL_REQUESTS)
             raise UsageError(f"{quoted(name)} can't be asked by way of a result store{hint}")
-        if "queue" in requests.FIELDS[name]:
+        if "queue" in request_table.FIELDS[name]:
             message.setdefault("queue", self._session.name)
         if name in LOOKING:
-            return await requests.answer(self._host, message, _PEER)
+            return await request_table.answer(self._host, message, _PEER)
         if self._session.carried_out(request_id):
             about = {"request": "status", "queue": self._session.name, "limit": 0}
-            return await requests.answer(self._host, about, _PEER)
+            return await request_table.answer(self._host, about, _PEER)
         if self._over is not None:
             raise ConflictError(self._over)
         self._say(f"{name} asked for by request {request_id}")
-        return await requests.answer(self._host, {**message, "id": request_id}, _PEER)
+        return await request_table.answer(self._host, {**message, "id": request_id}, _PEER)
 
     async def _clean(self, answered: frozenset[str]) -> None:
         now = asyncio.get_running_loop().time()

@@ -30,7 +30,7 @@ from runner.host.metadata import InstanceMetadata
 from runner.host.notify import Notifier
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
-from runner.service import requests
+from runner.service import request_table
 from runner.service.batch_queues import BatchQueues, MakeCommands
 from runner.service.candidates import Candidates, error_text
 from runner.service.daemon_host import DaemonHost
@@ -148,12 +148,13 @@ class Daemon(SessionListener):
             self._say_started()
             self._spot.start(os.environ)
             await asyncio.to_thread(self._begin_life, None)
-            naming = asyncio.create_task(self._name_life())
+            aside = [asyncio.create_task(self._name_life()), self.host.close_idle_queues()]
             try:
                 await self._serve()
             finally:
-                naming.cancel()
-                await asyncio.wait([naming])
+                for task in aside:
+                    task.cancel()
+                await asyncio.wait(aside)
         finally:
             self._spot.stop()
             self._notices.close()
@@ -200,9 +201,9 @@ class Daemon(SessionListener):
         return Server(self._answer, path, mode=mode, may_act=may_act, uids=uids)
 
     async def _answer(self, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        if message["request"] in requests.ACTING:
+        if message["request"] in request_table.TOLD:
             log.info("request", request=message["request"], uid=peer.uid, peer_pid=peer.pid)
-        return await requests.answer(self.host, message, peer)
+        return await request_table.answer(self.host, message, peer)
 
     # -- working on queues -------------------------------------------------------------------
 
@@ -312,9 +313,10 @@ class Daemon(SessionListener):
             say = log.warning if entry.event in TROUBLE else log.info
             say(entry.event, **{k: v for k, v in fields.items() if v is not None})
 
-    def went_on(self, *, queue: bool) -> None:
+    def went_on(self, name: str, *, queue: bool) -> None:
         """See SessionListener."""
         self._notifier.changed()
+        self._changes.tell_of(name)
         # A thousand who wait for the queue are not woken for each of its jobs.
         if queue:
             self._changes.tell()

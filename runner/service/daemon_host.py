@@ -18,12 +18,13 @@ from runner.errors import ConflictError, EndedElsewhereError, ExitCode, UsageErr
 from runner.model.document import QueueSpec, parse_document
 from runner.model.settings import Settings
 from runner.service import requests
-from runner.service.batch_placement import ON_BATCH_KEY, BatchPlacement
+from runner.service.batch_placement import BatchPlacement
 from runner.service.batch_queues import BatchQueues, read_request
 from runner.service.candidates import Candidates
 from runner.service.garbage_collection import lastingly
 from runner.service.machine_end import MachineEnd
 from runner.service.offline import act_on_resting
+from runner.service.open_queues import Doors, OpenQueues
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.read_throttle import ReadThrottle
@@ -33,7 +34,7 @@ from runner.service.service_stop import ServiceStop
 from runner.service.session import RunContext, Session
 from runner.service.spot_watch import SpotWatch
 from runner.service.submission import Submission
-from runner.service.supervisor import Supervisor
+from runner.service.supervisor import Supervisor, is_beside
 from runner.service.views import StoredViews
 
 
@@ -66,6 +67,20 @@ class DaemonHost(requests.Host):
         self._end = end
         self._stop = stop
         self._changes = changes
+        self._opened = self.open_queues = OpenQueues(
+            repository,
+            settings,
+            Doors(
+                session_of=self.session_of,
+                act=self.act_on_resting,
+                until_left=self._until_left,
+                handling=supervisor.handling,
+                accepting=end.call_off,
+                taken_in=self._taken_in,
+                changed=self.changed,
+                why_not=self._why_not,
+            ),
+        )
         self._intake = Submission(
             repository, settings, context, batch, self.session_of, self._until_left
         )
@@ -85,7 +100,7 @@ class DaemonHost(requests.Host):
         if (why := self._machine_leaves()) is not None:
             return {"blocked": why}
         behind = self._supervisor.behind
-        if not behind or name in behind or self.repository.entry(name).meta.get(ON_BATCH_KEY):
+        if not behind or name in behind or is_beside(self.repository.entry(name).meta):
             return {"queued": self.who}
         one = "queue" if len(behind) == 1 else "one of the queues"
         names = ", ".join(f"'{each}'" for each in behind)
@@ -96,6 +111,25 @@ class DaemonHost(requests.Host):
     def changed(self) -> asyncio.Future[None]:
         """See Host."""
         return self._changes.next()
+
+    def news_of(self, name: str) -> asyncio.Future[None]:
+        """See Host."""
+        return self._changes.next_of(name)
+
+    def close_idle_queues(self) -> asyncio.Task[None]:
+        """The task that closes open queues which have had nothing to do for long."""
+        return asyncio.create_task(self._opened.close_idle(lambda: self._supervisor.sessions))
+
+    def _taken_in(self, name: str) -> None:
+        self._candidates.forgive(name)
+        self._changes.wake.set()
+
+    def _why_not(self, name: str) -> str | None:
+        if self._stop.stopping:
+            return "the service ends"
+        if (trouble := self._candidates.trouble(name)) is not None:
+            return trouble.why
+        return self._machine_leaves()
 
     async def submit(self, raw: bytes, again: RunMode, batch: Any = None) -> dict[str, Any]:
         """See Host."""

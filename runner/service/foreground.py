@@ -27,7 +27,7 @@ from runner.model.document import QueueSpec
 from runner.model.settings import Settings
 from runner.process.limits import allow_descriptors, heeded
 from runner.results.store import ResultStore, StoreError
-from runner.service import requests
+from runner.service import request_table, requests
 from runner.service.attempt_place import check_place
 from runner.service.batch_placement import noted_run
 from runner.service.documents import check_same, mend
@@ -357,11 +357,11 @@ class _Foreground(requests.Host):
     # -- what the socket may ask (Host) ------------------------------------------------------
 
     async def _answer(self, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
-        if message["request"] in requests.ACTING:
+        if message["request"] in request_table.ACTING:
             self._watcher.say(
                 f"{message['request']} asked for by process {peer.pid} of user {peer.uid}"
             )
-        return await requests.answer(self, message, peer)
+        return await request_table.answer(self, message, peer)
 
     def session_of(self, name: str) -> Session | None:
         """See Host."""

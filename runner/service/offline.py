@@ -14,7 +14,7 @@ from runner.core import events as ev
 from runner.core.run_mode import RunMode
 from runner.errors import ConflictError, LockedError, UnreachableError
 from runner.model.settings import Settings
-from runner.service import requests
+from runner.service import request_table, requests
 from runner.service.environment import callers
 from runner.service.job_user import job_user
 from runner.service.notices.hosts import courier_for
@@ -45,7 +45,7 @@ def act(
 
 
 async def _answer(host: requests.Host, message: dict[str, Any], peer: Peer) -> dict[str, Any]:
-    return await requests.answer(host, message, peer)
+    return await request_table.answer(host, message, peer)
 
 
 class _Resting(requests.Host):

@@ -70,6 +70,12 @@ def queues(context: QueryContext, fields: Fields) -> Callable[[], Answer]:
 
     def describe(entry: QueueEntry) -> dict[str, Any]:
         view = describe_entry(entry)
+        if entry.queue is not None and entry.queue.accepts_jobs:
+            # Only who works on it knows without reading all its jobs.
+            session = context.session_of(entry.name)
+            if session is not None:
+                counts = session.scheduler.counts
+                view["counts"] = {status.value: counts[status] for status in JobStatus}
         if not entry.ended and not entry.error:
             ahead = context.pending_action(entry.name, entry.meta.get("owner"))
             if "blocked" in ahead:
@@ -92,6 +98,7 @@ def describe_entry(entry: QueueEntry) -> dict[str, Any]:
         view["started_at"] = rfc3339(entry.queue.started_at)
         view["completed_at"] = rfc3339(entry.queue.completed_at)
         view["paused"] = entry.queue.paused or None
+        view["accepts_jobs"] = entry.queue.accepts_jobs or None
     view["owner"] = entry.meta.get("owner")
     return {name: value for name, value in view.items() if value is not None}
 

@@ -192,11 +192,12 @@ class QueueRepository:
         anonymous: bool,
         again: RunMode = RESUMED,
         notes: Mapping[str, str] = MappingProxyType({}),
+        accepts_jobs: bool = False,
     ) -> None:
         """Create a queue durably; the caller holds its lock.
 
         ``again``: what is to become of a run of it that another machine has stored; ``notes``: what
-        is kept of it beside that.
+        is kept of it beside that; ``accepts_jobs``: it is open from the beginning.
         """
         from runner.model.document import dump_document
 
@@ -221,7 +222,7 @@ class QueueRepository:
             meta[AGAIN] = again.word
         self.log_folders.forget(queue_id)
         self.paths.queues.mkdir(parents=True, exist_ok=True)
-        state = QueueState(run_id=os.urandom(8).hex())
+        state = QueueState(run_id=os.urandom(8).hex(), accepts_jobs=accepts_jobs)
         database.create(self.queue_paths(queue_id), dump_document(document), state, meta)
         self.log_folders.own(queue_id)
 

@@ -1,4 +1,4 @@
-"""What the requests that act, or wait, mean. One function per request.
+"""What the requests that act, or wait, mean. One function per request; see ``request_table``.
 
 A request that acts answers only when what came of it is durable, and goes on to its end also when
 its client has gone.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from runner.control.protocol import Peer
 from runner.core import events as ev
 from runner.core.consequences import HELD
 from runner.core.run_mode import RESUME, RunMode, parse_run_mode
 from runner.core.states import QUEUE_ENDED, JobStatus
 from runner.errors import ConflictError, RunnerError, StateError, UsageError
-from runner.model.messages import did_you_mean, quoted
+from runner.model.messages import quoted
 from runner.service import request_fields as given
 from runner.service.queries import (
     Answer,
@@ -34,6 +33,9 @@ from runner.service.read_throttle import ReadThrottle
 from runner.service.request_fields import Fields
 from runner.service.session import Session
 from runner.service.views import Snapshot
+
+if TYPE_CHECKING:
+    from runner.service.open_queues import OpenQueues
 
 MAX_WAIT = 60.0
 """Seconds that one request is held at most; its client asks again."""
@@ -70,42 +72,26 @@ class Host(QueryContext, Protocol):
     def changed(self) -> asyncio.Future[None]:
         """Done at the next change of any queue's own state; a job's is none."""
 
+    open_queues: OpenQueues | None = None
+    """Those that are added to over the socket; None: nothing is opened here."""
 
-async def answer(host: Host, message: dict[str, Any], peer: Peer) -> Answer:
-    """Answer one decoded request of this peer."""
-    name = message["request"]
-    if name not in FIELDS:
-        raise UsageError(f"unknown request {quoted(name)}{did_you_mean(name, FIELDS)}")
-    if name in ACTING and not peer.may_act:
-        raise RunnerError(
-            f"permission denied: '{name}' is for root and the members of the group 'runner'; "
-            "everybody else may look"
-        )
-    allowed = FIELDS[name] | {"v", "request"} | ({"id"} if name in ACTING else set())
-    for field in message:
-        if field not in allowed:
-            raise UsageError(
-                f"'{name}' knows no {quoted(field)}{did_you_mean(field, FIELDS[name])}"
-            )
-    if name in ACTING:
-        return await _to_its_end(REQUESTS[name](host, message))
-    if name in REQUESTS:
-        return await REQUESTS[name](host, message)
-    return await _look(host, name, message)
+    def news_of(self, name: str) -> asyncio.Future[None]:
+        """Done at the next change of this queue, or of any of its jobs."""
+        return self.changed()
 
 
-async def _look(host: Host, name: str, fields: Fields) -> Answer:
-    def look() -> Answer | Callable[[], Answer]:
+async def look(host: Host, name: str, fields: Fields) -> Answer:
+    def ask() -> Answer | Callable[[], Answer]:
         return QUERIES[name](host, fields)
 
     session = _asked_for(host, name, fields)
     if name == "ping" or fields.get("limit") == 0:
         # Microseconds, if it is about a queue that runs here.
-        found = await _at(session, look)
+        found = await at_session(session, ask)
     else:
         async with host.throttle.turn(session.name if session is not None else ""):
-            found = await _at(session, look)
-    return await _read(host, fields, found) if callable(found) else found
+            found = await at_session(session, ask)
+    return await read_apart(host, fields, found) if callable(found) else found
 
 
 def _asked_for(host: Host, name: str, fields: Fields) -> Session | None:
@@ -116,7 +102,7 @@ def _asked_for(host: Host, name: str, fields: Fields) -> Session | None:
     return host.session_of(asked) if isinstance(asked, str) else None
 
 
-async def _at(session: Session | None, look: Callable[[], _T]) -> _T:
+async def at_session(session: Session | None, look: Callable[[], _T]) -> _T:
     """Look where the session is, between two of its steps; at what it left, if it has just gone."""
     if session is None:
         return look()
@@ -126,19 +112,11 @@ async def _at(session: Session | None, look: Callable[[], _T]) -> _T:
         return look()
 
 
-async def _read(host: Host, fields: Fields, read: Callable[[], _T]) -> _T:
+async def read_apart(host: Host, fields: Fields, read: Callable[[], _T]) -> _T:
     try:
         return await host.throttle.read(str(fields.get("queue", "")), read)
     finally:
         asyncio.get_running_loop().call_later(FORGET_AFTER, host.stored.forget)
-
-
-async def _to_its_end(acting: Awaitable[Answer]) -> Answer:
-    """Half an action is worse than an answer that nobody reads."""
-    task = asyncio.ensure_future(acting)
-    # Whoever asked may have gone: then nobody else looks at how it ended.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.shield(task)
 
 
 async def logs(host: Host, fields: Fields) -> Answer:
@@ -149,7 +127,7 @@ async def logs(host: Host, fields: Fields) -> Answer:
     """
     deadline = time.monotonic() + min(given.seconds(fields, "follow", 0.0), MAX_WAIT)
     while True:
-        found = await _look(host, "logs", fields)
+        found = await look(host, "logs", fields)
         if has_news(found) or time.monotonic() >= deadline:
             return found
         await asyncio.sleep(LOOK_AGAIN)
@@ -164,7 +142,7 @@ async def wait(host: Host, fields: Fields) -> Answer:
     name = queue_name(host, fields)
     while True:
         changed = host.changed()
-        snapshot = await _snapshot(host, name)
+        snapshot = await snapshot_of(host, name)
         left = deadline - time.monotonic()
         attended = snapshot.worker or "queued" in snapshot.extra
         # What has ended is waited for until its last files are stored as well.
@@ -175,11 +153,11 @@ async def wait(host: Host, fields: Fields) -> Answer:
         await asyncio.wait([changed], timeout=min(left, LOOK_ELSEWHERE) if elsewhere else left)
 
 
-async def _snapshot(host: Host, name: str) -> Snapshot:
+async def snapshot_of(host: Host, name: str) -> Snapshot:
     session = host.session_of(name)
     if session is not None:
-        return await _at(session, lambda: live_snapshot(host.who, session))
-    return await _read(host, {"queue": name}, lambda: stored_snapshot(host, name))
+        return await at_session(session, lambda: live_snapshot(host.who, session))
+    return await read_apart(host, {"queue": name}, lambda: stored_snapshot(host, name))
 
 
 async def submit(host: Host, fields: Fields) -> Answer:
@@ -228,8 +206,8 @@ async def _act(
     names = given.words(fields, "jobs")
     if names is not None and not names:
         raise UsageError('"jobs" is empty: leave it out for the whole queue')
-    name = _changeable(host, fields)
-    snapshot = await _snapshot(host, name)
+    name = changeable(host, fields)
+    snapshot = await snapshot_of(host, name)
 
     def fits(unit: int) -> bool:
         return snapshot.jobs[unit].status in fitting
@@ -251,8 +229,8 @@ async def _act(
         chosen = tuple(sorted(found))
     if chosen is None and not any(snapshot.counts[status] for status in fitting):
         raise ConflictError(f"queue '{name}' {otherwise}: it is {snapshot.queue.status.value}")
-    await _apply(host, name, fields, lambda now: event(now, chosen))
-    return {"queue": (await _snapshot(host, name)).summary()}
+    await apply_to(host, name, fields, lambda now: event(now, chosen))
+    return {"queue": (await snapshot_of(host, name)).summary()}
 
 
 async def release(host: Host, fields: Fields) -> Answer:
@@ -260,8 +238,8 @@ async def release(host: Host, fields: Fields) -> Answer:
     names = given.words(fields, "jobs")
     if not names:
         raise UsageError('"jobs" says which are to be released')
-    name = _changeable(host, fields)
-    snapshot = await _snapshot(host, name)
+    name = changeable(host, fields)
+    snapshot = await snapshot_of(host, name)
     chosen: set[int] = set()
     for job_id, numbers in zip(names, snapshot.matching(names), strict=True):
         units = [unit for each in numbers for unit in snapshot.units_of(each)]
@@ -271,8 +249,8 @@ async def release(host: Host, fields: Fields) -> Answer:
             raise ConflictError(f"{quoted(job_id)} does not wait for a release: it is {status}")
         chosen.update(held)
     jobs = tuple(sorted(chosen))
-    await _apply(host, name, fields, lambda now: ev.ReleaseRequested(now, jobs))
-    return {"queue": (await _snapshot(host, name)).summary()}
+    await apply_to(host, name, fields, lambda now: ev.ReleaseRequested(now, jobs))
+    return {"queue": (await snapshot_of(host, name)).summary()}
 
 
 async def pause(host: Host, fields: Fields) -> Answer:
@@ -286,18 +264,18 @@ async def unpause(host: Host, fields: Fields) -> Answer:
 
 
 async def _set_paused(host: Host, fields: Fields, paused: bool) -> Answer:
-    name = _changeable(host, fields)
-    snapshot = await _snapshot(host, name)
+    name = changeable(host, fields)
+    snapshot = await snapshot_of(host, name)
     if snapshot.queue.status in QUEUE_ENDED:
         raise ConflictError(f"queue '{name}' has ended: it is {snapshot.queue.status.value}")
-    await _apply(host, name, fields, lambda now: ev.PauseRequested(now, paused))
-    return {"queue": (await _snapshot(host, name)).summary()}
+    await apply_to(host, name, fields, lambda now: ev.PauseRequested(now, paused))
+    return {"queue": (await snapshot_of(host, name)).summary()}
 
 
 async def upload(host: Host, fields: Fields) -> Answer:
     """Store what an ended queue's uploads have left undone; answers when that has been tried."""
-    name = _changeable(host, fields)
-    snapshot = await _snapshot(host, name)
+    name = changeable(host, fields)
+    snapshot = await snapshot_of(host, name)
     if snapshot.worker is not None:
         raise ConflictError(
             f"queue '{name}' is being worked on by {snapshot.worker}: uploads that fail are tried "
@@ -309,7 +287,7 @@ async def upload(host: Host, fields: Fields) -> Answer:
             "uploads what is missing"
         )
     await host.finish_uploads(host.repository.find(name))
-    return {"queue": (await _snapshot(host, name)).summary()}
+    return {"queue": (await snapshot_of(host, name)).summary()}
 
 
 async def stop(host: Host, fields: Fields) -> Answer:
@@ -318,7 +296,7 @@ async def stop(host: Host, fields: Fields) -> Answer:
     return {"stopping": True}
 
 
-def _changeable(host: Host, fields: Fields) -> str:
+def changeable(host: Host, fields: Fields) -> str:
     name = queue_name(host, fields)
     if host.session_of(name) is None:
         entry = host.repository.find(name)
@@ -329,58 +307,12 @@ def _changeable(host: Host, fields: Fields) -> str:
     return name
 
 
-async def _apply(host: Host, name: str, fields: Fields, make: Callable[[ev.Now], ev.Event]) -> None:
+async def apply_to(
+    host: Host, name: str, fields: Fields, make: Callable[[ev.Now], ev.Event]
+) -> None:
     request_id = given.word(fields, "id") if "id" in fields else None
     session = host.session_of(name)
     if session is not None:
         await session.request(make, request_id)
     else:
         await host.act_on_resting(host.repository.find(name), make)
-
-
-REQUESTS: dict[str, Callable[[Host, Fields], Awaitable[Answer]]] = {
-    "logs": logs,
-    "wait": wait,
-    "submit": submit,
-    "cancel": cancel,
-    "retry": retry,
-    "pause": pause,
-    "release": release,
-    "unpause": unpause,
-    "upload": upload,
-    "stop": stop,
-}
-
-ACTING = frozenset(REQUESTS) - {"logs", "wait"}
-"""The requests that change something: not for the looking socket, and logged with who asked."""
-
-FIELDS: dict[str, set[str]] = {
-    "ping": set(),
-    "queues": set(),
-    "status": {"queue", "after", "limit", "status", "jobs"},
-    "job": {"queue", "job"},
-    "plan": {"queue", "after", "limit"},
-    "logs": {
-        "queue",
-        "job",
-        "attempt",
-        "stream",
-        "offset",
-        "offsets",
-        "lines",
-        "since",
-        "follow",
-        "to_come",
-    },
-    "wait": {"queue", "timeout"},
-    "submit": {"document", "again", "batch"},
-    "cancel": {"queue", "jobs"},
-    "retry": {"queue", "jobs", "completed", "dependants"},
-    "pause": {"queue"},
-    "release": {"queue", "jobs"},
-    "unpause": {"queue"},
-    "upload": {"queue"},
-    "stop": {"detach"},
-}
-"""What each request may carry; ``logs``, ``status`` and their like are in ``queries``.
-One that acts may also carry an ``id``: it is remembered with what came of it."""

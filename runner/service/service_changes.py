@@ -18,6 +18,19 @@ class ServiceChanges:
         self.wake = asyncio.Event()
         self.notifier = notifier
         self._next: asyncio.Future[None] | None = None
+        self._next_of: dict[str, asyncio.Future[None]] = {}
+
+    def next_of(self, name: str) -> asyncio.Future[None]:
+        """Done at the next ``tell_of`` this queue, or ``tell``."""
+        if name not in self._next_of:
+            self._next_of[name] = asyncio.get_running_loop().create_future()
+        return self._next_of[name]
+
+    def tell_of(self, name: str) -> None:
+        """Something has happened in this queue."""
+        change = self._next_of.pop(name, None)
+        if change is not None and not change.done():
+            change.set_result(None)
 
     def next(self) -> asyncio.Future[None]:
         """Done at the next ``tell``."""
@@ -31,6 +44,8 @@ class ServiceChanges:
         change, self._next = self._next, None
         if change is not None and not change.done():
             change.set_result(None)
+        for name in list(self._next_of):
+            self.tell_of(name)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep so long, or until ``wake`` is set."""

@@ -259,7 +259,7 @@ class Session:
 
         ``request_id`` is stored in the same step: see ``carried_out``.
         """
-        await self._inside(lambda: self.engine.request(make(self.engine.now()), request_id))
+        await self.inside(lambda: self.engine.request(make(self.engine.now()), request_id))
 
     async def add_jobs(self, jobs: Sequence[JobSpec], request_id: str | None = None) -> range:
         """Add jobs to the queue as it runs; returns the numbers of their units once they are
@@ -268,7 +268,7 @@ class Session:
         ``request_id`` is stored in the same step. Raises DocumentError with every fault, and
         nothing is added then; StateError where the queue has ended.
         """
-        return await self._inside(lambda: self.engine.added_jobs.add(tuple(jobs), request_id))
+        return await self.inside(lambda: self.engine.added_jobs.add(tuple(jobs), request_id))
 
     async def set_intake(self, accepts: bool) -> None:
         """Have the queue stay when nothing is left to do (``accepts``), or end then: durable when
@@ -285,9 +285,10 @@ class Session:
         async def call() -> _T:
             return view()
 
-        return await self._inside(call)
+        return await self.inside(call)
 
-    async def _inside(self, call: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    async def inside(self, call: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Have it run on the session's loop. Raises StateError, and what it does."""
         if asyncio.get_running_loop() is self.loop:
             return await call()
         asked = call()

@@ -46,6 +46,8 @@ def progress(session: Session) -> str:
     for status in (JobStatus.RUNNING, JobStatus.FAILED):
         if counts[status]:
             text += f", {counts[status]} {status.value}"
+    if scheduler.queue.accepts_jobs and done == total:
+        text += ", open: waits for jobs"
     if scheduler.queue.paused:
         text += ", paused"
     if (why := scheduler.blocked or session.engine.trouble) is not None:

@@ -1,6 +1,7 @@
 """Keeps a session open for each queue that may be worked on, up to so many at once.
 
-Of queues whose jobs run elsewhere, on AWS Batch, any number are worked on beside these.
+Of queues whose jobs run elsewhere, on AWS Batch, and of open ones, which an Executor adds to, any
+number are worked on beside these.
 Each queue is attended by a task, and its session lives in a thread with a loop of its own: whatever
 is slow in it holds up no other, and whatever goes wrong in it (an exception, a damaged state, a
 disk, a store) ends that session, is noted against that queue alone, and is tried again when it may
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -31,6 +32,7 @@ from runner.service.candidates import Candidates
 from runner.service.garbage_collection import keep_from_collection, sweep
 from runner.service.job_user import job_user
 from runner.service.living_jobs import LivingJobs
+from runner.service.open_queue import is_open_queue, most_of
 from runner.service.queue_entry import QueueEntry
 from runner.service.queue_repository import QueueRepository
 from runner.service.result_stores import wanted
@@ -38,8 +40,8 @@ from runner.service.session import RunContext, Session
 from runner.store.locks import Lock
 
 A_DAY = 24 * 3600.0
-MOST_ELSEWHERE = 1000
-"""Queues on AWS Batch at once: each has a thread, and only waits most of the time."""
+MOST_BESIDE = 1000
+"""Queues on AWS Batch, and open ones, at once: each has a thread, and waits most of the time."""
 
 SWEEP_AFTER = 5.0
 """Seconds without a queue after which the memory of those that were left is gone through."""
@@ -65,7 +67,7 @@ class SessionListener(Protocol):
     def story(self, session: Session, entries: list[StoryEntry]) -> None:
         """This has happened in a queue, and is durable. In the queue's thread."""
 
-    def went_on(self, *, queue: bool) -> None:
+    def went_on(self, name: str, *, queue: bool) -> None:
         """Something has happened in a queue; ``queue``: to itself, and not to jobs only."""
 
     def left(self) -> None:
@@ -73,13 +75,13 @@ class SessionListener(Protocol):
 
 
 class _Attended:
-    """A queue that a task is about. ``session``: once it is open; ``elsewhere``: its jobs run on
-    AWS Batch."""
+    """A queue that a task is about. ``session``: once it is open; ``beside``: it takes no place of
+    those that others wait for."""
 
-    def __init__(self, name: str, *, finishing: bool, elsewhere: bool) -> None:
+    def __init__(self, name: str, *, finishing: bool, beside: bool) -> None:
         self.name = name
         self.finishing = finishing
-        self.elsewhere = elsewhere
+        self.beside = beside
         self.session: Session | None = None
         self.lock: Lock | None = None
 
@@ -112,7 +114,7 @@ class Supervisor:
         # One more for the uploads of a queue that has ended.
         count = settings.max_parallel_queues + 1
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="queue")
-        self._more_threads = ThreadPoolExecutor(MOST_ELSEWHERE, thread_name_prefix="batch-queue")
+        self._more_threads = ThreadPoolExecutor(MOST_BESIDE, thread_name_prefix="queue-beside")
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Supervisor:
         if entry.ended:
             # Its uploads are in nobody's way; one after the other.
             return not any(each.finishing for each in self._attended.values())
-        if _elsewhere(entry):
+        if is_beside(entry.meta):
             return True
         others = set(self._holders(alive)) - {entry.name}
         return len(others) < self._settings.max_parallel_queues
@@ -174,14 +176,14 @@ class Supervisor:
     def _holders(self, alive: set[str]) -> list[str]:
         """The queues that are worked on, or whose jobs live though they can't be opened."""
         attended = [
-            each.name for each in self._attended.values() if not (each.finishing or each.elsewhere)
+            each.name for each in self._attended.values() if not (each.finishing or each.beside)
         ]
         return attended + sorted(alive - set(attended))
 
     # -- one queue ---------------------------------------------------------------------------
 
     def _attend(self, entry: QueueEntry, starts_after: asyncio.Future[None]) -> None:
-        attended = _Attended(entry.name, finishing=entry.ended, elsewhere=_elsewhere(entry))
+        attended = _Attended(entry.name, finishing=entry.ended, beside=is_beside(entry.meta))
         self._attended[entry.name] = attended
         task = asyncio.create_task(self._work(attended, entry, starts_after))
         self._tasks.add(task)
@@ -228,9 +230,11 @@ class Supervisor:
                     if (there := placed_on_batch(taken)) is not None:
                         place = self._batch.run_of(there)
                         context = await asyncio.to_thread(self._place, taken.name, place, context)
+                    elif is_open_queue(taken.meta):
+                        context = replace(context, max_parallel=most_of(taken.meta))
                     opened = asyncio.Event()
                     work = functools.partial(self._live, attended, context, starts_after, opened)
-                    threads = self._threads if place is None else self._more_threads
+                    threads = self._more_threads if attended.beside else self._threads
                     living = self._loop.run_in_executor(threads, work)
                     living.add_done_callback(lambda _: opened.set())
                     await opened.wait()
@@ -265,7 +269,9 @@ class Supervisor:
         def observe(entries: list[StoryEntry]) -> None:
             self._listener.story(session, entries)
             queue = any(entry.job is None for entry in entries)
-            daemons.call_soon_threadsafe(functools.partial(self._listener.went_on, queue=queue))
+            daemons.call_soon_threadsafe(
+                functools.partial(self._listener.went_on, name, queue=queue)
+            )
 
         try:
             with keep_from_collection():
@@ -386,5 +392,7 @@ class Supervisor:
         await asyncio.to_thread(self._batch.close)
 
 
-def _elsewhere(entry: QueueEntry) -> bool:
-    return bool(entry.meta.get(ON_BATCH_KEY))
+def is_beside(meta: Mapping[str, str]) -> bool:
+    """Whether a queue takes no place of those that others wait for: its jobs run on AWS Batch, or
+    it is open, and may be so for days without a job."""
+    return bool(meta.get(ON_BATCH_KEY)) or is_open_queue(meta)

@@ -144,9 +144,9 @@ class QueueConnection(Protocol):
         the target's own API was away for a while. Raises ``error`` in all other cases."""
 
     def act(self, request: str, /, **fields: Any) -> Answer:
-        """The answer to ``cancel``, ``retry``, ``pause``, ``unpause``, ``upload``, ``stop`` or
-        ``keep``; it comes when the change is durable. For a queue: ``{"queue": {…}}``, as in
-        ``status``.
+        """The answer to ``cancel``, ``retry``, ``pause``, ``unpause``, ``upload``, ``close``,
+        ``stop`` or ``keep``; it comes when the change is durable. For a queue: ``{"queue": {…}}``,
+        as in ``status``.
 
         Raises UsageError for a refused request, and UnreachableError if no answer came: the message
         says so where the request may have been carried out all the same.

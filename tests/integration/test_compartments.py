@@ -22,7 +22,7 @@ from runner.core.run_mode import RunMode
 from runner.engine.engine import Engine
 from runner.errors import DiskFullError, RunnerError
 from runner.model.settings import Settings
-from runner.service import candidates, requests, supervisor
+from runner.service import candidates, request_table, supervisor
 from runner.service.daemon import Daemon
 from runner.service.job_user import job_user
 from runner.service.queue_repository import QueueRepository
@@ -70,7 +70,7 @@ class House:
 
     async def ask(self, request: str, **fields: Any) -> dict[str, Any]:
         message = {"request": request, **fields}
-        answer = await requests.answer(self.daemon.host, message, PEER)
+        answer = await request_table.answer(self.daemon.host, message, PEER)
         return answer.get("queue", answer)
 
     async def until(self, look: Callable[[], bool]) -> None:
@@ -378,9 +378,9 @@ def test_kept_queues_that_rest_are_not_opened_again(
     opened: list[str] = []
     real = Database.__init__
 
-    def note(database: Database, path: Path, *, read_only: bool = False) -> None:
+    def note(database: Database, path: Path, **more: bool) -> None:
         opened.append(path.parent.name)
-        real(database, path, read_only=read_only)
+        real(database, path, **more)
 
     async def story() -> None:
         for number in range(5):

@@ -24,7 +24,7 @@ from world import World, connect, talk
 from runner.control.protocol import Peer, decode_request
 from runner.errors import RunnerError, UsageError
 from runner.model.settings import Settings
-from runner.service import requests
+from runner.service import request_table
 from runner.service.offline import _Resting
 from runner.service.queue_repository import QueueRepository
 
@@ -209,13 +209,13 @@ def test_rubbish_is_answered_with_an_error(undisturbed: World, line: bytes) -> N
         assert json.loads(lines.readline())["ok"], "the connection goes on"
 
 
-@pytest.mark.parametrize("name", sorted(requests.FIELDS))
+@pytest.mark.parametrize("name", sorted(request_table.FIELDS))
 def test_no_field_of_a_wrong_type_does_harm(undisturbed: World, name: str) -> None:
     """A number where a word belongs would be an accident inside."""
     # What acts must find no queue: some of these values are none at all.
-    safe = {"queue": "nope"} if name in requests.ACTING - {"submit", "stop"} else {}
+    safe = {"queue": "nope"} if name in request_table.ACTING - {"submit", "stop"} else {}
     with connect(socket_of(undisturbed)) as client, client.makefile("rb") as lines:
-        for field in sorted(requests.FIELDS[name] | {"v", "unknown"}):
+        for field in sorted(request_table.FIELDS[name] | {"v", "unknown"}):
             for value in ODD:
                 if value in (None, True) and (name == "stop" or field in ("queue", "timeout")):
                     # These mean the current queue, the whole service, a long time.
@@ -287,7 +287,7 @@ def test_the_looking_socket_refuses_what_acts(undisturbed: World) -> None:
         0o666,
         0o660,
     )
-    for name in sorted(requests.ACTING):
+    for name in sorted(request_table.ACTING):
         told = talk(path, {"request": name, "document": "{}"})
         assert told["error"]["exit_code"] == 1 and "permission denied" in told["error"]["message"]
     assert talk(path, {"request": "status", "limit": 1})["ok"]
@@ -337,8 +337,8 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
-names = st.sampled_from(sorted(requests.FIELDS))
-words = st.sampled_from(sorted(set().union(*requests.FIELDS.values())))
+names = st.sampled_from(sorted(request_table.FIELDS))
+words = st.sampled_from(sorted(set().union(*request_table.FIELDS.values())))
 
 
 @given(st.binary(max_size=300) | values.map(lambda value: json.dumps(value).encode()))
@@ -360,7 +360,7 @@ def test_any_fields_are_answered_or_refused(name: str, fields: dict[str, Any]) -
 
     async def ask() -> None:
         try:
-            answer = await requests.answer(host, {"request": name, **fields}, Peer(1, 0, True))
+            answer = await request_table.answer(host, {"request": name, **fields}, Peer(1, 0, True))
         except RunnerError:
             return
         assert isinstance(answer, dict)

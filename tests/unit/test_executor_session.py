@@ -238,7 +238,8 @@ def test_metrics_count_each_job_once() -> None:
     [
         ({}, "at least one"),
         ({"lokal": {}}, 'did you mean "local"'),
-        ({"daemon": {}}, "not supported yet"),
+        ({"daemon": {"max_workers": 0}}, "greater than 0"),
+        ({"daemon": {"reconnect_timeout": "soon"}}, "reconnect_timeout"),
         ({"local": {"max_worker": 1}}, 'did you mean "max_workers"'),
         ({"local": {"max_workers": True}}, "must be a whole number"),
         ({"local": 3}, "must be a dict"),

@@ -108,8 +108,8 @@ def test_a_jobs_parent_needs_only_the_standard_library() -> None:
 
 
 QUEUE_VERBS = {
-    "cancel", "explain", "keep", "logs", "pause", "queues", "results", "retry", "status", "stop",
-    "submit", "unpause", "upload", "wait",
+    "cancel", "close", "explain", "keep", "logs", "pause", "queues", "results", "retry", "status",
+    "stop", "submit", "unpause", "upload", "wait",
 }  # fmt: skip
 PORT = ("port", "registry", "request")
 

@@ -8,7 +8,7 @@ from typing import Any
 from runner.cli.show.columns import cells_of, table, wrap
 from runner.cli.show.job_rows import COLUMNS, first_failed, row, told_of_rest, waits, went_well
 from runner.cli.show.terminal import Screen
-from runner.cli.show.text import clean, format_counts
+from runner.cli.show.text import clean, format_counts, openness
 
 _LABEL = 13
 """Characters of a field's name in the summary."""
@@ -82,7 +82,7 @@ def _summary(queue: dict[str, Any], hint: list[str]) -> list[str]:
         *(machine_source.head(queue) if elsewhere else ()),
         f"Queue ID:    {queue['queue_id']}",
         f"Name:        {clean(queue['queue_name'])}",
-        f"Status:      {queue['status']}" + (" (paused)" if queue.get("paused") else ""),
+        f"Status:      {queue['status']}" + "".join(f" ({each})" for each in _marks(queue)),
     ]
     for label, key in (
         ("Reason", "reason"),
@@ -98,6 +98,11 @@ def _summary(queue: dict[str, Any], hint: list[str]) -> list[str]:
     lines += hint
     lines += [f"Worker:      {_worker(queue)}", f"Jobs:        {format_counts(queue['counts'])}"]
     return [*lines, *(machine_source.foot(queue) if elsewhere else ())]
+
+
+def _marks(queue: dict[str, Any]) -> list[str]:
+    marks = [openness(queue), "paused" if queue.get("paused") else None]
+    return [each for each in marks if each is not None]
 
 
 def _worker(queue: dict[str, Any]) -> str:

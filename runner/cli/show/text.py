@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from runner.model.printable import clean as clean
 
@@ -25,8 +26,18 @@ def format_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n)
 
 
-def headline(queue: Mapping[str, object]) -> str:
+def openness(queue: Mapping[str, Any]) -> str | None:
+    """What a queue that others may add jobs to waits for; None for any other."""
+    if not queue.get("accepts_jobs"):
+        return None
+    counts = queue.get("counts", {})
+    busy = any(counts.get(status) for status in ("pending", "running", "interrupted"))
+    return "open: takes jobs" if busy or not counts else "open: waits for jobs"
+
+
+def headline(queue: Mapping[str, Any]) -> str:
     """A queue in one line: ``nightly running, paused``."""
-    state = f"{queue['queue_id']} {queue['status']}" + (", paused" if queue.get("paused") else "")
+    more = [openness(queue), "paused" if queue.get("paused") else None]
+    state = ", ".join([f"{queue['queue_id']} {queue['status']}", *filter(None, more)])
     why = queue.get("reason") or queue.get("blocked")
     return f"{state}: {clean(str(why))}" if why else state

@@ -194,8 +194,9 @@ def _submit(there: LocalConnection, fields: Fields) -> Answer:
     return there.submit(text, parse_run_mode(fields.get("again", RESUME)).word)
 
 
+_ON_QUEUES = ("cancel", "retry", "release", "pause", "unpause", "upload", "close")
 _ACTING: dict[str, Callable[[LocalConnection, Fields], Answer]] = {
-    **{name: _act(name) for name in ("cancel", "retry", "release", "pause", "unpause", "upload")},
+    **{name: _act(name) for name in _ON_QUEUES},
     "submit": _submit,
     "keep": _keep,
     "stop": _stop,

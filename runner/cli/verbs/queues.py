@@ -12,6 +12,7 @@ from runner.cli.connect import connection
 from runner.cli.show.columns import Column, Cut, table
 from runner.cli.show.job_rows import to_the_second
 from runner.cli.show.terminal import screen_of
+from runner.cli.show.text import openness
 from runner.errors import ExitCode, NotFoundError
 
 COLUMNS = (
@@ -53,10 +54,15 @@ def rows_of(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
             queue.get("status", "unreadable"),
             to_the_second(queue.get("started_at", "-")),
             to_the_second(queue.get("completed_at", "-")),
-            queue.get("reason") or queue.get("error") or queue.get("blocked") or "",
+            _reason(queue),
         )
         for queue in found
     ]
+
+
+def _reason(queue: dict[str, Any]) -> str:
+    told = queue.get("reason") or queue.get("error") or queue.get("blocked")
+    return str(told or openness(queue) or "")
 
 
 def _word(queue: dict[str, Any]) -> str:

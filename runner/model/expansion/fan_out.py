@@ -6,7 +6,7 @@ them. Owns what else may stand there (nothing), and the names that the jobs get 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from runner.errors import DocumentError
@@ -29,17 +29,27 @@ def parse_fan_out(raw: bytes, queue: QueueSpec, parent: str) -> tuple[JobSpec, .
 
     ``queue``: what they are added to. There may be none. Raises DocumentError with every error.
     """
-    text = decode(raw, "file")
-    faults = GivenFaults(None) if is_short(text) else Faults()
-    members: Iterable[Member] = _framed(Reader(text, faults).members(), queue, faults)
-    if isinstance(faults, GivenFaults):
-        members = Expansion(members, JOB_FIELDS, faults, {}).members()
-    jobs = parse_members(members, faults).jobs
+    jobs = _jobs_in(raw, queue, "file")
     long = [job.job_id for job in jobs if len(f"{parent}.{job.job_id}") > _LONGEST]
     if long:
         told = f"is too long behind '{parent}.': an id has at most {_LONGEST} characters"
         raise DocumentError([f'job "{name}": its id {told}' for name in long])
     return tuple([_within(parent, job) for job in jobs])
+
+
+def parse_added(raw: bytes, queue: QueueSpec) -> tuple[JobSpec, ...]:
+    """The jobs in a text of the same form that are to be added to ``queue``, under the names they
+    have there. They may depend on each other. Raises DocumentError with every error."""
+    return tuple(_jobs_in(raw, queue, "jobs"))
+
+
+def _jobs_in(raw: bytes, queue: QueueSpec, name: str) -> Sequence[JobSpec]:
+    text = decode(raw, name)
+    faults = GivenFaults(None) if is_short(text) else Faults()
+    members: Iterable[Member] = _framed(Reader(text, faults).members(), queue, faults)
+    if isinstance(faults, GivenFaults):
+        members = Expansion(members, JOB_FIELDS, faults, {}).members()
+    return parse_members(members, faults).jobs
 
 
 def _framed(members: Iterable[Member], queue: QueueSpec, faults: Faults) -> Iterator[Member]:
