@@ -1,4 +1,4 @@
-"""Split scikit-learn's 1,797 handwritten digits for training, validation and test; scale them."""
+"""Split one of scikit-learn's data sets for training, validation and test; scale it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from pathlib import Path
 import joblib
 import numpy as np
 from atomic import replacing, write_json
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+
+DATASETS = {
+    "breast_cancer": load_breast_cancer,
+    "digits": load_digits,
+    "iris": load_iris,
+    "wine": load_wine,
+}
 
 
 def main() -> None:
     """Write train.npz, validation.npz, test.npz, scaler.joblib and metadata.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--dataset", choices=DATASETS, default="digits")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args()
 
-    pixels, labels = load_digits(return_X_y=True)
+    values, labels = DATASETS[args.dataset](return_X_y=True)
     rest, test, rest_labels, test_labels = train_test_split(
-        pixels, labels, test_size=0.2, random_state=args.seed, stratify=labels
+        values, labels, test_size=0.2, random_state=args.seed, stratify=labels
     )
     train, validation, train_labels, validation_labels = train_test_split(
         rest, rest_labels, test_size=0.2, random_state=args.seed, stratify=rest_labels
@@ -43,9 +51,9 @@ def main() -> None:
     write_json(
         args.output / "metadata.json",
         {
-            "dataset": "scikit-learn digits",
+            "dataset": f"scikit-learn {args.dataset}",
             "seed": args.seed,
-            "features": int(pixels.shape[1]),
+            "features": int(values.shape[1]),
             "classes": sorted({int(label) for label in labels}),
             "rows": {name: len(y) for name, (_, y) in parts.items()},
             "sha256": hashlib.sha256(train.tobytes() + train_labels.tobytes()).hexdigest(),

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import runner
 from runner.errors import ConflictError, NotFoundError, UsageError
 from runner.fleet.connection import Row, SqlConnection
-from runner.fleet.records import FleetJob, JobOptions, WorkerRecord, dump_options, parse_options
+from runner.fleet.records import (
+    FleetJob,
+    JobOptions,
+    MachineRecord,
+    WorkerRecord,
+    dump_options,
+    parse_options,
+)
 from runner.fleet.schema_steps import FleetSchema
 from runner.fleet.sqlite_connection import SqliteConnection
 from runner.fleet.task_news import TaskNews
@@ -171,8 +178,40 @@ class FleetDatabase(FleetSchema):
             count = self._sql.change("DELETE FROM task_executions WHERE job_id = :job", values)
             self._sql.change("DELETE FROM workers WHERE job_id = :job", values)
             self._sql.change("DELETE FROM drains WHERE job_id = :job", values)
+            self._sql.change("DELETE FROM machines WHERE job_id = :job", values)
             self._sql.change("DELETE FROM jobs WHERE id = :job", values)
         return count
+
+    # -- machines ----------------------------------------------------------------------------
+
+    def note_machines(self, job: int, machines: Iterable[MachineRecord]) -> None:
+        """Machines that were seen to work for it; of one that is known only its price is news."""
+        for each in machines:
+            self._sql.change(
+                """INSERT INTO machines (job_id, name, instance_id, price_per_hour, launched_at)
+                VALUES (:job, :name, :instance, :price, {after:since})
+                ON CONFLICT (job_id, name) DO UPDATE SET
+                    price_per_hour = COALESCE(excluded.price_per_hour, machines.price_per_hour)""",
+                {
+                    "job": job,
+                    "name": each.name,
+                    "instance": each.instance_id,
+                    "price": each.price,
+                    "since": each.launched_at - self.now(),
+                },
+            )
+
+    def machines(self, job: int) -> list[MachineRecord]:
+        """All that ever were, in order."""
+        rows = self._sql.query(
+            """SELECT name, instance_id, price_per_hour, launched_at FROM machines
+            WHERE job_id = :job ORDER BY launched_at, name""",
+            {"job": job},
+        )
+        return [
+            MachineRecord(name, instance, price, moment(began) or 0.0)
+            for name, instance, price, began in rows
+        ]
 
     # -- workers -----------------------------------------------------------------------------
 

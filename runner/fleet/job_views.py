@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.fleet.database import FleetDatabase
+from runner.fleet.machine_costs import JobCost, cost_of
 from runner.fleet.records import Backlog, FleetJob, StateTotals, TaskState, WorkerRecord
 
 WINDOW = 900.0
@@ -40,24 +41,35 @@ class JobProgress:
     workers: Sequence[WorkerRecord]
     silent: Sequence[WorkerRecord]
     failures: Sequence[FailureGroup]
+    cost: JobCost
 
 
 def progress(database: FleetDatabase, job: FleetJob) -> JobProgress:
     """As of now. Raises DatabaseAwayError."""
     now = database.now()
     totals, backlog = database.views.totals(job.id), database.views.backlog(job.id)
-    workers = [each for each in database.workers(job.id) if each.stopped_at is None]
+    ever = database.workers(job.id)
+    workers = [each for each in ever if each.stopped_at is None]
     silent = [each for each in workers if now - (each.beat_at or now) > SILENT]
     alive = len(workers) - len(silent)
     done, since = database.views.done_lately(job.id, WINDOW)
     rate = done / max(1.0, min(WINDOW, now - since)) if done and since is not None else 0.0
-    left = backlog.due + backlog.waiting + backlog.running
+    left = backlog.left
     mean = next((each.mean_ms for each in totals if each.state is TaskState.DONE), 0.0) / 1000
     eta: float | None = 0.0
     if left:
         eta = left / rate if rate else left * mean / alive if mean and alive else None
-    failures = [
+    failures = failure_groups(database, job)
+    count = next((each.count for each in totals if each.state is TaskState.DONE), 0)
+    cost = cost_of(database.machines(job.id), ever, count, now, SILENT)
+    return JobProgress(job, totals, backlog, rate, eta, workers, silent, failures, cost)
+
+
+def failure_groups(
+    database: FleetDatabase, job: FleetJob, limit: int = REASONS
+) -> list[FailureGroup]:
+    """Why tasks have failed, the most frequent reason first. Raises DatabaseAwayError."""
+    return [
         FailureGroup(TaskState(state), reason or "-", count)
-        for state, reason, count in database.views.failure_reasons(job.id, REASONS)
+        for state, reason, count in database.views.failure_reasons(job.id, limit)
     ]
-    return JobProgress(job, totals, backlog, rate, eta, workers, silent, failures)

@@ -16,6 +16,7 @@ from typing import Any
 from runner.fleet.machine_setup import MachineSetup
 from runner.fleet.records import Backlog, WorkerRecord
 from runner.model.durations import format_duration
+from runner.timestamps import parse_rfc3339
 
 ENDED = frozenset({"shutting-down", "terminated"})
 """States of an instance that will run nothing any more (EC2 User Guide, "Instance lifecycle")."""
@@ -27,7 +28,7 @@ STOP_GRACE = "2m"
 @dataclass(frozen=True, slots=True)
 class FleetMachine:
     """One that is there, or comes. ``name``: its queue's id, and the beginning of its workers'
-    names; ``price``: dollars an hour, None where it isn't known."""
+    names; ``price``: dollars an hour, None where it isn't known; ``began``: wall seconds."""
 
     id: str
     name: str
@@ -35,6 +36,7 @@ class FleetMachine:
     instance_type: str | None
     price: float | None
     cost: float | None
+    began: float | None = None
 
 
 def new_names(job: str, count: int, now: float) -> list[str]:
@@ -97,7 +99,15 @@ def _machine(listed: Mapping[str, Any], name: str) -> FleetMachine:
         str(listed["type"]) if listed.get("type") else None,
         amount("price_per_hour"),
         amount("cost"),
+        _moment(listed.get("began_at")),
     )
+
+
+def _moment(text: Any) -> float | None:
+    try:
+        return parse_rfc3339(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def is_of(worker: str, name: str) -> bool:
@@ -110,8 +120,7 @@ def machines_needed(
 ) -> int:
     """How many machines it takes to do all that is left within so many seconds; at least one while
     anything is left. ``mean_seconds``: of one task; ``concurrency``: tasks of a machine at once."""
-    left = backlog.due + backlog.waiting + backlog.running
-    if not left:
+    if not (left := backlog.left):
         return 0
     # No task is split: within the time a worker does whole ones only, but one it does.
     each = max(1, math.floor(within / mean_seconds)) if mean_seconds > 0 else left

@@ -149,6 +149,20 @@ class FleetTask:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedTask:
+    """What a report says of one task. ``ended``: wall seconds, also of a failure that is tried
+    again; ``worker``: whose it was last."""
+
+    key: str
+    state: TaskState
+    attempts: int
+    ended: float | None
+    duration_ms: float | None
+    worker: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StateTotals:
     """All tasks of a job in one state. ``duration_ms`` is their sum, over ``timed`` tasks."""
 
@@ -191,9 +205,25 @@ class Backlog:
     running: int
 
     @property
+    def left(self) -> int:
+        """How many tasks have not ended."""
+        return self.due + self.waiting + self.running
+
+    @property
     def empty(self) -> bool:
         """Whether nothing will ever come of it any more."""
-        return not (self.due or self.waiting or self.running)
+        return not self.left
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRecord:
+    """A machine that was launched for a job: its queue's id, its instance, dollars an hour (None
+    where nothing tells), and when it was launched."""
+
+    name: str
+    instance_id: str
+    price: float | None
+    launched_at: float
 
 
 def parse_options(raw: str, job: str) -> JobOptions:

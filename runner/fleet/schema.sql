@@ -94,4 +94,16 @@ INSERT INTO schema_migrations VALUES (2, '0002_drains', now());
 -- How many tasks of a job may run at once, over all workers; NULL: as many as there are workers for.
 ALTER TABLE jobs ADD COLUMN max_running bigint;
 INSERT INTO schema_migrations VALUES (3, '0003_max_running', now());
+-- 0005_machines
+-- The machines that were launched for a job, and dollars an hour of each: what was done costs so
+-- much also when EC2 knows the machine no more.
+CREATE TABLE machines (
+    job_id bigint NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    name text NOT NULL,
+    instance_id text NOT NULL,
+    price_per_hour double precision,
+    launched_at timestamptz NOT NULL,
+    PRIMARY KEY (job_id, name)
+);
+INSERT INTO schema_migrations VALUES (5, '0005_machines', now());
 COMMIT;

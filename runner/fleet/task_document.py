@@ -23,6 +23,10 @@ from runner.model.queue import ResultSpec
 from runner.service.environment import callers, given
 from runner.service.runs_here import check_runs_here
 
+WORKER_FOLDER = "RUNNER_WORKER_DIR"
+"""The variable that names the folder in which the worker was started: on a machine of `up`, the
+work folder that was shipped."""
+
 ENTRY_POINTS = "runner.fleet.jobs"
 """The group of entry points in which a package offers a job, under the job's name."""
 
@@ -159,6 +163,8 @@ def environment_of(
     base = callers(given(environ))
     found = {name: value for name, value in base.items() if not _SECRET.match(name)}
     found |= parameters(task)
+    if (began_in := environ.get(WORKER_FOLDER)) is not None:
+        found[WORKER_FOLDER] = began_in
     found |= {
         "RUNNER_TASK_CONFIG": str(config_file(folder)),
         "RUNNER_TASK_METRICS": str(metrics_file(folder)),

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.fleet.connection import Row, SqlConnection
-from runner.fleet.records import Backlog, FleetTask, StateTotals, TaskState
+from runner.fleet.records import Backlog, FleetTask, ReportedTask, StateTotals, TaskState
 from runner.fleet.task_rows import TASK_COLUMNS, TASK_TABLES, WAITS, moment, task_of
+
+PAGE = 10_000
+"""Rows of one look at very many."""
+
+_FAILED = "IN ('terminal_failed', 'retryable_failed')"
 
 _NEWEST = (
     ("t.state = 'running'", "t.started_at DESC, t.id DESC"),
@@ -101,12 +106,38 @@ class TaskViews:
             {"job": job, "limit": limit},
         )
 
+    def reported(self, job: int, limit: int) -> list[ReportedTask]:
+        """As a report has them, at most so many: the failed ones, then the newest."""
+        found: list[ReportedTask] = []
+        for some in (_FAILED, f"NOT {_FAILED}"):
+            last: int | None = None
+            while (left := min(PAGE, limit - len(found))) > 0:
+                older = "" if last is None else "AND t.id < :last"
+                rows = self._sql.query(
+                    f"""SELECT t.id, t.task_key, t.state, t.attempts, t.done_at,
+                        t.total_duration_ms, w.worker_name, t.error
+                    FROM task_executions AS t LEFT JOIN workers AS w ON w.id = t.worker_id
+                    WHERE t.job_id = :job AND t.state {some} {older}
+                    ORDER BY t.id DESC LIMIT :limit""",
+                    {"job": job, "limit": left} | ({} if last is None else {"last": last}),
+                )
+                found += [
+                    ReportedTask(key, TaskState(state), attempts, moment(ended), took, worker, why)
+                    for _, key, state, attempts, ended, took, worker, why in rows
+                ]
+                if len(rows) < left:
+                    break
+                last = rows[-1][0]
+        return found
+
     def newest_ends(self, job: int, count: int) -> list[TaskState]:
-        """How the tasks that ended last have ended, the newest first."""
+        """How the tasks that ended last have ended, the newest first; only those since the job was
+        last changed, paused or resumed."""
         rows = self._sql.query(
             """SELECT state FROM task_executions
             WHERE job_id = :job AND done_at IS NOT NULL
               AND state IN ('done', 'terminal_failed', 'retryable_failed')
+              AND done_at > (SELECT updated_at FROM jobs WHERE id = :job)
             ORDER BY done_at DESC LIMIT :count""",
             {"job": job, "count": count},
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,6 +118,53 @@ def test_a_target_is_a_number_of_machines(fleet: Fleet) -> None:
     assert "59 tasks are left, one takes 300.0 s" in told
     assert "1 machines now, 10 wanted" in told
     assert told.count("would launch") == 9
+
+
+def test_real_workers_reach_the_target_and_a_task_has_its_cost(fleet: Fleet) -> None:
+    """The figure would be one that as many machines don't reach, or a task's cost a guess."""
+    work = ("--poll-wait", "0.5", "--shutdown-after-empty", "1")
+    fleet.call("jobs", "update", "j", "--command", "sleep 2")
+    fleet.up(1, "--spot")
+    (first,) = fleet.queues()
+    told = json.loads(fleet.call("status", "--job-name", "j", "--json").stdout)[0]
+    assert (told["dollars"], told["dollars_a_task"], told["unheard_machines"]) == (None, None, 1)
+    tasks = fleet.database.tasks
+    tasks.enqueue(fleet.job.id, [TaskItem.volume("V", str(number)) for number in range(4)])
+    fleet.call("worker", "--job-name", "j", "--name", first, "--concurrency", "2", *work)
+    told = json.loads(fleet.call("status", "--job-name", "j", "--json").stdout)[0]
+    (machine,) = fleet.database.machines(fleet.job.id)
+    (last,) = {each.stopped_at for each in fleet.database.workers(fleet.job.id)[-1:]}
+    assert machine.price is not None and last is not None
+    spent = machine.price * (last - machine.launched_at) / 3600
+    assert told["dollars"] == pytest.approx(spent, rel=0.2)
+    assert told["dollars_a_task"] == pytest.approx(told["dollars"] / 4)
+    assert not told["dollars_at_least"]
+
+    tasks.enqueue(fleet.job.id, [TaskItem.volume("W", str(number)) for number in range(24)])
+    words = fleet.call("scale", "--job", "j", "--target", "20s", "--dry-run").stderr
+    found = re.search(r"24 tasks are left, one takes ([\d.]+) s.* (\d+) wanted", words, re.S)
+    assert found is not None, words
+    mean, count = float(found[1]), int(found[2])
+    assert count == math.ceil(24 / math.floor(20 / mean))
+    assert 3 <= count <= 4, "as the machine is loaded, 6 to 9 tasks of 2 s fit"
+    began = fleet.database.now()
+    env = {**fleet.laptop.env, "RUNNER_FLEET": fleet.url}
+    running = [
+        subprocess.Popen(
+            [*FLEET, "worker", "--job-name", "j", *work], env=env, cwd=fleet.laptop.root,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    assert [each.wait(120) for each in running] == [0] * count
+    done = [task for task in fleet.database.views.recent(fleet.job.id, 24) if task.done_at]
+    assert len(done) == 24
+    starts = [task.started_at for task in done if task.started_at is not None]
+    took = max(task.done_at or 0.0 for task in done) - min(starts)
+    print(f"{count} workers, {took:.1f} s for a target of 20 s; began {min(starts) - began:.1f} s")
+    assert took < 20 * 1.5
+    told = json.loads(fleet.call("status", "--job-name", "j", "--json").stdout)[0]
+    assert (told["unpriced_workers"], told["dollars_at_least"]) == (count, True)
 
 
 def test_what_would_not_work_is_refused_before_a_machine_costs(fleet: Fleet) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from runner.errors import ExitCode, NotFoundError, UsageError
+from runner.errors import ExitCode, NotFoundError, RunnerError, UsageError
 from runner.fleet.cli.fleet_settings import (
     FleetEnvironment,
     add_database,
@@ -28,7 +28,7 @@ from runner.fleet.machines import (
     machines_of,
     new_names,
 )
-from runner.fleet.records import FleetJob, TaskState
+from runner.fleet.records import FleetJob, MachineRecord, TaskState
 from runner.fleet.runner_commands import MachineLaunches, list_machines
 from runner.fleet.task_document import document_of
 from runner.fleet.task_store import store_address
@@ -146,10 +146,11 @@ def _up(arguments: argparse.Namespace) -> int:
         count = arguments.workers - len(there)
         if there:
             _say(f"{len(there)} machines work for {job.name} already, or begin to")
-        launches = MachineLaunches(job.name, setup, _say)
         if arguments.dry_run:
-            return launches.show_plan(new_names(job.name, 1, database.now())[0])
-        made, code = launches.launch(new_names(job.name, max(0, count), database.now()))
+            name = new_names(job.name, 1, database.now())[0]
+            return MachineLaunches(job.name, setup, _say).show_plan(name)
+        names = new_names(job.name, max(0, count), database.now())
+        made, code = _launched(database, job, setup, names)
     _tell(arguments, made, [])
     return code
 
@@ -175,7 +176,7 @@ def _scale(arguments: argparse.Namespace) -> int:
             return ExitCode.DONE
         for machine in fewer:
             database.drain(job.id, machine.name)
-        made, code = MachineLaunches(job.name, setup, _say).launch(more)
+        made, code = _launched(database, job, setup, more)
     _tell(arguments, made, [machine.name for machine in fewer])
     return code
 
@@ -196,8 +197,7 @@ def _wanted(
         raise UsageError(f"no task of {job.name} is done yet: how long one takes isn't known; --to")
     mean = done.mean_ms / 1000
     count = machines_needed(backlog, mean, within, _concurrency(setup))
-    left = backlog.due + backlog.waiting + backlog.running
-    _say(f"{left} tasks are left, one takes {mean:.1f} s")
+    _say(f"{backlog.left} tasks are left, one takes {mean:.1f} s")
     return count
 
 
@@ -272,8 +272,29 @@ def _words(flags: Sequence[tuple[str, str | None, str]], given: dict[str, Any]) 
 def _working(database: FleetDatabase, job: FleetJob, setup: MachineSetup) -> list[FleetMachine]:
     """The job's machines that take tasks, or will."""
     asked = database.draining(job.id)
+    return [each for each in _listed(database, job, setup) if each.name not in asked]
+
+
+def _listed(database: FleetDatabase, job: FleetJob, setup: MachineSetup) -> list[FleetMachine]:
+    """The job's machines that there are. What they cost is kept: EC2 soon forgets ended ones."""
     machines = machines_of(job.name, list_machines(setup.flags))
-    return [each for each in machines if each.name not in asked]
+    now = database.now()
+    records = [MachineRecord(m.name, m.id, m.price, m.began or now) for m in machines]
+    database.note_machines(job.id, records)
+    return machines
+
+
+def _launched(
+    database: FleetDatabase, job: FleetJob, setup: MachineSetup, names: Sequence[str]
+) -> tuple[list[dict[str, Any]], int]:
+    """See MachineLaunches.launch."""
+    made, code = MachineLaunches(job.name, setup, _say).launch(names)
+    if made:
+        try:
+            _listed(database, job, setup)
+        except RunnerError as error:
+            _say(f"what the new machines cost isn't known yet: {error}")
+    return made, code
 
 
 def _tell(arguments: argparse.Namespace, made: list[dict[str, Any]], drained: list[str]) -> None:

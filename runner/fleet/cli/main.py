@@ -23,6 +23,7 @@ COMMANDS = {
     "worker_commands": ("worker", "workers", "migrate"),
     "task_commands": ("status", "logs", "tasks"),
     "machine_commands": ("up", "scale", "drain"),
+    "report_command": ("report",),
 }
 """Which module of this folder has which commands, in the order of ``--help``."""
 

@@ -11,6 +11,7 @@ from runner.fleet.cli import fleet_settings
 from runner.fleet.cli.fleet_settings import add_database, environment, opened
 from runner.fleet.cli.tables import print_json, print_table
 from runner.fleet.job_views import JobProgress, progress
+from runner.fleet.machine_costs import cost_words
 from runner.fleet.records import FleetTask
 from runner.fleet.task_queue import of_job, send_unsent
 from runner.fleet.task_store import TaskStore, store_address
@@ -71,12 +72,13 @@ def _show(found: JobProgress) -> None:
         print(f"  Paused: {job.paused}")
     if job.max_running is not None:
         print(f"  At most {job.max_running} run at once: {backlog.running} do")
-    left = backlog.due + backlog.waiting + backlog.running
-    if left:
+    if left := backlog.left:
         eta = "-" if found.eta is None else format_duration(float(round(found.eta)))
-        print(f"  Left: {left} tasks; rate: {found.rate * 3600:.0f} an hour; time left: {eta}")
+        what = "task" if left == 1 else "tasks"
+        print(f"  Left: {left} {what}; rate: {found.rate * 3600:.0f} an hour; time left: {eta}")
     busy = sum(1 for each in found.workers if each.task is not None)
     print(f"  Workers: {len(found.workers)}, {busy} of them busy")
+    print(f"  {cost_words(found.cost)}")
     for worker in found.silent:
         what = f" with {worker.task_key}" if worker.task_key else ""
         print(f"  Silent: worker {worker.id} ({worker.name}){what}")
@@ -97,6 +99,11 @@ def _told(found: JobProgress) -> dict[str, Any]:
         "running": backlog.running,
         "tasks_per_hour": found.rate * 3600,
         "seconds_left": found.eta,
+        "dollars": found.cost.dollars,
+        "dollars_a_task": found.cost.a_task,
+        "dollars_at_least": found.cost.at_least,
+        "unpriced_workers": found.cost.unpriced,
+        "unheard_machines": found.cost.unheard,
         "workers": len(found.workers),
         "silent_workers": [each.name for each in found.silent],
         "failures": [

@@ -16,7 +16,7 @@ from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.manifests import source_address
 from runner.fleet.protocol import answers_within
 from runner.fleet.records import FleetJob, WorkerRecord
-from runner.fleet.task_document import document_of
+from runner.fleet.task_document import WORKER_FOLDER, document_of
 from runner.fleet.task_store import store_address
 from runner.model.printable import clean
 from runner.timestamps import rfc3339
@@ -107,7 +107,7 @@ def _setup(arguments: argparse.Namespace, found: FleetEnvironment) -> WorkerSetu
     from runner.fleet.worker import WorkerOptions
     from runner.fleet.worker_process import WorkerSetup
 
-    environ = dict(found.own)
+    environ = {**found.own, WORKER_FOLDER: os.getcwd()}
     region = arguments.region or found.region
     source = fleet_settings.source_bucket(arguments, found)
     for name, value in (("S3_SOURCE_BUCKET", source), ("AWS_REGION", region)):
