@@ -144,9 +144,12 @@ def test_real_workers_reach_the_target_and_a_task_has_its_cost(fleet: Fleet) -> 
     words = fleet.call("scale", "--job", "j", "--target", "20s", "--dry-run").stderr
     found = re.search(r"24 tasks are left, one takes ([\d.]+) s.* (\d+) wanted", words, re.S)
     assert found is not None, words
-    mean, count = float(found[1]), int(found[2])
+    (done_so_far,) = (
+        each for each in fleet.database.views.totals(fleet.job.id) if each.state is TaskState.DONE
+    )
+    mean, count = done_so_far.mean_ms / 1000, int(found[2])
+    assert found[1] == f"{mean:.1f}"
     assert count == math.ceil(24 / math.floor(20 / mean))
-    assert 3 <= count <= 4, "as the machine is loaded, 6 to 9 tasks of 2 s fit"
     began = fleet.database.now()
     env = {**fleet.laptop.env, "RUNNER_FLEET": fleet.url}
     running = [
