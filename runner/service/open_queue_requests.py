@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
-from runner.core.states import PENDING, WAITING, JobState, QueueState
+from runner.core.states import PENDING, JobState, QueueState
 from runner.errors import ConflictError, NotFoundError, UsageError
 from runner.model.fields import ID_PATTERN
 from runner.model.messages import quoted
@@ -233,7 +233,6 @@ def _view(job: JobSpec, state: JobState) -> dict[str, Any]:
     return {
         **job_view(job.job_id, state),
         "result_paths": [each.path for each in job.result_paths],
-        "waiting": state.status in WAITING,
         **more,
     }
 

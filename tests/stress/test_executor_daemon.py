@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
+import random
 import shutil
 import signal
 import subprocess
@@ -19,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scale import SEED
 from world import World
 
 from runner import Executor, JobError, JobFuture
-from runner.errors import ConflictError, LockedError, UnreachableError
+from runner.control.protocol import Peer
+from runner.control.server import Server
+from runner.errors import ConflictError, LockedError, UnreachableError, UsageError
 
 PATIENCE = 60
 
@@ -150,6 +155,27 @@ def test_without_a_daemon_it_is_said_how_to_start_one(world: World) -> None:
         Executor(targets={"daemon": {"socket": "x", "state_dir": "y"}})
 
 
+def test_an_older_daemon_is_told_of_as_such(tmp_path: Path) -> None:
+    """People would look for a mistake in their program."""
+
+    async def answer(message: dict[str, Any], peer: Peer) -> dict[str, Any]:
+        if message["request"] != "ping":
+            raise UsageError(f'unknown request "{message["request"]}"')
+        return {"version": "0.0.9", "pid": os.getpid(), "state_dir": str(tmp_path)}
+
+    async def open_one() -> None:
+        server = Server(answer, tmp_path / "runner.sock", mode=0o600, may_act=True)
+        await server.start()
+        try:
+            socket = str(tmp_path / "runner.sock")
+            await asyncio.to_thread(Executor, target="daemon", socket=socket)
+        finally:
+            await server.close()
+
+    with pytest.raises(UnreachableError, match=r"is of an older version.* restart it"):
+        asyncio.run(open_one())
+
+
 # -- the Executor goes away --------------------------------------------------------------------
 
 
@@ -185,6 +211,57 @@ def test_an_executor_that_is_killed_leaves_its_queue_to_the_next(world: World) -
         assert local.submit(int).result(PATIENCE) == 0
     with pytest.raises(ConflictError, match="is the daemon's"):
         Executor(1, state_dir=world.state, name="mine")
+
+
+PROGRAM = """
+import sys, time
+from runner import Executor
+
+def mark(path, word):
+    with open(path, "a") as file:
+        file.write(word + "\\n")
+    time.sleep(0.3)
+
+socket, name, marks = sys.argv[1:]
+ex = Executor(3, target="daemon", socket=socket, name="mine", on_exit="detach")
+for number in range(20):
+    word = f"{name}.{number}"
+    if number % 2:
+        ex.submit_command(f"echo {word} >> {marks}; sleep 0.1")
+    else:
+        ex.submit(mark, marks, word)
+    time.sleep(0.02)
+time.sleep(600)
+"""
+
+
+def test_whoever_is_killed_when_each_job_that_is_there_runs_once(
+    world: World, scaled: Callable[[int], int]
+) -> None:
+    """Between a program and a daemon that both may die a job would be lost, or run twice."""
+    draw = random.Random(f"{SEED}/executor-and-daemon")
+    daemon = world.daemon()
+    socket, marks = str(world.run_dir / "runner.sock"), world.home / "marks"
+    for number in range(scaled(8)):
+        words = [sys.executable, "-c", PROGRAM, socket, str(number), str(marks)]
+        with subprocess.Popen(words) as program:
+            time.sleep(draw.uniform(0.5, 3))  # reason: the moment is what is drawn
+            if draw.random() < 0.5:
+                kill(daemon)
+                daemon = world.daemon()
+                time.sleep(draw.uniform(0, 0.5))  # reason: the same
+            program.kill()
+            program.wait()
+        if draw.random() < 0.5:
+            kill(daemon)
+            daemon = world.daemon()
+    with on(world, 3, name="mine") as ex:
+        answer = world.ask("status", queue="mine", limit=500)
+        jobs = [each["job_id"] for each in answer.get("jobs", ())]
+        for each in jobs:
+            ex.attach(each).result(PATIENCE)
+    told = marks.read_text().split() if marks.exists() else []
+    assert len(told) == len(set(told)) == len(jobs)
 
 
 def test_an_idle_queue_is_closed_and_opened_by_the_next_job(world: World) -> None:

@@ -66,6 +66,14 @@ def test_jobs_are_added_once_and_told_of(world: World) -> None:
         ended |= {j["job_id"]: j for j in told["changes"] if j["status"] == "completed"}
     assert ended["a"]["exit_code"] == 0 and told["run_id"] == first["run_id"]
     assert (world.logs / "queues/once/jobs/a-stdout.log").read_text() == "{{x}} 42\n"
+    assert world.ask("close", queue="once")["ok"]
+    world.ask("wait", queue="once", timeout=20)
+    stored = world.ask("changes", queue="once", after=0)
+    assert {each["job_id"] for each in stored["changes"]} == {"a", "b", "c"}
+    assert stored["after"] >= after and stored["status"] == "completed"
+    one = world.ask("changes", queue="once", jobs=["b", "nothing"])["changes"]
+    assert [(each["job_id"], each["status"]) for each in one] == [("b", "completed")]
+    assert world.ask("result_files", queue="once", job="a")["files"] == []
 
 
 def test_an_open_queue_is_shown_and_closed(world: World) -> None:
