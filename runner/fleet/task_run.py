@@ -166,8 +166,8 @@ class TaskRun:
         # After a power cut nothing here is looked at: the task begins anew, or from its store.
         repository = QueueRepository(settings.state_dir, settings.log_dir, durable=False)
         repository.create(document, "run", anonymous=False)
-        entry = repository.find(queue_id)
         if self._task.run != self._task.epoch:
+            entry = repository.find(queue_id)
             with suppress(StoreError):  # it begins anew then, in the same folder
                 found = resume_from_store.find(repository, entry, store, self._say)
                 if found is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from fleet_rig import BenchFleet, postgres, sqs
+from cases import timed
+from fleet_rig import FLEET, BenchFleet, postgres, sqs
 from measure import Report, median, until
 
 from runner.fleet.database import FleetDatabase, open_database
@@ -178,9 +180,22 @@ def _children(pid: int) -> list[str]:
     return found
 
 
+def start_up(report: Report, root: Path) -> None:
+    """Commands that look, with the embedded database, against a bare interpreter."""
+    fleet = BenchFleet(root / "start", str(root / "start/fleet"))
+    fleet.create()
+    bare = [sys.executable, "-c", "pass"]
+    env = {**fleet.env, "PYTHONDONTWRITEBYTECODE": ""}
+    for bound, words in ((5, ["--version"]), (12, ["jobs", "list", "--json"]),
+                         (16, ["jobs", "list"])):  # fmt: skip
+        ratios = [timed([*FLEET, *words], env) / timed(bare, env) for _ in range(15)]
+        report.add(f"runner-fleet {' '.join(words)}, of a bare python", median(ratios), bound, "×")
+
+
 CASES: dict[str, Callable[[Report, Path], None]] = {
     "fleet-enqueue": enqueue,
     "fleet-stats": stats,
     "fleet-claims": claims,
     "fleet-idle": idle,
+    "fleet-start": start_up,
 }

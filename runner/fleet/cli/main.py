@@ -91,6 +91,8 @@ def parser(prog: str = "runner-fleet", command: str | None = None) -> FleetParse
     )
     made.add_argument("--version", "-V", action="version", version=f"runner {__version__}")
     nouns = made.add_subparsers(metavar="COMMAND", required=True)
+    if command in ("--version", "-V"):
+        return made
     only = [module for module, commands in COMMANDS.items() if command in commands]
     for module in only or COMMANDS:
         import_module(f"runner.fleet.cli.{module}").configure(nouns)
