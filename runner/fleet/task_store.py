@@ -130,7 +130,7 @@ class TaskStore:
         key = f"{folder_of(task)}/{MARKER}"
         try:
             if (folder := self._store.local_folder) is not None:
-                _create(Path(folder) / key, data)
+                _create(Path(folder), key, data)
             else:
                 self._store.swap_bytes(key, data, None)
         except (ChangedError, FileExistsError):
@@ -158,11 +158,14 @@ class TaskStore:
         self._store.close()
 
 
-def _create(path: Path, data: bytes) -> None:
-    """Make a file that is there whole or not at all. Raises FileExistsError, DiskError.
+def _create(root: Path, key: str, data: bytes) -> None:
+    """Make a file that is there whole or not at all, after a power cut too.
+
+    Raises FileExistsError, DiskError.
 
     ``swap_bytes`` of a folder relies on its caller's lock, and workers share none.
     """
+    path = root / key
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +175,8 @@ def _create(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(temporary, path)
-            sync_folder(path.parent)
+            for folder in Path(key).parents:  # the run's own store syncs nothing above itself
+                sync_folder(root / folder)
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError:
