@@ -27,6 +27,7 @@ from runner.api.executor_place import ExecutorPlace
 from runner.api.job_target import JobEnd, JobListener
 from runner.api.local_jobs import names_of
 from runner.api.session_target import SessionTarget
+from runner.api.shared_regions import SharedRegion
 from runner.api.tasks import CommandTask, FunctionTask, Task
 from runner.api.worker_archive import code_archive, worker_archive
 from runner.aws.batch import Batch
@@ -97,6 +98,7 @@ class BatchJobTarget(SessionTarget):
         self._manner: BatchManner
         self._store: ResultStore | None = None
         self._place: BatchRun | None = None
+        self._region: SharedRegion | None = None
         self.open()
 
     # -- for the session ---------------------------------------------------------------------
@@ -111,7 +113,9 @@ class BatchJobTarget(SessionTarget):
             check_same_place(entry, self._placement)
         check_place(entry, on_batch=True)
         want = StoreRequest(kept or self._new_store())
-        run = self._place = BatchRun(self._run_options(), self._settings)
+        every, events = self._options.get("every"), self._batch_settings.events
+        shared = self._region = SharedRegion(self.region or "", _say, every, events)
+        run = self._place = BatchRun(self._run_options(), self._settings, shared.region)
         run.say = _say
         assert entry.queue is not None and want.where is not None
         self._manner = BatchManner(
@@ -156,6 +160,8 @@ class BatchJobTarget(SessionTarget):
         self._threads.shutdown(wait=True, cancel_futures=not over)
         if self._place is not None:
             self._place.close()
+        if self._region is not None:
+            self._region.close()
         if self._store is not None:
             if over and not self._durable:
                 self._files_there.clear()
@@ -197,6 +203,11 @@ class BatchJobTarget(SessionTarget):
             return None
         place, _, told = faults[0].removeprefix("jobs[0].").partition(": ")
         return f'"{place.rpartition(".")[2]}": {told}'
+
+    def away(self, capabilities: Capabilities, *, function: bool) -> str | None:
+        """See JobTarget."""
+        assert self._region is not None
+        return self._region.region.health.away()
 
     # -- calls on their way ------------------------------------------------------------------
 
@@ -256,6 +267,8 @@ class BatchJobTarget(SessionTarget):
                     work()
                 except StoreError as error:
                     tries += 1
+                    if self._region is not None:
+                        self._region.region.health.silent(error)
                     if isinstance(error, RefusedError):
                         failed(error)
                         return

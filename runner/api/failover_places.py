@@ -107,8 +107,7 @@ class FailoverPlace:
         return PlaceView(self.name, refusal, away, self.load, self.reserve)
 
     def given(self, now: float) -> None:
-        """A job was given to it."""
-        self.load += 1
+        """A job is given to it."""
         if now < self._trial_until:
             self._trial_left = 0
 

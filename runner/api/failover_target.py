@@ -104,11 +104,29 @@ class FailoverTarget:
                     self._listener.started(job_id)
                 return
         row = self._spool.find(job_id)
-        place = None if row is None else self._board.place(row.place)
-        if row is None or place is None:
-            where = "" if row is None else f": it is at {row.place}, which this Executor hasn't"
-            raise NotFoundError(f"there is no job {quoted(job_id)} of target '{self.name}'{where}")
-        job = FailoverJob(isinstance(row.task, FunctionTask), turn=row.turn)
+        if row is None:
+            self._follow_older(job_id)
+            return
+        place = self._board.place(row.place)
+        if place is None:
+            where = f"it is at {row.place}, which this Executor hasn't"
+            raise NotFoundError(f"job {quoted(job_id)} can't be followed: {where}")
+        self._follow_at(
+            place, job_id, FailoverJob(isinstance(row.task, FunctionTask), turn=row.turn)
+        )
+
+    def _follow_older(self, job_id: str) -> None:
+        """A job of a time when its place was the whole target."""
+        for place in self._board.places:
+            try:
+                if place.target is not None:
+                    self._follow_at(place, job_id, FailoverJob(False))
+                    return
+            except NotFoundError:
+                continue
+        raise NotFoundError(f"there is no job {quoted(job_id)} of target '{self.name}'")
+
+    def _follow_at(self, place: FailoverPlace, job_id: str, job: FailoverJob) -> None:
         if place.target is None:
             place.waiting[job_id] = job
             return
@@ -116,6 +134,7 @@ class FailoverTarget:
         try:
             place.target.follow(inner_id(job_id, job.turn))
         except NotFoundError:
+            place.load -= 1
             self._board.drop(job_id)
             raise
 

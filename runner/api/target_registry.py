@@ -63,6 +63,10 @@ def _open_local(
 def _open_batch(
     place: ExecutorPlace, options: Mapping[str, Any], listener: JobListener
 ) -> JobTarget:
+    if "fallback" in options:
+        from runner.api.batch_places import open_places
+
+        return open_places(place, options, listener)
     from runner.api.batch_target import BatchJobTarget
 
     return BatchJobTarget(place, options, listener)

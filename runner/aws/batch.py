@@ -7,7 +7,7 @@ Thin: it knows neither our documents nor attempts. Facts: Batch API reference; B
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.aws.clients import make_client
@@ -34,10 +34,15 @@ Document = dict[str, Any]
 
 
 class Batch:
-    """One region. All calls block, and raise AwsError; it may be used by several threads."""
+    """One region. All calls block, and raise AwsError; it may be used by several threads.
 
-    def __init__(self, region: str | None = None) -> None:
+    ``failed`` hears of each call that fails, but for those of ``submit``."""
+
+    def __init__(
+        self, region: str | None = None, failed: Callable[[AwsError], None] = lambda error: None
+    ) -> None:
         self._region = region
+        self._failed = failed
         self._once: Any = None
         self._again: Any = None
 
@@ -150,6 +155,7 @@ class Batch:
         except AwsError as error:
             if error.kind is ErrorKind.EXPIRED:
                 self._again = None
+            self._failed(error)
             raise
 
     def _make(self, **options: int) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-FAILURES = 5
+FAILURES = 3
 """Calls that fail in a row until no more are made."""
 
 LASTING = 5.0
@@ -93,7 +93,7 @@ class CircuitBreaker:
         """A call got no answer; whether that has just opened a closed circuit."""
         self.why = why
         if self._until is not None:
-            if self._trying:  # else it began before the circuit was opened
+            if self._trying or now >= self._until:  # else it began before it was opened
                 self._trying = False
                 self._wait = min(self._longest, self._wait * 2)
                 self._until = now + self._wait

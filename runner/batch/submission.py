@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from runner.aws.batch import THROTTLED, Batch, may_have_happened
 from runner.aws.errors import AwsError, ErrorKind
 from runner.batch.attempt_records import AttemptRecords
+from runner.batch.circuit_breaker import Circuit, CircuitBreaker
 from runner.batch.names import MAX_OVERRIDES, MAX_SUBMISSION, overrides_length
 from runner.batch.rate import CallRate
 from runner.batch.records import BatchSubmission
-from runner.results.store import StoreError
+from runner.results.store import RefusedError, StoreError
 
 PER_SECOND = 40.0
 """SubmitJob: 50 a second for an account in a region (Batch User Guide, "Service quotas"), which is
@@ -107,20 +108,25 @@ class Submitter:
         records: AttemptRecords,
         definitions: DefinitionRegistry,
         rate: SharedRate,
+        health: RegionHealth,
         closed: threading.Event,
     ) -> None:
         self._batch = batch
         self._records = records
         self._definitions = definitions
         self._rate = rate
+        self._health = health
         self._closed = closed
 
     def submit(self, intended: Intended) -> SubmitAnswer:
         """Make the intent durable, and submit. Blocks; a throttled call is made again."""
+        if (wait := self._health.take()) is not None:
+            return NotSubmitted(self._health.away() or _TRIED, wait)
         try:
             self._records.put_submission(intended.token, intended.submission)
             revision = self._definitions.revision(intended.definition)
         except StoreError as error:
+            self._health.silent(error)
             return NotSubmitted(f"{error}")
         except AwsError as error:
             return _unsubmitted(error)
@@ -131,6 +137,7 @@ class Submitter:
             try:
                 job_id = self._batch.submit(request)
             except AwsError as error:
+                self._health.told(error)
                 if error.code in THROTTLED:
                     self._rate.throttled()
                     continue
@@ -142,6 +149,7 @@ class Submitter:
                         return NotSubmitted(str(error), 0.0)
                 return _unsubmitted(error)
             self._rate.went_well()
+            self._health.told(None)
             return JobSubmitted(job_id)
         return NotSubmitted(None, 0.0)
 
@@ -181,6 +189,58 @@ class SharedRate:
         """See CallRate."""
         with self._lock:
             self._rate.went_well()
+
+
+_TRIED = "one submission is made first, to see whether AWS Batch answers"
+
+
+class RegionHealth:
+    """Whether a region answers: a CircuitBreaker for several threads, with the clock's time."""
+
+    def __init__(
+        self, breaker: CircuitBreaker, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._breaker = breaker
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def take(self) -> float | None:
+        """None: a call is to be made now; else seconds until another try, with some jitter."""
+        with self._lock:
+            now = self._clock()
+            if self._breaker.take(now):
+                return None
+            return self._breaker.wait(now) + random.uniform(0, AGAIN_AFTER)
+
+    def away(self) -> str | None:
+        """Why nothing is to be submitted now; None: it may be."""
+        with self._lock:
+            now = self._clock()
+            if self._breaker.circuit(now) is not Circuit.OPEN:
+                return None
+            wait = self._breaker.wait(now)
+            return f"no answer: {self._breaker.why}; tried again in {wait:.0f} s"
+
+    def told(self, error: Exception | None) -> None:
+        """How a submission went: one that was throttled or refused was answered."""
+        if error is not None and is_silence(error):
+            self.silent(error)
+        else:
+            with self._lock:
+                self._breaker.succeeded()
+
+    def silent(self, error: Exception) -> None:
+        """How another call failed: that such calls are answered tells nothing of submissions."""
+        with self._lock:
+            if is_silence(error):
+                self._breaker.failed(self._clock(), str(error))
+
+
+def is_silence(error: Exception) -> bool:
+    """Whether a call has failed because a service wasn't there, or could not do it for now."""
+    if isinstance(error, AwsError):
+        return error.kind is ErrorKind.PASSING and error.code not in THROTTLED
+    return isinstance(error, StoreError) and not isinstance(error, RefusedError)
 
 
 def too_long(request: Mapping[str, Any]) -> str | None:

@@ -217,6 +217,7 @@ def test_jobs_go_to_the_least_loaded_region_or_to_the_one_that_is_named(world: W
     assert target.first_number() == 7
     world.eu.run_all()
     assert world.told.begun and world.told.ends.keys() == {*world.eu.jobs}
+    assert [each.load for each in target._board.places] == [2, 0]
     world.us.gone = "no answer"
     assert world.command(target) in world.eu.jobs
     with pytest.raises(TargetAwayError, match="us-east-1: no answer"):

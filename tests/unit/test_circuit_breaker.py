@@ -55,6 +55,8 @@ def test_calls_that_began_before_it_opened_change_nothing() -> None:
     for _ in range(100):
         assert not made.failed(1.0, "late")
     assert made.wait(0.0) == COOL
+    made.failed(COOL, "another call")  # nobody has tried it, and it is away still
+    assert made.circuit(COOL) is Circuit.OPEN and made.wait(COOL) == 2 * COOL
 
 
 Step = tuple[str, float]

@@ -110,7 +110,9 @@ class BatchPlace:
     def submitter(self, closed: threading.Event) -> Submitter:
         """What a session submits with, until it is closed."""
         region = self._region
-        return Submitter(self.batch, self.records, region.definitions, region.submits, closed)
+        return Submitter(
+            self.batch, self.records, region.definitions, region.submits, region.health, closed
+        )
 
     def close(self) -> None:
         """Give the store back. Blocks."""

@@ -1,7 +1,7 @@
 """AWS Batch in one region, as all sessions of a process use it together.
 
 Owns what must not be had twice: the client with its connections, the poller, the definitions that
-are known to be there, and the rate of submissions.
+are known to be there, the rate of submissions, and whether there are answers at all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from runner.aws.batch import Batch
 from runner.aws.sqs import Sqs
+from runner.batch.circuit_breaker import CircuitBreaker
 from runner.batch.doorbell import Doorbell
 from runner.batch.poller import EVERY, PER_SECOND, Poller
 from runner.batch.submission import PER_SECOND as SUBMITS_PER_SECOND
-from runner.batch.submission import DefinitionRegistry, SharedRate
+from runner.batch.submission import DefinitionRegistry, RegionHealth, SharedRate
 
 JOIN = 2.0
 """Seconds that a call under way is waited for at the end: it may hang."""
@@ -35,7 +36,8 @@ class BatchRegion:
         submits_per_second: float = SUBMITS_PER_SECOND,
         events: str | None = None,
     ) -> None:
-        self.batch = Batch(name)
+        self.health = RegionHealth(CircuitBreaker())
+        self.batch = Batch(name, self.health.silent)
         self.poller = Poller(self.batch.describe, say, every=every, per_second=looks_per_second)
         self.definitions = DefinitionRegistry(self.batch)
         self.submits = SharedRate(submits_per_second, burst=max(1.0, submits_per_second / 2))
