@@ -3,7 +3,7 @@
 A call is beside the runs of its task, a result in the run that made it.
 
     _items/<job id>/call                        what is called
-    _items/<job id>/<run>/call/result.<n>       what its n-th attempt gave
+    _items/<job id>/<run>/kept/result.<n>       what its n-th attempt gave
     _items/<job id>/<run>/jobs/<job id>/…       logs, and files that a command made
     _code/<sha256>.zip                          modules that calls import from
 """
@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.api.fleet_worker import result_key
+from runner.api.fleet_worker import result_name
 from runner.api.job_errors import PayloadError
 from runner.api.job_files import OUTPUT_KEPT
 from runner.api.job_target import CommandOutput
@@ -32,6 +33,7 @@ from runner.api.payload import (
 )
 from runner.api.tasks import PayloadReference
 from runner.errors import NotFoundError
+from runner.fleet.task_run import KEPT_KEY
 from runner.fleet.task_store import item_folder
 from runner.model.call_names import REFUSED_SUFFIX
 from runner.model.settings import Settings
@@ -82,9 +84,11 @@ class FleetFiles:
 
     def result(self, job_id: str, run: int, attempt: int) -> PickledPayload | None:
         """What a call gave; None: nothing. Raises PayloadError."""
-        key = f"{item_folder(job_id)}/{run}/{result_key(attempt)}"
-        if (raw := self._store.get_bytes(key)) is not None:
-            return read_stream(io.BytesIO(raw), f"{self.where}/{key}", (RESULT, ERROR))
+        key = f"{item_folder(job_id)}/{run}/{KEPT_KEY}/{result_name(attempt)}"
+        with tempfile.TemporaryFile() as file:  # of any size, where get_bytes has a limit
+            if self._store.get_file(key, file.fileno()):
+                file.seek(0)
+                return read_stream(file, f"{self.where}/{key}", (RESULT, ERROR))
         if (refused := self._store.get_bytes(f"{key}{REFUSED_SUFFIX}")) is not None:
             raise PayloadError(refused.decode(errors="replace"))
         return None

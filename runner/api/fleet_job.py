@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from runner.api.command_result import COMPLETED, FAILED, TIMED_OUT
-from runner.api.fleet_worker import CALL, CODE
+from runner.api.fleet_worker import CALL, CODE, FETCHED_CALL, FETCHED_CODE
 from runner.api.job_target import JobEnd
 from runner.api.local_jobs import job_of
 from runner.api.tasks import FunctionTask, Task
@@ -24,7 +24,9 @@ from runner.fleet.task_document import ITEM_FIELDS
 from runner.fleet.task_news import EndedTask
 from runner.fleet.task_outcome import TaskOutcome
 from runner.model.messages import quoted
+from runner.model.queue import InputSpec
 from runner.model.serialization import dump_job
+from runner.results.stores import is_s3
 
 TEMPLATE = json.dumps(
     {
@@ -126,10 +128,15 @@ def item_of(task: Task, code: str | None) -> TaskItem:
     params: dict[str, str] = {}
     if isinstance(task, FunctionTask):
         params[CALL] = f"{task.payload.sha256} {task.payload.where}"
+        wanted = {task.payload.where: FETCHED_CALL}
         if code is not None:
             params[CODE] = code
+            wanted[code] = FETCHED_CODE
+        # The engine fetches them: its worker is connected to S3, and a call's process is not.
+        inputs = tuple(InputSpec(s3, path) for s3, path in wanted.items() if is_s3(s3))
         # The template says what is run, and by which shell.
-        spec = replace(spec, placement=spec.placement._replace(shell=None))
+        placement = spec.placement._replace(shell=None)
+        spec = replace(spec, placement=placement, input_paths=inputs)
     else:
         # What a command did not make is no failure of its own: its result says what there is.
         optional = tuple(replace(each, optional=True) for each in spec.result_paths)

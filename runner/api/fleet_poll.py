@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 from runner.api.fleet_job import FollowedTask, end_of
 from runner.api.job_target import JobListener
+from runner.errors import NotFoundError
 from runner.fleet.database import FleetDatabase
 from runner.fleet.protocol import LONGEST_BEAT
 from runner.fleet.records import FleetJob, TaskState
 from runner.fleet.task_news import EndedTask
+from runner.model.messages import quoted
 
 SHORTEST, LONGEST = 0.05, 1.0
 """Seconds between two looks."""
@@ -37,7 +39,8 @@ _log = logging.getLogger("runner.executor")
 
 class FleetPoll:
     """For the target's thread. ``followed``: the tasks, by their keys; those that have ended are
-    taken out and told to the listener; ``ended`` is called with each before. ``hint``: how to start
+    taken out and told to the listener; ``ended`` is called with each before. ``enqueued``: the keys
+    of those that are in the database. ``hint``: how to start
     a worker, "" where the Executor has its own."""
 
     def __init__(
@@ -47,6 +50,7 @@ class FleetPoll:
         followed: dict[str, FollowedTask],
         listener: JobListener,
         ended: Callable[[EndedTask, FollowedTask], None],
+        enqueued: Callable[[], list[str]],
         hint: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,6 +59,7 @@ class FleetPoll:
         self._followed = followed
         self._listener = listener
         self._ended = ended
+        self._enqueued = enqueued
         self._hint = hint
         self._clock = clock
         self._looked: float | None = None
@@ -85,7 +90,9 @@ class FleetPoll:
         news, job = self._database.news, self._job.id
         ended = news.ended_within(job, now - self._looked + OVERLAP)
         if now >= self._check_at:
-            ended = [*ended, *news.ended_among(job, list(self._followed))]
+            keys = self._enqueued()
+            ended += news.ended_among(job, keys)
+            self._tell_missing(news.missing_among(job, keys))
             self._check_at = now + CHECK_EVERY
         self._looked = now
         found = self._tell_started()
@@ -104,6 +111,8 @@ class FleetPoll:
         if followed is None:
             return False
         self._ended(task, followed)
+        if task.epoch and not followed.started:  # it began and ended between two looks
+            self._listener.started(task.key)
         self._listener.ended(end_of(task, followed))
         return True
 
@@ -115,6 +124,12 @@ class FleetPoll:
                 followed.started = found = True
                 self._listener.started(key)
         return found
+
+    def _tell_missing(self, keys: list[str]) -> None:
+        told = f"fleet job {quoted(self._job.name)} was deleted, and all its tasks"
+        for key in keys:
+            if self._followed.pop(key, None) is not None:
+                self._listener.refused(key, NotFoundError(told))
 
     def _note(self, now: float) -> None:
         """Nothing happens: say what a person has to do about it."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from runner.api.capabilities import Capabilities
 from runner.api.fleet_files import FleetFiles
-from runner.api.fleet_job import FollowedTask, item_of, status_of
+from runner.api.fleet_job import FollowedTask, found_job, item_of, status_of
 from runner.api.fleet_poll import FleetPoll, is_over
 from runner.api.fleet_workers import LocalWorkers
 from runner.api.job_target import CommandOutput, JobEnd, JobListener
@@ -96,7 +96,7 @@ class FleetTarget:
         self._again_at = self._send_at = 0.0
         hint = "" if place.workers is not None else place.hint
         self._poll = FleetPoll(
-            self._database, self._job, self._followed, listener, self._on_end, hint
+            self._database, self._job, self._followed, listener, self._on_end, self._enqueued, hint
         )
         self._thread = threading.Thread(target=self._run, name=f"runner-{name}", daemon=True)
         self._thread.start()
@@ -163,8 +163,10 @@ class FleetTarget:
             items = [self._incoming.popleft() for _ in range(min(AT_ONCE, len(self._incoming)))]
             try:
                 self._database.tasks.enqueue(self._job.id, items)
-            except BaseException:
+            except BaseException as error:
                 self._incoming.extendleft(reversed(items))
+                if not isinstance(error, DatabaseAwayError):
+                    self._check_job()
                 raise
             self._unsent = self._place.queue is not None
             self._poll.soon()
@@ -176,6 +178,18 @@ class FleetTarget:
         except AwsError as error:
             self._send_at = time.monotonic() + AWAY
             _log.warning("messages could not be sent, tried again: %s", error)
+
+    def _check_job(self) -> None:
+        """Raise NotFoundError if the job was deleted: no task of it can be added."""
+        found = found_job(self._database, self._job.name)
+        if found is None or found.id != self._job.id:
+            raise NotFoundError(f"fleet job {quoted(self._job.name)} was deleted")
+
+    def _enqueued(self) -> list[str]:
+        """The followed tasks that are in the database: in this thread nothing is in between."""
+        followed = list(self._followed)
+        waiting = {item.key for item in list(self._incoming)}
+        return [key for key in followed if key not in waiting]
 
     def _on_end(self, task: EndedTask, followed: FollowedTask) -> None:
         if task.outcome is not None:

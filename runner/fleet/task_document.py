@@ -34,6 +34,9 @@ ITEM_FIELDS = "RUNNER_TASK_FIELDS"
 """An item's parameter that is no variable: fields of the template's first job, JSON, in place of
 those that it has. No item of the command line has it."""
 
+KEEP = "RUNNER_TASK_KEEP"
+"""The variable that names ``kept_folder``."""
+
 _SECRET = re.compile(r"(BEC_SQL_|BEC_DATABASE$|PG[A-Z]|DATABASE_URL$|RUNNER_FLEET)")
 """Variables that say how the fleet's database is reached."""
 
@@ -153,12 +156,10 @@ def environment_of(
     folder: Path,
     environ: Mapping[str, str],
     model: str | None,
-    results: str,
 ) -> dict[str, str]:
     """What its commands find: the worker's own, less what is secret, and the task's.
 
-    ``folder``: where its configuration is written, and its metrics are read. ``results``: the
-    address of the run's own store.
+    ``folder``: where its configuration is written, and its metrics are read.
     """
     base = callers(given(environ))
     found = {name: value for name, value in base.items() if not _SECRET.match(name)}
@@ -169,9 +170,10 @@ def environment_of(
         "RUNNER_TASK_CONFIG": str(config_file(folder)),
         "RUNNER_TASK_METRICS": str(metrics_file(folder)),
         "RUNNER_TASK_JOB": job.name,
-        "RUNNER_TASK_RESULTS": results,
         "RUNNER_PYTHON": sys.executable,
     }
+    if job.options.keeps_outcomes:
+        found[KEEP] = str(kept_folder(folder))
     if job.options.manifest_key is not None:
         found["RUNNER_TASK_MANIFEST"] = str(manifest_file(folder))
     if model is not None:
@@ -187,6 +189,11 @@ def config_file(folder: Path) -> Path:
 def manifest_file(folder: Path) -> Path:
     """The task's manifest, as it was fetched."""
     return folder / "manifest"
+
+
+def kept_folder(folder: Path) -> Path:
+    """What a task leaves here is stored with its run, if its job keeps outcomes, of any kind."""
+    return folder / "kept"
 
 
 def metrics_file(folder: Path) -> Path:

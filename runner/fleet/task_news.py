@@ -7,7 +7,7 @@ be a moment after the time it holds, so a client asks for some seconds more than
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runner.errors import RecordError
@@ -50,17 +50,23 @@ class TaskNews:
         )
         return [_ended(row) for row in rows]
 
-    def ended_among(self, job: int, keys: Sequence[str]) -> Iterable[EndedTask]:
+    def ended_among(self, job: int, keys: Sequence[str]) -> list[EndedTask]:
         """Those of these tasks that are over."""
+        return [_ended(row) for row in self._named(_COLUMNS, _ENDED, job, keys)]
+
+    def missing_among(self, job: int, keys: Sequence[str]) -> list[str]:
+        """Those of these tasks that are not there: their job was deleted."""
+        there = {row[0] for row in self._named("task_key", "true", job, keys)}
+        return [key for key in keys if key not in there]
+
+    def _named(self, columns: str, which: str, job: int, keys: Sequence[str]) -> Iterator[Row]:
         for start in range(0, len(keys), AT_ONCE):
             named = {f"key{at}": key for at, key in enumerate(keys[start : start + AT_ONCE])}
-            rows = self._sql.query(
-                f"""SELECT {_COLUMNS} FROM task_executions
-                WHERE job_id = :job AND {_ENDED}
-                  AND task_key IN ({", ".join(f":{name}" for name in named)})""",
+            yield from self._sql.query(
+                f"""SELECT {columns} FROM task_executions WHERE job_id = :job AND {which}
+                AND task_key IN ({", ".join(f":{name}" for name in named)})""",
                 {"job": job, **named},
             )
-            yield from map(_ended, rows)
 
     def running(self, job: int) -> list[str]:
         """The keys of the tasks that run now."""

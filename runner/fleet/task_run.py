@@ -26,6 +26,7 @@ from runner.fleet.task_document import (
     config_file,
     document_of,
     environment_of,
+    kept_folder,
     manifest_file,
     metrics_file,
 )
@@ -46,6 +47,10 @@ LARGEST_METRICS = 1 << 20
 
 _OWN_ENDS = (QueueStatus.COMPLETED, QueueStatus.FAILED)
 """Nobody has ended it before its time."""
+
+
+KEPT_KEY = "kept"
+"""Below this, in the store of its run, is what a task kept."""
 
 
 class WorkerUnableError(RunnerError):
@@ -127,6 +132,8 @@ class TaskRun:
         try:
             self._folder.mkdir(parents=True)
             config_file(self._folder).write_text(self._job.config)
+            if self._job.options.keeps_outcomes:
+                kept_folder(self._folder).mkdir()
             if manifest is not None:
                 manifest_file(self._folder).write_bytes(manifest)
             end = asyncio.run(self._work(document, store))
@@ -160,7 +167,7 @@ class TaskRun:
             run_dir=folder / "run",
         )
         environment = environment_of(
-            self._job, self._task, folder, self._place.environ, self._place.model, store.describe()
+            self._job, self._task, folder, self._place.environ, self._place.model
         )
         context = RunContext(environment, None, results=store, forkers=self._place.forkers)
         # After a power cut nothing here is looked at: the task begins anew, or from its store.
@@ -181,15 +188,28 @@ class TaskRun:
             status = await session.run()
             end = _end_of(session, status)
             if self._job.options.keeps_outcomes and status in _OWN_ENDS:
-                self._outcome = outcome_of(self._task.run, session.scheduler.jobs)
-                if not session.engine.exit_incomplete:
-                    end = replace(end, kind=TaskEndKind.SUCCEEDED)
+                end = await self._keep_outcome(session, end, store)
             if end.kind is TaskEndKind.FAILED and session.engine.exit_incomplete:
                 await asyncio.to_thread(self._check, store)
             return end
         finally:
             self._session = None
             session.close()
+
+    async def _keep_outcome(self, session: Session, end: TaskEnd, store: ResultStore) -> TaskEnd:
+        """Whatever it is, the task has come to it: it is done, if all of it could be stored."""
+        try:
+            await asyncio.to_thread(self._store_kept, store)
+        except StoreError as error:
+            return TaskEnd(TaskEndKind.FAILED, str(error))
+        self._outcome = outcome_of(self._task.run, session.scheduler.jobs)
+        if session.engine.exit_incomplete:
+            return end
+        return replace(end, kind=TaskEndKind.SUCCEEDED)
+
+    def _store_kept(self, store: ResultStore) -> None:
+        for path in kept_folder(self._folder).iterdir():
+            store.put_bytes(f"{KEPT_KEY}/{path.name}", path.read_bytes(), durable=True)
 
     def _check(self, store: ResultStore) -> None:
         """Raise UsageError where it is the store that can't be written to."""

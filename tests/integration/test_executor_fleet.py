@@ -17,7 +17,7 @@ import pytest
 from runner import Executor, JobError
 from runner.api import fleet_poll
 from runner.api.fleet_job import next_session
-from runner.errors import ConflictError, NotFoundError
+from runner.errors import ConflictError, NotFoundError, RunnerError
 from runner.fleet.connection import DatabaseAwayError
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.records import FleetTask, JobOptions, Metrics, TaskItem
@@ -262,7 +262,8 @@ def test_the_database_alone_tells_what_ended(address: str) -> None:
     assert found[0].outcome is None and "the metrics of task a0" in (found[0].error or "")
     assert database.news.ended_within(job.id, -60.0) == []
     named = database.news.ended_among(job.id, [f"{name}{at}" for at in range(900) for name in "ab"])
-    assert [each.key for each in named] == ["a0", "a3"]
+    assert sorted(each.key for each in named) == ["a0", "a3"]
+    assert database.news.missing_among(job.id, ["a0", "x", "b1"]) == ["x", "b1"]
     assert not list(database.news.ended_among(jobs[1].id, ["a0"]))
     database.close()
 
@@ -285,3 +286,17 @@ def test_two_sessions_never_have_one_number(address: str) -> None:
     assert sorted(numbers) == list(range(1, 21))
     assert database.job("j").config == '{"mine": 1, "executor_sessions": 20}'
     database.close()
+
+
+def test_a_job_that_is_deleted_leaves_no_future_waiting(
+    ex: Executor, player: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Futures of tasks that are gone, and all that are submitted after it, would wait for ever."""
+    monkeypatch.setattr(fleet_poll, "CHECK_EVERY", 0.2)
+    future = ex.submit_command("true")
+    until(lambda: player.database.views.backlog(player.job).due)
+    player.database.delete_job(player.job)
+    with pytest.raises(NotFoundError, match='fleet job "j" was deleted'):
+        future.result(PATIENCE)
+    with pytest.raises(RunnerError, match="deleted"):
+        ex.submit_command("true").result(PATIENCE)

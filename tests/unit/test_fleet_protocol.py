@@ -138,9 +138,7 @@ def test_a_task_finds_its_item_and_no_secret(tmp_path: Path) -> None:
 
     job = FleetJob(1, "ldv1", "{}", JobOptions(command="true"))
     secret = {"BEC_SQL_PASSWORD": "s", "PGPASSWORD": "s", "RUNNER_FLEET": "postgresql://u:s@h/d"}
-    found = environment_of(
-        job, task("W/I", "W", "I"), tmp_path, {**secret, "PATH": "/bin"}, "/m", "/r"
-    )
+    found = environment_of(job, task("W/I", "W", "I"), tmp_path, {**secret, "PATH": "/bin"}, "/m")
     assert "s" not in found.values() and not any("u:s@h" in value for value in found.values())
     assert (found["W_ID"], found["I_ID"], found["TASK_ID"]) == ("W", "I", "7")
     assert (found["PATH"], found["RUNNER_MODEL_PATH"]) == ("/bin", "/m")

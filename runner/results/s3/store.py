@@ -88,6 +88,10 @@ class S3Store:
         prefix = self._calls.key(folder.removesuffix("/"))
         return S3Store(self._calls.bucket, prefix, self._options, self._calls.clients)
 
+    def beside(self, bucket: str) -> S3Store:
+        """All of another bucket, over the same connections."""
+        return S3Store(bucket, clients=self._calls.clients)
+
     def describe(self) -> str:
         return self._calls.describe()
 
