@@ -42,6 +42,7 @@ from runner.core.diagram import job_diagram, queue_diagram  # noqa: E402
 from runner.core.state_file import StateFile, StateFileArray, StateFileJob  # noqa: E402
 from runner.core.states import JobStatus, QueueStatus  # noqa: E402
 from runner.errors import ExitCode  # noqa: E402
+from runner.fleet.cli.main import parser as fleet_parser  # noqa: E402
 from runner.model.batch_settings import BatchSettings  # noqa: E402
 from runner.model.durations import format_duration  # noqa: E402
 from runner.model.schema import json_schema  # noqa: E402
@@ -206,6 +207,15 @@ def _flags(verb: str, parser: argparse.ArgumentParser, depth: int, about: str = 
     )
     usage = f"```text\n{_usage(verb, parser)}\n```"
     return "\n\n".join([f"{'#' * depth} runner {verb}", about, usage, *_flag_tables(parser)])
+
+
+def _fleet(parser: argparse.ArgumentParser | None = None, words: str = "") -> str:
+    """Each command of the fleet's, with its arguments and flags."""
+    parser = parser or fleet_parser()
+    if (below := subverbs_of(parser)) is not None:
+        return "\n\n".join(_fleet(each, f"{words} {name}") for name, each in below.items())
+    told = [" ".join((parser.description or "").split())] if parser.description else []
+    return "\n\n".join([f"### runner-fleet{words}", *told, *_flag_tables(parser)])
 
 
 def _batch_status() -> str:
@@ -486,6 +496,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cli.verbs": _verbs,
     "cli.flags": _command_line,
     "cli.batch-status": _batch_status,
+    "fleet.flags": _fleet,
     "settings": _settings,
     "settings.batch": _batch_settings,
     "state.queue": _state("state_queue", StateFile),

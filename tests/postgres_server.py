@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,41 @@ class PostgresServer:
         with self.connect() as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    @contextmanager
+    def tls(self, folder: Path) -> Iterator[Path]:
+        """It speaks TLS as ``localhost`` meanwhile; the file of its certificate."""
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+             "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "server.key",
+             "-out", "server.crt"],
+            cwd=self.data, check=True, capture_output=True,
+        )  # fmt: skip
+        for name in ("server.key", "server.crt"):
+            os.chmod(self.data / name, 0o600)
+            if os.geteuid() == 0:
+                shutil.chown(self.data / name, USER, USER)
+        certificate = folder / "root.crt"
+        certificate.write_bytes((self.data / "server.crt").read_bytes())
+        self._reload("ALTER SYSTEM SET ssl = on")
+        yield certificate
+        self._reload("ALTER SYSTEM RESET ssl")
+
+    @contextmanager
+    def checks_password_of(self, role: str) -> Iterator[None]:
+        """This role logs in over TLS with a clear password only, as RDS has it for IAM tokens."""
+        rules = self.data / "pg_hba.conf"
+        before = rules.read_text()
+        rules.write_text(f"hostssl all {role} all password\nhost all {role} all reject\n{before}")
+        self._reload("SELECT 1")
+        yield
+        rules.write_text(before)
+        self._reload("SELECT 1")
+
+    def _reload(self, statement: str) -> None:
+        with self.connect() as connection:
+            connection.execute(statement)
+            connection.execute("SELECT pg_reload_conf()")
 
     def close(self) -> None:
         """Stop it, and remove what it wrote."""

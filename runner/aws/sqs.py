@@ -24,9 +24,10 @@ BATCH = 10
 LARGEST = 1_048_576
 """Bytes of a message, and of all messages of a batch."""
 
+LONGEST_DELAY = 900
 LONGEST_POLL = 20
 LONGEST_VISIBILITY = 43_200
-"""Seconds; the second counts from when the message was received."""
+"""Seconds; the last counts from when the message was received."""
 
 STALE = frozenset(
     {"AWS.SimpleQueueService.MessageNotInflight", "MessageNotInflight", "ReceiptHandleIsInvalid",
@@ -204,6 +205,10 @@ class Sqs:
         more = {} if target is None else {"DestinationArn": target}
         answer = self._call("start_message_move_task", SourceArn=dead, **more)
         return str(part_of(answer, "StartMessageMoveTask", "TaskHandle"))
+
+    def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Any operation of boto3's client, as it is: its answer."""
+        return self._call(operation, **request)
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
         if self._client is None:

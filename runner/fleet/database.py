@@ -46,9 +46,11 @@ def open_database(address: str, patience: float | None = None) -> FleetDatabase:
     Raises UsageError for what can be neither.
     """
     if address.startswith(POSTGRES):
+        from runner.fleet.iam_login import split_login
         from runner.fleet.postgres_connection import PostgresConnection
 
-        return FleetDatabase(PostgresConnection(address, patience), None)
+        conninfo, login = split_login(address)
+        return FleetDatabase(PostgresConnection(conninfo, patience, login), None)
     if not address or "://" in address or "\0" in address:
         what = "a folder, or postgresql://USER@HOST/DATABASE"
         raise UsageError(f"the fleet's database: {quoted(address)} is not {what}")

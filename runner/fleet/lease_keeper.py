@@ -112,7 +112,7 @@ class LeaseKeeper:
             if held is not None:
                 before = self._clock()
                 if not self._database.tasks.extend(held.task, self._lease):
-                    return self._lose(held, "its lease was over: another worker may have it")
+                    return self._lose(held, "it was cancelled, or its lease was over")
                 held.until = before + self._lease
         except RunnerError as error:
             self._failed = f": {error}"

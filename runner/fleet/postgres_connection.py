@@ -23,6 +23,7 @@ from runner.fleet.connection import (
     SqlConnection,
     TablesLockedError,
 )
+from runner.fleet.iam_login import IamLogin
 
 CONNECT_TIMEOUT = 10
 """Seconds."""
@@ -46,7 +47,8 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class PostgresConnection:
-    """``conninfo``: a ``postgresql://`` URL, or keywords of libpq. ``patience``: seconds until a
+    """``conninfo``: a ``postgresql://`` URL. ``login``: a token for each connection is the
+    password. ``patience``: seconds until a
     call without an answer raises DatabaseAwayError; None: as long as the connection lives.
 
     TCP's own limits find a machine that is gone, but none that acknowledges and says nothing: a
@@ -55,8 +57,11 @@ class PostgresConnection:
 
     dialect = "postgresql"
 
-    def __init__(self, conninfo: str, patience: float | None = None) -> None:
+    def __init__(
+        self, conninfo: str, patience: float | None = None, login: IamLogin | None = None
+    ) -> None:
         self._conninfo = conninfo
+        self._login = login
         self._patience = patience
         self._connection: Any = None
         self._socket: socket.socket | None = None
@@ -71,8 +76,12 @@ class PostgresConnection:
                 raise UsageError(
                     "PostgreSQL needs psycopg: pip install 'queue-runner[fleet]'"
                 ) from None
+            secret: dict[str, Any] = (
+                {} if self._login is None else {"password": self._token(self._login)}
+            )
             self._connection = psycopg.connect(
                 self._conninfo,
+                **secret,
                 autocommit=True,
                 prepare_threshold=None,
                 connect_timeout=CONNECT_TIMEOUT,
@@ -90,6 +99,14 @@ class PostgresConnection:
             if self._patience is not None:
                 _WATCH.add(self)
         return self._connection
+
+    def _token(self, login: IamLogin) -> str:
+        from runner.aws.errors import AwsError
+
+        try:
+            return login.token()
+        except AwsError as error:
+            raise DatabaseAwayError(f"{self.describe()}: no IAM token: {error}") from error
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -160,7 +177,7 @@ class PostgresConnection:
 
     def another(self) -> SqlConnection:
         """See SqlConnection."""
-        return PostgresConnection(self._conninfo, self._patience)
+        return PostgresConnection(self._conninfo, self._patience, self._login)
 
     def abandon(self) -> None:
         """From the watching thread: a call that has waited longer than ``patience`` fails now."""

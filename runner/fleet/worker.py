@@ -187,18 +187,18 @@ class Worker:
         self._say(f"Processing message: {taken.message} for {what} {task.key}")
         job = self._patiently(lambda: self._database.job(self._job.name))
         run = TaskRun(job, task, self._place, self._say)
-        lost = threading.Event()
+        lost: list[str] = []
 
         def lose(reason: str) -> None:
-            lost.set()
+            lost.append(reason)
             run.kill(reason)
 
         keeper.hold(task, taken.since, lose, self._source.keeper(taken))
         self._step("held")
         try:
             end = self._end_of(job, task, run)
-            if lost.is_set() and end.kind is not TaskEndKind.SUCCEEDED:
-                end = TaskEnd(TaskEndKind.LOST, "its lease was over")
+            if lost and end.kind is not TaskEndKind.SUCCEEDED:
+                end = TaskEnd(TaskEndKind.LOST, lost[0])
             self._settle(taken, job, end)
         finally:
             keeper.let_go()

@@ -95,28 +95,10 @@ def test_it_works_behind_pgbouncer_in_transaction_mode(pgbouncer: str) -> None:
 @pytest.fixture
 def tls(postgres: Any, tmp_path: Path) -> Iterator[str]:
     """The address of a database that is reached over TLS, its certificate checked."""
-    data = postgres.data
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "server.key",
-         "-out", "server.crt"],
-        cwd=data, check=True, capture_output=True,
-    )  # fmt: skip
-    for name in ("server.key", "server.crt"):
-        os.chmod(data / name, 0o600)
-        if os.geteuid() == 0:
-            shutil.chown(data / name, "postgres", "postgres")
-    certificate = tmp_path / "root.crt"
-    certificate.write_bytes((data / "server.crt").read_bytes())
-    with postgres.connect() as connection:
-        connection.execute("ALTER SYSTEM SET ssl = on")
-        connection.execute("SELECT pg_reload_conf()")
     name = postgres.database().rpartition("/")[2]
-    more = f"sslmode=verify-full&sslrootcert={certificate}"
-    yield f"postgresql://postgres@localhost:{postgres.port}/{name}?{more}"
-    with postgres.connect() as connection:
-        connection.execute("ALTER SYSTEM RESET ssl")
-        connection.execute("SELECT pg_reload_conf()")
+    with postgres.tls(tmp_path) as certificate:
+        more = f"sslmode=verify-full&sslrootcert={certificate}"
+        yield f"postgresql://postgres@localhost:{postgres.port}/{name}?{more}"
 
 
 def test_it_works_over_tls_and_refuses_another_server(tls: str) -> None:

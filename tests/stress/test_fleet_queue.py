@@ -103,6 +103,7 @@ class Hand:
             self.queue, database, self.job.id, worker, LEASE, self.said.append
         )
         self.tasks = database.tasks
+        self.database = database
 
     def take(self, wait: float = 0.0) -> Any:
         return self.source.take(wait, threading.Event())
@@ -326,3 +327,43 @@ def test_a_worker_ends_with_the_guides_words(bec: Bec, hand: Hand, server: SqsSe
     ):
         assert line in told, told
     assert server.bodies("bec_ldv1_tasks") == []
+
+
+def test_doctor_tells_what_is_allowed(bec: Bec, hand: Hand, server: SqsServer) -> None:
+    """An administrator would give everything, or find out one by one; or a look do harm."""
+    bec("queue", "enqueue", "--job-name", "ldv1", "--volume", "W1,I1")
+    before = (server.bodies("bec_ldv1_tasks"), server.bodies("bec_ldv1_dlq"))
+    told = bec("doctor", "--job-name", "ldv1")
+    assert "ok    database" in told and "ok    ldv1: results" in told
+    assert told.count("all 8 permissions that workers need are there") == 2
+    for name in ("PurgeQueue", "StartMessageMoveTask", "ListQueues", "DeleteQueue"):
+        assert f"sqs:{name} is denied" in told, told
+    assert "`queue redrive` does without" in told and "fail" not in told
+    assert (server.bodies("bec_ldv1_tasks"), server.bodies("bec_ldv1_dlq")) == before
+    assert {each.state for each in hand.database.views.totals(1)} == {TaskState.PENDING}
+    server.allow_only({*GUIDES_ACTIONS, "PurgeQueue"})
+    told = bec("doctor", "--job-name", "ldv1")
+    assert "sqs:PurgeQueue is allowed: it makes `queue purge` one call" in told
+    assert (server.bodies("bec_ldv1_tasks"), server.bodies("bec_ldv1_dlq")) == before
+
+
+def test_doctor_names_what_is_denied(
+    bec: Bec, hand: Hand, server: SqsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker would end with the first call that is denied, and then with the next."""
+    server.allow_only(GUIDES_ACTIONS - {"ChangeMessageVisibility", "SendMessage"})
+    capsys.readouterr()
+    assert run_command(["doctor", "--json"], "bec") == 1
+    failed = [e for e in json.loads(capsys.readouterr().out) if e["grade"] == "fail"]
+    assert {each["check"] for each in failed} == {"ldv1: queue", "ldv1: dead letters"}
+    for each in failed:
+        assert each["says"] == "denied: sqs:SendMessage, sqs:ChangeMessageVisibility"
+
+
+def test_doctor_says_why_a_database_cannot_be_used(
+    bec: Bec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback, or silence, would be the answer to a wrong address."""
+    words = ["doctor", "--database", "postgresql://postgres@127.0.0.1:1/none"]
+    assert run_command(words, "bec") == 1
+    assert "fail  database  postgresql://127.0.0.1:1/none: " in capsys.readouterr().out

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.cli import options
-from runner.cli.show.text import clean
 from runner.errors import ExitCode, UsageError
 from runner.model.messages import quoted
 
@@ -46,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from runner.targets.ec2.account.doctor.findings import Grade
+    from runner.targets.ec2.account.doctor.findings import Grade, describe, format_findings
 
     kind = arguments.instance_type
     if kind is not None and not _TYPE.fullmatch(kind):
@@ -59,9 +57,9 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("--instance-type is about EC2: a compute environment names its own")
     found = _examine(arguments)
     if arguments.json:
-        print(json.dumps([_fields(each) for each in found]))
+        print(json.dumps([describe(each) for each in found]))
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(format_findings(found)))
     failed = any(each.grade is Grade.FAIL for each in found)
     return ExitCode.ERROR if failed else ExitCode.DONE
 
@@ -87,19 +85,3 @@ def _examine_batch(arguments: argparse.Namespace) -> Sequence[Finding]:
     flags = {name: getattr(arguments, name) for name in ("job_queue", "bucket", "image")}
     given = replace(given, **{name: value for name, value in flags.items() if value is not None})
     return examine_batch(region_of(arguments.region or given.region), given)
-
-
-def _fields(finding: Finding) -> dict[str, str]:
-    told = {"check": finding.check, "grade": finding.grade.value, "says": finding.says}
-    return told | ({"to_do": finding.todo} if finding.todo else {})
-
-
-def _lines(found: Sequence[Finding]) -> list[str]:
-    width = max(len(each.check) for each in found)
-    lines = []
-    for each in found:
-        lines.append(f"{each.grade.value:<4}  {each.check:<{width}}  {clean(each.says)}")
-        if each.todo:
-            lines.append(f"      {'':<{width}}  → {clean(each.todo)}")
-    counts = Counter(each.grade.value for each in found)
-    return [*lines, ", ".join(f"{counts[name]} {name}" for name in counts)]

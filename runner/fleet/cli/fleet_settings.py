@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from runner.errors import UsageError
 from runner.fleet.database import FleetDatabase, open_database
@@ -134,14 +134,20 @@ def address(arguments: argparse.Namespace, found: FleetEnvironment) -> str:
 
 
 def postgres_address(host: str, found: FleetEnvironment) -> str:
-    """Of the seed's five variables."""
+    """Of the seed's five variables, and three more about TLS and tokens."""
     port = found.get("SQL_PORT") or "5432"
     if not port.isdecimal():
         raise UsageError(f"BEC_SQL_PORT: {quoted(port)} is no port")
     user, password = found.get("SQL_USER") or "postgres", found.get("SQL_PASSWORD")
     secret = f":{quote(password, safe='')}" if password else ""
     name = found.get("SQL_DATABASE") or "pipeline_v1"
-    more = f"?sslmode={quote(mode, safe='')}" if (mode := found.get("SQL_SSLMODE")) else ""
+    query = {
+        "sslmode": found.get("SQL_SSLMODE"),
+        "sslrootcert": found.get("SQL_SSLROOTCERT"),
+        "iam": found.get("SQL_IAM"),
+    }
+    told = {key: value for key, value in query.items() if value}
+    more = f"?{urlencode(told, quote_via=quote, safe='')}" if told else ""
     return f"postgresql://{quote(user, safe='')}{secret}@{host}:{port}/{quote(name, safe='')}{more}"
 
 

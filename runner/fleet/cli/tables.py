@@ -51,6 +51,6 @@ def confirmed(question: str, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         from runner.errors import UsageError
 
-        raise UsageError(f"{question} needs --yes, for nobody can be asked here")
+        raise UsageError(f"it needs --yes, for nobody can be asked here: {question}")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

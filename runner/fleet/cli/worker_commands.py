@@ -1,4 +1,4 @@
-"""``worker``, ``workers list|show`` and ``migrate``."""
+"""``worker``, ``workers list|show``, ``migrate`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.fleet.cli.tables import print_json, print_table
 from runner.fleet.connection import schema_text
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.manifests import source_address
-from runner.fleet.protocol import answers_within
+from runner.fleet.protocol import ANSWER, answers_within
 from runner.fleet.records import FleetJob, WorkerRecord
 from runner.fleet.task_document import WORKER_FOLDER, document_of
 from runner.fleet.task_store import store_address
@@ -62,7 +62,12 @@ def configure(nouns: Any) -> None:
     migrate.add_argument(
         "--sql", action="store_true", help="print schema.sql for psql instead, and change nothing"
     )
-    for each, execute in ((listing, _list), (show, _show), (migrate, _migrate)):
+    what = "check what a fleet needs from here: database, results, permissions of its queues"
+    doctor = nouns.add_parser("doctor", help=what, description=what)
+    doctor.add_argument("--job-name", metavar="JOB", help="only this one (default: all)")
+    doctor.add_argument("--region", metavar="R", help="(default: BEC_REGION)")
+    verbs_of = ((listing, _list), (show, _show), (migrate, _migrate), (doctor, _doctor))
+    for each, execute in verbs_of:
         each.set_defaults(execute=execute)
         each.add_argument("--json", action="store_true", help="print JSON")
         add_database(each)
@@ -207,3 +212,27 @@ def _migrate(arguments: argparse.Namespace) -> int:
     else:
         print(f"✓ Migrated {where}: {', '.join(done) or 'it was up to date'}")
     return ExitCode.DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from runner.fleet.doctor import examine_database, examine_job
+    from runner.targets.ec2.account.doctor.findings import Grade, describe, format_findings
+
+    settings, environ = fleet_settings.settings(), environment()
+    database = open_database(fleet_settings.address(arguments, environ), ANSWER)
+    try:
+        found = examine_database(database)
+        if found[0].grade is not Grade.FAIL:
+            names = arguments.job_name
+            jobs = [database.job(names)] if names else database.jobs()
+            for job in jobs:
+                region = arguments.region or environ.region
+                found += examine_job(job, database, settings, region)
+    finally:
+        database.close()
+    if arguments.json:
+        print_json([describe(each) for each in found])
+    else:
+        print("\n".join(format_findings(found)))
+    failed = any(each.grade is Grade.FAIL for each in found)
+    return ExitCode.ERROR if failed else ExitCode.DONE

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from runner.errors import RunnerError
+from runner.model.printable import clean
 
 PATIENCE = 15.0
 """Seconds for all checks together."""
@@ -93,3 +95,21 @@ def _keep(found: dict[str, list[Finding]], name: str, check: Check) -> None:
         # A bug in a check, or a machine stranger than we thought: the others are worth reading.
         what = f"could not be looked at: {type(error).__name__}: {error}"
         found[name] = [warn(name, what, "please report it")]
+
+
+def describe(finding: Finding) -> dict[str, str]:
+    """For programs."""
+    told = {"check": finding.check, "grade": finding.grade.value, "says": finding.says}
+    return told | ({"to_do": finding.todo} if finding.todo else {})
+
+
+def format_findings(found: Sequence[Finding]) -> list[str]:
+    """For people: a line each, what to do below it, and how many there are of each grade."""
+    width = max(len(each.check) for each in found)
+    lines = []
+    for each in found:
+        lines.append(f"{each.grade.value:<4}  {each.check:<{width}}  {clean(each.says)}")
+        if each.todo:
+            lines.append(f"      {'':<{width}}  → {clean(each.todo)}")
+    counts = Counter(each.grade.value for each in found)
+    return [*lines, ", ".join(f"{counts[name]} {name}" for name in counts)]
