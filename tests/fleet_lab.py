@@ -149,9 +149,13 @@ class FleetLab:
 
     def where(self, key: str) -> str:
         """The id of the machine on which the run that counts was made."""
+        return self.result(key, "where").strip()
+
+    def result(self, key: str, name: str) -> str:
+        """A file of the run of a task that counts."""
         run = self.marker(key)["run"]
-        told = self.journey.cloud.get(f"queues/j/W/{key}/{run}/jobs/task/where") or b""
-        return told.decode().strip()
+        told = self.journey.cloud.get(f"queues/j/W/{key}/{run}/jobs/task/{name}") or b""
+        return told.decode()
 
     def said(self, there: CloudMachine) -> str:
         """What the worker of a machine has printed so far."""

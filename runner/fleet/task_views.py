@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from runner.fleet.connection import Row, SqlConnection
 from runner.fleet.records import Backlog, FleetTask, ReportedTask, StateTotals, TaskState
@@ -12,6 +13,17 @@ PAGE = 10_000
 """Rows of one look at very many."""
 
 _FAILED = "IN ('terminal_failed', 'retryable_failed')"
+
+_REPORTED = (
+    (f"t.state {_FAILED}", "AND t.id < :id", "t.id DESC"),
+    (
+        f"t.state NOT {_FAILED} AND t.done_at IS NOT NULL",
+        "AND (t.done_at, t.id) < (:ended, :id)",
+        "t.done_at DESC, t.id DESC",
+    ),
+    (f"t.state NOT {_FAILED} AND t.done_at IS NULL", "AND t.id < :id", "t.id DESC"),
+)
+"""Which, those before one, and their order. The second and the third go along an index."""
 
 _NEWEST = (
     ("t.state = 'running'", "t.started_at DESC, t.id DESC"),
@@ -107,27 +119,27 @@ class TaskViews:
         )
 
     def reported(self, job: int, limit: int) -> list[ReportedTask]:
-        """As a report has them, at most so many: the failed ones, then the newest."""
+        """As a report has them, at most so many: the failed ones, then those that ended otherwise,
+        the newest first, then the rest."""
         found: list[ReportedTask] = []
-        for some in (_FAILED, f"NOT {_FAILED}"):
-            last: int | None = None
+        for some, before, order in _REPORTED:
+            last: Mapping[str, Any] = {}
             while (left := min(PAGE, limit - len(found))) > 0:
-                older = "" if last is None else "AND t.id < :last"
                 rows = self._sql.query(
-                    f"""SELECT t.id, t.task_key, t.state, t.attempts, t.done_at,
+                    f"""SELECT t.id, t.done_at, t.task_key, t.state, t.attempts,
                         t.total_duration_ms, w.worker_name, t.error
                     FROM task_executions AS t LEFT JOIN workers AS w ON w.id = t.worker_id
-                    WHERE t.job_id = :job AND t.state {some} {older}
-                    ORDER BY t.id DESC LIMIT :limit""",
-                    {"job": job, "limit": left} | ({} if last is None else {"last": last}),
+                    WHERE t.job_id = :job AND {some} {before if last else ""}
+                    ORDER BY {order} LIMIT :limit""",
+                    {"job": job, "limit": left, **last},
                 )
                 found += [
                     ReportedTask(key, TaskState(state), attempts, moment(ended), took, worker, why)
-                    for _, key, state, attempts, ended, took, worker, why in rows
+                    for _, ended, key, state, attempts, took, worker, why in rows
                 ]
                 if len(rows) < left:
                     break
-                last = rows[-1][0]
+                last = {"id": rows[-1][0], "ended": rows[-1][1]}
         return found
 
     def newest_ends(self, job: int, count: int) -> list[TaskState]:

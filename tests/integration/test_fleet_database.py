@@ -12,9 +12,18 @@ from typing import Any
 import pytest
 
 from runner.errors import ConflictError, NotFoundError
+from runner.fleet import task_views
 from runner.fleet.connection import Row, migrations, schema_text
 from runner.fleet.database import FleetDatabase, open_database
-from runner.fleet.records import LOST_LIMIT, FleetTask, JobOptions, Metrics, TaskItem, TaskState
+from runner.fleet.records import (
+    LOST_LIMIT,
+    FleetTask,
+    JobOptions,
+    MachineRecord,
+    Metrics,
+    TaskItem,
+    TaskState,
+)
 
 LEASE = 60.0
 SMALL = ("CONSTANT", "due", "CTE", "(subquery")
@@ -202,6 +211,57 @@ def test_failed_tasks_are_redriven_and_cancelled_ones_enqueued_again(fleet: Flee
     assert fleet.take().attempts == 0
     assert tasks.cancel(fleet.job) == 1
     assert tasks.enqueue(fleet.job, [TaskItem.volume("W1", "I2")]).new == 1
+
+
+def test_failures_count_anew_when_a_job_is_resumed(fleet: Fleet) -> None:
+    """The next failure of a job that was mended would pause it again."""
+    fleet.add("I1", "I2", "I3")
+    for _ in range(2):
+        fleet.database.tasks.fail(fleet.take(), "bad", Metrics())
+    views = fleet.database.views
+    assert views.newest_ends(fleet.job, 9) == [TaskState.TERMINAL_FAILED] * 2
+    fleet.database.pause(fleet.job, None)
+    assert views.newest_ends(fleet.job, 9) == []
+    fleet.database.tasks.finish(fleet.take(), Metrics())
+    assert views.newest_ends(fleet.job, 9) == [TaskState.DONE]
+
+
+def test_machines_are_remembered_with_their_prices(fleet: Fleet) -> None:
+    """What a task costs would be known until EC2 forgets the machine; or a later look, at which no
+    price was told, erase it."""
+    database, now = fleet.database, fleet.database.now()
+    database.note_machines(fleet.job, [MachineRecord("m-1", "i-1", None, now - 60.0)])
+    database.note_machines(fleet.job, [MachineRecord("m-1", "i-1", 0.5, now)])
+    database.note_machines(fleet.job, [MachineRecord("m-1", "i-1", None, now)])
+    (found,) = database.machines(fleet.job)
+    assert (found.name, found.instance_id, found.price) == ("m-1", "i-1", 0.5)
+    assert found.launched_at == pytest.approx(now - 60.0, abs=2.0)
+    database.delete_job(fleet.job)
+    assert database.machines(fleet.job) == []
+
+
+def test_a_report_has_the_failed_tasks_first_and_no_more_than_asked(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed would be cut off where there are many tasks, or a task be told of twice."""
+    fleet.add(*(f"I{number}" for number in range(7)))
+    failed = fleet.take()
+    fleet.database.tasks.fail(failed, "bad", Metrics(3, 1, 20.0))
+    done = fleet.take()
+    fleet.database.tasks.finish(done, Metrics(4, 0, 30.0))
+    later = fleet.take()
+    fleet.database.tasks.finish(later, Metrics())
+    views = fleet.database.views
+    keys = [failed.key, later.key, done.key, *(f"W1/I{number}" for number in range(6, 2, -1))]
+    found = views.reported(fleet.job, 100)
+    assert [each.key for each in found] == keys
+    for page in (1, 2, 3):
+        monkeypatch.setattr(task_views, "PAGE", page)
+        assert views.reported(fleet.job, 100) == found
+    first, last = found[0], found[2]
+    assert (first.state, first.reason, first.worker) == (TaskState.TERMINAL_FAILED, "bad", "w")
+    assert (last.state, last.duration_ms, last.ended is not None) == (TaskState.DONE, 30.0, True)
+    assert [each.key for each in views.reported(fleet.job, 2)] == keys[:2]
 
 
 def test_a_paused_job_starts_nothing(fleet: Fleet) -> None:

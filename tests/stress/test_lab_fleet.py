@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cloud import CloudMachine
-from fleet_lab import FleetLab, laboratory, machine_id
+from fleet_lab import WAITS, FleetLab, laboratory, machine_id
 from installed import Server
 from postgres_server import PostgresServer
 from s3_endpoint import Endpoint
@@ -59,6 +59,9 @@ def test_a_spot_notice_gives_a_task_to_the_other_machine(lab: Lab) -> None:
         assert fleet.where(key) == here
     assert "Messages Available" in fleet.call("queue", "stats", "--job-name", "j")
     assert all(each.stopped_at is not None for each in fleet.database.workers(fleet.job.id))
+    (told,) = json.loads(fleet.call("status", "--job-name", "j", "--json"))
+    assert told["dollars_a_task"] == pytest.approx(told["dollars"] / 3)
+    assert (told["dollars"] > 0, told["dollars_at_least"], told["workers"]) == (True, False, 0)
 
 
 @pytest.mark.share
@@ -66,8 +69,12 @@ def test_a_spot_notice_gives_a_task_to_the_other_machine(lab: Lab) -> None:
 def test_scaling_in_lets_a_task_end_and_then_the_machine(lab: Lab, queue: str) -> None:
     """Scaling in would throw away what a machine is doing, or the machine would go on costing."""
     fleet = lab(queue)
+    code = fleet.journey.home / "code"
+    code.mkdir()
+    (code / "greeting").write_text("hello\n")
+    fleet.call("jobs", "update", "j", "--command", f'{WAITS}; cp "$RUNNER_WORKER_DIR/greeting" .')
     fleet.enqueue("1", "2", "3", "4")
-    one, two = fleet.up(2)
+    one, two = fleet.up(2, "--workdir", "code")
     here, there = fleet.begun(one, "1", "2", "3", "4"), fleet.begun(two, "1", "2", "3", "4")
     fleet.call("scale", "--job", "j", "--to", "1")
     two.machine.wait_for(lambda: "takes no task any more" in fleet.said(two), "that it is drained")
@@ -82,6 +89,7 @@ def test_scaling_in_lets_a_task_end_and_then_the_machine(lab: Lab, queue: str) -
     ran = {key: fleet.where(key) for key in ("1", "2", "3", "4")}
     assert [key for key, where in ran.items() if where == of_two] == [there]
     assert {fleet.task(key).attempts for key in ran} == {0}
+    assert {fleet.result(key, "greeting") for key in ran} == {"hello\n"}, "what was shipped"
 
 
 @pytest.mark.share
@@ -153,6 +161,9 @@ def test_the_unit_works_gives_back_and_comes_again(
     there.reboot()
     database.tasks.enqueue(job.id, [TaskItem.volume("W", "3")])
     reaches("3", TaskState.DONE)
+    report = ("/opt/runner/bin/runner-fleet", "report", "j", "--html", "/root/j.html")
+    assert "3 tasks" in there.run(*report, env=known).stdout
+    assert "W/3" not in there.read("/root/j.html"), "packed, for the search"
     there.power_off()
     assert [each.stopped_at is None for each in database.workers(job.id)].count(True) == 1
     database.close()
