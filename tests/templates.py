@@ -78,6 +78,11 @@ def _function(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Function
 _Loader.add_multi_constructor("!", _function)
 
 
+def templates_loader() -> type[yaml.SafeLoader]:
+    """Reads CloudFormation's functions as Function."""
+    return _Loader
+
+
 def loaded(name: str) -> dict[str, Any]:
     """A template as it is written."""
     text = (

@@ -143,7 +143,7 @@ class BatchJobTarget(SessionTarget):
 
     def _new_store(self) -> str:
         bucket = str(self._batch_settings.bucket).removeprefix("s3://").strip("/")
-        return f"s3://{bucket}/executors/{self.queue_id}-{uuid4().hex[:12]}"
+        return f"s3://{bucket}/queues/{self.queue_id}-{uuid4().hex[:12]}"
 
     def _run_options(self) -> BatchRunOptions:
         bundle = self._batch_settings.bundle

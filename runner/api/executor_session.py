@@ -28,7 +28,7 @@ from runner.api.future import JobFuture
 from runner.api.job_errors import JobError, TargetAwayError
 from runner.api.job_target import ArrayTarget, JobEnd, JobTarget
 from runner.api.limits import Demand, ExecutorLimits
-from runner.api.outcomes import failure_of, value_of
+from runner.api.outcomes import failure_fields, failure_of, value_of
 from runner.api.tasks import COMMAND, FUNCTION, FunctionTask, Task
 from runner.errors import NotFoundError
 
@@ -265,15 +265,16 @@ class ExecutorSession:
                 with suppress(InvalidStateError):
                     future.set_result(value)
                 del value
-        self._count(end.job_id, outcome, end.message)
+        self._count(target, end, outcome)
         target.forget(end)
         self._drop(end.job_id)
 
-    def _count(self, job_id: str, outcome: str, message: object) -> None:
-        self.metrics.ended(job_id, outcome, time.monotonic())
+    def _count(self, target: JobTarget, end: JobEnd, outcome: str) -> None:
+        self.metrics.ended(end.job_id, outcome, time.monotonic())
         if outcome not in ("completed", "cancelled"):
-            fields = {"job_id": job_id, "outcome": outcome}
-            _log.info("job_failed job=%s outcome=%s: %s", job_id, outcome, message, extra=fields)
+            fields = failure_fields(target, end, outcome)
+            told = (end.job_id, outcome, end.message)
+            _log.info("job_failed job=%s outcome=%s: %s", *told, extra=fields)
 
     def _fail(self, job_id: str, error: BaseException) -> None:
         held = self._held.get(job_id)
@@ -285,7 +286,8 @@ class ExecutorSession:
         else:
             future.mark_running()
             _fail(future, error)
-        self._count(job_id, "infrastructure", error)
+        end = JobEnd(job_id, "failed", message=str(error))
+        self._count(held.target, end, "infrastructure")
         self._drop(job_id)
 
     def _fail_all(self) -> None:

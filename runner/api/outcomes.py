@@ -98,5 +98,18 @@ def failure_of(end: JobEnd, error: BaseException | None) -> str:
     return "infrastructure" if end.exit_code is None else "exit"
 
 
+def failure_fields(target: JobTarget, end: JobEnd, outcome: str) -> dict[str, Any]:
+    """The fields of the log's line for a job that failed; ``outcome``: one of FAILURES."""
+    return {
+        "job_id": end.job_id,
+        "outcome": outcome,
+        "target": target.name,
+        "region": target.region_of(end.job_id),
+        "attempt": end.attempt,
+        "exit_code": end.exit_code,
+        "signal": end.signal,
+    }
+
+
 def _how(end: JobEnd) -> str:
     return "timed out" if end.status == TIMED_OUT else end.status

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -146,10 +145,31 @@ def end_all() -> int:
             time.sleep(0.05)
 
 
-def processor() -> float:
-    """Seconds of all processes that have ended below this one."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+class Group:
+    """A control group (version 2) for one piece of work: what all its processes have used, also
+    those that none has waited for. Without the right to make one: nothing is known."""
+
+    def __init__(self) -> None:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        roots = [line.split()[4] for line in lines if " - cgroup2 " in line]
+        self._where = Path(*roots[:1]) / f"executors-bench-{os.getpid()}"
+        try:
+            self._where.mkdir()
+        except OSError:
+            self._where = Path(os.devnull)
+
+    def enter(self) -> None:
+        """Of a new process, before it runs its program."""
+        if self._where.is_dir():
+            (self._where / "cgroup.procs").write_text(str(os.getpid()))
+
+    def close(self) -> float | None:
+        """Seconds of processors; all its processes must have ended."""
+        if not self._where.is_dir():
+            return None
+        used = dict(line.split() for line in (self._where / "cpu.stat").read_text().splitlines())
+        self._where.rmdir()
+        return int(used["usage_usec"]) / 1e6
 
 
 # -- measuring ---------------------------------------------------------------------------------
@@ -161,7 +181,7 @@ class Cost:
     MiB of the calling process, and of all, at most."""
 
     wall: float
-    processor: float
+    processor: float | None
     parent: float
     all: float
 
@@ -178,22 +198,29 @@ def command(key: str, what: str, count: str, folder: str) -> list[str]:
 def measured(key: str, what: str, count: int) -> Cost | str:
     """What it cost, or the last line of its error."""
     calls = min(count, SLOW.get(key, count)) if what != SLEEPS else count
-    before, watch = processor(), Watch()
+    group, watch = Group(), Watch()
     with tempfile.TemporaryDirectory(dir=Path(".bench").absolute()) as folder:
         program = command(key, what, str(calls), folder)
         try:
             done = subprocess.run(
-                program, capture_output=True, text=True, timeout=LIMIT, env=environment()
+                program,
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                env=environment(),
+                preexec_fn=group.enter,
             )
         except subprocess.TimeoutExpired:
             return f"not done after {LIMIT} s"
         finally:
             end_all()
             watch.close()
+            used = group.close()
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["?"])[-1]
     found, times = json.loads(done.stdout.splitlines()[-1]), count / calls
-    return Cost(found["wall"] * times, (processor() - before) * times, found["peak"], watch.peak)
+    used = None if used is None else used * times
+    return Cost(found["wall"] * times, used, found["peak"], watch.peak)
 
 
 def left_by_kill(key: str) -> str:
@@ -252,7 +279,7 @@ def row(key: str, title: str, calls: int) -> str:
         measured(key, what, n) for what, n in ((NOOPS, calls), (COMMANDS, calls), (SLEEPS, 50))
     ]
     noops, commands, sleeps = (
-        each if isinstance(each, str) else f"{each.wall:.1f} s · {each.processor:.1f} s"
+        each if isinstance(each, str) else f"{each.wall:.1f} s · {_seconds(each.processor)}"
         for each in costs
     )
     known = [each for each in costs if isinstance(each, Cost)]
@@ -260,6 +287,10 @@ def row(key: str, title: str, calls: int) -> str:
     everything = max((each.all for each in known), default=0)
     cells = [title, noops, commands, sleeps, f"{parent:.0f} · {everything:.0f} MiB"]
     return f"| {' | '.join(cells)} |"
+
+
+def _seconds(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f} s"
 
 
 def main(calls: int, keys: list[str]) -> None:

@@ -125,9 +125,15 @@ def test_map_gives_up_after_its_timeout(target: ExecutorTarget, patience: float)
 
 
 def test_fifty_calls_at_once(ex: Executor, patience: float) -> None:
-    """Some of many would be lost, or be mixed up."""
-    calls = {ex.submit(lambda x: x * x, each): each for each in range(25)}
-    commands = {ex.submit_command(f"echo {each}"): each for each in range(25)}
+    """Some of many would be lost, or be mixed up; or `submit` would wait for the service."""
+    begun, longest = time.monotonic(), 0.0
+    calls: dict[Any, int] = {}
+    commands: dict[Any, int] = {}
+    for each in range(25):
+        calls[ex.submit(lambda x: x * x, each)] = each
+        commands[ex.submit_command(f"echo {each}")] = each
+        longest, begun = max(longest, time.monotonic() - begun), time.monotonic()
+    assert longest < 2, "seconds of a call and a command"
     for done in as_completed([*calls, *commands], timeout=5 * patience):
         if done in calls:
             assert done.result() == calls[done] ** 2
