@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,6 +37,7 @@ from runner.batch.definitions import Commands
 from runner.batch.document_check import FARGATE_LIFE, BatchFacts, refused
 from runner.engine.backoff import backoff
 from runner.engine.batch.place import of_job_queue
+from runner.errors import StateError
 from runner.model.document import JobSpec, QueueSpec
 from runner.model.durations import LONGEST
 from runner.results.store import RefusedError, ResultStore, StoreError
@@ -91,6 +93,8 @@ class BatchJobTarget(SessionTarget):
         self._archives = (worker_archive(), *map(code_archive, map(Path, place.code)))
         self._threads = ThreadPoolExecutor(TRANSFERS, "runner-transfers")
         self._let_go = threading.Event()
+        self._order: deque[str] = deque()
+        self._sent: set[str] = set()
         self._placement = placement(BatchRequest(region=self.region), batch)
         self._defaults = target_of(self._placement, batch)
         self._facts = BatchFacts(True, batch.image, batch.shared)
@@ -213,43 +217,59 @@ class BatchJobTarget(SessionTarget):
 
     def add(self, task: Task) -> None:
         """See JobTarget."""
-        if isinstance(task, CommandTask):
-            super().add(task)
-            return
         self._followed.add(task.id)
-        self._send(self._job(task))
+        job = self._job(task)
+        self._send(job, () if isinstance(task, CommandTask) else names_of(job))
 
     def add_array(self, name: str, tasks: Sequence[FunctionTask]) -> None:
         """See ArrayTarget."""
         self._followed.update(task.id for task in tasks)
         whole = self._whole(tasks[0].capabilities)
         first = replace(tasks[0], capabilities=whole)
-        self._send(array_of(name, first, len(tasks), self._manner))
+        job = array_of(name, first, len(tasks), self._manner)
+        self._send(job, names_of(job))
 
-    def _send(self, job: JobSpec) -> None:
+    def _send(self, job: JobSpec, calls: Sequence[str]) -> None:
         self._coming[job.job_id] = job
-        names = names_of(job)
-        left = [len(names)]
+        self._order.append(job.job_id)
+        left = [len(calls)]
 
         def sent() -> None:
             left[0] -= 1
-            if left[0] == 0 and self._coming.pop(job.job_id, None) is not None:
-                self._incoming.append(job)
-                self._flush()
-                self._arrived.set()
+            if left[0] == 0 and job.job_id in self._coming:
+                self._sent.add(job.job_id)
+                self._admit()
 
         def failed(error: Exception) -> None:
             if self._coming.pop(job.job_id, None) is not None:
-                self._arrived.set()
                 self._refuse(job, error)
+                self._admit()
 
-        for name in names:
+        if not calls:
+            self._sent.add(job.job_id)
+            if not self._calls.soon(self._admit):
+                del self._coming[job.job_id]
+                self._refuse(job, StateError("the executor's queue has ended"))
+        for name in calls:
             self._carry(
                 partial(self._files_there.send, name),
                 lambda: self._calls.soon(sent),
                 lambda error: self._calls.soon(partial(failed, error)),
                 lambda: job.job_id in self._coming,
             )
+
+    def _admit(self) -> None:
+        """Take what has been sent in the order of submission. On the loop."""
+        while self._order:
+            job = self._coming.get(self._order[0])
+            if job is not None and job.job_id not in self._sent:
+                break
+            self._sent.discard(self._order.popleft())
+            if job is not None:
+                del self._coming[job.job_id]
+                self._incoming.append(job)
+        self._flush()
+        self._arrived.set()
 
     def _carry(
         self,

@@ -190,6 +190,10 @@ class SessionTarget:
         if not self._calls.soon(self._flush):
             self._refuse(job, StateError("the executor's queue has ended"))
 
+    def _admit(self) -> None:
+        """Some that were on their way are not any more. On the loop."""
+        self._arrived.set()
+
     def _refuse(self, job: JobSpec, error: Exception) -> None:
         for name in names_of(job):
             self._followed.discard(name)
@@ -258,7 +262,7 @@ class SessionTarget:
             if job is None:
                 return False
             self._incoming.remove(job)
-        self._arrived.set()
+        self._admit()
         self._say_cancelled([job])
         return True
 

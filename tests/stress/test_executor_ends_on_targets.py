@@ -104,6 +104,21 @@ def test_those_that_end_first_come_first(target: ExecutorTarget, patience: float
         assert not wait([slow, other], timeout=patience, return_when=ALL_COMPLETED).not_done
 
 
+def test_jobs_run_in_the_order_of_submission(target: ExecutorTarget, patience: float) -> None:
+    """A small call would overtake a large one. A command may overtake calls: it has no inputs."""
+    with target.make(1) as ex:
+        order: list[str] = []
+        calls = [ex.submit(len, bytes(size)) for size in (5_000_000, 0, 1_000_000, 0)]
+        commands = [ex.submit_command("true") for _ in range(3)]
+        for each in (*calls, *commands):
+            each.add_done_callback(lambda done: order.append(done.job_id))
+        assert not wait([*calls, *commands], timeout=patience).not_done
+        until(lambda: len(order) == 7, patience)
+        for some in (calls, commands):
+            ids = [each.job_id for each in some]
+            assert [each for each in order if each in ids] == ids
+
+
 def test_map_keeps_the_order_of_its_arguments(ex: Executor, patience: float) -> None:
     """Results would belong to other arguments than they stand for."""
     assert list(ex.map(pow, range(6), range(6), timeout=patience)) == [n**n for n in range(6)]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.api.admission import Admission
@@ -64,6 +64,7 @@ def test_a_job_that_never_fits_is_refused_at_once() -> None:
         demand(limits, cpus=3)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(1, 64), st.floats(0.0, 10.0)), max_size=50), st.randoms())
 def test_what_was_added_is_taken_away_again(jobs: list[tuple[int, float]], order: Any) -> None:
     """After a million jobs a limit would be a little lower, or higher, than it was."""
