@@ -1,4 +1,5 @@
-"""The Executor beside what a user would pick instead, in one run: ``executors.py [CALLS] [TOOL…]``.
+"""The Executor beside what a user would pick instead, in one run: ``executors.py [CALLS] [TOOL…]``
+(0 calls: the second table only).
 
 Prints two Markdown tables for docs/guides/executor.md: what calls cost, and what `kill -9` of the
 calling process leaves. The other tools are installed into ``.bench/executors``, an environment of
@@ -90,7 +91,9 @@ def descendants() -> list[int]:
                 stat = (each / "stat").read_text()
             except OSError:
                 continue
-            parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(each.name))
+            state, parent, *_ = stat.rpartition(")")[2].split()
+            if state != "Z":
+                parents.setdefault(int(parent), []).append(int(each.name))
     found, todo = [], [os.getpid()]
     while todo:
         children = parents.get(todo.pop(), [])
@@ -308,9 +311,10 @@ def main(calls: int, keys: list[str]) -> None:
         print(
             f"the durable floor: {floor(Path(folder), 200) * 1000:.1f} ms; load {os.getloadavg()}"
         )
-    print(HEAD, "|---|---|---|---|---|", sep="\n")
-    for key, title in titles.items():
-        print(row(key, title, calls), flush=True)
+    if calls:
+        print(HEAD, "|---|---|---|---|---|", sep="\n")
+        for key, title in titles.items():
+            print(row(key, title, calls), flush=True)
     print("", KILL_HEAD, "|---|---|---|---|---|---|", sep="\n")
     for key, title in titles.items():
         print(f"| {title} | {left_by_kill(key)} |", flush=True)
