@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import re
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,10 @@ def test_each_failure_is_a_line_with_fields(
     session.ended(JobEnd(failed.job_id, "failed", 2, 9, message="exit status 9"))
     session.refused(refused.job_id, ValueError("no room"))
     assert refused.exception(10) is not None
+    deadline = time.monotonic() + 10
+    while len(caplog.records) < 2:  # the Future is done a moment before
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     first, second = [each for each in caplog.records if each.name == "runner.executor"]
     rows = cells(section(GUIDE, "Metrics and log"))
     fields = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
