@@ -8,6 +8,7 @@ daemon what is to be done (DaemonSender). Both outlive a restart of the daemon.
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -30,6 +31,9 @@ from runner.timestamps import parse_rfc3339
 
 HELD = 20.0
 """Seconds for which the daemon holds a request until there is something to tell."""
+
+ASK_AGAIN = 1.0
+"""Seconds after which a daemon that could not answer is asked again."""
 
 CALL_PATIENCE = 30.0
 """Seconds for which who asks for one job waits for a daemon that is away."""
@@ -60,6 +64,7 @@ class DaemonTarget:
         self.name = name
         self.queue_id = queue_id
         self._listener = listener
+        self._patience = patience
         self._token = uuid.uuid4().hex
         self._asking = DaemonConnection(find, patience)
         self._following = DaemonConnection(find, patience)
@@ -103,9 +108,7 @@ class DaemonTarget:
     def _follow(self) -> None:
         try:
             while not self._is_done():
-                answer = self._following.ask(
-                    "changes", queue=self.queue_id, after=self._after, timeout=HELD, held=HELD
-                )
+                answer = self._ask_what_changed()
                 if answer["run_id"] != self._run_id:
                     raise StateError(f"queue '{self.queue_id}' was begun anew by another program")
                 for view in answer["changes"]:
@@ -116,6 +119,21 @@ class DaemonTarget:
                 self._fail(error)
         finally:
             self._following.close()
+
+    def _ask_what_changed(self) -> dict[str, Any]:
+        """What the daemon can't tell for now (its disk may be full) it is asked again."""
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._following.ask(
+                    "changes", queue=self.queue_id, after=self._after, timeout=HELD, held=HELD
+                )
+            except (NotFoundError, UnreachableError, UsageError):
+                raise
+            except RunnerError:
+                if time.monotonic() > until or self._is_done():
+                    raise
+            time.sleep(ASK_AGAIN)
 
     def _is_done(self) -> bool:
         with self._lock:

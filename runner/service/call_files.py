@@ -8,14 +8,15 @@ for what the disk refuses.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import glob
 from pathlib import Path
 
-from runner.errors import ConflictError, RunnerError, disk_error
+from runner.errors import ConflictError, DiskFullError, RunnerError, disk_error
 from runner.files import sync_folder
 from runner.model.call_names import REFUSED_SUFFIX, call_name, result_name
 from runner.rights import Rights, acting_as
@@ -28,11 +29,15 @@ MOST_FILES = 10_000
 
 
 class CallFiles:
-    """Of one queue: ``folder`` is its folder of payloads. ``rights`` None: our own."""
+    """Of one queue: ``folder`` is its folder of payloads. ``rights`` None: our own. ``shortage``:
+    why the disk takes no more calls, if so: what is kept in reserve is for what runs."""
 
-    def __init__(self, folder: Path, rights: Rights | None) -> None:
+    def __init__(
+        self, folder: Path, rights: Rights | None, shortage: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._folder = folder
         self._rights = rights
+        self._shortage = shortage
 
     def prepare(self) -> None:
         """Make the folder, the jobs' user's alone."""
@@ -48,6 +53,8 @@ class CallFiles:
 
         A piece may come twice. Raises ConflictError if the one before it is missing.
         """
+        if (why := self._shortage()) is not None:
+            raise DiskFullError(f"{self._folder}: {why}")
         where = self._folder / call_name(job_id)
         part = self._folder / f".{call_name(job_id)}.part"
         with self._acting(where):
@@ -61,7 +68,8 @@ class CallFiles:
                         f"the call of '{job_id}' has {size:,} bytes, not {offset:,}"
                     )
                 os.ftruncate(fd, offset)
-                os.pwrite(fd, data, offset)
+                if os.pwrite(fd, data, offset) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if last:
                     os.fsync(fd)
             finally:

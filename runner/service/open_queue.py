@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.errors import ConflictError
+from runner.errors import ConflictError, StateError
 from runner.model.document import QueueSpec
 from runner.model.durations import LONGEST
 from runner.process.identity import start_time
 from runner.service.queue_repository import QueueRepository
+from runner.service.session import LET_GO, Session
+from runner.store.database import Database
 
 OWNER = "executor"
 """The ``owner`` in the records of a queue that an Executor has made and works on itself."""
@@ -61,6 +63,13 @@ def most_of(meta: Mapping[str, str]) -> int | None:
     """How many of an open queue's jobs run at once; None: as many as there are processors."""
     told = meta.get(MOST_KEY, "")
     return int(told) if told.isdecimal() and 0 < len(told) < 7 else None
+
+
+def database_of(session: Session) -> Database:
+    """The open database of a session, on its loop. Raises StateError once that is closed."""
+    if session.over.done():
+        raise StateError(LET_GO)
+    return session.database
 
 
 def open_queue(repository: QueueRepository, queue_id: str, parallel: int) -> bool:

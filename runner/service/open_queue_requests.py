@@ -11,18 +11,19 @@ import base64
 import re
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from runner.control.protocol import Peer
 from runner.core import events as ev
 from runner.core.states import PENDING, JobState, QueueState
-from runner.errors import ConflictError, NotFoundError, UsageError
+from runner.errors import ConflictError, NotFoundError, StateError, UsageError
 from runner.model.fields import ID_PATTERN
 from runner.model.messages import quoted
 from runner.service import request_fields as given
 from runner.service import requests
 from runner.service.call_files import CallFiles
-from runner.service.open_queue import Opener, was_opened
+from runner.service.open_queue import Opener, database_of, was_opened
 from runner.service.queries import Answer, queue_name
 from runner.service.request_fields import Fields
 from runner.service.session import Session
@@ -174,7 +175,8 @@ async def _changes(
     host: requests.Host, name: str, after: int, names: Sequence[str] | None
 ) -> Answer:
     if (session := host.session_of(name)) is not None:
-        return await requests.at_session(session, lambda: _live(session, after, names))
+        with suppress(StateError):  # it was just left: the disk has it
+            return await session.look(lambda: _live(session, after, names))
     return await requests.read_apart(
         host, {"queue": name}, lambda: _stored(host, name, after, names)
     )
@@ -182,7 +184,7 @@ async def _changes(
 
 def _live(session: Session, after: int, names: Sequence[str] | None) -> Answer:
     scheduler = session.scheduler
-    events = [] if names is not None else session.database.events_after(after, EVENTS)
+    events = [] if names is not None else database_of(session).events_after(after, EVENTS)
     index, jobs, units = scheduler.graph.index, scheduler.jobs, scheduler.document.jobs
     told = dict.fromkeys(names if names is not None else _told_of(events))
     found = [index[each] for each in told if each in index]

@@ -21,6 +21,7 @@ import structlog
 
 from runner.core import events as ev
 from runner.core.states import ENDED, QueueState
+from runner.engine.disk_space import Space
 from runner.errors import (
     ConflictError,
     DocumentError,
@@ -42,6 +43,7 @@ from runner.service.open_queue import (
     OPEN_KEY,
     OWNER,
     Opener,
+    database_of,
     is_open_queue,
     most_of,
 )
@@ -111,9 +113,8 @@ class OpenQueues:
                 await asyncio.to_thread(self._create, queue_id, notes)
             else:
                 await self._check_open_queue(queue_id)
-                await self._note(queue_id, notes)
         if not created:
-            await self._accept_jobs(queue_id, most)
+            await self._accept_jobs(queue_id, most, notes)
         self._doors.taken_in(queue_id)
         return await self._about(queue_id, created=created)
 
@@ -165,7 +166,7 @@ class OpenQueues:
     async def _note(self, queue_id: str, notes: Mapping[str, str]) -> None:
         session = self._doors.session_of(queue_id)
         if session is not None:
-            await session.look(lambda: session.database.write_meta(dict(notes)))
+            await session.look(lambda: database_of(session).write_meta(dict(notes)))
             return
         lock = self._repository.lock(queue_id, "runner daemon")
         try:
@@ -174,17 +175,20 @@ class OpenQueues:
         finally:
             lock.release()
 
-    async def _accept_jobs(self, queue_id: str, most: int | None) -> None:
+    async def _accept_jobs(self, queue_id: str, most: int | None, notes: Mapping[str, str]) -> None:
         """Open it, whatever becomes of the session that works on it meanwhile."""
         for tries in range(TRIES, 0, -1):
             try:
-                if (session := self._doors.session_of(queue_id)) is not None:
-                    if await session.look(partial(_set_most, session, most)):
-                        await self._doors.until_left(queue_id)
-                        continue
+                session = self._doors.session_of(queue_id)
+                if session is not None and await session.look(partial(_set_most, session, most)):
+                    await self._doors.until_left(queue_id)
+                    continue
+                async with self._doors.handling(queue_id):
+                    await self._note(queue_id, notes)
                 entry = await asyncio.to_thread(self._repository.find, queue_id)
                 await self._doors.act(entry, lambda now: ev.IntakeChanged(now, accepts=True))
-            except StateError:
+            except (StateError, LockedError):
+                # A session of it is just being left, and holds its lock for a moment.
                 if tries == 1:
                     raise
                 await asyncio.sleep(TRY_AGAIN)
@@ -231,9 +235,9 @@ class OpenQueues:
                 except StateError:
                     if tries == 1:
                         raise
+                    await asyncio.sleep(TRY_AGAIN)
             else:
                 await self._open_again(name, opener)
-            await asyncio.sleep(TRY_AGAIN)
         raise ConflictError(f"queue '{name}' ends again and again: try later")
 
     async def _intake_of(self, session: Session) -> QueueState | None:
@@ -299,7 +303,9 @@ class OpenQueues:
     def files_of(self, name: str) -> CallFiles:
         """The files of a queue's calls."""
         rights = job_user(self._settings).rights
-        return CallFiles(self._repository.queue_paths(name).payloads, rights)
+        folder = self._repository.queue_paths(name).payloads
+        space = Space(folder, self._settings.disk_reserve)
+        return CallFiles(folder, rights, space.shortage)
 
 
 def _check_opened(entry: QueueEntry) -> None:
@@ -324,7 +330,7 @@ def _close(session: Session, idle: float) -> bool:
     busy = any(count for status, count in scheduler.counts.items() if status not in ENDED)
     if not queue.accepts_jobs or busy or time.monotonic() - queue.mono < idle:
         return False
-    session.database.write_meta({IDLE_KEY: "1"})
+    database_of(session).write_meta({IDLE_KEY: "1"})
     session.tell(lambda now: ev.IntakeChanged(now, accepts=False))
     return True
 

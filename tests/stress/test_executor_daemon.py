@@ -81,6 +81,15 @@ def test_the_guides_program_prints_what_it_says(world: World) -> None:
     assert (done.stdout, done.stderr) == ("1024 42 3\n", "") and "# prints: 1024 42 3\n" in program
 
 
+def test_the_example_runs_on_a_daemon(world: World) -> None:
+    """A program would have to be written for the place where it runs."""
+    world.daemon()
+    program = Path(__file__).parents[2] / "examples/executor/anywhere.py"
+    words = [sys.executable, str(program), "target=daemon"]
+    done = subprocess.run(words, env=world.env, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.stdout, done.stderr) == ("3 hello 285\n", "")
+
+
 # -- the daemon goes away ----------------------------------------------------------------------
 
 

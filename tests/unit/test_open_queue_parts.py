@@ -22,7 +22,7 @@ from runner.control.protocol import (
     line_limit,
 )
 from runner.core import events as ev
-from runner.errors import ConflictError, LockedError, RunnerError, UsageError
+from runner.errors import ConflictError, DiskFullError, LockedError, RunnerError, UsageError
 from runner.service.call_files import CallFiles
 from runner.service.open_queue import MOST_KEY, OPEN_KEY, Opener, is_open_queue, most_of, was_opened
 
@@ -110,6 +110,15 @@ def test_nothing_that_a_job_left_is_followed(tmp_path: Path) -> None:
     files.store("e", b"x", 0, last=True)
     files.forget(["e", "f"])
     assert not (folder / "e.call").exists()
+
+
+def test_calls_leave_the_reserve_alone(tmp_path: Path) -> None:
+    """A program that submits large arguments would take the room that running jobs need."""
+    files = CallFiles(tmp_path / "payloads", None, lambda: "disk full: 0 KiB free")
+    files.prepare()
+    with pytest.raises(DiskFullError, match="disk full"):
+        files.store("a", b"x", 0, last=True)
+    assert list((tmp_path / "payloads").iterdir()) == []
 
 
 def test_ids_go_in_parts_that_fit() -> None:
