@@ -19,6 +19,7 @@ import pytest
 from runner.control.protocol import Peer
 from runner.core import events as ev
 from runner.core.run_mode import RunMode
+from runner.core.states import JobStatus
 from runner.engine.engine import Engine
 from runner.errors import DiskFullError, RunnerError
 from runner.model.settings import Settings
@@ -181,6 +182,8 @@ def test_a_broken_session_is_opened_again_and_its_jobs_adopted(
         await house.until(lambda: house.starts("a") == 1)
         session = house.daemon.host.session_of("a")
         assert session is not None
+        jobs = session.scheduler.jobs  # it is told of the start later than the job itself
+        await house.until(lambda: jobs[0].status is JobStatus.RUNNING)
         refusing.error = DiskFullError("no room")
 
         def broken(event: ev.Event) -> list[object]:

@@ -137,10 +137,10 @@ def test_a_state_file_that_meets_a_bug_does_not_hold_up_the_end(
     """The end of the session would wait for, or raise, what one writing of the file raised."""
     real, left = state_file_writer.write_projection, [ValueError("a bug")]
 
-    def write(*arguments: Any) -> None:
+    def write(*arguments: Any, **options: Any) -> None:
         if left:
             raise left.pop()
-        real(*arguments)
+        real(*arguments, **options)
 
     monkeypatch.setattr(state_file_writer, "write_projection", write)
     assert work() is QueueStatus.COMPLETED
