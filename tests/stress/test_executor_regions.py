@@ -22,6 +22,7 @@ from s3_endpoint import Endpoint
 
 from runner import Executor, TargetAwayError
 from runner.api import failover_places, shared_regions
+from runner.aws.errors import AwsError
 from runner.batch import submission
 from runner.batch.circuit_breaker import CircuitBreaker
 from runner.engine import backoff
@@ -163,6 +164,19 @@ def test_a_spool_keeps_jobs_until_the_region_is_back(world: Regions, tmp_path: P
         world.front.away.clear()
         assert not wait([*early, *late], PATIENCE).not_done
     assert set(noted(proof).values()) == {1} and len(noted(proof)) == 10
+
+
+def test_a_program_begins_while_its_region_is_away(world: Regions, tmp_path: Path) -> None:
+    """It could not be started at all, or would lose what it submits."""
+    proof = tmp_path / "ran"
+    world.front.away.add(US)
+    with pytest.raises(AwsError):
+        world.make()
+    with world.make(fallback="spool") as ex:
+        call = ex.submit(note, proof, "x")
+        assert call.status() == "pending" and call.region is None
+        world.front.away.clear()
+        assert call.result(PATIENCE) == "x" and call.region == US
 
 
 def test_without_a_fallback_an_error_says_so(world: Regions, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
-"""Which of several places takes a call: the decision alone."""
+"""Which of several places takes a call, and which there are: the decisions alone."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.api.batch_options import check_options
 from runner.api.failover import SPOOL, KeepHere, PlaceView, RefuseCall, SendTo, decide
 
 US, EU, LOCAL = "us-east-1", "eu-west-1", "local"
@@ -74,3 +77,39 @@ def test_nothing_goes_to_a_place_that_is_away_or_refuses(
             assert spools and fit and all(each.away for each in fit)
         case RefuseCall(_, away):
             assert away is bool(fit) and not (away and spools)
+
+
+BATCH = {"job_queue": "q", "bucket": "bucket"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"regions": "us-east-1"}, "regions: must be a list"),
+        ({"regions": []}, "regions: must name at least one"),
+        ({"regions": ["mars"]}, "regions: .*mars"),
+        ({"regions": [US], "region": EU}, "give no region beside it"),
+        ({"regions": [US, US]}, "regions: names one twice"),
+        ({"regions": {US: {"buckt": "x"}}}, 'did you mean "bucket"'),
+        ({"regions": {US: {"region": EU}}}, '"region" is not an option of a region'),
+        ({"regions": {US: 3}}, "must be a dict of options"),
+        ({"fallback": "spol"}, 'did you mean "spool"'),
+        ({"fallback": 3}, "fallback: must be a name or a list"),
+        ({"fallback": ["local", "local"]}, "fallback: names one twice"),
+        ({"regions": [US], "fallback": US}, "a region that jobs go to anyway"),
+        ({"region": US, "fallback": US}, "a region that jobs go to anyway"),
+    ],
+)
+def test_wrong_places_are_refused_before_anything_is_opened(given: Any, told: str) -> None:
+    """A mistake in a fallback would be found when the region is away."""
+    with pytest.raises((ValueError, TypeError), match=told):
+        check_options({**BATCH, **given})
+
+
+def test_places_are_read_as_they_were_meant() -> None:
+    """A region would get another one's bucket."""
+    checked = check_options({**BATCH, "regions": {US: {}, EU: {"bucket": "there"}}})
+    assert checked["regions"] == {US: {}, EU: {"bucket": "there"}} and checked["fallback"] == ()
+    alone = check_options({**BATCH, "region": US, "fallback": EU})
+    assert (alone["regions"], alone["fallback"]) == ({}, (EU,))
+    assert "fallback" not in check_options(BATCH)
