@@ -21,7 +21,7 @@ from runner.api.fleet_job import (
 from runner.api.fleet_target import FleetPlace, FleetTarget
 from runner.api.fleet_workers import LocalWorkers
 from runner.api.job_target import JobListener
-from runner.errors import ConflictError
+from runner.errors import ConflictError, disk_error
 from runner.fleet.cli.fleet_settings import DATABASE, FleetEnvironment, address, environment
 from runner.fleet.database import POSTGRES, FleetDatabase, open_database
 from runner.fleet.records import FleetJob, JobOptions
@@ -37,7 +37,8 @@ def open_fleet(
 ) -> FleetTarget:
     """``options``: checked ones, see ``fleet_options``.
 
-    Raises ValueError, UsageError (ConflictError, a schema that is too old), DatabaseAwayError.
+    Raises ValueError, UsageError (ConflictError, a schema that is too old), DatabaseAwayError,
+    DiskError, StoreError.
     """
     settings, job_name = executor.settings, options["job"] or executor.queue_id
     check_name(job_name)
@@ -107,7 +108,10 @@ def _created(
     assert options.results is not None
     if options.results.startswith("/"):
         # Whoever may write there runs code here: the owner only, until that is changed.
-        Path(options.results).mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            Path(options.results).mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise disk_error(options.results, error) from None
     return database.create_job(name, "{}", options, *urls)
 
 

@@ -126,7 +126,8 @@ def _check_names(kind: str, options: Mapping[str, Any], keywords: Iterable[str])
     known = TARGETS[kind].options
     for name in options:
         if name not in known:
-            near = did_you_mean(str(name), (*known, *keywords))
+            others = [each for each in keywords if each != name]
+            near = did_you_mean(str(name), (*known, *others))
             told = near or f"; there is {one_of(known)}"
             raise TypeError(f'"{name}" is not an option of target "{kind}"{told}')
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner import Executor, JobError
 from runner.api import fleet_poll
 from runner.api.fleet_job import next_session
-from runner.errors import ConflictError, NotFoundError, RunnerError
+from runner.errors import ConflictError, NotFoundError, RunnerError, UsageError
 from runner.fleet.connection import DatabaseAwayError
 from runner.fleet.database import FleetDatabase, open_database
 from runner.fleet.records import FleetTask, JobOptions, Metrics, TaskItem
@@ -163,6 +164,46 @@ def test_a_job_of_another_kind_is_refused(executor: Callable[..., Executor], add
         executor()
     with pytest.raises(ValueError, match="no name of a fleet job"):
         executor(job="a b")
+
+
+def test_what_does_not_fit_is_refused_at_once(ex: Executor) -> None:
+    """It would be dropped in silence, or fail on a machine far away."""
+    for wanted in ({"region": "us-east-1"}, {"queue": "q"}, {"image": "x"}):
+        (name,) = wanted
+        with pytest.raises(ValueError, match=f'"{name}".*target "fleet"'):
+            ex.submit_command("true", wanted)
+    with pytest.raises(ValueError, match='"image"'):
+        ex.options(image="x").submit(int)
+
+
+@pytest.mark.long
+def test_a_server_must_be_ready_and_says_what_is_missing(postgres: Any) -> None:
+    """People would have to read a traceback of a driver."""
+    url = postgres.database()
+    with pytest.raises(UsageError, match="runner-fleet migrate"):
+        Executor(target="fleet", database=url)
+    database = open_database(url)
+    database.migrate()
+    with pytest.raises(ValueError, match="results: must say where"):
+        Executor(target="fleet", database=url)
+    assert not database.jobs()
+    database.close()
+
+
+def test_logs_can_be_read_after_the_end(ex: Executor, player: Player, tmp_path: Path) -> None:
+    """What failed could not be looked into once its program has let go."""
+    future = ex.submit_command("true")
+    with pytest.raises(NotFoundError, match="no log"):
+        future.logs()
+    task = player.take()
+    where = Path(player.database.job("j").options.results or "")
+    folder = where / "_items" / future.job_id / str(task.run) / "jobs" / future.job_id
+    folder.mkdir(parents=True)
+    (folder / "stdout.log").write_text("said\n")
+    player.finish(task)
+    assert future.result(PATIENCE).stdout == "said\n" == future.logs()
+    ex.shutdown()
+    assert future.logs() == "said\n" and future.status() == "unknown"
 
 
 def test_a_database_that_is_away_is_waited_for(
