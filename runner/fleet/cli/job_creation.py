@@ -12,14 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runner.aws.sqs import Sqs
 from runner.errors import ExitCode, RecordError, UsageError
 from runner.fleet.cli.fleet_settings import FleetEnvironment, environment, opened
 from runner.fleet.cli.tables import print_json
-from runner.fleet.manifests import check_pattern
 from runner.fleet.records import FleetJob, JobOptions
-from runner.fleet.task_document import document_of
-from runner.fleet.task_queue import TaskQueue
 from runner.fleet.task_store import store_address
 from runner.model.durations import parse_duration
 from runner.model.messages import kind, quoted
@@ -131,6 +127,8 @@ def _changed(options: JobOptions, arguments: argparse.Namespace) -> JobOptions:
             except ValueError as error:
                 raise UsageError(f"--{name.replace('_', '-')}: {error}") from None
     if arguments.manifest_key is not None:
+        from runner.fleet.manifests import check_pattern
+
         check_pattern(arguments.manifest_key)
         new["manifest_key"] = arguments.manifest_key
     if arguments.terminal_on_codes is not None:
@@ -161,6 +159,13 @@ def _results(where: str) -> str:
     return str(Path(where).absolute())
 
 
+def _check(job: FleetJob) -> None:
+    """Raise UsageError for one whose tasks can't be run."""
+    from runner.fleet.task_document import document_of  # a document's parser: no look needs it
+
+    document_of(job)
+
+
 def create(arguments: argparse.Namespace) -> int:
     """``jobs create``."""
     name, found = arguments.name, environment()
@@ -168,7 +173,7 @@ def create(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--name: {quoted(name)} is not 1 to 70 letters, digits, - and _")
     config = _config(arguments) or "{}"
     options, limit = _changed(JobOptions(), arguments), _max_running(arguments)
-    document_of(FleetJob(0, name, config, options))
+    _check(FleetJob(0, name, config, options))
     with opened(arguments, found) as database:
         options = replace(options, results=_bucket(options, name, found))
         if store_address(FleetJob(0, name, config, options), database.folder) is None:
@@ -202,6 +207,9 @@ def _queues(
         if not quiet:
             print(f"✓ Created {what}: {url}")
 
+    from runner.aws.sqs import Sqs
+    from runner.fleet.task_queue import TaskQueue
+
     queue = TaskQueue.make(Sqs(region), name, VISIBILITY, told)
     return queue.url, queue.dlq_url
 
@@ -219,7 +227,7 @@ def update(arguments: argparse.Namespace) -> int:
         options = _changed(job.options, arguments)
         if config is None and limit is None and options == job.options:
             raise UsageError("nothing to change was given: --config, --command, …")
-        document_of(replace(job, options=options))
+        _check(replace(job, options=options))
         changed = None if options == job.options else options
         database.update_job(job.id, config=config, options=changed, max_running=limit)
         job = database.job(job.name)
