@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cases import timed
-from fleet_rig import FLEET, BenchFleet, postgres, sqs
+from fleet_rig import FLEET, BenchFleet, lacks, postgres, sqs
 from measure import Report, median, until
 
 from runner.fleet.database import FleetDatabase, open_database
@@ -29,6 +29,8 @@ def enqueue(report: Report, root: Path) -> None:
     fleet = BenchFleet(root / "e-sqlite", str(root / "e-sqlite/fleet"))
     fleet.create()
     report.add(f"fleet: enqueue {ITEMS:,}, SQLite", fleet.enqueue(ITEMS), 60, "s")
+    if lacks():
+        return
     with postgres() as server:
         fleet = BenchFleet(root / "e-postgres", server.database())
         fleet.create("--no-sqs")
@@ -75,6 +77,8 @@ def _databases(root: Path, name: str, act: Callable[[str, FleetDatabase], None])
     with closing(open_database(str(root / name))) as database:
         database.migrate()
         act("SQLite", database)
+    if lacks():
+        return
     with postgres() as server, closing(open_database(server.database())) as database:
         database.migrate()
         act("PostgreSQL", database)
@@ -136,6 +140,8 @@ def _claimed(database: FleetDatabase, job: int, worker: int) -> float:
 
 def idle(report: Report, root: Path) -> None:
     """What it asks of SQS, which costs money, and its memory after a task."""
+    if lacks():
+        return
     with postgres() as server, sqs() as queue:
         more = {**queue.env, "BEC_REGION": "us-east-1"}
         fleet = BenchFleet(root / "idle", server.database(), more)

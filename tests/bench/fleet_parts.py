@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fleet_rig
-from fleet_rig import TASKS, WORKERS, BenchFleet, all_of, postgres, sqs
+from fleet_rig import TASKS, WORKERS, BenchFleet, all_of, lacks, postgres, sqs
 from measure import Lab, Report, chain
 
 from runner.fleet.connection import POSTGRESQL, Row
@@ -106,6 +106,8 @@ def _clients(kind: str, env: Mapping[str, str], *words: str) -> float:
 
 def database(report: Report, root: Path) -> None:
     """6 workers' claims and finishes, beside pgbench's of the same statements."""
+    if lacks("pgbench"):
+        return
     with postgres() as server:
         address = server.database()
         _filled(address, 200_000)
@@ -149,6 +151,8 @@ def _run_alone(root: Path) -> tuple[float, float]:
 
 def parts(report: Report, root: Path) -> None:
     """The whole on PostgreSQL, SQS and S3, and what the slowest of its parts can do."""
+    if lacks("pgbench"):
+        return
     found: dict[str, float] = {}
     with postgres() as server, sqs() as queue, fleet_rig.moto(root) as s3:
         address = server.database()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fleet_rig import TASKS, WORKERS, BenchFleet, postgres, redis, sqs
+from fleet_rig import TASKS, WORKERS, BenchFleet, lacks, postgres, redis, sqs
 from measure import Report, until
 
 PACKAGES = ["procrastinate", "psycopg[binary]", "dramatiq[redis]", "celery[sqs]"]
@@ -95,6 +95,13 @@ def _peers(root: Path) -> Iterator[list[Peer]]:
 
 def peers(report: Report, root: Path) -> None:
     """The fleet on its three kinds of database, then the peers."""
+    if lacks("redis-server"):
+        return
+    try:
+        peers_python()
+    except subprocess.CalledProcessError:
+        print("     left out: the peers can't be installed", flush=True)
+        return
     ours = {}
     with postgres() as server, sqs() as queue:
         more = {**queue.env, "BEC_REGION": "us-east-1"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -81,6 +82,17 @@ def postgres() -> Iterator[Any]:
         yield server
     finally:
         server.close()
+
+
+def lacks(*programs: str) -> bool:
+    """Whether this machine has no such servers; told then, and what needs them is left out."""
+    from postgres_server import what_is_missing
+
+    gone = [name for name in programs if shutil.which(name) is None]
+    why = what_is_missing() or (f"{', '.join(gone)} is not installed" if gone else None)
+    if why is not None:
+        print(f"     left out: {why}", flush=True)
+    return why is not None
 
 
 def free_port() -> int:
