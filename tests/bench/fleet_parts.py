@@ -168,6 +168,7 @@ def parts(report: Report, root: Path) -> None:
         whole = TASKS / fleet.work()
         calls = (s3.calls() - before) / TASKS
         found["S3 server"] = _clients("s3", _s3_env(s3.url)) / calls
+        print(f"     the fleet {whole:.1f}/s, parts alone {found}", flush=True)
     found["runner run"], jobs = _run_alone(root)
     slowest = min(found, key=lambda name: found[name])
     told = ", ".join(f"{name} {rate:.1f}/s" for name, rate in found.items())
