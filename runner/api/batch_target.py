@@ -116,7 +116,7 @@ class BatchJobTarget(SessionTarget):
         if kept:
             check_same_place(entry, self._placement)
         check_place(entry, on_batch=True)
-        want = StoreRequest(kept or self._new_store())
+        want = StoreRequest(kept or self._new_store(), named=True)
         every, events = self._options.get("every"), self._batch_settings.events
         shared = self._region = SharedRegion(self.region or "", _say, every, events)
         run = self._place = BatchRun(self._run_options(), self._settings, shared.region)
