@@ -1,9 +1,9 @@
 """Holds a worker's task while it runs: by threads of its own, which nothing of the job can hold up.
 
-One extends the lease in the database first, then whatever else makes the task invisible to others.
-The other watches this machine's own clock: it waits for nobody's answer, so that the task's tree is
-ended, and nothing of it counts, before a lease is over that could not be extended in time. Owns the
-worker's heartbeat, too.
+One extends the lease in the database; after each time another does what else makes the task
+invisible to others, however long that takes. A third watches this machine's own clock: it waits for
+nobody's answer, so that the task's tree is ended, and nothing of it counts, before a lease is over
+that could not be extended in time. Owns the worker's heartbeat, too.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ class LeaseKeeper:
         self._changed = threading.Condition()
         self._closed = False
         self._failed = ""
+        self._extended: _Held | None = None
         self._threads = [
             threading.Thread(target=target, name="lease", daemon=True)
-            for target in (self._run, self._watch)
+            for target in (self._run, self._keep, self._watch)
         ]
         for thread in self._threads:
             thread.start()
@@ -117,13 +118,27 @@ class LeaseKeeper:
         except RunnerError as error:
             self._failed = f": {error}"
             return min(AGAIN, every)
-        if held is not None and held.also is not None:
+        if held is not None:
+            with self._changed:
+                self._extended = held
+                self._changed.notify_all()
+        return every
+
+    def _keep(self) -> None:
+        """What follows an extension, by others' servers."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._extended is not None)
+                held, self._extended = self._extended, None
+                if self._closed:
+                    return
+                if held is None or held is not self._held or held.also is None:
+                    continue
             try:
                 held.also()
             except RunnerError as error:
                 # The lease holds: a message that is seen by others is refused by the database.
                 self._say(f"its message could not be kept from others: {error}")
-        return every
 
     def _watch(self) -> None:
         while not self._closed:

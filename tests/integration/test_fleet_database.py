@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from runner.errors import ConflictError, NotFoundError
 from runner.fleet import task_views
 from runner.fleet.connection import Row, migrations, schema_text
 from runner.fleet.database import FleetDatabase, open_database
+from runner.fleet.lease_keeper import LeaseKeeper
 from runner.fleet.records import (
     LOST_LIMIT,
     FleetTask,
@@ -424,3 +427,32 @@ def test_a_limit_can_be_changed_while_tasks_run(fleet: Fleet) -> None:
     fleet.database.update_job(fleet_job, max_running=0)
     assert (fleet.database.job("ldv1").max_running, tasks.at_limit(fleet_job)) == (None, False)
     assert tasks.claim_next(fleet_job, fleet.worker, "d", LEASE) is not None
+
+
+@pytest.mark.long
+def test_a_lease_is_extended_while_the_queue_hangs(tmp_path: Path) -> None:
+    """A task would be ended, and done twice, because SQS takes its time to answer."""
+    database = open_database(str(tmp_path / "fleet"))
+    database.migrate()
+    job = database.create_job("j", "{}", JobOptions(command="true")).id
+    worker = database.register(job, "w")
+    database.tasks.enqueue(job, [TaskItem("a")])
+    since = time.monotonic()
+    task = database.tasks.claim_next(job, worker, "c", 4.0)
+    assert task is not None and task.lease_until is not None
+    hangs, lost = threading.Event(), list[str]()
+    keeper = LeaseKeeper(database.another(), worker, 4.0, print)
+    keeper.hold(task, since, lost.append, lambda: hangs.wait(30) and None)
+    until = time.monotonic() + 30
+
+    def lease() -> float:
+        found = database.tasks.find(task.id)
+        return (found and found.lease_until) or 0.0
+
+    while lease() < task.lease_until + 2:
+        assert time.monotonic() < until, "only the first time"
+        time.sleep(0.05)  # reason: the keeper's threads tell nobody
+    hangs.set()
+    keeper.close()
+    assert lost == []
+    database.close()

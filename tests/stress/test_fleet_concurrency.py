@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kill_fleet import LEASE, PATIENCE, KillFleet, embedded_fleet, served_fleet, waits_for
+from kill_fleet import PATIENCE, KillFleet, embedded_fleet, served_fleet, waits_for
 from sqs_server import RUDE, SqsServer
 
 from runner.fleet.records import TaskState
@@ -65,7 +65,7 @@ def test_one_process_runs_several_tasks_and_keeps_each(fleet: KillFleet) -> None
     """The lease of one task would be extended for another, or of the newest task only."""
     (fleet.folder / "hold").touch()
     fleet.begin("slow1", "slow2", "slow3", command=BESIDES)
-    worker = fleet.worker(concurrency=3)
+    worker = fleet.worker(concurrency=3, lease="20")
     waits_for(lambda: len(started(fleet)) == 3)
     job = fleet.database.job("kills").id
 
@@ -75,7 +75,7 @@ def test_one_process_runs_several_tasks_and_keeps_each(fleet: KillFleet) -> None
 
     before = leases()
     assert len(before) == 3
-    waits_for(lambda: len(leases()) == 3 and min(leases()) > max(before) + float(LEASE) / 2)
+    waits_for(lambda: len(leases()) == 3 and min(leases()) > max(before) + 1)
     holders = {task.worker_id for task in fleet.database.views.recent(job, 9)}
     assert len(holders) == 3, "each has a row of its own"
     (fleet.folder / "hold").unlink()
