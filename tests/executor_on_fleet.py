@@ -70,7 +70,10 @@ def fleet_sqs_target(folder: Path) -> Iterator[ExecutorTarget]:
             "fleet-sqs",
             folder,
             {**endpoint.env, **queues.env},
-            {"test_the_interpreters_end_cancels": "SQS has no order: the second may run first"},
+            {
+                "test_the_interpreters_end_cancels": "SQS has no order: the second may run first",
+                "test_jobs_run_in_the_order_of_submission": "SQS has no order",
+            },
             database=url,
             region="us-east-1",
             results=f"s3://{endpoint.bucket()}/executors",
