@@ -67,14 +67,17 @@ class FleetSchema:
 
         The embedded one is simply made, and brought up to date.
         """
-        version, newest = self._version(), migrations(self._sql.dialect)[-1][0]
+        there, steps = self._versions(), migrations(self._sql.dialect)
+        version, newest = max(there, default=0), steps[-1][0]
         self._refuse_newer(version)
-        if version == newest:
+        if there >= {number for number, _, _ in steps}:
             return
         if self._sql.dialect == "sqlite":
             self.migrate()
             return
         what = "has no tables of the fleet" if not version else f"has schema {version}"
+        if version == newest:
+            what += ", without a step before it"
         raise UsageError(
             f"{self._sql.describe()} {what}, and this runner needs {newest}: `runner-fleet migrate`"
         )
@@ -87,12 +90,13 @@ class FleetSchema:
                 f" one knows {newest}: update it (workers that run already go on)"
             )
 
-    def _version(self) -> int:
+    def _versions(self) -> set[int]:
+        """The steps that were made."""
         there = (
             "SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'"
             if self._sql.dialect == "sqlite"
             else "SELECT CASE WHEN to_regclass('schema_migrations') IS NULL THEN 0 ELSE 1 END"
         )
         if not self._sql.query(there)[0][0]:
-            return 0
-        return int(self._sql.query("SELECT COALESCE(max(version), 0) FROM schema_migrations")[0][0])
+            return set()
+        return {int(row[0]) for row in self._sql.query("SELECT version FROM schema_migrations")}

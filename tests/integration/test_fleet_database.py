@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import ConflictError, NotFoundError
+from runner.errors import ConflictError, NotFoundError, RunnerError
 from runner.fleet import task_views
 from runner.fleet.connection import Row, migrations, schema_text
 from runner.fleet.database import FleetDatabase, open_database
@@ -456,3 +456,11 @@ def test_a_lease_is_extended_while_the_queue_hangs(tmp_path: Path) -> None:
     keeper.close()
     assert lost == []
     database.close()
+
+
+def test_a_step_that_was_left_out_is_missed(fleet: Fleet) -> None:
+    """A step that was merged after a later one would never be made where that one was."""
+    sql, number = fleet.database._sql, migrations(fleet.database._sql.dialect)[0][0]
+    sql.change("UPDATE schema_migrations SET version = -1 WHERE version = :n", {"n": number})
+    with pytest.raises(RunnerError, match=r"runner-fleet migrate|already exists"):
+        fleet.database.check_schema()
