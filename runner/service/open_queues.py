@@ -235,9 +235,10 @@ class OpenQueues:
                 except StateError:
                     if tries == 1:
                         raise
-                    await asyncio.sleep(TRY_AGAIN)
-            else:
-                await self._open_again(name, opener)
+            elif await self._open_again(name, opener):
+                continue
+            # Its session is just being left.
+            await asyncio.sleep(TRY_AGAIN)
         raise ConflictError(f"queue '{name}' ends again and again: try later")
 
     async def _intake_of(self, session: Session) -> QueueState | None:
@@ -247,15 +248,17 @@ class OpenQueues:
         except StateError:
             return None
 
-    async def _open_again(self, name: str, opener: Opener) -> None:
-        """Raises ConflictError for a queue that was closed because it was asked to be."""
+    async def _open_again(self, name: str, opener: Opener) -> bool:
+        """Open what was closed when idle; False if it is open. Raises ConflictError for a queue
+        that was closed because it was asked to be."""
         entry = await asyncio.to_thread(self._repository.find, name)
         if entry.error is None and entry.queue is not None and entry.queue.accepts_jobs:
-            return
+            return False
         _check_opened(entry)
         if not entry.meta.get(IDLE_KEY):
             raise ConflictError(f"queue '{name}' is closed: it takes no more jobs")
         await self.open(name, opener, most_of(entry.meta))
+        return True
 
     async def _attended(self, name: str) -> Session:
         """The queue's session, once it is there."""
