@@ -101,6 +101,7 @@ def test_a_replacement_is_like_the_launch(laptop: Laptop, tmp_path: Path) -> Non
     assert laptop.read(f"runner/index/{laptop.queue_id}.json")["instance_id"] == new
 
 
+@pytest.mark.long
 def test_what_is_said_stands_over_what_was_launched(laptop: Laptop) -> None:
     """A queue that spot can't be had for could not go on."""
     old = launched(laptop, "--spot", "--fallback-on-demand")
@@ -110,6 +111,7 @@ def test_what_is_said_stands_over_what_was_launched(laptop: Laptop) -> None:
     assert new["InstanceType"] == "t3.large" and "InstanceLifecycle" not in new
 
 
+@pytest.mark.long
 def test_a_dry_run_ends_and_launches_nothing(laptop: Laptop) -> None:
     """Who only looks would lose the machine."""
     old = launched(laptop)
@@ -148,6 +150,7 @@ def corrected(laptop: Laptop, **job: Any) -> str:
     return str(path)
 
 
+@pytest.mark.long
 def test_a_failed_queue_is_mended_by_another_machine(laptop: Laptop) -> None:
     """All that had been done would have to be done again on the next machine."""
     failed(laptop)
@@ -189,6 +192,7 @@ def test_an_ended_queue_needs_no_machine(laptop: Laptop) -> None:
     assert states(laptop) == {old: "running"}
 
 
+@pytest.mark.long
 def test_from_another_laptop(laptop: Laptop, tmp_path: Path) -> None:
     """The one that launched it is lost, and EC2 has forgotten the machine."""
     old = launched(laptop)
@@ -202,6 +206,7 @@ def test_from_another_laptop(laptop: Laptop, tmp_path: Path) -> None:
     assert len(states(laptop)) == 2
 
 
+@pytest.mark.long
 def test_a_recipe_that_was_changed_launches_nothing(laptop: Laptop, tmp_path: Path) -> None:
     """Who can write to the bucket would choose the role and the image of a person's machine."""
     old = launched(laptop, "--disk-size", "40")
@@ -222,6 +227,7 @@ def test_a_recipe_that_was_changed_launches_nothing(laptop: Laptop, tmp_path: Pa
     assert done.returncode == 0 and "only flags count" in done.stderr
 
 
+@pytest.mark.long
 def test_twice_is_two_replacements_and_one_machine(laptop: Laptop) -> None:
     """Two machines would work on one queue."""
     launched(laptop)
@@ -232,6 +238,7 @@ def test_twice_is_two_replacements_and_one_machine(laptop: Laptop) -> None:
     assert len(states(laptop)) == 3
 
 
+@pytest.mark.long
 def test_the_newest_launch_is_the_one_that_the_index_names(laptop: Laptop) -> None:
     """A launch from a computer whose clock is fast would be taken for the newest ever after."""
     launched(laptop, "--disk-size", "50")

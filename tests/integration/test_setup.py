@@ -223,6 +223,7 @@ CUTS = [
 """Each is done, and the command killed before it hears of it: the answer is held."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("operation", "number"), CUTS)
 def test_the_same_setup_after_a_sigkill_makes_the_rest(
     operation: str, number: int, account: World, cloud: Endpoint

@@ -18,7 +18,10 @@ import pytest
 from s3_endpoint import Endpoint
 from world import World, attempts_alive
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs as another user")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root starts jobs as another user"),
+    pytest.mark.long,
+]
 
 NOBODY = pwd.getpwnam("nobody")
 SECRET = b"root's alone"

@@ -53,6 +53,7 @@ WHAT = [
     ("unpause --queue none", 102),
     ("retry --queue none", 102),
     ("release ok --queue none", 102),
+    ("close --queue none", 102),
     ("explain --json", 0),
     ("explain none", 102),
     ("notify", 2),
