@@ -7,6 +7,7 @@ S3 before their jobs are in the queue, and results are here before their ends ar
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -33,8 +34,11 @@ from runner.api.tasks import CommandTask, FunctionTask, Task
 from runner.api.worker_archive import code_archive, worker_archive
 from runner.aws.batch import Batch
 from runner.aws.clients import region_of
+from runner.batch.attempt_records import AttemptKey, AttemptRecords
 from runner.batch.definitions import Commands
 from runner.batch.document_check import FARGATE_LIFE, BatchFacts, refused
+from runner.batch.records import Writer
+from runner.core.states import StopReason
 from runner.engine.backoff import backoff
 from runner.engine.batch.place import of_job_queue
 from runner.errors import StateError
@@ -212,6 +216,37 @@ class BatchJobTarget(SessionTarget):
         """See JobTarget."""
         assert self._region is not None
         return self._region.region.health.away()
+
+    # -- what waits in Batch ---------------------------------------------------------------
+
+    def _begun(self, number: int) -> bool:
+        live = self._session.scheduler.jobs[number].live
+        return live is None or live.since is not None
+
+    async def _withdraw(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """See SessionTarget. Whose an attempt is, is decided in S3: what we have claimed no
+        container begins, whatever becomes of this process. While Batch is away nothing is taken
+        back: a submission may be in doubt."""
+        assert self._region is not None
+        if self._region.region.health.away() is not None:
+            return ()
+        waiting = [each for each in numbers if not self._begun(each)]
+        loop, ours = asyncio.get_running_loop(), Writer.DRIVER
+        claims = await asyncio.gather(
+            *(loop.run_in_executor(self._threads, self._claim, each) for each in waiting)
+        )
+        return tuple(at for at, by in zip(waiting, claims, strict=True) if by is ours)
+
+    def _claim(self, number: int) -> Writer | None:
+        """Whose the attempt is; None: that can't be known now."""
+        scheduler = self._session.scheduler
+        live = scheduler.jobs[number].live
+        if live is None or self._store is None:
+            return None
+        key = AttemptKey(scheduler.document.jobs[number].job_id, live.attempt, live.token)
+        with suppress(StoreError):
+            return AttemptRecords(self._store).void(key, StopReason.CANCELLED.value).by
+        return None
 
     # -- calls on their way ------------------------------------------------------------------
 

@@ -239,11 +239,17 @@ class FailoverDispatch:
             if job.place in lost:
                 self.recall(job_id, job)
         with board.changed:
-            seen = tuple(each.name for each in board.places if each.away(now) is not None)
             unseen, board.unseen = board.unseen, []
-            ids = unseen if seen == self._seen else list(board.kept)
-            self._seen = seen
+            ids = unseen if self._away(now) == self._seen else list(board.kept)
         self._send_all(ids)
+        # A place that took its trial job is away until the trial is over. Were that not seen here,
+        # a step that takes longer than a trial would leave the others where they are for good.
+        with board.changed:
+            self._seen = self._away(time.monotonic())
+
+    def _away(self, now: float) -> tuple[str, ...]:
+        """The places to which nothing is given now."""
+        return tuple(each.name for each in self._board.places if each.away(now) is not None)
 
     def _send_all(self, ids: Iterable[str]) -> None:
         """Those for which there is a place, in this order."""

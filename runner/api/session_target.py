@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 
 from runner.api.capabilities import Capabilities
 from runner.api.job_files import JobFiles
@@ -70,6 +71,7 @@ class SessionTarget:
         self._coming: dict[str, JobSpec] = {}
         self._arrived: asyncio.Event
         self._followed: set[str] = set()
+        self._withdrawn: set[int] = set()
         self._session: Session
         self._calls: LoopCalls
         self._first = 0
@@ -91,6 +93,14 @@ class SessionTarget:
     def _deliver(self, end: JobEnd, number: int) -> None:
         """Tell of an end, once its files can be read. On the loop; returns at once."""
         self._listener.ended(end)
+
+    def _begun(self, number: int) -> bool:
+        """Whether an attempt that was started runs: it may wait where it was sent."""
+        return True
+
+    async def _withdraw(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """Those of these jobs whose attempts had not begun, and now never will."""
+        return ()
 
     # -- the thread --------------------------------------------------------------------------
 
@@ -150,12 +160,13 @@ class SessionTarget:
         if status in ENDED:
             self._followed.discard(job_id)
             self._deliver(self._end(job_id, number), number)
-        elif status is JobStatus.RUNNING:
+        elif status is JobStatus.RUNNING and self._begun(number):
             self._listener.started(job_id)
 
     def _end(self, job_id: str, number: int) -> JobEnd:
         scheduler = self._session.scheduler
-        return end_of(job_id, scheduler.document.jobs[number], scheduler.jobs[number])
+        end = end_of(job_id, scheduler.document.jobs[number], scheduler.jobs[number])
+        return replace(end, attempt=0) if number in self._withdrawn else end
 
     def _number(self, job_id: str) -> int | None:
         """The job's, on the loop; None: it isn't in the queue, or not yet."""
@@ -247,6 +258,8 @@ class SessionTarget:
             number = self._number(job_id)
             if number is None:
                 return False
+            if await self._take_back([number]):
+                return True
             await self._session.request(
                 lambda now: ev.CancelRequested(now, (number,), waiting_only=True)
             )
@@ -282,17 +295,23 @@ class SessionTarget:
             self._say_cancelled(early)
             await self._all_added()
             states = self._session.scheduler.jobs
-            waiting = tuple(
-                number
-                for job_id in self._followed
-                if (number := self._number(job_id)) is not None and states[number].status in WAITING
-            )
+            numbers = map(self._number, self._followed)
+            known = [each for each in numbers if each is not None]
+            waiting = tuple(each for each in known if states[each].status in WAITING)
             if waiting:
                 await self._session.request(
                     lambda now: ev.CancelRequested(now, waiting, waiting_only=True)
                 )
+            await self._take_back(known)
 
         self._calls.ask(cancel, None)
+
+    async def _take_back(self, numbers: Sequence[int]) -> bool:
+        """Cancel those whose attempts had not begun; whether there are any."""
+        if withdrawn := await self._withdraw(numbers):
+            self._withdrawn.update(withdrawn)
+            await self._session.request(lambda now: ev.CancelRequested(now, withdrawn))
+        return bool(withdrawn)
 
     def terminate(self, job_id: str) -> None:
         """See JobControl."""
@@ -318,10 +337,11 @@ class SessionTarget:
         """See JobControl."""
 
         async def look() -> str:
-            number = self._number(job_id)
-            if number is None:
-                return JobStatus.PENDING.value
-            return self._session.scheduler.jobs[number].status.value
+            number, states = self._number(job_id), self._session.scheduler.jobs
+            status = JobStatus.PENDING if number is None else states[number].status
+            if number is not None and status is JobStatus.RUNNING and not self._begun(number):
+                status = JobStatus.PENDING
+            return status.value
 
         return self._calls.ask(look, "unknown")
 

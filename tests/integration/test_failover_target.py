@@ -287,6 +287,19 @@ def test_a_spool_sends_in_order_and_tries_one_job_first(world: World) -> None:
     assert list(world.us.jobs) == [*ids[:7], *ids[9:]]
 
 
+def test_a_trial_that_is_over_before_the_next_look_holds_up_no_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All jobs but the first would stay in the spool for good, though the region is back."""
+    monkeypatch.setattr(failover_dispatch, "POLL", 0.1)
+    monkeypatch.setattr(failover_places, "TRIAL", 0.08)
+    target = world.target("spool")
+    world.us.gone = "no answer"
+    ids = [world.command(target) for _ in range(20)]
+    world.us.gone = None
+    until(lambda: list(world.us.jobs) == ids)
+
+
 def test_functions_are_kept_with_their_payloads(world: World) -> None:
     """A call would come back from the spool without its arguments."""
     target = world.target("spool")

@@ -126,6 +126,29 @@ def test_a_store_that_is_away_delays_and_fails_nothing(
     assert not (tmp_path / "ran").exists()
 
 
+def test_what_waits_in_batch_is_pending_and_can_be_cancelled(
+    served: Served, tmp_path: Path
+) -> None:
+    """A job that waits there for hours would be told as running, and could not be taken back."""
+    server, environment = served.account.server, served.account.environment
+    server.set_placing(environment, places=False)
+    with served.make(state_dir=tmp_path / "state") as ex:
+        calls = [ex.submit(note, tmp_path / "ran", str(each)) for each in range(3)]
+        until(lambda: len(server.jobs()) == 3, PATIENCE)
+        assert [each.status() for each in calls] == ["pending"] * 3
+        assert not any(each.running() for each in calls)
+        assert calls[0].cancel() and calls[0].cancelled()
+        late = ex.submit(note, tmp_path / "ran", "late")
+        until(lambda: len(server.jobs()) == 4, PATIENCE)
+        target: Any = ex._session.targets[0]
+        assert target.cancel(late.job_id), "by another way than its Future"
+        until(late.cancelled, PATIENCE)
+        server.set_placing(environment, places=True)
+        assert calls[1].result(PATIENCE) == "1" and calls[2].result(PATIENCE) == "2"
+        until(lambda: ex.attach(calls[0].job_id).cancelled(), PATIENCE)
+    assert sorted((tmp_path / "ran").read_text().split()) == ["1", "2"]
+
+
 def test_nothing_stays_but_what_was_to_be_kept(served: Served, tmp_path: Path) -> None:
     """A bucket would fill with calls that are over, or lose the results of a durable queue."""
     with served.make() as ex:
