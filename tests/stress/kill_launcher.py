@@ -47,7 +47,7 @@ AFTER = [
     "os:symlink",
     "os:unlink",
 ]
-REQUESTS = "runner.service.requests"
+REQUESTS = "runner.service.request_table"
 IMPORTED = [
     "runner.cli.main",
     "runner.cli.verbs.run",

@@ -32,7 +32,7 @@ def resident() -> int:
 class QuickTarget:
     """Every job has ended a moment after it was taken."""
 
-    name, region = "quick", None
+    name, region, id_prefix = "quick", None, ""
 
     def __init__(self, listener: JobListener) -> None:
         self._listener = listener

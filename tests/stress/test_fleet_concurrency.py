@@ -18,7 +18,7 @@ echo "$TASK_ID" > out.txt
 echo "{\\"total_images\\": 1, \\"token\\": \\"$TASK_ID\\"}" > "$RUNNER_TASK_METRICS"
 case "$I_ID" in
   slow*) while [ -e "$SCRATCH/hold" ]; do sleep 0.1; done;;
-  *) sleep 0.$((RANDOM % 3));;
+  *) sleep 0.$((3 + RANDOM % 3));;
 esac
 echo "- $I_ID $$" >> "$SCRATCH/log"
 """

@@ -217,7 +217,7 @@ def test_cuts_at_any_byte(
     totals = {each.state.value: each.count for each in chaotic.database.views.totals(1)}
     assert totals == {"done": len(items) + 1, "terminal_failed": 1}
     print(f"seed {seed}: {proxy.cuts} cuts of {proxy.connections} connections")
-    assert proxy.cuts > min(10, wanted // 2)
+    assert proxy.cuts >= min(10, wanted // 4)
 
 
 def test_a_database_that_says_nothing_holds_no_tree_beyond_its_lease(

@@ -36,7 +36,7 @@ def test_a_token_is_what_rds_expects() -> None:
     address, login = split_login(f"postgresql://{ROLE}@{HOST}/db?iam=1")
     assert login is not None and address.endswith("/db?sslmode=verify-full")
     assert (login.host, login.port, login.user, login.region) == (HOST, 5432, ROLE, "eu-central-1")
-    client = boto3.client("rds", region_name="eu-central-1")
+    client = boto3.Session().client("rds", region_name="eu-central-1")
     for _ in range(9):  # both in the same second
         wanted = client.generate_db_auth_token(DBHostname=HOST, Port=5432, DBUsername=ROLE)
         if (token := login.token()) == wanted:
