@@ -7,7 +7,6 @@ depend on it.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -71,7 +70,7 @@ class Served:
 def running(kind: str) -> Any:
     if kind == "fauxqs":
         if missing := fauxqs.what_is_missing():
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+            pytest.skip(missing)
         return Fauxqs()
     return Endpoint() if kind == "moto" else SqsServer()
 
