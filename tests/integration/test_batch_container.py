@@ -50,6 +50,7 @@ def batch(endpoint: Endpoint) -> Iterator[BatchAccount]:
     made.close()
 
 
+@pytest.mark.long
 def test_a_submission_runs_as_a_batch_job(
     batch: BatchAccount, queue: Attempts, endpoint: Endpoint
 ) -> None:
@@ -340,6 +341,7 @@ ODD = (
 )
 
 
+@pytest.mark.long
 def test_what_is_stored_is_what_a_run_here_stores(queue: Attempts, world: World) -> None:
     """Results would lie elsewhere, or be fewer, by where the queue ran."""
     paths = ["a b/**", "out/*", "none/*", {"path": "maybe", "optional": True}]
@@ -410,6 +412,7 @@ def test_runner_comes_to_an_image_that_has_only_python(endpoint: Endpoint, tmp_p
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_an_image_with_python_needs_one_container(queue: Attempts) -> None:
     """`staging: in-image` would store something else, or leave what COMMAND has started."""
     attempt = queue.submit(

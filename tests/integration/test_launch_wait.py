@@ -17,6 +17,7 @@ from ec2_faults import Refuse, RudeEc2
 from runner.cli.launching.wait import Pace, wait
 from runner.targets.ec2.launch.local_launches import Launch
 
+pytestmark = pytest.mark.long
 FAST = Pace(every=0.02, machine=0.05)
 
 

@@ -22,6 +22,7 @@ from s3_endpoint import env_for
 
 from runner.host.machine_file import this_moment
 
+pytestmark = pytest.mark.long
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
