@@ -277,7 +277,9 @@ class _Following:
         # The attempt that is followed: the next one must not mix into it.
         self._attempt, self._part = attempt, {}
         for name, piece in answer["streams"].items():
-            self._offsets[name] = self._logs._put(name, attempt, piece)
+            # A store may be behind what its machine has told: that would be told twice.
+            if piece["offset"] >= self._offsets[name]:
+                self._offsets[name] = self._logs._put(name, attempt, piece)
         return any(piece["offset"] < piece["size"] for piece in answer["streams"].values())
 
     def _judge(self, answer: Answer) -> int | None:
